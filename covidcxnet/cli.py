@@ -1,0 +1,60 @@
+"""The command `covidcxnet`: hands each sub-command to the room that owns it, importing nothing of the others."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from covidcxnet import __version__
+
+COMMANDS = {
+    "train": ("covidcxnet.training.cli:main", "train a classifier from a folder or CSV of radiographs"),
+    "evaluate": ("covidcxnet.evaluation.cli:main", "write the report of a run or of weights on new data"),
+    "predict": ("covidcxnet.predict:main_predict", "predict radiographs with trained weights"),
+    "explain": ("covidcxnet.predict:main_explain", "draw Grad-CAM or LIME of a prediction on the radiograph"),
+    "prepare": ("covidcxnet.preparation.cli:main", "turn radiographs into a store of model-ready stacks"),
+    "segment": ("segmentation.__main__:main", "find lungs: train, predict, evaluate"),
+    "enhance": ("enhancement.__main__:main", "BEASF, CLAHE and other enhancements on files"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments after the program's name; `sys.argv` by default.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 done but some files could not be read, 2 the input cannot be used, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"covidcxnet {__version__}")
+        return 0
+    command = arguments[0]
+    if command not in COMMANDS:
+        print(f"covidcxnet: {command!r} is not a command; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    module, function = COMMANDS[command][0].split(":")
+    return getattr(import_module(module), function)(arguments[1:], prog=f"covidcxnet {command}")
+
+
+def _help() -> str:
+    lines = [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: covidcxnet COMMAND [arguments]     (covidcxnet COMMAND --help says more)",
+            "",
+            *lines,
+            "",
+            "A research tool for chest radiographs. Not a medical device.",
+        ]
+    )

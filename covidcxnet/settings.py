@@ -1,0 +1,105 @@
+"""Input settings: everything between a file and the stack that a model sees. They travel inside every weights file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from enhancement.errors import InputError
+
+CHANNELS = ("clahe", "beasf", "raw", "equalize", "adaptive_equalize", "blur")
+REGIONS = ("none", "crop", "mask", "crop+mask")
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """How a radiograph becomes a stack (design: "the way a radiograph travels").
+
+    Parameters
+    ----------
+    size : int
+        Side of the square stack in pixels.
+    channels : tuple of str
+        Planes of the stack in order, from `CHANNELS`; any number. COVID-CXNet's default is CLAHE, BEASF, raw.
+    clahe_clip_limit : float
+        Contrast limit of CLAHE, as in OpenCV.
+    clahe_tile_grid : tuple of int
+        Tiles of CLAHE as (columns, rows).
+    beasf_gamma : float
+        Slope of BEASF's sigmoids; 1.5 in the COVID-CXNet paper.
+    beasf_histogram : {"levels", "range"}
+        How BEASF counts grey levels; see `enhancement.beasf`.
+    resolution : int
+        Longest side in pixels that every larger radiograph is first brought down to, so that sources do not differ in
+        sharpness; 0 leaves it.
+    region : {"none", "crop", "mask", "crop+mask"}
+        What of the radiograph the model sees: all, the lungs' box, the dilated lungs, or both.
+    margin : float
+        Margin around the lungs' box as a fraction of its longer side.
+    stretch : bool
+        Stretch the region to the square (the paper) instead of keeping its aspect ratio by padding.
+    segmenter : str
+        Lung segmenter used where `region` is not "none": a released name or a weights file.
+    histogram : tuple of int
+        256 counts of a base image to match grey levels to, after the crop and before enhancement; empty for none.
+
+    Raises
+    ------
+    InputError
+        If a value is outside its range; the message names the key and the allowed values.
+    """
+
+    size: int = 320
+    channels: tuple[str, ...] = ("clahe", "beasf", "raw")
+    clahe_clip_limit: float = 2.0
+    clahe_tile_grid: tuple[int, int] = (8, 8)
+    beasf_gamma: float = 1.5
+    beasf_histogram: Literal["levels", "range"] = "levels"
+    resolution: int = 0
+    region: Literal["none", "crop", "mask", "crop+mask"] = "none"
+    margin: float = 0.05
+    stretch: bool = False
+    segmenter: str = "lung-unet"
+    histogram: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        for name in ("channels", "clahe_tile_grid", "histogram"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        _require(8 <= self.size <= 4096, "size", self.size, "8 to 4096 pixels")
+        known = self.channels and all(c in CHANNELS for c in self.channels)
+        _require(known, "channels", self.channels, f"one or more of {', '.join(CHANNELS)}")
+        _require(self.clahe_clip_limit > 0, "clahe_clip_limit", self.clahe_clip_limit, "a number above 0")
+        grid = self.clahe_tile_grid
+        _require(len(grid) == 2 and all(1 <= g <= 64 for g in grid), "clahe_tile_grid", grid, "two numbers in 1..64")
+        _require(self.beasf_gamma > 0, "beasf_gamma", self.beasf_gamma, "a number above 0")
+        _require(self.beasf_histogram in ("levels", "range"), "beasf_histogram", self.beasf_histogram, "levels or range")
+        _require(self.resolution == 0 or self.resolution >= 32, "resolution", self.resolution, "0 (off) or 32 and more")
+        _require(self.region in REGIONS, "region", self.region, f"one of {', '.join(REGIONS)}")
+        _require(0 <= self.margin <= 1, "margin", self.margin, "0 to 1")
+        ok = len(self.histogram) in (0, 256) and all(n >= 0 for n in self.histogram)
+        _require(ok and (not self.histogram or sum(self.histogram) > 0), "histogram", len(self.histogram), "256 counts")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON or YAML."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> InputSettings:
+        """Inverse of `to_dict`; unknown keys are refused."""
+        unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
+        if unknown:
+            raise InputError(f"input settings: unknown key {unknown[0]!r}; the file is newer than this program or damaged")
+        return cls(**values)
+
+    @property
+    def key(self) -> str:
+        """Hash of all settings; two stores with one key hold stacks made the same way."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _require(condition, key: str, value, allowed: str) -> None:
+    if not condition:
+        raise InputError(f"input.{key}: {value!r} given, {allowed} expected")

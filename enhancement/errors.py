@@ -1,0 +1,29 @@
+"""Errors that a user can mend: a command line shows their one line and no traceback."""
+
+
+class InputError(ValueError):
+    """What was given cannot be used.
+
+    The message names the file or key, what was found, what was expected and what to do. Command lines print it
+    as one line and exit with code 2 (``--debug`` shows the traceback).
+    """
+
+
+class RadiographError(InputError):
+    """A file that cannot be read as one radiograph.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file as the caller named it.
+    reason : str
+        Why it was refused, in words that a user can act on.
+    """
+
+    def __init__(self, path, reason: str):
+        self.path = str(path)
+        self.reason = reason
+        super().__init__(f"{self.path}: {reason}")
+
+    def __reduce__(self):
+        return (type(self), (self.path, self.reason))
