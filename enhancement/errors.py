@@ -27,3 +27,7 @@ class RadiographError(InputError):
 
     def __reduce__(self):
         return (type(self), (self.path, self.reason))
+
+
+class Refusal(Exception):
+    """Why some bytes are no radiograph; `enhancement.read_radiograph` adds the file's name. Never reaches a user."""

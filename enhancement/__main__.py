@@ -1,0 +1,271 @@
+"""Enhance radiographs from the command line: ``python -m enhancement beasf IN OUT --gamma 1.5``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from enhancement.errors import InputError
+
+if TYPE_CHECKING:
+    from enhancement.batch import Job
+    from enhancement.checks import Gray
+
+_EPILOG = """IN is a file, a folder (searched all the way down, its tree kept) or a glob pattern in quotes.
+Results are PNG files, unless OUT names one file with another ending. Existing files are left as they are unless
+--overwrite is given. Exit code: 0 all done, 1 some files were not (listed at the end), 2 nothing could be started."""
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m enhancement") -> int:
+    """Run the command line; returns the exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; ``sys.argv[1:]`` if None.
+    prog : str
+        The program's name in help and error messages.
+    """
+    arguments = _parser(prog).parse_args(argv)
+    try:
+        with warnings.catch_warnings():
+            # A damaged file has its line in the list at the end; the readers' own words would tear the progress bar.
+            warnings.filterwarnings("ignore", module="PIL|pydicom")
+            return _run(arguments, prog)
+    except InputError as error:
+        if arguments.debug:
+            raise
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{prog}: stopped; every file written so far is whole", file=sys.stderr)
+        return 130
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog=prog, description="Enhance chest radiographs.", epilog=_EPILOG, formatter_class=plain
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, summary: str, make: Callable[[argparse.Namespace], Any]) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=summary, epilog=_EPILOG, formatter_class=plain)
+        added.add_argument("inputs", nargs="+", metavar="IN", help="file, folder or glob pattern")
+        added.add_argument("out", metavar="OUT", help="folder; for one file also a file name")
+        added.set_defaults(make=make)
+        return added
+
+    beasf = command("beasf", "bi-histogram equalization with adaptive sigmoid functions", _beasf)
+    _add_beasf(beasf)
+    clahe = command("clahe", "contrast-limited adaptive histogram equalization", _clahe)
+    _add_clahe(clahe)
+    command("equalize", "histogram equalization", _equalize)
+    adaptive = command("adaptive", "local equalization by a rank filter", _adaptive)
+    adaptive.add_argument("--radius", type=int, default=40, help="radius of the disk in pixels (default: %(default)s)")
+    blur = command("blur", "Gaussian blur", _blur)
+    blur.add_argument("--kernel", type=int, default=5, help="side of the kernel, odd (default: %(default)s)")
+    match = command("match", "match the histogram to that of a template", _match)
+    match.add_argument("--template", required=True, metavar="FILE", help="radiograph whose grey levels are wanted")
+    stack = command("stack", "three enhancements as the red, green and blue of one file", _stack)
+    stack.add_argument(
+        "--channels", type=_names, default=("clahe", "beasf", "raw"), metavar="A,B,C",
+        help="one or three of clahe, beasf, raw, equalize, adaptive_equalize, blur (default: clahe,beasf,raw)",
+    )  # fmt: skip
+    _add_beasf(stack)
+    _add_clahe(stack)
+    for added in commands.choices.values():
+        _add_common(added)
+    return parser
+
+
+def _add_beasf(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--gamma", type=float, default=1.5, help="slope of BEASF's sigmoids (default: %(default)s)")
+    parser.add_argument(
+        "--histogram", choices=("levels", "range"), default="levels",
+        help="BEASF counts grey levels (the paper), or bins over the image's range (the published code) "
+        "(default: %(default)s)",
+    )  # fmt: skip
+
+
+def _add_clahe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clip-limit", type=float, default=2.0, help="contrast limit of CLAHE (default: %(default)s)")
+    parser.add_argument(
+        "--tile-grid", type=int, nargs=2, default=(8, 8), metavar=("COLUMNS", "ROWS"),
+        help="tiles of CLAHE (default: 8 8)",
+    )  # fmt: skip
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--window", type=_window, metavar="robust|full|LOW,HIGH",
+        help="range of pixel values shown, for files deeper than 8 bits; written --window=LOW,HIGH where LOW is "
+        "negative (default: DICOM's own, else robust)",
+    )  # fmt: skip
+    add("--max-pixels", type=int, default=100_000_000, help="larger files are refused (default: %(default)s)")
+    add("--jobs", type=int, default=_cores(), help="files at a time (default: the cores there are, %(default)s)")
+    add("--overwrite", action="store_true", help="replace files that exist")
+    add("--compare", metavar="SHEET", help="also draw original, equalized, CLAHE, BEASF and histograms to this file")
+    add("--compare-count", type=int, default=4, metavar="N", help="radiographs on the sheet (default: %(default)s)")
+    add(
+        "--gammas",
+        type=_numbers,
+        metavar="G,G,...",
+        help="BEASF's gammas on the sheet (default: 0.5,1,1.5,2 and --gamma)",
+    )
+    add("--no-progress", action="store_true", help="no progress bar")
+    add("--debug", action="store_true", help="show tracebacks")
+
+
+def _run(arguments: argparse.Namespace, prog: str) -> int:
+    import numpy as np
+
+    from enhancement.batch import plan, run
+    from enhancement.checks import as_count
+    from enhancement.radiograph import read_radiograph
+
+    as_count(arguments.jobs, "--jobs")
+    as_count(arguments.compare_count, "--compare-count")
+    jobs = plan(arguments.inputs, arguments.out)
+    if arguments.compare:
+        from enhancement.sheet import check_sheet
+
+        check_sheet(arguments.compare, overwrite=arguments.overwrite)
+    enhance = arguments.make(arguments)
+    enhance(np.zeros((4, 4), np.uint8))  # settings out of range are told before the first file
+
+    def make(path: Path):
+        return enhance(read_radiograph(path, window=arguments.window, max_pixels=arguments.max_pixels))
+
+    problems = run(
+        jobs, make, workers=arguments.jobs, overwrite=arguments.overwrite, progress=not arguments.no_progress
+    )
+    print(f"{len(jobs) - len(problems)} of {len(jobs)} written to {arguments.out}")
+    if arguments.compare:
+        problems += _draw_sheet(arguments, jobs)
+    if problems:
+        print(f"{prog}: {len(problems)} not done:", file=sys.stderr)
+        print("\n".join(f"  {problem}" for problem in problems), file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _draw_sheet(arguments: argparse.Namespace, jobs: Sequence[Job]) -> list[str]:
+    from enhancement.radiograph import read_radiograph
+    from enhancement.sheet import GAMMAS, draw_sheet, save_sheet
+
+    images: list[Gray] = []
+    titles: list[str] = []
+    for job in jobs:
+        if len(images) == arguments.compare_count:
+            break
+        try:
+            images.append(read_radiograph(job.source, window=arguments.window, max_pixels=arguments.max_pixels))
+            titles.append(job.source.name)
+        except InputError:
+            continue  # already among the problems
+    if not images:
+        return [f"{arguments.compare}: no radiograph to draw"]
+    own = {getattr(arguments, "gamma", 1.5)}
+    settings = {key: getattr(arguments, key) for key in ("histogram", "clip_limit", "tile_grid") if key in arguments}
+    figure = draw_sheet(images, titles, gammas=arguments.gammas or sorted({*GAMMAS, *own}), **settings)
+    save_sheet(figure, arguments.compare, overwrite=arguments.overwrite)
+    print(f"{arguments.compare}: {len(images)} of {len(jobs)} radiographs drawn")
+    return []
+
+
+# One entry a command: from the arguments to the function that enhances one image.
+
+
+def _beasf(arguments: argparse.Namespace):
+    from enhancement.bihistogram import beasf
+
+    return lambda image: beasf(image, arguments.gamma, arguments.histogram)
+
+
+def _clahe(arguments: argparse.Namespace):
+    from enhancement.filters import clahe
+
+    return lambda image: clahe(image, arguments.clip_limit, arguments.tile_grid)
+
+
+def _equalize(arguments: argparse.Namespace):
+    from enhancement.filters import equalize
+
+    return equalize
+
+
+def _adaptive(arguments: argparse.Namespace):
+    from enhancement.filters import adaptive_equalize
+
+    return lambda image: adaptive_equalize(image, arguments.radius)
+
+
+def _blur(arguments: argparse.Namespace):
+    from enhancement.filters import gaussian_blur
+
+    return lambda image: gaussian_blur(image, arguments.kernel)
+
+
+def _match(arguments: argparse.Namespace):
+    from enhancement.histogram import count_levels
+    from enhancement.matching import match_histogram
+    from enhancement.radiograph import read_radiograph
+
+    template = read_radiograph(arguments.template, window=arguments.window, max_pixels=arguments.max_pixels)
+    counts = count_levels(template)
+    return lambda image: match_histogram(image, counts)
+
+
+def _stack(arguments: argparse.Namespace):
+    from enhancement.channels import stack
+
+    if len(arguments.channels) not in (1, 3):
+        raise InputError(f"--channels: {len(arguments.channels)} names given, 1 or 3 expected in an image file")
+    return lambda image: stack(
+        image,
+        arguments.channels,
+        clahe_clip_limit=arguments.clip_limit,
+        clahe_tile_grid=arguments.tile_grid,
+        beasf_gamma=arguments.gamma,
+        beasf_histogram=arguments.histogram,
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        numbers = [float(number) for number in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(0 < number < float("inf") for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} given, numbers above 0 with commas between expected")
+    return numbers
+
+
+def _window(text: str) -> str | tuple[float, float]:
+    if text in ("robust", "full"):
+        return text
+    try:
+        low, high = (float(number) for number in text.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not low < high:
+        raise argparse.ArgumentTypeError(f"{text!r} given; robust, full or LOW,HIGH with LOW < HIGH expected")
+    return low, high
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""Many radiographs: one function from file to file, over threads, with a list of what could not be done."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from enhancement.errors import InputError
+from enhancement.files import IMAGE_SUFFIXES, find_image_tree, whole_file
+
+WRITTEN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+"""Endings that `write_image` can write; PNG is the lossless choice that every program reads."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to enhance: where it comes from and where it goes."""
+
+    source: Path
+    target: Path
+
+
+def plan(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> list[Job]:
+    """Pair every radiograph found with the file to write.
+
+    One file given by name goes to ``out`` itself where that ends like an image; all else goes below the folder
+    ``out``, in the tree it came from, as PNG.
+
+    Raises
+    ------
+    InputError
+        If nothing is found, or ``out`` cannot take what is found.
+    """
+    out = Path(out)
+    tree = _without_earlier_results(find_image_tree(inputs), inputs, out)
+    single = len(inputs) == 1 and Path(inputs[0]).is_file()
+    if single and not out.is_dir() and out.suffix:
+        if out.suffix.lower() not in WRITTEN_SUFFIXES:
+            raise InputError(f"{out}: ending {out.suffix} cannot be written; {', '.join(WRITTEN_SUFFIXES)} expected")
+        return [Job(tree[0][0], out)]
+    if out.is_file():
+        raise InputError(f"{out}: is a file; a folder expected, as {len(tree)} radiographs are to be written")
+    names = [relative.parent / (_stem(relative) + ".png") for _, relative in tree]
+    taken = Counter(names)
+    # a.jpg and a.dcm in one folder keep their full names: a.jpg.png, a.dcm.png.
+    names = [
+        name if taken[name] == 1 else relative.parent / (relative.name + ".png")
+        for name, (_, relative) in zip(names, tree, strict=True)
+    ]
+    clash = next((name for name, count in Counter(names).items() if count > 1), None)
+    if clash:
+        raise InputError(f"{out / clash}: several inputs would be written here; give their common folder instead")
+    return [Job(source, out / name) for (source, _), name in zip(tree, names, strict=True)]
+
+
+def run(
+    jobs: Sequence[Job],
+    make: Callable[[Path], NDArray[np.uint8]],
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> list[str]:
+    """Read, enhance and write every file; what fails is told at the end and stops nothing.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        From `plan`.
+    make : callable
+        From a path to the ``uint8`` pixels to write; `InputError` means that this file cannot be done.
+    workers : int
+        Threads. Decoding and OpenCV let go of the interpreter, so threads are enough.
+    overwrite : bool
+        Whether files that exist are written anew; otherwise they are reported and left.
+    progress : bool
+        Whether to show a progress bar on standard error.
+
+    Returns
+    -------
+    list of str
+        One line for every file that was not done, in the order of ``jobs``.
+    """
+    problems: dict[int, str] = {}
+    with tqdm(total=len(jobs), unit="image", disable=not progress) as bar:
+        for index, problem in _each(lambda job: _do(job, make, overwrite), jobs, workers):
+            if problem:
+                problems[index] = problem
+            bar.update()
+    return [problems[index] for index in sorted(problems)]
+
+
+def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8], *, overwrite: bool = False) -> None:
+    """Write ``uint8 [H, W]``, ``[H, W, 1]`` or ``[H, W, 3]`` (first channel as red), whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the file exists and ``overwrite`` is not set, or pixels or ending cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists already and was left as it is; --overwrite replaces it")
+    if image.ndim == 3 and image.shape[2] not in (1, 3):
+        raise InputError(f"{path}: {image.shape[2]} channels cannot be written as an image; 1 or 3 expected")
+    pixels = image[..., ::-1] if image.ndim == 3 else image
+    encoded, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(pixels), _quality(path.suffix.lower()))
+    if not encoded:
+        raise InputError(f"{path}: {image.shape[1]} x {image.shape[0]} pixels cannot be written as {path.suffix}")
+    with whole_file(path) as partial:
+        partial.write_bytes(data.tobytes())
+
+
+def _do(job: Job, make: Callable[[Path], NDArray[np.uint8]], overwrite: bool) -> str | None:
+    try:
+        if job.target.exists() and not overwrite:
+            raise InputError(f"{job.target}: exists already and was left as it is; --overwrite replaces it")
+        write_image(job.target, make(job.source), overwrite=overwrite)
+    except InputError as error:
+        return str(error)
+    except (OSError, cv2.error) as error:
+        return f"{job.target}: cannot be written ({error})"
+    return None
+
+
+def _each(work: Callable[[Job], Any], jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, Any]]:
+    """Results as they come, with a short queue: a million files cost no memory, and Ctrl-C does not wait for them."""
+    if workers <= 1:
+        yield from ((index, work(job)) for index, job in enumerate(jobs))
+        return
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # the cores are busy with one image each
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            running: dict[Future[Any], int] = {}
+            for index, job in enumerate(jobs):
+                running[pool.submit(work, job)] = index
+                if len(running) >= 2 * workers:
+                    yield from _finished(running)
+            while running:
+                yield from _finished(running)
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _finished(running: dict[Future[Any], int]) -> Iterator[tuple[int, Any]]:
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        yield running.pop(future), future.result()
+
+
+def _without_earlier_results(
+    tree: list[tuple[Path, Path]], inputs: Sequence[str | os.PathLike[str]], out: Path
+) -> list[tuple[Path, Path]]:
+    # With OUT inside IN, a second run would otherwise enhance what the first has written.
+    place = out.resolve()
+    if not any(Path(name).is_dir() and Path(name).resolve() in place.parents for name in inputs):
+        return tree
+    kept = [pair for pair in tree if place not in pair[0].resolve().parents]
+    if not kept:
+        raise InputError(f"{out}: the input holds no radiograph outside this folder")
+    return kept
+
+
+def _stem(path: Path) -> str:
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+
+
+def _quality(suffix: str) -> list[int]:
+    if suffix in (".jpg", ".jpeg"):
+        return [cv2.IMWRITE_JPEG_QUALITY, 95]
+    if suffix == ".webp":
+        return [cv2.IMWRITE_WEBP_QUALITY, 101]  # above 100: lossless
+    return []

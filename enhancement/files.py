@@ -1,0 +1,165 @@
+"""Files: which ones are radiographs, and how to write one whole or not at all."""
+
+from __future__ import annotations
+
+import glob
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from enhancement.errors import InputError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
+"""File name endings, in lower case, that are taken for radiographs when a folder is searched."""
+
+PathLike = str | os.PathLike[str]
+
+
+@contextmanager
+def whole_file(path: PathLike) -> Iterator[Path]:
+    """Give a temporary path to write to; it takes the name ``path`` only when the block ends without an error.
+
+    Parent folders are made. The temporary file lies in the same folder, is hidden, and ends in the name of the
+    target, so that writers which look at the ending (``.weights.h5``) see the right one. Whatever ends the block
+    early, Ctrl-C included, leaves an existing ``path`` as it was.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to write.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write. Nothing exists there yet.
+
+    Raises
+    ------
+    InputError
+        If ``path`` is a folder, or a parent of it is a file.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise InputError(f"{target}: is a folder; give the name of a file to write")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{target}: cannot be written, {error.filename} is a file and not a folder") from error
+    # The token keeps threads of one process apart; the cut keeps long names within what file systems allow.
+    partial = target.parent / f".{os.getpid()}-{secrets.token_hex(4)}.partial.{target.name[-180:]}"
+    try:
+        yield partial
+        os.replace(partial, target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def find_images(inputs: PathLike | Sequence[PathLike], recursive: bool = True) -> list[Path]:
+    """Find radiographs by file, folder or glob pattern.
+
+    A file given by its name is taken whatever its ending. Folders and patterns give the files that end in one of
+    `IMAGE_SUFFIXES` and DICOM files without an ending (told by their content); hidden files are left out.
+
+    Parameters
+    ----------
+    inputs : path-like or sequence of path-like
+        Files, folders and glob patterns (``**`` goes down the tree).
+    recursive : bool
+        Whether folders are searched all the way down.
+
+    Returns
+    -------
+    list of pathlib.Path
+        Sorted by path, each once.
+
+    Raises
+    ------
+    InputError
+        If an input does not exist or holds no radiograph.
+    """
+    return [path for path, _ in find_image_tree(inputs, recursive)]
+
+
+def find_image_tree(inputs: PathLike | Sequence[PathLike], recursive: bool = True) -> list[tuple[Path, Path]]:
+    """Like `find_images`, with each file's place below the folder or pattern that led to it.
+
+    Returns
+    -------
+    list of (pathlib.Path, pathlib.Path)
+        The file, and its path relative to the folder given, to the fixed part of the pattern, or to its own folder.
+    """
+    names: Sequence[PathLike] = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    if not names:
+        raise InputError("no input given; expected files, folders or glob patterns")
+    found: dict[Path, Path] = {}
+    for name in names:
+        for path, relative in _expand(name, recursive):
+            found.setdefault(path, relative)
+    return sorted(found.items())
+
+
+def _expand(name: PathLike, recursive: bool) -> list[tuple[Path, Path]]:
+    path = Path(name)
+    # A name that exists is never a pattern: "chest [1].png" is an ordinary file name.
+    if path.is_file():
+        return [(path, Path(path.name))]
+    if path.is_dir():
+        files = [(file, file.relative_to(path)) for file in _search(path, recursive)]
+        if not files:
+            raise InputError(f"{path}: no radiograph in this folder; expected files ending in {_suffix_list()}")
+        return files
+    if not glob.has_magic(os.fspath(name)):
+        raise InputError(f"{path}: no such file or folder")
+    matches = [Path(match) for match in glob.glob(os.fspath(name), recursive=True)]
+    base = _fixed_part(path)
+    files = [(match, match.relative_to(base)) for match in matches if match.is_file() and _is_radiograph(match)]
+    if not files:
+        raise InputError(
+            f"{path}: this pattern matches {len(matches)} names and no radiograph; "
+            f"expected files ending in {_suffix_list()}"
+        )
+    return files
+
+
+def _search(folder: Path, recursive: bool) -> Iterator[Path]:
+    visited: set[str] = set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        if real in visited:  # a link that leads back up
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
+        yield from (file for file in (Path(here, name) for name in names) if _is_radiograph(file) and file.is_file())
+
+
+def _is_radiograph(path: Path) -> bool:
+    if path.name.startswith("."):
+        return False
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return True
+    # Archives name DICOM files by their UID ("1.2.840.10008.5") or by a counter ("IM000001").
+    if suffix and not suffix[1:].isdigit():
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _fixed_part(pattern: Path) -> Path:
+    fixed = []
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    return Path(*fixed)
+
+
+def _suffix_list() -> str:
+    return ", ".join(IMAGE_SUFFIXES)

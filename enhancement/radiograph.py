@@ -1,0 +1,148 @@
+"""Reading: any common file to one gray 8-bit radiograph, or a reason why not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from enhancement.checks import Gray, as_count
+from enhancement.errors import RadiographError, Refusal
+from enhancement.windowing import Window, apply_window, check_window
+
+MAX_PIXELS = 100_000_000
+"""Default limit on a file's pixels; a large digital detector gives some 18 million."""
+
+
+def read_radiograph(path: str | os.PathLike[str], *, window: Window = None, max_pixels: int = MAX_PIXELS) -> Gray:
+    """Read one radiograph as gray, 8 bits deep, upright.
+
+    PNG, JPEG, WebP, TIFF, BMP and DICOM, told by content and not by name. Colour goes to gray by luma (0.299 R +
+    0.587 G + 0.114 B; equal channels come back exactly), transparent pixels are blended over black, EXIF orientation
+    is applied, colour profiles are not. DICOM pixels pass the modality look-up or rescale, then the file's VOI
+    look-up or first window; MONOCHROME1 is inverted after that, and padding is black.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    window : {"robust", "full"} or (float, float), optional
+        The range of pixel values that becomes 0..255, for pixels deeper than 8 bits and for gray DICOM files:
+        ``"robust"`` from the 0.5th to the 99.5th percentile, ``"full"`` from the smallest to the largest, two numbers
+        as they are (for DICOM in rescaled units). None takes the window a DICOM file brings along, and
+        ``"robust"`` where there is none. 8-bit pixels of other files are not windowed.
+    max_pixels : int
+        Files of more pixels (width times height) are refused from their header, before decoding.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``uint8 [H, W]``, contiguous and the caller's own.
+
+    Raises
+    ------
+    RadiographError
+        Naming the file and the reason: missing, empty, truncated, damaged, not an image, more than one frame, more
+        than ``max_pixels``, an encoding that is not supported.
+    InputError
+        If ``window`` or ``max_pixels`` is not one of the values above.
+    """
+    window = check_window(window)
+    max_pixels = as_count(max_pixels, "max_pixels")
+    try:
+        kind, data = _read_bytes(Path(path))
+    except Refusal as refusal:
+        raise RadiographError(path, str(refusal)) from None
+    except FileNotFoundError:
+        raise RadiographError(path, "no such file") from None
+    except OSError as error:
+        raise RadiographError(path, f"cannot be opened ({error.strerror or error})") from error
+    try:
+        if kind == "DICOM":
+            from enhancement.dicom import decode_dicom
+
+            return decode_dicom(data, window, max_pixels)
+        return _decode_raster(kind, data, window, max_pixels)
+    except Refusal as refusal:
+        raise RadiographError(path, str(refusal)) from refusal.__cause__
+    except Exception as error:  # decoders meet hostile bytes and raise whatever they like
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RadiographError(path, f"damaged or unsupported {kind} file ({reason})") from error
+
+
+def _decode_raster(kind: str, data: bytes, window: Window, max_pixels: int) -> Gray:
+    from enhancement.raster import decode_raster
+
+    raster = decode_raster(kind, data, max_pixels)
+    gray = raster.gray
+    if gray.dtype != np.uint8:
+        gray = apply_window(gray, window)
+    if raster.inverted:
+        gray = 255 - gray
+    if raster.alpha is not None:
+        gray = cv2.multiply(gray, raster.alpha, scale=1 / 255)
+    # Pillow hands out read-only pixels; what is returned belongs to the caller.
+    return np.require(_upright(gray, raster.orientation), requirements=["C", "W"])
+
+
+def _upright(gray: Gray, orientation: int) -> NDArray[np.uint8]:
+    # EXIF orientation: 2 mirrored, 3 upside down, 4 both; 5 to 8 the same on the transposed image.
+    if orientation in (5, 6, 7, 8):
+        gray = gray.T
+    if orientation in (2, 3, 6, 7):
+        gray = gray[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        gray = gray[::-1]
+    return gray
+
+
+def _read_bytes(path: Path) -> tuple[str, bytes]:
+    if path.is_dir():
+        raise Refusal("is a folder; a file expected")
+    with open(path, "rb") as file:
+        head = file.read(132)
+        kind = _kind(head)  # what is no image is not read any further, however long
+        return kind, head + file.read()
+
+
+def _kind(head: bytes) -> str:
+    if not head:
+        raise Refusal("empty file (0 bytes)")
+    for signature, kind in _SIGNATURES.items():
+        if head.startswith(signature):
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    # DICOM comes with its preamble, or, from old devices, without: then with a first group 0002 or 0008.
+    if head[128:132] == b"DICM" or (head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00"):
+        return "DICOM"
+    for signature, name in _OTHERS.items():
+        if signature in head[:12]:
+            raise Refusal(f"is a {name} file; PNG, JPEG, WebP, TIFF, BMP or DICOM expected")
+    raise Refusal("is not an image; PNG, JPEG, WebP, TIFF, BMP or DICOM expected")
+
+
+_SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+    b"II+\x00": "TIFF",
+    b"MM\x00+": "TIFF",
+    b"BM": "BMP",
+}
+
+_OTHERS = {
+    b"GIF8": "GIF",
+    b"\x00\x00\x00\x0cjP": "JPEG 2000",
+    b"ftyphe": "HEIF",
+    b"ftypmif": "HEIF",
+    b"ftypavi": "AVIF",
+    b"%PDF": "PDF",
+    b"PK\x03\x04": "ZIP",
+    b"\x1f\x8b": "gzip",
+    b"\x89HDF": "HDF5",
+}

@@ -1,0 +1,272 @@
+"""PNG, JPEG, WebP, TIFF and BMP: bytes to gray pixels, with everything checked that a decoder would pass over.
+
+Pillow decodes, because it stops at missing data where OpenCV fills the rest with gray; OpenCV decodes 16-bit colour,
+which Pillow cuts to 8 bits.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from enhancement.checks import Gray
+from enhancement.errors import Refusal
+
+ORIENTATION = 274
+
+
+@dataclass(frozen=True)
+class Raster:
+    """Decoded pixels, not yet windowed, blended or turned upright.
+
+    Parameters
+    ----------
+    gray : numpy.ndarray
+        ``[H, W]``; ``uint8``, or a deeper type that is still to be windowed.
+    alpha : numpy.ndarray or None
+        ``uint8 [H, W]``, 255 where opaque.
+    inverted : bool
+        Whether 0 means white.
+    orientation : int
+        EXIF orientation, 1 (upright) to 8.
+    """
+
+    gray: NDArray[Any]
+    alpha: Gray | None = None
+    inverted: bool = False
+    orientation: int = 1
+
+
+def decode_raster(kind: str, data: bytes, max_pixels: int) -> Raster:
+    """Decode one image file held in memory.
+
+    Parameters
+    ----------
+    kind : {"PNG", "JPEG", "WebP", "TIFF", "BMP"}
+        The format, as its signature says.
+    data : bytes
+        The whole file.
+    max_pixels : int
+        Refused above, before anything is decoded.
+
+    Raises
+    ------
+    Refusal
+        If the file is truncated, holds more than one frame or too many pixels.
+    Exception
+        Whatever Pillow and OpenCV raise on damaged files.
+    """
+    return _DECODERS[kind](data, max_pixels)
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse an image without pixels or with too many."""
+    if width < 1 or height < 1:
+        raise Refusal(f"has no pixels ({width} x {height})")
+    if width * height > max_pixels:
+        raise Refusal(
+            f"holds {width} x {height} = {width * height:,} pixels, more than the limit of {max_pixels:,} (max_pixels)"
+        )
+
+
+def check_frames(frames: int) -> None:
+    """Refuse animated and multi-page files."""
+    if frames > 1:
+        raise Refusal(f"holds {frames} frames (animated or multi-page); one image per file expected")
+
+
+def luma(rgb: NDArray[Any]) -> NDArray[Any]:
+    """Gray of ``[H, W, 3]`` RGB: 0.299 R + 0.587 G + 0.114 B, rounded; equal channels come back exactly."""
+    return cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
+
+
+def _decode_png(data: bytes, max_pixels: int) -> Raster:
+    if len(data) < 33 or data[12:16] != b"IHDR":
+        raise Refusal("truncated or damaged PNG file (no header)")
+    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
+    check_size(width, height, max_pixels)
+    _check_png_chunks(data)
+    image = PngImagePlugin.PngImageFile(io.BytesIO(data))
+    check_frames(getattr(image, "n_frames", 1))
+    if depth == 16 and colour != 0:
+        return _decode_deep_colour(data, _orientation(image))
+    return _from_pillow(image)
+
+
+def _check_png_chunks(data: bytes) -> None:
+    view = memoryview(data)
+    start = 8
+    while start + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, start)
+        end = start + 12 + length
+        if end > len(data):
+            break
+        # A capital letter marks what the picture needs; damage to a comment does not matter.
+        needed = name[:1].isupper()
+        if needed and zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+            raise Refusal(f"damaged PNG file (wrong checksum of its {name.decode('latin-1')} chunk)")
+        if name == b"IEND":
+            return
+        start = end
+    raise Refusal("truncated PNG file (no end chunk)")
+
+
+def _decode_jpeg(data: bytes, max_pixels: int) -> Raster:
+    # Pillow's own opener for JPEG: it also tells multi-picture files, and leaves the size to be checked here.
+    image = JpegImagePlugin.jpeg_factory(io.BytesIO(data))
+    check_size(*image.size, max_pixels)
+    check_frames(getattr(image, "n_frames", 1))
+    # The end marker counts only after the start of the scan: a thumbnail in the header has one of its own.
+    if data.rfind(b"\xff\xd9") < _scan_start(data):
+        raise Refusal("truncated JPEG file (no end marker)")
+    image.draft("L", None)  # colour: take the file's own luma and leave the rest undecoded
+    return _from_pillow(image)
+
+
+def _scan_start(data: bytes) -> int:
+    start = 2
+    while start + 4 <= len(data) and data[start] == 0xFF:
+        marker = data[start + 1]
+        if marker == 0xDA:
+            return start
+        # Fill bytes and markers without a body go one by one.
+        start += 1 if marker == 0xFF else 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+    return len(data)
+
+
+def _decode_webp(data: bytes, max_pixels: int) -> Raster:
+    if len(data) < 30 or len(data) < 8 + int.from_bytes(data[4:8], "little"):
+        raise Refusal("truncated WebP file")
+    check_size(*_webp_size(data), max_pixels)
+    image = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
+    check_size(*image.size, max_pixels)
+    check_frames(getattr(image, "n_frames", 1))
+    return _from_pillow(image)
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    # Pillow's decoder allots the canvas when it opens a file, so the size is taken from the header first.
+    chunk = data[12:16]
+    if chunk == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if chunk == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if chunk == b"VP8 ":
+        width, height = struct.unpack("<HH", data[26:30])
+        return width & 0x3FFF, height & 0x3FFF
+    raise Refusal("damaged WebP file (no image in it)")
+
+
+def _decode_bmp(data: bytes, max_pixels: int) -> Raster:
+    image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
+    check_size(*image.size, max_pixels)
+    return _from_pillow(image)
+
+
+def _decode_tiff(data: bytes, max_pixels: int) -> Raster:
+    tags = _tiff_tags(data)
+    check_size(int(tags.get(TiffImagePlugin.IMAGEWIDTH, 0)), int(tags.get(TiffImagePlugin.IMAGELENGTH, 0)), max_pixels)
+    if tags.next:
+        raise Refusal("holds more than one page (multi-page TIFF); one image per file expected")
+    _check_tiff_extent(tags, len(data), max_pixels)
+    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+    if max(bits) == 16 and len(bits) >= 3:
+        return _decode_deep_colour(data, int(tags.get(ORIENTATION, 1)))
+    image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+    raster = _from_pillow(image)
+    # Pillow turns 8-bit "0 is white" pixels round, deeper ones not.
+    white_is_zero = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    return replace(raster, inverted=white_is_zero and raster.gray.dtype != np.uint8)
+
+
+def _tiff_tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
+    file = io.BytesIO(data)
+    header = file.read(8)
+    if header[2] == 43 or header[3] == 43:  # BigTIFF
+        header += file.read(8)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+    # Pillow only warns where a directory is cut, so its extent is checked first.
+    big = len(header) == 16
+    order = "<" if header[:2] == b"II" else ">"
+    count_size, entry_size = (8, 20) if big else (2, 12)
+    if tags.next + count_size > len(data):
+        raise Refusal("truncated TIFF file (its directory is missing)")
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, tags.next)
+    if tags.next + count_size + count * entry_size + (8 if big else 4) > len(data):
+        raise Refusal("truncated TIFF file (its directory is cut)")
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
+
+
+def _check_tiff_extent(tags: TiffImagePlugin.ImageFileDirectory_v2, size: int, max_pixels: int) -> None:
+    for offsets, counts in (
+        (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.STRIPBYTECOUNTS),
+        (TiffImagePlugin.TILEOFFSETS, TiffImagePlugin.TILEBYTECOUNTS),
+    ):
+        ends = [start + length for start, length in zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)]
+        if ends and max(ends) > size:
+            raise Refusal("truncated TIFF file (pixels reach beyond its end)")
+    tile = int(tags.get(TiffImagePlugin.TILEWIDTH, 0)) * int(tags.get(TiffImagePlugin.TILELENGTH, 0))
+    if tile > max(max_pixels, 1 << 20):
+        raise Refusal(f"has tiles of {tile:,} pixels, more than the limit of {max_pixels:,} (max_pixels)")
+
+
+def _decode_deep_colour(data: bytes, orientation: int) -> Raster:
+    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if pixels is None:
+        raise Refusal("damaged or unsupported 16-bit colour file")
+    if pixels.ndim == 2:
+        return Raster(pixels, orientation=orientation)
+    alpha = None
+    if pixels.shape[2] == 4:
+        alpha = np.rint(pixels[..., 3] / (65535 / 255)).astype(np.uint8)
+    return Raster(luma(pixels[..., 2::-1]), None if alpha is None else _useful(alpha), orientation=orientation)
+
+
+def _from_pillow(image: ImageFile.ImageFile) -> Raster:
+    image.load()
+    orientation = _orientation(image)  # after loading: Pillow turns TIFF upright by itself and then says so
+    pixels: Image.Image = image
+    if pixels.mode in ("P", "PA"):
+        pixels = pixels.convert("RGBA" if pixels.mode == "PA" or "transparency" in pixels.info else "RGB")
+    elif pixels.mode in ("1", "La"):
+        pixels = pixels.convert("L" if pixels.mode == "1" else "LA")
+    elif pixels.mode not in ("L", "LA", "RGB", "RGBA", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
+        pixels = pixels.convert("RGB")
+    array = np.asarray(pixels)
+    if array.ndim == 2:
+        return Raster(array, orientation=orientation)
+    alpha = _useful(array[..., -1]) if array.shape[2] in (2, 4) else None
+    return Raster(array[..., 0] if array.shape[2] == 2 else luma(array[..., :3]), alpha, orientation=orientation)
+
+
+def _useful(alpha: NDArray[Any]) -> Gray | None:
+    return None if (alpha == 255).all() else np.ascontiguousarray(alpha)
+
+
+def _orientation(image: ImageFile.ImageFile) -> int:
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # a damaged EXIF block says nothing about the pixels
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+_DECODERS = {
+    "PNG": _decode_png,
+    "JPEG": _decode_jpeg,
+    "WebP": _decode_webp,
+    "TIFF": _decode_tiff,
+    "BMP": _decode_bmp,
+}
