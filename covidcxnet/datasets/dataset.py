@@ -1,0 +1,216 @@
+"""A data set is a labelled table over image files: one row an image, paths relative to one root.
+
+Every source (a folder per class, a CSV, the phantom) ends up as the same `Dataset`, so nothing downstream knows where
+the images came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from enhancement.errors import InputError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row an image. Columns ``path`` (relative to `root`, with ``/``) and ``label``; optionally ``patient`` (what
+        splits are grouped by), ``view``, ``source``, ``mask`` and ``lesion`` (relative paths of mask images); any other
+        column is kept. The index is renumbered from 0.
+    root : Path
+        Folder that all paths are relative to.
+    classes : tuple of str, optional
+        Labels in the order of the model's outputs; none given: ``normal`` first, then the others sorted.
+    name : str, optional
+        What reports call it.
+
+    Raises
+    ------
+    InputError
+        If ``path`` or ``label`` is missing or empty, a path stands twice, there are no rows, or a label is not among
+        `classes`. Files are not looked at here: one that is missing is reported when it is prepared.
+    """
+
+    table: pd.DataFrame
+    root: Path
+    classes: tuple[str, ...] = ()
+    name: str = "dataset"
+
+    def __post_init__(self):
+        table = _checked(self.table, self.name)
+        object.__setattr__(self, "table", table)
+        object.__setattr__(self, "root", Path(self.root))
+        object.__setattr__(self, "classes", _class_order(table["label"].unique(), tuple(self.classes), self.name))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def paths(self) -> list[Path]:
+        """Absolute path of every image, in table order."""
+        root = self.root.absolute()
+        return [root / path for path in self.table["path"]]
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Index into `classes`, int64 [N]."""
+        return pd.Index(self.classes).get_indexer(pd.Index(self.table["label"])).astype(np.int64)
+
+    @property
+    def group(self) -> pd.Series | None:
+        """What a split must keep together: the ``patient`` column, or None where the table has none."""
+        if "patient" not in self.table or self.table["patient"].isna().all():
+            return None
+        return self.table["patient"]
+
+    def filter(self, **where: Any) -> Dataset:
+        """Rows whose columns hold the given value, or one of a list of values: ``filter(source=["nih"], view="PA")``.
+
+        Filtering by ``label`` narrows `classes` to the labels asked for, in their order here.
+        """
+        keep = self.rows(where)
+        if not keep.any():
+            raise InputError(f"{self.name}: no image has {_said(where)}; see summary() for what there is")
+        classes = self.classes
+        if "label" in where:
+            classes = tuple(c for c in self.classes if c in {str(v) for v in _values(where["label"])})
+        return Dataset(self.table[keep], self.root, classes, self.name)
+
+    def rows(self, where: Mapping[str, Any]) -> np.ndarray:
+        """Which rows `filter` would keep, bool [N]."""
+        keep = np.ones(len(self), bool)
+        for column, wanted in where.items():
+            if column not in self.table:
+                raise InputError(f"{self.name}: no column {column!r}; there are {', '.join(self.table.columns)}")
+            # compared as text, so that a value from a command line or a YAML file matches a number or a word alike
+            keep &= self.table[column].map(_text).isin({_text(v) for v in _values(wanted)}).to_numpy()
+        return keep
+
+    def merge(self, *others: Dataset) -> Dataset:
+        """This data set and others as one; see `merge`."""
+        return merge(self, *others)
+
+    def summary(self) -> pd.DataFrame:
+        """Images by class and source, with totals and the number of patients where they are known."""
+        table = self.table
+        source = table["source"].fillna("unknown") if "source" in table else pd.Series(self.name, table.index)
+        counts = pd.crosstab(table["label"], source).reindex(self.classes, fill_value=0)
+        counts.index.name, counts.columns.name = "label", None
+        counts.insert(0, "images", counts.sum(axis=1))
+        counts.loc["total"] = counts.sum()
+        if self.group is not None:
+            patients = table.groupby("label")["patient"].nunique().reindex(self.classes, fill_value=0)
+            patients["total"] = table["patient"].nunique()
+            counts.insert(1, "patients", patients)
+        return counts
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, classes: Sequence[str] = ()) -> Dataset:
+        """A folder per class; see `from_folder`."""
+        from covidcxnet.datasets.sources import from_folder
+
+        return from_folder(folder, classes)
+
+    @classmethod
+    def from_csv(
+        cls,
+        csv: str | Path,
+        root: str | Path | None = None,
+        columns: Mapping[str, str] | None = None,
+        classes: Sequence[str] = (),
+    ) -> Dataset:
+        """A CSV; see `from_csv`."""
+        from covidcxnet.datasets.sources import from_csv
+
+        return from_csv(csv, root, columns, classes)
+
+
+def merge(*datasets: Dataset) -> Dataset:
+    """Several data sets as one, its root the deepest folder that holds them all.
+
+    Classes keep the order in which they are first met, ``normal`` still first. Patients of different sets are taken
+    for different people unless their ids are equal *and* their roots are the same folder.
+    """
+    import os.path
+
+    if not datasets:
+        raise InputError("merge: no data sets given")
+    roots = [d.root.resolve() for d in datasets]
+    root = Path(os.path.commonpath(roots))
+    parts = []
+    for dataset, own_root in zip(datasets, roots, strict=True):
+        part, prefix = dataset.table.copy(), own_root.relative_to(root)
+        for column in {"path", "mask", "lesion"} & set(part.columns):
+            part[column] = part[column].map(lambda p, prefix=prefix: p if pd.isna(p) else (prefix / p).as_posix())
+        if "source" not in part:
+            part["source"] = dataset.name
+        if "patient" in part and own_root != root:
+            known = part["patient"].notna()
+            part["patient"] = part["patient"].where(~known, f"{prefix.as_posix()}:" + part["patient"].astype(str))
+        parts.append(part)
+    classes = tuple(dict.fromkeys(c for d in datasets for c in d.classes))
+    classes = tuple(sorted(classes, key=lambda c: c.lower() != "normal"))
+    return Dataset(pd.concat(parts, ignore_index=True), root, classes, "+".join(d.name for d in datasets))
+
+
+def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    for column in ("path", "label"):
+        if column not in table:
+            raise InputError(f"{name}: no column {column!r}; there are {', '.join(map(str, table.columns)) or 'none'}")
+    if table.empty:
+        raise InputError(f"{name}: no images")
+    table = table.reset_index(drop=True).copy()
+    for column in ("path", "label"):
+        empty = table[column].isna() | (table[column].map(_text) == "")
+        if empty.any():
+            raise InputError(f"{name}: row {np.flatnonzero(empty)[0] + 1} has no {column}; fill it in or drop the row")
+        table[column] = table[column].map(_text)
+    twice = table["path"].duplicated()
+    if twice.any():
+        raise InputError(
+            f"{name}: {table['path'][twice].iloc[0]} stands in {int(twice.sum()) + 1} rows or more; "
+            "each image may stand once"
+        )
+    if "patient" in table:
+        table["patient"] = table["patient"].map(_text, na_action="ignore")
+    return table
+
+
+def _class_order(labels, classes: tuple[str, ...], name: str) -> tuple[str, ...]:
+    if not classes:
+        return tuple(sorted(labels, key=lambda c: (c.lower() != "normal", c)))
+    if len(set(classes)) < len(classes):
+        raise InputError(f"{name}: classes {', '.join(classes)} name one class twice")
+    unknown = sorted(set(labels) - set(classes))
+    if unknown:
+        raise InputError(
+            f"{name}: label {unknown[0]!r} is not among the classes {', '.join(classes)}; "
+            "add it, or keep the others with filter(label=[...])"
+        )
+    # normal is class 0 whatever order was given, so that a single output always means "not normal"
+    return tuple(sorted(classes, key=lambda c: c.lower() != "normal"))
+
+
+def _text(value) -> str:
+    """Label, patient or filter value as text: 1.0 (a pandas column with gaps) and 1 are the same thing."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None or value is pd.NA or value != value else str(value).strip()
+
+
+def _values(value) -> list:
+    return list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+
+
+def _said(where: Mapping[str, Any]) -> str:
+    return " and ".join(f"{k}={v}" for k, v in where.items())

@@ -1,0 +1,261 @@
+"""Phantom radiographs: an analytic torso, X-rayed; for first runs, tests and a known ground truth, never patients.
+
+Classes: ``normal``; ``pneumonia``, one-sided lobar consolidation; ``covid19``, bilateral, peripheral ground-glass
+opacities, mostly in the lower zones. Build, breath, pose, exposure and noise are drawn independently of the class.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from covidcxnet.datasets.exposure import expose
+from covidcxnet.datasets.lesions import lesion_path
+from covidcxnet.datasets.torso import Torso, draw_anatomy, trace
+from enhancement.errors import InputError
+
+if TYPE_CHECKING:
+    from covidcxnet.datasets.dataset import Dataset
+
+CLASSES = ("normal", "pneumonia", "covid19")
+VERSION = 3  # of the pictures: raise it when any pixel changes, so that folders made before are not mistaken for new
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """One phantom.
+
+    Parameters
+    ----------
+    image : uint8 [S, S]
+        The radiograph.
+    lungs : bool [S, S]
+        True lung field (aerated lung, heart excluded).
+    lesion : bool [S, S]
+        True lesion, within `lungs`; empty for ``normal``.
+    """
+
+    image: np.ndarray
+    lungs: np.ndarray
+    lesion: np.ndarray
+
+
+def phantom(label: str, seed: int, size: int = 256, image: int = 0) -> Phantom:
+    """One radiograph of one made-up patient.
+
+    Parameters
+    ----------
+    label : {"normal", "pneumonia", "covid19"}
+        What the patient has.
+    seed : int
+        The patient. One seed under two labels is the same patient, pose, exposure and noise with another lesion.
+    size : int
+        Side in pixels, 32 or more.
+    image : int
+        Which of the patient's radiographs: pose, breath, exposure and noise differ, the lesion waxes or wanes.
+
+    Raises
+    ------
+    InputError
+        If the label is none of the three or the size too small.
+    """
+    if label not in CLASSES:
+        raise InputError(f"phantom: label {label!r} given, one of {', '.join(CLASSES)} expected")
+    if size < 32:
+        raise InputError(f"phantom: size {size} given, 32 pixels or more expected")
+    anatomy = draw_anatomy(np.random.default_rng([seed, 0]))
+    take = np.random.default_rng([seed, 1, image])
+    torso = _stand(anatomy, take, size)
+    lesion = np.zeros((size, size), np.float32)
+    if label != "normal":
+        place, now = np.random.default_rng([seed, 2]), np.random.default_rng([seed, 3, image])
+        lesion = lesion_path(label, torso, place, now, size)
+    picture = expose(torso, lesion, take)
+    return Phantom(picture, torso.lungs, (lesion > 0.25 * lesion.max()) & torso.lungs if lesion.any() else lesion > 0)
+
+
+def _stand(anatomy, rng, size: int) -> Torso:
+    """The patient in front of the detector: field of view, shift, tilt, and how deep this breath is."""
+    height, rotation = anatomy.height + rng.normal(0, 0.5), anatomy.rotation + rng.normal(0, 0.4)
+    anatomy = replace(anatomy, height=height, rotation=rotation)
+    wide = 2 * (anatomy.half_width + anatomy.wall) + rng.uniform(0.5, 6.0)
+    scale = size / wide
+    tilt = np.deg2rad(rng.normal(0, 2.2))
+    room = wide - (anatomy.height + 6.0)  # above and below the lungs; a technologist centres on them
+    cx, cy = size / 2 + scale * rng.normal(0, 0.7), scale * (0.55 * room + rng.normal(0, 0.8))
+    cos, sin = np.cos(tilt), np.sin(tilt)
+    rows, cols = np.mgrid[:size, :size].astype(np.float32)
+    dx, dy = (cols - cx) / scale, (rows - cy) / scale
+    x, y = (cos * dx + sin * dy).astype(np.float32), (cos * dy - sin * dx).astype(np.float32)
+
+    def to_pixel(px, py):
+        return cx + scale * (cos * px - sin * py), cy + scale * (sin * px + cos * py)
+
+    return trace(anatomy, x, y, scale, to_pixel)
+
+
+def make_phantoms(
+    folder: str | Path,
+    n: int = 600,
+    seed: int = 0,
+    size: int = 256,
+    classes: Sequence[str] = CLASSES,
+    *,
+    progress: bool = True,
+) -> Dataset:
+    """A folder of phantoms: ``images/``, ``lungs/`` and ``lesions/`` as PNG, ``phantom.csv`` and ``phantom.json``.
+
+    Parameters
+    ----------
+    folder : str or Path
+        New, empty, or one that this function made. One made with the same parameters is used as it stands.
+    n : int
+        Number of images; patients have 1 to 3 each, all under one label, and classes come out even.
+    seed : int
+        Same parameters, same files to the bit.
+    size : int
+        Side in pixels.
+    classes : sequence of str
+        From `CLASSES`.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Dataset
+        With columns path, label, patient, source ("phantom"), view ("PA"), mask and lesion.
+
+    Raises
+    ------
+    InputError
+        If the folder holds something else, or a parameter makes no sense.
+    """
+    folder = Path(folder)
+    parameters = {"version": VERSION, "n": int(n), "seed": int(seed), "size": int(size), "classes": list(classes)}
+    unknown = [c for c in classes if c not in CLASSES]
+    if unknown or not classes or n < len(classes) or size < 32:
+        raise InputError(
+            f"phantoms: {parameters} given; classes from {', '.join(CLASSES)}, an image or more for each "
+            "and a size of 32 or more expected"
+        )
+    if _usable(folder, parameters):
+        return _open(folder, classes)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        _write(temporary, parameters, progress)
+        _put(temporary, folder, parameters)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return _open(folder, classes)
+
+
+def cached_phantoms(n: int, seed: int, size: int, classes: Sequence[str], root: str | Path | None = None) -> Dataset:
+    """`make_phantoms` in a folder named after its parameters, under `root` or the user's cache."""
+    if root is None:
+        from platformdirs import user_cache_path
+
+        root = user_cache_path("covidcxnet") / "phantom"
+    return make_phantoms(Path(root) / f"v{VERSION}-{n}x{size}-seed{seed}-{'-'.join(classes)}", n, seed, size, classes)
+
+
+def _plan(parameters) -> list[tuple[str, int, int]]:
+    """(label, patient, image) of each file: patients get their number of images first, then labels fill up evenly."""
+    rng = np.random.default_rng([parameters["seed"], 17])
+    counts: list[int] = []
+    while sum(counts) < parameters["n"]:
+        counts.append(min(int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])), parameters["n"] - sum(counts)))
+    filled = dict.fromkeys(parameters["classes"], 0)
+    plan = []
+    for patient, count in enumerate(counts):
+        fewest = min(filled.values())
+        label = str(rng.choice([c for c, number in filled.items() if number == fewest]))
+        filled[label] += count
+        plan += [(label, patient, image) for image in range(count)]
+    return plan
+
+
+def _write(folder: Path, parameters, progress: bool) -> None:
+    import pandas as pd
+    from tqdm import tqdm
+
+    for part in ("images", "lungs", "lesions"):
+        (folder / part).mkdir(parents=True)
+    patients = np.random.default_rng([parameters["seed"], 18])
+    plan = _plan(parameters)
+    seeds = patients.integers(2**62, size=len(plan))
+
+    def make(label, patient, image) -> dict[str, str]:
+        made = phantom(label, int(seeds[patient]), parameters["size"], image)
+        name = f"p{patient:05d}_{image}.png"  # says nothing about the label
+        pictures = {"images": made.image, "lungs": made.lungs * np.uint8(255), "lesions": made.lesion * np.uint8(255)}
+        for part, picture in pictures.items():
+            if not cv2.imwrite(str(folder / part / name), picture):
+                raise OSError(f"{folder / part / name}: could not be written; is the disk full?")
+        return {
+            "path": f"images/{name}",
+            "label": label,
+            "patient": f"p{patient:05d}",
+            "source": "phantom",
+            "view": "PA",
+            "mask": f"lungs/{name}",
+            "lesion": f"lesions/{name}",
+        }
+
+    # threads do: nearly all of the time is spent in NumPy and OpenCV, which let go of the interpreter
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = pool.map(make, *zip(*plan, strict=True))
+        rows = list(tqdm(made, "phantoms", len(plan), unit="image", disable=not progress))
+    pd.DataFrame(rows).to_csv(folder / "phantom.csv", index=False)
+    (folder / "phantom.json").write_text(json.dumps(parameters, indent=1) + "\n")
+
+
+def _usable(folder: Path, parameters) -> bool:
+    """Is this the complete folder asked for? Refuses one that holds anything that is not ours."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return False
+    try:
+        found = json.loads((folder / "phantom.json").read_text())
+    except (OSError, ValueError):
+        raise InputError(f"{folder}: is not empty and holds no phantoms; name a new folder") from None
+    if found != parameters:
+        raise InputError(f"{folder}: holds phantoms made with {found}, not with {parameters}; name another folder")
+    rows = [f"p{patient:05d}_{image}.png" for _, patient, image in _plan(parameters)]
+    return (folder / "phantom.csv").is_file() and all(
+        set(rows) <= {entry.name for entry in os.scandir(folder / part)} if (folder / part).is_dir() else False
+        for part in ("images", "lungs", "lesions")
+    )
+
+
+def _put(temporary: Path, folder: Path, parameters) -> None:
+    """Move a finished folder into its place; where another process was faster, its copy stands."""
+    if folder.exists() and any(folder.iterdir()) and not _usable(folder, parameters):
+        for part in ("images", "lungs", "lesions"):  # files went missing: ours to replace, by the check above
+            shutil.rmtree(folder / part, ignore_errors=True)
+        (folder / "phantom.csv").unlink(missing_ok=True)
+        (folder / "phantom.json").unlink(missing_ok=True)
+    try:
+        if folder.exists():
+            folder.rmdir()
+        temporary.rename(folder)
+    except OSError:
+        if not (folder.exists() and _usable(folder, parameters)):
+            raise
+
+
+def _open(folder: Path, classes: Sequence[str]) -> Dataset:
+    from covidcxnet.datasets.dataset import Dataset
+    from covidcxnet.datasets.sources import from_csv
+
+    found = from_csv(folder / "phantom.csv", folder)
+    return Dataset(found.table, folder, tuple(classes), "phantom")

@@ -1,0 +1,217 @@
+"""Train, validation and test: stratified by label, grouped by patient, kept as a CSV that can be used again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from covidcxnet.datasets.dataset import Dataset
+from enhancement.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+BY = ("patient", "patient_where_known", "image")
+
+
+def split(
+    dataset: Dataset,
+    fractions: tuple[float, float, float] = (0.70, 0.15, 0.15),
+    *,
+    seed: int = 0,
+    by: str = "patient",
+    holdout: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """Who is trained on, who picks the checkpoint, who is looked at once, at the end.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        What to split.
+    fractions : tuple of float
+        Shares of images for train, validation and test; they are scaled to sum to 1. Train must be above 0.
+    seed : int
+        Same data, same seed: same split.
+    by : {"patient", "patient_where_known", "image"}
+        What stays together. ``"patient_where_known"`` takes every image without an id for a patient of its own;
+        ``"image"`` lets images of one patient stand on both sides, which flatters every figure.
+    holdout : mapping, optional
+        Column to value or values: all such rows are the test set (an external test, say one source), the other rows
+        are split into train and validation. Further images of a held-out patient go to the test set too.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``path`` and ``split``, row-aligned with ``dataset.table``.
+
+    Raises
+    ------
+    InputError
+        If patients are asked for but not (all) known, fractions make no sense, or a side with a share stays empty.
+
+    Notes
+    -----
+    Groups go from the largest to the smallest, equals in random order, each to the side that lacks its labels most
+    (after Sechidis et al. 2011, iterative stratification, with groups for examples). Where the table has sources,
+    their share in each label is balanced too, with less weight.
+    """
+    shares = _shares(fractions, holdout is not None)
+    groups = _groups(dataset, by)
+    side = np.full(len(dataset), -1)
+    if holdout is not None:
+        held = dataset.rows(holdout)
+        if not held.any() or held.all():
+            which = "no" if not held.any() else "every"
+            raise InputError(f"holdout: {which} image matches {dict(holdout)}; some must, and some must not")
+        side[np.isin(groups, groups[held])] = SPLITS.index("test")
+        shares[2] = 0.0
+    free = side < 0
+    if free.any():
+        side[free] = _assign(groups[free], _strata(dataset)[free], shares / shares.sum(), seed)
+    for index, name in enumerate(SPLITS):
+        if shares[index] > 0 and not (side == index).any():
+            raise InputError(
+                f"split: {name} would be empty; {len(np.unique(groups))} {_unit(by)}s are too few for "
+                f"fractions {tuple(fractions)}"
+            )
+    return pd.DataFrame({"path": dataset.table["path"], "split": np.array(SPLITS)[side]})
+
+
+def save_split(table: pd.DataFrame, path: str | Path) -> Path:
+    """Write a split as CSV (``path,split``), whole or not at all."""
+    from enhancement.files import whole_file
+
+    path = Path(path)
+    with whole_file(path) as temporary:
+        table[["path", "split"]].to_csv(temporary, index=False)
+    return path
+
+
+def read_split(path: str | Path, dataset: Dataset, *, by: str = "patient") -> pd.DataFrame:
+    """Read a split and check it against the data it is to be used on.
+
+    Parameters
+    ----------
+    path : str or Path
+        CSV with columns ``path`` (as in ``dataset.table``) and ``split`` (train, validation or test). Rows about
+        images that the data set does not have (say, after a filter) are passed over.
+    dataset : Dataset
+        Every image of it must stand in the file.
+    by : {"patient", "patient_where_known", "image"}
+        With ``"image"`` a patient may stand on two sides.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `split` returns it, in the order of ``dataset.table``.
+
+    Raises
+    ------
+    InputError
+        If the file is not such a table, an image is missing or stands twice, or a patient stands on two sides.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a CSV table ({str(error).strip().splitlines()[0]})") from error
+    if not {"path", "split"} <= set(table.columns):
+        raise InputError(f"{path}: columns path and split expected, found {', '.join(table.columns)}")
+    unknown = table.loc[~table["split"].isin(SPLITS), "split"]
+    if len(unknown):
+        raise InputError(f"{path}: split {unknown.iloc[0]!r} found, {', '.join(SPLITS)} expected")
+    twice = table["path"].duplicated()
+    if twice.any():
+        raise InputError(f"{path}: {table['path'][twice].iloc[0]} stands twice")
+    sides = dataset.table["path"].map(table.set_index("path")["split"])
+    missing = dataset.table["path"][sides.isna()]
+    if len(missing):
+        raise InputError(
+            f"{path}: {len(missing)} of {len(dataset)} images have no split, the first {missing.iloc[0]}; "
+            "the split was made for other data"
+        )
+    if by != "image" and dataset.group is not None:
+        straddling = sides.groupby(dataset.group).nunique()
+        straddling = straddling[straddling > 1]
+        if len(straddling):
+            raise InputError(
+                f"{path}: {len(straddling)} patients stand on two sides, the first {straddling.index[0]}; "
+                "make a new split, or say split_by: image"
+            )
+    return pd.DataFrame({"path": dataset.table["path"], "split": sides})
+
+
+def _shares(fractions, external: bool) -> np.ndarray:
+    shares = np.asarray(fractions, float)
+    if shares.shape != (3,) or not np.isfinite(shares).all() or (shares < 0).any() or shares[0] <= 0:
+        raise InputError(
+            f"fractions: {tuple(fractions)} given, three numbers expected (train, validation, test), "
+            "none below 0 and train above 0"
+        )
+    if external and shares[:2].sum() <= 0:
+        raise InputError(f"fractions: {tuple(fractions)} leave nothing for train and validation")
+    return shares / shares.sum()
+
+
+def _unit(by: str) -> str:
+    return "image" if by == "image" else "patient"
+
+
+def _groups(dataset: Dataset, by: str) -> np.ndarray:
+    """Number of the group of each row, int [N]."""
+    if by not in BY:
+        raise InputError(f"split_by: {by!r} given, one of {', '.join(BY)} expected")
+    if by == "image":
+        return np.arange(len(dataset))
+    patients = dataset.group
+    if patients is None:
+        raise InputError(
+            f"{dataset.name}: no patient column, so images of one patient could stand on both sides "
+            "of the split; add a column patient, or accept that with split_by: image"
+        )
+    unknown = patients.isna().to_numpy() | (patients == "").to_numpy()
+    if unknown.any() and by == "patient":
+        raise InputError(
+            f"{dataset.name}: {int(unknown.sum())} of {len(dataset)} images have no patient; fill the "
+            "column, or take each for a patient of its own with split_by: patient_where_known"
+        )
+    groups = pd.factorize(patients)[0]
+    groups[unknown] = groups.max() + 1 + np.arange(unknown.sum())
+    return groups
+
+
+def _strata(dataset: Dataset) -> np.ndarray:
+    """What each side should hold its share of: one column a label and, with less weight, a label within a source."""
+    strata = pd.get_dummies(dataset.table["label"]).to_numpy(float)
+    if "source" in dataset.table and dataset.table["source"].nunique(dropna=False) > 1:
+        both = dataset.table["label"] + "\0" + dataset.table["source"].fillna("").astype(str)
+        strata = np.hstack([strata, 0.5 * pd.get_dummies(both).to_numpy(float)])
+    return strata
+
+
+def _assign(groups: np.ndarray, strata: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Side of each row, int [N]: greedy, largest group first."""
+    numbers, row_group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    counts = np.zeros((len(numbers), strata.shape[1]))
+    np.add.at(counts, row_group, strata)
+    total = counts.sum(axis=0)
+    counts, scale = counts[:, total > 0], total[total > 0]
+    # rarer labels weigh more than their size alone would give them, or the rare class would go where the common fits
+    weights = 1.0 / scale
+    order = np.random.default_rng(seed).permutation(len(numbers))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    open_sides = np.flatnonzero(shares > 0)
+    target = shares[open_sides, None] * scale
+    lack = target.copy()
+    side = np.empty(len(numbers), int)
+    for number in order:
+        own = counts[number]
+        # fall in the squared, share-relative lack over all strata if the group went there
+        gain = ((2 * lack - own) * own * weights / shares[open_sides, None]).sum(axis=1)
+        best = int(np.argmax(gain))
+        lack[best] -= own
+        side[number] = open_sides[best]
+    return side[row_group]

@@ -1,0 +1,92 @@
+"""Batches from a store to Keras: shuffled, reproducible, a few stacks in memory at a time."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from covidcxnet.preparation.store import Store
+from enhancement.errors import InputError
+
+
+class Batches(keras.utils.PyDataset):
+    """Rows of a store as batches of stacks, targets and, if given, weights.
+
+    The order of an epoch is a function of `seed` and the epoch's number alone, so a run that is taken up again sees
+    what it would have seen. Say which epoch it is with `set_epoch`, and keep Keras from shuffling the batches on top:
+    ``fit(batches, shuffle=False)``.
+
+    Parameters
+    ----------
+    store : Store
+        Opened anew in every process.
+    indices : int [n]
+        Rows of the store.
+    targets : float [n] or [n, K]
+        What the model is to say of each, aligned with `indices`.
+    batch_size : int
+        Stacks a batch; the last one may be smaller.
+    shuffle : bool
+        A new order in every epoch; otherwise that of `indices`.
+    seed : int
+        Of the order.
+    weights : float [n], optional
+        Weight of each sample in the loss.
+    **options
+        ``workers``, ``use_multiprocessing``, ``max_queue_size`` of `keras.utils.PyDataset`.
+
+    Raises
+    ------
+    InputError
+        If lengths differ, a row is out of range, or there is none.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        indices,
+        targets,
+        *,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        weights=None,
+        **options,
+    ):
+        super().__init__(**options)
+        self.store = store
+        self.indices = np.asarray(indices, np.int64).reshape(-1)
+        self.targets = np.asarray(targets, np.float32)
+        self.weights = None if weights is None else np.asarray(weights, np.float32)
+        self.batch_size, self.shuffle, self.seed = int(batch_size), bool(shuffle), int(seed)
+        n = len(self.indices)
+        if n == 0:
+            raise InputError("batches: no rows given")
+        if self.batch_size < 1:
+            raise InputError(f"batch_size: {batch_size} given, 1 or more expected")
+        if self.indices.min() < 0 or self.indices.max() >= len(store):
+            span = f"{self.indices.min()} to {self.indices.max()}"
+            raise InputError(f"batches: rows {span} given, the store has {len(store)}")
+        for name, values in (("targets", self.targets), ("weights", self.weights)):
+            if values is not None and len(values) != n:
+                raise InputError(f"batches: {len(values)} {name} given for {n} rows")
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of this epoch, counted from 0; a callback's ``on_epoch_begin(epoch)`` is the place to call it.
+
+        Keras' own ``on_epoch_end`` cannot serve: it is called at other times too, before the first epoch for one.
+        """
+        self.epoch = int(epoch)
+        order = np.random.default_rng([self.seed, self.epoch]).permutation if self.shuffle else np.arange
+        self._order = order(len(self.indices))
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __getitem__(self, index: int):
+        """Batch `index`: (uint8 [B, S, S, C], float32 targets[, float32 weights])."""
+        index = range(len(self))[index]
+        rows = self._order[index * self.batch_size : (index + 1) * self.batch_size]
+        batch = self.store.read(self.indices[rows]), self.targets[rows]
+        return batch if self.weights is None else (*batch, self.weights[rows])

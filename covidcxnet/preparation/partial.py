@@ -1,0 +1,248 @@
+"""A store that is not finished yet, made so that a kill at any moment costs only what was not yet written down.
+
+Two files beside the target: the HDF5 file and a journal. The HDF5 file gets all its space when it is created and is
+then closed; filling it changes pixels only, never its structure, so it stays readable whatever happens. A row counts
+once its line stands in the journal, which is written after the pixels. The finished file takes the target's name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from covidcxnet.preparation.pipeline import Prepared
+from covidcxnet.preparation.reuse import Known
+from covidcxnet.preparation.store import write_table
+from covidcxnet.settings import InputSettings
+from enhancement.errors import InputError
+from enhancement.files import whole_file
+
+ARRAYS = ("stacks", "lungs", "frames")
+
+
+class PartialStore:
+    """The unfinished store of `target`; `records` holds one dict for each radiograph dealt with, in order.
+
+    Parameters
+    ----------
+    target : Path
+        The store to be.
+    plan : dict
+        What is being made: settings, segmenter, keys of all radiographs. Work left by a run with an equal plan goes on.
+    settings : InputSettings
+    capacity : int
+        Number of radiographs, should none be rejected.
+
+    Raises
+    ------
+    InputError
+        If another process is at work on the same target, or the disk has not enough room.
+    """
+
+    def __init__(self, target: Path, plan: dict[str, Any], settings: InputSettings, capacity: int):
+        self.target, self.settings, self._plan = target, settings, plan
+        self.path = target.with_name(f".{target.name}.partial.h5")
+        self._journal_path = target.with_name(f".{target.name}.partial.jsonl")
+        self._earlier_paths = [p.with_name(p.name.replace(".partial.", ".earlier.partial.")) for p in self._paths]
+        self._earlier_file: h5py.File | None = None
+        self.records: list[dict[str, Any]] = []
+        self._unsaved: list[dict[str, Any]] = []
+        self._file: h5py.File | None = None
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not self._resume():
+            self._set_aside()
+            self._create(capacity)
+        self._journal = open(self._journal_path, "a", encoding="utf-8")  # noqa: SIM115
+        self.rows = sum(r["error"] is None for r in self.records)
+
+    @property
+    def _paths(self) -> list[Path]:
+        return [self.path, self._journal_path]
+
+    @property
+    def _open(self) -> h5py.File:
+        if self._file is None:
+            raise ValueError(f"{self.path}: closed")
+        return self._file
+
+    def earlier(self) -> dict[str, Known]:
+        """Rows by content key that a broken-off run left which was made alike, but of other files."""
+        found = _load(*self._earlier_paths)
+        if found is None or found[0]["made"] != self._plan["made"]:
+            return {}
+        _, records, self._earlier_file = found
+        kept = [record for record in records if record["error"] is None]
+        return {record["key"]: Known(self._earlier_file, row, record) for row, record in enumerate(kept)}
+
+    def add(self, prepared: Prepared, record: dict[str, Any]) -> None:
+        """The next radiograph, prepared."""
+        lungs = prepared.lungs
+        self._write(
+            slice(self.rows, self.rows + 1),
+            {
+                "stacks": prepared.stack[None],
+                "lungs": np.packbits(np.zeros(self.settings.size**2, bool) if lungs is None else lungs.ravel())[None],
+                "frames": prepared.frame.to_array()[None],
+            },
+        )
+        self._note([record])
+
+    def copy(self, source: h5py.File, first: int, records: list[dict[str, Any]]) -> None:
+        """Rows of another store, from row `first`, one a record."""
+        rows = slice(self.rows, self.rows + len(records))
+        self._write(rows, {name: source[name][first : first + len(records)] for name in ARRAYS})
+        self._note(records)
+
+    def reject(self, record: dict[str, Any]) -> None:
+        """The next radiograph could not be prepared: ``record["error"]`` says why."""
+        self._note([record])
+
+    def save(self) -> None:
+        """Write down all that was added: from here on a kill cannot take it."""
+        if not self._unsaved:
+            return
+        # emptied first: a Ctrl-C in between may lose lines at the journal's end, but never write one twice
+        lines, self._unsaved = "".join(json.dumps(record) + "\n" for record in self._unsaved), []
+        self._open.flush()
+        self._journal.write(lines)
+        self._journal.flush()
+
+    def finish(self, about: dict[str, Any], table: pd.DataFrame, rejected: pd.DataFrame) -> None:
+        """Add tables and attributes, and give the file its name."""
+        self.save()
+        file = self._open
+        try:
+            for name in ARRAYS:
+                file[name].resize(self.rows, axis=0)
+            for name, frame in (("table", table), ("rejected", rejected)):
+                write_table(file.create_group(name), frame)
+            file.attrs["covidcxnet"] = json.dumps({**about, "rows": self.rows})
+        except BaseException:
+            for name in {"table", "rejected"} & set(file):  # back to a store that is unfinished, not broken
+                del file[name]
+            raise
+        self.close()
+        with open(self.path, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(self.path, self.target)
+        self.discard()
+
+    def discard(self) -> None:
+        """Give up, and leave nothing."""
+        self.close()
+        for path in (*self._paths, *self._earlier_paths):
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Save and let go; the files stay for the next run."""
+        if self._file is not None:
+            self.save()
+            self._file.close()
+            self._file = None
+        if self._earlier_file is not None:
+            self._earlier_file.close()
+            self._earlier_file = None
+        self._journal.close()
+
+    def _write(self, rows: slice, values: dict[str, np.ndarray]) -> None:
+        for name, value in values.items():
+            self._open[name][rows] = value
+        self.rows = rows.stop
+
+    def _note(self, records) -> None:
+        self.records += records
+        self._unsaved += records
+        if len(self._unsaved) >= 32:
+            self.save()
+
+    def _resume(self) -> bool:
+        """Take up what a run with the same plan left."""
+        found = _load(*self._paths)
+        if found is None:
+            return False
+        plan, records, file = found
+        if plan != self._plan:
+            file.close()
+            return False
+        self.records, self._file = records, file
+        with whole_file(self._journal_path) as temporary:  # a line that a kill cut off must not be written on
+            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in (plan, *records)), encoding="utf-8")
+        return True
+
+    def _set_aside(self) -> None:
+        """Keep what a run with another plan left, if it can serve and is more than was kept before."""
+        found, before = _load(*self._paths), _load(*self._earlier_paths)
+        for one in (found, before):
+            if one is not None:
+                one[2].close()
+        if found is None or found[0]["made"] != self._plan["made"]:
+            return
+        if before is None or before[0]["made"] != self._plan["made"] or len(before[1]) < len(found[1]):
+            self._earlier_paths[1].unlink(missing_ok=True)  # at no time may a journal stand by the wrong pixels
+            os.replace(self.path, self._earlier_paths[0])
+            os.replace(self._journal_path, self._earlier_paths[1])
+
+    def _create(self, capacity: int) -> None:
+        size, channels = self.settings.size, len(self.settings.channels)
+        shapes = {"stacks": (size, size, channels), "lungs": ((size * size + 7) // 8,), "frames": (11,)}
+        types = {"stacks": np.uint8, "lungs": np.uint8, "frames": np.int32}
+        need = capacity * sum(int(np.prod(shapes[n])) * np.dtype(types[n]).itemsize for n in ARRAYS)
+        free = shutil.disk_usage(self.target.parent).free
+        if need > free:
+            raise InputError(f"{self.target}: needs {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free on that disk")
+        if self.path.exists():
+            with contextlib.suppress(OSError):  # whatever it is, it makes way, unless someone is writing to it
+                _open_locked(self.path).close()
+        # the journal goes first: it must never vouch for pixels that are not there
+        self._journal_path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+        with h5py.File(self.path, "w") as file:
+            for name in ARRAYS:
+                _create_whole(file, name, (capacity, *shapes[name]), np.dtype(types[name]))
+        with open(self._journal_path, "w", encoding="utf-8") as journal:
+            journal.write(json.dumps(self._plan) + "\n")
+        self._file = _open_locked(self.path)
+
+
+def _load(path: Path, journal_path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], h5py.File] | None:
+    """Plan, records and open file of an unfinished store, or None where there is none to go on with."""
+    try:
+        # what follows the last line end was cut off by a kill
+        plan, *records = [json.loads(line) for line in journal_path.read_text(encoding="utf-8").split("\n")[:-1]]
+        file = _open_locked(path)
+    except InputError:
+        raise
+    except (OSError, ValueError):
+        return None
+    if "table" in file:  # killed while finishing, the one moment at which the file's structure changes
+        file.close()
+        return None
+    return plan, records, file
+
+
+def _open_locked(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r+")
+    except BlockingIOError as error:
+        raise InputError(f"{path}: another process is preparing this store; wait for it or stop it") from error
+
+
+def _create_whole(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """A data set whose chunks all have their place from the start, one a row, not filled in.
+
+    h5py's own `create_dataset` leaves chunks to be placed when first written, which rewrites the file's index.
+    """
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_chunk((1, *shape[1:]))
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple(shape, shape)
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(dtype), space, plan)

@@ -1,0 +1,311 @@
+"""From file to stack: the one way that training and prediction share.
+
+Read, find the lungs, cut the region, resize, match grey levels, enhance, place in the square. Everything is `uint8`;
+floats would wrap or blur what the enhancements see.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from covidcxnet.preparation.workers import in_order
+from covidcxnet.settings import InputSettings
+from enhancement.errors import InputError, RadiographError
+from segmentation.regions import Frame, box_of, dilate, frame_for, keep_inside
+
+VERSION = 1  # of what the pixels of a stack are: raise it when any step changes, and every store is made anew
+
+Item = str | os.PathLike | np.ndarray
+
+
+class Segmenter(Protocol):
+    """What is asked of a lung segmenter; `segmentation.LungSegmenter` is one."""
+
+    name: str
+    sha256: str
+
+    def predict(self, images: Sequence[np.ndarray], /) -> Sequence[Any]:
+        """One result an image, with ``mask`` (bool [H, W]), ``box``, ``verdict`` and ``error``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One radiograph as a model sees it.
+
+    Parameters
+    ----------
+    stack : uint8 [S, S, C]
+        The planes named by ``settings.channels``.
+    lungs : bool [S, S] or None
+        Lung mask in the stack's frame; None where nobody looked for lungs.
+    frame : segmentation.regions.Frame
+        Where the stack lies on the radiograph, in the radiograph's own pixels.
+    """
+
+    stack: np.ndarray
+    lungs: np.ndarray | None
+    frame: Frame
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one item of `prepare_files`.
+
+    Parameters
+    ----------
+    index : int
+        Its place in the input.
+    prepared : Prepared or None
+        None where it could not be read.
+    error : str or None
+        Why not.
+    verdict : segmentation.verdict.Verdict or None
+        The segmenter's own judgement of its mask; None without a segmenter.
+    trusted : bool or None
+        Whether the lungs were used as found. False: the whole image was taken instead. None: nobody looked.
+    reasons : tuple of str
+        Why they were not trusted.
+    radiograph_shape : (int, int) or None
+        Height and width of the radiograph.
+    """
+
+    index: int
+    prepared: Prepared | None = None
+    error: str | None = None
+    verdict: Any = None
+    trusted: bool | None = None
+    reasons: tuple[str, ...] = ()
+    radiograph_shape: tuple[int, int] | None = None
+
+
+def prepare_image(
+    image: np.ndarray,
+    lungs: np.ndarray | None,
+    box: tuple[int, int, int, int] | None,
+    settings: InputSettings,
+    *,
+    trusted: bool = True,
+) -> Prepared:
+    """Make the stack of one radiograph.
+
+    Parameters
+    ----------
+    image : uint8 [H, W]
+        The radiograph as read.
+    lungs : bool [H, W] or None
+        Its lung mask.
+    box : (top, left, bottom, right) or None
+        Box of the lungs, half-open; None: taken from `lungs`.
+    settings : InputSettings
+        Everything else.
+    trusted : bool
+        False: `lungs` are carried along for display, but the whole image is used.
+
+    Returns
+    -------
+    Prepared
+
+    Raises
+    ------
+    InputError
+        If the image is not ``uint8 [H, W]``, or the mask has another size than the image.
+    """
+    from enhancement import match_histogram, stack
+
+    image = _gray(image)
+    if lungs is not None and lungs.shape != image.shape:
+        raise InputError(f"lung mask of shape {lungs.shape} given for a radiograph of shape {image.shape}")
+    if lungs is not None and box is None:
+        box = box_of(lungs)
+    use = settings.region if trusted and lungs is not None and box is not None else "none"
+    crop = box if "crop" in use else None
+    frame = frame_for(image.shape, crop, settings.size, settings.margin, settings.stretch)
+
+    inner = _at_resolution(image, frame, settings.resolution)
+    if settings.histogram:
+        inner = match_histogram(inner, np.asarray(settings.histogram))
+    # enhanced without the padding, which would count as black pixels in every histogram
+    planes = stack(
+        inner,
+        settings.channels,
+        clahe_clip_limit=settings.clahe_clip_limit,
+        clahe_tile_grid=settings.clahe_tile_grid,
+        beasf_gamma=settings.beasf_gamma,
+        beasf_histogram=settings.beasf_histogram,
+    )
+    if "mask" in use and lungs is not None:
+        planes = keep_inside(planes, frame.cut(dilate(lungs)))
+    outline = None if lungs is None else frame.place(frame.cut(lungs))
+    return Prepared(frame.place(planes), outline, frame)
+
+
+def prepare_files(
+    items: Sequence[Item],
+    settings: InputSettings,
+    *,
+    segmenter: Segmenter | None = None,
+    jobs: int = 1,
+    batch: int = 16,
+    progress: bool = False,
+    known_masks: Sequence[Item | None] | None = None,
+) -> Iterator[Outcome]:
+    """Make stacks of many radiographs, in order; memory holds a few batches whatever their number.
+
+    Parameters
+    ----------
+    items : sequence of path or uint8 [H, W]
+        Files, or radiographs already read.
+    settings : InputSettings
+        How.
+    segmenter : LungSegmenter, optional
+        Finds the lungs; runs in this process only. With ``region="none"`` its masks are for display.
+    jobs : int
+        Worker processes; 1 does everything here.
+    batch : int
+        Radiographs a task, and a call of the segmenter.
+    progress : bool
+        Show a progress bar with images per second.
+    known_masks : sequence of path, bool [H, W] or None, optional
+        Lung masks that are known already, one an item; used where there is no segmenter.
+
+    Yields
+    ------
+    Outcome
+        One an item, in input order. A file that cannot be read is an outcome with ``error``, never an exception.
+
+    Raises
+    ------
+    InputError
+        If the region needs lungs and there is neither a segmenter nor a mask, or no worker process can be started.
+    """
+    if settings.region != "none" and segmenter is None and known_masks is None:
+        raise InputError(f"input.region: {settings.region!r} needs lungs; give a lung segmenter, or region none")
+    if known_masks is not None and len(known_masks) != len(items):
+        raise InputError(f"known_masks: {len(known_masks)} given for {len(items)} radiographs")
+    if jobs < 1 or batch < 1:
+        raise InputError(f"jobs {jobs} and batch {batch} given, 1 or more expected")
+    masks = known_masks if segmenter is None else None
+    tasks = [
+        [(i, items[i], None if masks is None else masks[i]) for i in range(start, min(start + batch, len(items)))]
+        for start in range(0, len(items), batch)
+    ]
+    outcomes = _outcomes(tasks, settings, segmenter, min(jobs, max(1, len(tasks))))
+    if not progress:
+        return outcomes
+    from tqdm import tqdm
+
+    return iter(tqdm(outcomes, "preparing", len(items), unit="image"))
+
+
+def _outcomes(tasks, settings: InputSettings, segmenter, jobs: int) -> Iterator[Outcome]:
+    work = partial(_work, settings=settings, raw=segmenter is not None)
+    for done in in_order(work, tasks, jobs, _lost):
+        yield from _finish(done, settings, segmenter)
+
+
+def _lost(entry):
+    return entry[0], None, Outcome(entry[0], error="the process that read it died: damaged, or too large for memory")
+
+
+def _work(task, settings: InputSettings, raw: bool) -> list[tuple[int, np.ndarray | None, Outcome | None]]:
+    """A worker's share: read, and unless a segmenter comes in between also prepare."""
+    done: list[tuple[int, np.ndarray | None, Outcome | None]] = []
+    for index, item, mask in task:
+        try:
+            image = _read(item)
+            done.append((index, image, None) if raw else (index, None, _with_mask(index, image, mask, settings)))
+        except Exception as error:  # one bad file among thousands must not end the run, whatever it broke
+            done.append((index, None, Outcome(index, error=_said(error))))
+    return done
+
+
+def _finish(done, settings: InputSettings, segmenter) -> Iterator[Outcome]:
+    """The parent's share: lungs, and what follows from them."""
+    images = [image for _, image, outcome in done if outcome is None]
+    found = iter(segmenter.predict(images) if images else ())
+    for index, image, outcome in done:
+        yield _with_lungs(index, image, next(found), settings) if outcome is None else outcome
+
+
+def _with_lungs(index: int, image: np.ndarray, found, settings: InputSettings) -> Outcome:
+    try:
+        verdict = found.verdict
+        trusted = bool(found.error is None and verdict is not None and verdict.trusted)
+        reasons = (found.error,) if found.error else () if verdict is None else tuple(verdict.reasons)
+        box = found.box if trusted else None
+        prepared = prepare_image(image, found.mask, box, settings, trusted=trusted)
+        return Outcome(index, prepared, None, verdict, trusted, reasons, image.shape)
+    except Exception as error:
+        return Outcome(index, error=_said(error))
+
+
+def _with_mask(index: int, image: np.ndarray, mask: Item | None, settings: InputSettings) -> Outcome:
+    """The same with a mask that came with the data, if any."""
+    lungs: np.ndarray | None = None
+    trusted: bool | None = None
+    reasons: tuple[str, ...] = ()
+    if mask is not None:
+        try:
+            lungs = _known(mask, image.shape)
+            trusted, reasons = bool(lungs.any()), () if lungs.any() else ("the mask given is empty",)
+        except InputError as error:
+            trusted, reasons = False, (_said(error),)
+    elif settings.region != "none":
+        trusted, reasons = False, ("no mask given",)
+    prepared = prepare_image(image, lungs, None, settings, trusted=bool(trusted))
+    return Outcome(index, prepared, None, None, trusted, reasons, image.shape)
+
+
+def _known(mask: Item, shape) -> np.ndarray:
+    lungs = mask if isinstance(mask, np.ndarray) else _read(mask) > 127
+    if lungs.dtype != np.bool_:
+        raise InputError(f"mask: dtype {lungs.dtype} given, bool expected")
+    if lungs.shape != shape:
+        # a mask drawn on a smaller copy fits; one of another shape belongs to another image
+        if abs(lungs.shape[0] * shape[1] / (lungs.shape[1] * shape[0]) - 1) > 0.02:
+            raise InputError(f"mask of shape {lungs.shape} does not fit a radiograph of shape {shape}")
+        lungs = cv2.resize(lungs.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
+    return lungs
+
+
+def _at_resolution(image: np.ndarray, frame: Frame, resolution: int) -> np.ndarray:
+    """The frame's box at its inner size, by way of the common resolution that takes sharper sources down."""
+    longest = max(image.shape)
+    if not resolution or longest <= resolution:
+        return frame.cut(image)
+    height, width = (max(1, round(side * resolution / longest)) for side in image.shape)
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    down, right = height / image.shape[0], width / image.shape[1]
+    top, left = min(round(frame.top * down), height - 1), min(round(frame.left * right), width - 1)
+    bottom, end = max(round(frame.bottom * down), top + 1), max(round(frame.right * right), left + 1)
+    return replace(frame, height=height, width=width, top=top, left=left, bottom=bottom, right=end).cut(small)
+
+
+def _read(item: Item) -> np.ndarray:
+    if isinstance(item, np.ndarray):
+        return _gray(item)
+    from enhancement import read_radiograph
+
+    return read_radiograph(Path(item))
+
+
+def _gray(image: np.ndarray) -> np.ndarray:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 2 or not image.size:
+        given = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise InputError(f"radiograph: {given} given, uint8 [H, W] expected (read_radiograph reads files so)")
+    return image
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, RadiographError):
+        return error.reason
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"

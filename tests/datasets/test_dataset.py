@@ -1,0 +1,206 @@
+"""The table of images: what it accepts, what it refuses, and where it comes from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidcxnet.datasets import Dataset, from_csv, from_folder, load_dataset, merge
+from enhancement.errors import InputError
+
+
+def table(**columns) -> pd.DataFrame:
+    return pd.DataFrame({"path": ["a.png", "b.png", "c.png"], "label": ["covid19", "normal", "covid19"], **columns})
+
+
+def images(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not looked at")
+    return folder
+
+
+def test_normal_is_the_first_class_and_targets_follow(tmp_path):
+    dataset = Dataset(table(), tmp_path)
+    assert dataset.classes == ("normal", "covid19")
+    np.testing.assert_array_equal(dataset.targets, [1, 0, 1])
+    assert dataset.targets.dtype == np.int64
+    assert dataset.paths[0] == tmp_path / "a.png"
+    assert Dataset(table(), tmp_path, ("covid19", "normal")).classes == ("normal", "covid19")
+    assert Dataset(table(), tmp_path, ("flu", "covid19", "normal")).classes == ("normal", "flu", "covid19")
+
+
+def test_rows_are_renumbered_and_numbers_serve_as_labels(tmp_path):
+    given = pd.DataFrame({"path": ["a", "b"], "label": [1.0, 0.0], "patient": [7.0, None]}, index=[5, 9])
+    dataset = Dataset(given, tmp_path)
+    assert list(dataset.table.index) == [0, 1] and dataset.classes == ("0", "1")
+    assert dataset.table["patient"][0] == "7" and dataset.table["patient"].isna()[1]
+
+
+def test_group_is_the_patient_column_or_nothing(tmp_path):
+    assert Dataset(table(), tmp_path).group is None
+    assert Dataset(table(patient=[None] * 3), tmp_path).group is None
+    assert list(Dataset(table(patient=["p", "q", "q"]), tmp_path).group) == ["p", "q", "q"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (pd.DataFrame({"path": [], "label": []}), "no images"),
+        (pd.DataFrame({"path": ["a"]}), "no column 'label'"),
+        (pd.DataFrame({"path": ["a", "a"], "label": ["x", "y"]}), "a stands in 2 rows"),
+        (pd.DataFrame({"path": ["a", "b"], "label": ["x", None]}), "row 2 has no label"),
+        (pd.DataFrame({"path": ["a", " "], "label": ["x", "y"]}), "row 2 has no path"),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_refused(tmp_path, bad, said):
+    with pytest.raises(InputError, match=said):
+        Dataset(bad, tmp_path)
+
+
+def test_a_label_outside_the_classes_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"covid19.*not among the classes normal, flu"):
+        Dataset(table(), tmp_path, ("normal", "flu"))
+
+
+def test_filter_keeps_matching_rows_and_compares_as_text(tmp_path):
+    dataset = Dataset(table(view=["PA", "AP", None], age=[1, 2, 3]), tmp_path)
+    assert list(dataset.filter(view=["PA", "AP"]).table["path"]) == ["a.png", "b.png"]
+    assert list(dataset.filter(age="2").table["path"]) == ["b.png"]
+    assert dataset.filter(view="PA").classes == ("normal", "covid19")
+    assert dataset.filter(label="covid19").classes == ("covid19",)
+    with pytest.raises(InputError, match="no image has view=lateral"):
+        dataset.filter(view="lateral")
+    with pytest.raises(InputError, match="no column 'source'"):
+        dataset.filter(source="x")
+
+
+def test_merge_moves_paths_to_the_common_root_and_keeps_patients_apart(tmp_path):
+    one = Dataset(table(patient=["1", "2", None], mask=["m.png", None, None]), tmp_path / "one", name="one")
+    two = Dataset(table(patient=["1", "1", "3"], source=["s"] * 3), tmp_path / "two", name="two")
+    both = one.merge(two)
+    assert both.root == tmp_path.resolve() and len(both) == 6
+    assert list(both.table["path"][[0, 3]]) == ["one/a.png", "two/a.png"]
+    assert both.table["mask"][0] == "one/m.png" and both.table["mask"].isna().sum() == 5
+    assert both.table["patient"].nunique() == 4 and both.table["patient"].isna()[2]
+    assert list(both.table["source"].unique()) == ["one", "s"]
+    assert both.name == "one+two"
+    with pytest.raises(InputError, match="stands in"):
+        merge(one, one)
+
+
+def test_summary_counts_classes_sources_and_patients(tmp_path):
+    dataset = Dataset(table(source=["x", "x", "y"], patient=["1", "2", "1"]), tmp_path)
+    summary = dataset.summary()
+    assert list(summary.index) == ["normal", "covid19", "total"]
+    assert list(summary.loc["covid19"]) == [2, 1, 1, 1]
+    assert list(summary.loc["total"]) == [3, 2, 2, 1]
+
+
+def test_a_folder_per_class_is_a_dataset(tmp_path):
+    images(tmp_path, "NORMAL/x.png", "NORMAL/deep/y.jpg", "flu/z.webp", "flu/notes.txt", "stray.png")
+    dataset = from_folder(tmp_path)
+    assert dataset.classes == ("NORMAL", "flu")
+    assert sorted(dataset.table["path"]) == ["NORMAL/deep/y.jpg", "NORMAL/x.png", "flu/z.webp"]
+    assert dataset.group is None
+
+
+def test_split_folders_are_not_taken_for_classes(tmp_path):
+    images(tmp_path, "train/normal/x.png", "test/flu/z.png", "val/flu/w.png")
+    dataset = from_folder(tmp_path)
+    assert dataset.classes == ("normal", "flu")
+    assert set(dataset.table["published_split"]) == {"train", "test", "val"}
+
+
+def test_a_folder_without_class_folders_is_refused(tmp_path):
+    images(tmp_path, "x.png")
+    with pytest.raises(InputError, match="one folder per class"):
+        from_folder(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        from_folder(tmp_path / "missing")
+
+
+def test_csv_columns_are_found_by_their_usual_names(tmp_path):
+    csv = tmp_path / "t.csv"
+    csv.write_text("Filename,Finding,patient_id,group_id,Age\nx.png,flu,p1,g1,30\ny.png,normal,p1,007,\n")
+    dataset = from_csv(csv)
+    assert list(dataset.table["path"]) == ["x.png", "y.png"]
+    assert list(dataset.table["patient"]) == ["g1", "007"], "the group wins over the patient, and stays text"
+    assert list(dataset.table["patient_id"]) == ["p1", "p1"]
+    assert "Age" in dataset.table
+
+
+def test_csv_columns_can_be_named(tmp_path):
+    csv = tmp_path / "t.csv"
+    csv.write_text("path,label,diagnosis\nx.png,1,flu\n")
+    assert list(from_csv(csv, columns={"label": "diagnosis"}).table["label"]) == ["flu"]
+    with pytest.raises(InputError, match="no column 'nothing'"):
+        from_csv(csv, columns={"label": "nothing"})
+
+
+def test_csv_paths_relative_to_the_parent_folder_are_found(tmp_path, capsys):
+    images(tmp_path, "set/x.png", "set/y.png")
+    csv = tmp_path / "set" / "t.csv"
+    csv.write_text("path,label\nset/x.png,flu\nset/y.png,normal\n")
+    dataset = from_csv(csv)
+    assert dataset.root == tmp_path and all(p.is_file() for p in dataset.paths)
+    assert "relative to" in capsys.readouterr().err
+    csv.write_text("path,label\nx.png,flu\nset\\y.png,normal\n")
+    assert from_csv(csv, tmp_path / "set").table["path"][1] == "set/y.png"
+
+
+def test_absolute_paths_must_lie_under_the_root(tmp_path):
+    csv = tmp_path / "t.csv"
+    csv.write_text(f"path,label\n{tmp_path}/x.png,flu\n")
+    assert from_csv(csv).table["path"][0] == "x.png"
+    with pytest.raises(InputError, match="not under"):
+        from_csv(csv, tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "not a CSV"),
+        ("path,label\n", "no rows"),
+        ("a,b\n1,2\n", "no column for the path"),
+        ("path\nx\n", "no column for the label"),
+    ],
+)
+def test_a_csv_that_is_no_table_of_images_is_refused(tmp_path, text, said):
+    csv = tmp_path / "t.csv"
+    csv.write_text(text)
+    with pytest.raises(InputError, match=said):
+        from_csv(csv)
+    with pytest.raises(InputError, match="no such file"):
+        from_csv(tmp_path / "missing.csv")
+
+
+def test_binary_rubbish_is_no_csv(tmp_path):
+    csv = tmp_path / "t.csv"
+    csv.write_bytes(bytes(range(256)) * 9)
+    with pytest.raises(InputError):
+        from_csv(csv)
+
+
+def test_load_dataset_takes_classes_in_order_and_filters(tmp_path):
+    csv = tmp_path / "t.csv"
+    csv.write_text("path,label,view\na,covid19,PA\nb,normal,PA\nc,pneumonia,PA\nd,covid19,AP\n")
+    dataset = load_dataset(csv, classes=("normal", "pneumonia", "covid19"), where={"view": "PA"})
+    assert dataset.classes == ("normal", "pneumonia", "covid19") and len(dataset) == 3
+    assert load_dataset(csv, classes=("normal", "covid19")).classes == ("normal", "covid19")
+    assert len(load_dataset(csv, classes=("normal", "covid19"))) == 3
+    with pytest.raises(InputError, match="no image is labelled 'flu'"):
+        load_dataset(csv, classes=("normal", "flu"))
+    with pytest.raises(InputError, match="only one class"):
+        load_dataset(csv, where={"view": "AP"})
+    with pytest.raises(InputError, match="no such folder or CSV"):
+        load_dataset(tmp_path / "nowhere")
+
+
+@pytest.mark.real
+def test_the_real_table_is_read_from_its_own_folder(real_data):
+    dataset = load_dataset(real_data / "classification" / "metadata.csv")
+    assert dataset.root == real_data and dataset.classes == ("normal", "covid19", "pneumonia")
+    assert dataset.paths[0].is_file() and dataset.table["patient"].nunique() == 2127

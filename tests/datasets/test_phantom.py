@@ -1,0 +1,182 @@
+"""The phantom: deterministic, true masks, and a class that nothing but the lesion gives away."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from covidcxnet.datasets import load_dataset, make_phantoms
+from covidcxnet.datasets.phantom import CLASSES, phantom
+from enhancement.errors import InputError
+
+SIZE = 96
+
+
+def many(label, n=12, size=SIZE):
+    return [phantom(label, seed, size) for seed in range(n)]
+
+
+def test_an_image_is_gray_bytes_and_the_masks_fit():
+    made = phantom("covid19", 1, SIZE)
+    assert made.image.shape == made.lungs.shape == made.lesion.shape == (SIZE, SIZE)
+    assert made.image.dtype == np.uint8 and made.lungs.dtype == made.lesion.dtype == bool
+    assert made.image.std() > 30
+
+
+def test_one_seed_gives_one_image():
+    first, again = phantom("pneumonia", 5, SIZE), phantom("pneumonia", 5, SIZE)
+    np.testing.assert_array_equal(first.image, again.image)
+    assert (phantom("pneumonia", 6, SIZE).image != first.image).mean() > 0.5
+    assert (phantom("pneumonia", 5, SIZE, image=1).image != first.image).mean() > 0.5
+
+
+def test_lungs_are_dark_on_both_sides_of_a_bright_mediastinum():
+    for made in many("normal"):
+        assert made.image[made.lungs].mean() < made.image[~made.lungs & (made.image > 0)].mean() - 25
+        rows = np.flatnonzero(made.lungs.any(axis=1))
+        row = made.lungs[(rows[0] + rows[-1]) // 2]
+        assert 0.15 < made.lungs.mean() < 0.55
+        assert cv2.connectedComponents(made.lungs.astype(np.uint8))[0] == 3, "two lungs and the background"
+        assert row.any() and not row[np.flatnonzero(row)[0] : np.flatnonzero(row)[-1]].all()
+
+
+def test_lesions_lie_in_the_lungs_and_brighten_them():
+    for label in ("pneumonia", "covid19"):
+        for seed in range(12):
+            sick, well = phantom(label, seed, SIZE), phantom("normal", seed, SIZE)
+            assert sick.lesion.any() and not (sick.lesion & ~sick.lungs).any() and not well.lesion.any()
+            change = sick.image.astype(int) - well.image
+            assert change[sick.lesion].mean() > 0.5
+
+
+def test_pneumonia_is_one_sided_and_covid19_is_on_both_sides():
+    def sides(made):
+        _, parts = cv2.connectedComponents(made.lungs.astype(np.uint8))
+        return len(np.unique(parts[made.lesion]))
+
+    assert all(sides(made) == 1 for made in many("pneumonia", 20))
+    assert all(sides(made) == 2 for made in many("covid19", 20))
+
+
+def test_covid19_lies_lower_and_further_out_than_pneumonia():
+    def place(label):
+        found = []
+        for made in many(label, 30):
+            rows, cols = np.nonzero(made.lesion)
+            lungs_rows, lungs_cols = np.nonzero(made.lungs)
+            half = (lungs_cols.max() - lungs_cols.min()) / 2
+            out = np.abs(cols - (lungs_cols.max() + lungs_cols.min()) / 2) / half
+            down = (rows - lungs_rows.min()) / (lungs_rows.max() - lungs_rows.min())
+            found.append((out.mean(), down.mean()))
+        return np.mean(found, axis=0)
+
+    (covid_out, covid_down), (pneumonia_out, _) = place("covid19"), place("pneumonia")
+    assert covid_out > pneumonia_out + 0.1 and covid_down > 0.55
+
+
+def test_nothing_but_the_lesion_tells_the_classes_apart():
+    """Same patient, same pose, same exposure, same noise: away from the lesion not one pixel differs."""
+    for seed in range(8):
+        well = phantom("normal", seed, 128)
+        for label in ("pneumonia", "covid19"):
+            sick = phantom(label, seed, 128)
+            np.testing.assert_array_equal(well.lungs, sick.lungs)
+            near = cv2.dilate(sick.lesion.astype(np.uint8), np.ones((31, 31), np.uint8)) > 0
+            far = ~(near | cv2.dilate(well.lungs.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool))
+            np.testing.assert_array_equal(well.image[far], sick.image[far])
+
+
+def test_some_lesions_are_faint_and_some_are_plain():
+    contrast = []
+    for seed in range(40):
+        sick, well = phantom("covid19", seed, SIZE), phantom("normal", seed, SIZE)
+        contrast.append((sick.image.astype(int) - well.image)[sick.lesion].mean())
+    assert np.percentile(contrast, 15) < 16 and np.percentile(contrast, 85) > 26
+
+
+def test_a_larger_size_shows_the_same_patient():
+    small, large = phantom("covid19", 3, 128), phantom("covid19", 3, 256)
+    shrunk = cv2.resize(large.image, (128, 128), interpolation=cv2.INTER_AREA)
+    assert np.corrcoef(small.image.ravel(), shrunk.ravel())[0, 1] > 0.98
+    agree = cv2.resize(large.lungs.astype(np.uint8), (128, 128), interpolation=cv2.INTER_NEAREST) == small.lungs
+    assert agree.mean() > 0.98
+
+
+@pytest.mark.parametrize(("label", "size"), [("flu", 64), ("normal", 16)])
+def test_what_cannot_be_made_is_refused(label, size):
+    with pytest.raises(InputError):
+        phantom(label, 0, size)
+
+
+def test_a_folder_of_phantoms_is_a_dataset(tmp_path):
+    dataset = make_phantoms(tmp_path / "p", 40, seed=1, size=48, progress=False)
+    table = dataset.table
+    assert len(dataset) == 40 and dataset.classes == CLASSES
+    assert table["label"].value_counts().max() - table["label"].value_counts().min() <= 3
+    assert table.groupby("patient")["label"].nunique().max() == 1
+    assert set(table.groupby("patient").size()) == {1, 2, 3}
+    assert (table["source"] == "phantom").all() and (table["view"] == "PA").all()
+    for column in ("path", "mask", "lesion"):
+        assert all((dataset.root / p).is_file() for p in table[column])
+    assert not any(label in path for path in table["path"] for label in CLASSES)
+    mask = cv2.imread(str(dataset.root / table["mask"][0]), cv2.IMREAD_UNCHANGED)
+    assert set(np.unique(mask)) == {0, 255}
+
+
+def test_images_per_patient_do_not_depend_on_the_class(tmp_path):
+    from covidcxnet.datasets.phantom import _plan
+
+    plan = _plan({"seed": 0, "n": 6000, "classes": list(CLASSES)})
+    counts = {label: np.bincount([image for one, _, image in plan if one == label]) for label in CLASSES}
+    shares = np.array([c / c.sum() for c in counts.values()])
+    assert np.ptp(shares, axis=0).max() < 0.03
+
+
+def test_the_same_parameters_reuse_the_folder_and_give_the_same_bytes(tmp_path):
+    first = make_phantoms(tmp_path / "p", 6, seed=1, size=48, progress=False)
+    image = first.paths[0]
+    stamp, content = image.stat().st_mtime_ns, image.read_bytes()
+    again = make_phantoms(tmp_path / "p", 6, seed=1, size=48, progress=False)
+    assert image.stat().st_mtime_ns == stamp and again.table.equals(first.table)
+    other = make_phantoms(tmp_path / "q", 6, seed=1, size=48, progress=False)
+    assert other.paths[0].read_bytes() == content
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p", "q"], "nothing is left lying about"
+
+
+def test_a_folder_with_a_file_missing_is_made_again(tmp_path):
+    dataset = make_phantoms(tmp_path / "p", 6, seed=1, size=48, progress=False)
+    content = dataset.paths[2].read_bytes()
+    dataset.paths[2].unlink()
+    make_phantoms(tmp_path / "p", 6, seed=1, size=48, progress=False)
+    assert dataset.paths[2].read_bytes() == content
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("ten years")
+    with pytest.raises(InputError, match="not empty"):
+        make_phantoms(tmp_path, 6, size=48, progress=False)
+    make_phantoms(tmp_path / "p", 6, seed=1, size=48, progress=False)
+    with pytest.raises(InputError, match="name another folder"):
+        make_phantoms(tmp_path / "p", 6, seed=2, size=48, progress=False)
+    assert json.loads((tmp_path / "p" / "phantom.json").read_text())["seed"] == 1
+
+
+def test_a_broken_off_folder_is_not_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr("covidcxnet.datasets.phantom.cv2.imwrite", lambda *_: False)
+    with pytest.raises(OSError, match="could not be written"):
+        make_phantoms(tmp_path / "p", 4, size=48, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("bad", [{"classes": ("flu",)}, {"classes": ()}, {"n": 1}, {"size": 8}])
+def test_parameters_that_make_no_sense_are_refused(tmp_path, bad):
+    with pytest.raises(InputError, match="phantoms"):
+        make_phantoms(tmp_path / "p", **{"n": 6, "size": 48, "progress": False, **bad})
+
+
+def test_load_dataset_makes_phantoms_under_a_root(tmp_path):
+    dataset = load_dataset("phantom", root=tmp_path, classes=("covid19", "normal"), phantom_images=6, phantom_size=48)
+    assert dataset.classes == ("normal", "covid19") and dataset.root.parent == tmp_path

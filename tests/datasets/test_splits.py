@@ -1,0 +1,158 @@
+"""Splits: balanced, grouped, reproducible, and checked when read back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidcxnet.datasets import Dataset, load_dataset, read_split, save_split, split
+from enhancement.errors import InputError
+
+
+def patients(sizes, labels, root="/nowhere", sources=None) -> Dataset:
+    rows = [
+        {"path": f"{i}_{k}.png", "label": label, "patient": f"p{i}", **({"source": sources[i]} if sources else {})}
+        for i, (size, label) in enumerate(zip(sizes, labels, strict=True))
+        for k in range(size)
+    ]
+    return Dataset(pd.DataFrame(rows), root)
+
+
+@pytest.fixture
+def mixed() -> Dataset:
+    """600 patients, most with one image, some with twenty; one label in ten is rare."""
+    rng = np.random.default_rng(0)
+    sizes = np.where(rng.random(600) < 0.1, 20, rng.integers(1, 4, 600))
+    return patients(sizes, rng.choice(["normal", "covid19", "flu"], 600, p=[0.6, 0.3, 0.1]))
+
+
+def shares(dataset, table) -> pd.DataFrame:
+    return pd.crosstab(dataset.table["label"], table["split"], normalize="index")
+
+
+@pytest.mark.parametrize("fractions", [(0.7, 0.15, 0.15), (0.5, 0.25, 0.25), (8, 1, 1)])
+def test_every_label_is_split_as_asked_even_with_big_groups(mixed, fractions):
+    table = split(mixed, fractions, seed=3)
+    wanted = np.array(fractions) / sum(fractions)
+    got = shares(mixed, table)[["train", "validation", "test"]].to_numpy()
+    assert np.abs(got - wanted).max() < 0.02
+
+
+def test_no_patient_stands_on_two_sides(mixed):
+    table = split(mixed)
+    assert table.groupby(mixed.table["patient"])["split"].nunique().max() == 1
+    assert list(table["path"]) == list(mixed.table["path"])
+
+
+def test_a_split_by_image_does_not_keep_patients_together(mixed):
+    table = split(mixed, by="image")
+    assert table.groupby(mixed.table["patient"])["split"].nunique().max() > 1
+    assert np.abs(shares(mixed, table)["test"] - 0.15).max() < 0.01
+
+
+def test_sources_are_balanced_within_labels():
+    labels = ["normal"] * 300
+    sources = ["big"] * 260 + ["small"] * 40
+    dataset = patients([1] * 400, labels + ["flu"] * 100, sources=sources + ["big"] * 100)
+    table = split(dataset, seed=1)
+    small = table["split"][dataset.table["source"] == "small"].value_counts()
+    assert abs(small["test"] - 6) <= 1 and abs(small["validation"] - 6) <= 1
+
+
+def test_the_seed_decides(mixed):
+    first, again, other = split(mixed, seed=1), split(mixed, seed=1), split(mixed, seed=2)
+    assert first.equals(again) and not first.equals(other)
+
+
+def test_a_side_without_a_share_stays_empty(mixed):
+    assert set(split(mixed, (0.8, 0.2, 0))["split"]) == {"train", "validation"}
+
+
+def test_held_out_rows_are_the_test_set_with_all_of_their_patients():
+    dataset = patients([2] * 40, ["normal", "flu"] * 20)
+    table = dataset.table.assign(source=np.where(np.arange(80) < 20, "external", "own"))
+    table.loc[20, "patient"] = table.loc[0, "patient"]  # one held-out patient has an image elsewhere
+    dataset = Dataset(table, dataset.root)
+    sides = split(dataset, holdout={"source": "external"})
+    assert set(sides["split"][:20]) == {"test"} and sides["split"][20] == "test"
+    assert (sides["split"] == "test").sum() == 21
+    assert set(sides["split"][21:]) == {"train", "validation"}
+    with pytest.raises(InputError, match="no image matches"):
+        split(dataset, holdout={"source": "nobody"})
+    with pytest.raises(InputError, match="every image matches"):
+        split(dataset, holdout={"source": ["external", "own"]})
+
+
+def test_without_patients_the_user_must_say_so(mixed):
+    alone = Dataset(mixed.table.drop(columns="patient"), mixed.root)
+    with pytest.raises(InputError, match="split_by: image"):
+        split(alone)
+    assert len(split(alone, by="image")) == len(alone)
+
+
+def test_images_without_a_patient_need_a_word_too():
+    table = patients([3] * 20, ["normal", "flu"] * 10).table
+    table.loc[::3, "patient"] = None
+    dataset = Dataset(table, "/nowhere")
+    with pytest.raises(InputError, match="20 of 60 images have no patient"):
+        split(dataset)
+    sides = split(dataset, by="patient_where_known")
+    assert sides.groupby(dataset.table["patient"])["split"].nunique().max() == 1
+
+
+@pytest.mark.parametrize("fractions", [(0, 0.5, 0.5), (0.5, -0.1, 0.6), (1, 1), (float("nan"), 1, 1)])
+def test_fractions_that_make_no_sense_are_refused(mixed, fractions):
+    with pytest.raises(InputError, match="fractions"):
+        split(mixed, fractions)
+
+
+def test_too_few_patients_are_refused():
+    with pytest.raises(InputError, match="would be empty"):
+        split(patients([10, 10], ["normal", "flu"]))
+    with pytest.raises(InputError, match="split_by"):
+        split(patients([1] * 9, ["normal", "flu", "x"] * 3), by="hospital")
+
+
+def test_a_saved_split_is_read_back_in_the_tables_order(mixed, tmp_path):
+    table = split(mixed)
+    path = save_split(table, tmp_path / "deep" / "split.csv")
+    assert read_split(path, mixed).equals(table.astype({"split": "str"}))
+    part = mixed.filter(label="flu")
+    assert list(read_split(path, part)["path"]) == list(part.table["path"]), "rows about other images are passed over"
+
+
+def test_a_split_that_does_not_fit_is_refused(mixed, tmp_path):
+    table, path = split(mixed), tmp_path / "split.csv"
+    cases = {
+        "no split, the first": table.iloc[5:],
+        "stands twice": pd.concat([table, table.iloc[:1]]),
+        "split 'holdout' found": table.assign(split=["holdout", *table["split"][1:]]),
+        "columns path and split expected": table.rename(columns={"split": "side"}),
+    }
+    for said, bad in cases.items():
+        bad.to_csv(path, index=False)
+        with pytest.raises(InputError, match=said):
+            read_split(path, mixed)
+    with pytest.raises(InputError, match="no such file"):
+        read_split(tmp_path / "missing.csv", mixed)
+
+
+def test_a_patient_on_two_sides_is_refused_unless_images_were_split(mixed, tmp_path):
+    table = split(mixed)
+    twice = mixed.table["patient"].duplicated(keep=False)
+    row = int(np.flatnonzero(twice)[0])
+    table.loc[row, "split"] = "test" if table["split"][row] != "test" else "train"
+    path = save_split(table, tmp_path / "split.csv")
+    with pytest.raises(InputError, match="1 patients stand on two sides"):
+        read_split(path, mixed)
+    assert len(read_split(path, mixed, by="image")) == len(mixed)
+
+
+@pytest.mark.real
+def test_the_real_table_splits_evenly(real_data):
+    dataset = load_dataset(real_data / "classification" / "metadata.csv")
+    table = split(dataset)
+    assert table.groupby(dataset.table["patient"])["split"].nunique().max() == 1
+    wanted = pd.Series({"train": 0.7, "validation": 0.15, "test": 0.15})
+    assert (shares(dataset, table) - wanted).abs().max().max() < 0.01
