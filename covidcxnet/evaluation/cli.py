@@ -1,0 +1,98 @@
+"""The command `evaluate.py` (and `covidcxnet evaluate`): parse, evaluate, say where the report lies."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NoReturn
+
+from covidcxnet import command_line
+from enhancement.errors import InputError
+
+SUMMARY = """Evaluate a run on its own test split, or weights on other data, and write report.html, metrics.json and
+predictions.csv. Without arguments: the newest run under runs/. A research tool, not a medical device."""
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "evaluate.py") -> int:
+    """Evaluate from command-line arguments; the last line printed is the report's path.
+
+    Returns
+    -------
+    int
+        0 done, 2 the input cannot be used, 130 interrupted by Ctrl-C.
+    """
+    return command_line.run(partial(_evaluate, prog=prog), argv, prog=prog)
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    """Flags; each is an argument of `covidcxnet.evaluate` under the same name."""
+    parser = _Parser(prog=prog, description=SUMMARY)
+    parser.add_argument("target", nargs="?", metavar="RUN | WEIGHTS", help="run folder, weights file or released name")
+    parser.add_argument("--data", metavar="DIR | CSV", help="other data: a folder per class, a CSV, or phantom")
+    parser.add_argument("--root", metavar="DIR", help="folder that the CSV's paths are relative to")
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="COLUMN=VALUE[,VALUE]", help="rows of --data to use; repeatable"
+    )
+    parser.add_argument("--split", choices=("test", "validation", "train", "all"), help="of a run; default test")
+    parser.add_argument("--out", metavar="DIR", help="folder of the report; default RUN/report")
+    parser.add_argument(
+        "--explain", action=argparse.BooleanOptionalAction, default=True, help="show cases with Grad-CAM (default yes)"
+    )
+    parser.add_argument("--lime", type=int, default=3, metavar="N", help="cases with LIME too (default %(default)s)")
+    parser.add_argument(
+        "--lime-samples", "--lime_samples", type=int, default=1000, metavar="N",
+        help="perturbed images for each of them (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bootstrap", type=int, default=2000, metavar="N", help="resamples (default %(default)s; 0: none)"
+    )
+    parser.add_argument(
+        "--threshold", type=_threshold, default=0.5, metavar="P | auto",
+        help="two classes: probability from which the second is called (default 0.5); auto: chosen on validation",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of bootstrap and LIME (default 0)")
+    parser.add_argument("--batch-size", "--batch_size", type=int, default=16, metavar="N", help="default %(default)s")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes that prepare --data; default one a core")
+    parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True, help="progress bars")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors of usage in one line, as all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see --help)")
+
+
+def _evaluate(argv: list[str], prog: str) -> int:
+    arguments = vars(build_parser(prog).parse_args(argv))
+    del arguments["debug"]
+    arguments["where"] = _where(arguments["where"])
+    from covidcxnet.evaluation.evaluator import evaluate
+    from covidcxnet.evaluation.overview import summary
+
+    report = evaluate(arguments.pop("target"), **arguments)
+    print(summary(report.findings))
+    print(report.path)
+    return 0
+
+
+def _where(pairs: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        column, equals, values = pair.partition("=")
+        if not equals or not column or not values:
+            raise InputError(f"--where: {pair!r} given, COLUMN=VALUE[,VALUE] expected")
+        found[column] = values.split(",")
+    return found
+
+
+def _threshold(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} given, auto or a number expected") from None

@@ -1,0 +1,129 @@
+"""Rank statistics over all resamples at once: AUROC, average precision, ROC and precision-recall curves.
+
+Images are sorted by score once. In each resample an image only changes its weight, so everything follows from
+cumulative sums of weights along that order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from covidcxnet.evaluation.bootstrap import Bootstrap, ratio
+
+GRID = np.linspace(0, 1, 101)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How well scores rank positives above negatives.
+
+    Parameters
+    ----------
+    auroc, average_precision : np.ndarray
+        float64 [1 + resamples]; NaN where one side is absent.
+    sensitivity : np.ndarray
+        ROC curves on `GRID` of false positive rates: float64 [1 + resamples, 101].
+    precision : np.ndarray
+        Precision-recall curves on `GRID` of recalls: float64 [1 + resamples, 101].
+    roc_points, precision_recall_points : np.ndarray
+        The curves of the data as they are, every step: float64 [points, 2] as (false positive rate, sensitivity) and
+        (recall, precision).
+    """
+
+    auroc: np.ndarray
+    average_precision: np.ndarray
+    sensitivity: np.ndarray
+    precision: np.ndarray
+    roc_points: np.ndarray
+    precision_recall_points: np.ndarray
+
+
+def rank(scores: np.ndarray, positive: np.ndarray, bootstrap: Bootstrap, rows: np.ndarray | None = None) -> Ranking:
+    """Rank statistics of `scores` float [n] against `positive` bool [n].
+
+    Parameters
+    ----------
+    scores : np.ndarray
+        float [n]; higher means more likely positive. Ties are shared evenly, as in scikit-learn.
+    positive : np.ndarray
+        bool [n].
+    bootstrap : Bootstrap
+        The resamples.
+    rows : np.ndarray, optional
+        Which of the bootstrap's images the scores belong to, int [n]; all of them by default.
+
+    Returns
+    -------
+    Ranking
+    """
+    rows = np.arange(len(scores)) if rows is None else np.asarray(rows)
+    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
+    descending = np.asarray(scores, np.float64)[order]
+    is_positive = np.asarray(positive, bool)[order]
+    starts = np.flatnonzero(np.r_[True, np.diff(descending) != 0])
+    parts = [_rank_block(w, is_positive, starts) for w in bootstrap.weights(rows[order])]
+    auroc, average_precision, sensitivity, precision = (np.concatenate(column) for column in zip(*parts, strict=True))
+    true, false = _grouped(np.ones((1, len(order))), is_positive, starts)
+    roc, precision_recall = _points(np.cumsum(true[0]), np.cumsum(false[0]))
+    return Ranking(auroc, average_precision, sensitivity, precision, roc, precision_recall)
+
+
+def concordance(
+    scores: np.ndarray, positive: np.ndarray, bootstrap: Bootstrap, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (one positive, one negative) ranked rightly, ties as half, and all pairs; each float64 [1 + resamples].
+
+    AUROC is their ratio; sums of both over strata give an AUROC that only compares images within one stratum.
+    """
+    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(np.asarray(scores, np.float64)[order]) != 0])
+    is_positive = np.asarray(positive, bool)[order]
+    right, pairs = [], []
+    for weights in bootstrap.weights(np.asarray(rows)[order]):
+        true, false = _grouped(weights, is_positive, starts)
+        right.append(_right_pairs(true, false))
+        pairs.append(true.sum(axis=1) * false.sum(axis=1))
+    return np.concatenate(right), np.concatenate(pairs)
+
+
+def _grouped(weights: np.ndarray, positive: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weight of positives and of negatives at each distinct score, highest first: [b, groups] each."""
+    true = weights * positive
+    false = weights - true
+    if len(starts) < weights.shape[1]:
+        return np.add.reduceat(true, starts, axis=1), np.add.reduceat(false, starts, axis=1)
+    return true, false
+
+
+def _right_pairs(true: np.ndarray, false: np.ndarray) -> np.ndarray:
+    above = np.cumsum(true, axis=1) - true / 2
+    return np.einsum("bg,bg->b", above, false)
+
+
+def _rank_block(weights: np.ndarray, positive: np.ndarray, starts: np.ndarray):
+    true, false = _grouped(weights, positive, starts)
+    cumulative, false_positives = np.cumsum(true, axis=1), np.cumsum(false, axis=1)
+    positives, negatives = cumulative[:, -1], false_positives[:, -1]
+    auroc = ratio(_right_pairs(true, false), positives * negatives)
+    called = cumulative + false_positives
+    precision = np.divide(cumulative, called, out=np.zeros_like(called), where=called > 0)
+    average = ratio(np.einsum("bg,bg->b", true, precision), np.where(negatives > 0, positives, 0))
+    sensitivity_grid = np.full((len(weights), len(GRID)), np.nan)
+    precision_grid = np.full((len(weights), len(GRID)), np.nan)
+    for b in np.flatnonzero((positives > 0) & (negatives > 0)):
+        rates, recalls = false_positives[b] / negatives[b], cumulative[b] / positives[b]
+        sensitivity_grid[b] = np.interp(GRID, np.r_[0, rates], np.r_[0, recalls])
+        reached = np.searchsorted(recalls, np.minimum(np.maximum(GRID, GRID[1] / 2), 1 - 1e-12))
+        precision_grid[b] = precision[b, reached]
+    return auroc, average, sensitivity_grid, precision_grid
+
+
+def _points(true: np.ndarray, false: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if not len(true) or not true[-1] or not false[-1]:
+        return np.empty((0, 2)), np.empty((0, 2))
+    roc = np.stack([np.r_[0, false / false[-1]], np.r_[0, true / true[-1]]], axis=1)
+    # past the last positive only precision falls: nobody would choose such a threshold
+    full = int(np.searchsorted(true, true[-1])) + 1
+    return roc, np.stack([true[:full] / true[-1], true[:full] / (true[:full] + false[:full])], axis=1)

@@ -1,0 +1,262 @@
+"""Sections of the report below its first screen: each takes findings and returns HTML, or None if it has nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from covidcxnet.evaluation import plots
+from covidcxnet.evaluation.cases import RULE, Case
+from covidcxnet.evaluation.findings import Findings
+from covidcxnet.evaluation.glossary import GLOSSARY
+from covidcxnet.evaluation.markup import Html, cell, count, definitions, figure, footnotes, number, table, tag
+from covidcxnet.evaluation.metrics import NORMAL
+
+_CLASS_FIGURES = (
+    ("sensitivity", "Sensitivity", True),
+    ("specificity", "Specificity", True),
+    ("precision", "Precision", True),
+    ("npv", "NPV", True),
+    ("f1", "F1", False),
+    ("auroc", "AUROC", False),
+    ("average_precision", "Av. precision", False),
+)
+_OVERALL = (
+    ("accuracy", "Accuracy", True),
+    ("balanced_accuracy", "Balanced accuracy", True),
+    ("macro_f1", "F1, mean over classes", False),
+    ("auroc", "AUROC", False),
+    ("average_precision", "Average precision", False),
+    ("brier", "Brier score", False),
+    ("calibration_error", "ECE", False),
+)
+_MOST_ROWS = 500
+
+
+def curves(f: Findings) -> Html:
+    """ROC and precision-recall curves."""
+    names = ", ".join(plots.drawn_classes(f.metrics))
+    if not names:
+        return tag("p", f"All images are of class {f.metrics.present[0]}; a curve needs others to tell it from.")
+    overall = f.metrics.overall
+    roc = figure(_svg(plots.roc(f.metrics)), f"ROC curve of {names}; AUROC {number(overall['auroc'])}.")
+    alt = f"Precision-recall curve of {names}; average precision {number(overall['average_precision'])}."
+    note = "Each class against the rest. Shaded: 95% band, point by point."
+    return tag("div", tag("div", roc, figure(_svg(plots.precision_recall(f.metrics)), alt), class_="curves"),
+               tag("p", note, class_="note"))  # fmt: skip
+
+
+def classes(f: Findings) -> Html:
+    """Figures of all images, and of each class against the rest."""
+    metrics = f.metrics
+    overall = [cell(metrics.overall[key], percent) for key, _, percent in _OVERALL]
+    header = ["", *[name for _, name, _ in _OVERALL]]
+    first = table(header, [["All images", *overall]], "Over all images; 95% interval below each figure.")
+    called = metrics.confusion.sum(axis=0)
+    rows = [
+        [name, f"{int(metrics.confusion[c].sum()):,}", f"{int(called[c]):,}",
+         *[cell(metrics.by_class[name][key], percent) for key, _, percent in _CLASS_FIGURES]]
+        for c, name in enumerate(metrics.classes)
+    ]  # fmt: skip
+    header = ["Class", "Images", "Called", *[name for _, name, _ in _CLASS_FIGURES]]
+    second = table(header, rows, "Each class against all others.")
+    estimates = [*metrics.overall.values(), *[e for row in metrics.by_class.values() for e in row.values()]]
+    return tag("div", first, second, footnotes(estimates))
+
+
+def sources(f: Findings) -> Html | None:
+    """Figures by source, and what the sources give away."""
+    if f.sources is None or len(f.sources.rows) == 1:
+        return None
+    names = f.metrics.classes
+    rows = [
+        [s.name, f"{s.images:,}", f"{s.patients:,}" if f.unknown_patients < f.metrics.images else "unknown",
+         *[f"{s.by_class[c]:,}" if s.by_class[c] else "–" for c in names], cell(s.accuracy, True),
+         cell(s.auroc) if not np.isnan(s.auroc.value) else tag("span", "one class", class_="note")]
+        for s in f.sources.rows
+    ]  # fmt: skip
+    made = table(["Source", "Images", "Patients", *names, "Accuracy", "AUROC within"], rows)
+    left = f" (leaves out {', '.join(f.sources.alone)}, which shares no source)" if f.sources.alone else ""
+    pooled = [
+        [
+            "Within sources",
+            cell(f.sources.within),
+            f"pairs from one and the same source only; the place can't raise it{left}",
+        ],
+        ["All pairs", cell(f.metrics.overall["auroc"]), "as in the headline"],
+        ["Source alone", number_only(f.sources.place_alone), "a reader who sees only the name of the source"],
+    ]
+    second = table(["AUROC", "", "compares"], pooled, class_="pooled text keep")
+    estimates = [f.sources.within, *[e for s in f.sources.rows for e in (s.accuracy, s.auroc)]]
+    intro = (
+        "If classes come from different places, a network can score by recognising the place: scanner, processing, "
+        "letters burned in. The figures within sources are the ones to trust."
+    )
+    return tag("div", tag("p", intro), made, second, footnotes(estimates))
+
+
+def confusion(f: Findings) -> Html:
+    """Counts and shares of rows, shaded by share, right calls framed."""
+    names, counts = f.metrics.classes, f.metrics.confusion
+    totals = counts.sum(axis=1)
+    header = ["True class", *[f"called {name}" for name in names], "all"]
+    rows = []
+    for r, name in enumerate(names):
+        cells = [_confusion_cell(int(counts[r, c]), int(totals[r]), r == c) for c in range(len(names))]
+        rows.append(tag("tr", tag("th", name, scope="row"), cells, tag("td", f"{int(totals[r]):,}", class_="total")))
+    head = tag("thead", tag("tr", [tag("th", text, scope="col") for text in header]))
+    caption = tag("caption", "Images, and share of the row. Right calls are framed.")
+    made = tag("table", caption, head, tag("tbody", rows), class_="confusion")
+    items = [[m.name, f"{m.missed:,} of {m.images:,}", cell(m.rate, True)] for m in f.metrics.missed]
+    missed = table([f"Called {NORMAL}", "Images", "Share"], items, class_="keep") if items else None
+    return tag("div", tag("div", made, class_="scroll"), missed)
+
+
+def calibration(f: Findings) -> Html:
+    """Reliability diagram with counts."""
+    error, score = f.metrics.overall["calibration_error"], f.metrics.overall["brier"]
+    alt = f"Reliability diagram; expected calibration error {number(error)}."
+    note = (
+        f"Points: share of images for which the prediction came true in each tenth of probability, with 95% interval; "
+        f"on the dotted line it is what was promised. Bars: images in each tenth. Brier score {number(score)}, "
+        f"ECE {number(error)}."
+    )
+    return figure(_svg(plots.reliability(f.metrics)), alt, note)
+
+
+def cases(f: Findings) -> Html | None:
+    """Right and wrong calls of each class with their explanations."""
+    if not f.cases:
+        return None
+    intro = (
+        "A heatmap shows where the network looked, not whether it was right to. A map outside the lungs (a letter, "
+        "a border, the diaphragm) is a reason to doubt the score."
+    )
+    made: list[Html] = [tag("p", intro), tag("p", RULE, class_="note")]
+    for name in f.metrics.classes:
+        own = [_case(c) for c in f.cases if c.label == name]
+        if own:
+            made += [tag("h3", f"True class: {name}"), tag("div", own, class_="cases")]
+    return tag("div", made)
+
+
+def training(f: Findings) -> Html | None:
+    """Learning curves."""
+    if f.log is None or not plots.learned(f.log):
+        return None
+    said = f"; weights of epoch {f.best_epoch}" if f.best_epoch is not None else ""
+    alt = f"Learning curves over {count(len(f.log), 'epoch')}{said}."
+    note = f"{count(len(f.log), 'epoch')}{said}. Validation picks the epoch; the test split has no part in it."
+    return figure(_svg(plots.learning_curves(f.log, f.best_epoch)), alt, note)
+
+
+def rejected(f: Findings) -> Html | None:
+    """Files that were left out, and images whose lung mask was not trusted, with reasons."""
+    made: list[Html] = []
+    if len(f.data.rejected):
+        files = list(zip(f.data.rejected["path"], f.data.rejected["reason"], strict=True))
+        caption = "Files that could not be used in any part of the data; they are in no figure."
+        made.append(_listing(["File", "Reason"], files, caption))
+    failed = f.failed_lungs
+    if len(failed):
+        reasons = failed["lungs_reasons"] if "lungs_reasons" in failed else [""] * len(failed)
+        rows = list(zip(failed["path"], failed["label"], reasons, strict=True))
+        used = " The whole image was used for them." if f.data.region != "none" else ""
+        made.append(
+            _listing(["Image", "Class", "Reason"], rows, f"Evaluated images whose lung mask was not trusted.{used}")
+        )
+    return tag("div", made) if made else None
+
+
+def settings(f: Findings) -> Html:
+    """Input settings, recipe and environment."""
+    made = [tag("h3", "From file to stack"), _listed_settings(f.input_settings)]
+    if f.recipe:
+        made += [tag("h3", "Recipe"), _listed_settings({k: v for k, v in f.recipe.items() if k != "input"})]
+    return tag("div", made, tag("h3", "Environment"), _listed_settings(f.environment))
+
+
+def reproduce(f: Findings) -> Html:
+    """Command lines and files."""
+    made = [tag("pre", tag("code", "\n".join(f.commands)))] if f.commands else []
+    files = tag("p", "Beside this page: ", tag("code", "metrics.json"), " (every number with its interval) and ",
+                tag("code", "predictions.csv"), " (every image).")  # fmt: skip
+    return tag("div", made, files)
+
+
+def glossary(f: Findings) -> Html:
+    """What each figure means."""
+    return definitions(GLOSSARY, class_="glossary")
+
+
+def number_only(value: float) -> Html:
+    """A figure that has no interval by its nature."""
+    return tag("span", "undefined" if np.isnan(value) else f"{value:.3f}", class_="value")
+
+
+def _case(case: Case) -> Html:
+    ranked = sorted(case.probabilities.items(), key=lambda pair: -pair[1])
+    chances = ", ".join(f"{name} {100 * p:.0f}%" for name, p in ranked)
+    verdict = f"{'Right' if case.correct else 'Wrong'}: called {case.predicted}"
+    head = tag("header", tag("p", tag("span", verdict, class_="verdict"), f" ({case.why})"), tag("p", chances),
+               tag("p", case.path, class_="mono note"),
+               tag("p", case.lungs, class_="note") if case.lungs else None)  # fmt: skip
+    outlined = " with the outline of the lungs" if case.outlined else ""
+    pictures = [figure(case.radiograph, f"Radiograph of class {case.label}{outlined}.", f"Radiograph{outlined}")]
+    if case.gradcam:
+        alt = f"The radiograph with Grad-CAM for {case.predicted} over it."
+        said = ": no place speaks for it" if case.silent else ""
+        pictures.append(figure(case.gradcam, alt, f"Grad-CAM for {case.predicted}{said}"))
+    if case.lime:
+        alt = f"The radiograph with LIME for {case.predicted} over it."
+        legend = (
+            f"LIME for {case.predicted}. Blue, +: shown, it raises the probability. Orange, −: it lowers it. {case.fit}"
+        )
+        pictures.append(figure(case.lime, alt, legend, class_="below"))
+    return tag(
+        "article", head, tag("div", pictures, class_="pictures"), class_="case" if case.correct else "case wrong"
+    )
+
+
+def _listing(header: list[str], rows: list, caption: str) -> Html:
+    left = len(rows) - _MOST_ROWS
+    more = tag("p", f"{left:,} more stand in metrics.json.", class_="note") if left > 0 else None
+    return Html(table(header, rows[:_MOST_ROWS], caption, class_="text") + (more or ""))
+
+
+def _listed_settings(values: Mapping[str, Any]) -> Html:
+    pairs = []
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            pairs += [(f"{key}.{inner}", tag("code", _setting(v))) for inner, v in value.items()]
+        else:
+            pairs.append((key, tag("code", _setting(value))))
+    return definitions(pairs, class_="settings")
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, str):
+        return value or "–"
+    if isinstance(value, (list, tuple)) and len(value) > 20:
+        return f"{len(value)} numbers"
+    return json.dumps(value, default=str)
+
+
+def _confusion_cell(number: int, total: int, right: bool) -> Html:
+    share = number / total if total else 0.0
+    said = tag("span", f"{100 * share:.1f}%" if total else "–", class_="interval")
+    value = tag("span", f"{number:,}", class_="value")
+    return tag("td", value, said, class_="right" if right else None, style=f"background:{_shade(share)}")
+
+
+def _shade(share: float) -> str:
+    """White to mid blue; the darkest still carries dark text at a contrast above 4.5."""
+    low, high = np.array([255, 255, 255]), np.array([120, 175, 218])
+    return "#" + "".join(f"{round(v):02x}" for v in low + (high - low) * share)
+
+
+def _svg(content: str) -> str:
+    return plots.data_uri(content, "image/svg+xml")

@@ -1,0 +1,8 @@
+"""Evaluate a run or weights, and write the report: `python evaluate.py --help`."""
+
+import sys
+
+from covidcxnet.evaluation.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

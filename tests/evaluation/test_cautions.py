@@ -1,0 +1,93 @@
+"""Warnings appear where they are due, and only there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidcxnet.evaluation.cautions import cautions
+
+
+def _keys(findings) -> set[str]:
+    return {c.key for c in cautions(findings)}
+
+
+@pytest.fixture
+def good(make_findings, make_predictions):
+    """Findings that give no reason for a warning."""
+
+    def make(data=None, columns=None, **changes):
+        p = make_predictions(images=400, patients=400)
+        right = 0.9 * np.eye(3)[p.targets] + 0.1 / 3
+        return make_findings(type(p)(p.table.assign(**(columns or {})), right, p.classes), data=data, **changes)
+
+    return make
+
+
+def test_good_findings_need_no_warning(good):
+    assert _keys(good()) == set()
+
+
+@pytest.mark.parametrize(
+    "data, key",
+    [
+        ({"split_by": "image"}, "image_split"),
+        ({"split": "train"}, "training_images"),
+        ({"split": "all"}, "training_images"),
+        ({"split": "validation"}, "validation_images"),
+        ({"split": "other", "overlap": None}, "overlap_unknown"),
+        ({"split": "other", "overlap": 3}, "overlap"),
+        ({"rejected": pd.DataFrame({"path": ["a"] * 20, "reason": ["b"] * 20})}, "rejected"),
+    ],
+)
+def test_what_is_said_of_the_data(good, data, key):
+    assert _keys(good(data)) == {key}
+
+
+def test_other_data_without_overlap_need_no_warning(good):
+    assert _keys(good({"split": "other", "overlap": 0})) == set()
+
+
+def test_unknown_patients_and_sources(good):
+    assert _keys(good(columns={"patient": None, "source": None})) == {"patients_unknown", "sources_unknown"}
+    assert "patients_unknown" in _keys(good(columns={"patient": ["a", None] * 200}))
+
+
+def test_sources_that_follow_the_label(good, make_predictions):
+    labels = make_predictions(images=400, patients=400).table["label"]
+    findings = good(columns={"source": np.where(labels == "covid19", "cohen", "nih")})
+    (caution,) = cautions(findings)
+    assert caution.key == "confounded_source"
+    assert "No source holds both normal and covid19; pneumonia and covid19" in caution.text
+    assert "leaves out covid19" in caution.text
+
+
+def test_a_phantom_has_no_place_to_recognise(good):
+    assert _keys(good({"phantom": True}, columns={"source": None})) == set()
+
+
+def test_few_patients_and_an_absent_class(make_findings, make_predictions):
+    p = make_predictions(images=60, patients=20)
+    keep = (p.targets != 2).nonzero()[0]
+    few = type(p)(p.table.iloc[keep], p.probabilities[keep], p.classes)
+    found = {c.key: c.title + c.text for c in cautions(make_findings(few))}
+    assert "No image of covid19" in found["class_absent"]
+    assert "Fewer than 30 patients" in found["small_test"]
+
+
+def test_poor_calibration(good, make_findings, make_predictions):
+    p = make_predictions(images=400, patients=400)
+    assert "calibration" in _keys(make_findings(type(p)(p.table, np.eye(3)[p.predicted], p.classes)))
+
+
+def test_many_failed_lungs(good):
+    columns = {"lungs_trusted": [False] * 60 + [True] * 340}
+    assert _keys(good({"lungs_sought": 400, "region": "mask"}, columns)) == {"lungs"}
+    assert _keys(good({"lungs_sought": 0}, columns)) == set()
+
+
+def test_a_test_set_opened_for_several_models_is_reported_but_not_for_one(good):
+    looks = ({"weights_sha256": "a", "threshold": 0.5}, {"weights_sha256": "b", "threshold": 0.5})
+    assert _keys(good(openings=looks)) == {"test_reopened"}
+    assert _keys(good(openings=(looks[0], looks[0]))) == set()

@@ -1,0 +1,87 @@
+"""Predictions hold together, are saved whole, and a threshold is chosen where it belongs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidcxnet.evaluation.predictions import Predictions, youden_threshold
+from enhancement.errors import InputError
+
+TWO = ("normal", "covid19")
+
+
+def _two(probability, labels, threshold=0.5):
+    table = pd.DataFrame({"path": [f"{i}.png" for i in range(len(labels))], "label": labels})
+    probability = np.asarray(probability, float)
+    return Predictions(table, np.stack([1 - probability, probability], axis=1), TWO, threshold)
+
+
+def test_threshold_decides_between_two_classes():
+    labels = ["normal", "covid19", "covid19"]
+    assert _two([0.2, 0.5, 0.9], labels).predicted.tolist() == [0, 1, 1]
+    assert _two([0.2, 0.5, 0.9], labels, 0.7).predicted.tolist() == [0, 0, 1]
+
+
+def test_the_most_probable_of_three_classes_is_called(make_predictions):
+    p = make_predictions()
+    np.testing.assert_array_equal(p.predicted, p.probabilities.argmax(axis=1))
+
+
+def test_saved_table_has_a_row_an_image_and_a_column_a_class(make_predictions, tmp_path):
+    p = make_predictions(lungs_trusted=True)
+    read = pd.read_csv(p.save(tmp_path / "predictions.csv"))
+    expected = [
+        "path",
+        "patient",
+        "source",
+        "label",
+        "predicted",
+        "p_normal",
+        "p_pneumonia",
+        "p_covid19",
+        "lungs_trusted",
+    ]
+    assert read.columns.tolist() == expected
+    assert len(read) == len(p)
+    np.testing.assert_allclose(read["p_covid19"], p.probabilities[:, 2], atol=1e-6)
+    assert read["lungs_trusted"].all()
+    assert [f.name for f in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+def test_unknown_columns_stay_empty_in_the_table():
+    frame = _two([0.2, 0.9], ["normal", "covid19"]).to_frame()
+    assert frame["patient"].isna().all() and frame["lungs_trusted"].isna().all()
+
+
+@pytest.mark.parametrize("labels, message", [([], "0 images"), (["normal", "tb"], "label 'tb'.*normal, covid19")])
+def test_no_image_or_an_unknown_label_is_refused(labels, message):
+    with pytest.raises(InputError, match=message):
+        _two([0.5] * len(labels), labels)
+
+
+def test_a_probability_that_is_no_number_names_the_image():
+    with pytest.raises(InputError, match=r"1\.png: the model's output is not a number"):
+        _two([0.5, float("nan")], ["normal", "covid19"])
+
+
+def test_youden_threshold_separates_separable_classes():
+    assert youden_threshold(np.array([0.1, 0.2, 0.6, 0.9]), np.array([0, 0, 1, 1])) == pytest.approx(0.4)
+
+
+def test_youden_threshold_is_the_best_of_all():
+    rng = np.random.default_rng(0)
+    positive = rng.random(200) < 0.3
+    probability = np.clip(rng.normal(0.3 + 0.2 * positive, 0.15), 0, 1)
+
+    def youden(cut):
+        called = probability >= cut
+        return called[positive].mean() - called[~positive].mean()
+
+    assert youden(youden_threshold(probability, positive)) == pytest.approx(max(youden(c) for c in probability))
+
+
+def test_youden_threshold_needs_both_classes():
+    with pytest.raises(InputError, match="both classes"):
+        youden_threshold(np.array([0.1, 0.9]), np.array([True, True]))
