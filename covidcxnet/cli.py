@@ -13,7 +13,7 @@ COMMANDS = {
     "evaluate": ("covidcxnet.evaluation.cli:main", "write the report of a run or of weights on new data"),
     "predict": ("covidcxnet.predict:main_predict", "predict radiographs with trained weights"),
     "explain": ("covidcxnet.predict:main_explain", "draw Grad-CAM or LIME of a prediction on the radiograph"),
-    "prepare": ("covidcxnet.preparation.cli:main", "turn radiographs into a store of model-ready stacks"),
+    "prepare": ("covidcxnet.training.prepare_command:main", "turn radiographs into a store of model-ready stacks"),
     "segment": ("segmentation.__main__:main", "find lungs: train, predict, evaluate"),
     "enhance": ("enhancement.__main__:main", "BEASF, CLAHE and other enhancements on files"),
 }

@@ -1,0 +1,220 @@
+"""Grad-CAM (Selvaraju et al. 2017): which places of the last feature maps raise the score of a class.
+
+The model is split at its feature layer. The backbone runs once, the gradient goes through the head only, and both are
+compiled together for whole batches: a map costs hardly more than the prediction that comes with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from covidcxnet.explain.gradients import compiled, scores_and_gradient
+from covidcxnet.models import feature_layer
+from enhancement.errors import InputError
+
+_PREDICTED = -1
+
+
+@dataclass(frozen=True)
+class Heatmaps:
+    """Grad-CAM of some stacks.
+
+    Attributes
+    ----------
+    maps : float32 [n, h, w]
+        At the resolution of the feature layer, 0..1: each map's largest value is 1, or all are 0 where no place
+        speaks for the class.
+    probabilities : float32 [n, classes]
+        Of the same forward pass, one column a class.
+    targets : int64 [n]
+        The class that each map explains.
+    """
+
+    maps: np.ndarray
+    probabilities: np.ndarray
+    targets: np.ndarray
+
+
+class GradCAM:
+    """Grad-CAM of a functional model, batched and compiled.
+
+    The map of class c is ``relu(sum_k mean_xy(dz_c / dA_k) A_k)`` divided by its maximum, where ``A_k`` are the maps of
+    the feature layer and ``z_c`` is the score *before* sigmoid or softmax (the paper's y^c, section 3): a probability's
+    gradient vanishes where the network is sure, and under a softmax it mixes in the other classes' scores. With a
+    single sigmoid the score of class 0 is ``-z``. Where the output is no dense, activation or softmax layer, its
+    logarithm stands for the score.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A functional model with one input ``[n, H, W, C]`` and one output: one sigmoid, or one column a class.
+    layer : str, optional
+        Name of the feature layer; by default `covidcxnet.models.feature_layer`.
+
+    Raises
+    ------
+    InputError
+        If there is no such layer, if its output has no height and width, or if the rest of the model needs more than
+        this layer's output.
+    """
+
+    def __init__(self, model: Any, layer: str | None = None):
+        self.model = model
+        self.layer = layer or feature_layer(model)
+        self.classes = max(2, int(model.output_shape[-1]))
+        self._backbone, self._head, self._output = _split(model, self.layer)
+        self._compiled: dict[str, Callable] = {}
+
+    def __call__(self, stacks: np.ndarray, class_index: Any = None, *, batch_size: int = 16) -> np.ndarray:
+        """Maps alone, ``float32 [n, h, w]`` in 0..1; see `explain`."""
+        return self.explain(stacks, class_index, batch_size=batch_size).maps
+
+    def explain(self, stacks: np.ndarray, class_index: Any = None, *, batch_size: int = 16) -> Heatmaps:
+        """Maps and probabilities from one pass.
+
+        Parameters
+        ----------
+        stacks : uint8 or float32 [n, H, W, C]
+            As the model takes them, 0..255.
+        class_index : int or int [n], optional
+            Class to explain, one for all or one each; by default the class that the model predicts.
+        batch_size : int
+            Stacks that go through the model together.
+
+        Raises
+        ------
+        InputError
+            If the stacks' shape or a class does not fit the model.
+        """
+        stacks = np.asarray(stacks)
+        shape = tuple(self.model.input_shape[1:])
+        if stacks.ndim != 4 or any(w not in (None, h) for w, h in zip(shape, stacks.shape[1:], strict=True)):
+            expected = ", ".join(map(str, shape))
+            raise InputError(f"Grad-CAM: stacks of shape {stacks.shape} given, [n, {expected}] expected")
+        targets = self._targets(class_index, len(stacks))
+        kind = "uint8" if stacks.dtype == np.uint8 else "float32"
+        if kind not in self._compiled:
+            self._compiled[kind] = compiled(self._explain_batch, self.model, [(shape, kind), ((), "int32")])
+        # An empty batch still gives arrays of the right shape, from no pass at all.
+        features = tuple(self._backbone.output_shape[1:3])
+        if not len(stacks):
+            empty = (0, *(side or 0 for side in features))
+            return Heatmaps(np.zeros(empty, "float32"), np.zeros((0, self.classes), "float32"), targets.astype("int64"))
+        starts = range(0, len(stacks), batch_size)
+        parts = [
+            self._compiled[kind](stacks[i : i + batch_size].astype(kind, copy=False), targets[i : i + batch_size])
+            for i in starts
+        ]
+        maps, probabilities, explained = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Heatmaps(maps, probabilities, explained.astype("int64"))
+
+    def _targets(self, class_index, count: int) -> np.ndarray:
+        if class_index is None:
+            return np.full(count, _PREDICTED, "int32")
+        targets = np.asarray(class_index)
+        if targets.shape not in ((), (count,)) or targets.dtype.kind not in "iu":
+            raise InputError(f"Grad-CAM: class_index {class_index!r} given, one int or {count} of them expected")
+        if targets.size and not (targets.min() >= 0 and targets.max() < self.classes):
+            raise InputError(f"Grad-CAM: class_index {class_index!r} given, 0 to {self.classes - 1} expected")
+        return np.broadcast_to(targets, (count,)).astype("int32")
+
+    def _explain_batch(self, stacks, targets):
+        from keras import ops
+
+        features = self._backbone(stacks, training=False)
+
+        def score(maps):
+            scores, probabilities = self._output(self._head(maps, training=False))
+            predicted = ops.cast(ops.argmax(probabilities, axis=-1), "int32")
+            chosen = ops.where(targets < 0, predicted, targets)
+            return ops.take_along_axis(scores, chosen[:, None], axis=-1)[:, 0], (probabilities, chosen)
+
+        _, (probabilities, chosen), gradient = scores_and_gradient(score, features)
+        features, gradient = ops.cast(features, "float32"), ops.cast(gradient, "float32")
+        weights = ops.mean(gradient, axis=(1, 2), keepdims=True)
+        maps = ops.relu(ops.sum(weights * features, axis=-1))
+        peak = ops.max(maps, axis=(1, 2), keepdims=True)
+        # An all-negative map has no peak: it stays all zero instead of becoming 0 / 0.
+        maps = maps / ops.maximum(peak, float(np.finfo("float32").tiny))
+        return ops.where(ops.isfinite(maps), maps, 0.0), probabilities, chosen
+
+
+def enlarge(heat: np.ndarray, size: int) -> np.ndarray:
+    """Bring a map of few cells, ``float32 [h, w]`` in 0..1, to ``[size, size]`` of the stack, for drawing.
+
+    Smoothly: straight lines between cells would show stars where there are spots.
+    """
+    import cv2
+
+    values = np.ascontiguousarray(heat, "float32")
+    if values.shape == (size, size):
+        return values
+    return cv2.resize(values, (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+
+
+def _is_spatial(layer) -> bool:
+    shape = getattr(getattr(layer, "output", None), "shape", ())
+    return len(shape) == 4
+
+
+def _split(model, name: str):
+    """Backbone and head that share the layers of `model`, and the function from head to scores and probabilities."""
+    import keras
+
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
+        raise InputError(f"Grad-CAM: model {model.name!r} must have one input and one output [n, classes]")
+    names = [layer.name for layer in model.layers if _is_spatial(layer)]
+    if name not in names:
+        known = ", ".join(names[-6:]) or "none"
+        raise InputError(f"Grad-CAM: no feature layer {name!r} in {model.name!r}; the last ones are {known}")
+    features = model.get_layer(name).output
+    end, output = _end_of_head(model)
+    try:
+        backbone = keras.Model(model.inputs, features, name="features")
+        head = keras.Model(features, end, name="head")
+    except ValueError as error:
+        raise InputError(
+            f"Grad-CAM: {model.name!r} can't be split at {name!r}: later layers need more than its output; "
+            f"the last feature layers are {', '.join(names[-6:])}"
+        ) from error
+    return backbone, head, output
+
+
+def _end_of_head(model):
+    """Tensor where the head ends, and a function from its values to scores and probabilities, one column a class."""
+    import keras
+    from keras import ops
+
+    last, output = model.operations[-1], model.outputs[0]
+    single = output.shape[-1] == 1
+
+    def columns(scores, probabilities):
+        if not single:
+            return scores, probabilities
+        return ops.concatenate([-scores, scores], -1), ops.concatenate([1.0 - probabilities, probabilities], -1)
+
+    def dense(values):
+        scores = ops.matmul(ops.cast(values, "float32"), ops.cast(last.kernel, "float32"))
+        if last.bias is not None:
+            scores = scores + ops.cast(last.bias, "float32")
+        return columns(scores, ops.cast(last.activation(scores), "float32"))
+
+    def activation(values):
+        scores = ops.cast(values, "float32")
+        return columns(scores, ops.cast(last(scores), "float32"))
+
+    def other(values):
+        probabilities = ops.cast(values, "float32")
+        inside = ops.clip(probabilities, 1e-30, 1.0 - 1e-7)
+        scores = ops.log(inside) - ops.log(1.0 - inside) if single else ops.log(inside)
+        return columns(scores, probabilities)
+
+    if isinstance(last, keras.layers.Dense):
+        return last.input, dense
+    if isinstance(last, keras.layers.Activation | keras.layers.Softmax):
+        return last.input, activation
+    return output, other

@@ -1,0 +1,240 @@
+"""Explanations drawn on the radiograph that the person knows: its own orientation, size and grey levels.
+
+Colours are told apart with every common colour vision and on a gray print: heat is inferno, whose lightness rises
+evenly; LIME's two signs are blue and orange, and each also has its own mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from enhancement.errors import InputError
+from enhancement.files import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RESEARCH_ONLY = "Research only. Not a medical device."
+
+# Okabe and Ito's palette (2008).
+BLUE, ORANGE, SKY = (0, 114, 178), (230, 159, 0), (86, 180, 233)
+
+# Heat below this share of the peak is left out: it is everywhere, and would only fog the radiograph.
+_FAINT = 0.1
+_OPACITY = 0.6
+# LIME regions weaker than this share of the strongest are tinted but not outlined.
+_STRONG = 0.5
+# Opacity of the dark rim of outlines.
+_RIM = 0.45
+
+
+def overlay_heatmap(radiograph: np.ndarray, heatmap: np.ndarray, lungs: np.ndarray | None = None) -> np.ndarray:
+    """Heat on a radiograph: the stronger, the less transparent; where there is none, grey levels are untouched.
+
+    Parameters
+    ----------
+    radiograph : uint8 [H, W]
+        As read from its file.
+    heatmap : float [H, W]
+        0..1, in the radiograph's frame.
+    lungs : bool [H, W], optional
+        Drawn as an outline.
+
+    Returns
+    -------
+    uint8 [H, W, 3]
+        RGB.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ or the radiograph is not ``uint8``.
+    """
+    _check(radiograph, heatmap, lungs)
+    heat = np.clip(np.nan_to_num(heatmap), 0, 1).astype("float32")
+    strength = np.clip((heat - _FAINT) / (1 - _FAINT), 0, 1)
+    # The dark end of inferno would look like shadow on a radiograph: begin at its purple.
+    index = (255 * (0.3 + 0.65 * heat)).astype("uint8")
+    colours = cv2.cvtColor(cv2.applyColorMap(index, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    image = _blend(radiograph, colours, _OPACITY * np.sqrt(strength))
+    return image if lungs is None else outline(image, lungs, SKY)
+
+
+def overlay_lime(radiograph: np.ndarray, weights: np.ndarray, lungs: np.ndarray | None = None) -> np.ndarray:
+    """LIME on a radiograph: what supports the class in blue marked +, what speaks against it in orange marked -.
+
+    Parameters
+    ----------
+    radiograph : uint8 [H, W]
+        As read from its file.
+    weights : float [H, W]
+        Signed weights of the superpixels, in the radiograph's frame.
+    lungs : bool [H, W], optional
+        Drawn as an outline.
+
+    Returns
+    -------
+    uint8 [H, W, 3]
+        RGB. The strongest regions are outlined.
+    """
+    _check(radiograph, weights, lungs)
+    weights = np.nan_to_num(weights).astype("float32")
+    share = weights / max(float(np.abs(weights).max()), float(np.finfo("float32").tiny))
+    colours = np.where((share >= 0)[..., None], np.array(BLUE, "uint8"), np.array(ORANGE, "uint8"))
+    image = _blend(radiograph, colours, 0.45 * np.abs(share))
+    for sign, colour in ((1, BLUE), (-1, ORANGE)):
+        strong = sign * share >= _STRONG
+        image = outline(image, strong, colour)
+        image = _mark(image, strong, sign)
+    return image if lungs is None else outline(image, lungs, (255, 255, 255))
+
+
+def outline(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """Draw the edge of a mask with a dark rim, so that it shows on light and on dark.
+
+    Parameters
+    ----------
+    image : uint8 [H, W, 3]
+        RGB; not changed.
+    mask : bool [H, W]
+        What to outline.
+    colour : tuple of int
+        RGB.
+    """
+    edges, _ = cv2.findContours(np.ascontiguousarray(mask, "uint8"), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    drawn = np.ascontiguousarray(image).copy()
+    width = _line(mask.shape)
+    cv2.drawContours(drawn, edges, -1, (0, 0, 0), width + 2, cv2.LINE_AA)
+    drawn = cv2.addWeighted(drawn, _RIM, np.ascontiguousarray(image), 1 - _RIM, 0)
+    cv2.drawContours(drawn, edges, -1, colour, width, cv2.LINE_AA)
+    return drawn
+
+
+def panel(radiograph: np.ndarray, drawn: np.ndarray, caption: Sequence[str], method: str = "gradcam") -> Figure:
+    """Radiograph and overlay side by side, with a scale, a caption and "research only".
+
+    Parameters
+    ----------
+    radiograph : uint8 [H, W]
+        The left picture.
+    drawn : uint8 [H, W, 3]
+        The right picture, from `overlay_heatmap` or `overlay_lime`.
+    caption : sequence of str
+        Lines below the pictures; the first one stands out.
+    method : {"gradcam", "lime"}
+        Which scale to draw.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    height, width = radiograph.shape
+    side = 4.6
+    # Very wide or tall images are not worth a figure of their full aspect ratio.
+    wide = side * min(max(width / height, 0.5), 2.0)
+    lines = 0.24 * (len(caption) + 1) + 0.2
+    scale = 0.75
+    total_wide, total_high = 2 * wide + scale + 0.35, side + lines + 0.45
+    figure = Figure(figsize=(total_wide, total_high), dpi=150, facecolor="white")
+    FigureCanvasAgg(figure)
+
+    def place(left, bottom, w, h):
+        return figure.add_axes((left / total_wide, bottom / total_high, w / total_wide, h / total_high))
+
+    for picture, title, left in ((radiograph, "Radiograph", 0.1), (drawn, _TITLES[method], 0.2 + wide)):
+        axes = place(left, lines, wide, side)
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+        axes.set_title(title, fontsize=11)
+        axes.set_axis_off()
+    _scale_bar(place(2 * wide + 0.3, lines + 0.15 * side, 0.13, 0.7 * side), method)
+    for number, text in enumerate([*caption, RESEARCH_ONLY]):
+        first = number == 0
+        style: dict[str, Any] = {"fontsize": 11 if first else 9, "fontweight": "bold" if first else "normal"}
+        y = (lines - 0.14 - 0.24 * number) / total_high
+        # File names may hold a dollar sign, which is no formula.
+        figure.text(0.1 / total_wide, y, text, va="top", parse_math=False, **style)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as PNG, whole or not at all."""
+    with whole_file(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})
+    return Path(path)
+
+
+def save_image(image: np.ndarray, path: str | Path) -> Path:
+    """Write ``uint8 [H, W, 3]`` RGB as PNG at its full size, whole or not at all."""
+    good, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not good:
+        raise InputError(f"{path}: an image of shape {image.shape} can't be written as PNG")
+    with whole_file(path) as partial:
+        partial.write_bytes(data.tobytes())
+    return Path(path)
+
+
+_TITLES = {"gradcam": "Grad-CAM", "lime": "LIME"}
+
+
+def _scale_bar(axes, method: str) -> None:
+    from matplotlib import colormaps
+
+    if method == "gradcam":
+        ramp = colormaps["inferno"](np.linspace(0.3, 0.95, 128))[:, None]
+        labels = {0: "low", 127: "high"}
+    else:
+        blend = np.linspace(-1, 1, 129)[:, None, None]
+        side = np.where(blend >= 0, np.array(BLUE) / 255, np.array(ORANGE) / 255)
+        ramp = 1 - np.abs(blend) * (1 - side)
+        labels = {0: "\N{MINUS SIGN} against", 64: "0", 128: "+ supports"}
+    axes.imshow(ramp, aspect="auto", origin="lower")
+    axes.set_xticks([])
+    axes.set_yticks(list(labels), list(labels.values()), fontsize=8)
+    axes.yaxis.tick_right()
+    axes.tick_params(length=0)
+    if method == "lime":
+        axes.set_yticks(list(labels), list(labels.values()), fontsize=8, rotation=90, va="center")
+
+
+def _check(radiograph, values, lungs) -> None:
+    if radiograph.dtype != np.uint8 or radiograph.ndim != 2:
+        raise InputError(f"overlay: a radiograph of {radiograph.dtype} {radiograph.shape} given, uint8 [H, W] expected")
+    for name, array in (("heatmap", values), ("lungs", lungs)):
+        if array is not None and array.shape != radiograph.shape:
+            raise InputError(f"overlay: {name} of shape {array.shape} given, {radiograph.shape} expected")
+
+
+def _blend(radiograph, colours, alpha) -> np.ndarray:
+    gray = np.repeat(radiograph[..., None], 3, axis=-1)
+    alpha = alpha[..., None]
+    return np.round(gray * (1 - alpha) + colours * alpha).astype("uint8")
+
+
+def _mark(image, regions, sign: int) -> np.ndarray:
+    """A + or - at the innermost point of each large region."""
+    count, numbers = cv2.connectedComponents(regions.astype("uint8"))
+    arm = max(2, round(max(regions.shape) / 60))
+    for number in range(1, count):
+        # Padded, so that a region at the edge has its innermost point inside.
+        depth = cv2.distanceTransform(np.pad((numbers == number).astype("uint8"), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+        if depth.max() < 1.3 * arm:
+            continue
+        y, x = (int(v) for v in np.unravel_index(int(depth.argmax()), depth.shape))
+        width = _line(regions.shape) + 1
+        for tint, thickness in (((0, 0, 0), width + 3), ((255, 255, 255), width)):
+            cv2.line(image, (x - arm, y), (x + arm, y), tint, thickness, cv2.LINE_AA)
+            if sign > 0:
+                cv2.line(image, (x, y - arm), (x, y + arm), tint, thickness, cv2.LINE_AA)
+    return image
+
+
+def _line(shape) -> int:
+    return max(1, round(max(shape) / 450))

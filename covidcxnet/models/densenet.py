@@ -1,0 +1,85 @@
+"""COVID-CXNet: DenseNet121 with a head of ten units (Haghanifar et al. 2020, section 4.3).
+
+Huang et al. 2017, "Densely connected convolutional networks". Layers, names and order are those of
+`keras.applications.DenseNet121`, so weights go from one to the other by position; unlike there, depth and growth can be
+chosen, which makes a network of seconds for tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from enhancement.errors import InputError
+
+from .registry import register
+
+DENSENET121 = (6, 12, 24, 16)
+EPSILON = 1.001e-5  # of the published weights; Keras' default is 1e-3
+
+
+@register(
+    "covid-cxnet",
+    size=320,
+    channels=3,
+    normalization="unit",
+    feature_layer="relu",
+    head={"pool": "average", "hidden": (10,), "dropout": 0.2},
+    summary="DenseNet121, global average pooling, Dense 10, dropout 0.2; 7,047,765 parameters",
+)
+def densenet(stack, blocks: Sequence[int] = DENSENET121, growth: int = 32):
+    """Feature map ``[N, S/32, S/32, F]`` of a DenseNet-BC with compression one half.
+
+    Parameters
+    ----------
+    stack : Keras tensor [N, S, S, C]
+    blocks : sequence of int
+        Layers in each dense block; (6, 12, 24, 16) is DenseNet121.
+    growth : int
+        Feature maps that each layer adds; the stem has twice as many.
+    """
+    from keras import layers
+
+    blocks = list(blocks)
+    if not blocks or any(not isinstance(n, int) or n < 1 for n in [*blocks, growth]):
+        raise InputError(f"options: blocks {blocks} and growth {growth!r} given, whole numbers above 0 expected")
+    least = 2 ** (len(blocks) + 1)  # the stem halves twice, every block but the last once
+    if stack.shape[1] < least:
+        raise InputError(f"model covid-cxnet: a stack of {stack.shape[1]} pixels given, {least} or more expected")
+    x = layers.ZeroPadding2D(3, name="conv1_pad")(stack)
+    x = layers.Conv2D(2 * growth, 7, strides=2, use_bias=False, name="conv1_conv")(x)
+    x = _norm_relu(x, "conv1")
+    x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
+    x = layers.MaxPooling2D(3, strides=2, name="pool1")(x)
+    for number, depth in enumerate(blocks, start=2):
+        if number > 2:
+            x = _transition(x, f"pool{number - 1}")
+        for layer in range(1, depth + 1):
+            x = _dense_layer(x, growth, f"conv{number}_block{layer}")
+    x = layers.BatchNormalization(epsilon=EPSILON, name="bn")(x)
+    return layers.Activation("relu", name="relu")(x)
+
+
+def _dense_layer(x, growth: int, name: str):
+    """Bottleneck of 4 x growth, then `growth` new maps beside the old ones."""
+    from keras import layers
+
+    new = _norm_relu(x, f"{name}_0")
+    new = layers.Conv2D(4 * growth, 1, use_bias=False, name=f"{name}_1_conv")(new)
+    new = _norm_relu(new, f"{name}_1")
+    new = layers.Conv2D(growth, 3, padding="same", use_bias=False, name=f"{name}_2_conv")(new)
+    return layers.Concatenate(name=f"{name}_concat")([x, new])
+
+
+def _transition(x, name: str):
+    from keras import layers
+
+    width = x.shape[-1] // 2
+    x = layers.Conv2D(width, 1, use_bias=False, name=f"{name}_conv")(_norm_relu(x, name))
+    return layers.AveragePooling2D(2, strides=2, name=f"{name}_pool")(x)
+
+
+def _norm_relu(x, name: str):
+    from keras import layers
+
+    x = layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_bn")(x)
+    return layers.Activation("relu", name=f"{name}_relu")(x)

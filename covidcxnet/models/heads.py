@@ -1,0 +1,82 @@
+"""Classifier heads: from a feature map to probabilities, and the cut between a built model's backbone and its head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from enhancement.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+
+POOLS = {"average": "pooling_layer", "flatten": "flatten"}
+OUTPUT = "pred"
+
+
+def add_head(features, outputs: int, *, pool: str = "average", hidden: Sequence[int] = (10,), dropout: float = 0.2):
+    """Pool a feature map, pass it through small dense layers and give probabilities.
+
+    Parameters
+    ----------
+    features : Keras tensor [N, h, w, F]
+    outputs : int
+        1 for a sigmoid, n > 1 for a softmax.
+    pool : {"average", "flatten"}
+    hidden : sequence of int
+        Units of the ReLU layers: ``fc``, or ``fc1``, ``fc2``, ... where there are several.
+    dropout : float
+        Before the output layer; no layer where it is 0.
+
+    Returns
+    -------
+    Keras tensor [N, outputs], float32 under every precision policy: probabilities near 1 do not fit 16 bits.
+    """
+    from keras import layers
+
+    if pool not in POOLS:
+        raise InputError(f"options.pool: {pool!r} given, one of {', '.join(POOLS)} expected")
+    hidden = [hidden] if isinstance(hidden, int) else list(hidden)
+    if any(not isinstance(units, int) or units < 1 for units in hidden):
+        raise InputError(f"options.hidden: {hidden} given, whole numbers above 0 expected")
+    if not 0 <= dropout < 1:
+        raise InputError(f"options.dropout: {dropout!r} given, 0 to below 1 expected")
+    layer = layers.GlobalAveragePooling2D if pool == "average" else layers.Flatten
+    x = layer(name=POOLS[pool])(features)
+    for number, units in enumerate(hidden, start=1):
+        x = layers.Dense(units, activation="relu", name="fc" if len(hidden) == 1 else f"fc{number}")(x)
+    if dropout:
+        x = layers.Dropout(dropout, name="dropout")(x)
+    activation = "sigmoid" if outputs == 1 else "softmax"
+    return layers.Dense(outputs, activation=activation, name=OUTPUT, dtype="float32")(x)
+
+
+def split_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Cut a model of the registry behind its pooling layer.
+
+    Returns
+    -------
+    backbone : keras.Model
+        Stack to pooled features ``[N, F]``.
+    head : keras.Model
+        Pooled features to probabilities. Both share the layers of `model`: training one trains the whole.
+    """
+    import keras
+
+    cut = next((i for i, layer in enumerate(model.layers) if layer.name in POOLS.values()), None)
+    if cut is None:
+        names = " or ".join(POOLS.values())
+        raise InputError(f"model {model.name}: no layer is named {names}, so there is no head to cut off")
+    pooled = model.layers[cut].output
+    backbone = keras.Model(model.input, pooled, name=f"{model.name}-backbone")
+    x = features = keras.Input(pooled.shape[1:], name="features")
+    for layer in model.layers[cut + 1 :]:
+        x = layer(x)
+    return backbone, keras.Model(features, x, name=f"{model.name}-head")
+
+
+def head_layers(model: keras.Model) -> set[str]:
+    """Names of the layers behind the pooling layer."""
+    names = [layer.name for layer in model.layers]
+    cut = max((names.index(pool) for pool in POOLS.values() if pool in names), default=len(names))
+    return set(names[cut + 1 :])

@@ -1,0 +1,64 @@
+"""The small CNN of the pediatric pneumonia study: 558,849 parameters at 128 x 128 x 3, met exactly.
+
+Five blocks of a valid 3 x 3 convolution, batch norm, ReLU and 2 x 2 max pooling, with dropout between blocks. Quick
+enough for a first run on two cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from enhancement.errors import InputError
+
+from .registry import register
+
+FILTERS = (32, 64, 64, 128, 256)
+# Keras' 0.99 averages over some hundred steps: more than the first epochs of a small data set have.
+MOMENTUM = 0.9
+
+
+@register(
+    "small-cnn",
+    size=128,
+    channels=3,
+    normalization="unit",
+    feature_layer="last_relu",
+    head={"pool": "flatten", "hidden": (128,), "dropout": 0.0},
+    summary="five convolution blocks, Dense 128; 558,849 parameters at 128 x 128 x 3",
+)
+def small_cnn(stack, filters: Sequence[int] = FILTERS, block_dropout: float = 0.1):
+    """Pooled feature map ``[N, h, w, F]`` of the last block; the finer map before that pooling is layer ``last_relu``.
+
+    Parameters
+    ----------
+    stack : Keras tensor [N, S, S, C]
+    filters : sequence of int
+        One block each. The study does not print its dropout rates; `block_dropout` is used after each but the last.
+    """
+    from keras import layers
+
+    filters = list(filters)
+    if not filters or any(not isinstance(n, int) or n < 1 for n in filters):
+        raise InputError(f"options.filters: {filters} given, whole numbers above 0 expected")
+    if not 0 <= block_dropout < 1:
+        raise InputError(f"options.block_dropout: {block_dropout!r} given, 0 to below 1 expected")
+    least = _least_size(len(filters))
+    if stack.shape[1] < least:
+        raise InputError(f"model small-cnn: a stack of {stack.shape[1]} pixels given, {least} or more expected")
+    x = stack
+    for number, width in enumerate(filters, start=1):
+        last = number == len(filters)
+        x = layers.Conv2D(width, 3, name=f"conv{number}")(x)
+        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"bn{number}")(x)
+        x = layers.ReLU(name="last_relu" if last else f"relu{number}")(x)
+        x = layers.MaxPooling2D(2, name=f"pool{number}")(x)
+        if block_dropout and not last:
+            x = layers.Dropout(block_dropout, name=f"dropout{number}")(x)
+    return x
+
+
+def _least_size(blocks: int) -> int:
+    size = 1
+    for _ in range(blocks):
+        size = 2 * size + 2  # undo the pooling, then the valid convolution
+    return size

@@ -1,0 +1,119 @@
+"""Flags and YAML from one dataclass: jsonargparse reads `Recipe`, so that flag, recipe key and Python name are one."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from covidcxnet import recipes
+from covidcxnet.command_line import one_line
+from enhancement.errors import InputError
+
+from .recipe import Recipe, refuse_unknown_keys
+
+SUMMARY = """Train a classifier on chest radiographs. Without arguments: a small CNN on the built-in phantom.
+
+Every setting is a flag and, under the same name, a key of a recipe file; flags win over the recipe. The run folder
+holds all that happened. A research tool, not a medical device."""
+
+
+def parse_recipe(argv: Sequence[str], prog: str = "train.py", summary: str = SUMMARY) -> Recipe:
+    """Recipe from command-line arguments.
+
+    Parameters
+    ----------
+    argv : sequence of str
+        Flags such as ``--epochs 3`` or ``--input.size=64``. Dashes in names count as underscores, lists may be written
+        with commas, and ``--recipe`` takes a YAML file or the name of a packaged recipe.
+
+    Raises
+    ------
+    InputError
+        For an unknown flag or key, or a value of the wrong kind or range.
+    SystemExit
+        After ``--help``.
+    """
+    parser = build_parser(prog, summary)
+    try:
+        values = parser.parse_args(list(_plain(argv))).as_dict()
+    except (argparse.ArgumentError, TypeError) as error:
+        raise InputError(_readable(error)) from error
+    return Recipe.from_dict({key: value for key, value in values.items() if key in _fields(Recipe)})
+
+
+def build_parser(prog: str, summary: str = SUMMARY):
+    """The jsonargparse parser: one flag for each field of `Recipe`, `InputSettings` and `AugmentSettings`."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False, print_config=None)
+    parser.add_argument("--recipe", action="config", help=f"YAML file, or one of: {', '.join(recipes.names())}")
+    parser.add_argument("--resume", help="run folder to go on with from its last whole epoch; only --epochs may change")
+    parser.add_argument("--print_config", action="store_true", help="print the resolved recipe as YAML and stop")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_class_arguments(Recipe)
+    return parser
+
+
+def _plain(argv: Sequence[str]) -> Iterator[str]:
+    """Arguments as jsonargparse wants them: underscores in names, brackets round lists, a value after each switch."""
+    lists, switches = _names_of(tuple), _names_of(bool)
+    rest = list(argv)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("--"):
+            yield argument
+            continue
+        flag, equals, value = argument.partition("=")
+        name = flag[2:].replace("-", "_")
+        yield_value = bool(equals)
+        if name in switches and not equals and (not rest or rest[0].lower() not in ("true", "false")):
+            value, yield_value = "true", True
+        elif not equals and rest and (name in lists or name == "recipe"):
+            value, yield_value = rest.pop(0), True
+        if yield_value and name in lists and not value.lstrip().startswith("["):
+            value = f"[{value}]"
+        if yield_value and name == "recipe":
+            value = _recipe_file(value)
+        yield f"--{name}={value}" if yield_value else f"--{name}"
+
+
+def _recipe_file(name: str) -> str:
+    """Path of a recipe by path or name; looked into here, so that an error names the file."""
+    import yaml
+
+    path = Path(name)
+    if not path.is_file():
+        if name not in recipes.names():
+            raise InputError(f"recipe: {name!r} is neither a file nor one of {', '.join(recipes.names())}")
+        path = recipes.FOLDER / f"{name}.yaml"
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not a recipe: {one_line(error)}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not a recipe: keys and values expected, as --print-config prints them")
+    refuse_unknown_keys(values, str(path))
+    return str(path)
+
+
+def _names_of(kind: type) -> set[str]:
+    defaults = Recipe()
+    parts: dict[str, Any] = {"": defaults, "input.": defaults.input, "augment.": defaults.augment}
+    return {
+        prefix + f.name
+        for prefix, part in parts.items()
+        for f in dataclasses.fields(part)
+        if isinstance(getattr(part, f.name), kind)
+    }
+
+
+def _fields(kind) -> set[str]:
+    return {f.name for f in dataclasses.fields(kind)}
+
+
+def _readable(error: Exception) -> str:
+    """jsonargparse's message as one line that begins with the key."""
+    return one_line(error).removeprefix("Parser key ").replace('"', "", 2)

@@ -1,0 +1,190 @@
+"""Augmentation as Keras layers: on the device, active in training only, one draw for all channels of an image.
+
+All geometry happens in one resampling; layers whose settings change nothing are left out.
+"""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from .augment_settings import AugmentSettings
+
+
+def augmenter(settings: AugmentSettings, seed: int = 0) -> list[keras.layers.Layer]:
+    """Layers that vary a batch ``[N, S, S, C]`` of 0..255, in order: tone, blur, geometry, noise, erasing.
+
+    Each holds a `keras.random.SeedGenerator`; `callbacks.Seeds` sets them anew at each epoch's start.
+    """
+    layers: list[keras.layers.Layer] = []
+    if settings.tones:
+        layers.append(RandomTone(settings.brightness, settings.contrast, settings.gamma, seed=seed))
+    if settings.blur:
+        layers.append(RandomBlur(settings.blur, seed=seed + 1))
+    if settings.moves:
+        layers.append(RandomAffine.from_settings(settings, seed=seed + 2))
+    if settings.noise:
+        layers.append(RandomNoise(settings.noise, seed=seed + 3))
+    if settings.erase:
+        layers.append(RandomErase(settings.erase, settings.fill, seed=seed + 4))
+    return layers
+
+
+class _Random(keras.layers.Layer):
+    """A layer that does nothing outside training, computes in float32 and draws one value an image."""
+
+    def __init__(self, seed: int):
+        # Half-precision coordinates would be off by pixels.
+        super().__init__(dtype="float32")
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, images, training=False):
+        images = ops.cast(images, "float32")
+        return self.vary(images) if training else images
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def vary(self, images):
+        raise NotImplementedError
+
+    def draw(self, images, low: float, high: float):
+        """Uniform values ``[N, 1, 1, 1]``."""
+        return keras.random.uniform((ops.shape(images)[0], 1, 1, 1), low, high, seed=self.seed_generator)
+
+
+class RandomTone(_Random):
+    """Grey levels: x/255 to the power gamma, times brightness, contrast about the image's mean, clipped to 0..255."""
+
+    def __init__(self, brightness=(1.0, 1.0), contrast=(1.0, 1.0), gamma=(1.0, 1.0), *, seed: int = 0):
+        super().__init__(seed)
+        self.brightness, self.contrast, self.gamma = brightness, contrast, gamma
+
+    def vary(self, images):
+        if self.gamma != (1, 1):
+            images = 255.0 * ops.power(ops.maximum(images, 0.0) / 255.0, self.draw(images, *self.gamma))
+        if self.brightness != (1, 1):
+            images = images * self.draw(images, *self.brightness)
+        if self.contrast != (1, 1):
+            mean = ops.mean(images, axis=(1, 2, 3), keepdims=True)
+            images = mean + (images - mean) * self.draw(images, *self.contrast)
+        return ops.clip(images, 0.0, 255.0)
+
+
+class RandomAffine(_Random):
+    """Rotation, zoom, flips and shift in one bilinear resampling about the image's centre, with a constant outside.
+
+    Parameters
+    ----------
+    rotation : float
+        Degrees to either side at most.
+    zoom : (float, float)
+        Size of the content.
+    shift : float
+        Fraction of the side at most.
+    flip_horizontal, flip_vertical : bool
+        Mirror every second image.
+    fill : float
+        Grey level outside.
+    """
+
+    def __init__(
+        self,
+        rotation: float = 0.0,
+        zoom: tuple[float, float] = (1.0, 1.0),
+        shift: float = 0.0,
+        flip_horizontal: bool = False,
+        flip_vertical: bool = False,
+        fill: float = 0.0,
+        *,
+        seed: int = 0,
+    ):
+        super().__init__(seed)
+        self.rotation, self.zoom, self.shift, self.fill = rotation, zoom, shift, fill
+        self.flip_horizontal, self.flip_vertical = flip_horizontal, flip_vertical
+
+    @classmethod
+    def from_settings(cls, settings: AugmentSettings, *, seed: int = 0) -> RandomAffine:
+        """Layer with the geometry of `settings`."""
+        names = ("rotation", "zoom", "shift", "flip_horizontal", "flip_vertical", "fill")
+        return cls(**{name: getattr(settings, name) for name in names}, seed=seed)
+
+    def vary(self, images):
+        transform = self.transform(ops.shape(images)[0], *images.shape[1:3])
+        return ops.image.affine_transform(
+            images, transform, "bilinear", "constant", self.fill, data_format="channels_last"
+        )
+
+    def transform(self, count, height: int, width: int):
+        """Coefficients ``[count, 8]`` from output to input pixels, as `keras.ops.image.affine_transform` wants them."""
+        angle = self._uniform(count, -self.rotation, self.rotation) * (math.pi / 180)
+        low, high = self.zoom
+        # Uniform in the logarithm: a third smaller is as likely as a third larger.
+        scale = ops.exp(-self._uniform(count, math.log(low), math.log(high)))
+        mirror_x = self._sign(count) if self.flip_horizontal else 1.0
+        mirror_y = self._sign(count) if self.flip_vertical else 1.0
+        a, b = ops.cos(angle) * scale * mirror_x, -ops.sin(angle) * scale * mirror_y
+        c, d = ops.sin(angle) * scale * mirror_x, ops.cos(angle) * scale * mirror_y
+        x, y = (width - 1) / 2, (height - 1) / 2
+        right = x + self._uniform(count, -self.shift, self.shift) * width
+        down = y + self._uniform(count, -self.shift, self.shift) * height
+        zero = ops.zeros_like(angle)
+        return ops.stack([a, b, x - a * right - b * down, c, d, y - c * right - d * down, zero, zero], axis=1)
+
+    def _uniform(self, count, low: float, high: float):
+        return keras.random.uniform((count,), low, high, seed=self.seed_generator)
+
+    def _sign(self, count):
+        return ops.where(self._uniform(count, 0.0, 1.0) < 0.5, -1.0, 1.0)
+
+
+class RandomBlur(_Random):
+    """Gaussian blur of random strength, as a random mixture of the image and its strongest blur."""
+
+    def __init__(self, sigma: float, *, seed: int = 0):
+        super().__init__(seed)
+        radius = max(1, math.ceil(2.5 * sigma))
+        weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+        self.window = (weights / weights.sum()).astype("float32")
+
+    def vary(self, images):
+        planes, size = images.shape[-1], len(self.window)
+        window = ops.convert_to_tensor(np.tile(self.window[:, None], (1, planes)))
+        pad = size // 2
+        edges = ops.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+        strong = ops.depthwise_conv(edges, ops.reshape(window, (size, 1, planes, 1)), padding="valid")
+        strong = ops.depthwise_conv(strong, ops.reshape(window, (1, size, planes, 1)), padding="valid")
+        return images + (strong - images) * self.draw(images, 0.0, 1.0)
+
+
+class RandomNoise(_Random):
+    """Gaussian noise of random strength up to `sigma` grey levels, the same in all channels."""
+
+    def __init__(self, sigma: float, *, seed: int = 0):
+        super().__init__(seed)
+        self.sigma = sigma
+
+    def vary(self, images):
+        shape = (*ops.shape(images)[:3], 1)
+        noise = keras.random.normal(shape, seed=self.seed_generator) * self.draw(images, 0.0, self.sigma)
+        return ops.clip(images + noise, 0.0, 255.0)
+
+
+class RandomErase(_Random):
+    """One square of constant grey at a random place (DeVries and Taylor 2017, "Cutout")."""
+
+    def __init__(self, side: float, fill: float = 0.0, *, seed: int = 0):
+        super().__init__(seed)
+        self.side, self.fill = side, fill
+
+    def vary(self, images):
+        height, width = images.shape[1:3]
+        rows = ops.reshape(ops.arange(height, dtype="float32"), (1, -1, 1, 1)) / height
+        columns = ops.reshape(ops.arange(width, dtype="float32"), (1, 1, -1, 1)) / width
+        least, most = -self.side / 2, 1 - self.side / 2
+        top, left = self.draw(images, least, most), self.draw(images, least, most)
+        inside = (rows >= top) & (rows < top + self.side) & (columns >= left) & (columns < left + self.side)
+        return ops.where(inside, self.fill, images)

@@ -1,0 +1,137 @@
+"""Callbacks of a training run: seeds of an epoch, the monitor, the progress line, what is written after an epoch."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from enhancement.errors import InputError
+
+from .recipe import MONITORS, Recipe
+
+
+class Seeds(keras.callbacks.Callback):
+    """Make order, augmentation and dropout a function of (seed, epoch), so that a resumed run needs no random state."""
+
+    def __init__(self, seed: int, batches):
+        super().__init__()
+        self.seed, self.batches = seed, batches
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.set_epoch(epoch)
+        generators = [v for v in self.model.variables if v.name == "seed_generator_state"]
+        for number, state in enumerate(generators):
+            drawn = np.random.SeedSequence([self.seed, epoch, number]).generate_state(1)[0] % 2**31
+            state.assign(np.array([drawn, 0], dtype=str(state.dtype)))
+
+
+class Monitor(keras.callbacks.Callback):
+    """Validate after each epoch; keep the best weights, lower the rate on a plateau, stop when nothing improves.
+
+    Of two epochs with an equal figure the one with the lower validation loss is better: AUROC reaches 1 on small sets.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its monitor, patience, lr_patience and lr_factor.
+    validate : callable
+        ``validate() -> dict`` of validation figures.
+    save_best : callable
+        ``save_best(epoch, logs)``, called after each improvement; epochs count from 1.
+    """
+
+    def __init__(
+        self, recipe: Recipe, validate: Callable[[], dict[str, float]], save_best: Callable[[int, dict], None]
+    ):
+        super().__init__()
+        self.recipe, self.validate, self.save_best = recipe, validate, save_best
+        self.best: list[float] | None = None
+        self.best_epoch = 0
+        self.wait = 0
+        self.lr_wait = 0
+        self.stopped = False
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs.update(self.validate())
+        optimizer = self.model.optimizer
+        rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        logs["learning_rate"] = rate
+        if not (math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"])):
+            raise InputError(
+                f"learning_rate: the loss is not a finite number after epoch {epoch + 1} at {rate:g}; use a lower rate"
+            )
+        sign = 1 if MONITORS[self.recipe.monitor] == "max" else -1
+        score = [sign * logs[self.recipe.monitor], -logs["val_loss"]]
+        if self.best is None or score > self.best:
+            self.best, self.best_epoch, self.wait, self.lr_wait = score, epoch + 1, 0, 0
+            self.save_best(epoch + 1, logs)
+            return
+        self.wait += 1
+        self.lr_wait += 1
+        if self.recipe.lr_patience and self.lr_wait >= self.recipe.lr_patience:
+            optimizer.learning_rate = rate * self.recipe.lr_factor
+            self.lr_wait = 0
+        if self.recipe.patience and self.wait >= self.recipe.patience:
+            self.stopped = self.model.stop_training = True
+
+    def get_state(self) -> dict[str, Any]:
+        """Plain values that `set_state` takes back."""
+        return {name: getattr(self, name) for name in ("best", "best_epoch", "wait", "lr_wait", "stopped")}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from `get_state`; a run that had stopped early and is given more epochs waits anew."""
+        for name in ("best", "best_epoch", "wait", "lr_wait"):
+            setattr(self, name, state[name])
+        if state["stopped"]:
+            self.wait = 0
+
+
+class Progress(keras.callbacks.Callback):
+    """A bar with images per second within an epoch, one line after it, both on stderr."""
+
+    def __init__(self, monitor: Monitor, images: int, epochs: int, batch_size: int):
+        super().__init__()
+        self.monitor, self.images, self.epochs, self.batch_size = monitor, images, epochs, batch_size
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.monotonic()
+        title = f"epoch {epoch + 1}/{self.epochs}"
+        quiet = None if sys.stderr is None else not sys.stderr.isatty()
+        self.bar = tqdm(total=self.images, desc=title, unit="image", leave=False, disable=quiet, file=sys.stderr)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.update(min(self.batch_size, self.images - self.bar.n))
+        if not self.bar.disable and logs:
+            self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}", refresh=False)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.bar.close()
+        seconds = time.monotonic() - self.started
+        logs["seconds"] = round(seconds, 2)
+        figures = "  ".join(f"{name} {logs[name]:.4f}" for name in ("loss", "val_loss", "val_accuracy", "val_auroc"))
+        best = "  best so far" if self.monitor.best_epoch == epoch + 1 else ""
+        rate = f"learning rate {logs['learning_rate']:.2g}"
+        print(f"epoch {epoch + 1}/{self.epochs}  {figures}  {rate}  {seconds:.0f} s{best}", file=sys.stderr, flush=True)
+
+    def on_train_end(self, logs=None):
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+class AfterEpoch(keras.callbacks.Callback):
+    """Keep the log and call ``write(epoch, history)`` after each whole epoch; epochs count from 1."""
+
+    def __init__(self, write: Callable[[int, list[dict]], None], history: list[dict]):
+        super().__init__()
+        self.write, self.history = write, history
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.history.append({"epoch": epoch + 1} | {name: float(value) for name, value in logs.items()})
+        self.write(epoch + 1, self.history)

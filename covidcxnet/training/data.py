@@ -1,0 +1,104 @@
+"""From a recipe to the images of a run: data set, split, prepared store, and the targets and weights of its rows.
+
+Training sees train and validation rows only; the test rows are prepared with the others and not opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from enhancement.errors import InputError
+
+from .recipe import Recipe
+from .run import rows_of
+from .validation import balanced_weights, targets_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from covidcxnet.datasets import Dataset
+    from covidcxnet.preparation import Store
+    from segmentation.segmenter import LungSegmenter
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of the split: rows of the store ``int64 [n]``, their targets, and their weights in the loss or None."""
+
+    rows: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray | None = None
+
+
+def split_of(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
+    """The recipe's split of a data set: read from its file, or made."""
+    from covidcxnet.datasets import read_split, split
+
+    if recipe.split:
+        return read_split(recipe.split, dataset, by=recipe.split_by)
+    return split(dataset, recipe.fractions, seed=recipe.seed, by=recipe.split_by, holdout=recipe.holdout or None)
+
+
+def store_path(recipe: Recipe, dataset: Dataset) -> Path:
+    """Where the stacks of this data under these settings lie, so that runs share them."""
+    if recipe.store:
+        return Path(recipe.store)
+    digest = hashlib.sha256(f"{dataset.root.absolute()}\0{dataset.classes}\0{recipe.input.key}".encode())
+    for path, label in zip(dataset.table["path"], dataset.table["label"], strict=True):
+        digest.update(f"\0{path}\0{label}".encode())
+    name = re.sub(r"[^\w.-]+", "-", dataset.name).strip("-") or "data"
+    return Path("prepared") / f"{name}-{recipe.input.size}-{digest.hexdigest()[:10]}.h5"
+
+
+def segmenter_of(recipe: Recipe) -> LungSegmenter | None:
+    """The recipe's lung segmenter where its region needs lungs; `InputError` if there is none of that name."""
+    if recipe.input.region == "none":
+        return None
+    from segmentation.segmenter import LungSegmenter
+
+    try:
+        return LungSegmenter(recipe.input.segmenter)
+    except (LookupError, InputError) as error:
+        reason = error.args[0] if error.args else error
+        raise InputError(f"input.region: {recipe.input.region} needs a lung segmenter; {reason}") from error
+
+
+def prepared(recipe: Recipe, dataset: Dataset, path: Path) -> Store:
+    """Prepare what is not yet prepared. Where the recipe's region needs lungs, its segmenter finds them."""
+    from covidcxnet.preparation import prepare
+
+    return prepare(dataset, recipe.input, path, segmenter=segmenter_of(recipe), jobs=recipe.jobs or None)
+
+
+def sides(recipe: Recipe, store: Store, split: pd.DataFrame, classes: tuple[str, ...]) -> tuple[Side, Side]:
+    """Train and validation; `InputError` if a class is missing on one of them."""
+    labels = np.array([classes.index(label) for label in store.table["label"]], dtype=np.int64)
+    made = []
+    for name in ("train", "validation"):
+        rows = rows_of(store, split, name)
+        counts = np.bincount(labels[rows], minlength=len(classes))
+        if (counts == 0).any():
+            missing = classes[int(np.argmin(counts))]
+            raise InputError(
+                f"split: no readable {missing} image in {name} ({len(rows)} images there); "
+                "give more images, other fractions or another seed"
+            )
+        balanced = name == "train" and recipe.class_weights == "balanced"
+        weights = balanced_weights(labels[rows], len(classes)) if balanced else None
+        made.append(Side(rows, targets_for(labels[rows], len(classes)), weights))
+    return made[0], made[1]
+
+
+def counts_of(store: Store, split: pd.DataFrame, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """Images by split and class, of those that could be read."""
+    labels = store.table["label"].to_numpy()
+    return {
+        name: {label: int((labels[rows_of(store, split, name)] == label).sum()) for label in classes}
+        for name in ("train", "validation", "test")
+    }

@@ -1,0 +1,199 @@
+"""The fit of one run: model and data put together, what is written after each epoch, and how it is taken up again."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from covidcxnet.models import split_head
+from covidcxnet.preparation import Batches
+from enhancement.errors import InputError
+from enhancement.files import whole_file
+from segmentation.weight_files import save_weights
+
+from . import callbacks, data
+from .augmentation import augmenter
+from .curves import draw_curves
+from .features import FeatureBatches, compute_features
+from .precision import compiled
+from .recipe import Recipe
+from .state import load_state, save_state
+from .validation import loss_for, validation_figures
+
+if TYPE_CHECKING:
+    from .run import Run
+
+
+class Fitting:
+    """Everything that lives as long as `fit` does.
+
+    Parameters
+    ----------
+    run : Run
+        Prepared; its files are written here.
+    recipe : Recipe
+    core : keras.Model
+        The classifier. Only this is saved; augmentation stands before it in training.
+    options : dict
+        What `models.create` needs to build it again.
+    """
+
+    def __init__(self, run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]):
+        self.run, self.recipe, self.core, self.options = run, recipe, core, options
+        self.classes = recipe.classes
+        self.loss = loss_for(len(self.classes), recipe.label_smoothing)
+        self.train, self.validation = data.sides(recipe, run.store, run.split, self.classes)
+        self.batches: Batches | FeatureBatches
+        self.validation_input: Batches | np.ndarray
+        if recipe.trainable == "head":
+            self._head_on_features()
+        else:
+            self._whole_on_stacks()
+        self.model.compile(
+            optimizer=keras.optimizers.Adam(recipe.learning_rate),
+            loss=self.loss,
+            metrics=["accuracy"],
+            jit_compile=compiled(),
+        )
+        self.model.optimizer.build(self.model.trainable_variables)
+        self.monitor = callbacks.Monitor(recipe, self._validate, self._save_best)
+        self.history: list[dict[str, float]] = []
+        self.epoch = 0
+        self.over = False
+
+    def restore(self) -> None:
+        """Take up the run's state, if it has one."""
+        path = self.run.path / "state.h5"
+        if not path.is_file():
+            return
+        values = load_state(path, self.core, self.model.optimizer)
+        self.epoch, self.history = values["epoch"], values["history"]
+        self.monitor.set_state(values["monitor"])
+        stopped_early = values["monitor"]["stopped"] and self.recipe.epochs <= values["epochs"]
+        self.over = stopped_early or self.epoch >= self.recipe.epochs
+        print(f"resumed after epoch {self.epoch}", file=sys.stderr, flush=True)
+
+    def fit(self) -> None:
+        """Train until the recipe's epochs are done or nothing improves."""
+        if self.over:
+            return
+        after = [
+            callbacks.Seeds(self.recipe.seed, self.batches),
+            self.monitor,
+            callbacks.Progress(self.monitor, len(self.train.rows), self.recipe.epochs, self.recipe.batch_size),
+            callbacks.AfterEpoch(self._write, self.history),
+        ]
+        if self.recipe.tensorboard:
+            after.append(_tensorboard(self.run.path / "tensorboard"))
+        self.model.fit(
+            self.batches, epochs=self.recipe.epochs, initial_epoch=self.epoch, verbose=0, callbacks=after, shuffle=False
+        )
+
+    def finish(self) -> None:
+        """Write what follows from the state, should a kill have come between, and close the run."""
+        self._derived()
+        self.draw()
+        self.run.update(status="finished")
+        best = self.history[self.monitor.best_epoch - 1]
+        figures = ", ".join(f"{name.removeprefix('val_')} {best[name]:.4f}" for name in ("val_auroc", "val_accuracy"))
+        print(f"best epoch {self.monitor.best_epoch} of {len(self.history)}: validation {figures}", file=sys.stderr)
+
+    def draw(self) -> None:
+        """Draw the learning curves of the epochs so far."""
+        if self.history:
+            path = self.run.path / "curves.png"
+            draw_curves(self.history, path, best_epoch=self.monitor.best_epoch, monitor=self.recipe.monitor)
+
+    def _whole_on_stacks(self) -> None:
+        recipe, store = self.recipe, self.run.store
+        layers = augmenter(recipe.augment, recipe.seed)
+        self.model = keras.Sequential([keras.Input(self.core.input_shape[1:]), *layers, self.core])
+        self.batches = Batches(
+            store,
+            self.train.rows,
+            self.train.targets,
+            batch_size=recipe.batch_size,
+            shuffle=True,
+            seed=recipe.seed,
+            weights=self.train.weights,
+        )
+        self.predictor = self.core
+        self.validation_input = self._plain(self.validation)
+
+    def _head_on_features(self) -> None:
+        backbone, head = split_head(self.core)
+        train, validation = (
+            compute_features(backbone, self._plain(side), name)
+            for side, name in ((self.train, "train"), (self.validation, "validation"))
+        )
+        self.model = self.predictor = head
+        self.batches = FeatureBatches(
+            train, self.train.targets, self.train.weights, batch_size=self.recipe.batch_size, seed=self.recipe.seed
+        )
+        self.validation_input = validation
+
+    def _plain(self, side: data.Side) -> Batches:
+        return Batches(self.run.store, side.rows, side.targets, batch_size=self.recipe.batch_size)
+
+    def _validate(self) -> dict[str, float]:
+        probabilities = self.predictor.predict(self.validation_input, verbose=0)
+        return validation_figures(self.validation.targets, probabilities, self.loss)
+
+    def _write(self, epoch: int, history: list[dict[str, float]]) -> None:
+        self.epoch = epoch
+        values = {
+            "epoch": epoch,
+            "epochs": self.recipe.epochs,
+            "history": history,
+            "monitor": self.monitor.get_state(),
+        }
+        # First the state, in one file; a kill after it loses nothing, as all else follows from it.
+        save_state(self.run.path / "state.h5", self.core, self.model.optimizer, values)
+        self._derived()
+
+    def _derived(self) -> None:
+        with whole_file(self.run.path / "log.csv") as partial:
+            pd.DataFrame(self.history).to_csv(partial, index=False, float_format="%.7g")
+        save_weights(self.core, self.run.path / "last.weights.h5", self._metadata(self.epoch, self.history[-1]))
+        best = self.history[self.monitor.best_epoch - 1]
+        figures = {name: value for name, value in best.items() if name.startswith("val_")}
+        self.run.update(epoch=self.epoch, best_epoch=self.monitor.best_epoch, best=figures)
+
+    def _save_best(self, epoch: int, logs: dict[str, float]) -> None:
+        save_weights(self.core, self.run.path / "best.weights.h5", self._metadata(epoch, logs))
+
+    def _metadata(self, epoch: int, figures: dict[str, float]) -> dict[str, Any]:
+        """Everything needed to use the weights, and a summary of how they came about."""
+        recipe, status = self.recipe, self.run.status
+        plain = recipe.to_dict()
+        told = ("init", "trainable", "batch_size", "learning_rate", "label_smoothing", "class_weights", "precision")
+        return {
+            "kind": "classifier",
+            "architecture": {"name": recipe.model, "options": self.options},
+            "classes": list(self.classes),
+            "input": self.run.store.settings.to_dict(),
+            "segmenter": dict(self.run.store.segmenter or {}),
+            "training": {
+                "run": self.run.path.name,
+                "data": self.run.dataset.name,
+                "images": {name: status["counts"][name] for name in ("train", "validation")},
+                "epoch": int(epoch),
+                "monitor": recipe.monitor,
+                "figures": {name: round(float(v), 6) for name, v in figures.items() if name.startswith("val_")},
+                "seed": recipe.seed,
+                "augment": plain["augment"],
+                **{name: plain[name] for name in told},
+            },
+        }
+
+
+def _tensorboard(folder) -> keras.callbacks.Callback:
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        raise InputError("tensorboard: the package is missing; pip install tensorboard, or leave it off") from None
+    return keras.callbacks.TensorBoard(log_dir=str(folder), write_graph=False)

@@ -1,0 +1,69 @@
+"""Number formats: which this machine can use, and a policy for the length of a block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from enhancement.errors import InputError
+
+
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Build models under a Keras dtype policy, then put the old one back.
+
+    Raises
+    ------
+    InputError
+        For ``mixed_float16`` without a GPU: it runs there at a fifth of float32's speed.
+    """
+    import keras
+
+    if name == "mixed_float16" and not has_accelerator():
+        raise InputError(
+            "precision: mixed_float16 needs a GPU and there is none here; use float32, or mixed_bfloat16, "
+            "which is faster on CPUs that have it"
+        )
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def has_accelerator() -> bool:
+    """Whether the backend sees a GPU or TPU."""
+    return any(not device.lower().startswith("cpu") for device in devices())
+
+
+def devices() -> list[str]:
+    """Devices that Keras would use, such as ``["cpu:0"]``."""
+    import keras
+
+    if keras.backend.backend() == "torch":  # its device list asks for a process group
+        import torch
+
+        return [f"gpu:{i}" for i in range(torch.cuda.device_count())] or ["cpu:0"]
+    return [str(device) for device in keras.distribution.list_devices()]
+
+
+def make_deterministic(seed: int, operations: bool) -> None:
+    """Seed Python, NumPy and the backend; with `operations`, also ask TensorFlow for bitwise repeatable ones."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    if operations and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def compiled() -> bool | str:
+    """What to pass as ``jit_compile``.
+
+    XLA makes TensorFlow's CPU training a third slower, and has no kernel for the resampling of the augmentation.
+    """
+    import keras
+
+    return False if keras.backend.backend() == "tensorflow" else "auto"

@@ -1,0 +1,215 @@
+"""Recipe: everything that an experiment needs, in one frozen dataclass. Flag, YAML key and Python name are one."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from covidcxnet.settings import InputSettings
+from enhancement.errors import InputError
+
+from .augment_settings import AugmentSettings
+
+MONITORS = {"val_auroc": "max", "val_average_precision": "max", "val_accuracy": "max", "val_loss": "min"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training experiment. The defaults train a small CNN on the built-in phantom in a few minutes.
+
+    Parameters
+    ----------
+    data : str
+        "phantom" (images made by the program, no patients), a folder with one sub-folder per class, or a CSV with path
+        and label columns.
+    phantom_images : int
+        Number of phantom images.
+    root : str
+        Folder that the CSV's paths are relative to; the CSV's own folder when empty.
+    where : dict
+        Rows to use, column to value or list of values, as in {source: [nih, armiro]}.
+    classes : tuple of str
+        Labels to use, in order; empty for all. With two, the model gives the probability of the second.
+    split : str
+        CSV with columns path and split (train, validation, test) to use again; empty makes one.
+    split_by : {"patient", "patient_where_known", "image"}
+        What must not stand on two sides of a split; the second takes each image without an id for a patient of its own.
+    fractions : tuple of float
+        Shares of train, validation and test in a new split.
+    holdout : dict
+        Rows that all go to the test set, written like `where`: a whole hospital, for one.
+    model : str
+        A model of the registry: small-cnn, base-cnn or covid-cxnet.
+    options : dict
+        The model's own options, as in {dropout: 0.3, normalization: imagenet}.
+    init : str
+        Initial weights: random, imagenet, chexnet, or a weights file.
+    input : InputSettings
+        How a radiograph becomes a stack.
+    augment : AugmentSettings
+        How training images are varied.
+    epochs : int
+        Passes over the training set at most.
+    batch_size : int
+        Images in one step.
+    learning_rate : float
+        First learning rate of Adam.
+    label_smoothing : float
+        Share of each target spread over all classes, 0 to below 1.
+    class_weights : {"balanced", "none"}
+        Whether each class counts the same in the loss, however few images it has.
+    monitor : {"val_auroc", "val_average_precision", "val_accuracy", "val_loss"}
+        Validation figure that picks the best weights.
+    patience : int
+        Epochs without a better figure before training stops; 0 never stops early.
+    lr_patience : int
+        Epochs without a better figure before the learning rate falls; 0 keeps it.
+    lr_factor : float
+        What the learning rate is multiplied by then.
+    precision : {"float32", "mixed_bfloat16", "mixed_float16"}
+        Number format of the network's arithmetic; float16 needs a GPU.
+    trainable : {"all", "head"}
+        All layers, or only the head on backbone features computed once (without augmentation).
+    seed : int
+        Seed of split, initial weights, order, augmentation and dropout.
+    store : str
+        HDF5 file of prepared stacks; empty for one under prepared/ named by data and settings.
+    out : str
+        Run folder; empty for a new one under runs/.
+    jobs : int
+        Processes that prepare images; 0 for one per core.
+    tensorboard : bool
+        Also log for TensorBoard.
+    deterministic : bool
+        Ask the backend for operations that give the same bits each time.
+
+    Raises
+    ------
+    InputError
+        If a value is outside its range; the message names the key and what is allowed.
+    """
+
+    data: str = "phantom"
+    phantom_images: int = 900
+    root: str = ""
+    where: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    split: str = ""
+    split_by: Literal["patient", "patient_where_known", "image"] = "patient"
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    holdout: dict[str, Any] = field(default_factory=dict)
+    model: str = "small-cnn"
+    options: dict[str, Any] = field(default_factory=dict)
+    init: str = "random"
+    input: InputSettings = field(default_factory=lambda: InputSettings(size=128))
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    epochs: int = 16
+    batch_size: int = 8
+    learning_rate: float = 5e-4
+    label_smoothing: float = 0.0
+    class_weights: Literal["balanced", "none"] = "balanced"
+    monitor: Literal["val_auroc", "val_average_precision", "val_accuracy", "val_loss"] = "val_auroc"
+    patience: int = 6
+    lr_patience: int = 2
+    lr_factor: float = 0.5
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    trainable: Literal["all", "head"] = "all"
+    seed: int = 0
+    store: str = ""
+    out: str = ""
+    jobs: int = 0
+    tensorboard: bool = False
+    deterministic: bool = True
+
+    def __post_init__(self):
+        from covidcxnet.models import MODELS
+
+        for name in ("classes", "fractions"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        _among("split_by", self.split_by, ("patient", "patient_where_known", "image"))
+        _among("model", self.model, sorted(MODELS))
+        _among("class_weights", self.class_weights, ("balanced", "none"))
+        _among("monitor", self.monitor, MONITORS)
+        _among("precision", self.precision, ("float32", "mixed_bfloat16", "mixed_float16"))
+        _among("trainable", self.trainable, ("all", "head"))
+        different = len(set(self.classes)) == len(self.classes) != 1
+        _require(different, "classes", self.classes, "two or more different labels, or none,")
+        shares = self.fractions
+        ok = len(shares) == 3 and all(0 <= share < 1 for share in shares) and min(shares[:2], default=0) > 0
+        _require(ok and abs(sum(shares) - 1) < 1e-6, "fractions", shares, "train, validation and test shares of sum 1")
+        for name in ("phantom_images", "epochs", "batch_size"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("patience", "lr_patience", "jobs"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _require(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2147483647")
+        _require(0 < self.learning_rate <= 10, "learning_rate", self.learning_rate, "above 0, at most 10")
+        _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to below 1")
+        _require(0 < self.lr_factor < 1, "lr_factor", self.lr_factor, "between 0 and 1")
+        for name in ("size", "channels"):
+            hint = f"set input.{name}: the stack decides it"
+            _require(name not in self.options, f"options.{name}", self.options.get(name), hint)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested values, ready for YAML or JSON."""
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        return plain | {"input": self.input.to_dict(), "augment": self.augment.to_dict()}
+
+    def to_yaml(self) -> str:
+        """The text of a recipe file."""
+        import yaml
+
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Recipe:
+        """Recipe from plain nested values; what is not named keeps its default, unknown keys are refused."""
+        refuse_unknown_keys(values)
+        values = dict(values)
+        defaults = cls()
+        for name in ("input", "augment"):
+            if isinstance(values.get(name, {}), dict):
+                values[name] = dataclasses.replace(getattr(defaults, name), **values.get(name, {}))
+        return cls(**values)
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe file; a name without ending is looked up among the packaged recipes.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is not YAML, or a key or value is not a recipe's.
+    """
+    from .arguments import parse_recipe
+
+    return parse_recipe(["--recipe", str(path)])
+
+
+def save_recipe(recipe: Recipe, path: str | Path) -> Path:
+    """Write a recipe as YAML, every key in it, whole or not at all."""
+    from enhancement.files import whole_file
+
+    with whole_file(path) as partial:
+        partial.write_text(recipe.to_yaml(), encoding="utf-8")
+    return Path(path)
+
+
+def refuse_unknown_keys(values: dict[str, Any], where: str = "recipe") -> None:
+    """`InputError` naming the first key of nested values that no recipe has."""
+    parts = (("", Recipe, values), ("input.", InputSettings, values.get("input")))
+    for prefix, kind, given in (*parts, ("augment.", AugmentSettings, values.get("augment"))):
+        known = [f.name for f in dataclasses.fields(kind)]
+        unknown = sorted(set(map(str, given)) - set(known)) if isinstance(given, dict) else []
+        if unknown:
+            raise InputError(f"{where}: unknown key {prefix}{unknown[0]}; there are {', '.join(known)}")
+
+
+def _among(key: str, value, allowed) -> None:
+    _require(value in allowed, key, value, f"one of {', '.join(allowed)}")
+
+
+def _require(condition, key: str, value, allowed: str) -> None:
+    if not condition:
+        raise InputError(f"{key}: {value!r} given, {allowed} expected")

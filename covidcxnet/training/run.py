@@ -1,0 +1,171 @@
+"""Run: a folder that says everything that happened in one training, read back as plain objects."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from enhancement.errors import InputError
+from enhancement.files import whole_file
+
+from .recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from covidcxnet.datasets import Dataset
+    from covidcxnet.preparation import Store
+
+PHANTOM_CLASSES = ("normal", "pneumonia", "covid19")
+
+
+class Run:
+    """A run folder.
+
+    ===================== ==========================================================================================
+    ``recipe.yaml``       the resolved recipe
+    ``split.csv``         path, split (train, validation, test)
+    ``environment.json``  versions, seed, device
+    ``run.json``          status, store, best epoch, images by split and class
+    ``log.csv``           one line an epoch: losses, figures, learning rate, seconds
+    ``curves.png``        the log as a picture
+    ``best.weights.h5``   weights of the best validation figure, with everything needed to use them
+    ``last.weights.h5``   weights of the last whole epoch
+    ``state.h5``          what ``--resume`` needs
+    ``tensorboard/``      where asked for
+    ``report/``           where `evaluate.py` writes
+    ===================== ==========================================================================================
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+
+    Raises
+    ------
+    InputError
+        If it is not a run folder; on access, if a part of it is missing or damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise InputError(f"{self.path}: no such run folder")
+        if not (self.path / "recipe.yaml").is_file() or not (self.path / "run.json").is_file():
+            raise InputError(f"{self.path}: not a run folder; it has no recipe.yaml and run.json")
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.status.get('status')})"
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe of the training, with its classes resolved."""
+        return load_recipe(self.path / "recipe.yaml")
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """`run.json`: status (preparing, running, interrupted, failed or finished), epoch, best epoch, counts."""
+        return self._json("run.json")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """`environment.json`: versions, seed, device."""
+        return self._json("environment.json")
+
+    @cached_property
+    def split(self) -> pd.DataFrame:
+        """Columns path and split; also of images that could not be read."""
+        import pandas as pd
+
+        return pd.read_csv(self._file("split.csv"), dtype=str)
+
+    @property
+    def log(self) -> pd.DataFrame:
+        """One row an epoch."""
+        import pandas as pd
+
+        return pd.read_csv(self._file("log.csv"))
+
+    @property
+    def best_weights(self) -> Path:
+        """Weights of the epoch with the best validation figure."""
+        return self._file("best.weights.h5")
+
+    @property
+    def last_weights(self) -> Path:
+        """Weights of the last whole epoch."""
+        return self._file("last.weights.h5")
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data that the recipe names, found again even where the program runs in another folder."""
+        recipe, data = self.recipe, self.status.get("data")
+        if recipe.data != "phantom" and data and not Path(recipe.data).exists():
+            return dataset_of(recipe, self.path / data)
+        return dataset_of(recipe)
+
+    @cached_property
+    def store(self) -> Store:
+        """The prepared stacks; several runs may share one."""
+        from covidcxnet.preparation import Store
+
+        name = self.status.get("store") or ""
+        path = Path(os.path.normpath(self.path / name))
+        if not path.is_file():
+            raise InputError(f"{self.path}: its store {path} is gone; train.py --resume {self.path} prepares it again")
+        return Store(path)
+
+    def rows(self, split: str) -> np.ndarray:
+        """Rows of the store that belong to train, validation or test, int64 [n]."""
+        return rows_of(self.store, self.split, split)
+
+    def update(self, **values: Any) -> None:
+        """Change `run.json`, whole."""
+        old = self.status if (self.path / "run.json").is_file() else {}
+        write_json(self.path / "run.json", old | values)
+
+    def _file(self, name: str) -> Path:
+        path = self.path / name
+        if not path.is_file():
+            raise InputError(f"{path}: missing; the run is {self.status.get('status')}")
+        return path
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: missing or damaged ({error})") from error
+
+
+def dataset_of(recipe: Recipe, data: str | Path | None = None) -> Dataset:
+    """The data set that a recipe names. The phantom has all three classes unless told otherwise."""
+    from covidcxnet.datasets import load_dataset
+
+    classes = recipe.classes or (PHANTOM_CLASSES if recipe.data == "phantom" else ())
+    return load_dataset(
+        data or recipe.data,
+        root=recipe.root or None,
+        classes=classes,
+        where=recipe.where or None,
+        phantom_images=recipe.phantom_images,
+    )
+
+
+def rows_of(store: Store, split: pd.DataFrame, name: str) -> np.ndarray:
+    """Rows of `store` whose path has the split `name`, int64 [n]."""
+    if name not in ("train", "validation", "test"):
+        raise InputError(f"split: {name!r} given, one of train, validation, test expected")
+    side = dict(zip(split["path"], split["split"], strict=True))
+    return np.flatnonzero([side.get(path) == name for path in store.table["path"]]).astype(np.int64)
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write JSON that people can read, whole or not at all."""
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,180 @@
+"""Train a recipe to a run: from data to best weights, or on from where a run stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from covidcxnet.command_line import quiet_backend
+from enhancement.errors import InputError
+
+from . import data
+from .recipe import Recipe, save_recipe
+from .run import Run, dataset_of, write_json
+
+if TYPE_CHECKING:
+    import keras
+    import pandas as pd
+
+    from covidcxnet.datasets import Dataset
+
+
+def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epochs: int | None = None) -> Run:
+    """Train a classifier.
+
+    Parameters
+    ----------
+    recipe : Recipe, optional
+        What to do; the defaults train on the phantom.
+    resume : path-like, optional
+        A run folder to go on with after its last whole epoch, under its own recipe. The result equals that of a run
+        that was never stopped.
+    epochs : int, optional
+        With `resume`: another number of epochs in all.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    InputError
+        If data, recipe or initial weights cannot be used.
+    KeyboardInterrupt
+        After Ctrl-C; the run is left whole and the message says how to resume.
+    """
+    if resume is None:
+        recipe = recipe or Recipe()
+        _refuse_used(recipe.out)
+        dataset = dataset_of(recipe)
+        recipe = dataclasses.replace(recipe, classes=dataset.classes)
+        split = data.split_of(recipe, dataset)
+    else:
+        if recipe is not None:
+            raise InputError("resume: a resumed run keeps its own recipe; give only epochs")
+        run = Run(resume)
+        recipe = run.recipe if epochs is None else dataclasses.replace(run.recipe, epochs=epochs)
+        dataset, split = run.dataset, run.split
+
+    from . import precision
+
+    quiet_backend()
+    precision.make_deterministic(recipe.seed, recipe.deterministic)
+    with precision.precision(recipe.precision):
+        core, loaded, options = _model(recipe, dataset.classes, fresh=resume is None)
+        data.segmenter_of(recipe)  # what is missing is said before a folder is made
+        if resume is None:
+            run = _new_run(recipe, dataset, split)
+        elif epochs is not None:
+            save_recipe(recipe, run.path / "recipe.yaml")
+        try:
+            _prepare(run, recipe, dataset, split, loaded)
+            _fit(run, recipe, core, options)
+        except KeyboardInterrupt:
+            run.update(status="interrupted")
+            done = run.status.get("epoch", 0)
+            message = f"stopped after {done} whole epochs of {recipe.epochs}; go on with: train.py --resume {run.path}"
+            raise KeyboardInterrupt(message) from None
+        except Exception as error:
+            run.update(status="failed", reason=str(error))
+            raise
+    return Run(run.path)
+
+
+def _model(recipe: Recipe, classes: tuple[str, ...], *, fresh: bool) -> tuple[keras.Model, str, dict[str, Any]]:
+    """The model with its initial weights, what was loaded, and the options that build it again."""
+    from covidcxnet.models import MODELS, create
+
+    from .initial_weights import NORMALIZATIONS, initialise
+
+    normalization = NORMALIZATIONS.get(recipe.init, MODELS[recipe.model].normalization)
+    options: dict[str, Any] = {
+        "size": recipe.input.size,
+        "channels": len(recipe.input.channels),
+        "normalization": normalization,
+    }
+    options |= recipe.options
+    core = create(recipe.model, classes=classes, **options)
+    # A resumed run has its weights in its state; the files that began it may be gone.
+    return core, initialise(core, recipe.init, classes) if fresh else "weights of the run", options
+
+
+def _new_run(recipe: Recipe, dataset: Dataset, split: pd.DataFrame) -> Run:
+    from covidcxnet.datasets import save_split
+
+    from .environment import environment
+
+    path = Path(recipe.out) if recipe.out else _free_folder(f"{dataset.name}-{recipe.model}")
+    path.mkdir(parents=True, exist_ok=True)
+    save_recipe(dataclasses.replace(recipe, out=""), path / "recipe.yaml")
+    save_split(split, path / "split.csv")
+    write_json(path / "environment.json", environment(recipe.seed, recipe.precision))
+    where = "" if recipe.data == "phantom" else _relative(Path(recipe.data), path)
+    write_json(path / "run.json", {"status": "preparing", "name": path.name, "data": where, "epoch": 0})
+    return Run(path)
+
+
+def _prepare(run: Run, recipe: Recipe, dataset: Dataset, split: pd.DataFrame, loaded: str) -> None:
+    """Prepare the store and say what the run works on."""
+    known = run.status.get("store")
+    path = Path(os.path.normpath(run.path / known)) if known else data.store_path(recipe, dataset)
+    with data.prepared(recipe, dataset, path) as store:
+        counts = data.counts_of(store, split, dataset.classes)
+        rejected = len(store.rejected)
+    run.update(status="running", store=_relative(path, run.path), counts=counts, rejected=rejected, init=loaded)
+    _say(f"run {run.path}: {recipe.model}, {loaded}")
+    for name, by_class in counts.items():
+        note = "; not opened before the evaluation" if name == "test" else ""
+        text = ", ".join(f"{count} {label}" for label, count in by_class.items())
+        _say(f"  {name}: {sum(by_class.values())} images ({text}){note}")
+    if rejected:
+        _say(f"  {rejected} files could not be used; the store's table `rejected` and the report say why")
+
+
+def _fit(run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]) -> None:
+    from .fitting import Fitting
+
+    fitting = Fitting(run, recipe, core, options)
+    try:
+        fitting.restore()
+        fitting.fit()
+    except KeyboardInterrupt:
+        fitting.draw()
+        raise
+    fitting.finish()
+
+
+def _refuse_used(out: str) -> None:
+    """A folder with a run in it is not written over; one that never got to an epoch is."""
+    path = Path(out)
+    if not out or not path.exists():
+        return
+    if not path.is_dir():
+        raise InputError(f"out: {path} is a file; give the name of a new folder")
+    if (path / "state.h5").exists():
+        raise InputError(f"out: {path} holds a run; go on with it by --resume {path}, or name another folder")
+    if any(path.iterdir()) and not (path / "run.json").exists():
+        raise InputError(f"out: {path} is not empty and no run; name a new folder")
+
+
+def _free_folder(name: str) -> Path:
+    folder = Path("runs") / name
+    number = 1
+    while folder.exists():
+        number += 1
+        folder = folder.with_name(f"{name}-{number}")
+    return folder
+
+
+def _relative(path: Path, start: Path) -> str:
+    try:
+        return Path(os.path.relpath(path, start)).as_posix()
+    except ValueError:  # another drive
+        return str(path.absolute())
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,76 @@
+"""Validation figures over the whole validation set at once: exact, not averaged over batches or bins."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def targets_for(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Targets of class indices ``int [N]``: ``float32 [N, 1]`` for two classes, one-hot ``[N, n]`` for more."""
+    if classes == 2:
+        return np.asarray(labels, "float32")[:, None]
+    return np.eye(classes, dtype="float32")[np.asarray(labels)]
+
+
+def loss_for(classes: int, smoothing: float):
+    """Cross-entropy with label smoothing: binary for two classes, categorical for more."""
+    import keras
+
+    kind = keras.losses.BinaryCrossentropy if classes == 2 else keras.losses.CategoricalCrossentropy
+    return kind(label_smoothing=smoothing)
+
+
+def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Weight of each image so that all classes count the same: ``N / (classes x images of its class)``, mean 1.
+
+    Parameters
+    ----------
+    labels : int array [N]
+        Class indices; each class has one image at least.
+    classes : int
+
+    Returns
+    -------
+    float32 [N]
+
+    Examples
+    --------
+    >>> balanced_weights(np.array([0, 0, 0, 1]), 2).round(3).tolist()
+    [0.667, 0.667, 0.667, 2.0]
+    """
+    counts = np.bincount(labels, minlength=classes)
+    return (len(labels) / (classes * counts[labels])).astype("float32")
+
+
+def validation_figures(targets: np.ndarray, probabilities: np.ndarray, loss) -> dict[str, float]:
+    """Loss, accuracy, AUROC and average precision of predictions.
+
+    Parameters
+    ----------
+    targets : float array [N, 1] or [N, n]
+        As from `targets_for`.
+    probabilities : float array, same shape
+    loss : callable
+        ``loss(targets, probabilities) -> scalar``.
+
+    Returns
+    -------
+    dict
+        ``val_loss``, ``val_accuracy``, ``val_auroc``, ``val_average_precision``; the last two macro-averaged over
+        classes, each against the rest. NaN where the predictions are not finite.
+    """
+    import keras
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    names = ("val_loss", "val_accuracy", "val_auroc", "val_average_precision")
+    if not np.isfinite(probabilities).all():
+        return dict.fromkeys(names, float("nan"))
+    value = float(keras.ops.convert_to_numpy(loss(targets, probabilities.astype("float32"))))
+    if targets.shape[1] == 1:
+        right = (probabilities >= 0.5) == (targets >= 0.5)
+    else:
+        right = probabilities.argmax(axis=1) == targets.argmax(axis=1)
+    columns = range(targets.shape[1])
+    auroc = np.mean([roc_auc_score(targets[:, c], probabilities[:, c]) for c in columns])
+    precision = np.mean([average_precision_score(targets[:, c], probabilities[:, c]) for c in columns])
+    return dict(zip(names, (value, float(np.mean(right)), float(auroc), float(precision)), strict=True))

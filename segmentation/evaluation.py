@@ -1,0 +1,130 @@
+"""How good masks are: Dice, IoU and Hausdorff distance of pairs, by source, with intervals over patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from enhancement.errors import InputError
+
+from .pairs import Pair, read_mask
+from .segmenter import LungSegmenter
+
+METRICS = ("dice", "iou", "hd95", "trusted")
+
+
+def dice(found: np.ndarray, true: np.ndarray) -> float:
+    """Dice coefficient of two bool masks, 0..1; 1 where both are empty."""
+    total = int(np.count_nonzero(found)) + int(np.count_nonzero(true))
+    return 2 * int(np.count_nonzero(found & true)) / total if total else 1.0
+
+
+def iou(found: np.ndarray, true: np.ndarray) -> float:
+    """Intersection over union (Jaccard index) of two bool masks, 0..1; 1 where both are empty."""
+    union = int(np.count_nonzero(found | true))
+    return int(np.count_nonzero(found & true)) / union if union else 1.0
+
+
+def hausdorff95(found: np.ndarray, true: np.ndarray) -> float:
+    """95th percentile of the distances between two outlines, in both directions.
+
+    Returns
+    -------
+    float
+        Percent of the image's longer side (radiographs come without a scale); 0 where both masks are empty, 100 where
+        one is.
+    """
+    if not found.any() or not true.any():
+        return 0.0 if found.any() == true.any() else 100.0
+    one, two = _outline(found), _outline(true)
+    there = _distance_to(two)[one]
+    back = _distance_to(one)[two]
+    return 100 * float(max(np.percentile(there, 95), np.percentile(back, 95))) / max(found.shape)
+
+
+def score_pairs(segmenter: LungSegmenter, pairs: Sequence[Pair], *, progress: bool = False) -> list[dict[str, Any]]:
+    """Segment the radiograph of each pair and compare with its mask, at the radiograph's own size.
+
+    Each pair is held against the network's masks of the pair's own convention.
+
+    Returns
+    -------
+    list of dict
+        One a pair, in order: image, source, convention, group, dice, iou, hd95, trusted, reasons.
+
+    Raises
+    ------
+    InputError
+        If the network has not learnt a pair's convention or a file cannot be read.
+    """
+    rows: dict[int, dict[str, Any]] = {}
+    for convention in sorted({p.convention for p in pairs}):
+        chosen = [i for i, p in enumerate(pairs) if p.convention == convention]
+        results = segmenter.following(convention).stream([pairs[i].image for i in chosen], progress=progress)
+        for i, result in zip(chosen, results, strict=True):
+            pair, true = pairs[i], read_mask(pairs[i].masks)
+            if result.mask is None or result.verdict is None:
+                raise InputError(f"{pair.image}: {result.error}")
+            if result.mask.shape != true.shape:
+                raise InputError(f"{pair.image}: radiograph of {result.mask.shape}, mask of {true.shape} pixels")
+            rows[i] = {
+                "image": str(pair.image),
+                "source": pair.source,
+                "convention": convention,
+                "group": pair.group or str(pair.image),
+                "dice": dice(result.mask, true),
+                "iou": iou(result.mask, true),
+                "hd95": hausdorff95(result.mask, true),
+                "trusted": result.verdict.trusted,
+                "reasons": "; ".join(result.verdict.reasons),
+            }
+    return [rows[i] for i in range(len(pairs))]
+
+
+def summarize(rows: Sequence[dict[str, Any]], *, samples: int = 2000, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Means with 95% intervals from a bootstrap over patients: for each source, and over all.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        From `score_pairs`.
+    samples : int
+        Bootstrap samples.
+    seed : int
+
+    Returns
+    -------
+    dict
+        Source name (and "all") to pairs, patients and, for each of `METRICS`, [mean, low, high].
+    """
+    sources = sorted({r["source"] for r in rows})
+    parts = {name or "(no source)": [r for r in rows if r["source"] == name] for name in sources}
+    if len(parts) != 1:
+        parts["all"] = list(rows)
+    return {name: _with_intervals(part, samples, seed) for name, part in parts.items() if part}
+
+
+def _with_intervals(rows: Sequence[dict[str, Any]], samples: int, seed: int) -> dict[str, Any]:
+    groups = {g: n for n, g in enumerate(dict.fromkeys(r["group"] for r in rows))}
+    index = np.array([groups[r["group"]] for r in rows])
+    pairs = np.bincount(index)
+    # How often each patient is drawn, in each sample.
+    drawn = np.random.default_rng(seed).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), samples)
+    summary: dict[str, Any] = {"pairs": len(rows), "patients": len(groups)}
+    for metric in METRICS:
+        sums = np.bincount(index, [float(r[metric]) for r in rows])
+        low, high = np.percentile(drawn @ sums / (drawn @ pairs), [2.5, 97.5])
+        summary[metric] = [float(sums.sum() / len(rows)), float(low), float(high)]
+    return summary
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    inside = cv2.erode(np.pad(mask, 1).astype(np.uint8), np.ones((3, 3), np.uint8))[1:-1, 1:-1]
+    return mask & ~inside.astype(bool)
+
+
+def _distance_to(points: np.ndarray) -> np.ndarray:
+    return cv2.distanceTransform((~points).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)

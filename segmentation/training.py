@@ -1,0 +1,300 @@
+"""Train a lung U-Net on pairs: a run folder that can be resumed after every epoch, and the best weights by Dice."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from enhancement.errors import InputError
+from enhancement.files import whole_file
+
+from .augmentation import MaskAugmentation
+from .batches import PairBatches
+from .inputs import SegmenterInput
+from .pairs import SPLITS, Pair, pairs_from_csv, split_pairs
+from .unet import CONVENTIONS, unet
+from .weight_files import save_weights
+
+BEST, STATE, SPLIT_TABLE, SETTINGS, LOG = "best.weights.h5", "state.h5", "split.csv", "settings.json", "log.csv"
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Everything that a training run depends on besides its pairs.
+
+    Parameters
+    ----------
+    width, batch_norm, scaling
+        As in `unet`.
+    input : SegmenterInput
+    augmentation : MaskAugmentation or None
+    epochs, batch_size : int
+    learning_rate : float
+        Of Adam: one epoch of warm-up, then a cosine to zero at the last step.
+    loss : {"combined", "dice", "bce"}
+    precision : {"float32", "bfloat16"}
+        bfloat16 computes a third faster on CPUs that have it; weights stay float32.
+    fractions, split_by, holdout
+        As in `split_pairs`.
+    seed : int
+    workers : int
+        Threads that augment.
+    """
+
+    width: int = 16
+    batch_norm: bool = True
+    scaling: str = "unit"
+    input: SegmenterInput = field(default_factory=SegmenterInput)
+    augmentation: MaskAugmentation | None = field(default_factory=MaskAugmentation)
+    epochs: int = 36
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    loss: str = "combined"
+    precision: str = "float32"
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    split_by: str = "patient"
+    holdout: tuple[str, ...] = ()
+    seed: int = 0
+    workers: int = 2
+
+    def __post_init__(self):
+        for name in ("fractions", "holdout"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("width", "epochs", "batch_size", "learning_rate", "workers"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name}: {getattr(self, name)} given, a number above 0 expected")
+        if self.precision not in ("float32", "bfloat16"):
+            raise InputError(f"precision: {self.precision!r} given, float32 or bfloat16 expected")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return json.loads(json.dumps({**dataclasses.asdict(self), "input": self.input.to_dict()}))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainingSettings:
+        """Inverse of `to_dict`."""
+        values = dict(values)
+        values["input"] = SegmenterInput.from_dict(values["input"])
+        if values["augmentation"] is not None:
+            scale = tuple(values["augmentation"]["scale"])
+            values["augmentation"] = MaskAugmentation(**{**values["augmentation"], "scale": scale})
+        return cls(**values)
+
+
+def start_run(pairs: Sequence[Pair], settings: TrainingSettings, out: str | Path) -> Path:
+    """Split the pairs and write a run folder that `train` can be called on.
+
+    Raises
+    ------
+    InputError
+        If `out` already holds a run, or the pairs cannot be split.
+    """
+    out = Path(out)
+    if (out / SETTINGS).exists():
+        raise InputError(f"{out}: holds a training run already; go on with it by --resume, or give another --out")
+    sides = split_pairs(pairs, settings.fractions, by=settings.split_by, holdout=settings.holdout, seed=settings.seed)
+    files = [p for pair in pairs for p in (pair.image, *pair.masks)]
+    root = Path(os.path.commonpath([p.resolve().parent for p in files]))
+    with whole_file(out / SPLIT_TABLE) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "mask", "source", "convention", "group_id", "split"])
+        for pair, side in zip(pairs, sides, strict=True):
+            image, *masks = (p.resolve().relative_to(root).as_posix() for p in (pair.image, *pair.masks))
+            writer.writerow([image, ";".join(masks), pair.source, pair.convention, pair.group, side])
+    with whole_file(out / SETTINGS) as partial:
+        partial.write_text(json.dumps({"root": str(root), "settings": settings.to_dict()}, indent=1), "utf-8")
+    return out
+
+
+def read_run(run: str | Path) -> tuple[list[Pair], TrainingSettings]:
+    """The pairs (with their split) and settings of a run folder."""
+    path = Path(run) / SETTINGS
+    if not path.is_file():
+        raise InputError(f"{run}: not a training run of the segmenter ({SETTINGS} is missing)")
+    values = json.loads(path.read_text("utf-8"))
+    return pairs_from_csv(Path(run) / SPLIT_TABLE, values["root"]), TrainingSettings.from_dict(values["settings"])
+
+
+def train(run: str | Path, *, progress: bool = True) -> Path:
+    """Train, or go on training, the run in a folder made by `start_run`.
+
+    After each epoch ``state.h5`` (weights and optimizer), ``log.csv`` and, where validation Dice improved,
+    ``best.weights.h5`` are written, each whole or not at all. Killed at any moment, the same call goes on after the
+    last whole epoch and ends where an uninterrupted run would have.
+
+    Returns
+    -------
+    Path
+        The best weights.
+    """
+    import keras
+
+    from .losses import loss_named
+
+    run = Path(run)
+    pairs, settings = read_run(run)
+    conventions = tuple(c for c in CONVENTIONS if any(p.convention == c for p in pairs))
+    served = {
+        side: PairBatches(
+            [p for p in pairs if p.split == side],
+            settings.input,
+            conventions,
+            settings.batch_size,
+            settings.augmentation if side == "train" else None,
+            settings.seed,
+            settings.workers,
+            progress,
+        )
+        for side in ("train", "validation")
+    }
+    keras.utils.set_random_seed(settings.seed)
+    options: dict[str, Any] = {
+        "width": settings.width,
+        "batch_norm": settings.batch_norm,
+        "outputs": len(conventions),
+        "scaling": settings.scaling,
+    }
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if settings.precision == "bfloat16" else "float32")
+    try:
+        model = unet(**options, size=settings.input.size)
+    finally:
+        keras.config.set_dtype_policy(before)
+    optimizer = keras.optimizers.Adam(settings.learning_rate)
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer, loss=loss_named(settings.loss))
+    rows = _restore(run / STATE, model)
+
+    steps = len(served["train"])
+    for epoch in range(len(rows), settings.epochs):
+        begun = time.monotonic()
+        loss = _one_epoch(model, served["train"], epoch, settings, progress)
+        row = {"epoch": epoch + 1, "loss": loss, **_validate(model, served["validation"], settings.loss)}
+        row["learning_rate"] = _learning_rate(settings, (epoch + 1) * steps - 1, steps)
+        row["seconds"] = time.monotonic() - begun
+        rows.append({k: v if isinstance(v, int) else float(f"{v:.6g}") for k, v in row.items()})
+        if row["val_dice"] >= max(r["val_dice"] for r in rows):
+            metadata = {
+                "kind": "segmenter",
+                "architecture": {"name": "unet", "options": options},
+                "conventions": list(conventions),
+                "input": settings.input.to_dict(),
+                "training": _summary(pairs, settings, rows),
+            }
+            save_weights(model, run / BEST, metadata)
+        _save_state(run / STATE, model, rows)
+        _write_log(run / LOG, rows)
+    return run / BEST
+
+
+def _one_epoch(model, batches: PairBatches, epoch: int, settings: TrainingSettings, progress: bool) -> float:
+    from tqdm import tqdm
+
+    steps, losses = len(batches), []
+    bar = tqdm(total=len(batches.pairs), desc=f"epoch {epoch + 1}/{settings.epochs}", unit="pair", disable=not progress)
+    with bar:
+        for step, (squares, targets) in enumerate(batches.epoch(epoch), epoch * steps):
+            model.optimizer.learning_rate.assign(_learning_rate(settings, step, steps))
+            model.reset_metrics()
+            losses.append(float(model.train_on_batch(squares, targets)))
+            if not math.isfinite(losses[-1]):
+                raise InputError(f"loss became {losses[-1]} in epoch {epoch + 1}; try a smaller learning_rate")
+            bar.update(len(squares))
+            bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}")
+    return float(np.mean(losses))
+
+
+def _learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
+    warm = min(1.0, (step + 1) / steps)
+    return settings.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / (settings.epochs * steps)))
+
+
+def _validate(model, batches: PairBatches, loss: str) -> dict[str, float]:
+    """Loss, and Dice of the thresholded map: by source, by convention, and the mean over conventions."""
+    from .losses import loss_named
+
+    losses: list[float] = []
+    scores: dict[str, list[float]] = {}
+    done = 0
+    for squares, targets in batches.epoch(0):
+        missing = batches.batch_size - len(squares)
+        # One batch shape for all: nothing is traced twice.
+        padded = np.concatenate([squares, np.zeros((missing, *squares.shape[1:]), squares.dtype)])
+        maps = np.asarray(model.predict_on_batch(padded))[: len(squares)]
+        losses += np.asarray(loss_named(loss)(targets, maps)).tolist()
+        for pair, target, soft in zip(batches.pairs[done : done + len(squares)], targets, maps, strict=True):
+            k = batches.conventions.index(pair.convention)
+            found, true = soft[..., k] >= 0.5, target[..., k] >= 0.5
+            sizes = int(np.count_nonzero(found)) + int(np.count_nonzero(true))
+            dice = 2 * int(np.count_nonzero(found & true)) / max(1, sizes)
+            scores.setdefault(f"val_dice_{pair.convention}", []).append(dice)
+            if pair.source:
+                scores.setdefault(f"val_dice_{pair.source}", []).append(dice)
+        done += len(squares)
+    means = {name: float(np.mean(values)) for name, values in sorted(scores.items())}
+    overall = np.mean([means[f"val_dice_{c}"] for c in batches.conventions if f"val_dice_{c}" in means])
+    return {"val_loss": float(np.mean(losses)), "val_dice": float(overall), **means}
+
+
+def _summary(pairs: Sequence[Pair], settings: TrainingSettings, rows: list[dict]) -> dict[str, Any]:
+    import cv2
+    import keras
+
+    counts: dict[str, dict[str, int]] = {s: {} for s in SPLITS}
+    for pair in pairs:
+        counts[pair.split][pair.source] = counts[pair.split].get(pair.source, 0) + 1
+    versions = {"keras": keras.__version__, "numpy": np.__version__, "opencv": cv2.__version__}
+    return {
+        "settings": settings.to_dict(),
+        "pairs": counts,
+        "epoch": len(rows),
+        "validation": {k: v for k, v in rows[-1].items() if k.startswith("val_")},
+        "seconds": round(sum(r["seconds"] for r in rows)),
+        "cores": os.cpu_count(),
+        "backend": keras.backend.backend(),
+        "versions": versions,
+    }
+
+
+def _save_state(path: Path, model, rows: list[dict]) -> None:
+    import h5py
+    import keras
+
+    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+        for kind, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
+            for i, variable in enumerate(variables):
+                file[f"{kind}/{i:04d}"] = keras.ops.convert_to_numpy(variable)
+        file.create_dataset("rows", data=json.dumps(rows))
+
+
+def _restore(path: Path, model) -> list[dict]:
+    """Put a saved state into model and optimizer; the log so far (empty where there is no state)."""
+    import h5py
+
+    if not path.is_file():
+        return []
+    try:
+        with h5py.File(path, "r") as file:
+            for kind, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
+                for i, variable in enumerate(variables):
+                    variable.assign(file[f"{kind}/{i:04d}"][()])
+            return json.loads(file["rows"][()])
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: the saved state cannot be restored ({error}); start a new run") from None
+
+
+def _write_log(path: Path, rows: list[dict]) -> None:
+    with whole_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,201 @@
+"""Whether a lung mask can be trusted: by its area, components, balance, position, shape, certainty."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from .postprocessing import component_areas
+from .regions import box_of
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a trustworthy mask of a frontal radiograph looks like; each is the lowest or highest value still trusted.
+
+    Parameters
+    ----------
+    area_fraction : tuple of float
+        Lungs' share of the radiograph.
+    components : int
+        Pieces found before cleaning that are larger than a speck.
+    balance : float
+        Area of the smaller over that of the larger half of the mask, left and right of its middle.
+    position : tuple of float
+        How far the mask's centre may lie from the radiograph's, horizontally and vertically, as a fraction of its size.
+    joined : float
+        Height of the mask at the lowest column of its middle third over its greatest height: lungs stand apart.
+    compactness : float
+        Mask's share of the convex hulls of its two halves.
+    certainty : float
+        Mean of |2p - 1| over the mask and a band around it.
+    aspect : tuple of float
+        Width over height of the mask's box.
+    agreement : float
+        Dice between the masks of the two conventions, where the network has both.
+    """
+
+    area_fraction: tuple[float, float] = (0.06, 0.65)
+    components: int = 3
+    balance: float = 0.35
+    position: tuple[float, float] = (0.2, 0.25)
+    joined: float = 0.5
+    compactness: float = 0.75
+    certainty: float = 0.75
+    aspect: tuple[float, float] = (0.6, 2.0)
+    agreement: float = 0.7
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Measurements of a lung mask and whether it can be trusted.
+
+    Attributes
+    ----------
+    trusted : bool
+    reasons : tuple of str
+        Why not; empty where trusted.
+    area_fraction : float
+        Lungs' share of the radiograph, 0..1.
+    components : int
+        Pieces found before cleaning, specks left out.
+    balance : float
+        Area of the smaller over that of the larger half, 0..1.
+    position : tuple of float
+        Centre of the mask (row, column) as fractions of height and width, 0..1.
+    joined : float
+        Lowest column of the middle third over the highest column, 0..1; 0 where the lungs stand apart.
+    compactness : float
+        Share of the convex hulls of the two halves, 0..1.
+    certainty : float
+        Mean of |2p - 1| on and around the mask, 0..1.
+    aspect : float
+        Width over height of the mask's box.
+    agreement : float or None
+        Dice between the masks of the two conventions, 0..1; None where the network knows one.
+    """
+
+    trusted: bool
+    reasons: tuple[str, ...]
+    area_fraction: float = 0.0
+    components: int = 0
+    balance: float = 0.0
+    position: tuple[float, float] = (0.0, 0.0)
+    joined: float = 0.0
+    compactness: float = 0.0
+    certainty: float = 0.0
+    aspect: float = 0.0
+    agreement: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        values = dataclasses.asdict(self)
+        return {**values, "reasons": list(self.reasons), "position": list(self.position)}
+
+
+def judge(
+    mask: np.ndarray,
+    probability: np.ndarray,
+    other: np.ndarray | None = None,
+    *,
+    threshold: float = 0.5,
+    limits: Limits = Limits(),
+) -> Verdict:
+    """Judge a cleaned mask by itself and by the soft map that it came from.
+
+    Parameters
+    ----------
+    mask : ndarray, bool [H, W]
+        Cleaned lungs over the whole radiograph; any resolution, aspect ratio as the radiograph's.
+    probability : ndarray, float32 [H, W]
+        The soft map before cleaning, 0..1.
+    other : ndarray, float32 [H, W], optional
+        The soft map of the other mask convention.
+    threshold : float
+    limits : Limits
+
+    Returns
+    -------
+    Verdict
+        Never raises for an empty mask: that is not trusted, with the reason "no lungs found".
+    """
+    found = probability >= threshold
+    box = box_of(mask)
+    if box is None:
+        return Verdict(False, ("no lungs found",))
+    height, width = mask.shape
+    areas = component_areas(found)
+    pieces = int(np.count_nonzero(areas >= max(0.05 * areas[0], 1e-3 * mask.size))) if areas.size else 0
+    *halves, joined = _halves(mask, box)
+    half_areas = sorted(np.count_nonzero(h) for h in halves)
+    rows, columns = np.nonzero(mask)
+    hulls = sum(_hull_area(h) for h in halves)
+    band = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=2).astype(bool) | found
+    measured: dict[str, Any] = {
+        "area_fraction": float(mask.mean()),
+        "components": pieces,
+        "balance": float(half_areas[0] / half_areas[1]),
+        "position": (float((rows.mean() + 0.5) / height), float((columns.mean() + 0.5) / width)),
+        "joined": joined,
+        "compactness": float(min(1.0, np.count_nonzero(mask) / hulls)),
+        "certainty": float(np.abs(2 * probability[band] - 1).mean()),
+        "aspect": (box[3] - box[1]) / (box[2] - box[0]),
+    }
+    if other is not None:
+        both, sizes = np.count_nonzero(found & (other >= threshold)), np.count_nonzero(found)
+        measured["agreement"] = float(2 * both / (sizes + np.count_nonzero(other >= threshold)))
+    reasons = tuple(_reasons(measured, limits))
+    return Verdict(not reasons, reasons, **measured)
+
+
+def _reasons(measured: dict[str, Any], limits: Limits):
+    """One line for each limit that is not kept."""
+    area, (row, column) = measured["area_fraction"], measured["position"]
+    low, high = limits.area_fraction
+    if not low <= area <= high:
+        yield f"lungs cover {area:.0%} of the radiograph ({low:.0%} to {high:.0%} expected)"
+    if measured["components"] > limits.components:
+        yield f"{measured['components']} separate pieces (at most {limits.components} expected)"
+    if measured["balance"] < limits.balance:
+        yield f"one half has {measured['balance']:.0%} of the other's area (at least {limits.balance:.0%} expected)"
+    if abs(column - 0.5) > limits.position[0] or abs(row - 0.5) > limits.position[1]:
+        yield f"centre at {column:.0%} of the width and {row:.0%} of the height (near the middle expected)"
+    if measured["joined"] > limits.joined:
+        yield f"one piece: {measured['joined']:.0%} of its height in the middle (at most {limits.joined:.0%} expected)"
+    if measured["compactness"] < limits.compactness:
+        yield f"ragged: {measured['compactness']:.0%} of its convex hulls (at least {limits.compactness:.0%} expected)"
+    if measured["certainty"] < limits.certainty:
+        yield f"uncertain: {measured['certainty']:.2f} (at least {limits.certainty:.2f} expected)"
+    narrow, wide = limits.aspect
+    if not narrow <= measured["aspect"] <= wide:
+        yield f"{measured['aspect']:.2f} times as wide as high ({narrow:g} to {wide:g} expected)"
+    agreement = measured.get("agreement")
+    if agreement is not None and agreement < limits.agreement:
+        yield f"masks with and without the heart agree by {agreement:.2f} (at least {limits.agreement:.2f} expected)"
+
+
+def _halves(mask: np.ndarray, box) -> tuple[np.ndarray, np.ndarray, float]:
+    """The mask left and right of its middle, the column of the middle third that crosses it least; and how high it is
+    there."""
+    _, left, _, right = box
+    third = (right - left) // 3
+    crossing = mask[:, left + third : right - third].sum(axis=0)
+    lowest = np.flatnonzero(crossing == crossing.min()) + left + third
+    middle = int(lowest[np.argmin(np.abs(lowest - (left + right) / 2))])
+    one, two = mask.copy(), mask.copy()
+    one[:, middle:], two[:, :middle] = False, False
+    return one, two, float(crossing.min() / mask.sum(axis=0).max())
+
+
+def _hull_area(mask: np.ndarray) -> int:
+    """Pixels of the convex hull of a mask."""
+    points = cv2.findNonZero(mask.astype(np.uint8))
+    if points is None:
+        return 0
+    hull = np.zeros(mask.shape, np.uint8)
+    cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
+    return int(np.count_nonzero(hull))

@@ -1,0 +1,131 @@
+"""Weights files that say what they are: Keras `.weights.h5` with JSON metadata in one HDF5 attribute."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from enhancement.errors import InputError
+from enhancement.files import whole_file
+
+ATTRIBUTE = "covidcxnet"
+SUFFIX = ".weights.h5"
+FORMAT = 1
+
+# HDF5 keeps an attribute in the object header, which holds 64 KiB.
+_LONGEST = 60_000
+
+
+def save_weights(model, path: str | Path, metadata: dict[str, Any]) -> Path:
+    """Write a model's weights, whole or not at all, with everything needed to use them.
+
+    Plain Keras reads the file too: ``model.load_weights(path)``. The optimizer's state is left out.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A functional model.
+    path : str or path-like
+        Must end in ``.weights.h5``, which Keras insists on.
+    metadata : dict
+        Plain values (JSON): kind, architecture, input settings, training summary. ``"format"`` is added.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        If the ending is another one or the metadata is too long for an HDF5 attribute.
+    """
+    import h5py
+    import keras
+
+    path = Path(path)
+    if not path.name.endswith(SUFFIX):
+        raise InputError(f"{path}: a weights file must end in {SUFFIX}")
+    text = json.dumps({"format": FORMAT, **metadata}, sort_keys=True)
+    if len(text.encode()) > _LONGEST:
+        raise InputError(f"{path}: metadata of {len(text.encode())} bytes; at most {_LONGEST} fit in an HDF5 attribute")
+    # A compiled model would save its optimizer too; a view on the same layers saves the weights alone.
+    bare = keras.Model(model.inputs, model.outputs)
+    with whole_file(path) as partial:
+        bare.save_weights(partial)
+        with h5py.File(partial, "r+") as file:
+            file.attrs[ATTRIBUTE] = text
+    return path
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """The metadata that `save_weights` wrote; Keras is not needed.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is not HDF5, or it carries no readable metadata of a known format.
+    """
+    import h5py
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights file")
+    try:
+        with h5py.File(path, "r") as file:
+            text = file.attrs.get(ATTRIBUTE)
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: not an HDF5 weights file, or a damaged one ({error})") from None
+    if text is None:
+        raise InputError(f"{path}: HDF5 without our metadata (attribute {ATTRIBUTE!r}): a legacy or foreign file")
+    try:
+        metadata = json.loads(text)
+    except (TypeError, ValueError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise InputError(f"{path}: the attribute {ATTRIBUTE!r} is not a JSON object; the file is damaged")
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path}: format {metadata.get('format')!r} found, {FORMAT} expected")
+    return metadata
+
+
+def load_weights(model, path: str | Path) -> None:
+    """Load what `save_weights` wrote into a model of the same architecture.
+
+    The shapes of all variables are compared before any is set, so a file that does not fit changes nothing.
+
+    Raises
+    ------
+    InputError
+        If the file does not fit the model or is damaged.
+    """
+    expected, found = sorted(tuple(v.shape) for v in model.weights), _shapes(path)
+    if expected != found:
+        raise InputError(
+            f"{path}: {len(found)} variables that do not fit the architecture, which has {len(expected)}"
+            + (" of other shapes" if len(found) == len(expected) else "")
+        )
+    try:
+        model.load_weights(str(path))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{path}: the weights do not fit the architecture, or the file is damaged: {reason}") from None
+
+
+def _shapes(path: str | Path) -> list[tuple[int, ...]]:
+    import h5py
+
+    shapes: list[tuple[int, ...]] = []
+    try:
+        with h5py.File(path, "r") as file:
+            file["layers"].visititems(lambda _, item: shapes.append(item.shape) if hasattr(item, "shape") else None)
+    except (OSError, RuntimeError, KeyError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: not an HDF5 weights file, or a damaged one ({error})") from None
+    return sorted(shapes)
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,189 @@
+"""Overlays and panels: true to the radiograph, whole files, readable."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from covidcxnet.explain import overlay
+from covidcxnet.explain.explanation import Explanation
+from covidcxnet.prediction import Prediction
+from enhancement.errors import InputError
+from segmentation.regions import frame_for
+
+SHAPE = (90, 120)
+
+
+def _radiograph():
+    return np.random.default_rng(0).integers(0, 256, SHAPE).astype("uint8")
+
+
+def _blob():
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    return np.exp(-((rows - 30) ** 2 + (columns - 80) ** 2) / 150).astype("float32")
+
+
+def _lungs():
+    lungs = np.zeros(SHAPE, bool)
+    lungs[20:70, 15:50] = lungs[20:70, 70:105] = True
+    return lungs
+
+
+@pytest.mark.parametrize("draw", [overlay.overlay_heatmap, overlay.overlay_lime])
+def test_grey_levels_are_untouched_where_there_is_no_heat(draw):
+    radiograph = _radiograph()
+    drawn = draw(radiograph, np.zeros(SHAPE, "float32"))
+    assert drawn.dtype == np.uint8 and drawn.shape == (*SHAPE, 3)
+    assert (drawn == radiograph[..., None]).all()
+
+
+def test_heat_is_drawn_where_it_is_and_only_there():
+    radiograph, heat = np.full(SHAPE, 120, "uint8"), _blob()
+    changed = (overlay.overlay_heatmap(radiograph, heat) != 120).any(-1)
+    assert changed[30, 80]
+    assert not changed[heat < 0.09].any()
+
+
+def test_hotter_is_lighter_so_that_a_gray_print_shows_it():
+    ramp = np.linspace(0.15, 1, 50, dtype="float32")[None].repeat(4, 0)
+    drawn = overlay.overlay_heatmap(np.full(ramp.shape, 60, "uint8"), ramp)
+    lightness = drawn[0] @ np.array([0.2126, 0.7152, 0.0722])
+    assert lightness[-1] > lightness[25] > lightness[0]
+
+
+def test_the_lungs_are_drawn_as_an_outline_alone():
+    radiograph, lungs = np.full(SHAPE, 120, "uint8"), _lungs()
+    changed = (overlay.overlay_heatmap(radiograph, np.zeros(SHAPE), lungs) != 120).any(-1)
+    assert changed[20, 30] and changed[45, 15]
+    assert not changed[45, 30] and not changed[45, 60]
+
+
+def test_limes_signs_differ_in_colour_and_in_mark():
+    weights = np.zeros(SHAPE, "float32")
+    weights[10:50, 10:50], weights[10:50, 70:110] = 1, -0.8
+    drawn = overlay.overlay_lime(np.full(SHAPE, 120, "uint8"), weights).astype(int)
+    supports, against = drawn[18, 18], drawn[18, 78]
+    assert supports[2] > supports[0] and against[0] > against[2]
+    # The upright of the plus is missing in the minus.
+    left, right = drawn[14:46, 29:31], drawn[14:46, 89:91]
+    assert (left.reshape(32, -1).std(0).max() > 0) and (right[:10] == right[0, 0]).all()
+    assert not (left[:14] == left[0, 0]).all()
+
+
+def test_inputs_are_never_changed():
+    radiograph, heat, lungs = _radiograph(), _blob(), _lungs()
+    copies = radiograph.copy(), heat.copy(), lungs.copy()
+    overlay.overlay_heatmap(radiograph, heat, lungs)
+    overlay.overlay_lime(radiograph, heat, lungs)
+    for array, copy in zip((radiograph, heat, lungs), copies, strict=True):
+        assert (array == copy).all()
+
+
+def test_broken_heat_is_drawn_as_none():
+    radiograph = _radiograph()
+    assert (overlay.overlay_heatmap(radiograph, np.full(SHAPE, np.nan)) == radiograph[..., None]).all()
+
+
+@pytest.mark.parametrize("draw", [overlay.overlay_heatmap, overlay.overlay_lime])
+def test_shapes_and_types_that_do_not_fit_are_refused(draw):
+    with pytest.raises(InputError, match="heatmap of shape"):
+        draw(_radiograph(), np.zeros((9, 12)))
+    with pytest.raises(InputError, match="lungs of shape"):
+        draw(_radiograph(), np.zeros(SHAPE), np.zeros((9, 12), bool))
+    with pytest.raises(InputError, match="uint8"):
+        draw(_radiograph().astype("float32"), np.zeros(SHAPE))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 300), (300, 2)])
+def test_radiographs_of_any_size_can_be_drawn(shape):
+    radiograph = np.zeros(shape, "uint8")
+    lungs = np.ones(shape, bool)
+    assert overlay.overlay_heatmap(radiograph, np.ones(shape), lungs).shape == (*shape, 3)
+    assert overlay.overlay_lime(radiograph, np.ones(shape), lungs).shape == (*shape, 3)
+
+
+def _explanation(method="gradcam", values=None, box=None, **prediction):
+    values = np.zeros((4, 4), "float32") if values is None else values
+    settings = {"label": "covid19", "probabilities": {"normal": 0.1, "covid19": 0.9}, **prediction}
+    frame = frame_for(SHAPE, box, 64, 0.0, False)
+    lungs = frame.place(frame.cut(_lungs()))
+    return Explanation(
+        _radiograph(), Prediction(None, **settings), method, target="covid19", map=values, frame=frame, lungs=lungs
+    )
+
+
+def test_a_heatmap_comes_back_in_the_frame_of_the_radiograph():
+    values = np.zeros((64, 64), "float32")
+    values[16:24, 40:48] = 0.5
+    explanation = _explanation(values=values, box=(10, 20, 74, 84))
+    heat = explanation.heatmap
+    assert heat.shape == SHAPE and heat.dtype == np.float32
+    assert heat.max() == pytest.approx(1) and heat.min() == 0
+    rows, columns = np.nonzero(heat > 0.5)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (26, 33, 60, 67)
+    assert (heat[:10] == 0).all() and (heat[:, 84:] == 0).all()
+
+
+def test_limes_weights_keep_their_sign_and_its_heatmap_the_support():
+    values = np.zeros((64, 64), "float32")
+    values[20:30, 5:15], values[20:30, 45:55] = -2, 1
+    explanation = _explanation("lime", values)
+    assert explanation.weights.min() == pytest.approx(-2)
+    assert explanation.heatmap.min() == 0 and explanation.heatmap.max() == pytest.approx(1)
+
+
+def test_a_map_without_heat_says_so():
+    assert any("no place speaks" in line for line in _explanation().caption)
+
+
+def test_captions_name_class_probability_and_another_target():
+    explanation = _explanation(values=np.ones((4, 4), "float32"))
+    assert explanation.caption[0] == "covid19, probability 0.90"
+    other = Explanation(**{**explanation.__dict__, "target": "normal", "fit": 0.5, "method": "lime"})
+    assert "LIME for normal (probability 0.10)" in other.caption[1]
+    assert "0.50" in other.caption[1]
+
+
+@pytest.mark.parametrize("method", ["gradcam", "lime"])
+def test_panels_and_overlays_are_written_as_png(tmp_path, method):
+    import cv2
+
+    values = np.linspace(-1, 1, 64 * 64, dtype="float32").reshape(64, 64)
+    explanation = _explanation(method, np.maximum(values, 0) if method == "gradcam" else values)
+    panel = cv2.imread(str(explanation.save_panel(tmp_path / "deep" / "panel.png")))
+    assert panel.shape[1] > panel.shape[0] > 300
+    full = cv2.imread(str(explanation.save_overlay(tmp_path / "full.png")))
+    assert full.shape == (*SHAPE, 3)
+    np.testing.assert_array_equal(full[..., ::-1], explanation.overlay())
+    assert sorted(path.name for path in tmp_path.rglob("*.png")) == ["full.png", "panel.png"]
+
+
+def test_a_file_name_with_a_dollar_sign_is_no_formula(tmp_path):
+    figure = overlay.panel(_radiograph(), np.zeros((*SHAPE, 3), "uint8"), ["a $x_1 b", "$\\broken{$"])
+    overlay.save_figure(figure, tmp_path / "panel.png")
+    assert (tmp_path / "panel.png").stat().st_size > 1000
+
+
+def test_a_panel_says_research_only():
+    figure = overlay.panel(_radiograph(), np.zeros((*SHAPE, 3), "uint8"), ["normal"])
+    assert any("Research only" in text.get_text() for text in figure.texts)
+
+
+def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):
+    figure = overlay.panel(_radiograph(), np.zeros((*SHAPE, 3), "uint8"), ["normal"])
+
+    def fail(path, **_):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(figure, "savefig", fail)
+    with pytest.raises(OSError, match="disk full"):
+        overlay.save_figure(figure, tmp_path / "panel.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_explanation_of_an_unreadable_file_has_nothing_to_draw():
+    explanation = Explanation(_radiograph(), Prediction(None, error="truncated"), "gradcam")
+    assert explanation.error == "truncated"
+    with pytest.raises(InputError, match="truncated"):
+        explanation.overlay()

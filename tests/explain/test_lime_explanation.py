@@ -1,0 +1,188 @@
+"""LIME: seeded, suited to gray radiographs, and equal to the plain package where they do the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from covidcxnet.explain.lime import content_of, explain_lime, lung_gray, superpixels
+from enhancement.errors import InputError
+
+SIZE = 48
+
+
+def _stack(seed=0):
+    """A smooth random stack with a padded border left and right."""
+    import cv2
+
+    rng = np.random.default_rng(seed)
+    image = cv2.resize(rng.integers(30, 226, (8, 8, 3)).astype("uint8"), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    image = np.maximum(image, 1)
+    image[:, :6] = image[:, -6:] = 0
+    return image
+
+
+def _upper_left(stacks):
+    """Two columns whose second rises with how much of the upper left still looks as it did."""
+    part = stacks[:, 4:20, 8:24].astype("float32")
+    same = (part == _stack()[4:20, 8:24]).all(-1).mean((1, 2))
+    return np.stack([1 - same, same], axis=1)
+
+
+def _explain(predict=_upper_left, **options):
+    return explain_lime(predict, _stack(), **{"samples": 200, "segments": 20, **options})
+
+
+def test_the_same_seed_gives_the_same_map():
+    first, second, other = _explain(seed=3), _explain(seed=3), _explain(seed=4)
+    np.testing.assert_array_equal(first.weights, second.weights)
+    assert first.score == second.score
+    assert np.abs(first.weights - other.weights).max() > 0
+
+
+def test_superpixels_that_carry_the_probability_get_the_weight():
+    result = _explain(target=1)
+    inside = np.zeros((SIZE, SIZE), bool)
+    inside[4:20, 8:24] = True
+    assert inside[result.weights == result.weights.max()].mean() > 0.5
+    assert result.weights[inside].mean() > 5 * np.abs(result.weights[30:, 8:40]).mean()
+    assert result.score > 0.9
+    np.testing.assert_allclose(result.heatmap.max(), 1, rtol=1e-6)
+    assert result.heatmap.min() == 0
+
+
+def test_the_other_class_has_the_opposite_weights():
+    np.testing.assert_allclose(_explain(target=0).weights, -_explain(target=1).weights, atol=1e-6)
+
+
+def test_the_predicted_class_is_explained_by_default():
+    result = _explain()
+    assert result.target == 1
+    np.testing.assert_allclose(result.probabilities, [0, 1])
+    np.testing.assert_array_equal(result.weights, _explain(target=1).weights)
+
+
+def test_weights_are_those_of_the_plain_package():
+    from lime.lime_image import LimeImageExplainer
+
+    stack = _stack()[:, 6:-6]
+    ours = explain_lime(_rows, stack, 1, samples=120, segments=16, fill=100, seed=5, batch_size=16)
+    explainer = LimeImageExplainer(feature_selection="none", random_state=5)
+    plain = explainer.explain_instance(
+        stack, _rows, labels=(1,), top_labels=None, hide_color=100, num_samples=120,
+        segmentation_fn=lambda image: ours.segments, random_seed=5,
+    )
+    expected = np.zeros_like(ours.weights)
+    for number, weight in plain.local_exp[1]:
+        expected[ours.segments == number] = weight
+    np.testing.assert_allclose(ours.weights, expected, atol=1e-6)
+    assert ours.score == pytest.approx(plain.score)
+
+
+def _rows(stacks):
+    """A smooth two-column function of the whole stack."""
+    value = 1 / (1 + np.exp(-(np.asarray(stacks)[:, :20].mean((1, 2, 3)) - 110) / 10))
+    return np.stack([1 - value, value], axis=1)
+
+
+def test_padding_is_never_touched_and_batches_are_full():
+    seen = []
+
+    def predict(stacks):
+        seen.append(stacks)
+        return _upper_left(stacks)
+
+    result = _explain(predict, samples=100, batch_size=16)
+    assert [len(stacks) for stacks in seen] == [16] * 6 + [4]
+    every = np.concatenate(seen)
+    assert every.dtype == np.uint8
+    assert (every[:, :, :6] == 0).all() and (every[:, :, -6:] == 0).all()
+    np.testing.assert_array_equal(every[0], _stack())
+    assert (result.weights[:, :6] == 0).all() and (result.segments[:, :6] == -1).all()
+
+
+def test_hidden_superpixels_have_one_gray_a_plane():
+    seen = []
+
+    def predict(stacks):
+        seen.append(stacks)
+        return _upper_left(stacks)
+
+    _explain(predict, fill=(10, 20, 30))
+    changed = (np.concatenate(seen) != _stack()).any(-1)
+    assert changed.any()
+    assert (np.concatenate(seen)[changed] == [10, 20, 30]).all()
+
+
+def test_a_classifier_that_never_changes_its_answer_is_explained_by_zeros():
+    result = _explain(lambda stacks: np.full((len(stacks), 2), 0.5))
+    assert (result.weights == 0).all() and (result.heatmap == 0).all()
+    assert np.isfinite(result.score)
+
+
+def test_superpixels_are_as_many_as_wished_for_and_connected():
+    from scipy import ndimage
+
+    plane = _stack()[..., 0]
+    content = content_of(_stack())
+    numbers = superpixels(plane, 24, content)
+    assert 16 <= numbers.max() + 1 <= 32
+    assert ((numbers == -1) == ~content).all()
+    assert set(np.unique(numbers)) == set(range(-1, numbers.max() + 1))
+    assert all(ndimage.label(numbers == n)[1] == 1 for n in range(numbers.max() + 1))
+
+
+def test_superpixels_follow_content_of_any_shape():
+    plane = _stack()[..., 0]
+    content = np.zeros((SIZE, SIZE), bool)
+    content[5:40, 10:20] = content[8:40, 28:40] = True
+    numbers = superpixels(plane, 12, content)
+    assert ((numbers >= 0) == content).all()
+    assert numbers.max() >= 5
+
+
+def test_a_constant_image_still_has_superpixels():
+    numbers = superpixels(np.full((40, 40), 128, "uint8"), 9)
+    assert 4 <= numbers.max() + 1 <= 16
+
+
+def test_the_gray_that_hides_is_that_of_aerated_lung():
+    stack = np.full((100, 100, 2), (200, 180), "uint8")
+    stack[30:70, 25:45] = stack[30:70, 55:75] = (60, 40)
+    stack[:12] = 0
+    np.testing.assert_array_equal(lung_gray(stack, np.ones((100, 100), bool)), [60, 40])
+    np.testing.assert_array_equal(lung_gray(np.zeros((8, 8, 3), "uint8")), [0, 0, 0])
+    np.testing.assert_array_equal(lung_gray(np.full((1, 1, 1), 7, "uint8")), [7])
+
+
+def test_an_all_black_stack_is_all_content():
+    assert content_of(np.zeros((8, 8, 3), "uint8")).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": 2}, "target 2"),
+        ({"target": -1}, "target -1"),
+        ({"samples": 3}, "samples=3"),
+        ({"segments": 1}, "segments=1"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"fill": 300}, "fill=300"),
+        ({"fill": float("nan")}, "fill=nan"),
+        ({"content": np.ones((4, 4), bool)}, "content of shape"),
+        ({"content": np.zeros((SIZE, SIZE), bool)}, "0 pixels of content"),
+    ],
+)
+def test_settings_out_of_range_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        _explain(**options)
+
+
+def test_one_column_of_a_sigmoid_is_refused():
+    with pytest.raises(InputError, match=r"\[n, classes\]"):
+        _explain(lambda stacks: np.zeros((len(stacks), 1)))
+
+
+def test_a_stack_of_floats_is_refused():
+    with pytest.raises(InputError, match="uint8"):
+        explain_lime(_rows, _stack().astype("float32"))

@@ -1,0 +1,50 @@
+"""Heads: layer names, and the cut between backbone and head."""
+
+import numpy as np
+import pytest
+
+from covidcxnet.models import create, split_head
+from covidcxnet.models.heads import head_layers
+from enhancement.errors import InputError
+
+
+def test_head_layers_have_the_published_names():
+    names = [layer.name for layer in create("covid-cxnet", size=32, blocks=(1, 1), growth=4).layers]
+    assert names[-4:] == ["pooling_layer", "fc", "dropout", "pred"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "features"),
+    [
+        ("covid-cxnet", {"blocks": (1, 1), "growth": 4, "size": 32}, 10),
+        ("small-cnn", {"filters": (4, 4), "size": 32}, 144),
+    ],
+)
+def test_backbone_then_head_is_the_model(name, options, features):
+    model = create(name, **options)
+    backbone, head = split_head(model)
+    stack = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    assert backbone.output_shape == (None, features)
+    np.testing.assert_allclose(np.asarray(head(backbone(stack))), np.asarray(model(stack)), rtol=1e-5)
+
+
+def test_training_the_head_changes_the_whole_model_and_nothing_but_its_head():
+    model = create("small-cnn", size=32, filters=(4, 4))
+    head = split_head(model)[1]
+    before = {layer.name: layer.get_weights() for layer in model.layers}
+    head.compile("sgd", "binary_crossentropy")
+    head.fit(np.ones((4, 144), "float32"), np.ones((4, 1), "float32"), verbose=0)
+    changed = {
+        layer.name
+        for layer in model.layers
+        if any((a != b).any() for a, b in zip(before[layer.name], layer.get_weights(), strict=True))
+    }
+    assert changed == {"fc", "pred"} <= head_layers(model)
+
+
+def test_a_model_without_a_pooling_layer_cannot_be_cut():
+    import keras
+
+    x = keras.Input((4,))
+    with pytest.raises(InputError, match="pooling_layer"):
+        split_head(keras.Model(x, keras.layers.Dense(1)(x)))

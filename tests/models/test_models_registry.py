@@ -1,0 +1,157 @@
+"""The registry: published layer and parameter counts, scaling inside the graph, bad input refused."""
+
+import numpy as np
+import pytest
+
+from covidcxnet.models import MODELS, create, feature_layer
+from enhancement.errors import InputError
+
+TINY = {
+    "covid-cxnet": {"size": 32, "blocks": (1, 1), "growth": 4},
+    "base-cnn": {"size": 65, "filters": 4},
+    "small-cnn": {"size": 32, "filters": (4, 4)},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "parameters"),
+    [
+        ("covid-cxnet", {}, 7_047_765),
+        ("covid-cxnet", {"classes": ("a", "b", "c"), "size": 64}, 7_047_787),
+        ("base-cnn", {}, 76_675),
+        ("base-cnn", {"channels": 3}, 78_275),
+        ("base-cnn", {"channels": 3, "size": 300}, 60_035),
+        ("small-cnn", {}, 558_849),
+    ],
+)
+def test_published_parameter_counts_are_met_exactly(name, options, parameters):
+    assert create(name, **options).count_params() == parameters
+
+
+def test_covid_cxnet_has_the_431_published_layers_under_every_normalization():
+    assert {len(create("covid-cxnet", normalization=n).layers) for n in ("unit", "imagenet")} == {431}
+
+
+def test_small_cnn_has_the_published_trainable_parameters():
+    model = create("small-cnn")
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == 557_761
+    assert sum(int(np.prod(v.shape)) for v in model.non_trainable_variables) >= 1_088
+
+
+def test_densenet_layers_are_those_of_keras_applications_in_name_order_and_output():
+    import keras
+
+    ours = create("covid-cxnet", size=32, normalization="none")
+    theirs = keras.applications.DenseNet121(include_top=False, weights=None, input_shape=(32, 32, 3))
+    weighted = [layer.name for layer in theirs.layers if layer.weights]
+    assert [layer.name for layer in ours.layers if layer.weights][: len(weighted)] == weighted
+    generator = np.random.default_rng(0)
+    for name in weighted:
+        arrays = [generator.uniform(0.5, 1, w.shape) * 0.1 for w in theirs.get_layer(name).weights]
+        theirs.get_layer(name).set_weights(arrays)
+        ours.get_layer(name).set_weights(arrays)
+    features = keras.Model(ours.input, ours.get_layer("relu").output)
+    stack = generator.uniform(0, 1, (1, 32, 32, 3)).astype("float32")
+    np.testing.assert_allclose(features(stack), theirs(stack), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("classes", [("normal", "covid19"), ("normal", "pneumonia", "covid19")])
+def test_output_is_one_sigmoid_for_two_classes_and_a_softmax_for_more(name, classes):
+    model = create(name, channels=2, classes=classes, **TINY[name])
+    stack = np.random.default_rng(0).integers(0, 256, (2, *model.input_shape[1:]), dtype=np.uint8)
+    out = np.asarray(model(stack))
+    assert out.shape == (2, 1 if len(classes) == 2 else 3)
+    assert ((out >= 0) & (out <= 1)).all()
+    if len(classes) > 2:
+        np.testing.assert_allclose(out.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_feature_layer_is_a_feature_map_of_the_built_model(name):
+    model = create(name, **TINY[name])
+    assert feature_layer(model) == MODELS[name].feature_layer
+    assert len(model.get_layer(feature_layer(model)).output.shape) == 4
+
+
+def test_feature_layer_of_a_foreign_model_is_its_last_4d_output():
+    import keras
+
+    x = keras.Input((8, 8, 1))
+    y = keras.layers.Conv2D(2, 3, name="only")(x)
+    assert feature_layer(keras.Model(x, keras.layers.Flatten()(y))) == "only"
+
+
+@pytest.mark.parametrize(
+    ("normalization", "expected"),
+    [
+        ("unit", lambda x: x / 255),
+        ("symmetric", lambda x: (x - 127.5) / 127.5),
+        ("none", lambda x: x),
+        ("imagenet", lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
+    ],
+)
+def test_scaling_is_inside_the_graph(normalization, expected):
+    import keras
+
+    model = create("small-cnn", normalization=normalization, **TINY["small-cnn"])
+    probe = keras.Model(model.input, model.get_layer("conv1").input)
+    stack = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    np.testing.assert_allclose(np.asarray(probe(stack)), expected(stack.astype("float64")), atol=1e-4)
+
+
+@pytest.mark.parametrize("normalization", ["unit", "imagenet"])
+def test_a_model_survives_its_config_and_its_weights_file(normalization, tmp_path):
+    import keras
+
+    model = create("small-cnn", normalization=normalization, **TINY["small-cnn"])
+    twin = keras.Model.from_config(model.get_config())
+    model.save_weights(tmp_path / "m.weights.h5")
+    twin.load_weights(tmp_path / "m.weights.h5")
+    stack = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(np.asarray(model(stack)), np.asarray(twin(stack)))
+
+
+def test_outputs_stay_float32_under_mixed_precision():
+    import keras
+
+    from covidcxnet.training.precision import precision
+
+    before = keras.config.dtype_policy().name
+    with precision("mixed_bfloat16"):
+        model = create("small-cnn", **TINY["small-cnn"])
+    assert keras.config.dtype_policy().name == before
+    out = model(np.zeros((1, 32, 32, 3), np.uint8))
+    assert keras.backend.standardize_dtype(out.dtype) == "float32"
+    assert model.get_layer("conv1").compute_dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "word"),
+    [
+        ("resnet", {}, "covid-cxnet"),
+        ("covid-cxnet", {"size": 31}, "32"),
+        ("base-cnn", {"size": 64}, "65"),
+        ("small-cnn", {"size": 93}, "94"),
+        ("small-cnn", {"depth": 3}, "depth"),
+        ("small-cnn", {"filters": ()}, "filters"),
+        ("small-cnn", {"block_dropout": 1}, "block_dropout"),
+        ("small-cnn", {"hidden": (0,)}, "hidden"),
+        ("small-cnn", {"dropout": 1.5}, "dropout"),
+        ("small-cnn", {"pool": "max"}, "pool"),
+        ("small-cnn", {"normalization": "zscore"}, "normalization"),
+        ("small-cnn", {"normalization": "imagenet", "channels": 1}, "3 channels"),
+        ("small-cnn", {"classes": ("a",)}, "classes"),
+        ("small-cnn", {"classes": ("a", "a")}, "classes"),
+        ("small-cnn", {"size": "big"}, "size"),
+        ("covid-cxnet", {"blocks": (0, 1)}, "blocks"),
+    ],
+)
+def test_bad_input_is_refused_by_name(name, options, word):
+    with pytest.raises(InputError, match=word):
+        create(name, **options)
+
+
+@pytest.mark.parametrize(("name", "least"), [("covid-cxnet", 32), ("base-cnn", 65), ("small-cnn", 94)])
+def test_the_smallest_allowed_size_builds(name, least):
+    assert create(name, size=least).input_shape[1] == least

@@ -1,0 +1,90 @@
+"""`load_model`: a weights file needs nothing else; damaged or foreign files give an error and no model."""
+
+import h5py
+import numpy as np
+import pytest
+
+from covidcxnet import pretrained
+from covidcxnet.models import create
+from covidcxnet.settings import InputSettings
+from enhancement.errors import InputError
+from segmentation.weight_files import save_weights
+
+OPTIONS = {"size": 32, "channels": 2, "normalization": "symmetric", "filters": [4, 4], "hidden": [4]}
+METADATA = {
+    "kind": "classifier",
+    "architecture": {"name": "small-cnn", "options": OPTIONS},
+    "classes": ["normal", "covid19"],
+    "input": InputSettings(size=32, channels=("raw", "clahe")).to_dict(),
+    "segmenter": {},
+    "training": {},
+}
+
+
+@pytest.fixture
+def made():
+    return create("small-cnn", classes=("normal", "covid19"), **OPTIONS)
+
+
+@pytest.fixture
+def path(made, tmp_path):
+    return save_weights(made, tmp_path / "m.weights.h5", METADATA)
+
+
+def stacks():
+    return np.random.default_rng(0).integers(0, 256, (3, 32, 32, 2), dtype=np.uint8)
+
+
+def test_a_loaded_model_predicts_what_the_saved_one_did(made, path):
+    classifier = pretrained.load_model(path)
+    p = np.asarray(made(stacks()))[:, 0]
+    np.testing.assert_allclose(classifier.predict_stacks(stacks()), np.stack([1 - p, p], axis=1), atol=1e-6)
+    assert classifier.classes == ("normal", "covid19") and classifier.input.channels == ("raw", "clahe")
+
+
+def test_plain_keras_loads_the_file_too(made, path):
+    twin = create("small-cnn", classes=("normal", "covid19"), **OPTIONS)
+    twin.load_weights(path)
+    np.testing.assert_array_equal(np.asarray(twin(stacks())), np.asarray(made(stacks())))
+
+
+def test_a_name_that_is_neither_file_nor_released_is_refused():
+    with pytest.raises(InputError, match="no-such-model"):
+        pretrained.load_model("no-such-model")
+    with pytest.raises(InputError, match="no such weights file"):
+        pretrained.load_model("folder/none.weights.h5")
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"kind": "segmenter"}, "segmenter"),
+        ({"architecture": {"name": "vgg", "options": {}}}, "vgg"),
+        ({"architecture": {"name": "small-cnn", "options": {**OPTIONS, "filters": [8, 4]}}}, "fit"),
+        ({"architecture": {"name": "small-cnn", "options": {**OPTIONS, "evil": 1}}}, "evil"),
+        ({"architecture": {"name": "small-cnn"}}, "options"),
+        ({"architecture": "small-cnn"}, "describe"),
+        ({"classes": ["a", "b", "c"]}, "fit"),
+        ({"classes": None}, "describe"),
+    ],
+)
+def test_metadata_that_do_not_describe_the_weights_are_refused(made, tmp_path, change, word):
+    path = save_weights(made, tmp_path / "m.weights.h5", METADATA | change)
+    with pytest.raises(InputError, match=word) as error:
+        pretrained.load_model(path)
+    assert "m.weights.h5" in str(error.value)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "no arrays", "a missing array"])
+def test_damaged_files_are_refused(path, damage):
+    content = path.read_bytes()
+    if damage in ("truncated", "empty", "text"):
+        path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "text": b"words" * 99}[damage])
+    else:
+        with h5py.File(path, "r+") as file:
+            arrays = []
+            file.visititems(lambda name, item: arrays.append(name) if isinstance(item, h5py.Dataset) else None)
+            for name in arrays if damage == "no arrays" else arrays[:1]:
+                del file[name]
+    with pytest.raises(InputError, match=r"m\.weights\.h5"):
+        pretrained.load_model(path)

@@ -1,0 +1,127 @@
+"""The commands do what their help says, and bad input costs one line."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from segmentation.__main__ import main
+
+TINY = ["--width", "2", "--size", "32", "--epochs", "1", "--batch-size", "2", "--fractions", "0.5", "0.25", "0.25"]
+
+
+def test_help_and_import_load_neither_keras_nor_tensorflow():
+    code = (
+        "import sys\nimport segmentation, segmentation.__main__ as m\n"
+        "try: m.main(['train', '--help'])\nexcept SystemExit: pass\n"
+        "sys.exit(any(n in sys.modules for n in ('keras', 'tensorflow', 'matplotlib', 'skimage', 'sklearn')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_train_evaluate_and_predict_follow_on_each_other(pair_folder, tmp_path, capsys):
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert main(["train", "--data", str(pair_folder / "pairs.csv"), "--out", str(run), "--quiet", *TINY]) == 0
+    assert main(["evaluate", str(run), "--quiet", "--samples", "50"]) == 0
+    printed = capsys.readouterr().out
+    assert "Dice" in printed and "east" in printed
+    summary = json.loads((run / "evaluation" / "summary.json").read_text())
+    assert summary["part"] == "test" and "dice" in summary["summary"]["all"]
+    assert (run / "evaluation" / "scores.csv").is_file() and (run / "evaluation" / "sheet.png").is_file()
+    weights = str(run / "best.weights.h5")
+    assert main(["predict", str(pair_folder / "images"), "--out", str(out), "--weights", weights, "--quiet"]) == 0
+    assert len(list(out.glob("masks/*.png"))) == 12
+
+
+def test_training_from_left_and_right_folders_and_resuming(pair_folder, tmp_path, capsys):
+    folders = [
+        "--images",
+        str(pair_folder / "images"),
+        "--masks",
+        str(pair_folder / "left"),
+        str(pair_folder / "right"),
+    ]
+    run = tmp_path / "run"
+    assert main(["train", *folders, "--out", str(run), "--quiet", *TINY]) == 0
+    assert main(["train", "--resume", str(run), "--quiet"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(run / "best.weights.h5")
+
+
+def test_ctrl_c_says_how_to_go_on(pair_folder, tmp_path, capsys, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("segmentation.training.train", stopped)
+    run = tmp_path / "run"
+    data = str(pair_folder / "pairs.csv")
+    assert main(["train", "--data", data, "--out", str(run), *TINY], prog="covidcxnet segment") == 130
+    assert f"covidcxnet segment train --resume {run}" in capsys.readouterr().err
+
+
+def test_predict_keeps_the_tree_and_lists_what_it_cannot_read(pair_folder, chest_weights, tmp_path, capsys):
+    tree = tmp_path / "in"
+    (tree / "a" / "b").mkdir(parents=True)
+    image = (pair_folder / "images" / "chest00.png").read_bytes()
+    (tree / "one.png").write_bytes(image)
+    (tree / "a" / "b" / "one.png").write_bytes(image)
+    (tree / "a" / "bad.png").write_bytes(b"nothing")
+    cv2.imwrite(str(tree / "one.jpg"), cv2.imread(str(tree / "one.png")))
+    out = tmp_path / "out"
+    command = ["predict", str(tree), "--out", str(out), "--weights", str(chest_weights), "--overlays", "--quiet"]
+    assert main(command) == 1
+    assert "bad.png" in capsys.readouterr().err
+    masks = {p.relative_to(out / "masks").as_posix() for p in out.glob("masks/**/*.png")}
+    assert masks == {"one.png.png", "one.jpg.png", "a/b/one.png"}
+    assert len(list(out.glob("overlays/**/*.png"))) == 3
+    mask = cv2.imread(str(out / "masks" / "a" / "b" / "one.png"), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (96, 80) and set(np.unique(mask)) == {0, 255}
+    rows = {r["file"]: r for r in csv.DictReader((out / "verdicts.csv").read_text().splitlines())}
+    assert len(rows) == 4 and rows[str(tree / "a" / "bad.png")]["error"]
+    assert len(rows[str(tree / "one.png")]["box"].split()) == 4
+
+
+def test_predict_never_overwrites_unless_told(pair_folder, chest_weights, tmp_path, capsys):
+    image = str(pair_folder / "images" / "chest00.png")
+    command = ["predict", image, "--out", str(tmp_path), "--weights", str(chest_weights), "--quiet"]
+    assert main(command) == 0
+    before = (tmp_path / "masks" / "chest00.png").stat().st_mtime_ns
+    assert main(command) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "masks" / "chest00.png").stat().st_mtime_ns == before
+    assert main([*command, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        (["train"], "--data"),
+        (["train", "--images", "a"], "--masks"),
+        (["train", "--data", "none.csv"], "none.csv"),
+        (["train", "--resume", "nowhere"], "nowhere"),
+        (["evaluate"], "run folder"),
+        (["evaluate", "nowhere"], "nowhere"),
+        (["predict", "nowhere.png", "--out", "x"], "nowhere.png"),
+    ],
+)
+def test_what_cannot_be_used_costs_one_line_and_exit_code_2(command, word, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert word in error and error.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"none\.csv"):
+        main(["train", "--data", "none.csv", "--debug"])
+
+
+def test_other_data_needs_its_split_to_choose_a_part(pair_folder, chest_weights, capsys):
+    command = ["evaluate", "--data", str(pair_folder / "pairs.csv"), "--weights", str(chest_weights), "--quiet"]
+    assert main([*command, "--samples", "20"]) == 0
+    assert main([*command, "--split", "test"]) == 2
+    assert "column named split" in capsys.readouterr().err

@@ -1,0 +1,151 @@
+"""One result for each input, of the input's own size, whatever the input."""
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+
+from enhancement.errors import InputError
+from segmentation.evaluation import dice
+from segmentation.segmenter import LungSegmenter
+from segmentation.weight_files import file_sha256
+
+
+@pytest.fixture(scope="module")
+def segmenter(chest_weights):
+    return LungSegmenter(chest_weights, batch_size=4)
+
+
+def test_masks_have_the_size_of_their_radiographs_and_find_the_lungs(segmenter, chest):
+    shapes = [(96, 80), (100, 100), (200, 150), (96, 80), (60, 90)]
+    chests = [chest(i, *shape) for i, shape in enumerate(shapes)]
+    results = segmenter.predict([image for image, _ in chests])
+    for result, (image, lungs) in zip(results, chests, strict=True):
+        assert result.mask.shape == result.probability.shape == image.shape
+        assert result.mask.dtype == bool and result.probability.dtype == np.float32
+        assert result.probability.min() >= 0 and result.probability.max() <= 1
+        assert dice(result.mask, lungs) > 0.85 and result.error is None
+        top, left, bottom, right = result.box
+        assert result.mask[top:bottom, left:right].sum() == result.mask.sum()
+
+
+def test_results_do_not_depend_on_the_batch(segmenter, chest_weights, chest):
+    images = [chest(i)[0] for i in range(6)]
+    together = segmenter.predict(images)
+    one = LungSegmenter(chest_weights, batch_size=1)
+    for image, result in zip(images, together, strict=True):
+        np.testing.assert_allclose(one.predict(image)[0].probability, result.probability, atol=1e-5)
+
+
+def test_files_and_arrays_give_the_same(segmenter, pair_folder):
+    path = pair_folder / "images" / "chest03.png"
+    by_file, by_array = segmenter.predict([str(path), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)])
+    np.testing.assert_array_equal(by_file.mask, by_array.mask)
+    assert by_file.path == str(path) and by_array.path is None
+    assert segmenter.predict(path)[0].mask.any()
+
+
+def test_an_unreadable_file_gets_an_error_and_the_others_their_masks(segmenter, pair_folder, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    good = pair_folder / "images" / "chest00.png"
+    first, bad, missing, last = segmenter.predict([good, tmp_path / "bad.png", tmp_path / "none.png", good])
+    assert first.mask.any() and last.mask.any()
+    for result in (bad, missing):
+        assert result.error and result.mask is None and result.probability is None
+        assert result.box is None and result.verdict is None and result.probability_of("lung_field") is None
+
+
+def test_only_unreadable_files_need_no_network(chest_weights, tmp_path):
+    results = LungSegmenter(chest_weights).predict([tmp_path / "a.png"])
+    assert len(results) == 1 and results[0].error
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4), np.float32), np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4), np.uint8)]
+)
+def test_an_array_of_another_kind_gets_an_error(segmenter, image):
+    assert "uint8 [H, W] expected" in segmenter.predict([image])[0].error
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+@pytest.mark.parametrize("shape", [(64, 64), (1, 1), (1, 500)])
+def test_an_image_without_lungs_never_raises(segmenter, level, shape):
+    result = segmenter.predict(np.full(shape, level, np.uint8))[0]
+    assert result.mask.shape == shape and result.verdict is not None
+
+
+def test_an_empty_mask_has_no_box_and_is_not_trusted(chest_weights, monkeypatch):
+    blind = LungSegmenter(chest_weights)
+    monkeypatch.setattr(blind, "_maps", lambda squares: np.zeros((len(squares), 48, 48, 2), np.float32))
+    result = blind.predict(np.zeros((64, 64), np.uint8))[0]
+    assert result.box is None and not result.mask.any()
+    assert not result.verdict.trusted and result.verdict.reasons == ("no lungs found",)
+
+
+def test_no_input_gives_no_result(segmenter):
+    assert segmenter.predict([]) == []
+
+
+def test_the_other_convention_is_there_too(segmenter, chest):
+    image, _ = chest(3)
+    field = segmenter.predict(image)[0]
+    whole = segmenter.following("lung_incl_retrocardiac").predict(image)[0]
+    np.testing.assert_array_equal(field.probability_of("lung_incl_retrocardiac"), whole.probability)
+    np.testing.assert_array_equal(whole.probability_of("lung_field"), field.probability)
+    with pytest.raises(InputError, match="lung_field"):
+        field.probability_of("ribs")
+    assert segmenter.convention == "lung_field"
+
+
+def test_dilation_grows_mask_and_box(chest_weights, chest):
+    image, _ = chest(2, 100, 100)
+    plain, grown = (LungSegmenter(chest_weights, dilation=d).predict(image)[0] for d in (0, 0.05))
+    assert (plain.mask & ~grown.mask).sum() == 0
+    assert grown.box[0] == plain.box[0] - 5 and grown.box[3] == plain.box[3] + 5
+
+
+def test_a_segmenter_knows_its_weights(segmenter, chest_weights):
+    assert segmenter.name == "tiny" and segmenter.sha256 == file_sha256(chest_weights)
+    assert segmenter.metadata["kind"] == "segmenter"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"convention": "ribs"}, {"threshold": 0}, {"threshold": 1.0}, {"batch_size": 0}, {"dilation": 0.5}]
+)
+def test_settings_outside_their_range_are_refused(chest_weights, wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        LungSegmenter(chest_weights, **wrong)
+
+
+def test_an_unknown_name_is_refused_with_what_there_is():
+    with pytest.raises(InputError, match="no-such-lungs"):
+        LungSegmenter("no-such-lungs")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"segmenter"', '"classifier"', "classifier"),
+        ('"conventions"', '"convention_names"', "conventions"),
+        ('"unet"', '"vit"', "vit"),
+        ('"width"', '"depth"', "depth"),
+        ('"width": 4', '"width": 6', "do not fit"),
+    ],
+)
+def test_weights_of_another_kind_or_damaged_are_refused(chest_weights, tmp_path, old, new, message):
+    path = tmp_path / "x.weights.h5"
+    path.write_bytes(chest_weights.read_bytes())
+    with h5py.File(path, "r+") as file:
+        file.attrs["covidcxnet"] = file.attrs["covidcxnet"].replace(old, new)
+    with pytest.raises(InputError, match=message):
+        LungSegmenter(path).predict(np.zeros((8, 8), np.uint8))
+
+
+def test_a_stream_gives_results_before_its_input_ends(segmenter, chest):
+    def endless():
+        while True:
+            yield chest(0)[0]
+
+    stream = segmenter.stream(endless())
+    assert next(stream).mask.any() and next(stream).mask.any()
+    stream.close()

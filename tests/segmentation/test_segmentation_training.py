@@ -1,0 +1,165 @@
+"""A run can be resumed to the same end, and its weights serve the segmenter."""
+
+import csv
+import json
+from dataclasses import replace
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+
+from enhancement.errors import InputError
+from segmentation import training
+from segmentation.augmentation import MaskAugmentation
+from segmentation.batches import PairBatches
+from segmentation.inputs import SegmenterInput
+from segmentation.pairs import pairs_from_csv
+from segmentation.segmenter import LungSegmenter
+from segmentation.training import TrainingSettings, read_run, start_run, train
+from segmentation.unet import CONVENTIONS
+
+TINY = TrainingSettings(
+    width=2, epochs=3, batch_size=2, input=SegmenterInput(size=32), fractions=(0.5, 0.25, 0.25), seed=4
+)
+
+
+@pytest.fixture(scope="module")
+def pairs(pair_folder):
+    return pairs_from_csv(pair_folder / "pairs.csv")
+
+
+@pytest.fixture(scope="module")
+def finished(pairs, tmp_path_factory):
+    run = start_run(pairs, TINY, tmp_path_factory.mktemp("runs") / "whole")
+    train(run, progress=False)
+    return run
+
+
+def log(run, name="log.csv"):
+    with open(run / name, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def variables(run):
+    with h5py.File(run / "state.h5") as file:
+        return [file[f"{kind}/{name}"][()] for kind in ("model", "optimizer") for name in file[kind]]
+
+
+def test_a_run_folder_holds_all_that_happened(finished):
+    assert {p.name for p in finished.iterdir()} == {
+        "best.weights.h5",
+        "state.h5",
+        "log.csv",
+        "split.csv",
+        "settings.json",
+    }
+    rows = log(finished)
+    assert [r["epoch"] for r in rows] == ["1", "2", "3"]
+    assert {"loss", "val_loss", "val_dice", "val_dice_lung_field", "learning_rate", "seconds"} <= set(rows[0])
+    split = log(finished, "split.csv")
+    sides = {}
+    assert all(sides.setdefault(r["group_id"], r["split"]) == r["split"] for r in split)
+    assert set(sides.values()) == {"train", "validation", "test"}
+
+
+def test_the_best_weights_tell_how_they_came_about(finished):
+    segmenter = LungSegmenter(finished / "best.weights.h5")
+    assert segmenter.conventions == CONVENTIONS and segmenter.input == TINY.input
+    told = segmenter.metadata["training"]
+    assert TrainingSettings.from_dict(told["settings"]) == TINY
+    best = max(log(finished), key=lambda r: (float(r["val_dice"]), int(r["epoch"])))
+    assert told["validation"]["val_dice"] == float(best["val_dice"]) and told["epoch"] == int(best["epoch"])
+    assert sum(sum(part.values()) for part in told["pairs"].values()) == 12
+
+
+@pytest.mark.parametrize("killed_in", ["state", "step"])
+def test_an_interrupted_run_ends_where_the_whole_one_does(pairs, finished, tmp_path, monkeypatch, killed_in):
+    run = start_run(pairs, TINY, tmp_path / "cut")
+    name = {"state": "_save_state", "step": "_learning_rate"}[killed_in]
+    original, calls = getattr(training, name), []
+
+    def dies(*arguments):
+        calls.append(1)
+        if len(calls) == (6 if killed_in == "step" else 2):
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(training, name, dies)
+    try:
+        train(run, progress=False)
+    except KeyboardInterrupt:
+        monkeypatch.undo()
+        train(run, progress=False)
+    for one, two in zip(variables(run), variables(finished), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert not [p for p in run.iterdir() if "partial" in p.name]
+
+
+def test_a_finished_run_is_left_as_it_is(finished):
+    before = (finished / "state.h5").stat().st_mtime_ns
+    assert train(finished, progress=False) == finished / "best.weights.h5"
+    assert (finished / "state.h5").stat().st_mtime_ns == before
+
+
+def test_training_lowers_the_loss(pairs, tmp_path):
+    settings = replace(TINY, width=4, epochs=10, augmentation=None, learning_rate=1e-2)
+    run = start_run(pairs, settings, tmp_path / "run")
+    train(run, progress=False)
+    losses = [row["loss"] for row in log(run)]
+    assert float(losses[-1]) < 0.8 * float(losses[0])
+
+
+def test_a_folder_with_a_run_is_not_started_again(pairs, finished):
+    with pytest.raises(InputError, match="--resume"):
+        start_run(pairs, TINY, finished)
+
+
+def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
+    with pytest.raises(InputError, match=r"settings\.json"):
+        read_run(tmp_path)
+
+
+def test_a_damaged_state_is_refused(finished, tmp_path):
+    run = tmp_path / "copy"
+    run.mkdir()
+    for name in ("settings.json", "split.csv"):
+        (run / name).write_bytes((finished / name).read_bytes())
+    (run / "state.h5").write_bytes((finished / "state.h5").read_bytes()[:3000])
+    with pytest.raises(InputError, match="cannot be restored"):
+        train(run, progress=False)
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"learning_rate": -1.0}, {"precision": "float16"}, {"width": 0}])
+def test_settings_outside_their_range_are_refused(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        TrainingSettings(**wrong)
+
+
+def test_settings_come_back_from_json():
+    settings = TrainingSettings(holdout=("east",), augmentation=MaskAugmentation(flip=0))
+    assert TrainingSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+
+
+def test_targets_are_unknown_where_the_convention_is_another(pairs):
+    batches = PairBatches(pairs, SegmenterInput(size=32), CONVENTIONS, 5, progress=False)
+    targets = np.concatenate([t for _, t in batches.epoch(0)])
+    assert len(batches) == 3 and targets.shape == (12, 32, 32, 2)
+    for pair, target in zip(pairs, targets, strict=True):
+        k = CONVENTIONS.index(pair.convention)
+        assert set(np.unique(target[..., k])) == {0.0, 1.0} and (target[..., 1 - k] == -1).all()
+
+
+def test_augmented_epochs_differ_and_depend_on_the_seed_alone(pairs):
+    def epoch(seed, number, workers):
+        batches = PairBatches(pairs, SegmenterInput(size=32), CONVENTIONS, 4, MaskAugmentation(), seed, workers, False)
+        return np.concatenate([x for x, _ in batches.epoch(number)])
+
+    np.testing.assert_array_equal(epoch(0, 1, 1), epoch(0, 1, 3))
+    assert (epoch(0, 1, 1) != epoch(0, 2, 1)).any() and (epoch(0, 1, 1) != epoch(1, 1, 1)).any()
+
+
+def test_a_mask_of_another_size_is_refused(pairs, tmp_path):
+    cv2.imwrite(str(tmp_path / "m.png"), np.ones((9, 9), np.uint8))
+    with pytest.raises(InputError, match="9, 9"):
+        PairBatches([replace(pairs[0], masks=(tmp_path / "m.png",))], SegmenterInput(), CONVENTIONS, 1, progress=False)

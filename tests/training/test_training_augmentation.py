@@ -1,0 +1,156 @@
+"""Augmentation layers: identity outside training, one draw for all channels, geometry that means what it says."""
+
+import keras
+import numpy as np
+import pytest
+
+from covidcxnet.training.augment_settings import AugmentSettings
+from covidcxnet.training.augmentation import (
+    RandomAffine,
+    RandomBlur,
+    RandomErase,
+    RandomNoise,
+    RandomTone,
+    augmenter,
+)
+
+EVERYTHING = AugmentSettings(
+    rotation=170, flip_horizontal=True, flip_vertical=True, zoom=(0.67, 1.25), shift=0.2, brightness=(0.5, 1.3),
+    contrast=(0.8, 1.2), gamma=(0.8, 1.2), blur=1.5, noise=5, erase=0.2,
+)  # fmt: skip
+
+
+def stacks(n=6, size=32, channels=3):
+    plane = np.random.default_rng(0).integers(0, 256, (n, size, size, 1), dtype=np.uint8)
+    return np.repeat(plane, channels, axis=-1)
+
+
+def blob(size=33, row=8, column=16):
+    image = np.zeros((1, size, size, 1), "float32")
+    image[0, row - 2 : row + 3, column - 2 : column + 3] = 255
+    return image
+
+
+def centre(image):
+    weights = np.asarray(image)[0, :, :, 0]
+    rows, columns = np.indices(weights.shape)
+    return (rows * weights).sum() / weights.sum(), (columns * weights).sum() / weights.sum()
+
+
+def test_settings_that_change_nothing_give_no_layers():
+    assert augmenter(AugmentSettings.none()) == []
+    assert len(augmenter(EVERYTHING)) == 5
+
+
+def test_outside_training_every_layer_is_the_identity():
+    images = stacks()
+    for layer in augmenter(EVERYTHING):
+        np.testing.assert_array_equal(np.asarray(layer(images)), images)
+        assert (np.asarray(layer(images, training=True)) != images).any(), layer.name
+
+
+def test_values_stay_in_range_and_shapes_hold():
+    out = stacks()
+    for layer in augmenter(EVERYTHING):
+        out = layer(out, training=True)
+    out = np.asarray(out)
+    assert out.shape == (6, 32, 32, 3) and out.dtype == np.float32 and out.min() >= 0 and out.max() <= 255.01
+
+
+def test_all_channels_of_an_image_get_the_same():
+    out = stacks()
+    for layer in augmenter(EVERYTHING):
+        out = layer(out, training=True)
+    out = np.asarray(out)
+    np.testing.assert_allclose(out[..., 0], out[..., 1], atol=1e-3)
+    np.testing.assert_allclose(out[..., 0], out[..., 2], atol=1e-3)
+
+
+def test_images_of_a_batch_differ():
+    images = np.repeat(stacks(1), 6, axis=0)
+    out = np.asarray(RandomAffine(rotation=90)(images, training=True))
+    assert all((out[0] != out[i]).any() for i in range(1, 6))
+
+
+def test_affine_without_ranges_is_the_identity():
+    images = stacks()
+    np.testing.assert_allclose(np.asarray(RandomAffine()(images, training=True)), images, atol=1e-3)
+
+
+@pytest.mark.parametrize(("flips", "axis"), [({"flip_horizontal": True}, 2), ({"flip_vertical": True}, 1)])
+def test_flips_mirror_about_half_of_the_images_exactly(flips, axis):
+    images = stacks(64)
+    out = np.asarray(RandomAffine(**flips, seed=1)(images, training=True))
+    same = np.abs(out - images).max(axis=(1, 2, 3)) < 1e-2
+    mirrored = np.abs(out - np.flip(images, axis)).max(axis=(1, 2, 3)) < 1e-2
+    assert (same ^ mirrored).all() and 16 < mirrored.sum() < 48
+
+
+def test_zoom_of_two_shows_the_content_twice_as_large():
+    out = np.asarray(RandomAffine(zoom=(2, 2))(blob(row=12), training=True))
+    assert out.sum() == pytest.approx(4 * blob().sum(), rel=0.02)
+    assert centre(out) == (pytest.approx(16 + 2 * (12 - 16), abs=0.1), pytest.approx(16, abs=0.1))
+
+
+def test_rotation_keeps_the_distance_from_the_centre_and_stays_within_its_range():
+    layer = RandomAffine(rotation=30, seed=3)
+    angles = []
+    for _ in range(20):
+        row, column = centre(layer(blob(), training=True))
+        assert np.hypot(row - 16, column - 16) == pytest.approx(8, abs=0.2)
+        angles.append(np.degrees(np.arctan2(column - 16, 16 - row)))
+    assert max(np.abs(angles)) < 31 and np.ptp(angles) > 20
+
+
+def test_shift_stays_within_its_range_and_fills_with_the_constant():
+    layer = RandomAffine(shift=0.2, fill=77)
+    images = np.full((20, 20, 20, 1), 10.0, "float32")
+    out = np.asarray(layer(images, training=True))
+    outside = np.abs(out - 77) < 0.5
+    assert outside.any() and (np.abs(out - 10) < 0.5)[:, 4:16, 4:16].all()
+
+
+def test_tone_multiplies_as_the_settings_say():
+    images = np.full((32, 4, 4, 1), 100.0, "float32")
+    out = np.asarray(RandomTone(brightness=(0.5, 1.3))(images, training=True))
+    assert 50 <= out.min() < 70 and 110 < out.max() <= 130
+    gamma = np.asarray(RandomTone(gamma=(2, 2))(images, training=True))
+    np.testing.assert_allclose(gamma, 255 * (100 / 255) ** 2, rtol=1e-4)
+    flat = np.asarray(RandomTone(contrast=(0.01, 0.01))(stacks(), training=True))
+    assert flat.std(axis=(1, 2, 3)).max() < 2
+
+
+def test_blur_keeps_constants_and_smooths_noise_to_different_strengths():
+    images = np.full((2, 16, 16, 2), 90.0, "float32")
+    np.testing.assert_allclose(np.asarray(RandomBlur(2.0)(images, training=True)), images, atol=1e-3)
+    repeated = np.repeat(stacks(1), 8, axis=0)
+    deviations = np.asarray(RandomBlur(2.0)(repeated, training=True)).std(axis=(1, 2, 3))
+    assert deviations.max() < repeated.std() and np.ptp(deviations) > 3
+
+
+def test_noise_is_no_stronger_than_asked():
+    images = np.full((32, 16, 16, 2), 128.0, "float32")
+    out = np.asarray(RandomNoise(10.0)(images, training=True))
+    deviations = out.std(axis=(1, 2, 3))
+    assert deviations.max() < 12 and deviations.min() < 4 and abs(out.mean() - 128) < 1
+
+
+def test_erasing_sets_one_square_to_the_constant():
+    images = np.full((16, 20, 20, 2), 128.0, "float32")
+    out = np.asarray(RandomErase(0.25, fill=3.0)(images, training=True))
+    erased = (out == 3).all(axis=-1).sum(axis=(1, 2))
+    assert set(np.unique(out)) == {3.0, 128.0} and erased.max() == 25 and (erased > 0).all()
+
+
+def test_resetting_the_seed_states_repeats_the_draws():
+    layers = augmenter(EVERYTHING, seed=5)
+    model = keras.Sequential([keras.Input((32, 32, 3)), *layers])
+    states = [v for v in model.variables if v.name == "seed_generator_state"]
+    assert len(states) == 5
+    first = [np.array(keras.ops.convert_to_numpy(v)) for v in states]
+    once = np.asarray(model(stacks(), training=True))
+    other = np.asarray(model(stacks(), training=True))
+    for variable, value in zip(states, first, strict=True):
+        variable.assign(value)
+    np.testing.assert_array_equal(np.asarray(model(stacks(), training=True)), once)
+    assert (once != other).any()

@@ -1,0 +1,205 @@
+"""`--init`: what is taken over from which file, what is said about it, and what is refused."""
+
+import h5py
+import numpy as np
+import pytest
+
+from covidcxnet import pretrained
+from covidcxnet.models import create
+from covidcxnet.training.initial_weights import initialise
+from enhancement.errors import InputError
+from segmentation.weight_files import save_weights
+
+CLASSES = ("normal", "covid19")
+DENSE = {"blocks": (1, 1), "growth": 4}
+
+
+def metadata(name, classes=CLASSES, **options):
+    return {
+        "kind": "classifier",
+        "architecture": {"name": name, "options": options},
+        "classes": list(classes),
+        "input": {},
+    }
+
+
+def small(classes=CLASSES, size=32, channels=3, **options):
+    options = {"filters": [4, 4], **options}
+    model = create("small-cnn", size=size, channels=channels, classes=classes, **options)
+    return model, metadata("small-cnn", classes, size=size, channels=channels, **options)
+
+
+def saved(folder, *arguments, **options):
+    model, facts = small(*arguments, **options)
+    return model, str(save_weights(model, folder / "source.weights.h5", facts))
+
+
+def same(one, other, layer):
+    pairs = zip(one.get_layer(layer).get_weights(), other.get_layer(layer).get_weights(), strict=True)
+    return all(a.shape == b.shape and (a == b).all() for a, b in pairs)
+
+
+def legacy_file(path, layers, *, group=None, split=False):
+    """Write arrays in the layout of Keras 2: a list of (layer name, [arrays])."""
+    with h5py.File(path, "w") as file:
+        root = file.create_group(group) if group else file
+        names = [name.encode() for name, _ in layers]
+        if split:
+            root.attrs["layer_names0"], root.attrs["layer_names1"] = names[:2], names[2:]
+        else:
+            root.attrs["layer_names"] = names
+        for name, arrays in layers:
+            place = root.create_group(name)
+            place.attrs["weight_names"] = [f"{name}/w_{i}:0".encode() for i in range(len(arrays))]
+            for i, array in enumerate(arrays):
+                place[f"{name}/w_{i}:0"] = array
+    return str(path)
+
+
+def legacy_layers(model, head=None):
+    """Random arrays for all weighted layers of a model's backbone, under the slashed names of 2018, and a head."""
+    generator = np.random.default_rng(0)
+    layers = [("input_1", [])]
+    for layer in model.layers:
+        if layer.weights and layer.name not in ("fc", "pred"):
+            name = layer.name.replace("conv1_", "conv1/", 1)
+            layers.append((name, [generator.uniform(0.1, 1, w.shape).astype("float32") for w in layer.weights]))
+    return [*layers, *(head or [])]
+
+
+def test_random_is_random_weights():
+    assert "random" in initialise(small()[0], "random", CLASSES)
+
+
+def test_our_own_file_with_the_same_labels_is_taken_over_whole(tmp_path):
+    source, path = saved(tmp_path)
+    model = small()[0]
+    text = initialise(model, path, CLASSES)
+    assert all(same(source, model, layer.name) for layer in model.layers if layer.weights)
+    assert "6 of 6 layers" in text and "random" not in text
+
+
+def test_other_labels_keep_the_backbone_and_the_output_layer_stays_random(tmp_path):
+    source, path = saved(tmp_path)
+    model = small(("normal", "pneumonia"))[0]
+    before = model.get_layer("pred").get_weights()
+    text = initialise(model, path, ("normal", "pneumonia"))
+    assert same(source, model, "conv1") and same(source, model, "fc")
+    assert (model.get_layer("pred").get_weights()[0] == before[0]).all()
+    assert "random: pred" in text
+
+
+def test_another_size_keeps_the_convolutions_and_says_what_stayed_random(tmp_path):
+    source, path = saved(tmp_path)
+    model = small(size=40)[0]
+    text = initialise(model, path, CLASSES)
+    assert same(source, model, "conv2") and "random: fc" in text and "pred" not in text
+
+
+def test_a_file_that_does_not_fit_the_backbone_is_refused_and_nothing_is_set(tmp_path):
+    path = saved(tmp_path)[1]
+    model = small(channels=1)[0]
+    before = model.get_weights()
+    with pytest.raises(InputError, match="conv1"):
+        initialise(model, path, CLASSES)
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path):
+    path = saved(tmp_path)[1]
+    with pytest.raises(InputError, match="small-cnn"):
+        initialise(create("covid-cxnet", size=32, **DENSE), path, CLASSES)
+
+
+@pytest.mark.parametrize("group", [None, "model_weights"])
+@pytest.mark.parametrize("split", [False, True])
+def test_a_legacy_densenet_loads_by_position_without_its_14_class_head(tmp_path, group, split):
+    model = create("covid-cxnet", size=32, **DENSE)
+    layers = legacy_layers(model, [("predictions", [np.ones((10, 14), "float32"), np.ones(14, "float32")])])
+    path = legacy_file(tmp_path / "old.hdf5", layers, group=group, split=split)
+    text = initialise(model, path, CLASSES)
+    weighted = [layer for layer in model.layers if layer.weights and layer.name not in ("fc", "pred")]
+    for layer, (_, arrays) in zip(weighted, layers[1:], strict=False):
+        for found, expected in zip(layer.get_weights(), arrays, strict=True):
+            np.testing.assert_array_equal(found, expected)
+    assert "random: fc, pred" in text
+
+
+@pytest.mark.parametrize(
+    "damage", ["too few layers", "another shape", "missing array", "link", "no names", "not numbers"]
+)
+def test_legacy_files_that_do_not_fit_or_are_damaged_change_nothing(tmp_path, damage):
+    model = create("covid-cxnet", size=32, **DENSE)
+    layers = legacy_layers(model)
+    if damage == "too few layers":
+        layers = layers[:-1]
+    if damage == "another shape":
+        layers[3] = (layers[3][0], [array[..., :1] for array in layers[3][1]])
+    path = legacy_file(tmp_path / "old.h5", layers)
+    with h5py.File(path, "r+") as file:
+        name = f"bn/bn/w_{0}:0"
+        if damage in ("missing array", "link", "not numbers"):
+            del file[name]
+        if damage == "link":
+            file[name] = h5py.ExternalLink("elsewhere.h5", "x")
+        if damage == "not numbers":
+            file[name] = "words"
+        if damage == "no names":
+            file.attrs["layer_names"] = []
+    before = model.get_weights()
+    with pytest.raises(InputError, match=r"old\.h5"):
+        initialise(model, path, CLASSES)
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_chexnet_that_is_not_there_is_one_error_that_says_where_to_put_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r"CheXNet_v0\.3\.0\.h5.*github") as error:
+        initialise(create("covid-cxnet", size=32, **DENSE), "chexnet", CLASSES)
+    assert str(tmp_path / "weights") in str(error.value)
+
+
+def test_chexnet_is_verified_before_it_is_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path))
+    model = create("covid-cxnet", size=32, **DENSE)
+    (tmp_path / "weights").mkdir()
+    path = legacy_file(tmp_path / "weights" / "CheXNet_v0.3.0.h5", legacy_layers(model))
+    with pytest.raises(InputError, match="git blob id"):
+        initialise(model, "chexnet", CLASSES)
+    monkeypatch.setitem(pretrained.CHEXNET, "CheXNet_v0.3.0.h5", pretrained.git_blob_id(path))
+    assert "random: fc, pred" in initialise(model, "chexnet", CLASSES)
+
+
+def test_git_blob_id_is_that_of_git(tmp_path):
+    (tmp_path / "f").write_bytes(b"hello\n")
+    assert pretrained.git_blob_id(tmp_path / "f") == "ce013625030ba8dba906f756967f9e9ca394464a"
+
+
+def test_imagenet_is_for_the_published_network_only():
+    for model in (small()[0], create("covid-cxnet", size=32, **DENSE), create("covid-cxnet", size=32, channels=1)):
+        with pytest.raises(InputError, match="covid-cxnet"):
+            initialise(model, "imagenet", CLASSES)
+
+
+def test_imagenet_without_network_is_one_error_that_says_where_to_put_the_file(monkeypatch, tmp_path):
+    import keras
+
+    def offline(**_):
+        raise Exception("URL fetch failure on https://example.org/a/densenet121_notop.h5: None -- no route")
+
+    monkeypatch.setattr(keras.applications, "DenseNet121", offline)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r"example\.org") as error:
+        initialise(create("covid-cxnet", size=32), "imagenet", CLASSES)
+    assert str(tmp_path / "models" / "densenet121_notop.h5") in str(error.value)
+
+
+def test_imagenet_fills_the_whole_backbone(monkeypatch):
+    import keras
+
+    build = keras.applications.DenseNet121
+    source = build(include_top=False, weights=None, input_shape=(32, 32, 3))
+    monkeypatch.setattr(keras.applications, "DenseNet121", lambda **_: source)
+    model = create("covid-cxnet", size=32)
+    assert "242 of 244 layers" not in (text := initialise(model, "imagenet", CLASSES)) and "random: fc, pred" in text
+    assert same(source, model, "conv1_conv") and same(source, model, "conv5_block16_2_conv")
