@@ -116,6 +116,7 @@ def create(
 
     Examples
     --------
+    >>> from covidcxnet.models import create
     >>> create("covid-cxnet").count_params()
     7047765
     """

@@ -55,7 +55,8 @@ def draw_curves(history: list[dict[str, float]], path: str | Path, *, best_epoch
         axes.grid(alpha=0.25)
         if len(names) > 1:
             axes.legend(fontsize=8)
-    rate.set_yscale("log")
+    if any(row.get("learning_rate", 0) > 0 for row in history):
+        rate.set_yscale("log")
     with whole_file(path) as partial:
         figure.savefig(partial, format="png", dpi=110)
     return Path(path)

@@ -179,7 +179,7 @@ class Fitting:
             "segmenter": dict(self.run.store.segmenter or {}),
             "training": {
                 "run": self.run.path.name,
-                "data": self.run.dataset.name,
+                "data": self.run.store.name,
                 "images": {name: status["counts"][name] for name in ("train", "validation")},
                 "epoch": int(epoch),
                 "monitor": recipe.monitor,

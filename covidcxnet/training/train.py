@@ -56,6 +56,8 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         if recipe is not None:
             raise InputError("resume: a resumed run keeps its own recipe; give only epochs")
         run = Run(resume)
+        for left in run.path.glob(".*.partial.*"):  # half-written files of a killed process
+            left.unlink()
         recipe = run.recipe if epochs is None else dataclasses.replace(run.recipe, epochs=epochs)
         dataset, split = run.dataset, run.split
 

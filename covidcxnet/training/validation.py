@@ -35,8 +35,9 @@ def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
 
     Examples
     --------
-    >>> balanced_weights(np.array([0, 0, 0, 1]), 2).round(3).tolist()
-    [0.667, 0.667, 0.667, 2.0]
+    >>> import numpy as np
+    >>> balanced_weights(np.array([0, 0, 1]), 2).tolist()
+    [0.75, 0.75, 1.5]
     """
     counts = np.bincount(labels, minlength=classes)
     return (len(labels) / (classes * counts[labels])).astype("float32")
