@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 
@@ -48,31 +46,6 @@ def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None =
     except BrokenPipeError:  # the reader of a pipe, such as head, has gone
         sys.stderr.close()
         return 0
-
-
-def quiet_backend() -> None:
-    """Import Keras without the page of notices that TensorFlow prints before its log level holds.
-
-    What was held back is shown if the import fails. Does nothing once the backend is loaded.
-    """
-    if "tensorflow" in sys.modules or "keras" in sys.modules:
-        return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with tempfile.TemporaryFile() as held:
-        sys.stderr.flush()
-        stderr = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            import keras
-
-            keras.random.uniform((1,))  # the devices are found on first use, with more notices
-        except BaseException:
-            held.seek(0)
-            os.write(stderr, held.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
 
 
 def one_line(error: BaseException) -> str:

@@ -93,8 +93,10 @@ def classifier_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 def build(metadata: dict[str, Any], path: str | os.PathLike[str]) -> keras.Model:
     """The model that metadata describe, with the weights of the file; `InputError` if they do not fit."""
     from covidcxnet.models import create
+    from segmentation.backend import quiet_backend
     from segmentation.weight_files import load_weights
 
+    quiet_backend()
     try:
         architecture = metadata["architecture"]
         model = create(architecture["name"], classes=metadata["classes"], **architecture["options"])

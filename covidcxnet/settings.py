@@ -75,7 +75,8 @@ class InputSettings:
         grid = self.clahe_tile_grid
         _require(len(grid) == 2 and all(1 <= g <= 64 for g in grid), "clahe_tile_grid", grid, "two numbers in 1..64")
         _require(self.beasf_gamma > 0, "beasf_gamma", self.beasf_gamma, "a number above 0")
-        _require(self.beasf_histogram in ("levels", "range"), "beasf_histogram", self.beasf_histogram, "levels or range")
+        histogram = self.beasf_histogram
+        _require(histogram in ("levels", "range"), "beasf_histogram", histogram, "levels or range")
         _require(self.resolution == 0 or self.resolution >= 32, "resolution", self.resolution, "0 (off) or 32 and more")
         _require(self.region in REGIONS, "region", self.region, f"one of {', '.join(REGIONS)}")
         _require(0 <= self.margin <= 1, "margin", self.margin, "0 to 1")
@@ -91,7 +92,7 @@ class InputSettings:
         """Inverse of `to_dict`; unknown keys are refused."""
         unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
         if unknown:
-            raise InputError(f"input settings: unknown key {unknown[0]!r}; the file is newer than this program or damaged")
+            raise InputError(f"input settings: unknown key {unknown[0]!r}, newer than this program or damaged")
         return cls(**values)
 
     @property

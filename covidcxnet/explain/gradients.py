@@ -119,8 +119,10 @@ def _compiled_jax(function, model, signature):
         # JAX compiles for each shape: padding to powers of two keeps their number small and the waste on the last
         # batch below one half.
         room = (1 << max(count - 1, 0).bit_length()) - count
-        padded = [np.pad(np.asarray(a, dtype), [(0, room)] + [(0, 0)] * len(shape), mode="edge")
-                  for a, (shape, dtype) in zip(arrays, signature, strict=True)]
+        padded = [
+            np.pad(np.asarray(a, dtype), [(0, room)] + [(0, 0)] * len(shape), mode="edge")
+            for a, (shape, dtype) in zip(arrays, signature, strict=True)
+        ]
         outputs = stateless([variable.value for variable in model.variables], *padded)
         return tuple(np.asarray(output)[:count] for output in outputs)
 

@@ -3,6 +3,6 @@
 from .augment_settings import AugmentSettings
 from .recipe import Recipe, load_recipe, save_recipe
 from .run import Run
-from .train import train
+from .trainer import train
 
 __all__ = ["AugmentSettings", "Recipe", "Run", "load_recipe", "save_recipe", "train"]

@@ -32,7 +32,7 @@ def _train(argv: list[str], prog: str) -> int:
     if printing:
         print(recipe.to_yaml(), end="")
         return 0
-    from .train import train
+    from .trainer import train
 
     run = train(recipe)
     _say(run, prog)
@@ -49,7 +49,7 @@ def _resume(argv: list[str], prog: str) -> int:
         raise InputError(command_line.one_line(error)) from error
     if others:
         raise InputError(f"{others[0]}: a resumed run keeps its recipe; only --epochs can be given beside --resume")
-    from .train import train
+    from .trainer import train
 
     run = train(resume=given.resume, epochs=given.epochs)
     _say(run, prog)

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from covidcxnet.command_line import quiet_backend
 from enhancement.errors import InputError
+from segmentation.backend import quiet_backend
 
 from . import data
 from .recipe import Recipe, save_recipe
