@@ -14,6 +14,7 @@ import numpy as np
 from enhancement.errors import InputError
 from enhancement.files import whole_file
 
+from .backend import quiet_backend
 from .pairs import Pair, pairs_from_csv, pairs_from_folders
 
 
@@ -46,6 +47,7 @@ def train(arguments: Namespace, prog: str) -> int:
             workers=arguments.workers,
         )
         run = training.start_run(pairs, settings, arguments.out)
+    quiet_backend()
     try:
         best = training.train(run, progress=not arguments.quiet)
     except KeyboardInterrupt:
@@ -150,7 +152,7 @@ def _sheet(segmenter, pairs: list[Pair], rows: list[dict], count: int) -> np.nda
 def _segmenter(arguments: Namespace, weights, convention: str | None = None):
     from .segmenter import LungSegmenter
 
-    return LungSegmenter(
+    segmenter = LungSegmenter(
         weights,
         convention=convention,
         batch_size=arguments.batch_size,
@@ -159,6 +161,8 @@ def _segmenter(arguments: Namespace, weights, convention: str | None = None):
         fill_holes=arguments.fill_holes,
         dilation=arguments.dilation,
     )
+    quiet_backend()
+    return segmenter
 
 
 def _pairs(arguments: Namespace) -> list[Pair] | None:

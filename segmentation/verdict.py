@@ -43,7 +43,7 @@ class Limits:
     """
 
     area_fraction: tuple[float, float] = (0.06, 0.65)
-    components: int = 3
+    components: int = 4
     balance: float = 0.35
     position: tuple[float, float] = (0.2, 0.35)
     joined: float = 0.5

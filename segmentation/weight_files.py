@@ -7,8 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from enhancement.errors import InputError
 from enhancement.files import whole_file
+
+from .hdf5 import open_plain, shapes
 
 ATTRIBUTE = "covidcxnet"
 SUFFIX = ".weights.h5"
@@ -67,21 +71,14 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     InputError
         If there is no such file, it is not HDF5, or it carries no readable metadata of a known format.
     """
-    import h5py
-
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such weights file")
-    try:
-        with h5py.File(path, "r") as file:
-            text = file.attrs.get(ATTRIBUTE)
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: not an HDF5 weights file, or a damaged one ({error})") from None
+    with open_plain(path) as file:
+        text = file.attrs.get(ATTRIBUTE)
     if text is None:
         raise InputError(f"{path}: HDF5 without our metadata (attribute {ATTRIBUTE!r}): a legacy or foreign file")
     try:
         metadata = json.loads(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
         raise InputError(f"{path}: the attribute {ATTRIBUTE!r} is not a JSON object; the file is damaged")
@@ -93,12 +90,13 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 def load_weights(model, path: str | Path) -> None:
     """Load what `save_weights` wrote into a model of the same architecture.
 
-    The shapes of all variables are compared before any is set, so a file that does not fit changes nothing.
+    The whole file is looked at and the shapes of all variables are compared before any is set; should Keras still
+    refuse it half-way, the model gets its old weights back.
 
     Raises
     ------
     InputError
-        If the file does not fit the model or is damaged.
+        If the file does not fit the model, is damaged, or holds links to other files or absurd sizes.
     """
     expected, found = sorted(tuple(v.shape) for v in model.weights), _shapes(path)
     if expected != found:
@@ -106,23 +104,22 @@ def load_weights(model, path: str | Path) -> None:
             f"{path}: {len(found)} variables that do not fit the architecture, which has {len(expected)}"
             + (" of other shapes" if len(found) == len(expected) else "")
         )
+    before = model.get_weights()
     try:
         model.load_weights(str(path))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        if not all(np.isfinite(array).all() for array in model.get_weights()):
+            raise ValueError("values that are not finite")
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+        model.set_weights(before)
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{path}: the weights do not fit the architecture, or the file is damaged: {reason}") from None
 
 
 def _shapes(path: str | Path) -> list[tuple[int, ...]]:
-    import h5py
-
-    shapes: list[tuple[int, ...]] = []
-    try:
-        with h5py.File(path, "r") as file:
-            file["layers"].visititems(lambda _, item: shapes.append(item.shape) if hasattr(item, "shape") else None)
-    except (OSError, RuntimeError, KeyError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: not an HDF5 weights file, or a damaged one ({error})") from None
-    return sorted(shapes)
+    with open_plain(path) as file:
+        if "layers" not in file:
+            raise InputError(f"{path}: no group 'layers' in it; not a weights file of Keras 3")
+        return shapes(file["layers"])
 
 
 def file_sha256(path: str | Path) -> str:

@@ -1,0 +1,115 @@
+"""HDF5 files of strangers: opened only after everything in them has been looked at and found to be plain arrays.
+
+HDF5 can point at other files (external and soft links, external storage, virtual data sets), declare arrays of
+petabytes in a few bytes, and tie its groups into a ring. A weights file does none of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from enhancement.errors import InputError
+
+if TYPE_CHECKING:
+    import h5py
+
+MOST_BYTES = 4 << 30
+"""Weights of one file; the largest network here has 30 MB."""
+
+# Keras never compresses; a file of zeros that somebody compressed shrinks a thousandfold and is no weights file.
+_MOST_EXPANSION = 50
+_MOST_OBJECTS = 100_000
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
+@contextmanager
+def open_plain(path: str | Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading, once all of it has been checked; Keras is not needed.
+
+    Yields
+    ------
+    h5py.File
+        Every link in it is hard, every data set a numeric array stored in this file, their sizes believable.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is not HDF5, it is damaged, or it holds what a weights file never holds. Errors
+        that damage causes inside the block come out as `InputError` too.
+    """
+    import h5py
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights file")
+    try:
+        with h5py.File(path, "r") as file:
+            _check(file, path)
+            yield file
+    except InputError:
+        raise
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not an HDF5 weights file, or a damaged one ({reason})") from error
+
+
+def shapes(group: h5py.Group) -> list[tuple[int, ...]]:
+    """Shapes of all arrays below a group, sorted."""
+    found: list[tuple[int, ...]] = []
+    group.visititems(lambda _, item: found.append(tuple(item.shape)) if hasattr(item, "shape") else None)
+    return sorted(found)
+
+
+def _check(file: h5py.File, path: Path) -> None:
+    import h5py
+
+    most = min(MOST_BYTES, max(1 << 20, _MOST_EXPANSION * path.stat().st_size))
+    declared, visited, waiting = 0, 0, [(file["/"], "")]
+    groups = {_address(file)}
+    while waiting:
+        group, place = waiting.pop()
+        for name in group:
+            where = f"{place}/{name}"
+            visited += 1
+            if visited > _MOST_OBJECTS:
+                raise InputError(f"{path}: more than {_MOST_OBJECTS} objects in it; damaged or hostile")
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise InputError(f"{path}: {where} is a link to {_target(link)}; a weights file has its arrays inside")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                address = _address(item)
+                if address in groups:
+                    raise InputError(f"{path}: {where} is a group that stands elsewhere in it; damaged or hostile")
+                groups.add(address)
+                waiting.append((item, where))
+            elif isinstance(item, h5py.Dataset):
+                declared += _declared(item, where, path)
+                if declared > most:
+                    raise InputError(
+                        f"{path}: declares {declared:,} bytes of arrays at {where} in a file of "
+                        f"{path.stat().st_size:,}; damaged or hostile"
+                    )
+            else:
+                raise InputError(f"{path}: {where} is neither a group nor an array")
+
+
+def _declared(item: h5py.Dataset, where: str, path: Path) -> int:
+    if item.is_virtual or item.external:
+        raise InputError(f"{path}: {where} takes its numbers from another file; a weights file has them inside")
+    if item.dtype.kind not in "fiub" or item.shape is None:
+        raise InputError(f"{path}: {where} is not a plain array of numbers (type {item.dtype})")
+    return int(item.size) * item.dtype.itemsize
+
+
+def _address(item: h5py.Group) -> object:
+    import h5py
+
+    return h5py.h5o.get_info(item.id).addr
+
+
+def _target(link) -> str:
+    return f"another file ({link.filename})" if hasattr(link, "filename") else f"another place ({link.path})"

@@ -1,0 +1,159 @@
+"""Weights files of Keras 1 and 2 (HDF5, layers by name): read as plain arrays, loaded by position, every shape checked.
+
+Loading by name would skip ``conv1/conv``, which is called ``conv1_conv`` today, and silently leave the stem random.
+Nothing that a file holds is executed: numbers are read, and of a whole model's description a few plain values.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from enhancement.errors import InputError
+
+from .hdf5 import open_plain
+
+if TYPE_CHECKING:
+    import h5py
+    import keras
+
+# Names of arrays within a layer, in the order in which Keras keeps them; some files list them otherwise.
+_ORDERS = (("kernel", "bias"), ("gamma", "beta", "moving_mean", "moving_variance"))
+
+
+@dataclass(frozen=True, eq=False)
+class LegacyLayer:
+    """One weighted layer: its name in the file and its arrays in Keras' order."""
+
+    name: str
+    arrays: tuple[np.ndarray, ...]
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        return [array.shape for array in self.arrays]
+
+
+def is_legacy(path: str | Path) -> bool:
+    """Whether a file has the layout of Keras 1 or 2, told by content: weights alone or a whole model."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            if isinstance(file.get("model_weights", getlink=True), h5py.SoftLink | h5py.ExternalLink):
+                return True  # reading it will say what is wrong
+            group = _group(file)
+            return "layer_names" in group.attrs or "layer_names0" in group.attrs
+    except (OSError, KeyError, RuntimeError, ValueError):
+        return False
+
+
+def read_legacy(path: str | Path) -> list[LegacyLayer]:
+    """Layers with weights, in the file's order.
+
+    Raises
+    ------
+    InputError
+        If it is not such a file, is damaged, refers to other files or declares absurd sizes.
+    """
+    with open_plain(path) as file:
+        return _layers(_group(file), path)
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """What a whole-model file says of its layers: ``{name: config}`` in order; empty where it says nothing.
+
+    Only read as values, to check against: no class that it names is looked up.
+    """
+    with open_plain(path) as file:
+        text = file.attrs.get("model_config")
+        try:
+            layers = json.loads(text)["config"]
+            layers = layers["layers"] if isinstance(layers, dict) else layers
+            return {layer["config"]["name"]: {**layer["config"], "class": layer["class_name"]} for layer in layers}
+        except (TypeError, ValueError, KeyError, RecursionError):
+            return {}
+
+
+def check_fit(layers: list[LegacyLayer], model: keras.Model, path: str | Path) -> None:
+    """Refuse layers that are not exactly those of a model: their number, and every shape.
+
+    Raises
+    ------
+    InputError
+        The message names the first layer that differs.
+    """
+    weighted = [layer for layer in model.layers if layer.weights]
+    if len(layers) != len(weighted):
+        raise InputError(
+            f"{path}: {len(layers)} layers with weights found, {model.name} has {len(weighted)}; "
+            "the file is of another architecture"
+        )
+    for layer, legacy in zip(weighted, layers, strict=True):
+        expected = [tuple(w.shape) for w in layer.weights]
+        if legacy.shapes != expected:
+            raise InputError(f"{path}: layer {legacy.name} has shapes {legacy.shapes}, {layer.name} needs {expected}")
+
+
+def set_by_position(model: keras.Model, layers: list[LegacyLayer], path: str | Path) -> None:
+    """Set all weights of a flat functional model from legacy layers in order; nothing is set unless all of it fits.
+
+    Raises
+    ------
+    InputError
+        If the number of layers or any shape differs.
+    """
+    check_fit(layers, model, path)
+    for layer, legacy in zip([layer for layer in model.layers if layer.weights], layers, strict=True):
+        layer.set_weights(legacy.arrays)
+
+
+def _group(file: h5py.File) -> h5py.Group:
+    return file["model_weights"] if "model_weights" in file else file
+
+
+def _layers(group: h5py.Group, path: str | Path) -> list[LegacyLayer]:
+    names = _names(group, "layer_names")
+    if not names:
+        raise InputError(f"{path}: no layer names in it; not a weights file of Keras 1 or 2")
+    layers = []
+    for name in names:
+        if name not in group:
+            raise InputError(f"{path}: the layer {name} is named but missing; the file is damaged")
+        weights = _names(group[name], "weight_names")
+        arrays = [_array(group[name], weight, path) for weight in _in_order(weights)]
+        if arrays:
+            layers.append(LegacyLayer(name, tuple(arrays)))
+    return layers
+
+
+def _names(group: h5py.Group, attribute: str) -> list[str]:
+    """A list of names; Keras cut long ones into name0, name1, ..."""
+    if attribute in group.attrs:
+        parts = [group.attrs[attribute]]
+    else:
+        parts = []
+        while f"{attribute}{len(parts)}" in group.attrs:
+            parts.append(group.attrs[f"{attribute}{len(parts)}"])
+    return [n.decode() if isinstance(n, bytes) else str(n) for part in parts for n in part]
+
+
+def _in_order(names: list[str]) -> list[str]:
+    short = {name.rsplit("/", 1)[-1].split(":")[0]: name for name in names}
+    for order in _ORDERS:
+        if len(short) == len(names) and set(short) <= set(order):
+            return [short[name] for name in order if name in short]
+    return names
+
+
+def _array(group: h5py.Group, name: str, path: str | Path) -> np.ndarray:
+    item = group[name] if name in group else None
+    if item is None or not hasattr(item, "dtype") or item.dtype.kind != "f":
+        raise InputError(f"{path}: {name} is missing or not a plain array of numbers; the file is damaged")
+    array = np.asarray(item[()], "float32")
+    if not np.isfinite(array).all():
+        raise InputError(f"{path}: {name} holds values that are not finite; the file is damaged")
+    return array
