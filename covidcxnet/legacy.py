@@ -1,152 +1,352 @@
-"""Weights files of Keras 1 and 2 (HDF5, layers by name): read as plain arrays, loaded by position, every shape checked.
+"""`load_legacy`: weights that others published, in the HDF5 files of Keras 1 and 2, loaded exactly or not at all.
 
-Loading by name would skip ``conv1/conv``, which is called ``conv1_conv`` today, and silently leave the stem random.
-Nothing that a file holds is executed: only numbers are read.
+Which network a file is of, its depth and its widths are told by its arrays; number of layers and every shape are compared
+before anything is set. What arrays cannot tell (is there a ReLU before the pooling? how was the input scaled?) comes from
+the file's own description, from its known content, or from the caller; it is never guessed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from covidcxnet.legacy_structure import BASE_SIZES, Structure, recognise
+from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
+from segmentation.legacy import LegacyLayer, is_legacy, read_config, read_legacy, set_by_position
 
 if TYPE_CHECKING:
-    import h5py
     import keras
 
-_MOST_BYTES = 4 << 30
+    from covidcxnet.classifier import Classifier
+    from segmentation.segmenter import LungSegmenter
+
+CHEXNET_LABELS = (
+    *("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"),
+    *("Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia"),
+)
+_LABELS = {1: ("normal", "covid19"), 3: ("normal", "pneumonia", "covid19"), 14: CHEXNET_LABELS}
 
 
-@dataclass(frozen=True)
-class LegacyLayer:
-    """One weighted layer: its name in the file and its arrays in Keras' order."""
-
-    name: str
-    arrays: tuple[np.ndarray, ...]
-
-
-def is_legacy(path: str | Path) -> bool:
-    """Whether a file has the layout of Keras 1 or 2, told by content: weights alone or a whole model."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            return "layer_names" in _group(file).attrs or "layer_names0" in _group(file).attrs
-    except (OSError, KeyError, RuntimeError):
-        return False
-
-
-def read_legacy(path: str | Path) -> list[LegacyLayer]:
-    """Layers with weights, in the file's order.
-
-    Raises
-    ------
-    InputError
-        If it is not such a file, is damaged, refers to other files or declares absurd sizes.
-    """
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            return _layers(_group(file), path)
-    except InputError:
-        raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        raise InputError(f"{path}: not a legacy HDF5 weights file, or a damaged one ({error})") from error
-
-
-def load_by_position(model: keras.Model, layers: list[LegacyLayer], path: str | Path, head: set[str]) -> list[str]:
-    """Set a model's weights from legacy layers in order; nothing is set unless the whole backbone fits.
+@dataclasses.dataclass(frozen=True)
+class Legacy:
+    """How a published network was built and fed: what its arrays do not say.
 
     Parameters
     ----------
-    model : keras.Model
-        Flat functional model.
-    layers : list of LegacyLayer
-    path : path-like
-        For messages.
-    head : set of str
-        Names of the model's head layers: they are loaded only if all of them fit, as the heads of others seldom do.
+    model : str
+        Name in `covidcxnet.models.MODELS`.
+    normalization : str
+    input : InputSettings
+        With the channels of the published three-channel form.
+    options : dict
+        Of `covidcxnet.models.create`.
+    summary : str
+    """
+
+    model: str
+    normalization: str
+    input: InputSettings
+    options: dict[str, Any]
+    summary: str
+
+
+_RGB = ("raw", "raw", "raw")
+
+LEGACY: dict[str, Legacy] = {
+    "chexnet": Legacy(
+        "covid-cxnet",
+        "imagenet",
+        InputSettings(size=224, channels=_RGB, stretch=True),
+        {"final_relu": False, "activation": "sigmoid"},
+        "CheXNet as trained: no ReLU after the last batch norm, 224 x 224, ImageNet normalisation, 14 sigmoids",
+    ),
+    "covid-cxnet-chexnet": Legacy(
+        "covid-cxnet",
+        "unit",
+        InputSettings(size=320, channels=_RGB, stretch=True),
+        {"final_relu": True, "activation": None},
+        "CheXNet as COVID-CXNet saved and used it: with the ReLU, 320 x 320, x/255, softmax over 14",
+    ),
+    "covid-cxnet": Legacy(
+        "covid-cxnet",
+        "unit",
+        InputSettings(size=320, channels=("beasf", "clahe", "raw"), region="crop", margin=0.0, stretch=True),
+        {"final_relu": True, "activation": None},
+        "COVID-CXNet fine-tuned: DenseNet121, Dense 10, one sigmoid or a softmax; channels as in its notebooks",
+    ),
+    "imagenet": Legacy(
+        "covid-cxnet",
+        "imagenet",
+        InputSettings(size=224, channels=_RGB, stretch=True),
+        {"final_relu": True, "activation": None},
+        "DenseNet121 of keras.applications without its top: a backbone",
+    ),
+    "base-cnn": Legacy(
+        "base-cnn",
+        "unit",
+        InputSettings(size=400, channels=("raw", "beasf", "clahe"), stretch=True),
+        {},
+        "COVID-CXNet's base CNN: five convolutions, Dense 10, 10, one sigmoid; channels as in its script",
+    ),
+}
+"""Networks that `load_legacy` knows, by the name that its argument `architecture` takes; `UNETS` beside them."""
+
+UNETS = {"unet": "unet", "covid-cxnet-unet": "unet", "imlab-unet": "imlab-unet"}
+"""Names of lung U-Nets, and the network in `segmentation` that each means."""
+
+
+def load_legacy(
+    path: str | os.PathLike[str],
+    architecture: str | None = None,
+    *,
+    size: int | None = None,
+    classes: Sequence[str] | None = None,
+    input: InputSettings | dict[str, Any] | None = None,
+) -> Classifier | LungSegmenter:
+    """Load an HDF5 weights file of Keras 1 or 2: weights alone or a whole model, told by content.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, or the name of a legacy entry of the manifest ("chexnet", "covid-cxnet-chexnet", "covid-cxnet-unet").
+    architecture : str, optional
+        One of `LEGACY` or `UNETS`. Needed only where neither the arrays nor the file's description say it:
+        for a 14-class DenseNet121, "chexnet" or "covid-cxnet-chexnet".
+    size : int, optional
+        Side of the stack; the one in the file's description, or the published one, when not given.
+    classes : sequence of str, optional
+        Labels. Where their number is not that of the file's head, that head is loaded, then replaced by COVID-CXNet's
+        with random weights: the classifier is then one to train, not to use.
+    input : InputSettings or dict, optional
+        How a radiograph becomes a stack; the published way when not given.
 
     Returns
     -------
-    list of str
-        Names of the model's layers that were set.
+    Classifier or LungSegmenter
+        A lung U-Net gives the latter; both have the network as `.model` and everything known as `.metadata`, ready for
+        `segmentation.save_weights`.
 
     Raises
     ------
     InputError
-        If the backbone has more layers than the file, or any shape differs.
+        If it is not such a file, is damaged, fits no network known here, or leaves something open that must be given.
+
+    Examples
+    --------
+    >>> covidcxnet.load_legacy("CheXNet_v0.3.0.h5", "chexnet").classes[6]       # doctest: +SKIP
+    'Pneumonia'
     """
-    weighted = [layer for layer in model.layers if layer.weights]
-    backbone = [layer for layer in weighted if layer.name not in head]
-    rest = [layer for layer in weighted if layer.name in head]
-    if len(layers) < len(backbone):
-        raise InputError(
-            f"{path}: {len(layers)} layers with weights found, the backbone of {model.name} has {len(backbone)}; "
-            "the file is of another architecture"
-        )
-    for layer, legacy in zip(backbone, layers, strict=False):
-        if not _fits(layer, legacy):
-            found, expected = [a.shape for a in legacy.arrays], [tuple(w.shape) for w in layer.weights]
-            raise InputError(f"{path}: layer {legacy.name} has shapes {found}, {layer.name} needs {expected}")
-    remaining = layers[len(backbone) :]
-    same = len(remaining) == len(rest) and all(_fits(a, b) for a, b in zip(rest, remaining, strict=True))
-    chosen = weighted if same else backbone
-    for layer, legacy in zip(chosen, layers, strict=False):
-        layer.set_weights(legacy.arrays)
-    return [layer.name for layer in chosen]
+    from covidcxnet.classifier import Classifier
+    from covidcxnet.models import create, outputs_for
+    from covidcxnet.models.heads import head_layers
+    from covidcxnet.models.transfer import transfer
+    from segmentation.legacy_unet import recognise as recognise_unet
+
+    file, name = _file(path)
+    name = architecture or name
+    if not is_legacy(file):
+        raise InputError(f"{file}: not an HDF5 weights file of Keras 1 or 2; covidcxnet.load_model loads ours")
+    layers, config = read_legacy(file), read_config(file)
+    if name in UNETS or (not name and recognise_unet(layers)):
+        return _segmenter(file, name, size, classes, input)
+    structure = recognise(layers, file)
+    name = name or _name(structure, config, file)
+    if name not in LEGACY or LEGACY[name].model != structure.model:
+        fitting = [known for known, legacy in LEGACY.items() if legacy.model == structure.model]
+        raise InputError(f"{file}: architecture {name!r} given; its arrays allow {', '.join(fitting)}")
+    settings = _input(LEGACY[name], structure, config, size, input, file)
+    options = _options(LEGACY[name], structure, config if not architecture else {}, settings, file)
+    labels = _labels(structure, classes, file)
+    model = load_structure(structure, layers, options, file)
+    head = "of the file"
+    if outputs_for(labels) != structure.outputs:
+        options, source, head = options | _new_head(structure), model, "replaced, random"
+        model = create(structure.model, classes=labels, **options)
+        transfer(source, model, file, skip=head_layers(model))
+    metadata = {
+        "format": 1,
+        "kind": "classifier",
+        "architecture": {"name": structure.model, "options": options},
+        "classes": list(labels),
+        "input": settings.to_dict(),
+        "legacy": {"file": file.name, "architecture": name, "head": head},
+    }
+    return Classifier(model, metadata, path=file)
 
 
-def _fits(layer: keras.layers.Layer, legacy: LegacyLayer) -> bool:
-    return [tuple(w.shape) for w in layer.weights] == [a.shape for a in legacy.arrays]
+def load_structure(
+    structure: Structure, layers: list[LegacyLayer], options: dict[str, Any], path: str | os.PathLike[str]
+) -> keras.Model:
+    """The model of a structure with the file's own head, if it has one, and every weight set from its layers.
+
+    Parameters
+    ----------
+    structure : Structure
+    layers : list of LegacyLayer
+    options : dict
+        Of `covidcxnet.models.create`, size and channels among them.
+    path : path-like
+        For messages.
+
+    Raises
+    ------
+    InputError
+        If number of layers or any shape differs; nothing is set then.
+    """
+    from covidcxnet.models import create, split_head
+    from segmentation.backend import quiet_backend
+
+    quiet_backend()
+    count = max(2, structure.outputs)
+    model = create(structure.model, classes=[str(n) for n in range(count)], **options)
+    # A file without a head sets the backbone alone, which shares its layers with the model.
+    set_by_position(model if structure.outputs else split_head(model)[0], layers, Path(path))
+    return model
 
 
-def _group(file: h5py.File) -> h5py.Group:
-    return file.get("model_weights", file)
+def structure_options(structure: Structure, size: int) -> dict[str, Any]:
+    """Options of `covidcxnet.models.create` for the model that a structure describes."""
+    head = {"hidden": list(structure.hidden), "dropout": 0.2 if structure.model == "covid-cxnet" else 0.0}
+    if not structure.hidden:
+        head["dropout"] = 0.0
+    return {"size": size, "channels": structure.channels, **structure.options, **head}
 
 
-def _layers(group: h5py.Group, path: str | Path) -> list[LegacyLayer]:
-    names = _names(group, "layer_names")
-    if not names:
-        raise InputError(f"{path}: no layer names in it; not a weights file of Keras 1 or 2")
-    layers, total = [], 0
-    for name in names:
-        arrays = []
-        for weight in _names(group[name], "weight_names"):
-            data = _dataset(group[name], weight, path)
-            total += data.nbytes
-            if total > _MOST_BYTES:
-                raise InputError(f"{path}: declares more than {_MOST_BYTES >> 30} GiB of weights; damaged or hostile")
-            arrays.append(np.asarray(data[()], "float32"))
-        if arrays:
-            layers.append(LegacyLayer(name, tuple(arrays)))
-    return layers
+def _file(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
+    """The file, and the name of its entry if it was given by name."""
+    text = os.fspath(path)
+    if os.sep not in text and not Path(text).is_file():
+        import weights
+
+        try:
+            return weights.released(text), text
+        except LookupError as error:
+            raise InputError(f"{text}: no such file, and {error}") from error
+    return Path(text), None
 
 
-def _names(group: h5py.Group, attribute: str) -> list[str]:
-    """A list of names; Keras cut long ones into name0, name1, ..."""
-    if attribute in group.attrs:
-        parts = [group.attrs[attribute]]
-    else:
-        parts = []
-        while f"{attribute}{len(parts)}" in group.attrs:
-            parts.append(group.attrs[f"{attribute}{len(parts)}"])
-    return [n.decode() if isinstance(n, bytes) else str(n) for part in parts for n in part]
+def _name(structure: Structure, config: dict[str, dict[str, Any]], path: Path) -> str:
+    """Which published network a recognised structure is, from the file's description or its known content."""
+    if structure.model != "covid-cxnet":
+        return structure.model
+    if structure.outputs and structure.hidden:
+        return "covid-cxnet"
+    if structure.outputs == len(CHEXNET_LABELS) and config:
+        return "covid-cxnet-chexnet" if _ends_with_relu(config) else "chexnet"
+    from weights.manifest import git_blob_id, read
+
+    blob = git_blob_id(path)
+    for entry in read().values():
+        if entry.git_blob == blob and entry.name in LEGACY:
+            return entry.name
+    raise InputError(
+        f"{path}: its arrays do not say whether a ReLU precedes the pooling and how the input is scaled; give "
+        "architecture: chexnet, covid-cxnet-chexnet or imagenet"
+    )
 
 
-def _dataset(group: h5py.Group, name: str, path: str | Path) -> h5py.Dataset:
-    import h5py
+def _ends_with_relu(config: dict[str, dict[str, Any]]) -> bool:
+    """Whether a ReLU follows the last batch norm of a whole-model file's description."""
+    last = False
+    for layer in config.values():
+        if layer["class"] == "BatchNormalization":
+            last = False
+        elif layer["class"] in ("Activation", "ReLU"):
+            last = layer["class"] == "ReLU" or layer.get("activation") == "relu"
+    return last
 
-    place = group
-    for part in name.split("/"):
-        if not isinstance(place.get(part, getlink=True), h5py.HardLink):
-            raise InputError(f"{path}: {name} is a link to another file, or missing")
-        place = place[part]
-    if not isinstance(place, h5py.Dataset) or place.external or place.is_virtual or place.dtype.kind != "f":
-        raise InputError(f"{path}: {name} is not a plain array of numbers")
-    return place
+
+def _input(
+    known: Legacy,
+    structure: Structure,
+    config: dict[str, dict[str, Any]],
+    size: int | None,
+    given: InputSettings | dict[str, Any] | None,
+    path: Path,
+) -> InputSettings:
+    if isinstance(given, InputSettings):
+        return given if size is None else dataclasses.replace(given, size=size)
+    given = dict(given or {})
+    channels = {1: ("raw",), len(known.input.channels): known.input.channels}.get(structure.channels)
+    if channels is None and "channels" not in given:
+        raise InputError(f"{path}: its stacks have {structure.channels} channels; say which: input with channels")
+    side = size or given.get("size") or _described_size(config, structure)
+    if side is None and structure.sizes:
+        side = BASE_SIZES.get(structure.side)
+        if side is None:
+            least, most = structure.sizes[0], structure.sizes[-1]
+            raise InputError(f"{path}: made for stacks of {least} to {most} pixels, and its arrays fit all; give size")
+    values = {**known.input.to_dict(), "channels": channels, **given, "size": side or known.input.size}
+    return InputSettings.from_dict(values)
+
+
+def _described_size(config: dict[str, dict[str, Any]], structure: Structure) -> int | None:
+    for layer in config.values():
+        shape = layer.get("batch_input_shape") or layer.get("batch_shape")
+        if isinstance(shape, list) and len(shape) == 4:
+            square = shape[1] == shape[2] and isinstance(shape[1], int) and shape[3] == structure.channels
+            return shape[1] if square and 8 <= shape[1] <= 4096 else None
+    return None
+
+
+def _options(
+    known: Legacy,
+    structure: Structure,
+    config: dict[str, dict[str, Any]],
+    settings: InputSettings,
+    path: Path,
+) -> dict[str, Any]:
+    options = {**structure_options(structure, settings.size), "normalization": known.normalization, **known.options}
+    dense = [layer for layer in config.values() if layer["class"] == "Dense"]
+    for layer in dense[:-1]:
+        if layer.get("activation") != "relu":
+            name, found = layer["name"], layer.get("activation")
+            raise InputError(f"{path}: its layer {name} has activation {found!r}; only relu is known here")
+    if dense and structure.outputs > 1 and dense[-1].get("activation") in ("sigmoid", "softmax"):
+        options["activation"] = "sigmoid" if dense[-1]["activation"] == "sigmoid" else None
+    return options
+
+
+def _labels(structure: Structure, classes: Sequence[str] | None, path: Path) -> tuple[str, ...]:
+    if classes is not None:
+        return tuple(classes)
+    if structure.outputs not in _LABELS:
+        raise InputError(f"{path}: {structure.outputs} outputs in its head and no labels known for them; give classes")
+    return _LABELS[structure.outputs]
+
+
+def _new_head(structure: Structure) -> dict[str, Any]:
+    from covidcxnet.models import MODELS
+
+    return {key: value for key, value in MODELS[structure.model].head.items() if key != "pool"}
+
+
+def _segmenter(
+    path: Path,
+    name: str | None,
+    size: int | None,
+    conventions: Sequence[str] | None,
+    given: InputSettings | dict[str, Any] | None,
+) -> LungSegmenter:
+    from segmentation.legacy_unet import legacy_metadata
+    from segmentation.segmenter import LungSegmenter
+
+    if isinstance(given, InputSettings):
+        raise InputError(f"{path}: a lung U-Net; its input is given as a dict of size, enhancement and fit")
+    metadata = legacy_metadata(path)
+    found = metadata["architecture"]["name"]
+    if name and UNETS[name] != found:
+        raise InputError(f"{path}: architecture {name!r} given; its arrays are those of {found}")
+    metadata["input"] |= {**(given or {}), **({"size": size} if size else {})}
+    if conventions is not None:
+        if len(conventions) != len(metadata["conventions"]):
+            raise InputError(f"{path}: {len(conventions)} classes given, the network has one map for each of "
+                             f"{len(metadata['conventions'])}")  # fmt: skip
+        metadata["conventions"] = list(conventions)
+    segmenter = LungSegmenter(path, metadata=metadata)
+    _ = segmenter.model  # exactly or not at all: now, not at the first radiograph
+    return segmenter

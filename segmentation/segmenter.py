@@ -16,6 +16,8 @@ import numpy as np
 from enhancement.errors import InputError, RadiographError
 
 from .inputs import SegmenterInput
+from .legacy import is_legacy, read_legacy, set_by_position
+from .legacy_unet import legacy_metadata
 from .postprocessing import clean_map
 from .regions import Box, Frame, box_of, dilate
 from .unet import CONVENTIONS
@@ -101,6 +103,9 @@ class LungSegmenter:
         Growth of `.mask` (and its box) as a fraction of the radiograph's longer side; 0 for none.
     limits : Limits, optional
         What the verdict trusts.
+    metadata : dict, optional
+        For an old weights file, which has none inside: architecture, conventions and input settings. By default those
+        of the published network that its arrays belong to.
 
     Attributes
     ----------
@@ -127,10 +132,15 @@ class LungSegmenter:
         fill_holes: bool = True,
         dilation: float = 0.0,
         limits: Limits | None = None,
+        metadata: dict[str, Any] | None = None,
     ):
         self.path = find_weights(weights)
         self.name = self.path.name.removesuffix(".weights.h5")
-        self.metadata = read_metadata(self.path)
+        self.legacy = is_legacy(self.path)
+        if self.legacy:
+            self.metadata = metadata or legacy_metadata(self.path)
+        else:
+            self.metadata = read_metadata(self.path)
         self.sha256 = file_sha256(self.path)
         if not 0 < threshold < 1 or batch_size < 1 or components < 1 or not 0 <= dilation < 0.5:
             raise InputError(
@@ -147,10 +157,15 @@ class LungSegmenter:
     @cached_property
     def model(self):
         """The network, a `keras.Model`; built and loaded when first needed."""
+        from .imlab_unet import imlab_unet
         from .unet import unet
 
-        model = unet(**self._options, size=self.input.size)
-        load_weights(model, self.path)
+        build = {"unet": unet, "imlab-unet": imlab_unet}[self.metadata["architecture"]["name"]]
+        model = build(**self._options, size=self.input.size)
+        if self.legacy:
+            set_by_position(model, read_legacy(self.path), self.path)
+        else:
+            load_weights(model, self.path)
         return model
 
     def following(self, convention: str) -> LungSegmenter:
@@ -279,7 +294,7 @@ def _read_architecture(path: Path, metadata: dict[str, Any]) -> tuple[tuple[str,
         conventions, settings = tuple(metadata["conventions"]), SegmenterInput.from_dict(metadata["input"])
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: metadata without {error}; the file is damaged") from None
-    if name != "unet" or not conventions or options.get("outputs", 1) != len(conventions):
+    if name not in ("unet", "imlab-unet") or not conventions or options.get("outputs", 1) != len(conventions):
         raise InputError(f"{path}: architecture {name!r} with masks {conventions} is not known to this version")
     if not set(options) <= {"width", "batch_norm", "channels", "outputs", "scaling"}:
         raise InputError(f"{path}: unknown options in {sorted(options)}; a newer version wrote the file")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 CONVENTIONS = ("lung_field", "lung_incl_retrocardiac")
-SCALINGS = ("unit", "symmetric", "none")
+SCALINGS = ("unit", "symmetric", "centred", "uniform", "none")
 
 
 def unet(
@@ -32,8 +32,9 @@ def unet(
         Sigmoid maps, one for each mask convention.
     size : int or None
         Side of the square input, divisible by 16; None takes any size divisible by 16.
-    scaling : {"none", "unit", "symmetric"}
-        What the model does to its input first: nothing, 0..255 to 0..1, or 0..255 to -1..1.
+    scaling : {"none", "unit", "symmetric", "centred", "uniform"}
+        What the model does to its 0..255 input first: nothing; x/255; x/127.5 - 1; (x - 127)/127, as the published
+        network was trained; or x/255 to mean 0 and deviation 1 for equalised images, whose grey levels are uniform.
 
     Returns
     -------
@@ -58,7 +59,7 @@ def unet(
 
     inputs = keras.Input((size, size, channels), name="radiograph")
     # Plain arithmetic on the graph, not layers: layer counts and positions stay those of the published file.
-    x = {"none": lambda: inputs, "unit": lambda: inputs / 255.0, "symmetric": lambda: inputs / 127.5 - 1.0}[scaling]()
+    x = scaled(inputs, scaling)
     skips = []
     for level in range(4):
         x = _two_convolutions(x, width * 2**level, batch_norm, f"down{level + 1}")
@@ -72,6 +73,19 @@ def unet(
     # float32 also under a mixed-precision policy: a bfloat16 sigmoid has two digits.
     masks = layers.Conv2D(outputs, 1, activation="sigmoid", dtype="float32", name="masks")(x)
     return keras.Model(inputs, masks, name="unet")
+
+
+def scaled(inputs, scaling: str):
+    """The input of a network after its own scaling, one of `SCALINGS`."""
+    if scaling == "unit":
+        return inputs / 255.0
+    if scaling == "symmetric":
+        return inputs / 127.5 - 1.0
+    if scaling == "centred":
+        return (inputs - 127.0) / 127.0
+    if scaling == "uniform":
+        return (inputs / 255.0 - 0.5) * 12**0.5
+    return inputs
 
 
 def _two_convolutions(x, filters: int, batch_norm: bool, name: str):

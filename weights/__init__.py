@@ -1,24 +1,42 @@
-"""Released weights: one `.weights.h5` file and one card (`NAME.md`) each, found by name."""
+"""Released weights by name: files of this package, or public files that are downloaded once and verified.
+
+`manifest.json` says what there is; each of our own files has a card beside it (`NAME.md`).
+"""
+
+from __future__ import annotations
 
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
 
 
+class WeightsError(LookupError):
+    """No such weights, or none that can be trusted. One line for people: what was found, and what to do."""
+
+
 def names() -> list[str]:
-    """Names of the weights that this installation carries."""
-    return sorted(path.name.removesuffix(".weights.h5") for path in FOLDER.glob("*.weights.h5"))
+    """Names that `released` knows: those of the manifest and of the files that lie here."""
+    from .manifest import read
+
+    return sorted({*read(), *(path.name.removesuffix(".weights.h5") for path in FOLDER.glob("*.weights.h5"))})
 
 
-def released(name: str) -> Path:
-    """File of released weights.
+def released(name: str, *, progress: bool = True) -> Path:
+    """File of released weights: of this package, of the cache, or downloaded into it; verified each time.
+
+    Parameters
+    ----------
+    name : str
+        One of `names()`.
+    progress : bool
+        Show a bar while downloading.
 
     Raises
     ------
-    LookupError
-        If this installation carries no weights of that name; the message lists those it has.
+    WeightsError
+        A `LookupError`: no weights of that name, a file that is not the released one, or no way to fetch it; the
+        message says where to get it and where to put it by hand.
     """
-    path = FOLDER / f"{name}.weights.h5"
-    if not path.is_file():
-        raise LookupError(f"no released weights are named {name!r}; there are: {', '.join(names()) or 'none yet'}")
-    return path
+    from .registry import resolve
+
+    return resolve(name, progress=progress)

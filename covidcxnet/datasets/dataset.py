@@ -6,14 +6,15 @@ the images came from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from covidcxnet.datasets.findings import DEFINITIONS, findings_in
 from enhancement.errors import InputError
 
 
@@ -25,14 +26,18 @@ class Dataset:
     ----------
     table : pandas.DataFrame
         One row an image. Columns ``path`` (relative to `root`, with ``/``) and ``label``; optionally ``patient`` (what
-        splits are grouped by), ``view``, ``source``, ``mask`` and ``lesion`` (relative paths of mask images); any other
-        column is kept. The index is renumbered from 0.
+        splits are grouped by), ``view``, ``source``, ``mask`` and ``lesion`` (relative paths of mask images; several
+        in one cell, separated by ``;``, count as their union), ``rejected`` (why an image is not to be used, empty
+        where it is) and ``finding_...`` (1 present, 0 absent, NaN unknown; see `covidcxnet.datasets.findings`); any
+        other column is kept. The index is renumbered from 0.
     root : Path
         Folder that all paths are relative to.
     classes : tuple of str, optional
         Labels in the order of the model's outputs; none given: ``normal`` first, then the others sorted.
     name : str, optional
         What reports call it.
+    definitions : mapping, optional
+        What labels rest on, as keys of `covidcxnet.datasets.findings.DEFINITIONS`; empty where nobody knows.
 
     Raises
     ------
@@ -45,6 +50,7 @@ class Dataset:
     root: Path
     classes: tuple[str, ...] = ()
     name: str = "dataset"
+    definitions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         table = _checked(self.table, self.name)
@@ -73,6 +79,25 @@ class Dataset:
             return None
         return self.table["patient"]
 
+    @property
+    def masks(self) -> list[tuple[Path, ...] | None]:
+        """Files whose union is the lung mask of each image, in table order; None where there is none."""
+        if "mask" not in self.table:
+            return [None] * len(self)
+        return [tuple(self.root / part for part in cell_paths(cell)) or None for cell in self.table["mask"]]
+
+    @property
+    def rejected(self) -> list[str | None]:
+        """Why an image is not to be used, in table order; None where it is."""
+        if "rejected" not in self.table:
+            return [None] * len(self)
+        return [_text(reason) or None for reason in self.table["rejected"]]
+
+    @property
+    def findings(self) -> pd.DataFrame | None:
+        """Findings, several an image: float64 [N, K], 1 present, 0 absent, NaN unknown; None where there are none."""
+        return findings_in(self.table)
+
     def filter(self, **where: Any) -> Dataset:
         """Rows whose columns hold the given value, or one of a list of values: ``filter(source=["nih"], view="PA")``.
 
@@ -84,7 +109,7 @@ class Dataset:
         classes = self.classes
         if "label" in where:
             classes = tuple(c for c in self.classes if c in {str(v) for v in _values(where["label"])})
-        return Dataset(self.table[keep], self.root, classes, self.name)
+        return Dataset(self.table[keep], self.root, classes, self.name, self.definitions)
 
     def rows(self, where: Mapping[str, Any]) -> np.ndarray:
         """Which rows `filter` would keep, bool [N]."""
@@ -96,9 +121,9 @@ class Dataset:
             keep &= self.table[column].map(_text).isin({_text(v) for v in _values(wanted)}).to_numpy()
         return keep
 
-    def merge(self, *others: Dataset) -> Dataset:
+    def merge(self, *others: Dataset, accept: Sequence[str] = ()) -> Dataset:
         """This data set and others as one; see `merge`."""
-        return merge(self, *others)
+        return merge(self, *others, accept=accept)
 
     def summary(self) -> pd.DataFrame:
         """Images by class and source, with totals and the number of patients where they are known."""
@@ -135,32 +160,77 @@ class Dataset:
         return from_csv(csv, root, columns, classes)
 
 
-def merge(*datasets: Dataset) -> Dataset:
+def merge(*datasets: Dataset, accept: Sequence[str] = ()) -> Dataset:
     """Several data sets as one, its root the deepest folder that holds them all.
 
     Classes keep the order in which they are first met, ``normal`` still first. Patients of different sets are taken
-    for different people unless their ids are equal *and* their roots are the same folder.
+    for different people unless their ids are equal *and* their roots are the same folder. Where no ``source`` is
+    given, the data set's name stands.
+
+    Parameters
+    ----------
+    *datasets : Dataset
+        Two or more; a finding that one of them says nothing about is unknown there.
+    accept : sequence of str
+        Labels that may mean different things in different sets.
+
+    Raises
+    ------
+    InputError
+        If a label rests on different things (one set's ``normal`` was read by physicians, another's mined from
+        reports) and is not among `accept`, or an image stands in two of them.
     """
     import os.path
 
     if not datasets:
         raise InputError("merge: no data sets given")
+    definitions = _agreed(datasets, accept)
     roots = [d.root.resolve() for d in datasets]
     root = Path(os.path.commonpath(roots))
     parts = []
     for dataset, own_root in zip(datasets, roots, strict=True):
         part, prefix = dataset.table.copy(), own_root.relative_to(root)
         for column in {"path", "mask", "lesion"} & set(part.columns):
-            part[column] = part[column].map(lambda p, prefix=prefix: p if pd.isna(p) else (prefix / p).as_posix())
-        if "source" not in part:
-            part["source"] = dataset.name
+            part[column] = part[column].map(lambda p, prefix=prefix: moved(p, lambda one: (prefix / one).as_posix()))
+        source = part["source"] if "source" in part else pd.Series(None, part.index, dtype=object)
+        part["source"] = source.where(source.map(_text) != "", dataset.name)
         if "patient" in part and own_root != root:
             known = part["patient"].notna()
             part["patient"] = part["patient"].where(~known, f"{prefix.as_posix()}:" + part["patient"].astype(str))
         parts.append(part)
     classes = tuple(dict.fromkeys(c for d in datasets for c in d.classes))
     classes = tuple(sorted(classes, key=lambda c: c.lower() != "normal"))
-    return Dataset(pd.concat(parts, ignore_index=True), root, classes, "+".join(d.name for d in datasets))
+    name = "+".join(d.name for d in datasets)
+    return Dataset(pd.concat(parts, ignore_index=True), root, classes, name, definitions)
+
+
+def cell_paths(cell: Any) -> tuple[str, ...]:
+    """Paths in one cell of a table, which ``;`` separates; none in an empty one."""
+    return tuple(part.strip() for part in _text(cell).split(";") if part.strip())
+
+
+def moved(cell: Any, change: Callable[[str], str]) -> Any:
+    """A cell of paths with each of them changed; an empty cell stays."""
+    return ";".join(change(part) for part in cell_paths(cell)) if cell_paths(cell) else cell
+
+
+def _agreed(datasets: Sequence[Dataset], accept: Sequence[str]) -> dict[str, str]:
+    """What each label of the union rests on; `InputError` where that is contradictory and was not accepted."""
+    agreed: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for dataset in datasets:
+        for label, kind in dataset.definitions.items():
+            if label not in agreed:
+                agreed[label], first[label] = kind, dataset.name
+            elif kind not in agreed[label].split("+"):
+                if label not in accept:
+                    raise InputError(
+                        f"merge: {label!r} of {first[label]} is meant {DEFINITIONS.get(agreed[label], agreed[label])}; that "
+                        f"of {dataset.name}, {DEFINITIONS.get(kind, kind)}; accept the label by name "
+                        f"(accept {label}), or leave it out of one of them"
+                    )
+                agreed[label] += f"+{kind}"
+    return agreed
 
 
 def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:

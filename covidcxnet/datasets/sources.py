@@ -1,4 +1,4 @@
-"""Where data sets come from: a folder per class, a CSV, or the phantom; all end up as a `Dataset`."""
+"""Where data sets come from: a set known by name, a folder per class, a CSV, or the phantom; all become a `Dataset`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from covidcxnet.datasets.dataset import Dataset
+from covidcxnet.datasets.dataset import Dataset, cell_paths, moved
 from enhancement.errors import InputError
 
 
@@ -30,7 +30,8 @@ def load_dataset(
     Parameters
     ----------
     data : str or Path
-        ``"phantom"``, a folder with one folder per class, or a CSV file.
+        ``"phantom"``; ``NAME:FOLDER`` for a published set (``NAME,option=value:FOLDER`` with options, see
+        `covidcxnet.datasets.named`); a folder with one folder per class; or a CSV file.
     root : str or Path, optional
         What the CSV's paths are relative to; for the phantom the folder to keep it under (default: the user's cache).
     classes : sequence of str
@@ -51,12 +52,8 @@ def load_dataset(
         from covidcxnet.datasets.phantom import CLASSES, cached_phantoms
 
         dataset = cached_phantoms(phantom_images, seed, phantom_size, tuple(classes) or CLASSES, root)
-    elif Path(data).is_dir():
-        dataset = from_folder(data)
-    elif Path(data).is_file():
-        dataset = from_csv(data, root, columns)
     else:
-        raise InputError(f"{data}: no such folder or CSV file (or give the word phantom)")
+        dataset = open_dataset(data, root, columns)
     if where:
         dataset = dataset.filter(**where)
     if classes:
@@ -64,11 +61,39 @@ def load_dataset(
         if unknown:
             raise InputError(f"{data}: no image is labelled {unknown[0]!r}; labels are {', '.join(dataset.classes)}")
         kept = dataset.table[dataset.table["label"].isin(list(classes))]
-        dataset = Dataset(kept, dataset.root, tuple(classes), dataset.name)
+        dataset = Dataset(kept, dataset.root, tuple(classes), dataset.name, dataset.definitions)
     present = dataset.table["label"].unique()
     if len(present) < 2:
         raise InputError(f"{data}: only one class, {present[0]!r}; a classifier needs at least two")
-    return Dataset(dataset.table, dataset.root, tuple(c for c in dataset.classes if c in set(present)), dataset.name)
+    classes = tuple(c for c in dataset.classes if c in set(present))
+    return Dataset(dataset.table, dataset.root, classes, dataset.name, dataset.definitions)
+
+
+def open_dataset(data: str | Path, root: str | Path | None = None, columns: Mapping[str, str] | None = None) -> Dataset:
+    """The images that an address, a folder or a CSV names, all of them, were it of a single class.
+
+    Parameters
+    ----------
+    data, root, columns
+        As in `load_dataset`, the phantom excepted.
+
+    Raises
+    ------
+    InputError
+        If there is no such data; for an unknown set's name with the list of those there are.
+    """
+    from covidcxnet.datasets.named import NAMES, load_address
+
+    found = load_address(data)
+    if found is not None:
+        return found
+    if Path(data).is_dir():
+        return from_folder(data)
+    if Path(data).is_file():
+        return from_csv(data, root, columns)
+    raise InputError(
+        f"{data}: no such folder or CSV file (nor the word phantom, nor a set as NAME:FOLDER with one of {', '.join(NAMES)})"
+    )
 
 
 def from_folder(folder: str | Path, classes: Sequence[str] = ()) -> Dataset:
@@ -191,14 +216,19 @@ def _root_of(csv: Path, paths: pd.Series) -> Path:
 
 def _relative(table: pd.DataFrame, root: Path) -> pd.DataFrame:
     """Absolute paths brought under `root`; one outside it is refused: the table could not move with its files."""
+
+    def below(text: str) -> str:
+        if not Path(text).is_absolute():
+            return text
+        try:
+            return Path(text).relative_to(root.absolute()).as_posix()
+        except ValueError:
+            raise InputError(f"{text}: is not under {root}; name a root that holds all files (root=...)") from None
+
     for column in {"path", "mask", "lesion"} & set(table.columns):
-        absolute = table[column].map(lambda p: isinstance(p, str) and Path(p).is_absolute())
+        absolute = table[column].map(lambda cell: any(Path(part).is_absolute() for part in cell_paths(cell)))
         for i in np.flatnonzero(absolute):
-            path = Path(str(table.at[i, column]))
-            try:
-                table.at[i, column] = path.relative_to(root.absolute()).as_posix()
-            except ValueError:
-                raise InputError(f"{path}: is not under {root}; name a root that holds all files (root=...)") from None
+            table.at[i, column] = moved(table.at[i, column], below)
     return table
 
 

@@ -14,7 +14,15 @@ POOLS = {"average": "pooling_layer", "flatten": "flatten"}
 OUTPUT = "pred"
 
 
-def add_head(features, outputs: int, *, pool: str = "average", hidden: Sequence[int] = (10,), dropout: float = 0.2):
+def add_head(
+    features,
+    outputs: int,
+    *,
+    pool: str = "average",
+    hidden: Sequence[int] = (10,),
+    dropout: float = 0.2,
+    activation: str | None = None,
+):
     """Pool a feature map, pass it through small dense layers and give probabilities.
 
     Parameters
@@ -27,6 +35,8 @@ def add_head(features, outputs: int, *, pool: str = "average", hidden: Sequence[
         Units of the ReLU layers: ``fc``, or ``fc1``, ``fc2``, ... where there are several.
     dropout : float
         Before the output layer; no layer where it is 0.
+    activation : {None, "sigmoid"}
+        "sigmoid" makes several outputs independent findings, as in CheXNet; None is as under `outputs`.
 
     Returns
     -------
@@ -41,13 +51,15 @@ def add_head(features, outputs: int, *, pool: str = "average", hidden: Sequence[
         raise InputError(f"options.hidden: {hidden} given, whole numbers above 0 expected")
     if not 0 <= dropout < 1:
         raise InputError(f"options.dropout: {dropout!r} given, 0 to below 1 expected")
+    if activation not in (None, "sigmoid"):
+        raise InputError(f"options.activation: {activation!r} given, sigmoid or nothing expected")
     layer = layers.GlobalAveragePooling2D if pool == "average" else layers.Flatten
     x = layer(name=POOLS[pool])(features)
     for number, units in enumerate(hidden, start=1):
         x = layers.Dense(units, activation="relu", name="fc" if len(hidden) == 1 else f"fc{number}")(x)
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)
-    activation = "sigmoid" if outputs == 1 else "softmax"
+    activation = activation or ("sigmoid" if outputs == 1 else "softmax")
     return layers.Dense(outputs, activation=activation, name=OUTPUT, dtype="float32")(x)
 
 

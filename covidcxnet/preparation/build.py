@@ -47,7 +47,8 @@ def prepare(
     Parameters
     ----------
     dataset : Dataset
-        Its column ``mask``, where there is one and no segmenter is given, says where the lungs are.
+        Its column ``mask``, where there is one and no segmenter is given, says where the lungs are. Images with a
+        reason in its column ``rejected`` are not opened and listed as rejected for that reason.
     settings : InputSettings
         How a radiograph becomes a stack.
     path : str or Path
@@ -131,10 +132,11 @@ def _fill(partial: PartialStore, dataset, settings, segmenter, jobs, keys, known
     """Every radiograph from where the last run stopped, in order: copied where its row is known, else prepared."""
     begin = len(partial.records)
     todo = [i for i in range(begin, len(keys)) if keys[i] and keys[i] not in known]
-    paths = dataset.paths
-    known_masks = None
+    paths, refused = dataset.paths, dataset.rejected
+    known_masks: list[Any] | None = None
     if segmenter is None and "mask" in dataset.table:
-        known_masks = [None if pd.isna(m) else dataset.root / m for m in dataset.table["mask"].iloc[todo]]
+        masks = dataset.masks
+        known_masks = [masks[i] for i in todo]
     jobs = jobs or min(cores(), max(1, len(todo) // 48))  # starting a worker costs as much as some 50 images
     items = [paths[i] for i in todo]
     fresh = prepare_files(items, settings, segmenter=segmenter, jobs=jobs, known_masks=known_masks)
@@ -142,7 +144,7 @@ def _fill(partial: PartialStore, dataset, settings, segmenter, jobs, keys, known
     while i < len(keys):
         count = 1
         if not keys[i]:
-            partial.reject(new_record("", error="no such file, or it may not be read"))
+            partial.reject(new_record("", error=refused[i] or "no such file, or it may not be read"))
         elif keys[i] in known:
             run = _run(keys, i, known)
             partial.copy(run[0].file, run[0].row, [row.record for row in run])

@@ -156,7 +156,7 @@ def prepare_files(
     jobs: int = 1,
     batch: int = 16,
     progress: bool = False,
-    known_masks: Sequence[Item | None] | None = None,
+    known_masks: Sequence[Item | tuple[Path, ...] | None] | None = None,
 ) -> Iterator[Outcome]:
     """Make stacks of many radiographs, in order; memory holds a few batches whatever their number.
 
@@ -174,8 +174,8 @@ def prepare_files(
         Radiographs a task, and a call of the segmenter.
     progress : bool
         Show a progress bar with images per second.
-    known_masks : sequence of path, bool [H, W] or None, optional
-        Lung masks that are known already, one an item; used where there is no segmenter.
+    known_masks : sequence of path, tuple of path, bool [H, W] or None, optional
+        Lung masks that are known already, one an item; the union of several files. Used where there is no segmenter.
 
     Yields
     ------
@@ -266,7 +266,7 @@ def _with_mask(index: int, image: np.ndarray, mask: Item | None, settings: Input
 
 
 def _known(mask: Item, shape) -> np.ndarray:
-    lungs = mask if isinstance(mask, np.ndarray) else _read(mask) > 127
+    lungs = mask if isinstance(mask, np.ndarray) else _union(mask if isinstance(mask, tuple) else (mask,))
     if lungs.dtype != np.bool_:
         raise InputError(f"mask: dtype {lungs.dtype} given, bool expected")
     if lungs.shape != shape:
@@ -275,6 +275,12 @@ def _known(mask: Item, shape) -> np.ndarray:
             raise InputError(f"mask of shape {lungs.shape} does not fit a radiograph of shape {shape}")
         lungs = cv2.resize(lungs.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
     return lungs
+
+
+def _union(files: tuple[str | Path, ...]) -> np.ndarray:
+    from segmentation.pairs import read_mask
+
+    return read_mask(files)
 
 
 def _at_resolution(image: np.ndarray, frame: Frame, resolution: int) -> np.ndarray:

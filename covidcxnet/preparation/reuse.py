@@ -124,16 +124,17 @@ def new_record(key: str, *, error=None, height=0, width=0, trusted=None, reasons
 
 
 def content_keys(dataset: Dataset, masks: pd.Series | None, progress: bool) -> list[str]:
-    """sha256 of each file, joined by its mask's where that decides the stack; "" for a file that cannot be opened."""
-    files: list[tuple[Path, Path | None]] = [
-        (path, None if masks is None or pd.isna(masks.iloc[i]) else dataset.root / masks.iloc[i])
-        for i, path in enumerate(dataset.paths)
-    ]
+    """sha256 of each file, joined by its mask's where that decides the stack; "" for a file that cannot be opened.
 
-    def key(pair: tuple[Path, Path | None]) -> str:
-        image, mask = pair
-        own = _sha256(image)
-        return own if mask is None or not own else f"{own}:{_sha256(mask)}"
+    The data set's own rejections give "" too.
+    """
+    known = [None] * len(dataset) if masks is None else dataset.masks
+    files = list(zip(dataset.paths, known, dataset.rejected, strict=True))
+
+    def key(entry: tuple[Path, tuple[Path, ...] | None, str | None]) -> str:
+        image, mask, refused = entry
+        own = "" if refused else _sha256(image)
+        return own if mask is None or not own else f"{own}:{'+'.join(map(_sha256, mask))}"
 
     with ThreadPoolExecutor(cores()) as pool:
         bar = tqdm(pool.map(key, files), "checking", len(files), unit="file", disable=not progress, leave=False)

@@ -5,19 +5,50 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from covidcxnet import pretrained
-from covidcxnet.legacy import is_legacy, load_by_position, read_legacy
+from covidcxnet.legacy import LEGACY, load_structure, structure_options
+from covidcxnet.legacy_structure import recognise
+from covidcxnet.models import MODELS
 from covidcxnet.models.densenet import DENSENET121
-from covidcxnet.models.heads import OUTPUT, head_layers
+from covidcxnet.models.heads import OUTPUT
+from covidcxnet.models.transfer import transfer
 from enhancement.errors import InputError
+from segmentation.legacy import is_legacy, read_legacy
 
 if TYPE_CHECKING:
     import keras
 
-NORMALIZATIONS = {"imagenet": "imagenet"}
-"""Scaling that an `init` brings with it, unless the recipe's options name one."""
+
+
+def brought_options(init: str, model: str) -> dict[str, Any]:
+    """Options of the model that initial weights bring with them, so that they see what they were trained on.
+
+    Parameters
+    ----------
+    init : str
+        As in `initialise`.
+    model : str
+        Name of the recipe's model.
+
+    Returns
+    -------
+    dict
+        ``normalization`` and, for a DenseNet, ``final_relu``; empty where the weights do not say. A recipe's own
+        options come before them.
+    """
+    if init == "random":
+        return {}
+    if init in LEGACY and not Path(init).exists() and LEGACY[init].model == model and init not in MODELS:
+        known = LEGACY[init]
+        return {"normalization": known.normalization, "final_relu": known.options["final_relu"]}
+    path = pretrained.resolve(init)
+    if is_legacy(path):
+        return {}
+    architecture = pretrained.classifier_metadata(path).get("architecture", {})
+    options = architecture.get("options", {}) if architecture.get("name") == model else {}
+    return {key: options[key] for key in ("normalization", "final_relu") if key in options}
 
 
 def initialise(model: keras.Model, init: str, classes: tuple[str, ...]) -> str:
@@ -28,7 +59,8 @@ def initialise(model: keras.Model, init: str, classes: tuple[str, ...]) -> str:
     model : keras.Model
         From `models.create`.
     init : str
-        "random", "imagenet", "chexnet", a weights file of this project or of Keras 2, a run folder or a released name.
+        "random", "imagenet", a name of the manifest ("chexnet", "covid-cxnet-chexnet", "covid-cxnet"), a weights file
+        of this project or of Keras 2, or a run folder.
     classes : tuple of str
         Labels of the model; the output layer is taken over only from weights with the same ones.
 
@@ -46,36 +78,25 @@ def initialise(model: keras.Model, init: str, classes: tuple[str, ...]) -> str:
         return "random initial weights"
     if init == "imagenet":
         return _imagenet(model)
-    path = pretrained.chexnet() if init == "chexnet" else pretrained.resolve(init)
-    if is_legacy(path):
-        layers = read_legacy(path)
-        return _said(model, path, load_by_position(model, layers, path, head_layers(model)))
-    return _ours(model, path, classes)
+    path = pretrained.resolve(init)
+    source, skip = _legacy(path) if is_legacy(path) else _ours(path, classes)
+    return _said(model, path, transfer(source, model, path, skip))
 
 
-def _ours(model: keras.Model, path: Path, classes: tuple[str, ...]) -> str:
+def _legacy(path: Path) -> tuple[keras.Model, set[str]]:
+    """The model of an old file with its own head; what that head's outputs mean is not known here."""
+    layers = read_legacy(path)
+    structure = recognise(layers, path)
+    size = structure.sizes[0] if structure.sizes else LEGACY["covid-cxnet"].input.size
+    options = {**structure_options(structure, size), "normalization": "unit"}
+    return load_structure(structure, layers, options, path), {OUTPUT}
+
+
+def _ours(path: Path, classes: tuple[str, ...]) -> tuple[keras.Model, set[str]]:
     metadata = pretrained.classifier_metadata(path)
     source = pretrained.build(metadata, path)
-    if source.name != model.name:
-        raise InputError(f"init: {path} holds a {source.name}, the recipe's model is {model.name}")
-    head = head_layers(model)
-    others = {layer.name: layer for layer in source.layers if layer.weights}
-    loaded = {}
-    for layer in model.layers:
-        if not layer.weights:
-            continue
-        other = others.get(layer.name)
-        expected = [tuple(w.shape) for w in layer.weights]
-        if layer.name == OUTPUT and tuple(metadata["classes"]) != tuple(classes):
-            continue  # its units mean other labels
-        if other is not None and [tuple(w.shape) for w in other.weights] == expected:
-            loaded[layer.name] = other.get_weights()
-        elif layer.name not in head:
-            found = [tuple(w.shape) for w in other.weights] if other else "no such layer"
-            raise InputError(f"init: {path}: {layer.name} has {found}, the recipe's model needs {expected}")
-    for name, arrays in loaded.items():
-        model.get_layer(name).set_weights(arrays)
-    return _said(model, path, list(loaded))
+    # The units of the output layer mean labels.
+    return source, set() if tuple(metadata["classes"]) == tuple(classes) else {OUTPUT}
 
 
 def _imagenet(model: keras.Model) -> str:

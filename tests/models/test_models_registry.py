@@ -155,3 +155,9 @@ def test_bad_input_is_refused_by_name(name, options, word):
 @pytest.mark.parametrize(("name", "least"), [("covid-cxnet", 32), ("base-cnn", 65), ("small-cnn", 94)])
 def test_the_smallest_allowed_size_builds(name, least):
     assert create(name, size=least).input_shape[1] == least
+
+
+def test_batch_norm_momentum_is_an_option_of_covid_cxnet():
+    model = create("covid-cxnet", size=32, blocks=(1, 1), growth=4, momentum=0.9)
+    found = {layer.momentum for layer in model.layers if type(layer).__name__ == "BatchNormalization"}
+    assert found == {0.9}

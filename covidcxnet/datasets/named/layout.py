@@ -1,0 +1,162 @@
+"""What the readers of published sets share: finding files, reading their tables, and ages, sexes and views as one."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from covidcxnet.datasets.dataset import Dataset
+from covidcxnet.datasets.findings import UNKNOWN
+from covidcxnet.datasets.named.facts import Facts
+from enhancement.errors import InputError
+
+IMAGES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp")
+OLDEST = 120  # years; ages above are typing errors (NIH has 414)
+
+
+def root_of(folder: str | Path, facts: Facts, holds: Callable[[Path], bool], depth: int = 2) -> Path:
+    """The folder itself, or the one below it (archives unpack into one of their own) that holds the set.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder; the message says what the set looks like.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; {facts.name} expects {facts.layout}")
+    level = [folder]
+    for _ in range(depth + 1):
+        found = [place for place in level if holds(place)]
+        if found:
+            return found[0]
+        level = [child for place in level for child in _folders(place)]
+    raise InputError(f"{folder}: does not hold {facts.name}; expected {facts.layout}")
+
+
+def files(root: Path, suffixes: Iterable[str] = IMAGES) -> Iterator[str]:
+    """Files below `root` by ending, as sorted relative paths with ``/``; hidden files and archive leavings are left out."""
+    wanted = tuple(suffixes)
+    for here, folders, names in os.walk(root, followlinks=True):
+        folders[:] = sorted(name for name in folders if not _leaving(name))
+        place = Path(here).relative_to(root).as_posix()
+        for name in sorted(names):
+            if name.lower().endswith(wanted) and not _leaving(name):
+                yield name if place == "." else f"{place}/{name}"
+
+
+def by_name(paths: Iterable[str]) -> dict[str, str]:
+    """File name to path; of files that bear one name the one nearest to the root counts."""
+    found: dict[str, str] = {}
+    for path in sorted(paths, key=lambda p: (p.count("/"), p)):
+        found.setdefault(path.rpartition("/")[2], path)
+    return found
+
+
+def stem(path: str) -> str:
+    """File name without folder and ending."""
+    return path.rpartition("/")[2].rpartition(".")[0]
+
+
+def read_table(path: Path, needed: Iterable[str], facts: Facts) -> pd.DataFrame:
+    """A CSV as text, column names stripped and in lower case.
+
+    Raises
+    ------
+    InputError
+        If it is no table or lacks a column that the set is known to have.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as the table of {facts.name} ({_first_line(error)})") from error
+    table.columns = [str(c).strip().lower() for c in table.columns]
+    missing = [column for column in needed if column not in table]
+    if missing:
+        raise InputError(f"{path}: no column {missing[0]!r}, which {facts.name} has; found {', '.join(table.columns)}")
+    return table.apply(lambda column: column.str.strip())
+
+
+def made(table: pd.DataFrame, root: Path, facts: Facts, *, unlabelled: str = "drop") -> Dataset:
+    """The data set: rows without a usable label left out (and counted aloud), columns that are empty dropped."""
+    table = table.reset_index(drop=True)
+    if not len(table):
+        raise InputError(f"{root}: no image of {facts.name}; expected {facts.layout}")
+    blank = table["label"] == UNKNOWN
+    if blank.any() and unlabelled == "drop":
+        print(
+            f"{facts.name}: {int(blank.sum())} of {len(table)} images have no label and are left out", file=sys.stderr
+        )
+        table = table[~blank]
+        if not len(table):
+            raise InputError(f"{root}: no image of {facts.name} has a label")
+    table = table.assign(source=facts.name)
+    empty = [c for c in table if c not in ("path", "label") and table[c].map(_nothing).all()]
+    table = table.drop(columns=empty)
+    definitions = {label: kind for label, kind in facts.labels.items() if label in set(table["label"])}
+    return Dataset(table, root, (), facts.name, definitions)
+
+
+def years(text) -> float:
+    """Age in years from ``58``, ``058Y``, ``16month``, ``64days``, ``60s`` or ``50+``; NaN where it makes no sense."""
+    match = re.search(r"(\d+(?:\.\d+)?)\s*(d|w|mo|m(?!ale))?", str(text).strip().lower())
+    if match is None:
+        return np.nan
+    value = float(match[1]) / {"d": 365.25, "w": 52.18, "mo": 12.0, "m": 12.0}.get(match[2] or "", 1.0)
+    return round(value, 2) if value <= OLDEST else np.nan
+
+
+def sex(text) -> str | None:
+    """``F``, ``M`` or None."""
+    first = str(text).strip()[:1].upper()
+    return first if first in ("F", "M") else None
+
+
+def view(text) -> str | None:
+    """``PA``, ``AP``, ``lateral`` or None; supine and erect are `position`."""
+    said = str(text).strip().upper()
+    if said[:2] in ("PA", "AP"):
+        return said[:2]
+    return "lateral" if said in ("L", "LL", "RL", "LATERAL", "LAT") else None
+
+
+def position(text) -> str | None:
+    """``supine``, ``erect`` or None."""
+    said = str(text).strip().lower()
+    return next((word for word in ("supine", "erect") if word in said), None)
+
+
+def columns_of(table: pd.DataFrame, wanted: Mapping[str, Callable]) -> dict[str, pd.Series]:
+    """Converted columns, those that a table lacks left out."""
+    return {name: table[name].map(convert) for name, convert in wanted.items() if name in table}
+
+
+def text_or_none(text) -> str | None:
+    """The text, or None where it is empty."""
+    return str(text).strip() or None
+
+
+def _folders(place: Path) -> list[Path]:
+    try:
+        return sorted(child for child in place.iterdir() if child.is_dir() and not _leaving(child.name))
+    except OSError:
+        return []
+
+
+def _leaving(name: str) -> bool:
+    # what macOS, Windows and notebooks leave in archives
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db")
+
+
+def _nothing(value) -> bool:
+    return value is None or value != value or value == ""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,55 @@
+"""Weights from one built model to another of the same family: the backbone whole, the head as far as it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from enhancement.errors import InputError
+
+from .heads import head_layers
+
+if TYPE_CHECKING:
+    import keras
+
+
+def transfer(source: keras.Model, model: keras.Model, origin: object, skip: Collection[str] = ()) -> list[str]:
+    """Copy weights layer by layer, by name; nothing is set unless the whole backbone fits.
+
+    Parameters
+    ----------
+    source, model : keras.Model
+        Of the registry.
+    origin : object
+        Where the source comes from, for messages.
+    skip : collection of str
+        Layers of the model to leave as they are.
+
+    Returns
+    -------
+    list of str
+        Names of the model's layers that were set: the backbone, and those of the head whose shapes are the same.
+
+    Raises
+    ------
+    InputError
+        If the models are not of one family, or a layer of the backbone has other shapes.
+    """
+    if source.name != model.name:
+        raise InputError(f"init: {origin} holds a {source.name}, the recipe's model is {model.name}")
+    head = head_layers(model)
+    others = {layer.name: layer for layer in source.layers if layer.weights}
+    loaded = {}
+    for layer in model.layers:
+        if not layer.weights or layer.name in skip:
+            continue
+        other = others.get(layer.name)
+        expected = [tuple(w.shape) for w in layer.weights]
+        if other is not None and [tuple(w.shape) for w in other.weights] == expected:
+            loaded[layer.name] = other.get_weights()
+        elif layer.name not in head:
+            found = [tuple(w.shape) for w in other.weights] if other else "no such layer"
+            raise InputError(f"init: {origin}: {layer.name} has {found}, the recipe's model needs {expected}")
+    for name, arrays in loaded.items():
+        model.get_layer(name).set_weights(arrays)
+    return list(loaded)

@@ -1,0 +1,235 @@
+"""One file over HTTP, whole and verified or not at all: resumed, retried, and never by two processes at once.
+
+Only the standard library, and tqdm for the bar. The file grows beside its target as ``NAME.partial`` and takes its name
+after it was verified.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import WeightsError
+
+ATTEMPTS = 5
+"""Tries in a row that may bring nothing new before the download is given up."""
+
+PATIENCE = 0.5
+"""Seconds before the second try; doubled for each further one."""
+
+TIMEOUT = 30.0
+"""Seconds without a byte until a connection counts as dead."""
+
+_BLOCK = 1 << 18
+_MOST_BYTES = 2 << 30
+_RETRIED = (408, 425, 429, 500, 502, 503, 504)
+
+
+class DownloadError(WeightsError):
+    """A file that could not be had."""
+
+
+class _Interrupted(Exception):
+    """This try ended early; the next may go on from what there is."""
+
+
+def download(
+    url: str,
+    target: Path,
+    verify: Callable[[Path], None],
+    *,
+    size: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Download a file.
+
+    Parameters
+    ----------
+    url : str
+        http or https.
+    target : Path
+        Where it goes; folders are made. A right file that another process put there meanwhile is kept.
+    verify : callable
+        ``verify(path)`` raises `WeightsError` if the content is not what is wanted.
+    size : int, optional
+        Bytes expected; a server that sends more is cut off.
+    progress : bool
+        Show a bar.
+
+    Raises
+    ------
+    DownloadError
+        After `ATTEMPTS` tries without progress, or if what came is not the file wanted: that download is deleted.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(target):
+            if target.is_file() and _is_right(target, verify):
+                return target
+            return _get(url, target, verify, size, progress)
+    except OSError as error:
+        raise DownloadError(f"{target} cannot be written ({error.strerror or error})") from error
+
+
+def _get(url: str, target: Path, verify: Callable[[Path], None], size: int | None, progress: bool) -> Path:
+    partial = target.with_name(f"{target.name}.partial")
+    # What an earlier process left may belong to another version of the file: then once more from the start.
+    resumed = partial.is_file() and partial.stat().st_size > 0
+    while True:
+        _fill(url, partial, size, progress)
+        try:
+            verify(partial)
+        except WeightsError as error:
+            partial.unlink(missing_ok=True)
+            if resumed:
+                resumed = False
+                continue
+            reason = str(error).replace(str(partial), "what came")
+            raise DownloadError(f"downloaded from {url}, but {reason}; the download was deleted") from error
+        os.replace(partial, target)
+        return target
+
+
+def _fill(url: str, partial: Path, size: int | None, progress: bool) -> None:
+    """Bring the partial file to its end, over as many connections as it takes."""
+    idle, before = 0, _length(partial)
+    while True:
+        try:
+            return _connect(url, partial, size, progress)
+        except _Interrupted as error:
+            now = _length(partial)
+            idle = 0 if now > before else idle + 1
+            before = now
+            if idle >= ATTEMPTS:
+                kept = f"; {now:,} bytes are kept for the next try" if now else ""
+                raise DownloadError(f"cannot be downloaded ({error}{kept})") from error
+            time.sleep(PATIENCE * 2 ** max(0, idle - 1))
+
+
+def _connect(url: str, partial: Path, size: int | None, progress: bool) -> None:
+    """One connection; returns when the file is complete, raises `_Interrupted` when it is worth another try."""
+    start = _length(partial)
+    if size is not None and start >= size:
+        if start == size:
+            return
+        partial.unlink()
+        start = 0
+    request = urllib.request.Request(url, headers={"Accept-Encoding": "identity", "User-Agent": "covidcxnet"})
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and start:  # nothing after what we have: complete, or of another version
+            if _total(error.headers.get("Content-Range")) == start:
+                return
+            partial.unlink(missing_ok=True)
+            raise _Interrupted("the server has another version") from error
+        if error.code in _RETRIED:
+            raise _Interrupted(f"the server answers {error.code} {error.reason}") from error
+        raise DownloadError(f"cannot be downloaded (the server answers {error.code} {error.reason})") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _Interrupted(str(getattr(error, "reason", error)) or type(error).__name__) from error
+    with response:
+        begin, total = _begin(response, start)
+        if begin is None:
+            partial.unlink(missing_ok=True)
+            raise _Interrupted("the server sends another part of the file than was asked for")
+        if size is not None and total is not None and total != size:
+            raise DownloadError(f"the server offers {total:,} bytes, {size:,} expected")
+        _copy(response, partial, begin, total or size, total if size is None else size, progress)
+
+
+def _begin(response, start: int) -> tuple[int | None, int | None]:
+    """Where the response's bytes belong (None: nowhere) and how long the whole file is, if the server says so."""
+    length = response.headers.get("Content-Length")
+    length = int(length) if length and length.isdigit() else None
+    if response.status == 206:
+        found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+        if found and int(found.group(1)) == start:
+            total = _total(response.headers.get("Content-Range"))
+            return start, total if total is not None or length is None else start + length
+        return None, None
+    return 0, length  # the range was ignored: from the start
+
+
+def _copy(response, partial: Path, start: int, shown: int | None, most: int | None, progress: bool) -> None:
+    from tqdm import tqdm
+
+    done = start
+    with (
+        open(partial, "r+b" if start else "wb") as file,
+        tqdm(
+            total=shown, initial=start, desc=partial.stem, unit="B", unit_scale=True, disable=not progress, leave=False
+        ) as bar,
+    ):
+        file.seek(start)
+        while True:
+            try:
+                block = response.read(_BLOCK)
+            except http.client.IncompleteRead as error:
+                file.write(error.partial)
+                raise _Interrupted("the connection was cut") from error
+            except (OSError, http.client.HTTPException) as error:
+                raise _Interrupted(str(error) or "the connection was cut") from error
+            if not block:
+                break
+            file.write(block)
+            done += len(block)
+            bar.update(len(block))
+            if done > (_MOST_BYTES if most is None else most):
+                file.truncate(0)
+                raise DownloadError("the server sends more than the file has")
+        file.truncate(done)
+    if most is not None and done < most:
+        raise _Interrupted(f"{done:,} of {most:,} bytes came")
+
+
+def _total(content_range: str | None) -> int | None:
+    found = re.search(r"/(\d+)\s*$", content_range or "")
+    return int(found.group(1)) if found else None
+
+
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _is_right(path: Path, verify: Callable[[Path], None]) -> bool:
+    try:
+        verify(path)
+    except WeightsError:
+        return False
+    return True
+
+
+@contextmanager
+def _lock(target: Path) -> Iterator[None]:
+    """Hold a lock file that the system frees when its process ends, however it ends."""
+    with open(target.with_name(f".{target.name}.lock"), "a+b") as file:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            import msvcrt
+
+            while True:
+                try:
+                    file.seek(0)
+                    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+                    break
+                except OSError:
+                    time.sleep(0.2)
+        else:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"waiting for another process that fetches {target.name}", file=sys.stderr)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield

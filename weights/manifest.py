@@ -1,0 +1,156 @@
+"""`manifest.json`: what is known of each released weights file, so that it can be found, verified and fed rightly."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import FOLDER, WeightsError
+
+PATH = FOLDER / "manifest.json"
+FORMAT = 1
+KINDS = ("classifier", "segmenter", "backbone")
+LAYOUTS = ("keras-3", "keras-2")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One weights file.
+
+    Parameters
+    ----------
+    name : str
+        What users call it.
+    file : str
+        File name, in this package or in the cache.
+    kind : {"classifier", "segmenter", "backbone"}
+    layout : {"keras-3", "keras-2"}
+        Ours, with metadata inside; or an old HDF5 file, which is loaded by position.
+    summary, licence : str
+        One line each; the licence of a weights file follows from its data.
+    architecture : dict
+        ``{"name": ..., "options": {...}}`` as in the metadata of a weights file.
+    input : dict
+        Input settings, as in the metadata.
+    labels : tuple of str
+        Classes or mask conventions, in the order of the outputs.
+    card : str
+        File name of its card in this package.
+    url : str
+        Where it can be downloaded; empty for a file of this package.
+    page : str
+        Where people can read about it.
+    home : {"", "keras"}
+        Cache folder: ours, or that of `keras.applications`.
+    size : int or None
+        Bytes.
+    sha256, git_blob, md5 : str
+        What its content is verified by; at least one. A git blob id stands for files of public git repositories.
+    """
+
+    name: str
+    file: str
+    kind: str
+    summary: str
+    licence: str
+    layout: str = "keras-3"
+    architecture: dict[str, Any] = field(default_factory=dict)
+    input: dict[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    card: str = ""
+    url: str = ""
+    page: str = ""
+    home: str = ""
+    size: int | None = None
+    sha256: str = ""
+    git_blob: str = ""
+    md5: str = ""
+
+    def __post_init__(self):
+        object.__setattr__(self, "labels", tuple(self.labels))
+        if self.kind not in KINDS or self.layout not in LAYOUTS or self.home not in ("", "keras"):
+            raise WeightsError(f"manifest: {self.name}: kind {self.kind!r}, layout {self.layout!r}: one is unknown")
+        if Path(self.file).name != self.file or self.file in ("", ".", "..") or Path(self.card).name != self.card:
+            raise WeightsError(f"manifest: {self.name}: file {self.file!r} and card {self.card!r} must be plain names")
+        if not (self.sha256 or self.git_blob or self.md5):
+            raise WeightsError(f"manifest: {self.name}: neither sha256 nor git_blob; it could not be verified")
+        if self.url and not self.url.startswith(("https://", "http://")):
+            raise WeightsError(f"manifest: {self.name}: url {self.url!r} is not of http or https")
+
+    def metadata(self) -> dict[str, Any]:
+        """The same facts as they stand inside a weights file of ours; for old files, which carry none."""
+        labels = "conventions" if self.kind == "segmenter" else "classes"
+        facts = {"format": 1, "kind": self.kind, "architecture": self.architecture, "input": self.input}
+        return {**facts, labels: list(self.labels)}
+
+    def verify(self, path: Path) -> None:
+        """Raise `WeightsError` unless a file is this one: its size, then its hash."""
+        found = path.stat().st_size
+        if self.size is not None and found != self.size:
+            raise WeightsError(f"{path}: {found:,} bytes, {self.name} has {self.size:,}; damaged or another file")
+        for what, expected, digest in (
+            ("SHA-256", self.sha256, file_sha256),
+            ("git blob id", self.git_blob, git_blob_id),
+            ("MD5", self.md5, _file_md5),
+        ):
+            if expected:
+                content = digest(path)
+                if content != expected:
+                    raise WeightsError(
+                        f"{path}: its {what} is {content}, {expected} expected for {self.name}; damaged or another file"
+                    )
+                return
+
+
+def read(path: Path | None = None) -> dict[str, Entry]:
+    """All entries by name; `WeightsError` if the manifest is damaged."""
+    path = PATH if path is None else Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']!r}, {FORMAT} expected")
+        return {name: Entry(name=name, **facts) for name, facts in content["weights"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path}: not a manifest of weights, or a damaged one ({error})") from error
+
+
+def write(entries: dict[str, Entry], path: Path | None = None) -> Path:
+    """Write a manifest, whole or not at all; what an entry leaves empty is left out."""
+    path = PATH if path is None else Path(path)
+    content = {}
+    for name, entry in sorted(entries.items()):
+        facts = dataclasses.asdict(entry)
+        del facts["name"]
+        content[name] = {key: value for key, value in facts.items() if value not in ("", None, (), [], {})}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps({"format": FORMAT, "weights": content}, indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_blob_id(path: str | os.PathLike[str]) -> str:
+    """Id under which git stores a file's content: SHA-1 of ``blob <size>\\0`` and the content."""
+    digest = hashlib.sha1(f"blob {os.path.getsize(path)}\0".encode(), usedforsecurity=False)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _file_md5(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

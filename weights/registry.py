@@ -1,0 +1,100 @@
+"""From a name to a verified file: this package first, then the cache, then a download into the cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import weights
+
+from . import WeightsError, manifest
+from .manifest import Entry
+
+OFFLINE = "COVIDCXNET_OFFLINE"
+"""Environment variable: any value but 0 forbids downloads."""
+
+# Files that were found whole in this process: (path, size, time of change) and the entry.
+_verified: set[tuple] = set()
+
+
+def cache_folder(entry: Entry | None = None) -> Path:
+    """Folder for weights that are not ours: ``COVIDCXNET_HOME/weights``, or the user's cache folder.
+
+    The files of `keras.applications` lie where Keras looks for them (``KERAS_HOME/models``).
+    """
+    if entry is not None and entry.home == "keras":
+        return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+    if os.environ.get("COVIDCXNET_HOME"):
+        return Path(os.environ["COVIDCXNET_HOME"]).expanduser() / "weights"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("covidcxnet", appauthor=False) / "weights"
+
+
+def places(entry: Entry) -> list[Path]:
+    """Where a file is looked for, in order."""
+    return [weights.FOLDER / entry.file, cache_folder(entry) / entry.file]
+
+
+def find(entry: Entry) -> Path | None:
+    """The file of an entry on this machine, verified; None if there is none.
+
+    Raises
+    ------
+    WeightsError
+        If the first file of that name is not the released one.
+    """
+    for path in places(entry):
+        if path.is_file():
+            check(entry, path)
+            return path
+    return None
+
+
+def check(entry: Entry, path: Path) -> None:
+    """Verify a file, once in a process as long as it does not change."""
+    state = path.stat()
+    key = (entry.name, entry.sha256, entry.git_blob, entry.md5, str(path), state.st_size, state.st_mtime_ns)
+    if key in _verified:
+        return
+    try:
+        entry.verify(path)
+    except WeightsError as error:
+        hint = "install again" if path.parent == weights.FOLDER else f"covidcxnet weights fetch {entry.name}"
+        raise WeightsError(f"{error}; to replace it: {hint}") from None
+    _verified.add(key)
+
+
+def resolve(name: str, *, progress: bool = True) -> Path:
+    """The verified file of a name, downloaded if need be; see `weights.released`."""
+    entry = manifest.read().get(name)
+    if entry is not None:
+        return find(entry) or fetch(entry, progress=progress)
+    # A file that lies here and is not registered yet: weights in the making.
+    path = weights.FOLDER / f"{name}.weights.h5"
+    if Path(name).name == name and path.is_file():
+        return path
+    raise WeightsError(f"no released weights are named {name!r}; there are: {', '.join(weights.names()) or 'none yet'}")
+
+
+def fetch(entry: Entry, *, progress: bool = True) -> Path:
+    """Download an entry's file into the cache, replacing a wrong one there.
+
+    Raises
+    ------
+    WeightsError
+        If it cannot be had or is not what the manifest expects; one line with the URL and the place for a file
+        fetched by hand.
+    """
+    from .download import DownloadError, download
+
+    target = cache_folder(entry) / entry.file
+    if not entry.url:
+        raise WeightsError(f"{entry.name}: {entry.file} belongs to this package and is missing; install it again")
+    by_hand = f"fetch {entry.url} elsewhere and put it at {target}"
+    if os.environ.get(OFFLINE, "0") not in ("", "0"):
+        raise WeightsError(f"{entry.name}: not on this machine and {OFFLINE} is set; {by_hand}")
+    try:
+        return download(entry.url, target, entry.verify, size=entry.size, progress=progress)
+    except DownloadError as error:
+        raise WeightsError(f"{entry.name}: {error}; {by_hand}") from error
