@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from covidcxnet.classifier import Classifier, Prediction
     from covidcxnet.datasets import Dataset, load_dataset
     from covidcxnet.evaluation import evaluate
+    from covidcxnet.legacy import load_legacy
     from covidcxnet.models import create
     from covidcxnet.preparation import Store, prepare
     from covidcxnet.pretrained import load_model
@@ -26,6 +27,7 @@ _HOMES = {
     "Dataset": "covidcxnet.datasets",
     "load_dataset": "covidcxnet.datasets",
     "evaluate": "covidcxnet.evaluation",
+    "load_legacy": "covidcxnet.legacy",
     "create": "covidcxnet.models",
     "Store": "covidcxnet.preparation",
     "prepare": "covidcxnet.preparation",
@@ -46,6 +48,7 @@ __all__ = [
     "create",
     "evaluate",
     "load_dataset",
+    "load_legacy",
     "load_model",
     "prepare",
     "train",

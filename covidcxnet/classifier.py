@@ -164,7 +164,7 @@ class Classifier:
         Returns
         -------
         float32 [n, classes]
-            One column a class, each row adding up to 1.
+            One column a class, each row adding up to 1 (the sigmoids of CheXNet do not: each is a finding of its own).
 
         Raises
         ------

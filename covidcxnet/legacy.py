@@ -1,8 +1,8 @@
 """`load_legacy`: weights that others published, in the HDF5 files of Keras 1 and 2, loaded exactly or not at all.
 
-Which network a file is of, its depth and its widths are told by its arrays; number of layers and every shape are compared
-before anything is set. What arrays cannot tell (is there a ReLU before the pooling? how was the input scaled?) comes from
-the file's own description, from its known content, or from the caller; it is never guessed.
+Which network a file is of, its depth and its widths are told by its arrays; the number of layers and every shape are
+compared before anything is set. What arrays cannot tell (is there a ReLU before the pooling? how was the input scaled?)
+comes from the file's own description, from its known content, or from the caller; it is never guessed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from covidcxnet.legacy_networks import CHEXNET_LABELS, LABELS, LEGACY, UNETS, Legacy
 from covidcxnet.legacy_structure import BASE_SIZES, Structure, recognise
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
@@ -24,79 +25,16 @@ if TYPE_CHECKING:
     from covidcxnet.classifier import Classifier
     from segmentation.segmenter import LungSegmenter
 
-CHEXNET_LABELS = (
-    *("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"),
-    *("Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia"),
-)
-_LABELS = {1: ("normal", "covid19"), 3: ("normal", "pneumonia", "covid19"), 14: CHEXNET_LABELS}
-
-
-@dataclasses.dataclass(frozen=True)
-class Legacy:
-    """How a published network was built and fed: what its arrays do not say.
-
-    Parameters
-    ----------
-    model : str
-        Name in `covidcxnet.models.MODELS`.
-    normalization : str
-    input : InputSettings
-        With the channels of the published three-channel form.
-    options : dict
-        Of `covidcxnet.models.create`.
-    summary : str
-    """
-
-    model: str
-    normalization: str
-    input: InputSettings
-    options: dict[str, Any]
-    summary: str
-
-
-_RGB = ("raw", "raw", "raw")
-
-LEGACY: dict[str, Legacy] = {
-    "chexnet": Legacy(
-        "covid-cxnet",
-        "imagenet",
-        InputSettings(size=224, channels=_RGB, stretch=True),
-        {"final_relu": False, "activation": "sigmoid"},
-        "CheXNet as trained: no ReLU after the last batch norm, 224 x 224, ImageNet normalisation, 14 sigmoids",
-    ),
-    "covid-cxnet-chexnet": Legacy(
-        "covid-cxnet",
-        "unit",
-        InputSettings(size=320, channels=_RGB, stretch=True),
-        {"final_relu": True, "activation": None},
-        "CheXNet as COVID-CXNet saved and used it: with the ReLU, 320 x 320, x/255, softmax over 14",
-    ),
-    "covid-cxnet": Legacy(
-        "covid-cxnet",
-        "unit",
-        InputSettings(size=320, channels=("beasf", "clahe", "raw"), region="crop", margin=0.0, stretch=True),
-        {"final_relu": True, "activation": None},
-        "COVID-CXNet fine-tuned: DenseNet121, Dense 10, one sigmoid or a softmax; channels as in its notebooks",
-    ),
-    "imagenet": Legacy(
-        "covid-cxnet",
-        "imagenet",
-        InputSettings(size=224, channels=_RGB, stretch=True),
-        {"final_relu": True, "activation": None},
-        "DenseNet121 of keras.applications without its top: a backbone",
-    ),
-    "base-cnn": Legacy(
-        "base-cnn",
-        "unit",
-        InputSettings(size=400, channels=("raw", "beasf", "clahe"), stretch=True),
-        {},
-        "COVID-CXNet's base CNN: five convolutions, Dense 10, 10, one sigmoid; channels as in its script",
-    ),
-}
-"""Networks that `load_legacy` knows, by the name that its argument `architecture` takes; `UNETS` beside them."""
-
-UNETS = {"unet": "unet", "covid-cxnet-unet": "unet", "imlab-unet": "imlab-unet"}
-"""Names of lung U-Nets, and the network in `segmentation` that each means."""
+__all__ = [
+    "CHEXNET_LABELS",
+    "LABELS",
+    "LEGACY",
+    "UNETS",
+    "Legacy",
+    "load_legacy",
+    "load_structure",
+    "structure_options",
+]
 
 
 def load_legacy(
@@ -314,9 +252,9 @@ def _options(
 def _labels(structure: Structure, classes: Sequence[str] | None, path: Path) -> tuple[str, ...]:
     if classes is not None:
         return tuple(classes)
-    if structure.outputs not in _LABELS:
+    if structure.outputs not in LABELS:
         raise InputError(f"{path}: {structure.outputs} outputs in its head and no labels known for them; give classes")
-    return _LABELS[structure.outputs]
+    return LABELS[structure.outputs]
 
 
 def _new_head(structure: Structure) -> dict[str, Any]:

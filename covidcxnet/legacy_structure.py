@@ -1,4 +1,4 @@
-"""Which classifier the arrays of an old weights file belong to: its family, depth, widths and head, from shapes alone."""
+"""Which classifier the arrays of an old weights file belong to: family, depth, widths and head, from shapes alone."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from covidcxnet import command_line
+from enhancement import command_line
 from enhancement.errors import InputError
 from enhancement.files import IMAGE_SUFFIXES, find_image_tree, whole_file
 
@@ -57,9 +57,8 @@ def _explain(argv: list[str], prog: str) -> int:
 
 
 def _parser(prog: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = command_line.Parser(
         prog=prog,
-        allow_abbrev=False,
         description=f"{description} {RESEARCH_ONLY}",
         epilog="Exit code: 0 done, 1 done but some files could not be read, 2 the input cannot be used.",
     )
@@ -67,7 +66,7 @@ def _parser(prog: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--weights", required=True, metavar="W", help="a .weights.h5 file or a released name")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line for each file, no table")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the predictions as a table")
-    parser.add_argument("--batch_size", "--batch-size", type=_positive, default=16, help="default 16")
+    parser.add_argument("--batch-size", type=_positive, default=16, help="default 16")
     parser.add_argument("--jobs", type=_positive, default=1, help="processes that read and enhance; default 1")
     parser.add_argument("--segmenter", metavar="W", help="find lungs with these weights instead of the recorded ones")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -78,7 +77,7 @@ def _add_explain_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("explanations")
     group.add_argument("--out", type=Path, default=Path("explanations"), metavar="DIR", help="default: explanations")
     group.add_argument("--target", metavar="CLASS", help="class to explain; default: the one predicted")
-    group.add_argument("--full_size", "--full-size", action="store_true", help="also the overlay at full size, alone")
+    group.add_argument("--full-size", action="store_true", help="also the overlay at full size, alone")
     group.add_argument("--overwrite", action="store_true", help="replace pictures and tables that exist")
     group.add_argument("--samples", type=_positive, help="of LIME; default 1000")
     group.add_argument("--segments", type=_positive, help="superpixels of LIME; default 64")

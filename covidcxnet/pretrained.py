@@ -12,14 +12,7 @@ if TYPE_CHECKING:
     import keras
 
     from covidcxnet.classifier import Classifier
-
-# Files of other people's public repositories, known by their git blob ids. The second is the first saved anew by
-# COVID-CXNet, with the final ReLU that its fine-tuned models need; the arrays fit today's DenseNet121 alike.
-CHEXNET = {
-    "CheXNet_v0.3.0.h5": "4b43966d072ba751da5ba3921dd728ab4964a7bb",
-    "CheXNet_model.hdf5": "cfc9e40d46ebc3ac1a56e2d5ab006d3a7798892d",
-}
-CHEXNET_SOURCE = "https://github.com/armiro/COVID-CXNet (folder checkpoints/CheXNet)"
+    from weights.manifest import Entry
 
 
 def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
@@ -28,7 +21,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
     Parameters
     ----------
     name_or_path : str or path-like
-        A ``.weights.h5`` file of this project, a run folder (its best weights), or the name of released weights.
+        The name of released weights (``covidcxnet weights list``), a ``.weights.h5`` file of this project, a run folder
+        (its best weights), or an old HDF5 file that `load_legacy` recognises by itself.
 
     Returns
     -------
@@ -46,37 +40,61 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
     'normal'
     """
     from covidcxnet.classifier import Classifier
+    from segmentation.legacy import is_legacy
 
     path = resolve(name_or_path)
+    if is_legacy(path):
+        from covidcxnet.legacy import load_legacy
+
+        entry = _entry(name_or_path)
+        loaded = load_legacy(path, entry.name if entry else None)
+        if not isinstance(loaded, Classifier):
+            raise InputError(f"{name_or_path}: weights of a segmenter, those of a classifier expected")
+        return loaded
     metadata = classifier_metadata(path)
     return Classifier(build(metadata, path), metadata, path=path)
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
-    """The weights file that a path, a run folder or a released name means.
+    """The weights file that a released name, a path or a run folder means.
+
+    A name of the manifest comes first, whatever lies in the working directory (``./NAME`` is a path): the package's own
+    file, then the cache, then a download into the cache; each verified.
 
     Raises
     ------
     InputError
-        If there is none; the message says where it was looked for.
+        If there is none; the message says where it was looked for and, for a file that cannot be downloaded, where to
+        put it by hand.
     """
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    if path.is_dir():
-        from covidcxnet.training.run import Run
-
-        return Run(path).best_weights
     import weights
 
-    text = str(name_or_path)
-    if path.suffix or len(path.parts) > 1:
-        raise InputError(f"{path}: no such weights file")
+    path, text = Path(name_or_path), os.fspath(name_or_path)
+    bare = len(path.parts) == 1 and not path.suffix and os.sep not in text
     try:
+        if bare and _entry(text):
+            return weights.released(text)
+        if path.is_file():
+            return path
+        if path.is_dir():
+            from covidcxnet.training.run import Run
+
+            return Run(path).best_weights
+        if not bare:
+            raise InputError(f"{path}: no such weights file")
         return weights.released(text)
     except LookupError as error:
         reason = str(error.args[0]) if error.args else ""
+        if _entry(text):
+            raise InputError(reason) from error
         raise InputError(f"{text}: neither a weights file nor released weights. {reason}".strip()) from error
+
+
+def _entry(name_or_path: str | os.PathLike[str]) -> Entry | None:
+    """The manifest's entry of a name, if it is one."""
+    from weights import manifest
+
+    return manifest.read().get(os.fspath(name_or_path))
 
 
 def classifier_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -94,13 +112,14 @@ def build(metadata: dict[str, Any], path: str | os.PathLike[str]) -> keras.Model
     """The model that metadata describe, with the weights of the file; `InputError` if they do not fit."""
     from covidcxnet.models import create
     from segmentation.backend import quiet_backend
-    from segmentation.weight_files import load_weights
+    from segmentation.weight_files import check_widths, load_weights
 
     quiet_backend()
     try:
         architecture = metadata["architecture"]
+        check_widths(Path(path), architecture["options"])
         model = create(architecture["name"], classes=metadata["classes"], **architecture["options"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, MemoryError) as error:
         reason = error if isinstance(error, InputError) else f"its metadata do not describe a model ({error!r})"
         raise InputError(f"{path}: {reason}") from error
     load_weights(model, Path(path))
@@ -109,40 +128,6 @@ def build(metadata: dict[str, Any], path: str | os.PathLike[str]) -> keras.Model
 
 def home() -> Path:
     """Folder for weights that are not ours: ``COVIDCXNET_HOME``, or the user's cache folder."""
-    if os.environ.get("COVIDCXNET_HOME"):
-        return Path(os.environ["COVIDCXNET_HOME"]) / "weights"
-    from platformdirs import user_cache_path
+    from weights.registry import cache_folder
 
-    return user_cache_path("covidcxnet") / "weights"
-
-
-def chexnet() -> Path:
-    """The CheXNet file, put there by hand and verified.
-
-    Raises
-    ------
-    InputError
-        If there is none, or its content is not the published one.
-    """
-    folder = home()
-    for name, blob in CHEXNET.items():
-        path = folder / name
-        if path.is_file():
-            found = git_blob_id(path)
-            if found != blob:
-                raise InputError(f"{path}: its git blob id is {found}, {blob} expected; damaged or another file")
-            return path
-    first = next(iter(CHEXNET))
-    raise InputError(f"init: no CheXNet weights on this machine; fetch {first} from {CHEXNET_SOURCE} and put it at "
-                     f"{folder / first}")  # fmt: skip
-
-
-def git_blob_id(path: str | os.PathLike[str]) -> str:
-    """Id under which git stores a file's content: SHA-1 of ``blob <size>\\0`` and the content."""
-    import hashlib
-
-    digest = hashlib.sha1(f"blob {os.path.getsize(path)}\0".encode(), usedforsecurity=False)
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return cache_folder()

@@ -7,9 +7,11 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from enhancement import command_line
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,25 +33,23 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m enhancement")
     prog : str
         The program's name in help and error messages.
     """
+    return command_line.run(partial(_parse_and_run, prog=prog), argv, prog=prog)
+
+
+def _parse_and_run(argv: list[str], prog: str) -> int:
     arguments = _parser(prog).parse_args(argv)
-    try:
-        with warnings.catch_warnings():
-            # A damaged file has its line in the list at the end; the readers' own words would tear the progress bar.
-            warnings.filterwarnings("ignore", module="PIL|pydicom")
+    with warnings.catch_warnings():
+        # A damaged file has its line in the list at the end; the readers' own words would tear the progress bar.
+        warnings.filterwarnings("ignore", module="PIL|pydicom")
+        try:
             return _run(arguments, prog)
-    except InputError as error:
-        if arguments.debug:
-            raise
-        print(f"{prog}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{prog}: stopped; every file written so far is whole", file=sys.stderr)
-        return 130
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("stopped; every file written so far is whole") from None
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = command_line.Parser(
         prog=prog, description="Enhance chest radiographs.", epilog=_EPILOG, formatter_class=plain
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

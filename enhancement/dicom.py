@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
+from pydicom.uid import RLELossless
 
 from enhancement.checks import Gray
 from enhancement.errors import Refusal
@@ -36,17 +37,19 @@ def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
     Raises
     ------
     Refusal
-        If there are no pixels, several frames or too many pixels.
+        If there are no pixels, several frames or too many pixels, or it is an enhanced CT or the like.
     Exception
         Whatever pydicom raises on damaged files.
     """
-    dataset = pydicom.dcmread(io.BytesIO(data), force=True)
+    # nothing about the patient is parsed, so nothing about the patient can reach a message
+    dataset = pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=list(_NEEDED))
+    _refuse_other_kinds(dataset)
     if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise Refusal("DICOM file without pixels (truncated, or no image)")
     check_size(int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0), max_pixels)
     check_frames(int(dataset.get("NumberOfFrames") or 1))
     try:
-        stored = pixel_array(dataset)
+        stored = _stored(dataset)
     except RuntimeError as error:  # no decoder for this encoding
         raise Refusal(_undecodable(dataset, error)) from error
     photometric = dataset.get("PhotometricInterpretation", "MONOCHROME2")
@@ -63,6 +66,47 @@ def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
     if padding is not None:
         gray[padding] = 0
     return np.ascontiguousarray(gray)
+
+
+_NEEDED = (
+    *("SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows"),
+    *("Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue"),
+    *("PixelPaddingRangeLimit", "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "RescaleIntercept"),
+    *("RescaleSlope", "ModalityLUTSequence", "PixelData", "FloatPixelData", "DoubleFloatPixelData"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "ICCProfile", "PaletteColorLookupTableUID"),
+    *(
+        f"{colour}PaletteColorLookupTable{part}"
+        for colour in ("Red", "Green", "Blue")
+        for part in ("Descriptor", "Data")
+    ),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
+)
+
+
+def _refuse_other_kinds(dataset: pydicom.Dataset) -> None:
+    kind = getattr(dataset.get("SOPClassUID"), "name", "")
+    meta = getattr(dataset, "file_meta", None)
+    kind = kind or getattr(getattr(meta, "MediaStorageSOPClassUID", None), "name", "")
+    if kind.startswith(("Media Storage Directory", "Basic Directory")):
+        raise Refusal("is a DICOMDIR, an index of other files; give it to a command that takes folders, or its folder")
+    if kind.startswith(("Enhanced CT", "Enhanced MR", "Enhanced PET", "Legacy Converted Enhanced")):
+        raise Refusal(f"is of the kind {kind}; one projection radiograph expected")
+
+
+def _stored(dataset: pydicom.Dataset) -> NDArray[Any]:
+    """Stored values, shifted down where they do not begin at the lowest bit; pydicom takes the lowest bits always."""
+    meta = getattr(dataset, "file_meta", None)
+    syntax = getattr(meta, "TransferSyntaxUID", None)
+    # a codec keeps the values alone, whatever HighBit says
+    in_place = syntax is None or syntax == RLELossless or not syntax.is_encapsulated
+    bits, high = dataset.get("BitsStored"), dataset.get("HighBit")
+    shift = 0 if bits is None or high is None else int(high) + 1 - int(bits)
+    if not in_place or shift <= 0 or int(high) >= int(dataset.get("BitsAllocated") or 0):
+        return pixel_array(dataset)
+    dataset.BitsStored = int(high) + 1
+    stored = pixel_array(dataset) >> shift
+    dataset.BitsStored = int(bits)
+    return stored
 
 
 def _eight_bits(colour: NDArray[Any], bits: int) -> NDArray[np.uint8]:
@@ -133,5 +177,5 @@ def _undecodable(dataset: pydicom.Dataset, error: Exception) -> str:
     name = getattr(syntax, "name", syntax)
     return (
         f"DICOM encoding '{name}' cannot be decoded here ({str(error).splitlines()[0]}); "
-        "pip install 'pylibjpeg[all]', or convert the file to an uncompressed transfer syntax"
+        "pip install 'covidcxnet[dicom]', or convert the file to an uncompressed transfer syntax"
     )

@@ -60,8 +60,9 @@ def whole_file(path: PathLike) -> Iterator[Path]:
 def find_images(inputs: PathLike | Sequence[PathLike], recursive: bool = True) -> list[Path]:
     """Find radiographs by file, folder or glob pattern.
 
-    A file given by its name is taken whatever its ending. Folders and patterns give the files that end in one of
-    `IMAGE_SUFFIXES` and DICOM files without an ending (told by their content); hidden files are left out.
+    A file given by its name is taken whatever its ending; a DICOMDIR stands for the images that it lists. Folders and
+    patterns give the files that end in one of `IMAGE_SUFFIXES` and DICOM files without an ending (told by their
+    content); hidden files are left out.
 
     Parameters
     ----------
@@ -104,6 +105,10 @@ def find_image_tree(inputs: PathLike | Sequence[PathLike], recursive: bool = Tru
 def _expand(name: PathLike, recursive: bool) -> list[tuple[Path, Path]]:
     path = Path(name)
     # A name that exists is never a pattern: "chest [1].png" is an ordinary file name.
+    if path.is_file() and path.name.upper() == "DICOMDIR":
+        from enhancement.dicom_header import files_of_dicomdir
+
+        return [(file, file.relative_to(path.parent)) for file in files_of_dicomdir(path)]
     if path.is_file():
         return [(path, Path(path.name))]
     if path.is_dir():
@@ -137,7 +142,7 @@ def _search(folder: Path, recursive: bool) -> Iterator[Path]:
 
 
 def _is_radiograph(path: Path) -> bool:
-    if path.name.startswith("."):
+    if path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:

@@ -20,10 +20,10 @@ MAX_PIXELS = 100_000_000
 def read_radiograph(path: str | os.PathLike[str], *, window: Window = None, max_pixels: int = MAX_PIXELS) -> Gray:
     """Read one radiograph as gray, 8 bits deep, upright.
 
-    PNG, JPEG, WebP, TIFF, BMP and DICOM, told by content and not by name. Colour goes to gray by luma (0.299 R +
-    0.587 G + 0.114 B; equal channels come back exactly), transparent pixels are blended over black, EXIF orientation
-    is applied, colour profiles are not. DICOM pixels pass the modality look-up or rescale, then the file's VOI
-    look-up or first window; MONOCHROME1 is inverted after that, and padding is black.
+    PNG, JPEG, WebP, TIFF, BMP and DICOM, told by content and not by name; and the raw ``.IMG`` files of JSRT. Colour
+    goes to gray by luma (0.299 R + 0.587 G + 0.114 B; equal channels come back exactly), transparent pixels are blended
+    over black, EXIF orientation is applied, colour profiles are not. DICOM pixels pass the modality look-up or rescale,
+    then the file's VOI look-up or first window; MONOCHROME1 is inverted after that, and padding is black.
 
     Parameters
     ----------
@@ -65,6 +65,10 @@ def read_radiograph(path: str | os.PathLike[str], *, window: Window = None, max_
             from enhancement.dicom import decode_dicom
 
             return decode_dicom(data, window, max_pixels)
+        if kind == "JSRT":
+            from enhancement.raw import decode_raw
+
+            return apply_window(decode_raw(data, max_pixels), window)
         return _decode_raster(kind, data, window, max_pixels)
     except Refusal as refusal:
         raise RadiographError(path, str(refusal)) from refusal.__cause__
@@ -103,6 +107,8 @@ def _read_bytes(path: Path) -> tuple[str, bytes]:
     if path.is_dir():
         raise Refusal("is a folder; a file expected")
     with open(path, "rb") as file:
+        if path.suffix.lower() == ".img" and os.fstat(file.fileno()).st_size == _RAW_BYTES:
+            return "JSRT", file.read()
         head = file.read(132)
         kind = _kind(head)  # what is no image is not read any further, however long
         return kind, head + file.read()
@@ -111,19 +117,24 @@ def _read_bytes(path: Path) -> tuple[str, bytes]:
 def _kind(head: bytes) -> str:
     if not head:
         raise Refusal("empty file (0 bytes)")
+    # before the others: the preamble may hold a second, TIFF, directory of the same pixels
+    if head[128:132] == b"DICM":
+        return "DICOM"
     for signature, kind in _SIGNATURES.items():
         if head.startswith(signature):
             return kind
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
-    # DICOM comes with its preamble, or, from old devices, without: then with a first group 0002 or 0008.
-    if head[128:132] == b"DICM" or (head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00"):
+    # DICOM from old devices comes without a preamble: then with a first group 0002 or 0008.
+    if head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00":
         return "DICOM"
     for signature, name in _OTHERS.items():
         if signature in head[:12]:
             raise Refusal(f"is a {name} file; PNG, JPEG, WebP, TIFF, BMP or DICOM expected")
     raise Refusal("is not an image; PNG, JPEG, WebP, TIFF, BMP or DICOM expected")
 
+
+_RAW_BYTES = 2 * 2048 * 2048
 
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from enhancement.errors import InputError
+from enhancement import command_line
 
 from .inputs import ENHANCEMENTS, FITS
 from .unet import CONVENTIONS, SCALINGS
@@ -21,24 +22,19 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m segmentation"
     int
         0; 1 if some files could not be read; 2 if what was given cannot be used; 130 after Ctrl-C.
     """
+    return command_line.run(partial(_run, prog=prog), argv, prog=prog)
+
+
+def _run(argv: list[str], prog: str) -> int:
     arguments = _parser(prog).parse_args(argv)
     # Here, not above: --help must not load Keras.
     from . import commands
 
-    try:
-        return getattr(commands, arguments.command)(arguments, prog)
-    except InputError as error:
-        if arguments.debug:
-            raise
-        print(f"{prog} {arguments.command}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    return getattr(commands, arguments.command)(arguments, prog)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="Lungs on frontal chest radiographs. For research only.")
+    parser = command_line.Parser(prog=prog, description="Lungs on frontal chest radiographs. For research only.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_train, _add_predict, _add_evaluate):
         command = add(commands)

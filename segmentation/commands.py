@@ -51,8 +51,8 @@ def train(arguments: Namespace, prog: str) -> int:
     try:
         best = training.train(run, progress=not arguments.quiet)
     except KeyboardInterrupt:
-        print(f"\nstopped; to go on after the last whole epoch: {prog} train --resume {run}", file=sys.stderr)
-        return 130
+        message = f"stopped; to go on after the last whole epoch: {prog} train --resume {run}"
+        raise KeyboardInterrupt(message) from None
     print(best)
     return 0
 

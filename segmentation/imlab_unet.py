@@ -1,4 +1,4 @@
-"""The lung U-Net of imlab-uiip ("lung-segmentation-2d"), for its weights and those of the many projects that took it."""
+"""The lung U-Net of imlab-uiip ("lung-segmentation-2d"), for its weights and those of the projects that took it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ _BOTTOM = 8
 _UP = (8, 8, 4, 2)
 
 
-def imlab_unet(
-    width: int = 32, channels: int = 1, outputs: int = 1, size: int | None = None, scaling: str = "uniform"
-):
+def imlab_unet(width: int = 32, channels: int = 1, outputs: int = 1, size: int | None = None, scaling: str = "uniform"):
     """A U-Net whose decoder upsamples by repetition and convolves twice before it joins [skip, up], once after.
 
     22 weighted layers, all 3 x 3, same-padded, with ReLU; the last one a sigmoid.

@@ -112,7 +112,7 @@ def set_by_position(model: keras.Model, layers: list[LegacyLayer], path: str | P
 
 
 def _group(file: h5py.File) -> h5py.Group:
-    return file["model_weights"] if "model_weights" in file else file
+    return file.get("model_weights", file)
 
 
 def _layers(group: h5py.Group, path: str | Path) -> list[LegacyLayer]:
@@ -150,7 +150,7 @@ def _in_order(names: list[str]) -> list[str]:
 
 
 def _array(group: h5py.Group, name: str, path: str | Path) -> np.ndarray:
-    item = group[name] if name in group else None
+    item = group.get(name)
     if item is None or not hasattr(item, "dtype") or item.dtype.kind != "f":
         raise InputError(f"{path}: {name} is missing or not a plain array of numbers; the file is damaged")
     array = np.asarray(item[()], "float32")

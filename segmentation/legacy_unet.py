@@ -1,4 +1,4 @@
-"""Old weights files of lung U-Nets: which network a file is of, told by its arrays, and the settings it was used with."""
+"""Old weights files of lung U-Nets: which network a file is of, told by its arrays, and how it was fed."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from .postprocessing import clean_map
 from .regions import Box, Frame, box_of, dilate
 from .unet import CONVENTIONS
 from .verdict import Limits, Verdict, judge
-from .weight_files import file_sha256, load_weights, read_metadata
+from .weight_files import check_widths, file_sha256, load_weights, read_metadata
 
 RELEASED = "lung-unet"
 
@@ -160,7 +160,9 @@ class LungSegmenter:
         from .imlab_unet import imlab_unet
         from .unet import unet
 
-        build = {"unet": unet, "imlab-unet": imlab_unet}[self.metadata["architecture"]["name"]]
+        if not self.legacy:
+            check_widths(self.path, {**self._options, "size": self.input.size})
+        build: Callable[..., Any] = imlab_unet if self.metadata["architecture"]["name"] == "imlab-unet" else unet
         model = build(**self._options, size=self.input.size)
         if self.legacy:
             set_by_position(model, read_legacy(self.path), self.path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ FORMAT = 1
 
 # HDF5 keeps an attribute in the object header, which holds 64 KiB.
 _LONGEST = 60_000
+_WIDTHS = ("filters", "hidden", "growth", "width", "blocks", "channels", "outputs")
+_LARGEST_SIZE = 4096
 
 
 def save_weights(model, path: str | Path, metadata: dict[str, Any]) -> Path:
@@ -113,6 +117,37 @@ def load_weights(model, path: str | Path) -> None:
         model.set_weights(before)
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{path}: the weights do not fit the architecture, or the file is damaged: {reason}") from None
+
+
+def check_widths(path: str | Path, options: dict[str, Any]) -> None:
+    """Refuse metadata whose network is far larger than the file's arrays, before any memory is taken for it.
+
+    Parameters
+    ----------
+    path : str or Path
+    options : dict
+        Of the architecture; those that are widths and depths of our networks are looked at.
+
+    Raises
+    ------
+    InputError
+        The message names the option.
+    """
+    with open_plain(path) as file:
+        counts = [math.prod(shape) for shape in shapes(file["/"])]
+    largest = max(counts, default=0)
+    for key in _WIDTHS:
+        value = options.get(key, 1)
+        numbers = [width for width in (value if isinstance(value, list) else [value]) if isinstance(width, int)]
+        # Neighbouring layers of these widths are joined by an array of at least their product.
+        needed = max([*numbers, *(a * b for a, b in itertools.pairwise(numbers))], default=0)
+        if key in ("growth", "filters", "width") and isinstance(value, int):
+            needed **= 2
+        if needed > largest if key != "blocks" else sum(numbers) > len(counts):
+            raise InputError(f"{path}: {key} {value} in its metadata does not fit its arrays; damaged or hostile")
+    size = options.get("size") or 0
+    if isinstance(size, int) and size > _LARGEST_SIZE:
+        raise InputError(f"{path}: size {size} in its metadata, at most {_LARGEST_SIZE} expected; damaged or hostile")
 
 
 def _shapes(path: str | Path) -> list[tuple[int, ...]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import socket
 import sys
 import time
 import urllib.error
@@ -39,6 +40,14 @@ class DownloadError(WeightsError):
 
 class _Interrupted(Exception):
     """This try ended early; the next may go on from what there is."""
+
+    tries = ATTEMPTS
+
+
+class _NoNetwork(_Interrupted):
+    """The server's name is not known: most likely there is no network."""
+
+    tries = 2
 
 
 def download(
@@ -108,7 +117,7 @@ def _fill(url: str, partial: Path, size: int | None, progress: bool) -> None:
             now = _length(partial)
             idle = 0 if now > before else idle + 1
             before = now
-            if idle >= ATTEMPTS:
+            if idle >= error.tries:
                 kept = f"; {now:,} bytes are kept for the next try" if now else ""
                 raise DownloadError(f"cannot be downloaded ({error}{kept})") from error
             time.sleep(PATIENCE * 2 ** max(0, idle - 1))
@@ -137,7 +146,9 @@ def _connect(url: str, partial: Path, size: int | None, progress: bool) -> None:
             raise _Interrupted(f"the server answers {error.code} {error.reason}") from error
         raise DownloadError(f"cannot be downloaded (the server answers {error.code} {error.reason})") from error
     except (OSError, http.client.HTTPException) as error:
-        raise _Interrupted(str(getattr(error, "reason", error)) or type(error).__name__) from error
+        reason = getattr(error, "reason", error)
+        kind = _NoNetwork if isinstance(reason, socket.gaierror) else _Interrupted
+        raise kind(str(reason) or type(error).__name__) from error
     with response:
         begin, total = _begin(response, start)
         if begin is None:

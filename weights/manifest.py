@@ -31,7 +31,7 @@ class Entry:
     kind : {"classifier", "segmenter", "backbone"}
     layout : {"keras-3", "keras-2"}
         Ours, with metadata inside; or an old HDF5 file, which is loaded by position.
-    summary, licence : str
+    licence, summary : str
         One line each; the licence of a weights file follows from its data.
     architecture : dict
         ``{"name": ..., "options": {...}}`` as in the metadata of a weights file.
@@ -56,8 +56,8 @@ class Entry:
     name: str
     file: str
     kind: str
-    summary: str
     licence: str
+    summary: str = ""
     layout: str = "keras-3"
     architecture: dict[str, Any] = field(default_factory=dict)
     input: dict[str, Any] = field(default_factory=dict)
@@ -79,6 +79,8 @@ class Entry:
             raise WeightsError(f"manifest: {self.name}: file {self.file!r} and card {self.card!r} must be plain names")
         if not (self.sha256 or self.git_blob or self.md5):
             raise WeightsError(f"manifest: {self.name}: neither sha256 nor git_blob; it could not be verified")
+        if not self.licence:
+            raise WeightsError(f"manifest: {self.name}: no licence; nobody could know whether it may be used")
         if self.url and not self.url.startswith(("https://", "http://")):
             raise WeightsError(f"manifest: {self.name}: url {self.url!r} is not of http or https")
 

@@ -225,12 +225,16 @@ def _agreed(datasets: Sequence[Dataset], accept: Sequence[str]) -> dict[str, str
             elif kind not in agreed[label].split("+"):
                 if label not in accept:
                     raise InputError(
-                        f"merge: {label!r} of {first[label]} is meant {DEFINITIONS.get(agreed[label], agreed[label])}; that "
-                        f"of {dataset.name}, {DEFINITIONS.get(kind, kind)}; accept the label by name "
-                        f"(accept {label}), or leave it out of one of them"
+                        f"merge: {label!r} of {first[label]} is meant {_meaning(agreed[label])}; that of "
+                        f"{dataset.name}, {_meaning(kind)}; accept the label by name (accept {label}), or leave it "
+                        "out of one of them"
                     )
                 agreed[label] += f"+{kind}"
     return agreed
+
+
+def _meaning(kinds: str) -> str:
+    return " or ".join(DEFINITIONS.get(kind, kind) for kind in kinds.split("+"))
 
 
 def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -92,7 +92,8 @@ def open_dataset(data: str | Path, root: str | Path | None = None, columns: Mapp
     if Path(data).is_file():
         return from_csv(data, root, columns)
     raise InputError(
-        f"{data}: no such folder or CSV file (nor the word phantom, nor a set as NAME:FOLDER with one of {', '.join(NAMES)})"
+        f"{data}: no such folder or CSV file (nor the word phantom, "
+        f"nor a set as NAME:FOLDER with one of {', '.join(NAMES)})"
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
-from covidcxnet import command_line
+from enhancement import command_line
 from enhancement.errors import InputError
 
 SUMMARY = """Evaluate a run on its own test split, or weights on other data, and write report.html, metrics.json and
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "evaluate.py") -> int:
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Flags; each is an argument of `covidcxnet.evaluate` under the same name."""
-    parser = _Parser(prog=prog, description=SUMMARY)
+    parser = command_line.Parser(prog=prog, description=SUMMARY)
     parser.add_argument("target", nargs="?", metavar="RUN | WEIGHTS", help="run folder, weights file or released name")
     parser.add_argument("--data", metavar="DIR | CSV", help="other data: a folder per class, a CSV, or phantom")
     parser.add_argument("--root", metavar="DIR", help="folder that the CSV's paths are relative to")
@@ -41,7 +41,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--lime", type=int, default=3, metavar="N", help="cases with LIME too (default %(default)s)")
     parser.add_argument(
-        "--lime-samples", "--lime_samples", type=int, default=1000, metavar="N",
+        "--lime-samples", type=int, default=1000, metavar="N",
         help="perturbed images for each of them (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -52,18 +52,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help="two classes: probability from which the second is called (default 0.5); auto: chosen on validation",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of bootstrap and LIME (default 0)")
-    parser.add_argument("--batch-size", "--batch_size", type=int, default=16, metavar="N", help="default %(default)s")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default %(default)s")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes that prepare --data; default one a core")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True, help="progress bars")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
-
-
-class _Parser(argparse.ArgumentParser):
-    """Errors of usage in one line, as all others."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (see --help)")
 
 
 def _evaluate(argv: list[str], prog: str) -> int:

@@ -144,14 +144,13 @@ def subject_of_data(
 
 def _load(data, root, where, classes: tuple[str, ...]) -> Dataset:
     """Like `load_dataset`, but images of a single class will do: an external set often has no other."""
-    from covidcxnet.datasets import Dataset, load_dataset
+    from covidcxnet.datasets import load_dataset, open_dataset
 
     if str(data) == "phantom":
         return load_dataset(
             "phantom", root=root, classes=classes, where=where, phantom_images=_PHANTOM_IMAGES, seed=_PHANTOM_SEED
         )
-    path = Path(data)
-    dataset = Dataset.from_folder(path) if path.is_dir() else Dataset.from_csv(path, root)
+    dataset = open_dataset(data, root)
     if where:
         dataset = dataset.filter(**where)
     unknown = [label for label in dataset.classes if label not in classes]

@@ -26,7 +26,9 @@ EPSILON = 1.001e-5  # of the published weights; Keras' default is 1e-3
     head={"pool": "average", "hidden": (10,), "dropout": 0.2, "activation": None},
     summary="DenseNet121, global average pooling, Dense 10, dropout 0.2; 7,047,765 parameters",
 )
-def densenet(stack, blocks: Sequence[int] = DENSENET121, growth: int = 32, final_relu: bool = True, momentum: float = 0.99):
+def densenet(
+    stack, blocks: Sequence[int] = DENSENET121, growth: int = 32, final_relu: bool = True, momentum: float = 0.99
+):
     """Feature map ``[N, S/32, S/32, F]`` of a DenseNet-BC with compression one half.
 
     Parameters

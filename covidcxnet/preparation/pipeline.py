@@ -266,7 +266,7 @@ def _with_mask(index: int, image: np.ndarray, mask: Item | None, settings: Input
 
 
 def _known(mask: Item, shape) -> np.ndarray:
-    lungs = mask if isinstance(mask, np.ndarray) else _union(mask if isinstance(mask, tuple) else (mask,))
+    lungs = mask if isinstance(mask, np.ndarray) else _union(mask)
     if lungs.dtype != np.bool_:
         raise InputError(f"mask: dtype {lungs.dtype} given, bool expected")
     if lungs.shape != shape:
@@ -277,10 +277,10 @@ def _known(mask: Item, shape) -> np.ndarray:
     return lungs
 
 
-def _union(files: tuple[str | Path, ...]) -> np.ndarray:
+def _union(files) -> np.ndarray:
     from segmentation.pairs import read_mask
 
-    return read_mask(files)
+    return read_mask(files if isinstance(files, tuple) else (files,))
 
 
 def _at_resolution(image: np.ndarray, frame: Frame, resolution: int) -> np.ndarray:

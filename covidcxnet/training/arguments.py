@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from covidcxnet import recipes
-from covidcxnet.command_line import one_line
+from enhancement.command_line import one_line
 from enhancement.errors import InputError
 
 from .recipe import Recipe, refuse_unknown_keys
@@ -59,7 +59,7 @@ def build_parser(prog: str, summary: str = SUMMARY):
 
 def _plain(argv: Sequence[str]) -> Iterator[str]:
     """Arguments as jsonargparse wants them: underscores in names, brackets round lists, a value after each switch."""
-    lists, switches = _names_of(tuple), _names_of(bool)
+    lists, switches, tables = _names_of(tuple), _names_of(bool), {"where", "holdout"}
     rest = list(argv)
     while rest:
         argument = rest.pop(0)
@@ -71,13 +71,21 @@ def _plain(argv: Sequence[str]) -> Iterator[str]:
         yield_value = bool(equals)
         if name in switches and not equals and (not rest or rest[0].lower() not in ("true", "false")):
             value, yield_value = "true", True
-        elif not equals and rest and (name in lists or name == "recipe"):
+        elif not equals and rest and (name in lists | tables or name == "recipe"):
             value, yield_value = rest.pop(0), True
         if yield_value and name in lists and not value.lstrip().startswith("["):
             value = f"[{value}]"
+        if yield_value and name in tables:
+            value = _rows(value)
         if yield_value and name == "recipe":
             value = _recipe_file(value)
         yield f"--{name}={value}" if yield_value else f"--{name}"
+
+
+def _rows(text: str) -> str:
+    """``source=nih,armiro`` as the YAML that jsonargparse reads; YAML stays as it is."""
+    column, equals, values = text.partition("=")
+    return f"{{{column}: [{values}]}}" if equals and column.isidentifier() else text
 
 
 def _recipe_file(name: str) -> str:

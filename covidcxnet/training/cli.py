@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from covidcxnet import command_line
+from enhancement import command_line
 from enhancement.errors import InputError
 
 from .arguments import parse_recipe

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from covidcxnet import pretrained
-from covidcxnet.legacy import LEGACY, load_structure, structure_options
+from covidcxnet.legacy import LABELS, LEGACY, load_structure, structure_options
 from covidcxnet.legacy_structure import recognise
 from covidcxnet.models import MODELS
 from covidcxnet.models.densenet import DENSENET121
@@ -19,7 +19,6 @@ from segmentation.legacy import is_legacy, read_legacy
 
 if TYPE_CHECKING:
     import keras
-
 
 
 def brought_options(init: str, model: str) -> dict[str, Any]:
@@ -40,9 +39,10 @@ def brought_options(init: str, model: str) -> dict[str, Any]:
     """
     if init == "random":
         return {}
-    if init in LEGACY and not Path(init).exists() and LEGACY[init].model == model and init not in MODELS:
-        known = LEGACY[init]
-        return {"normalization": known.normalization, "final_relu": known.options["final_relu"]}
+    known = LEGACY.get(init)
+    if known and init not in MODELS and not Path(init).exists():
+        fits = known.model == model
+        return {"normalization": known.normalization, "final_relu": known.options["final_relu"]} if fits else {}
     path = pretrained.resolve(init)
     if is_legacy(path):
         return {}
@@ -79,17 +79,18 @@ def initialise(model: keras.Model, init: str, classes: tuple[str, ...]) -> str:
     if init == "imagenet":
         return _imagenet(model)
     path = pretrained.resolve(init)
-    source, skip = _legacy(path) if is_legacy(path) else _ours(path, classes)
+    source, skip = _legacy(path, classes) if is_legacy(path) else _ours(path, classes)
     return _said(model, path, transfer(source, model, path, skip))
 
 
-def _legacy(path: Path) -> tuple[keras.Model, set[str]]:
-    """The model of an old file with its own head; what that head's outputs mean is not known here."""
+def _legacy(path: Path, classes: tuple[str, ...]) -> tuple[keras.Model, set[str]]:
+    """The model of an old file with its own head, and the layers not to take over."""
     layers = read_legacy(path)
     structure = recognise(layers, path)
     size = structure.sizes[0] if structure.sizes else LEGACY["covid-cxnet"].input.size
     options = {**structure_options(structure, size), "normalization": "unit"}
-    return load_structure(structure, layers, options, path), {OUTPUT}
+    same = LABELS.get(structure.outputs) == tuple(classes)
+    return load_structure(structure, layers, options, path), set() if same else {OUTPUT}
 
 
 def _ours(path: Path, classes: tuple[str, ...]) -> tuple[keras.Model, set[str]]:

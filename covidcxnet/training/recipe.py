@@ -22,12 +22,14 @@ class Recipe:
     Parameters
     ----------
     data : str
-        "phantom" (images made by the program, no patients), a folder with one sub-folder per class, or a CSV with path
-        and label columns.
+        "phantom" (images made by the program, no patients), NAME:FOLDER for a public set (`covidcxnet datasets list`),
+        a folder with one sub-folder per class, or a CSV with path and label columns.
     phantom_images : int
         Number of phantom images.
     root : str
         Folder that the CSV's paths are relative to; the CSV's own folder when empty.
+    verdicts : str
+        CSV that `covidcxnet datasets check` wrote about the data; what it rejects is not used.
     where : dict
         Rows to use, column to value or list of values, as in {source: [nih, armiro]}.
     classes : tuple of str
@@ -45,7 +47,7 @@ class Recipe:
     options : dict
         The model's own options, as in {dropout: 0.3, normalization: imagenet}.
     init : str
-        Initial weights: random, imagenet, chexnet, or a weights file.
+        Initial weights: random, imagenet, a released name (chexnet, covid-cxnet-chexnet, covid-cxnet), a file or a run.
     input : InputSettings
         How a radiograph becomes a stack.
     augment : AugmentSettings
@@ -94,6 +96,7 @@ class Recipe:
     data: str = "phantom"
     phantom_images: int = 900
     root: str = ""
+    verdicts: str = ""
     where: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     split: str = ""

@@ -104,9 +104,11 @@ class Run:
     @cached_property
     def dataset(self) -> Dataset:
         """The data that the recipe names, found again even where the program runs in another folder."""
+        from covidcxnet.datasets.named import folder_of, readdressed
+
         recipe, data = self.recipe, self.status.get("data")
-        if recipe.data != "phantom" and data and not Path(recipe.data).exists():
-            return dataset_of(recipe, self.path / data)
+        if recipe.data != "phantom" and data and not folder_of(recipe.data).exists():
+            return dataset_of(recipe, readdressed(recipe.data, self.path / data))
         return dataset_of(recipe)
 
     @cached_property
@@ -148,13 +150,18 @@ def dataset_of(recipe: Recipe, data: str | Path | None = None) -> Dataset:
     from covidcxnet.datasets import load_dataset
 
     classes = recipe.classes or (PHANTOM_CLASSES if recipe.data == "phantom" else ())
-    return load_dataset(
+    dataset = load_dataset(
         data or recipe.data,
         root=recipe.root or None,
         classes=classes,
         where=recipe.where or None,
         phantom_images=recipe.phantom_images,
     )
+    if not recipe.verdicts:
+        return dataset
+    from covidcxnet.datasets.check import with_verdicts
+
+    return with_verdicts(dataset, recipe.verdicts)
 
 
 def rows_of(store: Store, split: pd.DataFrame, name: str) -> np.ndarray:

@@ -66,10 +66,11 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
     quiet_backend()
     precision.make_deterministic(recipe.seed, recipe.deterministic)
     with precision.precision(recipe.precision):
-        core, loaded, options = _model(recipe, dataset.classes, fresh=resume is None)
+        known = None if resume is None else run.status.get("options", {})
+        core, loaded, options = _model(recipe, dataset.classes, known)
         data.segmenter_of(recipe)  # what is missing is said before a folder is made
         if resume is None:
-            run = _new_run(recipe, dataset, split)
+            run = _new_run(recipe, dataset, split, options)
         elif epochs is not None:
             save_recipe(recipe, run.path / "recipe.yaml")
         try:
@@ -86,26 +87,31 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
     return Run(run.path)
 
 
-def _model(recipe: Recipe, classes: tuple[str, ...], *, fresh: bool) -> tuple[keras.Model, str, dict[str, Any]]:
-    """The model with its initial weights, what was loaded, and the options that build it again."""
+def _model(
+    recipe: Recipe, classes: tuple[str, ...], known: dict[str, Any] | None
+) -> tuple[keras.Model, str, dict[str, Any]]:
+    """The model with its initial weights, what was loaded, and the options that build it again.
+
+    `known` are the options of a resumed run: it has its weights in its state, and the files that began it may be gone.
+    """
     from covidcxnet.models import MODELS, create
 
-    from .initial_weights import NORMALIZATIONS, initialise
+    from .initial_weights import brought_options, initialise
 
-    normalization = NORMALIZATIONS.get(recipe.init, MODELS[recipe.model].normalization)
     options: dict[str, Any] = {
         "size": recipe.input.size,
         "channels": len(recipe.input.channels),
-        "normalization": normalization,
+        "normalization": MODELS[recipe.model].normalization,
     }
+    options |= brought_options(recipe.init, recipe.model) if known is None else known
     options |= recipe.options
     core = create(recipe.model, classes=classes, **options)
-    # A resumed run has its weights in its state; the files that began it may be gone.
-    return core, initialise(core, recipe.init, classes) if fresh else "weights of the run", options
+    return core, initialise(core, recipe.init, classes) if known is None else "weights of the run", options
 
 
-def _new_run(recipe: Recipe, dataset: Dataset, split: pd.DataFrame) -> Run:
+def _new_run(recipe: Recipe, dataset: Dataset, split: pd.DataFrame, options: dict[str, Any]) -> Run:
     from covidcxnet.datasets import save_split
+    from covidcxnet.datasets.named import folder_of
 
     from .environment import environment
 
@@ -114,8 +120,9 @@ def _new_run(recipe: Recipe, dataset: Dataset, split: pd.DataFrame) -> Run:
     save_recipe(dataclasses.replace(recipe, out=""), path / "recipe.yaml")
     save_split(split, path / "split.csv")
     write_json(path / "environment.json", environment(recipe.seed, recipe.precision))
-    where = "" if recipe.data == "phantom" else _relative(Path(recipe.data), path)
-    write_json(path / "run.json", {"status": "preparing", "name": path.name, "data": where, "epoch": 0})
+    where = "" if recipe.data == "phantom" else _relative(folder_of(recipe.data), path)
+    facts = {"status": "preparing", "name": path.name, "data": where, "epoch": 0, "options": options}
+    write_json(path / "run.json", facts)
     return Run(path)
 
 

@@ -69,8 +69,14 @@ def test_weights_are_those_of_the_plain_package():
     ours = explain_lime(_rows, stack, 1, samples=120, segments=16, fill=100, seed=5, batch_size=16)
     explainer = LimeImageExplainer(feature_selection="none", random_state=5)
     plain = explainer.explain_instance(
-        stack, _rows, labels=(1,), top_labels=None, hide_color=100, num_samples=120,
-        segmentation_fn=lambda image: ours.segments, random_seed=5,
+        stack,
+        _rows,
+        labels=(1,),
+        top_labels=None,
+        hide_color=100,
+        num_samples=120,
+        segmentation_fn=lambda image: ours.segments,
+        random_seed=5,
     )
     expected = np.zeros_like(ours.weights)
     for number, weight in plain.local_exp[1]:

@@ -74,6 +74,16 @@ def test_feature_layer_is_a_feature_map_of_the_built_model(name):
     assert len(model.get_layer(feature_layer(model)).output.shape) == 4
 
 
+def test_a_densenet_without_its_final_relu_has_its_feature_map_in_the_last_batch_norm():
+    model = create("covid-cxnet", final_relu=False, **TINY["covid-cxnet"])
+    assert feature_layer(model) == "bn" and "relu" not in [layer.name for layer in model.layers]
+
+
+def test_findings_of_a_sigmoid_head_are_independent():
+    model = create("covid-cxnet", classes=("a", "b", "c"), activation="sigmoid", hidden=(), **TINY["covid-cxnet"])
+    assert model.layers[-1].activation.__name__ == "sigmoid" and model.output_shape == (None, 3)
+
+
 def test_feature_layer_of_a_foreign_model_is_its_last_4d_output():
     import keras
 
@@ -145,6 +155,7 @@ def test_outputs_stay_float32_under_mixed_precision():
         ("small-cnn", {"classes": ("a", "a")}, "classes"),
         ("small-cnn", {"size": "big"}, "size"),
         ("covid-cxnet", {"blocks": (0, 1)}, "blocks"),
+        ("covid-cxnet", {"activation": "tanh"}, "activation"),
     ],
 )
 def test_bad_input_is_refused_by_name(name, options, word):

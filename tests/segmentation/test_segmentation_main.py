@@ -114,10 +114,11 @@ def test_what_cannot_be_used_costs_one_line_and_exit_code_2(command, word, capsy
     assert word in error and error.count("\n") == 1
 
 
-def test_debug_shows_the_traceback(tmp_path, monkeypatch):
+def test_debug_shows_the_traceback(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"none\.csv"):
-        main(["train", "--data", "none.csv", "--debug"])
+    assert main(["train", "--data", "none.csv", "--debug"]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" in error and "none.csv" in error.splitlines()[-1]
 
 
 def test_other_data_needs_its_split_to_choose_a_part(pair_folder, chest_weights, capsys):

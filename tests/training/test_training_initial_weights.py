@@ -1,14 +1,19 @@
 """`--init`: what is taken over from which file, what is said about it, and what is refused."""
 
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
 
-from covidcxnet import pretrained
 from covidcxnet.models import create
-from covidcxnet.training.initial_weights import initialise
+from covidcxnet.settings import InputSettings
+from covidcxnet.training import Recipe
+from covidcxnet.training.initial_weights import brought_options, initialise
+from covidcxnet.training.trainer import _model
 from enhancement.errors import InputError
 from segmentation.weight_files import save_weights
+from weights import manifest
 
 CLASSES = ("normal", "covid19")
 DENSE = {"blocks": (1, 1), "growth": 4}
@@ -154,9 +159,10 @@ def test_legacy_files_that_do_not_fit_or_are_damaged_change_nothing(tmp_path, da
 
 def test_chexnet_that_is_not_there_is_one_error_that_says_where_to_put_it(tmp_path, monkeypatch):
     monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path))
-    with pytest.raises(InputError, match=r"CheXNet_v0\.3\.0\.h5.*github") as error:
+    monkeypatch.setenv("COVIDCXNET_OFFLINE", "1")
+    with pytest.raises(InputError, match=r"CheXNet_v0\.3\.0\.h5.*put it at") as error:
         initialise(create("covid-cxnet", size=32, **DENSE), "chexnet", CLASSES)
-    assert str(tmp_path / "weights") in str(error.value)
+    assert str(tmp_path / "weights") in str(error.value) and "https://" in str(error.value)
 
 
 def test_chexnet_is_verified_before_it_is_used(tmp_path, monkeypatch):
@@ -166,13 +172,31 @@ def test_chexnet_is_verified_before_it_is_used(tmp_path, monkeypatch):
     path = legacy_file(tmp_path / "weights" / "CheXNet_v0.3.0.h5", legacy_layers(model))
     with pytest.raises(InputError, match="git blob id"):
         initialise(model, "chexnet", CLASSES)
-    monkeypatch.setitem(pretrained.CHEXNET, "CheXNet_v0.3.0.h5", pretrained.git_blob_id(path))
+    entries = manifest.read()
+    entries["chexnet"] = dataclasses.replace(entries["chexnet"], git_blob=manifest.git_blob_id(path))
+    monkeypatch.setattr(manifest, "PATH", manifest.write(entries, tmp_path / "manifest.json"))
     assert "random: fc, pred" in initialise(model, "chexnet", CLASSES)
 
 
-def test_git_blob_id_is_that_of_git(tmp_path):
-    (tmp_path / "f").write_bytes(b"hello\n")
-    assert pretrained.git_blob_id(tmp_path / "f") == "ce013625030ba8dba906f756967f9e9ca394464a"
+def test_initial_weights_bring_the_scaling_that_they_were_trained_with(tmp_path):
+    assert brought_options("random", "covid-cxnet") == {}
+    assert brought_options("chexnet", "covid-cxnet") == {"normalization": "imagenet", "final_relu": False}
+    assert brought_options("covid-cxnet-chexnet", "covid-cxnet") == {"normalization": "unit", "final_relu": True}
+    assert brought_options("imagenet", "covid-cxnet") == {"normalization": "imagenet", "final_relu": True}
+    assert brought_options("imagenet", "base-cnn") == {}
+    path = saved(tmp_path, normalization="symmetric")[1]
+    assert brought_options(path, "small-cnn") == {"normalization": "symmetric"}
+
+
+def test_a_run_remembers_the_options_that_its_initial_weights_brought(tmp_path):
+    path = saved(tmp_path, normalization="symmetric")[1]
+    recipe = Recipe(model="small-cnn", init=path, input=InputSettings(size=32), options={"filters": [4, 4]})
+    _, text, options = _model(recipe, CLASSES, None)
+    assert options["normalization"] == "symmetric" and "6 of 6 layers" in text
+    (tmp_path / "source.weights.h5").unlink()
+    assert _model(recipe, CLASSES, options)[2] == options
+    with pytest.raises(InputError, match="no such weights file"):
+        _model(recipe, CLASSES, None)
 
 
 def test_imagenet_is_for_the_published_network_only():

@@ -157,3 +157,9 @@ def test_help_names_every_setting_and_loads_no_keras():
     assert done.returncode == 0, done.stderr
     for flag in ("--learning_rate", "--input.size", "--augment.rotation", "--resume", "--recipe", "--print_config"):
         assert flag in done.stdout
+
+
+def test_rows_can_be_chosen_as_column_equals_values():
+    recipe = parse_recipe(["--where", "source=nih,armiro", "--holdout={source: montgomery}"])
+    assert recipe.where == {"source": ["nih", "armiro"]}
+    assert recipe.holdout == {"source": "montgomery"}

@@ -37,7 +37,7 @@ NAMES = (
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9_-]+)((?:,[^:,]*)*):(.+)", re.S)
 
 
-def facts(name: str) -> Facts:
+def facts_of(name: str) -> Facts:
     """Facts about a set; `InputError` with the list of sets for an unknown name."""
     return _module(name).FACTS
 
@@ -98,6 +98,21 @@ def load_address(data: str | Path) -> Dataset | None:
         return None
     name, options, folder = found
     return load_named(name, Path(folder).expanduser(), **options)
+
+
+def folder_of(data: str | Path) -> Path:
+    """The folder or file on disk that `data` is about, address or path."""
+    found = address_of(data)
+    return Path(data if found is None else found[2])
+
+
+def readdressed(data: str | Path, folder: str | Path) -> str | Path:
+    """The same data in another place: an address keeps its name and options, a path is replaced."""
+    found = address_of(data)
+    if found is None:
+        return folder
+    name, options, _ = found
+    return f"{','.join([name, *(f'{k}={v}' for k, v in options.items())])}:{folder}"
 
 
 def _module(name: str):

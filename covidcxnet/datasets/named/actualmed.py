@@ -17,8 +17,9 @@ FACTS = Facts(
     size="238 images.",
     layout="`images/CR.1.2.840....png` and `metadata.csv`.",
     labels={"covid19": "diagnosed", "covid_negative": "negative"},
-    meaning='`COVID-19` is `covid19`. `No finding` is `covid_negative`: the notes say "covid-19 viral infection is excluded", which is '
-    "no statement about the radiograph, so these are not called normal. Blank (inconclusive) is no label.",
+    meaning='`COVID-19` is `covid19`. `No finding` is `covid_negative`: the notes say "covid-19 viral infection is '
+    'excluded", which is no statement about the radiograph, so these are not called normal. Blank (inconclusive) is '
+    "no label.",
     patients="`patientid`; one patient may be inconclusive, positive and negative on different days.",
     problems=("Small.", "Inconclusive rows.", "The image `SAMPLE.png` belongs to nobody."),
     citation="Wang, Lin, Wong, *COVID-Net*, Scientific Reports 10 (2020).",

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.findings import PREFIX, SEVERAL, UNKNOWN, findings_in, single_label
+from covidcxnet.datasets.findings import PREFIX, SEVERAL, UNKNOWN, single_label
 from covidcxnet.datasets.named import layout
 from covidcxnet.datasets.named.facts import Facts
 
@@ -36,19 +36,21 @@ FACTS = Facts(
     title="CheXpert",
     origin="Stanford ML Group: Stanford Hospital, 2002 to 2017.",
     licence="Stanford University Dataset Research Use Agreement.",
-    access="register with Stanford AIMI and download (440 GB, or 11 GB as `CheXpert-v1.0-small`); give the folder that holds `train.csv`, "
-    "or the one above it; for the large edition the folder that holds the unpacked batches.",
+    access="register with Stanford AIMI and download (440 GB, or 11 GB as `CheXpert-v1.0-small`); give the folder "
+    "that holds `train.csv`, or the one above it; for the large edition the folder that holds the unpacked batches.",
     size="224,316 JPEG images of 65,240 patients; the small edition has 223,414 for training and 234 for validation.",
-    layout="`train.csv`, `valid.csv` and `train/patient00001/study1/view1_frontal.jpg`; in the large edition `CheXpert-v1.0 batch 1 "
-    "(validate & csv)` to `batch 4 (train 3)`.",
-    labels={name: "mined" for name in (*NAMES.values(), SEVERAL, UNKNOWN)},
-    meaning="1, 0, -1 (uncertain) and blank (not mentioned) fill `finding_effusion` and 13 others with 1, 0, NaN and NaN. "
-    "uncertain=positive or negative maps -1 (U-Ones, U-Zeros); blank=negative takes what is not mentioned for absent. The label is "
-    "the only finding, `normal`, `several`, or, where nothing is certain, `unknown` (unlabelled=keep).",
+    layout="`train.csv`, `valid.csv` and `train/patient00001/study1/view1_frontal.jpg`; in the large edition "
+    "`CheXpert-v1.0 batch 1 (validate & csv)` to `batch 4 (train 3)`.",
+    labels=dict.fromkeys((*NAMES.values(), SEVERAL, UNKNOWN), "mined"),
+    meaning="1, 0, -1 (uncertain) and blank (not mentioned) fill `finding_effusion` and 13 others with 1, 0, NaN and "
+    "NaN. uncertain=positive or negative maps -1 (U-Ones, U-Zeros); blank=negative takes what is not mentioned for "
+    "absent. The label is the only finding, `normal`, `several`, or, where nothing is certain, `unknown` "
+    "(unlabelled=keep).",
     patients="the folder's number, `patient00001`.",
     problems=(
         "Labels were mined from reports; those of `valid.csv` are radiologists'.",
-        "`Lung Opacity` is an umbrella for edema, consolidation, pneumonia, atelectasis and lesions, and stands beside them.",
+        "`Lung Opacity` is an umbrella for edema, consolidation, pneumonia, atelectasis and lesions, and stands "
+        "beside them.",
         "Lateral views are among them; views=frontal leaves them out.",
         "One sex is `Unknown`, some ages are 0 for unknown.",
     ),
@@ -92,14 +94,15 @@ def load(
     table["sex"] = given["sex"].map(layout.sex) if "sex" in given else None
     table["age"] = given["age"].map(layout.years).replace(0.0, np.nan) if "age" in given else None
     lateral = given["frontal/lateral"].str.lower() == "lateral"
-    ap = given["ap/pa"].map(layout.view) if "ap/pa" in given else None
-    table["view"] = pd.Series(np.where(lateral, "lateral", ap), index=table.index, dtype=object)
+    table["view"] = given["ap/pa"].map(layout.view) if "ap/pa" in given else None
+    table.loc[lateral, "view"] = "lateral"
     table["published_split"] = given["published_split"]
     for theirs, ours in NAMES.items():
         said = pd.to_numeric(given[theirs], errors="coerce") if theirs in given else pd.Series(np.nan, table.index)
         known = said.where(said.isin([0, 1]), np.where(said == -1, _MAPPED[uncertain], _MAPPED[blank]))
         table[PREFIX + ours] = known.astype(float)
-    table["label"] = single_label(findings_in(table))
+    found = [PREFIX + name for name in NAMES.values()]
+    table["label"] = single_label(table[found].rename(columns=lambda c: c[len(PREFIX) :]))
     return layout.made(table, root, FACTS, unlabelled=unlabelled)
 
 

@@ -29,15 +29,16 @@ FACTS = Facts(
         "pneumonia": "diagnosed",
         "tuberculosis": "diagnosed",
     },
-    meaning="the path in `finding` (`Pneumonia/Viral/COVID-19`; in old copies `COVID-19`, `COVID-19, ARDS`): COVID-19 is `covid19`, "
-    "other viruses `viral_pneumonia`, and so on; `No Finding` is `normal`; `Unknown` and `todo` are no label. The path stays in "
-    "`published_label`.",
+    meaning="the path in `finding` (`Pneumonia/Viral/COVID-19`; in old copies `COVID-19`, `COVID-19, ARDS`): "
+    "COVID-19 is `covid19`, other viruses `viral_pneumonia`, and so on; `No Finding` is `normal`; `Unknown` and "
+    "`todo` are no label. The path stays in `published_label`.",
     patients="`patientid`, with days since symptoms or admission in `offset`.",
     problems=(
         "CT slices and lateral views stand among the radiographs; views=frontal leaves them out.",
         "Figures from papers: compressed, cropped, with arrows and letters.",
         "Its images are in most later collections.",
-        "Lung polygons by V7 (`v7labs/covid-19-xray-dataset`, CC BY 4.0) run behind the heart, unlike Shenzhen's and Montgomery's.",
+        "Lung polygons by V7 (`v7labs/covid-19-xray-dataset`, CC BY 4.0) run behind the heart, unlike Shenzhen's and "
+        "Montgomery's.",
     ),
     citation="Cohen, Morrison, Dao, *COVID-19 image data collection*, arXiv 2003.11597 (2020).",
     options={"views": ("frontal", "all"), "unlabelled": ("drop", "keep")},
@@ -45,7 +46,7 @@ FACTS = Facts(
 )
 
 _KINDS = ("bacterial", "viral", "fungal")
-_SETTLED = {
+_SETTLED: dict[str, dict[str, float]] = {
     "normal": {"normal": 1, "pneumonia": 0, "tuberculosis": 0},
     "covid19": {"covid19": 1, "normal": float("nan")},
     **{f"{kind}_pneumonia": {f"{kind}_pneumonia": 1, "normal": 0} for kind in _KINDS},
@@ -55,7 +56,10 @@ _SETTLED = {
 
 
 def load(folder: str | Path, *, views: str = "frontal", unlabelled: str = "drop") -> Dataset:
-    """Read the collection; see `FACTS`. ``views="all"`` keeps lateral views and CT slices, told by view and modality."""
+    """Read the collection; see `FACTS`. ``views="all"`` keeps lateral views and CT slices, told by view and modality.
+
+    Volumes are never taken.
+    """
     root = layout.root_of(folder, FACTS, lambda p: (p / "metadata.csv").is_file() and (p / "images").is_dir(), 1)
     given = layout.read_table(root / "metadata.csv", ("patientid", "finding", "view", "filename"), FACTS)
     places = given["folder"].where(given["folder"] != "", "images") if "folder" in given else "images"

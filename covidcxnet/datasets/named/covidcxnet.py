@@ -15,15 +15,16 @@ from covidcxnet.datasets.named.facts import Facts
 FACTS = Facts(
     name="covidcxnet",
     title="COVID-CXNet collection",
-    origin="the repository `armiro/COVID-CXNet`: COVID-19 images from public web sources (Radiopaedia, SIRM, EuroRad, Figure 1, "
-    "papers, social media).",
+    origin="the repository `armiro/COVID-CXNet`: COVID-19 images from public web sources (Radiopaedia, SIRM, "
+    "EuroRad, Figure 1, papers, social media).",
     licence="CC BY 4.0 (images), as its README states; the sources' own terms hold too.",
     access="clone or download the repository; give its folder.",
     size="about 900 images, one class.",
     layout="`chest_xray_images/covid19/` (`001.jpeg`, `364.jfif`, `280-.jpg`, `712p.png`) and `metadata.csv`.",
     labels={"covid19": "diagnosed"},
-    meaning="all are COVID-19, except rows whose `pcr_test` is negative: these have no label. A name that ends in `-` seems to mark "
-    "an image without visible abnormality (column `abnormality`), one that ends in `p` a child (column `population`).",
+    meaning="all are COVID-19, except rows whose `pcr_test` is negative: these have no label. A name that ends in "
+    "`-` seems to mark an image without visible abnormality (column `abnormality`), one that ends in `p` a child "
+    "(column `population`).",
     patients="known for 452 rows of `metadata.csv` (numbers 260 and up, 279 patients); unknown below. Split with "
     "`split_by: patient_where_known`.",
     problems=(
@@ -31,8 +32,8 @@ FACTS = Facts(
         "Most of numbers 1 to 259 are Cohen's images, 510 to 673 and 686 to 706 Hannover's.",
         "No normals: the label is the source.",
     ),
-    citation="Haghanifar, Molahasani Majdabadi, Ko, *COVID-CXNet: Detecting COVID-19 in frontal chest X-ray images using deep "
-    "learning* (2020).",
+    citation="Haghanifar, Molahasani Majdabadi, Ko, *COVID-CXNet: Detecting COVID-19 in frontal chest X-ray images "
+    "using deep learning* (2020).",
     options={"unlabelled": ("drop", "keep")},
 )
 

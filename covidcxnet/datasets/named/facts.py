@@ -1,4 +1,4 @@
-"""What is known about a published set: plain facts, printed by `covidcxnet datasets show` and repeated in datasets.md."""
+"""What is known about a published set: plain facts, which `covidcxnet datasets show` prints and datasets.md repeats."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from covidcxnet.datasets.named.facts import Facts
 FACTS = Facts(
     name="hannover",
     title="Hannover, COVID-19 image repository",
-    origin="the repository `ml-workgroup/covid-19-image-repository`: Institute for Diagnostic and Interventional Radiology, "
-    "Hannover Medical School.",
+    origin="the repository `ml-workgroup/covid-19-image-repository`: Institute for Diagnostic and Interventional "
+    "Radiology, Hannover Medical School.",
     licence="CC BY 3.0.",
     access="clone or download the repository; give its folder.",
     size="about 240 images of 71 patients, one class.",

@@ -17,18 +17,21 @@ FACTS = Facts(
     title="JSRT",
     origin="Japanese Society of Radiological Technology: 13 institutions in Japan and one in the USA.",
     licence="registration; research use.",
-    access="register with the JSRT and unpack `All247images.zip` and `ClinicalInformation`; the masks are the SCR set (`scratch.zip`, van "
-    "Ginneken), unpacked beside them.",
+    access="register with the JSRT and unpack `All247images.zip` and `ClinicalInformation`; the masks are the SCR "
+    "set (`scratch.zip`, van Ginneken), unpacked beside them.",
     size="247 images of 2048 x 2048 pixels, 12 bit: 154 with a nodule, 93 without.",
-    layout="`All247images/JPCLN001.IMG` (or `Nodule154images`, `NonNodule93images`; PNG copies of the same names count too), "
-    "`CLNDAT_EN.TXT`, `CNNDAT_EN.TXT`, `fold1/masks/left lung/JPCLN001.gif`.",
+    layout="`All247images/JPCLN001.IMG` (or `Nodule154images`, `NonNodule93images`; PNG copies of the same names "
+    "count too), `CLNDAT_EN.TXT`, `CNNDAT_EN.TXT`, `fold1/masks/left lung/JPCLN001.gif`.",
     labels={"nodule": "confirmed", "no_nodule": "confirmed"},
-    meaning="`JPCLN` has a nodule, `JPCNN` has none, which is no statement about the rest of the chest, so these are not called normal. The "
-    "text files give age, sex, and for nodules size in mm, subtlety (5 obvious to 1 extremely subtle), place and diagnosis.",
+    meaning="`JPCLN` has a nodule, `JPCNN` has none, which is no statement about the rest of the chest, so these are "
+    "not called normal. The text files give age, sex, and for nodules size in mm, subtlety (5 obvious to 1 extremely "
+    "subtle), place and diagnosis.",
     patients="one image each.",
     problems=(
-        "Raw big-endian `.IMG` files without a header, white where air is: they are read and inverted here, PNG copies are read as they are.",
-        "Two folds of the SCR set are kept in `fold`; they are no split of patients by chance but odd and even numbers.",
+        "Raw big-endian `.IMG` files without a header, white where air is: they are read and inverted here, PNG "
+        "copies are read as they are.",
+        "Two folds of the SCR set are kept in `fold`; they are no split of patients by chance but odd and even "
+        "numbers.",
     ),
     citation="Shiraishi et al., AJR 174 (2000); van Ginneken, Stegmann, Loog, Medical Image Analysis 10 (2006).",
     pixels=(2048, 2048),
@@ -82,7 +85,7 @@ def _images(place: Path) -> dict[str, str]:
 
 
 def _clinical(root: Path) -> dict[str, dict]:
-    """Age, sex, nodule size and so on by name; fields are told apart by what they look like, editions differ in order."""
+    """Age, sex, nodule size and so on by name; fields are told by what they look like, as editions differ."""
     told: dict[str, dict] = {}
     for path in layout.files(root, (".txt",)):
         if not re.match(r"C[LN]NDAT.*EN", layout.stem(path), re.I):

@@ -15,14 +15,15 @@ from covidcxnet.datasets.named.facts import Facts
 FACTS = Facts(
     name="kermany",
     title="Kermany pediatric pneumonia",
-    origin='Mendeley Data `rscbjbr9sj` (also on Kaggle as "Chest X-Ray Images (Pneumonia)"): Guangzhou Women and Children\'s Medical '
-    "Center.",
+    origin='Mendeley Data `rscbjbr9sj` (also on Kaggle as "Chest X-Ray Images (Pneumonia)"): Guangzhou Women and '
+    "Children's Medical Center.",
     licence="CC BY 4.0.",
-    access="download from Mendeley (`ChestXRay2017.zip`) or Kaggle and unpack; give the folder `chest_xray` or the one above it.",
+    access="download from Mendeley (`ChestXRay2017.zip`) or Kaggle and unpack; give the folder `chest_xray` or the "
+    "one above it.",
     size="5,856 images: 1,583 normal, 2,780 bacterial, 1,493 viral.",
-    layout="`train`, `test` (and on Kaggle `val`), each with `NORMAL` (`IM-0115-0001.jpeg`, `NORMAL2-IM-1440-0001-0002.jpeg`) and "
-    "`PNEUMONIA` (`person1_bacteria_2.jpeg`, `person1_virus_6.jpeg`); later editions say `NORMAL-1003233-0001.jpeg`, "
-    "`BACTERIA-1008087-0001.jpeg`, `VIRUS-...`.",
+    layout="`train`, `test` (and on Kaggle `val`), each with `NORMAL` (`IM-0115-0001.jpeg`, "
+    "`NORMAL2-IM-1440-0001-0002.jpeg`) and `PNEUMONIA` (`person1_bacteria_2.jpeg`, `person1_virus_6.jpeg`); later "
+    "editions say `NORMAL-1003233-0001.jpeg`, `BACTERIA-1008087-0001.jpeg`, `VIRUS-...`.",
     labels={
         "normal": "read",
         "bacterial_pneumonia": "diagnosed",
@@ -33,8 +34,8 @@ FACTS = Facts(
     patients="in the file names. `person1` of the bacterial and of the viral series are taken for two people.",
     problems=(
         "Children of one to five years: against adults a model learns age.",
-        "The published validation folder has 16 images, and patients of it stand in training too: make your own split, or hold out "
-        "`published_split: test`.",
+        "The published validation folder has 16 images, and patients of it stand in training too: make your own "
+        "split, or hold out `published_split: test`.",
         "Kaggle's archive holds everything twice (`chest_xray/chest_xray`): the inner copy is passed over.",
     ),
     citation="Kermany et al., Cell 172 (2018).",

@@ -41,7 +41,7 @@ def root_of(folder: str | Path, facts: Facts, holds: Callable[[Path], bool], dep
 
 
 def files(root: Path, suffixes: Iterable[str] = IMAGES) -> Iterator[str]:
-    """Files below `root` by ending, as sorted relative paths with ``/``; hidden files and archive leavings are left out."""
+    """Files below `root` by ending, as sorted relative paths with ``/``, without hidden files and archive leavings."""
     wanted = tuple(suffixes)
     for here, folders, names in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if not _leaving(name))

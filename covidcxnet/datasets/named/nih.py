@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.findings import PREFIX, SEVERAL, UNKNOWN, findings_in, single_label, table_of
+from covidcxnet.datasets.findings import PREFIX, SEVERAL, single_label, table_of
 from covidcxnet.datasets.named import layout
 from covidcxnet.datasets.named.facts import Facts
 
@@ -40,18 +40,19 @@ FACTS = Facts(
     name="nih",
     title="NIH ChestX-ray14",
     origin="NIH Clinical Center: frontal radiographs of 1992 to 2015.",
-    licence="no restrictions; the provider asks for a link to its site, the citation below and an acknowledgement of the NIH Clinical "
-    "Center.",
+    licence="no restrictions; the provider asks for a link to its site, the citation below and an acknowledgement of "
+    "the NIH Clinical Center.",
     access="download `images_001.tar.gz` to `images_012.tar.gz` and the lists from the NIH Box folder, or from Kaggle "
     "(`nih-chest-xrays/data`); unpack into one folder.",
     size="112,120 PNG images of 1024 x 1024 pixels of 30,805 patients, about 45 GB.",
-    layout="`images/00000001_000.png` (Kaggle: `images_001/images/` to `images_012/images/`), `Data_Entry_2017_v2020.csv` (older: "
-    "`Data_Entry_2017.csv`), `train_val_list.txt`, `test_list.txt`.",
-    labels={name: "mined" for name in (*NAMES.values(), SEVERAL)},
+    layout="`images/00000001_000.png` (Kaggle: `images_001/images/` to `images_012/images/`), "
+    "`Data_Entry_2017_v2020.csv` (older: `Data_Entry_2017.csv`), `train_val_list.txt`, `test_list.txt`.",
+    labels=dict.fromkeys((*NAMES.values(), SEVERAL), "mined"),
     meaning="`Finding Labels` (`Effusion|Mass`) fills `finding_effusion` and 13 others with 1 or 0; `No Finding` is "
-    "`finding_normal`. The label is the only finding, `normal`, or `several`. labels=seven keeps images with at least one of "
-    "infiltration, effusion, atelectasis, nodule, mass, pneumothorax, and 7,000 normals of as many patients: the subset of "
-    "Group-Q's seven-label experiment (the paper gives counts and the rule, the names are the seven most frequent).",
+    "`finding_normal`. The label is the only finding, `normal`, or `several`. labels=seven keeps images with at "
+    "least one of infiltration, effusion, atelectasis, nodule, mass, pneumothorax, and 7,000 normals of as many "
+    "patients: the subset of Group-Q's seven-label experiment (the paper gives counts and the rule, the names are "
+    "the seven most frequent).",
     patients="`Patient ID`; up to 184 images of one.",
     problems=(
         "Labels were mined from reports; `Pneumonia` is the weakest. `No Finding` does not mean a healthy chest.",
@@ -67,7 +68,7 @@ FACTS = Facts(
 
 def load(folder: str | Path, *, labels: str = "all") -> Dataset:
     """Read the set; see `FACTS`. Images listed in the official lists get ``published_split`` train or test."""
-    root = layout.root_of(folder, FACTS, lambda place: _entries(place) is not None, 1)
+    root = layout.root_of(folder, FACTS, lambda place: _entries(place).is_file(), 1)
     given = layout.read_table(_entries(root), ("image index", "finding labels", "patient id"), FACTS)
     given = given.drop_duplicates("image index").reset_index(drop=True)
     there = layout.by_name(layout.files(root))
@@ -77,25 +78,27 @@ def load(folder: str | Path, *, labels: str = "all") -> Dataset:
     converted = layout.columns_of(given, wanted)
     short = {"patient age": "age", "patient gender": "sex", "view position": "view"}
     table = table.assign(**{short[name]: column for name, column in converted.items()})
-    table["follow_up"] = given["follow-up #"] if "follow-up #" in given else None
+    table["follow_up"] = given.get("follow-up #")
     table["published_split"] = given["image index"].map(_official(root))
     findings = [
         {ours: float(theirs in said) for theirs, ours in NAMES.items()}
         for said in (set(text.split("|")) for text in given["finding labels"])
     ]
-    table = table.join(table_of(findings, NAMES.values()))
-    table["label"] = single_label(findings_in(table))
+    found = table_of(findings, NAMES.values())
+    table = table.join(found)
+    table["label"] = single_label(found.rename(columns=lambda c: c[len(PREFIX) :]))
     if labels == "seven":
         table = _seven(table)
     return layout.made(table, root, FACTS)
 
 
-def _entries(place: Path) -> Path | None:
-    return next((p for p in (place / "Data_Entry_2017_v2020.csv", place / "Data_Entry_2017.csv") if p.is_file()), None)
+def _entries(place: Path) -> Path:
+    new, old = place / "Data_Entry_2017_v2020.csv", place / "Data_Entry_2017.csv"
+    return new if new.is_file() else old
 
 
 def _official(root: Path) -> dict[str, str]:
-    sides = {}
+    sides: dict[str, str] = {}
     for name, side in (("train_val_list.txt", "train"), ("test_list.txt", "test")):
         path = root / name
         if path.is_file():
@@ -112,7 +115,6 @@ def _seven(table: pd.DataFrame) -> pd.DataFrame:
     normal = random.permutation(normal)
     normal = normal[~table["patient"].iloc[normal].duplicated().to_numpy()][:SEVEN_NORMALS]
     kept = table.iloc[np.sort(np.concatenate([np.flatnonzero(sick), normal]))].reset_index(drop=True)
-    others = [c for c in kept if c.startswith(PREFIX) and c not in (*six, PREFIX + "normal")]
-    kept = kept.drop(columns=others)
-    kept["label"] = single_label(findings_in(kept)).replace(UNKNOWN, SEVERAL)
-    return kept
+    dropped = [PREFIX + name for name in NAMES.values() if name not in SEVEN]
+    kept["label"] = single_label(kept[[*six, PREFIX + "normal"]].rename(columns=lambda c: c[len(PREFIX) :]))
+    return kept.drop(columns=dropped)

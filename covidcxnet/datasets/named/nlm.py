@@ -69,7 +69,7 @@ def _has(place: Path, name: re.Pattern) -> bool:
 
 
 def _reading(path: Path) -> dict:
-    """Sex, age and finding from ``male 45yrs`` or ``Patient's Sex: F``, ``Patient's Age: 027Y``, and the lines after."""
+    """Sex, age and finding from ``male 45yrs`` or ``Patient's Sex: F``, ``Patient's Age: 027Y``, and what follows."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:

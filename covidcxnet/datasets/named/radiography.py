@@ -1,4 +1,4 @@
-"""The COVID-19 Radiography Database (Qatar University, University of Dhaka): four classes, each from other hospitals."""
+"""The COVID-19 Radiography Database (Qatar and Dhaka universities): four classes, each from other hospitals."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from covidcxnet.datasets.named.facts import Facts
 FACTS = Facts(
     name="radiography",
     title="COVID-19 Radiography Database",
-    origin="Kaggle, `tawsifurrahman/covid19-radiography-database` (Qatar University, University of Dhaka). COVID-19 from BIMCV/PadChest "
-    "(2,473), Hannover, SIRM, Cohen and others; normal from RSNA (8,851) and Kermany (1,341); lung opacity from RSNA; viral "
-    "pneumonia from Kermany.",
+    origin="Kaggle, `tawsifurrahman/covid19-radiography-database` (Qatar University, University of Dhaka). COVID-19 "
+    "from BIMCV/PadChest (2,473), Hannover, SIRM, Cohen and others; normal from RSNA (8,851) and Kermany (1,341); "
+    "lung opacity from RSNA; viral pneumonia from Kermany.",
     licence="see its page; the sources' own terms hold.",
     access="download from Kaggle and unpack; give the folder `COVID-19_Radiography_Dataset` or the one above it.",
-    size="21,165 images of 299 x 299 pixels: 10,192 normal, 6,012 lung opacity, 3,616 COVID-19, 1,345 viral pneumonia; a lung mask each.",
-    layout="`COVID`, `Lung_Opacity`, `Normal`, `Viral Pneumonia`, each with `images/COVID-1.png` and `masks/COVID-1.png`, and "
-    "`COVID.metadata.xlsx` and so on (the first editions have the images in the class folder, and no masks).",
+    size="21,165 images of 299 x 299 pixels: 10,192 normal, 6,012 lung opacity, 3,616 COVID-19, 1,345 viral "
+    "pneumonia; a lung mask each.",
+    layout="`COVID`, `Lung_Opacity`, `Normal`, `Viral Pneumonia`, each with `images/COVID-1.png` and "
+    "`masks/COVID-1.png`, and `COVID.metadata.xlsx` and so on (the first editions have the images in the class "
+    "folder, and no masks).",
     labels={"normal": "read", "covid19": "diagnosed", "lung_opacity": "boxed", "viral_pneumonia": "diagnosed"},
     meaning="the folders. Column `origin` names the site of the image's URL, from the workbooks.",
-    patients="unknown. Several images of one BIMCV patient stand near each other: blocks=20 takes 20 consecutive numbers for one "
-    "group, a guess that keeps most of them together.",
+    patients="unknown. Several images of one BIMCV patient stand near each other: blocks=20 takes 20 consecutive "
+    "numbers for one group, a guess that keeps most of them together.",
     problems=(
         "Each class is from other hospitals: the source gives the label away.",
         "Children in normal (below about number 1,350) and viral pneumonia, adults elsewhere.",

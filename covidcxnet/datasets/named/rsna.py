@@ -19,19 +19,21 @@ from enhancement.errors import InputError
 FACTS = Facts(
     name="rsna",
     title="RSNA pneumonia challenge",
-    origin="Kaggle, RSNA Pneumonia Detection Challenge (2018): drawn from NIH ChestX-ray14 and read again by radiologists of the RSNA and "
-    "the STR.",
+    origin="Kaggle, RSNA Pneumonia Detection Challenge (2018): drawn from NIH ChestX-ray14 and read again by "
+    "radiologists of the RSNA and the STR.",
     licence="competition terms, non-commercial.",
     access="download from Kaggle (`rsna-pneumonia-detection-challenge`) and unpack; give the folder. For patients, put "
     "`pneumonia-challenge-dataset-mappings_2018.json` (RSNA's page of the challenge) beside it.",
-    size="26,684 labelled DICOM files of 1024 x 1024 pixels: 8,851 normal, 6,012 lung opacity, 11,821 neither; 3,000 without labels.",
-    layout="`stage_2_train_images/<id>.dcm`, `stage_2_train_labels.csv` (a row a box), `stage_2_detailed_class_info.csv`; "
-    "`stage_2_test_images` has no labels and is left out.",
+    size="26,684 labelled DICOM files of 1024 x 1024 pixels: 8,851 normal, 6,012 lung opacity, 11,821 neither; 3,000 "
+    "without labels.",
+    layout="`stage_2_train_images/<id>.dcm`, `stage_2_train_labels.csv` (a row a box), "
+    "`stage_2_detailed_class_info.csv`; `stage_2_test_images` has no labels and is left out.",
     labels={"normal": "read", "lung_opacity": "boxed", "not_normal": "unnamed"},
-    meaning="`Normal` is `normal`, `Lung Opacity` (an opacity suspicious for pneumonia) `lung_opacity`, `No Lung Opacity / Not Normal` "
-    "`not_normal`. The number of boxes stands in `boxes`. Age, sex and view come from the DICOM headers; headers=skip saves the minute "
-    "that this takes.",
-    patients="`patientId` names an image, not a patient. With RSNA's mapping file the NIH patient is known, without it nobody is.",
+    meaning="`Normal` is `normal`, `Lung Opacity` (an opacity suspicious for pneumonia) `lung_opacity`, `No Lung "
+    "Opacity / Not Normal` `not_normal`. The number of boxes stands in `boxes`. Age, sex and view come from the "
+    "DICOM headers; headers=skip saves the minute that this takes.",
+    patients="`patientId` names an image, not a patient. With RSNA's mapping file the NIH patient is known, without "
+    "it nobody is.",
     problems=(
         "The same images as NIH's: never put the two on two sides of a split.",
         "Without the mapping file a split by patient is impossible.",

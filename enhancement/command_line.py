@@ -1,14 +1,29 @@
-"""What every command line of this project shares: one line and exit code 2 for input that cannot be used."""
+"""What every command line of this project shares: how flags are spelt, and one line and exit code 2 for unusable input."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
 
 from enhancement.errors import InputError
 
 INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are `InputError`, and that takes ``--batch_size`` for ``--batch-size``."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **{"allow_abbrev": False, **options})
+
+    def parse_known_args(self, args=None, namespace=None):
+        return super().parse_known_args(list(_with_dashes(sys.argv[1:] if args is None else args)), namespace)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see --help)")
 
 
 def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None = None, *, prog: str) -> int:
@@ -51,3 +66,11 @@ def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None =
 def one_line(error: BaseException) -> str:
     """An exception's message without line breaks."""
     return " ".join(str(error).split())
+
+
+def _with_dashes(argv: Sequence[str]) -> Iterator[str]:
+    flags = True
+    for argument in argv:
+        flags = flags and argument != "--"
+        name, equals, value = argument.partition("=")
+        yield name.replace("_", "-") + equals + value if flags and name.startswith("--") else argument

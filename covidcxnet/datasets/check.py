@@ -1,0 +1,274 @@
+"""Every file of a data set opened and judged before it is trained on: a table of verdicts that `prepare` honours.
+
+``use``; ``look``: used, and worth a look; ``reject``: not used. A person may change the verdict in the table.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from covidcxnet.datasets.dataset import Dataset
+from enhancement.errors import InputError
+from enhancement.files import find_images, whole_file
+
+VERDICTS = ("use", "look", "reject")
+
+PROBLEMS = {
+    "missing": ("reject", "listed, and not there"),
+    "unreadable": ("reject", "cannot be read as a radiograph"),
+    "blank": ("reject", "one grey level, or next to it"),
+    "small": ("reject", "too few pixels to show a chest"),
+    "photograph": ("reject", "a colour picture"),
+    "not chest": ("look", "does not look like a chest radiograph from the front"),
+    "inverted": ("look", "looks like a negative: air bright, bone dark"),
+    "turned": ("look", "looks turned by a quarter or a half"),
+    "lateral": ("look", "looks like a view from the side"),
+    "colour": ("look", "has tinted pixels: a tint can give the source away"),
+    "size": ("look", "not of the size that the set is published in"),
+    "mask": ("look", "its lung mask is missing"),
+    "unlisted": ("look", "lies in the folder and is not listed"),
+}
+"""Problem to verdict and meaning, the gravest first."""
+
+COLUMNS = ("path", "verdict", "problems", "reason", "width", "height", "sha256")
+SMALLEST = 64  # pixels of the shorter side
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Look:
+    """What opening one file told.
+
+    Parameters
+    ----------
+    problems : tuple of str
+        Keys of `PROBLEMS`, the gravest first.
+    reason : str
+        The same in words; empty where there is nothing to say.
+    width, height : int
+        In pixels; 0 where the file could not be read.
+    sha256 : str
+        Of the file; empty where it could not be opened.
+    """
+
+    problems: tuple[str, ...] = ()
+    reason: str = ""
+    width: int = 0
+    height: int = 0
+    sha256: str = ""
+
+
+def check(
+    dataset: Dataset,
+    *,
+    pixels: tuple[int, int] | None = None,
+    unlisted: Sequence[str] | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Open every file of a data set and say what is wrong with it.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Listed images; those it rejects already are opened like the others.
+    pixels : (int, int), optional
+        Width and height that every image should have; None looks them up for a set known by name.
+    unlisted : sequence of str, optional
+        Patterns of files that need not be listed (tables' companions, masks); None looks them up too.
+    jobs : int, optional
+        Worker processes; None: one a core, none for a few files.
+    progress : bool
+        Show a progress bar with files per second.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `COLUMNS`, one row a listed image in table order, then one for each image file that is not listed.
+        ``problems`` joins keys of `PROBLEMS` by ``;``.
+    """
+    known_pixels, known_unlisted = _published(dataset.name)
+    pixels = pixels or known_pixels
+    looks = list(_looks(dataset.paths, pixels, jobs, progress))
+    rows = []
+    for path, found, mask in zip(dataset.table["path"], looks, dataset.masks, strict=True):
+        rows.append(_row(path, _with_mask(found, mask)))
+    for path in _not_listed(dataset, known_unlisted if unlisted is None else unlisted):
+        rows.append(_row(path, Look(("unlisted",), PROBLEMS["unlisted"][1])))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def look_at(path: str | Path, pixels: tuple[int, int] | None = None) -> Look:
+    """Open one file and judge it; never raises for what is in the file."""
+    from covidcxnet.datasets.recognition import judge, tint
+    from enhancement import read_radiograph
+
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            sha = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return Look(("missing",), "no such file")
+    except OSError as error:
+        return Look(("unreadable",), f"cannot be opened ({error.strerror})")
+    try:
+        image = read_radiograph(path)
+    except InputError as error:
+        return Look(("unreadable",), getattr(error, "reason", str(error)), sha256=sha)
+    height, width = image.shape
+    found: dict[str, str] = {}
+    if int(image.max()) - int(image.min()) < 8 or np.ptp(np.percentile(image, (1, 99))) < 4:
+        found["blank"] = f"grey levels {image.min()} to {image.max()} only"
+    elif min(height, width) < SMALLEST:
+        found["small"] = f"{width} x {height} pixels, {SMALLEST} or more expected"
+    else:
+        found |= judge(image)
+        colour = tint(path)
+        if colour is not None:
+            found[colour[0]] = colour[1]
+    if pixels and (width, height) != tuple(pixels):
+        found["size"] = f"{width} x {height} pixels, {pixels[0]} x {pixels[1]} expected"
+    ordered = [problem for problem in PROBLEMS if problem in found]
+    return Look(tuple(ordered), "; ".join(found[p] for p in ordered), width, height, sha)
+
+
+def save_verdicts(table: pd.DataFrame, path: str | Path) -> Path:
+    """Write verdicts as CSV, whole or not at all."""
+    with whole_file(Path(path)) as temporary:
+        table.to_csv(temporary, index=False)
+    return Path(path)
+
+
+def with_verdicts(dataset: Dataset, verdicts: str | Path | pd.DataFrame) -> Dataset:
+    """The data set with a reason in its column ``rejected`` for each image that a check (or a person) rejected.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The images. Those without a verdict are used.
+    verdicts : path or DataFrame
+        What `check` gave; its column ``verdict`` may have been edited.
+
+    Raises
+    ------
+    InputError
+        If it is no such table, a verdict is none of `VERDICTS`, it is about other images, or nothing is left.
+    """
+    table = verdicts if isinstance(verdicts, pd.DataFrame) else _read(Path(verdicts))
+    said = "the table of verdicts" if isinstance(verdicts, pd.DataFrame) else str(verdicts)
+    missing = {"path", "verdict"} - set(table.columns)
+    if missing:
+        raise InputError(f"{said}: no column {min(missing)!r}; covidcxnet datasets check writes such a table")
+    wrong = table.loc[~table["verdict"].isin(VERDICTS), "verdict"]
+    if len(wrong):
+        raise InputError(f"{said}: verdict {wrong.iloc[0]!r} found, one of {', '.join(VERDICTS)} expected")
+    if not set(dataset.table["path"]) & set(table["path"]):
+        raise InputError(f"{said}: is about other images than {dataset.name}, the first {table['path'].iloc[0]}")
+    refused = table[table["verdict"] == "reject"].drop_duplicates("path").set_index("path")
+    reasons = refused["reason"].fillna("").replace("", "rejected by hand") if "reason" in refused else None
+    if reasons is None:
+        reasons = pd.Series("rejected by hand", refused.index)
+    new = dataset.table["path"].map(reasons)
+    if "rejected" in dataset.table:
+        new = new.where(new.notna(), dataset.table["rejected"])
+    if new.notna().all() and (new != "").all():
+        raise InputError(f"{said}: rejects all {len(dataset)} images")
+    changed = dataset.table.assign(rejected=new)
+    return Dataset(changed, dataset.root, dataset.classes, dataset.name, dataset.definitions)
+
+
+def _looks(paths, pixels, jobs: int | None, progress: bool) -> Iterator[Look]:
+    from tqdm import tqdm
+
+    from covidcxnet.preparation.workers import in_order
+
+    tasks = [[(path, pixels) for path in paths[i : i + _BATCH]] for i in range(0, len(paths), _BATCH)]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = jobs or min(cores, max(1, len(paths) // 200))
+    with tqdm(total=len(paths), desc="checking", unit="file", disable=not progress) as bar:
+        for done in in_order(_work, tasks, min(jobs, max(1, len(tasks))), _lost):
+            bar.update(len(done))
+            yield from done
+
+
+def _work(task) -> list[Look]:
+    return [_careful(path, pixels) for path, pixels in task]
+
+
+def _careful(path, pixels) -> Look:
+    try:
+        return look_at(path, pixels)
+    except Exception as error:  # one bad file among thousands must not end the check, whatever it broke
+        return Look(("unreadable",), f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _lost(entry) -> Look:
+    return Look(("unreadable",), "the process that read it died: damaged, or too large for memory")
+
+
+def _with_mask(found: Look, mask: tuple[Path, ...] | None) -> Look:
+    gone = [file for file in mask or () if not file.is_file()]
+    if not gone:
+        return found
+    reason = f"no such mask: {gone[0].name}"
+    return Look((*found.problems, "mask"), "; ".join(filter(None, (found.reason, reason))), *_rest(found))
+
+
+def _rest(found: Look) -> tuple[int, int, str]:
+    return found.width, found.height, found.sha256
+
+
+def _row(path: str, found: Look) -> dict[str, Any]:
+    kinds = {PROBLEMS[problem][0] for problem in found.problems}
+    verdict = next((v for v in reversed(VERDICTS) if v in kinds), "use")
+    return {
+        "path": path,
+        "verdict": verdict,
+        "problems": ";".join(found.problems),
+        "reason": found.reason,
+        "width": found.width,
+        "height": found.height,
+        "sha256": found.sha256,
+    }
+
+
+def _not_listed(dataset: Dataset, patterns: Sequence[str]) -> list[str]:
+    """Image files below the root that the table does not name, neither as image nor as mask."""
+    listed = {Path(os.path.normpath(path)) for path in dataset.paths}
+    listed |= {Path(os.path.normpath(file)) for mask in dataset.masks for file in mask or ()}
+    if "lesion" in dataset.table:
+        listed |= {Path(os.path.normpath(dataset.root / p)) for p in dataset.table["lesion"].dropna()}
+    root = dataset.root.absolute()
+    listed = {path if path.is_absolute() else Path(os.path.normpath(root.parent / path)) for path in listed}
+    try:
+        there = find_images(root)
+    except InputError:
+        return []
+    names = [path.relative_to(root).as_posix() for path in there if Path(os.path.normpath(path)) not in listed]
+    return [name for name in names if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+
+
+def _published(name: str) -> tuple[tuple[int, int] | None, tuple[str, ...]]:
+    from covidcxnet.datasets.named import NAMES, facts_of
+
+    if name not in NAMES:
+        return None, ()
+    return facts_of(name).pixels, facts_of(name).unlisted
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a table of verdicts ({str(error).strip().splitlines()[0]})") from error

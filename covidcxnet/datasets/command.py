@@ -1,0 +1,224 @@
+"""The command `covidcxnet datasets`: what sets there are, what is in one, what is wrong with it, and it as a CSV."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from enhancement import command_line
+from enhancement.errors import InputError
+
+_DATA = "NAME:FOLDER (NAME,option=value:FOLDER), a folder with a folder per class, or a CSV"
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet datasets") -> int:
+    """Run one of ``list``, ``show``, ``summary``, ``check``, ``convert`` and ``dicom``.
+
+    Returns
+    -------
+    int
+        0 done, 1 done but the check found files to reject, 2 the input cannot be used, 130 interrupted.
+    """
+    return command_line.run(partial(_run, prog=prog), argv, prog=prog)
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    """Arguments of all six."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="list|show|summary|check|convert|dicom")
+    commands.add_parser("list", help="sets known by name")
+    show = commands.add_parser("show", help="facts about a set: origin, licence, how to get it, labels, known problems")
+    show.add_argument("name")
+    summary = commands.add_parser("summary", help="images by class, source, split, view and findings")
+    _data(summary)
+    check = commands.add_parser("check", help="open every file and write a table of verdicts")
+    _data(check)
+    check.add_argument("--out", default="verdicts.csv", help="CSV to write (%(default)s); train --verdicts reads it")
+    check.add_argument("--jobs", type=int, default=None, help="processes; one a core")
+    check.add_argument("--pixels", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), help="size that images should have")
+    check.add_argument("--quiet", action="store_true", help="no progress bar")
+    convert = commands.add_parser("convert", help="one CSV of one or several sets, paths relative to it")
+    _data(convert, several=True)
+    convert.add_argument("--out", required=True, help="CSV to write; train --data takes it")
+    convert.add_argument("--verdicts", action="append", default=[], help="tables of check, one for each set")
+    convert.add_argument(
+        "--accept", action="append", default=[], help="label that may mean different things in the sets"
+    )
+    convert.add_argument("--classes", help="labels to keep, with commas")
+    dicom = commands.add_parser(
+        "dicom", help="a table of the chest radiographs in DICOM files, patients as keyed hashes"
+    )
+    dicom.add_argument("inputs", nargs="+", help="files, folders or a DICOMDIR")
+    dicom.add_argument("--out", required=True, help="CSV to write; it must lie where no patient is named in its path")
+    dicom.add_argument(
+        "--labels", help="CSV: label and path, SOPInstanceUID, StudyInstanceUID, AccessionNumber or PatientID"
+    )
+    dicom.add_argument(
+        "--key", help="file with the key of patient hashes, made if missing (default: in the user's settings)"
+    )
+    for name in ("modalities", "body_parts", "views"):
+        dicom.add_argument(f"--{name}", help="values to take, with commas; none stands for files that say nothing")
+    dicom.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def _data(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    parser.add_argument("data", nargs="+" if several else None, metavar="DATA", help=_DATA)
+    parser.add_argument("--root", help="what a CSV's paths are relative to")
+
+
+def _run(argv: list[str], prog: str) -> int:
+    arguments = build_parser(prog).parse_args(argv)
+    commands = {
+        "list": _list,
+        "show": _show,
+        "summary": _summary,
+        "check": _check,
+        "convert": _convert,
+        "dicom": _dicom,
+    }
+    return commands[arguments.command](arguments)
+
+
+def _list(arguments) -> int:
+    from covidcxnet.datasets.named import NAMES, facts_of
+
+    for name in NAMES:
+        about = facts_of(name)
+        print(f"{name:<12} {about.title}: {about.size}")
+    print("\ncovidcxnet datasets show NAME says more; datasets.md says all of it. Use one as --data NAME:FOLDER.")
+    return 0
+
+
+def _show(arguments) -> int:
+    from covidcxnet.datasets.named import facts_of
+
+    print(facts_of(arguments.name).text())
+    return 0
+
+
+def _summary(arguments) -> int:
+    dataset = _open(arguments.data, arguments.root)
+    print(f"{dataset.name}: {len(dataset)} images in {dataset.root}\n")
+    print(dataset.summary().to_string())
+    for column in ("published_split", "view", "sex", "population"):
+        if column in dataset.table:
+            counts = dataset.table[column].fillna("unknown").value_counts()
+            print(f"\n{column}: " + ", ".join(f"{value} {n}" for value, n in counts.items()))
+    if "age" in dataset.table and dataset.table["age"].notna().any():
+        ages = dataset.table["age"].astype(float)
+        print(f"\nage: median {ages.median():g}, {ages.min():g} to {ages.max():g}, unknown {ages.isna().sum()}")
+    if dataset.findings is not None:
+        counts = dataset.findings.agg(
+            [lambda c: int(c.eq(1).sum()), lambda c: int(c.eq(0).sum()), lambda c: int(c.isna().sum())]
+        )
+        counts.index = ["present", "absent", "unknown"]
+        print(f"\n{counts.T.astype(int).to_string()}")
+    if dataset.group is None:
+        print("\npatients unknown: a split by patient is not possible (split_by: image must be said aloud)")
+    return 0
+
+
+def _check(arguments) -> int:
+    from covidcxnet.datasets.check import PROBLEMS, check, save_verdicts
+
+    dataset = _open(arguments.data, arguments.root)
+    pixels = tuple(arguments.pixels) if arguments.pixels else None
+    table = check(dataset, pixels=pixels, jobs=arguments.jobs, progress=not arguments.quiet)
+    out = save_verdicts(table, arguments.out)
+    counts = table["verdict"].value_counts()
+    print(
+        f"{dataset.name}: {len(dataset)} images listed; "
+        + ", ".join(f"{v} {counts.get(v, 0)}" for v in ("use", "look", "reject"))
+    )
+    for problem, (verdict, meaning) in PROBLEMS.items():
+        rows = table[table["problems"].str.split(";").map(lambda found, p=problem: p in found)]
+        if len(rows):
+            print(f"  {problem}: {len(rows)} ({verdict}; {meaning}), the first {rows['path'].iloc[0]}")
+    print(f"{out}: verdicts; edit the column verdict where you know better, then train --verdicts {out}")
+    return 1 if counts.get("reject", 0) else 0
+
+
+def _convert(arguments) -> int:
+    from covidcxnet.datasets.check import with_verdicts
+    from covidcxnet.datasets.dataset import Dataset, merge
+    from enhancement.files import whole_file
+
+    if arguments.verdicts and len(arguments.verdicts) != len(arguments.data):
+        raise InputError(f"--verdicts: {len(arguments.verdicts)} given for {len(arguments.data)} sets; one for each")
+    datasets = [_open(data, arguments.root) for data in arguments.data]
+    if arguments.verdicts:
+        datasets = [with_verdicts(d, v) for d, v in zip(datasets, arguments.verdicts, strict=True)]
+    if arguments.classes:
+        wanted = [label.strip() for label in arguments.classes.split(",")]
+        datasets = [d.filter(label=[c for c in wanted if c in d.classes] or wanted) for d in datasets]
+        datasets = [
+            Dataset(d.table, d.root, (), d.name, {k: v for k, v in d.definitions.items() if k in wanted})
+            for d in datasets
+        ]
+    dataset = merge(*datasets, accept=arguments.accept)
+    out = Path(arguments.out)
+    table = _relative_to(dataset, out.absolute().parent)
+    with whole_file(out) as temporary:
+        table.to_csv(temporary, index=False)
+    print(f"{out}: {len(table)} images, {', '.join(dataset.classes)}")
+    if dataset.group is None or dataset.table["patient"].isna().any():
+        print(f"{out}: patients are not all known; see split_by", file=sys.stderr)
+    return 0
+
+
+def _dicom(arguments) -> int:
+    import platformdirs
+
+    from covidcxnet.datasets.archive import read_archive
+    from covidcxnet.datasets.dataset import Dataset
+    from enhancement.dicom_header import patient_key
+    from enhancement.files import whole_file
+
+    key = Path(arguments.key) if arguments.key else platformdirs.user_config_path("covidcxnet") / "patients.key"
+    chosen = {
+        name: ["" if v.strip().lower() == "none" else v.strip() for v in getattr(arguments, name).split(",")]
+        for name in ("modalities", "body_parts", "views")
+        if getattr(arguments, name)
+    }
+    table, left, root = read_archive(
+        arguments.inputs, patient_key(key), labels=arguments.labels, progress=not arguments.quiet, **chosen
+    )
+    out = Path(arguments.out)
+    moved = _relative_to(Dataset(table, root, (), "archive"), out.absolute().parent)
+    with whole_file(out) as temporary:
+        moved.to_csv(temporary, index=False)
+    print(f"{out}: {len(table)} radiographs, {table['patient'].nunique()} patients; {len(left)} files left out")
+    for reason, rows in left.groupby("reason"):
+        print(f"  {len(rows)}: {reason} (the first {rows['path'].iloc[0]})")
+    print(f"{key}: key of the patient hashes; keep it apart from the table")
+    return 0
+
+
+def _relative_to(dataset, folder: Path):
+    """The table with paths relative to another folder, which need not hold them."""
+    from covidcxnet.datasets.dataset import moved
+
+    table, root = dataset.table.copy(), dataset.root.resolve()
+    if table["path"].map(lambda p: ";" in p).any():
+        raise InputError(f"{dataset.name}: a file name has a semicolon, which separates names in a cell; rename it")
+    try:
+        prefix = os.path.relpath(root, folder.resolve())
+    except ValueError as error:  # another drive
+        raise InputError(f"{folder}: is on another drive than {root}; name a CSV on the same one") from error
+    for column in {"path", "mask", "lesion"} & set(table.columns):
+        table[column] = table[column].map(
+            lambda cell: moved(cell, lambda one: Path(os.path.normpath(Path(prefix, one))).as_posix())
+        )
+    return table
+
+
+def _open(data: str, root: str | None):
+    from covidcxnet.datasets import load_dataset, open_dataset
+
+    return load_dataset("phantom", root=root) if data == "phantom" else open_dataset(data, root)

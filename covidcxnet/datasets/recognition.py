@@ -1,0 +1,155 @@
+"""Is it a frontal chest radiograph, upright and not a negative? Simple rules that can be explained, no network.
+
+The image is compared with an average of normal phantoms by normalised cross-correlation over places and sizes; its
+halves are compared with each other; and its middle with its sides. What fails is set aside for a look, not thrown away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+SIDE = 64  # pixels to which an image is brought; coarse shape decides, not texture
+_SIZES = (40, 48, 56)  # of the phantom in it
+_SHIFTS = 8  # pixels by which the axis of the body may be off the middle
+
+NEGATIVE = 0.60
+"""Likeness of the negative to a chest from which on an image is called inverted."""
+
+TURNED = 0.60
+"""Likeness, once turned, from which on an image is called turned, if that is better by `BETTER`."""
+
+BETTER = 0.15
+CHEST = 0.44
+"""Likeness below which nothing is taken for a chest; the lowest of 99.8% of real frontal radiographs lies above."""
+
+FLAT, FLAT_CHEST = 4.6, 0.62
+"""Grey-level entropy in bits (of 64 levels) and likeness below which, both together, it is a slice or a drawing."""
+
+SIDEWAYS, UNEVEN, OPEN_MIDDLE = 0.56, 0.80, 80.0
+"""Likeness, symmetry and contrast of middle to sides that a lateral view stays below, all three."""
+
+PHOTOGRAPH, TINT = 25.0, 1.5
+"""Mean spread between colour channels, of 255: a photograph's, and that of a tinted radiograph."""
+
+
+@dataclass(frozen=True)
+class Impression:
+    """What the rules look at.
+
+    Parameters
+    ----------
+    likeness : float
+        Best correlation with the average phantom, -1..1.
+    negative : float
+        The same for the image's negative.
+    turned : float
+        The best of the image turned by 90, 180 and 270 degrees.
+    symmetry : float
+        Correlation of the image with its mirror image, at the best axis near the middle, -1..1.
+    middle : float
+        Mean of the middle less that of the sides, in equalised grey levels.
+    entropy : float
+        Of the grey levels, in bits, 0..6.
+    """
+
+    likeness: float
+    negative: float
+    turned: float
+    symmetry: float
+    middle: float
+    entropy: float
+
+
+def impression(image: np.ndarray) -> Impression:
+    """Measure an image, ``uint8 [H, W]``."""
+    small = cv2.equalizeHist(cv2.resize(_without_border(image), (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+    best, worst = _match(small)
+    turned = max(_match(np.ascontiguousarray(np.rot90(small, k)))[0] for k in (1, 2, 3))
+    levels = np.bincount(image.ravel() >> 2, minlength=64) / image.size
+    levels = levels[levels > 0]
+    middle, sides = small[16:48, 26:38].mean(), (small[16:48, 8:22].mean() + small[16:48, 42:56].mean()) / 2
+    entropy = float(-(levels * np.log2(levels)).sum())
+    return Impression(best, -worst, turned, _symmetry(small), float(middle - sides), entropy)
+
+
+def judge(image: np.ndarray) -> dict[str, str]:
+    """Problems of an image, ``uint8 [H, W]``: key of `check.PROBLEMS` to why; empty where it looks as it should."""
+    found = impression(image)
+    if found.negative >= NEGATIVE and found.negative > found.likeness + BETTER:
+        return {
+            "inverted": f"its negative looks like a chest ({found.negative:.2f}), it does not ({found.likeness:.2f})"
+        }
+    if found.turned >= TURNED and found.turned > found.likeness + BETTER:
+        return {"turned": f"looks like a chest when turned ({found.turned:.2f}), not as it is ({found.likeness:.2f})"}
+    if found.likeness < CHEST:
+        return {"not chest": f"likeness to a chest {found.likeness:.2f}, {CHEST} or more expected"}
+    if found.likeness < SIDEWAYS and found.symmetry < UNEVEN and found.middle < OPEN_MIDDLE:
+        return {"lateral": f"little likeness to a frontal chest ({found.likeness:.2f}), uneven ({found.symmetry:.2f})"}
+    if found.entropy < FLAT and found.likeness < FLAT_CHEST:
+        return {"not chest": f"likeness {found.likeness:.2f} and few grey levels ({found.entropy:.1f} bits): a slice?"}
+    return {}
+
+
+def tint(path: str | Path) -> tuple[str, str] | None:
+    """Whether a picture file has colour: ("photograph" or "colour", why), or None for gray and for DICOM."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            if picture.mode in ("1", "L", "LA", "I", "F") or picture.mode.startswith("I;"):
+                return None
+            picture.draft("RGB", (256, 256))
+            small = picture.convert("RGBA")
+            small.thumbnail((256, 256))
+            pixels = np.asarray(small, np.int16)
+    except Exception:  # another decoder read it; colour is all that is asked here
+        return None
+    colours = pixels[pixels[..., 3] > 0][:, :3]
+    if not colours.size:
+        return None
+    spread = float((colours.max(axis=1) - colours.min(axis=1)).mean())
+    said = f"colour channels differ by {spread:.1f} of 255 on average"
+    return ("photograph", said) if spread >= PHOTOGRAPH else ("colour", said) if spread >= TINT else None
+
+
+@lru_cache(maxsize=1)
+def _templates() -> tuple[np.ndarray, ...]:
+    """The average of 24 normal phantoms, its margin cut off, at each size; float32."""
+    from covidcxnet.datasets.phantom import phantom
+
+    mean = np.mean([cv2.equalizeHist(phantom("normal", seed, SIDE).image) for seed in range(24)], axis=0)
+    chest = mean[4:60, 4:60].astype(np.float32)
+    return tuple(cv2.resize(chest, (size, size), interpolation=cv2.INTER_AREA) for size in _SIZES)
+
+
+def _match(small: np.ndarray) -> tuple[float, float]:
+    """Highest and lowest correlation with the average phantom over places and sizes."""
+    found = [cv2.matchTemplate(small.astype(np.float32), t, cv2.TM_CCOEFF_NORMED) for t in _templates()]
+    return float(max(f.max() for f in found)), float(min(f.min() for f in found))
+
+
+def _symmetry(small: np.ndarray) -> float:
+    image = small.astype(np.float32)
+    mirror = np.ascontiguousarray(image[:, ::-1])
+    best = -1.0
+    for shift in range(-_SHIFTS, _SHIFTS + 1):
+        one = image[:, max(0, shift) : SIDE + min(0, shift)]
+        two = mirror[:, max(0, -shift) : SIDE + min(0, -shift)]
+        spread = one.std() * two.std()
+        if spread > 1e-6:
+            best = max(best, float(((one - one.mean()) * (two - two.mean())).mean() / spread))
+    return best
+
+
+def _without_border(image: np.ndarray) -> np.ndarray:
+    """The image without the black margins that padding and collimation leave."""
+    bright = image > 8
+    rows, columns = (np.flatnonzero(bright.mean(axis=axis) > 0.02) for axis in (1, 0))
+    if len(rows) < 8 or len(columns) < 8:
+        return image
+    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -1,0 +1,142 @@
+"""The check of every file, the rules that recognise what is no frontal radiograph, and verdicts in preparation."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidcxnet.datasets import Dataset, make_phantoms
+from covidcxnet.datasets.check import COLUMNS, PROBLEMS, check, look_at, save_verdicts, with_verdicts
+from covidcxnet.datasets.phantom import phantom
+from covidcxnet.datasets.recognition import impression, judge, tint
+from covidcxnet.preparation import prepare
+from covidcxnet.settings import InputSettings
+from enhancement.errors import InputError
+
+CHEST = phantom("covid19", 100, 128).image
+
+
+@pytest.fixture
+def damaged(lay):
+    colour = np.dstack([CHEST, CHEST // 2, 255 - CHEST])
+    tinted = np.dstack([CHEST // 2 + 100, CHEST // 2 + 103, CHEST // 2 + 98])
+    files = {
+        "good.png": CHEST,
+        "cut.png": b"\x89PNG\r\n\x1a\n cut",
+        "empty.png": b"",
+        "text.jpg": "no image",
+        "blank.png": np.full((128, 128), 7, np.uint8),
+        "tiny.png": CHEST[:20, :20],
+        "negative.png": 255 - CHEST,
+        "upside-down.png": np.ascontiguousarray(CHEST[::-1]),
+        "noise.png": np.random.default_rng(0).integers(0, 255, (128, 128), dtype=np.uint8),
+        "photo.png": colour,
+        "tinted.png": tinted,
+        "large.png": np.kron(CHEST, np.ones((2, 2), np.uint8)),
+        "nobody.png": CHEST,
+    }
+    root = lay(files)
+    names = [*(n for n in files if n != "nobody.png"), "gone.png"]
+    table = pd.DataFrame({"path": names, "label": ["normal", *["covid19"] * (len(names) - 1)]})
+    table["mask"] = ["good.png", "lost.png", *[None] * (len(names) - 2)]
+    return Dataset(table, root)
+
+
+def test_every_problem_is_found_and_named(damaged):
+    table = check(damaged, pixels=(128, 128), progress=False)
+    assert tuple(table.columns) == COLUMNS
+    found = table.set_index("path")["problems"].to_dict()
+    assert found["good.png"] == ""
+    assert found["cut.png"] == "unreadable;mask" and found["empty.png"] == found["text.jpg"] == "unreadable"
+    assert found["blank.png"] == "blank" and found["tiny.png"] == "small;size" and found["gone.png"] == "missing"
+    assert found["negative.png"] == "inverted" and found["upside-down.png"] == "turned"
+    assert found["noise.png"] == "not chest" and found["tinted.png"] == "colour" and found["large.png"] == "size"
+    assert found["photo.png"].startswith("photograph") and found["nobody.png"] == "unlisted"
+    verdict = table.set_index("path")["verdict"]
+    assert verdict["good.png"] == "use" and verdict["negative.png"] == verdict["nobody.png"] == "look"
+    assert all(
+        verdict[n] == "reject" for n in ("cut.png", "empty.png", "blank.png", "tiny.png", "photo.png", "gone.png")
+    )
+    assert set(";".join(found.values()).split(";")) - {""} <= set(PROBLEMS)
+
+
+def test_several_processes_give_the_same_table(damaged):
+    once = check(damaged, jobs=1, progress=False)
+    pd.testing.assert_frame_equal(once, check(damaged, jobs=2, progress=False))
+
+
+def test_prepare_honours_verdicts_and_says_why(damaged, tmp_path):
+    table = check(damaged, progress=False)
+    path = save_verdicts(table, tmp_path / "verdicts.csv")
+    rows = list(csv.DictReader(path.open()))
+    by_hand = next(r for r in rows if r["path"] == "negative.png")
+    by_hand["verdict"] = "reject"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    judged = with_verdicts(damaged.filter(path=["good.png", "negative.png", "blank.png", "large.png"]), path)
+    settings = InputSettings(size=64, region="none")
+    with prepare(judged, settings, tmp_path / "store.h5", jobs=1, progress=False) as store:
+        assert list(store.table["path"]) == ["good.png", "large.png"]
+        reasons = store.rejected.set_index("path")["reason"]
+        assert "grey levels" in reasons["blank.png"] and "negative" in reasons["negative.png"]
+    again = Dataset(judged.table.drop(columns="rejected"), judged.root)
+    with prepare(again, settings, tmp_path / "store.h5", jobs=1, progress=False) as store:
+        assert len(store) == 4, "without the verdicts they are readable images"
+
+
+def test_verdicts_that_make_no_sense_are_refused(damaged, tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        with_verdicts(damaged, tmp_path / "none.csv")
+    with pytest.raises(InputError, match="no column 'verdict'"):
+        with_verdicts(damaged, pd.DataFrame({"path": ["good.png"]}))
+    with pytest.raises(InputError, match="'maybe' found, one of use, look, reject"):
+        with_verdicts(damaged, pd.DataFrame({"path": ["good.png"], "verdict": ["maybe"]}))
+    with pytest.raises(InputError, match="other images"):
+        with_verdicts(damaged, pd.DataFrame({"path": ["else.png"], "verdict": ["use"]}))
+    with pytest.raises(InputError, match="rejects all"):
+        with_verdicts(damaged, pd.DataFrame({"path": damaged.table["path"], "verdict": "reject"}))
+
+
+def test_phantoms_pass_and_their_masks_are_not_unlisted(tmp_path):
+    dataset = make_phantoms(tmp_path / "p", 9, 3, 128, progress=False)
+    table = check(dataset, progress=False)
+    assert list(table["verdict"]) == ["use"] * 9
+
+
+def test_gray_pictures_have_no_tint(lay):
+    root = lay(
+        {"gray.png": CHEST, "rgb.png": np.dstack([CHEST] * 3), "red.png": np.dstack([CHEST, CHEST // 4, CHEST // 4])}
+    )
+    assert tint(root / "gray.png") is None and tint(root / "rgb.png") is None
+    assert tint(root / "red.png")[0] == "photograph" and tint(root / "missing.png") is None
+
+
+def test_likeness_does_not_depend_on_contrast_or_padding():
+    plain = impression(CHEST).likeness
+    dim = impression((CHEST // 3 + 20).astype(np.uint8)).likeness
+    padded = impression(np.pad(CHEST, ((0, 0), (60, 60)))).likeness
+    assert plain > 0.7 and abs(plain - dim) < 0.05 and abs(plain - padded) < 0.1
+
+
+def test_a_file_that_breaks_the_check_itself_is_one_verdict(tmp_path, monkeypatch):
+    from covidcxnet.datasets import check as module
+
+    monkeypatch.setattr(module, "look_at", lambda *_: 1 / 0)
+    dataset = Dataset(pd.DataFrame({"path": ["a", "b"], "label": ["x", "y"]}), tmp_path)
+    table = check(dataset, progress=False)
+    assert set(table["problems"]) == {"unreadable"} and "ZeroDivisionError" in table["reason"][0]
+    assert look_at(tmp_path / "a").problems == ("missing",)
+
+
+@pytest.mark.real
+def test_real_lateral_views_slices_and_pictures_are_set_aside(real_data):
+    from enhancement import read_radiograph
+
+    rows = list(csv.DictReader((real_data / "reject" / "metadata.csv").open()))
+    caught = [bool(judge(read_radiograph(real_data / row["path"]))) for row in rows]
+    assert np.mean(caught) >= 0.9
+    fronts = list(csv.DictReader((real_data / "classification" / "metadata.csv").open()))[::30]
+    wrong = [bool(judge(read_radiograph(real_data / row["path"]))) for row in fronts]
+    assert np.mean(wrong) <= 0.02

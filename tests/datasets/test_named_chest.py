@@ -1,0 +1,194 @@
+"""Published sets of other diseases, each from a miniature of its real folder, quirks included."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from covidcxnet.datasets import split
+from covidcxnet.datasets.named import load_named
+from enhancement.errors import InputError
+
+
+def by_path(dataset):
+    return dataset.table.set_index("path")
+
+
+def test_kermany_tells_kind_and_patient_from_file_names(lay):
+    names = [
+        "train/NORMAL/IM-0115-0001.jpeg",
+        "train/NORMAL/NORMAL2-IM-1440-0001-0002.jpeg",
+        "train/PNEUMONIA/person1_bacteria_1.jpeg",
+        "train/PNEUMONIA/person1_bacteria_2.jpeg",
+        "val/PNEUMONIA/person1_bacteria_7.jpeg",
+        "test/PNEUMONIA/person1_virus_6.jpeg",
+        "test/NORMAL/NORMAL-1003233-0001.jpeg",
+        "train/PNEUMONIA/VIRUS-1003233-0002.jpeg",
+    ]
+    leavings = [
+        "train/.DS_Store",
+        "chest_xray/train/NORMAL/IM-0115-0001.jpeg",
+        "__MACOSX/train/NORMAL/._IM-0115-0001.jpeg",
+    ]
+    root = lay(
+        {f"chest_xray/{n}": None for n in names + leavings}
+        | {"__MACOSX/chest_xray/train/._x": "", "__MACOSX/chest_xray/test/._y": ""}
+    )
+    dataset = load_named("kermany", root)
+    table = by_path(dataset)
+    assert sorted(table.index) == sorted(names), "neither the inner copy nor what macOS left"
+    assert dataset.classes == ("normal", "bacterial_pneumonia", "viral_pneumonia")
+    assert table.at[names[2], "patient"] == table.at[names[4], "patient"] == "bacteria-person1"
+    assert table.at[names[5], "patient"] == "virus-person1" and table.at[names[1], "patient"] == "normal2-im-1440"
+    assert table.at[names[6], "patient"] == table.at[names[7], "patient"] == "1003233"
+    assert set(table["population"]) == {"child"} and table.at[names[4], "published_split"] == "validation"
+    two = load_named("kermany", root, labels="two")
+    assert two.classes == ("normal", "pneumonia")
+    assert (two.findings["pneumonia"] == (two.table["label"] != "normal")).all()
+
+
+NIH = (
+    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
+    "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]\n"
+    "00000001_000.png,Cardiomegaly,0,1,57,M,PA,2682,2749,0.143,0.143\n"
+    "00000001_001.png,Cardiomegaly|Emphysema,1,1,58,M,PA,2894,2729,0.143,0.143\n"
+    "00000002_000.png,No Finding,0,2,80,M,AP,2500,2048,0.171,0.171\n"
+    "00000003_000.png,Hernia|Infiltration,0,3,414,F,PA,2582,2991,0.143,0.143\n"
+    "00000003_001.png,No Finding,1,3,074Y,F,PA,2582,2991,0.143,0.143\n"
+    "00000003_002.png,No Finding,2,3,5,F,PA,2582,2991,0.143,0.143\n"
+)
+
+
+def test_nih_keeps_all_findings_beside_a_single_label_and_the_official_test_list(lay):
+    files = {f"images_00{1 + i // 3}/images/{line.split(',')[0]}": None for i, line in enumerate(NIH.splitlines()[1:])}
+    lists = {"train_val_list.txt": "00000001_000.png\n00000001_001.png\n", "test_list.txt": "00000003_000.png\n"}
+    root = lay({**files, **lists, "Data_Entry_2017_v2020.csv": NIH, "BBox_List_2017.csv": "x"})
+    dataset = load_named("nih", root)
+    table = by_path(dataset)
+    assert table.index[0] == "images_001/images/00000001_000.png" and all(p.is_file() for p in dataset.paths)
+    assert list(table["label"]) == ["cardiomegaly", "several", "normal", "several", "normal", "normal"]
+    assert dataset.findings.shape == (6, 15) and dataset.findings.isna().sum().sum() == 0
+    assert list(dataset.findings.loc[1][["cardiomegaly", "emphysema", "hernia", "normal"]]) == [1, 1, 0, 0]
+    assert list(table["patient"]) == ["1", "1", "2", "3", "3", "3"] and list(table["view"])[:3] == ["PA", "PA", "AP"]
+    assert np.isnan(table["age"].iloc[3]) and table["age"].iloc[4] == 74, "414 years is a typing error, 074Y is not"
+    assert list(table["published_split"].fillna("-")) == ["train", "train", "-", "test", "-", "-"]
+    held = split(dataset, (1.0, 0.0, 0.0), holdout={"published_split": "test"})
+    assert set(held["split"][3:]) == {"test"}, "further images of a held-out patient go with them"
+
+
+def test_the_seven_label_subset_takes_one_normal_a_patient(lay):
+    root = lay({"Data_Entry_2017.csv": NIH, "images/00000001_000.png": None})
+    dataset = load_named("nih", root, labels="seven")
+    assert list(dataset.findings.columns) == [
+        "atelectasis",
+        "effusion",
+        "infiltration",
+        "mass",
+        "nodule",
+        "pneumothorax",
+        "normal",
+    ]
+    assert sorted(dataset.table["label"]) == ["infiltration", "normal", "normal"]
+    assert dataset.table.loc[dataset.table["label"] == "normal", "patient"].is_unique
+
+
+def dicom(age="51", sex="F", view="PA", **more) -> bytes:
+    import io
+
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", generate_uid()
+    with pydicom.config.disable_value_validation():
+        dataset.PatientAge, dataset.PatientSex, dataset.ViewPosition = age, sex, view
+    dataset.Rows = dataset.Columns = 4
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.PixelRepresentation, dataset.SamplesPerPixel = 7, 0, 1
+    dataset.PhotometricInterpretation, dataset.PixelData = "MONOCHROME2", bytes(range(16))
+    dataset.update(more)
+    out = io.BytesIO()
+    dataset.save_as(out, enforce_file_format=True)
+    return out.getvalue()
+
+
+def test_rsna_counts_boxes_reads_headers_and_knows_no_patient_without_the_mapping(lay):
+    labels = (
+        "patientId,x,y,width,height,Target\na-1,,,,,0\n"
+        "b-2,264.0,152.0,213.0,379.0,1\nb-2,562.0,152.0,256.0,453.0,1\nc-3,,,,,0\n"
+    )
+    info = "patientId,class\na-1,Normal\nb-2,Lung Opacity\nb-2,Lung Opacity\nc-3,No Lung Opacity / Not Normal\n"
+    files = {
+        "stage_2_train_labels.csv": labels,
+        "stage_2_detailed_class_info.csv": info,
+        "stage_2_train_images/a-1.dcm": dicom(),
+        "stage_2_train_images/b-2.dcm": dicom("148", "M", "AP"),
+        "stage_2_train_images/c-3.dcm": b"damaged",
+        "stage_2_test_images/d-4.dcm": dicom(),
+    }
+    root = lay(files)
+    dataset = load_named("rsna", root)
+    assert list(dataset.table["label"]) == ["normal", "lung_opacity", "not_normal"]
+    assert list(dataset.table["boxes"]) == [0, 2, 0] and list(dataset.findings["lung_opacity"]) == [0, 1, 0]
+    assert dataset.table["age"][0] == 51 and np.isnan(dataset.table["age"][1]), "148 years is a typing error"
+    assert list(dataset.table["view"][:2]) == ["PA", "AP"] and dataset.table["view"].isna()[2]
+    assert dataset.group is None, "patientId is an image id"
+    assert "age" not in load_named("rsna", root, headers="skip").table
+    mapping = [
+        {"subset_img_id": "a-1", "img_id": "00000017_001.png"},
+        {"subset_img_id": "b-2", "img_id": "00000017_002.png"},
+    ]
+    (root / "pneumonia-challenge-dataset-mappings_2018.json").write_text(json.dumps(mapping))
+    known = load_named("rsna", root, headers="skip").table
+    assert list(known["patient"].fillna("-")) == ["17", "17", "-"], "as NIH numbers them"
+    (root / "stage_2_detailed_class_info.csv").unlink()
+    with pytest.raises(InputError, match="detailed_class_info"):
+        load_named("rsna", root)
+
+
+CHEXPERT = (
+    "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,"
+    "Lung Opacity,Lung Lesion,Edema,"
+    "Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,Support Devices\n"
+    "{0}/train/patient00001/study1/view1_frontal.jpg,Female,68,Frontal,AP,1.0,,,,,,,,,0.0,,,,1.0\n"
+    "{0}/train/patient00002/study2/view1_frontal.jpg,Female,87,Frontal,AP,,,-1.0,1.0,,-1.0,-1.0,,-1.0,,-1.0,,1.0,\n"
+    "{0}/train/patient00002/study1/view2_lateral.jpg,Female,83,Lateral,,,,,1.0,,,-1.0,,,,,,1.0,\n"
+    "{0}/train/patient00003/study1/view1_frontal.jpg,Unknown,0,Frontal,PA,,,,,,1.0,,,,,,,,1.0\n"
+    "{0}/train/patient00004/study1/view1_frontal.jpg,Male,40,Frontal,PA,,,,,,,,-1.0,,,,,,\n"
+)
+
+
+@pytest.mark.parametrize("edition", ["small", "batches"])
+def test_chexpert_keeps_uncertain_unknown_or_maps_it_on_request(lay, edition):
+    if edition == "small":
+        top, csv, place = "CheXpert-v1.0-small", "CheXpert-v1.0-small/{}", "CheXpert-v1.0-small/train/"
+    else:
+        top, csv, place = (
+            "CheXpert-v1.0",
+            "CheXpert-v1.0 batch 1 (validate & csv)/{}",
+            "CheXpert-v1.0 batch 2 (train 1)/",
+        )
+    valid = (
+        CHEXPERT.splitlines()[0]
+        + f"\n{top}/valid/patient64541/study1/view1_frontal.jpg,Male,73,Frontal,AP,0.0,1.0,0,0,0,0,0,0,0,0,0,0,0,0\n"
+    )
+    files = {csv.format("train.csv"): CHEXPERT.format(top), csv.format("valid.csv"): valid}
+    files[csv.format("valid/patient64541/study1/view1_frontal.jpg")] = None
+    files |= {f"{place}patient0000{i}/study{2 if i == 2 else 1}/view1_frontal.jpg": None for i in (1, 2, 3, 4)}
+    root = lay(files)
+    dataset = load_named("chexpert", root)
+    assert all(path.is_file() for path in dataset.paths)
+    assert list(dataset.table["label"]) == ["normal", "several", "edema", "enlarged_cardiomediastinum"]
+    assert list(dataset.table["patient"]) == ["patient00001", "patient00002", "patient00003", "patient64541"]
+    assert dataset.table["sex"].isna()[2] and np.isnan(dataset.table["age"][2])
+    assert dataset.table["published_split"][3] == "validation"
+    assert np.isnan(dataset.findings["cardiomegaly"][1]) and np.isnan(dataset.findings["pneumonia"][0])
+    ones = load_named("chexpert", root, uncertain="positive", blank="negative", unlabelled="keep")
+    assert ones.findings["cardiomegaly"][1] == 1 and ones.findings["pneumonia"][0] == 0
+    assert ones.table["label"][3] == "pneumonia" and "unknown" not in ones.classes
+    assert load_named("chexpert", root, uncertain="negative").findings["cardiomegaly"][1] == 0
+    kept = load_named("chexpert", root, unlabelled="keep", views="all")
+    assert len(kept) == 6 and kept.table["label"][4] == "unknown" and kept.table["view"][2] == "lateral"

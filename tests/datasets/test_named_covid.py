@@ -1,0 +1,215 @@
+"""Published COVID-19 sets, each from a miniature of its real folder, quirks included."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+
+from covidcxnet.datasets.named import load_named
+from enhancement.errors import InputError
+
+
+def by_path(dataset):
+    return dataset.table.set_index("path")
+
+
+def test_covidcxnet_names_and_metadata_are_joined_by_number(lay):
+    head = "filename,patient_id,sex,age,view,label,pcr_test,survival,location\n"
+    rows = (
+        "260.jpg,10,female,68,,COVID-19,positive,,Spain\n"
+        "280-.jpg,18,male,67,PA,COVID-19,positive,,Spain\n"
+        "364.jfif,55,male,56,,COVID-19,positive,,Spain\n"
+        "500.jpg,70,male,5,,COVID-19,negative,,Iran\n"
+        "900.jpg,99,male,50,,COVID-19,positive,,Iran\n"
+    )
+    place = "chest_xray_images/covid19/"
+    names = ["001.jpeg", "260.jpg", "280-.jpg", "364.jfif", "500p.jpg", "712p.png", ".DS_Store"]
+    root = lay({**{place + n: None for n in names}, "metadata.csv": head + rows, "BEASF.py": "print()"})
+    dataset = load_named("covidcxnet", root)
+    table = by_path(dataset)
+    assert dataset.classes == ("covid19",) and set(table["source"]) == {"covidcxnet"}
+    assert place + "500p.jpg" not in table.index, "a negative test is no label"
+    assert table.at[place + "364.jfif", "patient"] == "55" and table.at[place + "260.jpg", "sex"] == "F"
+    assert table.at[place + "280-.jpg", "abnormality"] == "none" and table.at[place + "280-.jpg", "view"] == "PA"
+    assert table.at[place + "712p.png", "population"] == "child"
+    assert table["patient"].isna()[place + "001.jpeg"], "below 260 nobody knows the patient"
+    assert place + "900.jpg" in table.index, "listed and missing: the check's business"
+    kept = load_named("covidcxnet", root, unlabelled="keep")
+    assert by_path(kept).at[place + "500p.jpg", "label"] == "unknown"
+
+
+COHEN = (
+    "patientid,offset,sex,age,finding,RT_PCR_positive,survival,view,modality,date,location,"
+    "folder,filename,doi,url,license,"
+    "clinical_notes,other_notes,\n"
+    '2,0,M,65,Pneumonia/Viral/COVID-19,Y,Y,PA,X-ray,"January 22, 2020","Hanoi, Vietnam",images,a.jpeg,,,CC BY,'
+    '"lung, left",,\n'
+    "2,3,M,65,Pneumonia/Viral/COVID-19,Y,Y,L,X-ray,2020,,images,a-lateral.jpeg,,,CC BY,,,\n"
+    "3,4,M,74,Pneumonia/Viral/SARS,,N,AP Supine,X-ray,2004,,images,b.png,,,,,,\n"
+    "4,,F,,Pneumonia/Bacterial/Streptococcus,,,AP,X-ray,,,images,c.jpg,,,,,,\n"
+    "5,,F,52,No Finding,,,PA,X-ray,,,images,d.jpg,,,,,,\n"
+    "6,,F,52,todo,,,PA,X-ray,,,images,e.jpg,,,,,,\n"
+    "7,,F,52,Pneumonia/Viral/COVID-19,Y,,Axial,CT,,,images,f.jpg,,,,,,\n"
+    "8,,F,52,Pneumonia/Viral/COVID-19,Y,,Coronal,CT,,,volumes,g.nii.gz,,,,,,\n"
+    "9,,F,52,Pneumonia,,,AP Erect,X-ray,,,images,h.jpg,,,,,,\n"
+)
+
+
+def test_cohen_takes_frontal_radiographs_and_reads_the_path_of_findings(lay, capsys):
+    root = lay({f"images/{n}": None for n in ("a.jpeg", "b.png", "c.jpg")} | {"metadata.csv": COHEN})
+    dataset = load_named("cohen", root)
+    table = by_path(dataset)
+    assert list(table["label"]) == ["covid19", "viral_pneumonia", "bacterial_pneumonia", "normal", "pneumonia"]
+    assert "1 of 6 images have no label" in capsys.readouterr().err
+    assert table.at["images/b.png", "view"] == "AP" and table.at["images/b.png", "position"] == "supine"
+    assert table.at["images/a.jpeg", "patient"] == "2" and table.at["images/a.jpeg", "age"] == 65
+    findings = dataset.findings
+    assert findings["pneumonia"][1] == 1, "a viral pneumonia is a pneumonia"
+    assert np.isnan(findings["pneumonia"][0]), "COVID-19 need not be one"
+    assert np.isnan(findings["bacterial_pneumonia"][4]), "a pneumonia of unknown cause"
+    everything = by_path(load_named("cohen", root, views="all"))
+    assert everything.at["images/a-lateral.jpeg", "view"] == "lateral" and "images/f.jpg" in everything.index
+    assert "volumes/g.nii.gz" not in everything.index
+
+
+def test_the_first_edition_of_cohen_is_read_too(lay):
+    text = (
+        "Patientid,offset,sex,age,finding,survival,view,date,location,filename,doi, url,license,notes\n"
+        '1, ,,,COVID-19,,PA,2019,,a.jpg,,,,\n2,0,M,65,"COVID-19, ARDS",Y,PA,2020,,b.jpg,,,,\n'
+        "13,4,M,35,COVID-19,Y,L,2020,,c.jpg,,,,\n17,9,M,54,COVID-19,Y,CT,2020,,d.jpg,,,,\n5,,,,ARDS,,PA,,,e.png,,,,\n"
+    )
+    table = by_path(load_named("cohen", lay({"metadata.csv": text, "images/a.jpg": None})))
+    assert list(table.index) == ["images/a.jpg", "images/b.jpg"] and set(table["label"]) == {"covid19"}
+
+
+def test_hannover_reads_patient_projection_and_offsets(lay):
+    text = (
+        "patient_id,image_id,sex,age,size,weight,admission_offset,icu_admission_offset,icu_release_offset,death_offset,"
+        "modality,projection,crp_offset,crp_val\n"
+        "042f06a9,b343e657,m,,,,0,0.0,4.0,,CR,ap,0.0,5.0\n042f06a9,c9280a30,m,,,,-2,-2.0,2.0,,CR,ap,0.0,-inf\n"
+        "0f2b9fbd,5f619d7e,f,,,,0,,,,DX,pa,0.0,11.0\n"
+    )
+    dataset = load_named("hannover", lay({"data.csv": text, "png/b343e657.png": None, "nii/readme.md": "x"}))
+    assert list(dataset.table["path"]) == ["png/b343e657.png", "png/c9280a30.png", "png/5f619d7e.png"]
+    assert list(dataset.table["patient"]) == ["042f06a9", "042f06a9", "0f2b9fbd"]
+    assert list(dataset.table["view"]) == ["AP", "AP", "PA"] and "age" not in dataset.table
+    assert dataset.table["icu_release_offset"][0] == 4 and dataset.table["sex"][2] == "F"
+
+
+COVIDX = (
+    "patientid,offset,sex,age,finding,survival,temperature,pO2 saturation,view,modality,{},artifacts/distortion,notes\n"
+)
+
+
+def test_figure1_finds_images_by_patient_and_joins_their_letters(lay):
+    text = COVIDX.format("originalfile") + (
+        "COVID-00002,,M,50+,COVID-19,,,,AP erect,X-ray,x.jpeg,,\nCOVID-00003a,8,M,28,COVID-19,,"
+        "39.1,90,AP erect,X-ray,y,,\n"
+        "COVID-00003b,8,M,28,COVID-19,,39.1,90,AP erect,X-ray,z,,\nCOVID-00005,,,,,,,,,X-ray,,,"
+        "\nCOVID-00006,,F,60s,No finding,,,,PA,X-ray,,,\n"
+    )
+    images = {f"images/COVID-{n}": None for n in ("00002.jpg", "00003a.png", "00003b.jpg", "00005.jpg")}
+    dataset = load_named("figure1", lay({**images, "metadata.csv": text}))
+    assert list(dataset.table["path"][:3]) == [
+        "images/COVID-00002.jpg",
+        "images/COVID-00003a.png",
+        "images/COVID-00003b.jpg",
+    ]
+    assert dataset.table["patient"][1] == dataset.table["patient"][2] == "COVID-00003"
+    assert list(dataset.table["age"]) == [50, 28, 28, 60] and dataset.table["position"][0] == "erect"
+    assert "images/COVID-00005.jpg" not in set(dataset.table["path"]), "no finding given"
+
+
+def test_a_negative_test_of_actualmed_is_not_called_normal(lay):
+    text = COVIDX.format("imagename") + (
+        'ANON196,,,,,,,,PA,X-ray,CR.1.2.840.20200313.png,,"Inconclusive, date taken (YYYYMMDD): 20200313"\n'
+        'ANON196,,,,COVID-19,,,,PA,X-ray,CR.1.2.840.20200318.png,,", date taken (YYYYMMDD): 20200318"\n'
+        'ANON56,,,,No finding,,,,PA,X-ray,DX.1.2.840.20200317.png,,"Negative (covid-19 viral infection is excluded)"\n'
+    )
+    files = {f"images/{n}.png": None for n in ("CR.1.2.840.20200313", "CR.1.2.840.20200318", "SAMPLE")}
+    dataset = load_named("actualmed", lay({**files, "metadata.csv": text}))
+    assert list(dataset.table["label"]) == ["covid19", "covid_negative"] and "normal" not in dataset.classes
+    assert list(dataset.findings["covid19"]) == [1, 0] and "normal" not in dataset.findings
+    assert list(dataset.table["path"]) == ["images/CR.1.2.840.20200318.png", "images/DX.1.2.840.20200317.png"]
+
+
+def workbook(rows) -> bytes:
+    strings = [cell for row in rows for cell in row]
+    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    cells = "".join(
+        f'<row r="{r}">'
+        + "".join(f'<c r="{"ABCD"[c]}{r}" t="s"><v>{strings.index(t)}</v></c>' for c, t in enumerate(row))
+        + "</row>"
+        for r, row in enumerate(rows, 1)
+    )
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", f"<worksheet {space}><sheetData>{cells}</sheetData></worksheet>")
+        archive.writestr(
+            "xl/sharedStrings.xml", f"<sst {space}>{''.join(f'<si><t>{s}</t></si>' for s in strings)}</sst>"
+        )
+    return out.getvalue()
+
+
+def test_radiography_database_has_masks_origins_and_no_patients(lay):
+    top = "COVID-19_Radiography_Dataset/"
+    files = {}
+    for place, name in (
+        ("COVID", "COVID-1"),
+        ("COVID", "COVID-19"),
+        ("Lung_Opacity", "Lung_Opacity-1"),
+        ("Normal", "Normal-1"),
+    ):
+        files |= {f"{top}{place}/images/{name}.png": None, f"{top}{place}/masks/{name}.png": None}
+    files[top + "Viral Pneumonia/images/Viral Pneumonia-1.png"] = None
+    header = ["FILE NAME", "FORMAT", "SIZE", "URL"]
+    files[top + "COVID.metadata.xlsx"] = workbook(
+        [
+            header,
+            ["COVID-1", "PNG", "256*256", "https://sirm.org/category/covid-19/"],
+            ["COVID-19", "PNG", "256*256", "https://github.com/armiro/COVID-CXNet"],
+        ]
+    )
+    root = lay(files)
+    dataset = load_named("radiography", root)
+    assert dataset.root == root / "COVID-19_Radiography_Dataset" and dataset.group is None
+    assert dataset.classes == ("normal", "covid19", "lung_opacity", "viral_pneumonia")
+    table = by_path(dataset)
+    assert table.at["COVID/images/COVID-1.png", "mask"] == "COVID/masks/COVID-1.png"
+    assert table["mask"].isna()["Viral Pneumonia/images/Viral Pneumonia-1.png"] and len(table) == 5
+    assert table.at["COVID/images/COVID-1.png", "origin"] == "sirm.org"
+    assert table.at["COVID/images/COVID-19.png", "origin"] == "github.com/armiro/covid-cxnet"
+    blocks = load_named("radiography", root, blocks="20").table.set_index("path")["patient"]
+    assert blocks["COVID/images/COVID-1.png"] == blocks["COVID/images/COVID-19.png"]
+
+
+def test_the_first_edition_of_the_radiography_database_is_read_too(lay):
+    files = {
+        "COVID-19/COVID-19 (1).png": None,
+        "COVID/COVID (1).png": None,
+        "NORMAL/NORMAL (7).png": None,
+        "Viral Pneumonia/Viral Pneumonia (3).png": None,
+    }
+    dataset = load_named("radiography", lay(files))
+    assert sorted(dataset.table["path"]) == [
+        "COVID/COVID (1).png",
+        "NORMAL/NORMAL (7).png",
+        "Viral Pneumonia/Viral Pneumonia (3).png",
+    ]
+    assert "mask" not in dataset.table
+
+
+def test_a_damaged_workbook_is_refused_by_name(lay):
+    root = lay(
+        {
+            "COVID/images/COVID-1.png": None,
+            "Normal/images/Normal-1.png": None,
+            "Lung_Opacity/images/Lung_Opacity-1.png": None,
+            "COVID.metadata.xlsx": "no archive",
+        }
+    )
+    with pytest.raises(InputError, match=r"COVID.metadata.xlsx: not an \.xlsx"):
+        load_named("radiography", root)

@@ -1,0 +1,263 @@
+"""Damaged and crafted HDF5 files: an `InputError`, no partly loaded model, no other file read, no memory taken."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import covidcxnet
+from covidcxnet.models import create
+from enhancement.errors import InputError
+from segmentation.hdf5 import open_plain
+from segmentation.legacy import is_legacy, read_legacy
+from segmentation.segmenter import LungSegmenter
+from segmentation.unet import unet
+from segmentation.weight_files import load_weights, read_metadata, save_weights
+
+OPTIONS = {"size": 32, "channels": 1, "filters": [4, 4], "hidden": [4]}
+METADATA = {
+    "kind": "classifier",
+    "architecture": {"name": "small-cnn", "options": OPTIONS},
+    "classes": ["normal", "covid19"],
+    "input": {"size": 32, "channels": ["raw"]},
+}
+
+
+def small():
+    return create("small-cnn", classes=("normal", "covid19"), **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    return save_weights(small(), tmp_path_factory.mktemp("good") / "good.weights.h5", METADATA)
+
+
+@pytest.fixture
+def path(good, tmp_path):
+    return Path(shutil.copy(good, tmp_path / "crafted.weights.h5"))
+
+
+@pytest.fixture
+def legacy(tmp_path):
+    """A base CNN of weights alone, 65 x 65 x 1."""
+    generator = np.random.default_rng(0)
+    shapes = [(5, 5, 1, 2)] + [(3, 3, 2, 2)] * 4 + [(2, 3), (3, 1)]
+    path = tmp_path / "crafted.hdf5"
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [f"layer{i}".encode() for i in range(len(shapes))]
+        for i, shape in enumerate(shapes):
+            group = file.create_group(f"layer{i}")
+            names = [f"layer{i}/kernel:0", f"layer{i}/bias:0"]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            group[names[0]] = generator.normal(size=shape).astype("float32")
+            group[names[1]] = np.zeros(shape[-1], "float32")
+    return path
+
+
+def craft(path, array, how):
+    """Damage one array of a file, or something beside it."""
+    elsewhere = path.parent / "elsewhere.h5"
+    with h5py.File(path, "r+") as file:
+        item = file[array]
+        shape, content = item.shape, item[()]
+        if how in ("beside: external link", "beside: ring", "beside: words"):
+            pass
+        elif how == "group instead of array":
+            del file[array]
+            file.create_group(array)
+        elif how == "absurd size in place":
+            del file[array]
+            file.create_dataset(array, (10**6, 10**6), "float32", chunks=(1000, 1000))
+        else:
+            del file[array]
+        if how == "external link":
+            with h5py.File(elsewhere, "w") as other:
+                other["x"] = content
+            file[array] = h5py.ExternalLink("elsewhere.h5", "x")
+        if how == "soft link":
+            file["moved"] = content
+            file[array] = h5py.SoftLink("/moved")
+        if how == "virtual":
+            with h5py.File(elsewhere, "w") as other:
+                other["x"] = content
+            layout = h5py.VirtualLayout(shape, "float32")
+            layout[...] = h5py.VirtualSource("elsewhere.h5", "x", shape)
+            file.create_virtual_dataset(array, layout)
+        if how == "external storage":
+            (path.parent / "raw.bin").write_bytes(content.tobytes())
+            raw = [(str(path.parent / "raw.bin"), 0, content.nbytes)]
+            file.create_dataset(array, shape, "float32", external=raw)
+        if how == "words":
+            file[array] = "words"
+        if how == "objects":
+            file.create_dataset(array, shape, h5py.ref_dtype)
+        if how == "another shape":
+            file[array] = np.zeros((*shape, 1), "float32")
+        if how == "bomb":
+            file.create_dataset(array, (20_000, 20_000), "float32", fillvalue=0, chunks=True, compression="gzip")
+        if how == "not finite":
+            file[array] = np.full(shape, np.nan, "float32")
+        if how == "beside: external link":
+            file["extra"] = h5py.ExternalLink("/etc/hostname", "/")
+        if how == "beside: ring":
+            file["extra/again"] = file["/"]
+        if how == "beside: words":
+            file["extra"] = "words"
+
+
+WAYS = [
+    "missing",
+    "group instead of array",
+    "absurd size in place",
+    "external link",
+    "soft link",
+    "virtual",
+    "external storage",
+    "words",
+    "objects",
+    "another shape",
+    "bomb",
+    "not finite",
+    "beside: external link",
+    "beside: ring",
+    "beside: words",
+]
+
+
+@pytest.fixture(scope="module")
+def first_kernel(good):
+    """Place of the first convolution's kernel in the file, and a model to load into."""
+    names = []
+    with h5py.File(good) as file:
+        file.visititems(lambda name, item: names.append(name) if getattr(item, "shape", None) == (3, 3, 4, 4) else None)
+    assert len(names) == 1
+    return names[0]
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_crafted_file_of_ours_is_refused_and_the_model_keeps_its_weights(path, first_kernel, how):
+    craft(path, first_kernel, how)
+    model = small()
+    before = model.get_weights()
+    with pytest.raises(InputError, match="crafted") as error:
+        load_weights(model, path)
+    assert "\n" not in str(error.value)
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+    with pytest.raises(InputError, match="crafted"):
+        covidcxnet.load_model(path)
+
+
+@pytest.mark.parametrize("layer", ["conv2d_1", "dense"])
+def test_arrays_of_the_right_shapes_under_another_name_leave_the_model_as_it_was(path, layer):
+    with h5py.File(path, "r+") as file:
+        file.move(f"layers/{layer}", "layers/elsewhere")
+    model = small()
+    before = model.get_weights()
+    with pytest.raises(InputError, match="crafted"):
+        load_weights(model, path)
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_crafted_legacy_file_is_refused(legacy, how):
+    assert covidcxnet.load_legacy(legacy, size=65).model.count_params() > 0
+    craft(legacy, "layer2/layer2/kernel:0", how)
+    with pytest.raises(InputError, match="crafted"):
+        covidcxnet.load_legacy(legacy, size=65)
+
+
+@pytest.mark.parametrize("share", [0, 10, 100, 500, 900, 999])
+def test_a_truncated_file_is_refused(path, legacy, share):
+    for file, load in ((path, covidcxnet.load_model), (legacy, lambda p: covidcxnet.load_legacy(p, size=65))):
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) * share // 1000])
+        with pytest.raises(InputError, match="crafted"):
+            load(file)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_file_with_overwritten_bytes_loads_or_is_refused_but_nothing_else(path, legacy, seed):
+    generator = np.random.default_rng(seed)
+    for file, load in ((path, covidcxnet.load_model), (legacy, lambda p: covidcxnet.load_legacy(p, size=65))):
+        content = bytearray(file.read_bytes())
+        for at in generator.integers(0, min(len(content), 6000), 8):
+            content[at] = generator.integers(0, 256)
+        file.write_bytes(content)
+        try:
+            load(file)
+        except InputError as error:
+            assert "crafted" in str(error)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"filters": [10**6, 10**6]},
+        {"filters": [4] * 40 + [10**9]},
+        {"hidden": [10**9]},
+        {"size": 10**6},
+        {"channels": 10**9},
+        {"filters": [-1, 4]},
+        {"filters": "many"},
+        {"hidden": {"a": 1}},
+    ],
+)
+def test_metadata_that_describe_a_network_far_larger_than_the_file_are_refused(tmp_path, options):
+    changed = {**METADATA, "architecture": {"name": "small-cnn", "options": {**OPTIONS, **options}}}
+    path = save_weights(small(), tmp_path / "crafted.weights.h5", changed)
+    with pytest.raises(InputError, match="crafted"):
+        covidcxnet.load_model(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 50_000, '{"format": 1e999}', b"\xed\xa0\x80", b"\xff"])
+def test_strange_metadata_are_refused(path, text):
+    with h5py.File(path, "r+") as file:
+        file.attrs["covidcxnet"] = text
+    with pytest.raises(InputError, match="crafted"):
+        read_metadata(path)
+
+
+def test_a_whole_model_that_names_code_is_loaded_as_numbers_alone(legacy):
+    config = {"class_name": "Lambda", "config": {"layers": [{"class_name": "os.system", "config": {"name": "true"}}]}}
+    with h5py.File(legacy, "r+") as file:
+        file.attrs["model_config"] = json.dumps(config)
+    assert covidcxnet.load_legacy(legacy, size=65).classes == ("normal", "covid19")
+
+
+@pytest.mark.parametrize("attribute", ["layer_names", "weight_names"])
+@pytest.mark.parametrize("names", [["none"], ["../layer1"], ["/layer1"], [""], [b"\xff"], 7, "layer1", [["layer1"]]])
+def test_strange_lists_of_names_are_refused(legacy, attribute, names):
+    with h5py.File(legacy, "r+") as file:
+        (file if attribute == "layer_names" else file["layer1"]).attrs[attribute] = names
+    with pytest.raises(InputError, match="crafted"):
+        covidcxnet.load_legacy(legacy, size=65)
+
+
+def test_a_linked_group_of_weights_is_refused(legacy):
+    with h5py.File(legacy, "r+") as file:
+        file["model_weights"] = h5py.ExternalLink("elsewhere.h5", "/")
+    assert is_legacy(legacy)
+    with pytest.raises(InputError, match=r"another file \(elsewhere\.h5\)"):
+        read_legacy(legacy)
+
+
+def test_a_crafted_segmenter_is_refused(tmp_path):
+    facts = {"kind": "segmenter", "conventions": ["lung_field"], "input": {"size": 16}}
+    facts["architecture"] = {"name": "unet", "options": {"width": 10**6}}
+    path = save_weights(unet(2, size=16), tmp_path / "crafted.weights.h5", facts)
+    with pytest.raises(InputError, match="crafted"):
+        _ = LungSegmenter(path).model
+
+
+def test_only_good_files_are_opened(path, tmp_path):
+    with open_plain(path) as file:
+        assert "layers" in file
+    with pytest.raises(InputError, match="no such"), open_plain(tmp_path / "none.h5"):
+        pass
+    with pytest.raises(InputError, match="no such"), open_plain(tmp_path):
+        pass

@@ -1,0 +1,302 @@
+"""The registry: names become verified files, over a local server that behaves badly; nothing here needs a network."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.server
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import weights
+from weights import WeightsError, download, manifest, registry
+from weights.manifest import Entry, file_sha256, git_blob_id
+
+CONTENT = np.random.default_rng(0).bytes(300_000)
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `content`, or misbehaves as `script` says: one word for each request in turn, then "good"."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.script, self.requests = CONTENT, [], []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/file.h5"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self):
+        server = self.server
+        wanted = self.headers.get("Range")
+        server.requests.append(wanted)
+        how = server.script.pop(0) if server.script else "good"
+        server.gate.wait(10)
+        content = server.content
+        if how.isdigit():
+            self.send_error(int(how))
+            return
+        start = int(re.match(r"bytes=(\d+)-", wanted).group(1)) if wanted and how != "ignores the range" else 0
+        if start >= len(content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            self.end_headers()
+            return
+        body = content[start:]
+        if how == "wrong bytes":
+            body = bytes(len(body))
+        if how == "another part":
+            start += 7
+        if how == "says less":  # a whole answer that is too short
+            body = body[: len(body) // 2]
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if how != "endless":
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if how == "cuts":
+            body = body[: len(body) // 3]
+        if how == "cuts at once":
+            body = b""
+        if how == "endless":
+            body += body
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(download, "PATIENCE", 0.01)
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def entry(server, tmp_path, monkeypatch) -> Entry:
+    """An entry for the server's file, alone in a manifest, with an empty cache and an empty package folder."""
+    monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("COVIDCXNET_OFFLINE", raising=False)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "good").write_bytes(CONTENT)
+    facts = {"kind": "classifier", "summary": "a file", "licence": "none", "sha256": file_sha256(tmp_path / "good")}
+    one = Entry(name="one", file="file.h5", url=server.url, size=len(CONTENT), **facts)
+    monkeypatch.setattr(weights, "FOLDER", tmp_path / "package")
+    monkeypatch.setattr(manifest, "PATH", manifest.write({"one": one}, tmp_path / "manifest.json"))
+    return one
+
+
+def cached(entry) -> Path:
+    return registry.cache_folder() / entry.file
+
+
+def left_over(entry) -> list[str]:
+    return [path.name for path in cached(entry).parent.iterdir() if not path.name.endswith(".lock")]
+
+
+def test_a_name_is_downloaded_once_and_then_found_in_the_cache(server, entry):
+    path = weights.released("one", progress=False)
+    assert path == cached(entry) and path.read_bytes() == CONTENT and left_over(entry) == ["file.h5"]
+    server.script = ["404"]
+    assert weights.released("one") == path and len(server.requests) == 1
+
+
+def test_the_package_comes_before_the_cache(server, entry):
+    (weights.FOLDER / "file.h5").write_bytes(CONTENT)
+    assert weights.released("one") == weights.FOLDER / "file.h5" and not server.requests
+
+
+def test_cut_connections_are_resumed_from_where_they_ended(server, entry):
+    server.script = ["cuts", "cuts", "cuts at once", "503", "good"]
+    assert weights.released("one", progress=False).read_bytes() == CONTENT
+    starts = [int(re.search(r"\d+", wanted).group()) for wanted in server.requests[1:]]
+    assert server.requests[0] is None and starts == sorted(starts) and 0 < starts[0] < starts[1]
+
+
+def test_a_partial_file_of_an_earlier_process_is_resumed(server, entry):
+    cached(entry).parent.mkdir(parents=True)
+    cached(entry).with_name("file.h5.partial").write_bytes(CONTENT[:1000])
+    assert weights.released("one", progress=False).read_bytes() == CONTENT
+    assert server.requests == ["bytes=1000-"] and left_over(entry) == ["file.h5"]
+
+
+@pytest.mark.parametrize("partial", [CONTENT, CONTENT + b"more"])
+def test_a_partial_file_that_is_already_whole_or_too_long_is_settled(server, entry, partial):
+    cached(entry).parent.mkdir(parents=True)
+    cached(entry).with_name("file.h5.partial").write_bytes(partial)
+    assert weights.released("one", progress=False).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("size", [True, False])
+def test_a_partial_file_of_another_version_is_dropped_and_fetched_anew(server, entry, size):
+    if not size:
+        entry = dataclasses.replace(entry, size=None)
+    cached(entry).parent.mkdir(parents=True)
+    cached(entry).with_name("file.h5.partial").write_bytes(b"\0" * 1000)
+    assert registry.fetch(entry, progress=False).read_bytes() == CONTENT
+    assert server.requests == ["bytes=1000-", None]
+
+
+@pytest.mark.parametrize("how", ["ignores the range", "another part"])
+def test_a_server_that_does_not_give_the_part_asked_for(server, entry, how):
+    server.script = ["cuts", how]
+    assert weights.released("one", progress=False).read_bytes() == CONTENT
+
+
+def test_what_the_server_says_is_whole_but_too_short_is_refused(server, entry):
+    server.script = ["says less"] * 20
+    with pytest.raises(WeightsError, match="150,000 bytes, 300,000 expected"):
+        weights.released("one", progress=False)
+    assert not cached(entry).exists()
+
+
+def test_wrong_bytes_are_deleted_and_said(server, entry):
+    server.script = ["wrong bytes"] * 20
+    with pytest.raises(WeightsError, match=r"SHA-256.*expected.*deleted.*put it at") as error:
+        weights.released("one", progress=False)
+    assert left_over(entry) == [] and "\n" not in str(error.value) and len(server.requests) == 1
+
+
+def test_an_endless_answer_is_cut_off(server, entry):
+    server.script = ["endless"]
+    with pytest.raises(WeightsError, match="more than the file has"):
+        weights.released("one", progress=False)
+    assert not cached(entry).exists()
+
+
+def test_a_short_file_of_unknown_size_is_refused_by_its_hash(server, entry):
+    server.content = CONTENT[:1000]
+    with pytest.raises(WeightsError, match="SHA-256"):
+        registry.fetch(dataclasses.replace(entry, size=None), progress=False)
+
+
+def test_a_missing_file_is_said_at_once_and_a_busy_server_is_asked_again_for_a_while(server, entry):
+    server.script = ["404"]
+    with pytest.raises(WeightsError, match="404"):
+        weights.released("one", progress=False)
+    assert len(server.requests) == 1
+    server.script = ["503"] * 99
+    with pytest.raises(WeightsError, match=r"503.*put it at"):
+        weights.released("one", progress=False)
+    assert len(server.requests) == 1 + download.ATTEMPTS
+
+
+def test_no_server_and_nothing_cached_is_one_line_with_url_and_place(server, entry):
+    gone = dataclasses.replace(entry, url="http://127.0.0.1:9/file.h5")
+    with pytest.raises(WeightsError) as error:
+        registry.fetch(gone, progress=False)
+    assert gone.url in str(error.value) and str(cached(gone)) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_offline_by_wish_asks_nobody(server, entry, monkeypatch):
+    monkeypatch.setenv("COVIDCXNET_OFFLINE", "1")
+    with pytest.raises(WeightsError, match="COVIDCXNET_OFFLINE"):
+        weights.released("one")
+    cached(entry).parent.mkdir(parents=True)
+    cached(entry).write_bytes(CONTENT)  # put there by hand
+    assert weights.released("one") == cached(entry) and not server.requests
+
+
+def test_a_wrong_file_in_the_cache_is_refused_and_fetch_replaces_it(server, entry):
+    cached(entry).parent.mkdir(parents=True)
+    cached(entry).write_bytes(b"x" * len(CONTENT))
+    with pytest.raises(WeightsError, match=r"SHA-256.*weights fetch one"):
+        weights.released("one")
+    assert registry.fetch(entry, progress=False).read_bytes() == CONTENT
+
+
+def test_a_file_that_changes_after_it_was_verified_is_verified_again(server, entry):
+    path = weights.released("one", progress=False)
+    path.write_bytes(b"x" + CONTENT[1:])
+    with pytest.raises(WeightsError, match="SHA-256"):
+        weights.released("one")
+
+
+def test_a_second_process_waits_and_does_not_download_again(server, entry):
+    server.gate.clear()
+    code = "import weights, sys; from weights import manifest; from pathlib import Path; "
+    code += f"manifest.PATH = Path({str(manifest.PATH)!r}); print(weights.released('one', progress=False))"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[1],
+        )
+        for _ in range(2)
+    ]
+    threading.Timer(1.5, server.gate.set).start()
+    answers = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], answers
+    assert {out.strip() for out, _ in answers} == {str(cached(entry))}
+    assert len(server.requests) == 1
+
+
+def test_a_git_blob_id_verifies_too(tmp_path):
+    (tmp_path / "f").write_bytes(b"hello\n")
+    assert git_blob_id(tmp_path / "f") == "ce013625030ba8dba906f756967f9e9ca394464a"
+    facts = {"name": "n", "file": "f", "kind": "classifier", "licence": "none"}
+    Entry(**facts, git_blob="ce013625030ba8dba906f756967f9e9ca394464a").verify(tmp_path / "f")
+    with pytest.raises(WeightsError, match="git blob id"):
+        Entry(**facts, git_blob="0" * 40).verify(tmp_path / "f")
+    with pytest.raises(WeightsError, match="MD5"):
+        Entry(**facts, md5="0" * 32).verify(tmp_path / "f")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"file": "../evil.h5"},
+        {"file": ""},
+        {"kind": "virus"},
+        {"sha256": ""},
+        {"licence": ""},
+        {"url": "file:///etc/passwd"},
+        {"layout": "pickle"},
+        {"surprise": 1},
+    ],
+)
+def test_a_manifest_that_cannot_be_trusted_is_refused(entry, tmp_path, change):
+    facts = {key: value for key, value in dataclasses.asdict(entry).items() if key != "name"} | change
+    (tmp_path / "m.json").write_text(manifest.json.dumps({"format": 1, "weights": {"one": facts}}))
+    with pytest.raises(WeightsError, match="manifest"):
+        manifest.read(tmp_path / "m.json")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 2, "weights": {}}', '{"format": 1, "weights": [1]}'])
+def test_a_damaged_manifest_is_refused(tmp_path, text):
+    (tmp_path / "m.json").write_text(text)
+    with pytest.raises(WeightsError, match=r"m\.json"):
+        manifest.read(tmp_path / "m.json")
+
+
+def test_a_manifest_comes_back_as_it_was_written(entry, tmp_path):
+    full = dataclasses.replace(entry, labels=("a", "b"), input={"size": 3}, card="one.md", architecture={"name": "x"})
+    assert manifest.read(manifest.write({"one": full}, tmp_path / "m.json")) == {"one": full}
+
+
+def test_every_file_that_the_package_promises_is_there_whole_and_has_a_card():
+    for entry in manifest.read().values():
+        if not entry.url:
+            entry.verify(weights.FOLDER / entry.file)
+            assert (weights.FOLDER / entry.card).is_file() and entry.sha256 and entry.size and entry.labels
+        assert entry.licence and entry.summary
