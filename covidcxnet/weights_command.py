@@ -110,9 +110,8 @@ def _run(argv: list[str], prog: str) -> int:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = command_line.Parser(
         prog=prog,
-        allow_abbrev=False,
         description="Released weights: this package's own, and public files that are downloaded once and verified.",
         epilog="COVIDCXNET_HOME names the folder of the cache; COVIDCXNET_OFFLINE=1 forbids downloads.",
     )
@@ -120,7 +119,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     def action(name: str, function, text: str) -> argparse.ArgumentParser:
-        one = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+        one = actions.add_parser(name, help=text, description=text)
         one.set_defaults(action=function)
         return one
 

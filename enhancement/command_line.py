@@ -1,4 +1,4 @@
-"""What every command line of this project shares: how flags are spelt, and one line and exit code 2 for unusable input."""
+"""What all command lines share: how flags are spelt, and one line and exit code 2 for input that cannot be used."""
 
 from __future__ import annotations
 
