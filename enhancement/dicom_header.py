@@ -10,7 +10,7 @@ import hmac
 import os
 import secrets
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pydicom
@@ -31,6 +31,9 @@ _TAGS = (
     ),
     *("StudyDate", "AccessionNumber", "SOPInstanceUID", "StudyInstanceUID", "OtherPatientIDs"),
 )
+
+
+_LINKS = ("SOPInstanceUID", "StudyInstanceUID", "AccessionNumber", "PatientID")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,26 @@ class Header:
     patient: str = ""
 
 
+@dataclass(frozen=True)
+class Case:
+    """A header, and what tells who it is about: to be compared in memory and forgotten, never written or shown.
+
+    Parameters
+    ----------
+    header : Header
+        What may be passed on.
+    words : frozenset of str
+        Id, names and accession number in lower case, of four letters and more.
+    links : dict
+        Values by which a hospital's list may name the file: sopinstanceuid, studyinstanceuid, accessionnumber,
+        patientid.
+    """
+
+    header: Header
+    words: frozenset[str] = field(default=frozenset(), repr=False)
+    links: dict[str, str] = field(default_factory=dict, repr=False)
+
+
 def read_header(path: str | os.PathLike[str], key: bytes | None = None) -> Header:
     """Read the header of one file.
 
@@ -80,23 +103,17 @@ def read_header(path: str | os.PathLike[str], key: bytes | None = None) -> Heade
     RadiographError
         If it is no DICOM file or is damaged. The message never quotes the header.
     """
+    return read_case(path, key).header
+
+
+def read_case(path: str | os.PathLike[str], key: bytes | None = None) -> Case:
+    """The same together with what must not be passed on."""
     dataset = _read(path)
     try:
-        return _header(dataset, key)
+        links = {name.lower(): str(dataset.get(name) or "").strip() for name in _LINKS}
+        return Case(_header(dataset, key), frozenset(_words(dataset)), links)
     except Exception:  # whatever a hostile header holds, its words stay here
         raise RadiographError(path, "its DICOM header is damaged") from None
-
-
-def tells_who(path: str | os.PathLike[str], shown: str) -> bool:
-    """Whether a text (a path, say) holds the id or name of the patient of a file."""
-    return any(word in shown.lower() for word in _identifiers(_read(path)))
-
-
-def linked_values(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Values by which a hospital's list may name this file: to be compared and forgotten, never written."""
-    dataset = _read(path)
-    names = ("SOPInstanceUID", "StudyInstanceUID", "AccessionNumber", "PatientID")
-    return {name.lower(): str(dataset.get(name) or "").strip() for name in names}
 
 
 def patient_key(path: str | os.PathLike[str]) -> bytes:
@@ -208,7 +225,7 @@ def _age(dataset: pydicom.Dataset) -> float | None:
     return 90.0 if age > OLDEST_TOLD else round(age, 2)
 
 
-def _identifiers(dataset: pydicom.Dataset) -> set[str]:
+def _words(dataset: pydicom.Dataset) -> set[str]:
     """Words that tell who it is, in lower case; those of three letters and fewer would be found everywhere."""
     words = {str(dataset.get("PatientID") or ""), str(dataset.get("AccessionNumber") or "")}
     words |= set(str(dataset.get("PatientName") or "").replace("^", " ").replace("=", " ").split())

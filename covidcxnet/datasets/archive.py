@@ -5,6 +5,7 @@ The files stay where they are, unchanged. Nothing that this module writes, print
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from covidcxnet.datasets.findings import UNKNOWN
-from enhancement.dicom_header import Header, linked_values, read_header, tells_who
+from enhancement.dicom_header import Header, read_case
 from enhancement.errors import InputError, RadiographError
 from enhancement.files import find_images
 
@@ -20,19 +21,20 @@ MODALITIES = ("CR", "DX", "DR")
 BODY_PARTS = ("CHEST", "THORAX", "LUNG", "")
 VIEWS = ("PA", "AP", "")
 COLUMNS = (
-    "path",
-    "label",
-    "patient",
-    "view",
-    "sex",
-    "age",
-    "modality",
-    "body_part",
-    "photometric",
-    "syntax",
-    "width",
-    "height",
+    *("path", "label", "patient", "view", "sex", "age", "modality", "body_part", "photometric", "syntax"),
+    *("width", "height"),
 )
+_HIDDEN = "(not told)"
+_NAMED = "its path holds a patient's id, name or accession number; rename it"
+_TERMS = frozenset(
+    re.findall(
+        r"\w+",
+        "CT MR MG US NM PT XA RF OT SR PX IO ES CR DX DR ABDOMEN ANKLE ARM CLAVICLE CSPINE ELBOW FOOT FOREARM HAND HEAD "
+        "HIP KNEE LEG LSPINE NECK PELVIS RIB SHOULDER SKULL SPINE TSPINE WRIST CHEST THORAX BREAST PA AP LL RL LLD LLO "
+        "RLD RLO LATERAL OBLIQUE",
+    )
+)
+_PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT", "PALETTE COLOR")
 LINKS = ("path", "sopinstanceuid", "studyinstanceuid", "accessionnumber", "patientid")
 
 
@@ -78,14 +80,16 @@ def read_archive(
     root = Path(os.path.commonpath([path.parent for path in files]))
     known, link = _labels(labels)
     rows, left = [], []
+    words: set[str] = set()
     for path in tqdm(files, "reading headers", unit="file", disable=not progress):
         name = path.relative_to(root).as_posix()
         try:
-            header = read_header(path, key)
-            reason = _unwanted(header, modalities, body_parts, views)
-            if reason is None and tells_who(path, name):
-                name, reason = "(not told)", "its path holds the patient's id, name or accession number; rename it"
-            label = known.get(name if link == "path" else linked_values(path)[link], UNKNOWN) if known else UNKNOWN
+            case = read_case(path, key)
+            header, reason = case.header, _unwanted(case.header, modalities, body_parts, views)
+            words |= case.words
+            if any(word in name.lower() for word in case.words):
+                name, reason = _HIDDEN, _NAMED
+            label = known.get(name if link == "path" else case.links[link], UNKNOWN)
         except RadiographError as error:
             reason = error.reason
         if reason is not None:
@@ -101,17 +105,30 @@ def read_archive(
                 "age": header.age,
                 "modality": header.modality,
                 "body_part": header.body_part or None,
-                "photometric": header.photometric,
+                "photometric": header.photometric if header.photometric in _PHOTOMETRIC else None,
                 "syntax": header.syntax,
                 "width": header.width,
                 "height": header.height,
             }
         )
+    # a file may be named after the patient of another
+    rows, named = _apart(rows, words)
+    left = [{**row, "path": _HIDDEN if _tells(row["path"], words) else row["path"]} for row in left] + named
     refused = pd.DataFrame(left, columns=["path", "reason"])
     if not rows:
         first = f", the first {left[0]['path']}: {left[0]['reason']}" if left else ""
         raise InputError(f"{len(files)} files, none a chest radiograph of the kind asked for{first}")
     return pd.DataFrame(rows, columns=list(COLUMNS)), refused, root
+
+
+def _tells(path: str, words: set[str]) -> bool:
+    return not words.isdisjoint(re.split(r"[^0-9a-z]+", path.lower()))
+
+
+def _apart(rows: list[dict], words: set[str]) -> tuple[list[dict], list[dict]]:
+    """Rows whose path tells nothing, and for the others a reason."""
+    kept = [row for row in rows if not _tells(row["path"], words)]
+    return kept, [{"path": _HIDDEN, "reason": _NAMED}] * (len(rows) - len(kept))
 
 
 def _unwanted(header: Header, modalities, body_parts, views) -> str | None:
@@ -124,9 +141,9 @@ def _unwanted(header: Header, modalities, body_parts, views) -> str | None:
     asked = (("modality", header.modality, modalities), ("body part", header.body_part, body_parts))
     for name, value, wanted in (*asked, ("view", header.view, views)):
         if value not in {w.upper() for w in wanted}:
-            # a value outside the standard's own words could be anything, a name too
-            said = value if value.isalpha() and len(value) <= 10 else "another"
-            return f"{name} {said or 'not given'}; {', '.join(w or 'none' for w in wanted)} expected"
+            # free text may hold anything, a name too: only the standard's own words are repeated
+            said = value if value in _TERMS else "another" if value else "not given"
+            return f"{name} {said}; {', '.join(w or 'none' for w in wanted)} expected"
     return None
 
 

@@ -245,6 +245,7 @@ def _not_listed(dataset: Dataset, patterns: Sequence[str]) -> list[str]:
     """Image files below the root that the table does not name, neither as image nor as mask."""
     listed = {Path(os.path.normpath(path)) for path in dataset.paths}
     listed |= {Path(os.path.normpath(file)) for mask in dataset.masks for file in mask or ()}
+    listed |= {Path(os.path.normpath(path)) for path in _left_out(dataset)}
     if "lesion" in dataset.table:
         listed |= {Path(os.path.normpath(dataset.root / p)) for p in dataset.table["lesion"].dropna()}
     root = dataset.root.absolute()
@@ -255,6 +256,20 @@ def _not_listed(dataset: Dataset, patterns: Sequence[str]) -> list[str]:
         return []
     names = [path.relative_to(root).as_posix() for path in there if Path(os.path.normpath(path)) not in listed]
     return [name for name in names if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+
+
+def _left_out(dataset: Dataset) -> list[Path]:
+    """Images that a published set lists and that options (lateral views, images without a label) left out."""
+    from covidcxnet.datasets.named import NAMES, facts_of, load_named
+
+    if dataset.name not in NAMES:
+        return []
+    widest = {"views": "all", "unlabelled": "keep", "headers": "skip"}
+    options = {name: value for name, value in widest.items() if name in facts_of(dataset.name).options}
+    try:
+        return load_named(dataset.name, dataset.root, **options).paths
+    except InputError:
+        return []
 
 
 def _published(name: str) -> tuple[tuple[int, int] | None, tuple[str, ...]]:

@@ -77,6 +77,11 @@ def archive(tmp_path):
     dicom(root / "study2" / "many.dcm", NumberOfFrames=3)
     dicom(root / "study2" / "enhanced.dcm", kind=EnhancedCTImageStorage)
     dicom(root / f"{SECRETS[1]}_chest.dcm")
+    dicom(
+        root / f"copy-of-{SECRETS[0]}.dcm", PatientID="SOMEBODY-ELSE", PatientName="Else^Somebody", AccessionNumber="1"
+    )
+    dicom(root / f"{SECRETS[1]}_ct.dcm", Modality="CT", BodyPartExamined=SECRETS[2])
+    (root / f"{SECRETS[2]}.dcm").write_bytes(b"no dicom")
     (root / "study2" / "broken.dcm").write_bytes(b"no dicom")
     return root
 
@@ -91,7 +96,7 @@ def test_radiographs_are_chosen_and_the_rest_refused_with_a_reason(archive):
     assert "view LL" in reasons["study1/IM0003"] and "modality CT" in reasons["study2/ct.dcm"]
     assert "body part HAND" in reasons["study2/hand.dcm"] and "3 frames" in reasons["study2/many.dcm"]
     assert "Enhanced CT" in reasons["study2/enhanced.dcm"] and "no DICOM file" in reasons["study2/broken.dcm"]
-    assert "rename" in reasons["(not told)"]
+    assert len(reasons["(not told)"]) == 4 and reasons["(not told)"].str.contains("rename").sum() == 3
     lateral, _, _ = read_archive(archive, KEY, views=["LL"], progress=False)
     assert list(lateral["path"]) == ["study1/IM0003"]
     with pytest.raises(InputError, match="none a chest radiograph"):

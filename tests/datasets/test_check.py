@@ -10,6 +10,7 @@ import pytest
 
 from covidcxnet.datasets import Dataset, make_phantoms
 from covidcxnet.datasets.check import COLUMNS, PROBLEMS, check, look_at, save_verdicts, with_verdicts
+from covidcxnet.datasets.named import load_named
 from covidcxnet.datasets.phantom import phantom
 from covidcxnet.datasets.recognition import impression, judge, tint
 from covidcxnet.preparation import prepare
@@ -103,6 +104,14 @@ def test_phantoms_pass_and_their_masks_are_not_unlisted(tmp_path):
     dataset = make_phantoms(tmp_path / "p", 9, 3, 128, progress=False)
     table = check(dataset, progress=False)
     assert list(table["verdict"]) == ["use"] * 9
+
+
+def test_what_a_set_lists_and_an_option_left_out_is_not_unlisted(lay):
+    head = "patientid,finding,view,modality,folder,filename\n"
+    rows = "1,Pneumonia/Viral/COVID-19,PA,X-ray,images,a.png\n1,Pneumonia/Viral/COVID-19,L,X-ray,images,b.png\n"
+    root = lay({"metadata.csv": head + rows, **{f"images/{n}.png": CHEST for n in "abc"}})
+    table = check(load_named("cohen", root), progress=False).set_index("path")
+    assert list(table.index) == ["images/a.png", "images/c.png"] and table.at["images/c.png", "problems"] == "unlisted"
 
 
 def test_gray_pictures_have_no_tint(lay):

@@ -80,6 +80,13 @@ def test_nih_keeps_all_findings_beside_a_single_label_and_the_official_test_list
     assert set(held["split"][3:]) == {"test"}, "further images of a held-out patient go with them"
 
 
+def test_a_comma_too_many_at_the_end_of_rows_pushes_no_column(lay):
+    lines = NIH.replace("Gender", "Sex").splitlines()
+    for text in ("\n".join(f"{line}," for line in lines), "\n".join([lines[0], *(f"{line}," for line in lines[1:])])):
+        dataset = load_named("nih", lay({"Data_Entry_2017.csv": text, "images/00000001_000.png": None}))
+        assert dataset.table["patient"][2] == "2" and dataset.table["sex"][3] == "F"
+
+
 def test_the_seven_label_subset_takes_one_normal_a_patient(lay):
     root = lay({"Data_Entry_2017.csv": NIH, "images/00000001_000.png": None})
     dataset = load_named("nih", root, labels="seven")

@@ -141,6 +141,16 @@ def test_real_files_of_the_sets_load_under_their_published_names(real_data, tmp_
         shutil.copy(image, shenzhen / "CXR_png" / image.name)
         mask = real_data / "segmentation" / "shenzhen" / "masks" / image.name
         shutil.copy(mask, shenzhen / "mask" / f"{image.stem}_mask.png")
+    for place, folder in (("COVID", "covid19"), ("Normal", "normal"), ("Viral Pneumonia", None)):
+        (tmp_path / "radiography" / place).mkdir(parents=True)
+        if folder:
+            (tmp_path / "radiography" / place / "images").symlink_to(
+                real_data / "classification" / "radiography" / folder
+            )
+    radiography = load_named("radiography", tmp_path / "radiography", blocks="20")
+    assert len(radiography) == 4660 and radiography.paths[-1].is_file()
+    assert radiography.table["patient"].notna().all()
+    shutil.rmtree(tmp_path / "radiography")
     dataset = load_named("shenzhen", tmp_path)
     assert len(dataset) == 6 and all(path.is_file() for path in dataset.paths)
     assert all(mask and mask[0].is_file() for mask in dataset.masks)

@@ -40,6 +40,7 @@ FACTS = Facts(
     ),
     citation="Kermany et al., Cell 172 (2018).",
     options={"labels": ("three", "two")},
+    unlisted=("chest_xray/*",),
 )
 
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -73,7 +74,12 @@ def read_table(path: Path, needed: Iterable[str], facts: Facts) -> pd.DataFrame:
         If it is no table or lacks a column that the set is known to have.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace")
+        # index_col: rows that end in a comma too many must not push every column by one
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig", encoding_errors="replace"
+            )
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as the table of {facts.name} ({_first_line(error)})") from error
     table.columns = [str(c).strip().lower() for c in table.columns]

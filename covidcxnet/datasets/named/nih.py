@@ -74,9 +74,14 @@ def load(folder: str | Path, *, labels: str = "all") -> Dataset:
     there = layout.by_name(layout.files(root))
     table = pd.DataFrame({"path": given["image index"].map(lambda n: there.get(n, f"images/{n}"))})
     table["published_label"], table["patient"] = given["finding labels"], given["patient id"].map(layout.text_or_none)
-    wanted = {"patient age": layout.years, "patient gender": layout.sex, "view position": layout.view}
+    wanted = {
+        "patient age": layout.years,
+        "patient gender": layout.sex,
+        "patient sex": layout.sex,
+        "view position": layout.view,
+    }
     converted = layout.columns_of(given, wanted)
-    short = {"patient age": "age", "patient gender": "sex", "view position": "view"}
+    short = {"patient age": "age", "patient gender": "sex", "patient sex": "sex", "view position": "view"}
     table = table.assign(**{short[name]: column for name, column in converted.items()})
     table["follow_up"] = given.get("follow-up #")
     table["published_split"] = given["image index"].map(_official(root))
