@@ -15,6 +15,7 @@ COMMANDS = {
     "explain": ("covidcxnet.predict:main_explain", "draw Grad-CAM or LIME of a prediction on the radiograph"),
     "prepare": ("covidcxnet.training.prepare_command:main", "turn radiographs into a store of model-ready stacks"),
     "datasets": ("covidcxnet.datasets.command:main", "public sets by name: list, show, summary, check, convert"),
+    "models": ("covidcxnet.models_command:main", "classifiers by name: size, parameters, operations, weights"),
     "segment": ("segmentation.__main__:main", "find lungs: train, predict, evaluate"),
     "weights": ("covidcxnet.weights_command:main", "released weights: list, show, verify, fetch, path"),
     "enhance": ("enhancement.__main__:main", "BEASF, CLAHE and other enhancements on files"),

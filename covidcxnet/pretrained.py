@@ -117,13 +117,22 @@ def build(metadata: dict[str, Any], path: str | os.PathLike[str]) -> keras.Model
     quiet_backend()
     try:
         architecture = metadata["architecture"]
-        check_widths(Path(path), architecture["options"])
+        check_widths(Path(path), _all_options(architecture))
         model = create(architecture["name"], classes=metadata["classes"], **architecture["options"])
     except (KeyError, TypeError, ValueError, MemoryError) as error:
         reason = error if isinstance(error, InputError) else f"its metadata do not describe a model ({error!r})"
         raise InputError(f"{path}: {reason}") from error
     load_weights(model, Path(path))
     return model
+
+
+def _all_options(architecture: dict[str, Any]) -> dict[str, Any]:
+    """Options that metadata name, over the model's own: a wide head may go without saying."""
+    from covidcxnet.models import HEADS, MODELS
+
+    spec, options = MODELS.get(architecture["name"]), architecture["options"]
+    own = {} if spec is None else spec.options | HEADS.get(options.get("head"), {})
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in {**own, **options}.items()}
 
 
 def home() -> Path:

@@ -18,6 +18,8 @@ from .registry import register
     feature_layer="conv_layer5",
     head={"pool": "flatten", "hidden": (10, 10), "dropout": 0.0},
     summary="five strided convolutions, Dense 10, 10; 76,675 parameters at 400 x 400 x 1",
+    parameters=76_675,
+    flops=294_273_116,
 )
 def base_cnn(stack, filters: int = 32):
     """Feature map ``[N, h, w, filters]`` of five valid ReLU convolutions of stride 2: one 5 x 5, four 3 x 3."""

@@ -24,7 +24,12 @@ EPSILON = 1.001e-5  # of the published weights; Keras' default is 1e-3
     normalization="unit",
     feature_layer="relu",
     head={"pool": "average", "hidden": (10,), "dropout": 0.2, "activation": None},
+    application="DenseNet121",
+    origin="ImageNet, through keras.applications; CheXNet, see covidcxnet weights list",
+    licence="Apache 2.0; trained on ImageNet, for non-commercial research; CheXNet: MIT",
     summary="DenseNet121, global average pooling, Dense 10, dropout 0.2; 7,047,765 parameters",
+    parameters=7_047_765,
+    flops=11_563_847_700,
 )
 def densenet(
     stack, blocks: Sequence[int] = DENSENET121, growth: int = 32, final_relu: bool = True, momentum: float = 0.99

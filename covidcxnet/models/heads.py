@@ -10,8 +10,16 @@ from enhancement.errors import InputError
 if TYPE_CHECKING:
     import keras
 
-POOLS = {"average": "pooling_layer", "flatten": "flatten"}
+POOLS = {"average": "pooling_layer", "max": "pooling_layer", "flatten": "flatten"}
 OUTPUT = "pred"
+
+# Heads by name, for any backbone: COVID-CXNet's (section 4.3), that of the pediatric pneumonia study's pretrained
+# networks (section C, global max pooling), and one layer on averaged features.
+HEADS = {
+    "covid-cxnet": {"pool": "average", "hidden": (10,), "dropout": 0.2},
+    "pneumonia": {"pool": "max", "hidden": (128,), "dropout": 0.0},
+    "linear": {"pool": "average", "hidden": (), "dropout": 0.0},
+}
 
 
 def add_head(
@@ -20,7 +28,7 @@ def add_head(
     *,
     pool: str = "average",
     hidden: Sequence[int] = (10,),
-    dropout: float = 0.2,
+    dropout: float | Sequence[float] = 0.2,
     activation: str | None = None,
 ):
     """Pool a feature map, pass it through small dense layers and give probabilities.
@@ -30,11 +38,11 @@ def add_head(
     features : Keras tensor [N, h, w, F]
     outputs : int
         1 for a sigmoid, n > 1 for a softmax.
-    pool : {"average", "flatten"}
+    pool : {"average", "max", "flatten"}
     hidden : sequence of int
         Units of the ReLU layers: ``fc``, or ``fc1``, ``fc2``, ... where there are several.
-    dropout : float
-        Before the output layer; no layer where it is 0.
+    dropout : float or sequence of float
+        Before the output layer, or one rate for each dense layer, the output layer's last; no layer where it is 0.
     activation : {None, "sigmoid"}
         "sigmoid" makes several outputs independent findings, as in CheXNet; None is as under `outputs`.
 
@@ -49,16 +57,17 @@ def add_head(
     hidden = [hidden] if isinstance(hidden, int) else list(hidden)
     if any(not isinstance(units, int) or units < 1 for units in hidden):
         raise InputError(f"options.hidden: {hidden} given, whole numbers above 0 expected")
-    if not 0 <= dropout < 1:
-        raise InputError(f"options.dropout: {dropout!r} given, 0 to below 1 expected")
+    rates = _rates(dropout, len(hidden))
     if activation not in (None, "sigmoid"):
         raise InputError(f"options.activation: {activation!r} given, sigmoid or nothing expected")
-    layer = layers.GlobalAveragePooling2D if pool == "average" else layers.Flatten
-    x = layer(name=POOLS[pool])(features)
+    kinds = {"average": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D, "flatten": layers.Flatten}
+    x = kinds[pool](name=POOLS[pool])(features)
     for number, units in enumerate(hidden, start=1):
+        if rates[number - 1]:
+            x = layers.Dropout(rates[number - 1], name=f"dropout_fc{number}")(x)
         x = layers.Dense(units, activation="relu", name="fc" if len(hidden) == 1 else f"fc{number}")(x)
-    if dropout:
-        x = layers.Dropout(dropout, name="dropout")(x)
+    if rates[-1]:
+        x = layers.Dropout(rates[-1], name="dropout")(x)
     activation = activation or ("sigmoid" if outputs == 1 else "softmax")
     return layers.Dense(outputs, activation=activation, name=OUTPUT, dtype="float32")(x)
 
@@ -92,3 +101,15 @@ def head_layers(model: keras.Model) -> set[str]:
     names = [layer.name for layer in model.layers]
     cut = max((names.index(pool) for pool in POOLS.values() if pool in names), default=len(names))
     return set(names[cut + 1 :])
+
+
+def _rates(dropout: float | Sequence[float], hidden: int) -> list[float]:
+    """One rate for each hidden layer, then that of the output layer."""
+    rates = (
+        list(dropout) if isinstance(dropout, Sequence) and not isinstance(dropout, str) else [0.0] * hidden + [dropout]
+    )
+    if any(not isinstance(rate, int | float) or not 0 <= rate < 1 for rate in rates):
+        raise InputError(f"options.dropout: {dropout!r} given, 0 to below 1 expected")
+    if len(rates) != hidden + 1:
+        raise InputError(f"options.dropout: {len(rates)} rates given, {hidden + 1} expected: one for each dense layer")
+    return rates

@@ -20,10 +20,11 @@ from . import heads
 if TYPE_CHECKING:
     import keras
 
-NORMALIZATIONS = ("unit", "symmetric", "imagenet", "none")
+NORMALIZATIONS = ("unit", "symmetric", "imagenet", "caffe", "none")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,16 @@ class ModelSpec:
         Defaults of `heads.add_head`: pool, hidden, dropout.
     summary : str
         One line for lists and help.
+    planes : int, optional
+        Planes that the network itself takes, where it is bound to a number; a stack of one plane is repeated.
+    scalings : tuple of str
+        Normalizations that can be chosen; one alone where the network scales by layers of its own.
+    application : str
+        Class in `keras.applications` with ImageNet weights of the backbone; empty where there is none.
+    parameters, flops : int
+        Of the model as `create` builds it without options. `flops` are those of one stack, see `counts.flops`.
+    origin, licence : str
+        Where pretrained weights come from, and their terms.
     """
 
     name: str
@@ -56,12 +67,24 @@ class ModelSpec:
     feature_layer: str
     head: dict[str, Any] = field(default_factory=dict)
     summary: str = ""
+    planes: int | None = None
+    scalings: tuple[str, ...] = NORMALIZATIONS
+    application: str = ""
+    parameters: int = 0
+    flops: int = 0
+    origin: str = "no pretrained weights; random"
+    licence: str = ""
 
     @property
     def options(self) -> dict[str, Any]:
         """Every option that `create` takes for this model, with its default."""
         parameters = list(inspect.signature(self.backbone).parameters.values())[1:]
-        return {p.name: p.default for p in parameters} | self.head
+        return {p.name: p.default for p in parameters} | {"head": None} | self.head_options
+
+    @property
+    def head_options(self) -> dict[str, Any]:
+        """What `heads.add_head` is given where nothing is chosen."""
+        return {"activation": None} | self.head
 
 
 MODELS: dict[str, ModelSpec] = {}
@@ -99,10 +122,12 @@ def create(
         Of the stack; the published model's when not given.
     classes : sequence of str
         Labels in order. Two make one sigmoid output, the probability of ``classes[1]``; more make a softmax.
-    normalization : {"unit", "symmetric", "imagenet", "none"}, optional
-        x/255; (x - 127.5)/127.5; x/255 minus the ImageNet mean over its deviation; x as it is.
+    normalization : {"unit", "symmetric", "imagenet", "caffe", "none"}, optional
+        x/255; (x - 127.5)/127.5; x/255 minus the ImageNet mean over its deviation; planes in the order blue, green, red
+        minus their ImageNet means; x as it is.
     **options
-        The model's own, see ``MODELS[name].options``; for all of them ``hidden`` and ``dropout`` of the head.
+        The model's own, see ``MODELS[name].options``. For all of them ``head``, a name of `heads.HEADS`, and over it
+        ``pool``, ``hidden``, ``dropout`` and ``activation``, where "sigmoid" makes classes independent findings.
 
     Returns
     -------
@@ -131,9 +156,11 @@ def create(
     import keras
 
     stack = keras.Input((size, size, channels), name="stack")
-    scaled = scale(stack, spec.normalization if normalization is None else normalization)
+    scaled = scale(_planes(stack, spec), _normalization(spec, normalization))
     settings = {key: options.get(key, default) for key, default in spec.options.items()}
-    head = {key: settings.pop(key) for key in spec.head}
+    preset = _preset(settings.pop("head"))
+    head = {key: options.get(key, preset.get(key, default)) for key, default in spec.head_options.items()}
+    settings = {key: value for key, value in settings.items() if key not in head}
     features = spec.backbone(scaled, **settings)
     model = keras.Model(stack, heads.add_head(features, outputs_for(classes), **head), name=name)
     if keras.backend.backend() == "tensorflow":
@@ -165,6 +192,10 @@ def scale(stack, normalization: str):
             raise InputError(f"normalization: imagenet needs 3 channels, the stack has {stack.shape[-1]}; use unit")
         mean, deviation = (np.asarray(values, "float32") for values in (IMAGENET_MEAN, IMAGENET_STD))
         return ops.divide(ops.subtract(ops.divide(stack, 255.0), mean), deviation)
+    if normalization == "caffe":
+        if stack.shape[-1] != 3:
+            raise InputError(f"normalization: caffe needs 3 channels, the stack has {stack.shape[-1]}; use unit")
+        return ops.subtract(ops.flip(stack, axis=-1), np.asarray(CAFFE_MEAN, "float32"))
     raise InputError(f"normalization: {normalization!r} given, one of {', '.join(NORMALIZATIONS)} expected")
 
 
@@ -180,6 +211,34 @@ def feature_layer(model: keras.Model) -> str:
         if len(getattr(layer.output, "shape", ())) == 4:
             return layer.name
     raise InputError(f"model {model.name}: no layer with a feature map [N, h, w, F] to explain; name one")
+
+
+def _planes(stack, spec: ModelSpec):
+    """A stack of as many planes as the network is bound to; one plane is repeated, as for a grey photograph."""
+    from keras import ops
+
+    given = stack.shape[-1]
+    if spec.planes in (None, given):
+        return stack
+    if given != 1:
+        raise InputError(f"model {spec.name}: a stack of {given} channels given, 1 or {spec.planes} expected")
+    return ops.repeat(stack, spec.planes, axis=-1)
+
+
+def _normalization(spec: ModelSpec, normalization: str | None) -> str:
+    chosen = spec.normalization if normalization is None else normalization
+    if chosen in NORMALIZATIONS and chosen not in spec.scalings:
+        allowed = ", ".join(spec.scalings)
+        raise InputError(f"normalization: {chosen} given; {spec.name} scales inside, only {allowed} is possible")
+    return chosen
+
+
+def _preset(name: str | None) -> dict[str, Any]:
+    if name is None:
+        return {}
+    if name not in heads.HEADS:
+        raise InputError(f"options.head: {name!r} given, one of {', '.join(heads.HEADS)} expected")
+    return heads.HEADS[name]
 
 
 def _spec(name: str) -> ModelSpec:

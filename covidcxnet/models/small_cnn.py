@@ -25,6 +25,8 @@ MOMENTUM = 0.9
     feature_layer="last_relu",
     head={"pool": "flatten", "hidden": (128,), "dropout": 0.0},
     summary="five convolution blocks, Dense 128; 558,849 parameters at 128 x 128 x 3",
+    parameters=558_849,
+    flops=253_340_672,
 )
 def small_cnn(stack, filters: Sequence[int] = FILTERS, block_dropout: float = 0.1):
     """Pooled feature map ``[N, h, w, F]`` of the last block; the finer map before that pooling is layer ``last_relu``.

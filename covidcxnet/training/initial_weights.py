@@ -101,13 +101,16 @@ def _ours(path: Path, classes: tuple[str, ...]) -> tuple[keras.Model, set[str]]:
 
 
 def _imagenet(model: keras.Model) -> str:
-    import keras
+    import numpy as np
 
-    full = sum(layer.name.endswith("_concat") for layer in model.layers) == sum(DENSENET121)
-    if model.name != "covid-cxnet" or model.input_shape[-1] != 3 or not full:
-        raise InputError("init: ImageNet weights exist for covid-cxnet as published, 3 channels; use random, or a file")
+    from covidcxnet.models import applications
+    from covidcxnet.models.efficientnet import set_statistics
+    from covidcxnet.models.registry import IMAGENET_STD
+
+    _refuse_imagenet(model)
+    least = 75  # pixels that every one of them accepts
     try:
-        source = keras.applications.DenseNet121(include_top=False, weights="imagenet", input_shape=(32, 32, 3))
+        source = applications.build(MODELS[model.name].application, weights="imagenet", input_shape=(least, least, 3))
     except Exception as error:  # Keras raises a bare Exception where a download fails
         found = re.search(r"https?://\S+?\.h5", str(error))
         if not found:
@@ -120,8 +123,26 @@ def _imagenet(model: keras.Model) -> str:
         ) from error
     layers = [layer for layer in source.layers if layer.weights]
     for layer in layers:
-        model.get_layer(layer.name).set_weights(layer.get_weights())
+        ours = model.get_layer(layer.name)
+        if type(layer).__name__ == "Normalization":
+            # A second scaling stands behind it there, by one over the root of the deviation; here it is one with it.
+            mean, variance, *_ = layer.get_weights()
+            set_statistics(ours, np.ravel(mean), np.ravel(variance) * np.asarray(IMAGENET_STD, "float32"))
+        else:
+            ours.set_weights(layer.get_weights())
     return _said(model, "ImageNet", [layer.name for layer in layers])
+
+
+def _refuse_imagenet(model: keras.Model) -> None:
+    """ImageNet weights fit the published networks alone."""
+    having = ", ".join(sorted(name for name, spec in MODELS.items() if spec.application))
+    if not MODELS[model.name].application:
+        raise InputError(
+            f"init: there are no ImageNet weights for {model.name}, only for {having}; use random, or a file"
+        )
+    dense = sum(layer.name.endswith("_concat") for layer in model.layers) == sum(DENSENET121)
+    if model.name == "covid-cxnet" and (model.input_shape[-1] != 3 or not dense):
+        raise InputError("init: ImageNet weights exist for covid-cxnet as published, 3 channels; use random, or a file")
 
 
 def _said(model: keras.Model, origin: str | Path, loaded: list[str]) -> str:

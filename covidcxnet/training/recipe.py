@@ -43,9 +43,9 @@ class Recipe:
     holdout : dict
         Rows that all go to the test set, written like `where`: a whole hospital, for one.
     model : str
-        A model of the registry: small-cnn, base-cnn or covid-cxnet.
+        A model of the registry; `covidcxnet models list` shows them.
     options : dict
-        The model's own options, as in {dropout: 0.3, normalization: imagenet}.
+        The model's own options, as in {dropout: 0.3, normalization: imagenet}; {head: pneumonia} is a head by name.
     init : str
         Initial weights: random, imagenet, a released name (chexnet, covid-cxnet-chexnet, covid-cxnet), a file or a run.
     input : InputSettings
@@ -72,8 +72,10 @@ class Recipe:
         What the learning rate is multiplied by then.
     precision : {"float32", "mixed_bfloat16", "mixed_float16"}
         Number format of the network's arithmetic; float16 needs a GPU.
-    trainable : {"all", "head"}
-        All layers, or only the head on backbone features computed once (without augmentation).
+    trainable : str or float
+        How deep the model is trained: "all"; "head", on backbone features computed once (without augmentation); the
+        head and a last fraction of the backbone's layers, as in "0.25"; or the head and layers whose names begin so, as
+        in "conv4,conv5". Batch norms that do not train keep to their moving averages.
     seed : int
         Seed of split, initial weights, order, augmentation and dropout.
     store : str
@@ -118,7 +120,7 @@ class Recipe:
     lr_patience: int = 2
     lr_factor: float = 0.5
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    trainable: Literal["all", "head"] = "all"
+    trainable: str | float = "all"
     seed: int = 0
     store: str = ""
     out: str = ""
@@ -128,6 +130,7 @@ class Recipe:
 
     def __post_init__(self):
         from covidcxnet.models import MODELS
+        from covidcxnet.models.finetuning import check_depth
 
         for name in ("classes", "fractions"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -136,7 +139,8 @@ class Recipe:
         _among("class_weights", self.class_weights, ("balanced", "none"))
         _among("monitor", self.monitor, MONITORS)
         _among("precision", self.precision, ("float32", "mixed_bfloat16", "mixed_float16"))
-        _among("trainable", self.trainable, ("all", "head"))
+        object.__setattr__(self, "trainable", str(self.trainable))  # a fraction in YAML is a number
+        check_depth(str(self.trainable))
         different = len(set(self.classes)) == len(self.classes) != 1
         _require(different, "classes", self.classes, "two or more different labels, or none,")
         shares = self.fractions

@@ -94,7 +94,7 @@ def _model(
 
     `known` are the options of a resumed run: it has its weights in its state, and the files that began it may be gone.
     """
-    from covidcxnet.models import MODELS, create
+    from covidcxnet.models import MODELS, create, freeze
 
     from .initial_weights import brought_options, initialise
 
@@ -106,6 +106,9 @@ def _model(
     options |= brought_options(recipe.init, recipe.model) if known is None else known
     options |= recipe.options
     core = create(recipe.model, classes=classes, **options)
+    freeze(
+        core, str(recipe.trainable)
+    )  # before the weights: a depth that the model has not is refused before a download
     return core, initialise(core, recipe.init, classes) if known is None else "weights of the run", options
 
 

@@ -48,3 +48,35 @@ def test_a_model_without_a_pooling_layer_cannot_be_cut():
     x = keras.Input((4,))
     with pytest.raises(InputError, match="pooling_layer"):
         split_head(keras.Model(x, keras.layers.Dense(1)(x)))
+
+
+@pytest.mark.parametrize(
+    ("head", "names"),
+    [
+        ("covid-cxnet", ["pooling_layer", "fc", "dropout", "pred"]),
+        ("pneumonia", ["pooling_layer", "fc", "pred"]),
+        ("linear", ["pooling_layer", "pred"]),
+    ],
+)
+def test_heads_by_name_go_on_any_backbone(head, names):
+    for name, options in (("small-cnn", {"filters": (4, 4)}), ("covid-cxnet", {"blocks": (1, 1), "growth": 4})):
+        layers = create(name, size=32, head=head, **options).layers
+        assert [layer.name for layer in layers[-len(names) :]] == names
+
+
+def test_the_pneumonia_head_takes_the_largest_feature_and_has_128_units():
+    model = create("small-cnn", size=32, filters=(4, 4), head="pneumonia")
+    assert type(model.get_layer("pooling_layer")).__name__ == "GlobalMaxPooling2D"
+    assert model.get_layer("fc").units == 128 and model.get_layer("pred").activation.__name__ == "sigmoid"
+
+
+def test_an_option_goes_before_the_head_that_is_named():
+    model = create("small-cnn", size=32, filters=(4, 4), head="covid-cxnet", hidden=(6, 5), dropout=(0.1, 0, 0.3))
+    names = [layer.name for layer in model.layers]
+    assert names[-6:] == ["pooling_layer", "dropout_fc1", "fc1", "fc2", "dropout", "pred"]
+    assert (model.get_layer("dropout_fc1").rate, model.get_layer("dropout").rate) == (0.1, 0.3)
+
+
+def test_several_findings_are_independent_on_any_backbone():
+    model = create("small-cnn", size=32, filters=(4, 4), classes=("a", "b", "c"), activation="sigmoid")
+    assert model.get_layer("pred").activation.__name__ == "sigmoid" and model.output_shape == (None, 3)

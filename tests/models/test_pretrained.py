@@ -75,6 +75,15 @@ def test_metadata_that_do_not_describe_the_weights_are_refused(made, tmp_path, c
     assert "m.weights.h5" in str(error.value)
 
 
+@pytest.mark.parametrize("options", [{"size": 224}, {"size": 224, "head": "linear", "hidden": [4096, 4096]}])
+def test_a_wide_head_is_refused_before_memory_is_taken_for_it(made, tmp_path, monkeypatch, options):
+    changed = METADATA | {"architecture": {"name": "alexnet", "options": options}}
+    path = save_weights(made, tmp_path / "m.weights.h5", changed)
+    monkeypatch.setattr("covidcxnet.models.create", lambda *_, **__: pytest.fail("a network was built"))
+    with pytest.raises(InputError, match="hidden"):
+        pretrained.load_model(path)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "no arrays", "a missing array"])
 def test_damaged_files_are_refused(path, damage):
     content = path.read_bytes()

@@ -66,6 +66,12 @@ def test_dashes_commas_and_bare_switches_are_understood():
     assert recipe.augment.flip_horizontal and not recipe.deterministic and recipe.seed == 3
 
 
+@pytest.mark.parametrize("text", ["0.25", "head", "conv4", "conv4,conv5_block1"])
+def test_fine_tuning_depth_is_the_same_as_flag_and_in_yaml(tmp_path, text):
+    (tmp_path / "r.yaml").write_text(f"trainable: {text}\n")
+    assert parse_recipe(["--trainable", text]).trainable == text == load_recipe(tmp_path / "r.yaml").trainable
+
+
 def test_row_filters_are_flags_too():
     recipe = parse_recipe(["--where.source", "[nih, armiro]", "--where.view", "PA", "--options.dropout", "0.3"])
     assert recipe.where == {"source": ["nih", "armiro"], "view": "PA"} and recipe.options == {"dropout": 0.3}
@@ -79,6 +85,8 @@ def test_row_filters_are_flags_too():
         (["--epochs", "0"], "epochs"),
         (["--epochs"], "epochs"),
         (["--model", "vgg"], "small-cnn"),
+        (["--trainable", "1.5"], "fraction"),
+        (["--trainable", "conv4,"], "trainable"),
         (["--input.size", "1"], "input.size"),
         (["--input.region", "half"], "input.region"),
         (["--augment.rotation", "400"], "augment.rotation"),

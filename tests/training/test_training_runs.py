@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from covidcxnet.pretrained import load_model
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Run, callbacks, save_recipe, train
 from covidcxnet.training.cli import main
@@ -337,3 +339,34 @@ def test_a_run_is_found_again_from_another_folder(copied, phantoms, tmp_path, mo
 def test_run_json_holds_plain_values_and_a_relative_store(trained):
     assert json.loads((trained.path / "run.json").read_text())["store"].endswith("tiny.h5")
     assert not os.path.isabs(trained.status["store"])
+
+
+def test_layers_below_the_cut_keep_their_initial_weights_and_those_above_train(tiny, trained):
+    run = train(tiny("cut", trainable="conv2", init=str(trained.best_weights), epochs=1, learning_rate=0.01))
+    before, after = load_model(trained.best_weights).model, load_model(run.last_weights).model
+    pairs = {
+        layer.name: zip(layer.get_weights(), after.get_layer(layer.name).get_weights(), strict=True)
+        for layer in before.layers
+        if layer.weights
+    }
+    changed = {name for name, arrays in pairs.items() if any((a != b).any() for a, b in arrays)}
+    assert changed == {"conv2", "fc", "pred"}
+
+
+def test_a_run_with_a_cut_resumes_to_the_same_weights(tiny, monkeypatch):
+    whole = train(tiny("whole", trainable=0.5, epochs=2))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny("half", trainable=0.5, epochs=2))
+    resumed = train(resume=whole.path.with_name("half"))
+    assert resumed.recipe.trainable == "0.5"
+    assert_same_weights(whole.last_weights, resumed.last_weights)
+
+
+@pytest.mark.parametrize(("trainable", "word"), [("conv7", "conv7"), ("0.05", "none")])
+def test_a_cut_that_the_model_has_not_is_refused_before_a_folder_is_made(tiny, trainable, word):
+    recipe = tiny("none", trainable=trainable)
+    with pytest.raises(InputError, match=word):
+        train(recipe)
+    assert not Path(recipe.out).exists()

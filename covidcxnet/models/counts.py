@@ -1,0 +1,54 @@
+"""How large a built model is: parameters, and floating point operations from the shapes of its layers."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
+
+
+def parameters(model: keras.Model) -> tuple[int, int]:
+    """All parameters of a model, and those that are learned: without the moving averages of batch norms.
+
+    Frozen layers count as learned; PyTorch's counts are of the second kind.
+    """
+    everything = sum(_size(weight) for layer in model.layers for weight in layer.weights)
+    learned = sum(_size(weight) for layer in model.layers for weight in layer.weights if _is_learned(layer, weight))
+    return everything, learned
+
+
+def flops(model: keras.Model) -> int:
+    """Floating point operations for one stack: two for each multiply-add of convolutions and dense layers.
+
+    Counted from kernel and output shapes alone, so alike under every backend. Biases, batch norms, activations and
+    pooling are left out; many tables print multiply-adds, which are half of this number.
+    """
+    return 2 * sum(_multiply_adds(layer) for layer in model.layers)
+
+
+def _multiply_adds(layer) -> int:
+    kind = type(layer).__name__
+    if kind == "Dense":
+        return _size(layer.kernel) * _places(layer.output.shape[1:-1])
+    if kind in ("Conv2D", "DepthwiseConv2D"):
+        # A kernel's entries are each used once for every place of the map, with or without groups.
+        return _size(layer.kernel) * _places(layer.output.shape[1:-1])
+    if kind == "SeparableConv2D":
+        return (_size(layer.depthwise_kernel) + _size(layer.pointwise_kernel)) * _places(layer.output.shape[1:-1])
+    return 0
+
+
+def _is_learned(layer, weight) -> bool:
+    kind = type(layer).__name__
+    moving = kind == "BatchNormalization" and (weight is layer.moving_mean or weight is layer.moving_variance)
+    return not moving and kind != "Normalization"
+
+
+def _size(weight) -> int:
+    return math.prod(weight.shape)
+
+
+def _places(shape) -> int:
+    return math.prod(shape)

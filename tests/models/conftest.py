@@ -1,0 +1,39 @@
+"""Every backbone at the smallest size that it accepts, built once for all tests."""
+
+import pytest
+
+from covidcxnet.models import create
+
+SMALLEST = {
+    "alexnet": 63,
+    "efficientnet-b1": 32,
+    "inception-v3": 75,
+    "mobilenet-v3-large": 32,
+    "nasnet-mobile": 32,
+    "resnet34": 32,
+    "resnet50": 32,
+    "vgg16": 32,
+    "vgg19": 32,
+    "vgg19-bn": 32,
+    "xception": 71,
+}
+
+
+@pytest.fixture(scope="session")
+def built():
+    """``built(name)`` gives the model with the published head, to be left as it is but for its weights."""
+    models = {}
+
+    def model(name):
+        if name not in models:
+            # Wide dense layers take most of the memory and show nothing here.
+            options = {"hidden": (8, 8)} if name in ("alexnet", "vgg19-bn") else {}
+            models[name] = create(name, size=SMALLEST[name], **options)
+        return models[name]
+
+    return model
+
+
+def pytest_generate_tests(metafunc):
+    if "backbone" in metafunc.fixturenames:
+        metafunc.parametrize("backbone", SMALLEST)
