@@ -16,7 +16,7 @@ _DATA = "NAME:FOLDER (NAME,option=value:FOLDER), a folder with a folder per clas
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet datasets") -> int:
-    """Run one of ``list``, ``show``, ``summary``, ``check``, ``convert`` and ``dicom``.
+    """Run one of ``list``, ``show``, ``summary``, ``check``, ``duplicates``, ``bias``, ``convert`` and ``dicom``.
 
     Returns
     -------
@@ -27,10 +27,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet datasets") -
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    """Arguments of all six."""
+    """Arguments of all eight."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="list|show|summary|check|convert|dicom")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="list|show|summary|check|duplicates|bias|convert|dicom"
+    )
     commands.add_parser("list", help="sets known by name")
     show = commands.add_parser("show", help="facts about a set: origin, licence, how to get it, labels, known problems")
     show.add_argument("name")
@@ -42,6 +44,17 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     check.add_argument("--jobs", type=int, default=None, help="processes; one a core")
     check.add_argument("--pixels", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), help="size that images should have")
     check.add_argument("--quiet", action="store_true", help="no progress bar")
+    duplicates = commands.add_parser("duplicates", help="find copies: exact, cropped, scaled, tinted, mirrored")
+    _data(duplicates, several=True)
+    duplicates.add_argument(
+        "--out", default="duplicates.csv", help="CSV of pairs (%(default)s); beside it .groups.csv and a picture, .png"
+    )
+    duplicates.add_argument("--jobs", type=int, default=None, help="processes that read; one a core")
+    duplicates.add_argument("--quiet", action="store_true", help="no progress bar")
+    bias = commands.add_parser("bias", help="what simple image statistics tell of source and label; one HTML page")
+    _data(bias, several=True)
+    bias.add_argument("--out", default="bias.html", help="page to write (%(default)s), and the same as .json")
+    bias.add_argument("--quiet", action="store_true", help="no progress bar")
     convert = commands.add_parser("convert", help="one CSV of one or several sets, paths relative to it")
     _data(convert, several=True)
     convert.add_argument("--out", required=True, help="CSV to write; train --data takes it")
@@ -49,6 +62,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     convert.add_argument(
         "--accept", action="append", default=[], help="label that may mean different things in the sets"
     )
+    convert.add_argument("--duplicates", help="the .groups.csv of duplicates over the same sets: no split parts copies")
     convert.add_argument("--classes", help="labels to keep, with commas")
     dicom = commands.add_parser(
         "dicom", help="a table of the chest radiographs in DICOM files, patients as keyed hashes"
@@ -79,6 +93,8 @@ def _run(argv: list[str], prog: str) -> int:
         "show": _show,
         "summary": _summary,
         "check": _check,
+        "duplicates": _duplicates,
+        "bias": _bias,
         "convert": _convert,
         "dicom": _dicom,
     }
@@ -144,9 +160,58 @@ def _check(arguments) -> int:
     return 1 if counts.get("reject", 0) else 0
 
 
+def _duplicates(arguments) -> int:
+    from covidcxnet.datasets.contact_sheet import contact_sheet
+    from covidcxnet.datasets.duplicates import find_duplicates
+    from enhancement.files import whole_file
+
+    dataset = _open_all(arguments)
+    found = find_duplicates(dataset, jobs=arguments.jobs, progress=not arguments.quiet)
+    out = Path(arguments.out)
+    groups = out.with_suffix(".groups.csv")
+    for table, path in ((found.pairs, out), (found.groups, groups)):
+        with whole_file(path) as temporary:
+            table.to_csv(temporary, index=False)
+    pairs, members = found.pairs, dataset.table.set_index("path").loc[found.groups["path"]]
+    exact = int((pairs["kind"] == "exact").sum())
+    number = found.groups["duplicate_group"].nunique()
+    print(f"{dataset.name}: {len(dataset)} images; {exact} exact and {len(pairs) - exact} near pairs, {number} groups")
+    for column in ("label", "patient", "source"):
+        if column in members:
+            apart = members[column].groupby(found.groups["duplicate_group"].to_numpy()).nunique()
+            print(f"  groups with more than one {column}: {int((apart > 1).sum())}")
+    if len(found.unreadable):
+        first = found.unreadable.iloc[0]
+        print(f"  not compared: {len(found.unreadable)}, the first {first['path']} ({first['reason']})")
+    print(f"{out}: pairs")
+    print(
+        f"{groups}: groups; convert --duplicates keeps each on one side of a split, train --verdicts drops the copies"
+    )
+    if len(pairs):
+        print(
+            f"{contact_sheet(pairs, dataset.root, out.with_suffix('.png'))}: pairs to look at, the least certain first"
+        )
+    return 0
+
+
+def _bias(arguments) -> int:
+    from covidcxnet.datasets.bias import find_bias
+    from covidcxnet.datasets.bias_page import save
+
+    found = find_bias(_open_all(arguments), progress=not arguments.quiet)
+    print(f"{found.name}: {found.images} images measured, {found.unreadable} could not be read")
+    for probe in found.probes:
+        print(f"  {probe.target}: balanced accuracy {probe.accuracy:.2f}, chance {probe.chance:.2f}")
+    for warning in found.warnings:
+        print(f"warning: {warning}")
+    print(f"{save(found, arguments.out)}: the page")
+    return 0
+
+
 def _convert(arguments) -> int:
     from covidcxnet.datasets.check import with_verdicts
     from covidcxnet.datasets.dataset import Dataset, merge
+    from covidcxnet.datasets.duplicates import with_groups
     from enhancement.files import whole_file
 
     if arguments.verdicts and len(arguments.verdicts) != len(arguments.data):
@@ -162,6 +227,8 @@ def _convert(arguments) -> int:
             for d in datasets
         ]
     dataset = merge(*datasets, accept=arguments.accept)
+    if arguments.duplicates:
+        dataset = with_groups(dataset, arguments.duplicates)
     out = Path(arguments.out)
     table = _relative_to(dataset, out.absolute().parent)
     with whole_file(out) as temporary:
@@ -216,6 +283,15 @@ def _relative_to(dataset, folder: Path):
             lambda cell: moved(cell, lambda one: Path(os.path.normpath(Path(prefix, one))).as_posix())
         )
     return table
+
+
+def _open_all(arguments):
+    """One set or several merged, whatever their labels rest on: the question is about pictures."""
+    from covidcxnet.datasets.dataset import merge
+
+    datasets = [_open(data, arguments.root) for data in arguments.data]
+    labels = sorted({label for dataset in datasets for label in dataset.classes})
+    return merge(*datasets, accept=labels) if len(datasets) > 1 else datasets[0]
 
 
 def _open(data: str, root: str | None):

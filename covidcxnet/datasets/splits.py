@@ -55,10 +55,11 @@ def split(
     -----
     Groups go from the largest to the smallest, equals in random order, each to the side that lacks its labels most
     (after Sechidis et al. 2011, iterative stratification, with groups for examples). Where the table has sources,
-    their share in each label is balanced too, with less weight.
+    their share in each label is balanced too, with less weight. Images of one ``duplicate_group`` (where the table has
+    that column, see `covidcxnet.datasets.duplicates`) stay together whatever `by` says.
     """
     shares = _shares(fractions, holdout is not None)
-    groups = _groups(dataset, by)
+    groups = _with_copies(dataset, _groups(dataset, by))
     side = np.full(len(dataset), -1)
     if holdout is not None:
         held = dataset.rows(holdout)
@@ -110,7 +111,8 @@ def read_split(path: str | Path, dataset: Dataset, *, by: str = "patient") -> pd
     Raises
     ------
     InputError
-        If the file is not such a table, an image is missing or stands twice, or a patient stands on two sides.
+        If the file is not such a table, an image is missing or stands twice, or a patient or the copies of an image
+        stand on two sides.
     """
     try:
         table = pd.read_csv(path, dtype=str)
@@ -140,6 +142,15 @@ def read_split(path: str | Path, dataset: Dataset, *, by: str = "patient") -> pd
             raise InputError(
                 f"{path}: {len(straddling)} patients stand on two sides, the first {straddling.index[0]}; "
                 "make a new split, or say split_by: image"
+            )
+    copies = _copies(dataset)
+    if copies is not None:
+        straddling = sides.groupby(copies).nunique()
+        straddling = straddling[straddling > 1]
+        if len(straddling):
+            raise InputError(
+                f"{path}: {len(straddling)} groups of duplicates stand on two sides, the first {straddling.index[0]}; "
+                "make a new split, or drop the copies"
             )
     return pd.DataFrame({"path": dataset.table["path"], "split": sides})
 
@@ -181,6 +192,29 @@ def _groups(dataset: Dataset, by: str) -> np.ndarray:
     groups = pd.factorize(patients)[0]
     groups[unknown] = groups.max() + 1 + np.arange(unknown.sum())
     return groups
+
+
+def _copies(dataset: Dataset) -> pd.Series | None:
+    """Column ``duplicate_group`` with None for images without a copy; None where there is no such column."""
+    if "duplicate_group" not in dataset.table:
+        return None
+    copies = dataset.table["duplicate_group"]
+    return copies.where(copies.notna() & (copies.astype(str).str.strip() != ""), None)
+
+
+def _with_copies(dataset: Dataset, groups: np.ndarray) -> np.ndarray:
+    """Groups joined where they share copies of an image."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    copies = _copies(dataset)
+    if copies is None or copies.isna().all():
+        return groups
+    numbers, count = pd.factorize(copies)[0], groups.max() + 1
+    has = numbers >= 0
+    size = count + numbers.max() + 1
+    links = coo_array((np.ones(has.sum()), (groups[has], count + numbers[has])), shape=(size, size))
+    return connected_components(links, directed=False)[1][groups]
 
 
 def _strata(dataset: Dataset) -> np.ndarray:

@@ -69,6 +69,9 @@ def _independence(f: Findings):
     if data.split_by == "image":
         text = "Images of one patient may stand on both sides of the split; figures are then too high."
         yield Caution("image_split", "Split by image, not by patient", text)
+    elif data.split_by == "patient_where_known":
+        text = "Images without a patient were taken for one patient each; where that is wrong, figures are too high."
+        yield Caution("image_split", "Not all patients are known", text)
     looks = {(o.get("weights_sha256"), o.get("threshold")) for o in f.openings}
     if len(looks) > 1:
         text = (

@@ -13,6 +13,12 @@ from covidcxnet.evaluation.findings import Data, Findings
 from covidcxnet.evaluation.markup import Html, count, definitions, interval, number, table, tag
 from covidcxnet.evaluation.metrics import NORMAL, Missed
 
+_SPLIT_BY = {
+    "patient": "patient",
+    "patient_where_known": "patient where known, else image",
+    "image": "image, not by patient",
+    "": "not split here",
+}
 NOTICE = "Research only: not a medical device"
 SECTIONS = (
     ("curves", "Curves"),
@@ -120,7 +126,7 @@ def _facts(f: Findings) -> Html:
         [
             ("Data set", _data_set(data)),
             ("Evaluated", _evaluated(f)),
-            ("Split by", {"patient": "patient", "image": "image, not by patient", "": "not split here"}[data.split_by]),
+            ("Split by", _SPLIT_BY[data.split_by]),
             ("Test set opened", _opened(f)),
             ("Model", _model(f)),
             (

@@ -33,6 +33,7 @@ def test_good_findings_need_no_warning(good):
     "data, key",
     [
         ({"split_by": "image"}, "image_split"),
+        ({"split_by": "patient_where_known"}, "image_split"),
         ({"split": "train"}, "training_images"),
         ({"split": "all"}, "training_images"),
         ({"split": "validation"}, "validation_images"),

@@ -1,0 +1,192 @@
+"""Can source or label be told from a radiograph's border, grey levels, sharpness and size alone? A probe says how well.
+
+Balanced accuracy of a linear classifier, cross-validated so that images of one patient stay on one side; chance is 1
+over the number of values. What such a probe can tell, a network can learn instead of disease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from covidcxnet.datasets.dataset import Dataset
+from covidcxnet.datasets.shortcuts import FEATURES, shortcuts
+from enhancement.errors import InputError
+
+FEWEST = 20
+"""Images (and, where known, patients: 5) that a value needs to be probed."""
+
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How well one thing can be told.
+
+    Parameters
+    ----------
+    target : str
+        What is told: source, label, label within one source, children or adults.
+    images : int
+        Of the values probed.
+    values : tuple of str
+        That are told apart; those with fewer than `FEWEST` images are left out.
+    accuracy : float
+        Balanced accuracy over the folds, 0..1.
+    chance : float
+        What guessing gives.
+    alone : dict
+        Balanced accuracy by each kind of feature alone.
+    """
+
+    target: str
+    images: int
+    values: tuple[str, ...]
+    accuracy: float
+    chance: float
+    alone: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Bias:
+    """What `find_bias` found.
+
+    Parameters
+    ----------
+    name : str
+    images, unreadable : int
+    probes : tuple of Probe
+    tables : dict of str to DataFrame
+        Images by label (rows) and source, view, sex, population or age band (columns), where known.
+    warnings : tuple of str
+    """
+
+    name: str
+    images: int
+    unreadable: int
+    probes: tuple[Probe, ...]
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        tables = {name: {str(k): v for k, v in t.T.to_dict().items()} for name, t in self.tables.items()}
+        return {**asdict(self), "tables": tables}
+
+
+def find_bias(dataset: Dataset, *, seed: int = 0, progress: bool = True) -> Bias:
+    """Probe a data set for shortcuts.
+
+    Raises
+    ------
+    InputError
+        If no file can be read.
+    """
+    features, readable = _features(dataset, progress)
+    if not readable.any():
+        raise InputError(f"{dataset.name}: no file can be read")
+    table = dataset.table.loc[readable].reset_index(drop=True)
+    features = features[readable]
+    groups = _patients(table)
+    columns = _described(table)
+    probes = [_probe("source", features, columns["source"], groups, seed)] if "source" in columns else []
+    probes.append(_probe("label", features, table["label"], groups, seed))
+    for source in sorted(columns["source"].dropna().unique()) if "source" in columns else ():
+        inside = (columns["source"] == source).to_numpy()
+        probes.append(_probe(f"label within {source}", features, table["label"].where(inside), groups, seed))
+    if "population" in columns:
+        probes.append(_probe("children or adults", features, columns["population"], groups, seed))
+    tables = {
+        name: pd.crosstab(table["label"], values.where(values.notna(), "unknown").astype(str))
+        for name, values in columns.items()
+    }
+    kept = tuple(p for p in probes if p is not None)
+    return Bias(dataset.name, len(table), int((~readable).sum()), kept, tables, tuple(_warnings(tables, kept)))
+
+
+def _features(dataset: Dataset, progress: bool) -> tuple[np.ndarray, np.ndarray]:
+    from tqdm import tqdm
+
+    from covidcxnet.datasets.shortcuts import COUNT
+    from enhancement import read_radiograph
+
+    features, readable = np.zeros((len(dataset), COUNT), np.float32), np.zeros(len(dataset), bool)
+    for i, path in enumerate(tqdm(dataset.paths, desc="measuring", unit="file", disable=not progress)):
+        try:
+            features[i] = shortcuts(read_radiograph(path))
+            readable[i] = bool(np.isfinite(features[i]).all())
+        except InputError:
+            continue
+    return features, readable
+
+
+def _patients(table: pd.DataFrame) -> np.ndarray:
+    if "patient" not in table:
+        return np.arange(len(table))
+    groups = pd.factorize(table["patient"])[0]
+    unknown = groups < 0
+    groups[unknown] = groups.max() + 1 + np.arange(unknown.sum())
+    return groups
+
+
+def _described(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Columns to compare labels with, as text or None; children from ages where no population is given."""
+    found = {name: table[name].astype(object) for name in ("source", "view", "sex", "population") if name in table}
+    if "age" in table:
+        ages = pd.to_numeric(table["age"], errors="coerce")
+        bands = pd.cut(ages, [-1, 17.99, 40, 60, 80, 200], labels=["0-17", "18-40", "41-60", "61-80", "over 80"])
+        found["age band"] = bands.astype(object)
+        by_age = pd.Series(np.where(ages < 18, "paediatric", "adult"), table.index, dtype=object).where(ages.notna())
+        known = found.get("population", pd.Series(None, table.index, dtype=object))
+        found["population"] = known.where(known.notna(), by_age)
+    return {name: values for name, values in found.items() if values.notna().any()}
+
+
+def _probe(target: str, features, values: pd.Series, groups, seed: int) -> Probe | None:
+    values = values.reset_index(drop=True)
+    counts = values.value_counts()
+    people = pd.Series(groups).groupby(values).nunique()
+    names = [v for v in counts.index if counts[v] >= FEWEST and people[v] >= _FOLDS]
+    rows = values.isin(names).to_numpy()
+    if len(names) < 2:
+        return None
+    x, y, own = features[rows], values[rows].astype(str).to_numpy(), groups[rows]
+    alone, start = {}, 0
+    for kind, members in FEATURES.items():
+        alone[kind] = _accuracy(x[:, start : start + len(members)], y, own, seed)
+        start += len(members)
+    return Probe(target, len(y), tuple(sorted(map(str, names))), _accuracy(x, y, own, seed), 1 / len(names), alone)
+
+
+def _accuracy(x, y, groups, seed: int) -> float:
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
+    model = make_pipeline(StandardScaler(), RidgeClassifier(1.0, class_weight="balanced"))
+    told = cross_val_predict(model, x, y, groups=groups, cv=folds)
+    return float(balanced_accuracy_score(y, told))
+
+
+def _warnings(tables: dict[str, pd.DataFrame], probes: tuple[Probe, ...]) -> Iterator[str]:
+    for name, counts in tables.items():
+        for label, row in counts.iterrows():
+            known = row.drop("unknown", errors="ignore")
+            others = counts.drop(index=label).drop(columns="unknown", errors="ignore").sum()
+            if counts.shape[1] > 1 and known.sum() and known.max() >= 0.95 * known.sum():
+                value = str(known.idxmax())
+                if others.sum() and others[value] < 0.5 * others.sum():
+                    yield f"{label}: {known.max()} of {known.sum()} images have {name} {value}, unlike the other labels"
+    for probe in probes:
+        if probe.accuracy >= probe.chance + 0.5 * (1 - probe.chance):
+            yield (
+                f"{probe.target} can be told from simple image statistics: balanced accuracy {probe.accuracy:.2f}, "
+                f"chance {probe.chance:.2f}"
+            )

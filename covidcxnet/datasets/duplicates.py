@@ -1,0 +1,276 @@
+"""The same picture twice, in one set or in two: exact copies, and copies cropped, scaled, tinted, lettered or mirrored.
+
+Exact copies have the same SHA-256. For the others perceptual hashes propose (`fingerprint`, `neighbours`), registration
+disposes (`registration`). Memory stays flat: thumbnails and codes lie in temporary files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from covidcxnet.datasets.dataset import Dataset
+from covidcxnet.datasets.fingerprint import CODE, LOW, SIDE, WINDOWS, encode, thumbnail
+from covidcxnet.datasets.neighbours import near
+from covidcxnet.datasets.registration import second_look
+from enhancement.errors import InputError
+
+PAIRS = ("duplicate_group", "kind", "path_a", "path_b", "correlation", "overlap", "mirrored")
+GROUPS = ("path", "duplicate_group", "verdict", "reason")
+
+RADIUS = 12
+"""Bits of 64 in which a copy's hash may differ."""
+
+LIKELY = 0.82
+"""Correlation of codes from which on a pair gets its second look."""
+
+CERTAIN = 0.75
+"""Correlation of fine details, after registration, from which on a pair is called a copy; no two
+different radiographs of 6,761 came above 0.74."""
+
+_FILES = 32
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """What was found.
+
+    Parameters
+    ----------
+    pairs : pandas.DataFrame
+        `PAIRS`: one row a pair. ``kind`` is exact (the same file) or near; ``path_a`` is the larger image.
+        ``correlation`` is that of the details (1 for exact), ``overlap`` the share of b that a shows.
+    groups : pandas.DataFrame
+        `GROUPS`: one row an image that has a copy. ``verdict`` is use for the largest of a group and reject for the
+        others, so the table serves as one of verdicts; edit it where you know better.
+    unreadable : pandas.DataFrame
+        ``path`` and ``reason`` of the files that could not be compared.
+    second_looks : int
+        Pairs that the hashes proposed.
+    """
+
+    pairs: pd.DataFrame
+    groups: pd.DataFrame
+    unreadable: pd.DataFrame
+    second_looks: int
+
+
+def find_duplicates(dataset: Dataset, *, jobs: int | None = None, progress: bool = True) -> Duplicates:
+    """Compare every image with every other.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of one set or of several merged.
+    jobs : int, optional
+        Processes that read files; None: one a core, one for a few files.
+    progress : bool
+        Show progress bars.
+
+    Raises
+    ------
+    InputError
+        If no file can be read.
+    """
+    count = len(dataset)
+    with tempfile.TemporaryDirectory() as folder:
+        thumbnails = _array(folder, "thumbnails", (count, SIDE, SIDE), np.uint8)
+        sizes, hashes, errors = np.zeros(count, int), [""] * count, [""] * count
+        for i, (sha, pixels, small, error) in enumerate(_read(dataset.paths, jobs, progress)):
+            sizes[i], hashes[i], errors[i] = pixels, sha, error
+            if small is not None:
+                thumbnails[i] = small
+        readable = np.array([not error for error in errors])
+        if not readable.any():
+            raise InputError(f"{dataset.name}: no file can be read, the first because: {errors[0]}")
+        exact, firsts = _exact(hashes)
+        rows = firsts[readable[firsts]]
+        near_pairs, looks = _near(thumbnails, rows, folder, progress)
+        del thumbnails
+    names = dataset.table["path"].to_numpy()
+    groups = _components(count, [(a, b) for a, b, *_ in exact + near_pairs])
+    pairs = pd.DataFrame([_pair(row, sizes, names, groups) for row in exact + near_pairs], columns=list(PAIRS))
+    pairs = pairs.sort_values(["duplicate_group", "path_a", "path_b"], ignore_index=True)
+    unreadable = [(names[i], errors[i]) for i in np.flatnonzero(~readable)]
+    return Duplicates(pairs, _groups(groups, sizes, names), pd.DataFrame(unreadable, columns=["path", "reason"]), looks)
+
+
+def with_groups(dataset: Dataset, groups: str | Path | pd.DataFrame) -> Dataset:
+    """The data set with a column ``duplicate_group``, which `split` keeps on one side.
+
+    Raises
+    ------
+    InputError
+        If it is no such table, or one about other images.
+    """
+    try:
+        table = groups if isinstance(groups, pd.DataFrame) else pd.read_csv(groups, dtype=str)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{groups}: not a table ({str(error).strip().splitlines()[0]})") from error
+    missing = {"path", "duplicate_group"} - set(table.columns)
+    if missing:
+        raise InputError(
+            f"the table of duplicates has no column {min(missing)!r}; give the one whose name ends in "
+            ".groups.csv that covidcxnet datasets duplicates writes"
+        )
+    known = table.drop_duplicates("path").set_index("path")["duplicate_group"]
+    if len(known) and not set(known.index) & set(dataset.table["path"]):
+        raise InputError(
+            f"the table of duplicates is about other images than {dataset.name}, the first {known.index[0]}; "
+            "search for duplicates in the same sets, in the same order"
+        )
+    changed = dataset.table.assign(duplicate_group=dataset.table["path"].map(known))
+    return Dataset(changed, dataset.root, dataset.classes, dataset.name, dataset.definitions)
+
+
+def propose(hashes: np.ndarray, codes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Pairs worth a second look.
+
+    Parameters
+    ----------
+    hashes, codes
+        As `fingerprint.encode` gives them.
+
+    Yields
+    ------
+    first, second, window, mirrored : arrays [K]
+        ``first`` may show the ``window`` of ``second``; a pair may come again.
+    """
+    count, windows = len(hashes), len(WINDOWS)
+    queries = np.concatenate([hashes[:, 0], hashes[:, -1]])
+    whole, turned = np.ascontiguousarray(codes[:, 0]), np.ascontiguousarray(codes[:, -1])
+    for query, entry, _ in near(queries, hashes[:, :windows].reshape(-1), RADIUS):
+        first, second, mirrored = query % count, entry // windows, query >= count
+        keep = first != second
+        entry, first, second, mirrored = (x[keep] for x in (entry, first, second, mirrored))
+        likely = np.zeros(len(first), bool)
+        for start in range(0, len(first), 1 << 16):
+            part = slice(start, start + (1 << 16))
+            one = np.where(mirrored[part, None], turned[first[part]], whole[first[part]]).astype(np.float32)
+            other = codes[second[part], entry[part] % windows]
+            likely[part] = (one * other).sum(axis=1) >= LIKELY * CODE**2
+        yield first[likely], second[likely], (entry % windows)[likely], mirrored[likely]
+
+
+def _near(thumbnails, rows, folder, progress) -> tuple[list[tuple], int]:
+    from tqdm import tqdm
+
+    if len(rows) < 2:
+        return [], 0
+    small = thumbnails if len(rows) == len(thumbnails) else thumbnails[rows]
+    hashes, codes = encode(small, _array(folder, "codes", (len(rows), len(WINDOWS) + 1, LOW * LOW), np.int8))
+    tried: set[int] = set()
+    found: dict[tuple[int, int], tuple] = {}
+    with tqdm(desc="second looks", unit="pair", disable=not progress) as bar:
+        for batch in propose(hashes, codes):
+            for a, b, window, mirrored in zip(*(x.tolist() for x in batch), strict=True):
+                key = ((a * len(rows) + b) * len(WINDOWS) + window) * 2 + mirrored
+                pair = (min(a, b), max(a, b))
+                if key in tried or pair in found:
+                    continue
+                tried.add(key)
+                bar.update()
+                fit = second_look(small[a], small[b], window, mirrored)
+                if fit.correlation >= CERTAIN:
+                    # below 1, which is for equal files
+                    found[pair] = (
+                        int(rows[a]),
+                        int(rows[b]),
+                        min(fit.correlation, 0.9999),
+                        fit.overlap,
+                        bool(mirrored),
+                    )
+    del codes
+    return list(found.values()), len(tried)
+
+
+def _exact(hashes: list[str]) -> tuple[list[tuple], np.ndarray]:
+    """Pairs of equal files, each with the first of them, and the rows that stand for all; "" is no hash."""
+    first: dict[str, int] = {}
+    pairs: list[tuple] = []
+    for i, sha in enumerate(hashes):
+        if sha and first.setdefault(sha, i) != i:
+            pairs.append((first[sha], i, 1.0, 1.0, False))
+    return pairs, np.array(sorted(first.values()), int)
+
+
+def _components(count: int, pairs: list[tuple[int, int]]) -> np.ndarray:
+    """Number of the group of each row from 1, in table order; 0 for those in no pair."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    groups = np.zeros(count, int)
+    if pairs:
+        a, b = np.array(pairs).T
+        labels = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(count, count)), directed=False)[1]
+        paired = np.unique([a, b])
+        numbers = pd.factorize(labels[paired])[0] + 1
+        groups[paired] = numbers
+    return groups
+
+
+def _pair(row: tuple, sizes, names, groups) -> tuple:
+    a, b, correlation, overlap, mirrored = row
+    kind = "exact" if correlation == 1.0 and overlap == 1.0 and not mirrored else "near"
+    if sizes[b] > sizes[a]:
+        a, b = b, a
+    return f"d{groups[a]:05d}", kind, names[a], names[b], round(correlation, 3), round(overlap, 2), mirrored
+
+
+def _groups(groups, sizes, names) -> pd.DataFrame:
+    rows = []
+    for number in range(1, int(groups.max(initial=0)) + 1):
+        members = np.flatnonzero(groups == number)
+        best = members[np.argmax(sizes[members])]
+        for i in members:
+            reason = "" if i == best else f"a copy of {names[best]}"
+            rows.append((names[i], f"d{number:05d}", "use" if i == best else "reject", reason))
+    return pd.DataFrame(rows, columns=list(GROUPS))
+
+
+def _array(folder: str, name: str, shape: tuple[int, ...], kind) -> np.ndarray:
+    return np.memmap(Path(folder, name), kind, "w+", shape=shape)
+
+
+def _read(paths: list[Path], jobs: int | None, progress: bool) -> Iterator[tuple]:
+    from tqdm import tqdm
+
+    from covidcxnet.preparation.workers import in_order
+
+    tasks = [paths[i : i + _FILES] for i in range(0, len(paths), _FILES)]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = jobs or min(cores, max(1, len(paths) // 200))
+    with tqdm(total=len(paths), desc="reading", unit="file", disable=not progress) as bar:
+        for done in in_order(_work, tasks, min(jobs, len(tasks)), _lost):
+            bar.update(len(done))
+            yield from done
+
+
+def _work(task) -> list[tuple]:
+    return [_one(path) for path in task]
+
+
+def _one(path: Path) -> tuple:
+    """SHA-256, pixels, thumbnail and what went wrong, of one file."""
+    from enhancement import read_radiograph
+
+    sha = ""
+    try:
+        with open(path, "rb") as file:
+            sha = hashlib.file_digest(file, "sha256").hexdigest()
+        image = read_radiograph(path)
+        small = thumbnail(image)
+    except Exception as error:  # one bad file among thousands must not end the search, whatever it broke
+        return sha, 0, None, str(getattr(error, "reason", error)) or type(error).__name__
+    return sha, image.size, small, "blank" if small is None else ""
+
+
+def _lost(path) -> tuple:
+    return "", 0, None, "the process that read it died: damaged, or too large for memory"

@@ -1,0 +1,82 @@
+"""Shortcuts in a data set, found."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidcxnet.cli import main
+from covidcxnet.datasets import Dataset
+from covidcxnet.datasets.bias import find_bias
+from covidcxnet.datasets.bias_page import render
+from covidcxnet.datasets.shortcuts import COUNT, FEATURES, shortcuts
+from enhancement.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def biased(tmp_path_factory) -> Dataset:
+    """Noise whose source is told by a bright corner and whose label is told by nothing within a source."""
+    root = tmp_path_factory.mktemp("biased")
+    random = np.random.default_rng(0)
+    rows = []
+    for i in range(120):
+        image = cv2.resize(random.integers(20, 200, (20, 20)).astype(np.uint8), (96, 96))
+        source = "north" if i % 2 else "south"
+        if source == "north":
+            image[:12, :12] = 255
+        cv2.imwrite(str(root / f"{i}.png"), image)
+        label = "covid19" if source == "north" and i % 4 == 1 else "normal"
+        rows.append((f"{i}.png", label, source, f"p{i // 2}", 8 if i < 60 else 50, "<b>" if i % 3 else None))
+    table = pd.DataFrame(rows, columns=["path", "label", "source", "patient", "age", "sex"])
+    return Dataset(table, root, name="bi<ased")
+
+
+@pytest.fixture(scope="module")
+def found(biased):
+    return find_bias(biased, progress=False)
+
+
+def test_a_source_with_a_mark_is_told_and_chance_is_not(found):
+    probes = {probe.target: probe for probe in found.probes}
+    assert probes["source"].accuracy > 0.95 and probes["source"].alone["corners"] > 0.95
+    assert probes["source"].alone["aspect"] == pytest.approx(0.5)
+    assert probes["label within north"].accuracy < 0.75 and "label within south" not in probes
+    assert probes["children or adults"].accuracy < 0.75, "ages stand for the population"
+
+
+def test_it_warns_of_a_source_that_is_told_and_of_a_class_that_lives_in_one_source(found):
+    assert any(w.startswith("source can be told") for w in found.warnings)
+    assert any(w.startswith("covid19: 30 of 30 images have source north") for w in found.warnings)
+
+
+def test_the_page_escapes_names_and_stands_alone(found):
+    page = render(found)
+    assert "bi&lt;ased" in page and "bi<ased" not in page and "&lt;b&gt;" in page
+    assert "<link" not in page and "<script" not in page and "Label by age band" in page
+
+
+def test_features_are_as_many_as_named_and_finite_for_odd_images():
+    assert sum(map(len, FEATURES.values())) == COUNT
+    for image in (np.zeros((64, 64), np.uint8), np.full((3, 5), 255, np.uint8), np.eye(70, 200, dtype=np.uint8)):
+        values = shortcuts(image)
+        assert values.shape == (COUNT,) and np.isfinite(values).all()
+
+
+def test_a_set_without_a_readable_file_is_refused(tmp_path):
+    table = pd.DataFrame({"path": ["gone.png"], "label": ["normal"]})
+    with pytest.raises(InputError, match="no file can be read"):
+        find_bias(Dataset(table, tmp_path), progress=False)
+
+
+def test_the_command_writes_page_and_json(biased, tmp_path, capsys):
+    table, out = tmp_path / "set.csv", tmp_path / "bias.html"
+    biased.table.head(60).to_csv(table, index=False)
+    arguments = ["datasets", "bias", str(table), "--root", str(biased.root), "--out", str(out), "--quiet"]
+    assert main(arguments) == 0
+    assert "source: balanced accuracy" in capsys.readouterr().out
+    said = json.loads(out.with_suffix(".json").read_text())
+    assert said["images"] == 60 and said["probes"][0]["target"] == "source" and said["tables"]["source"]

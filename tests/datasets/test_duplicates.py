@@ -1,0 +1,178 @@
+"""Copies of images, found."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidcxnet.cli import main
+from covidcxnet.datasets import Dataset, from_csv, read_split, save_split, split
+from covidcxnet.datasets.duplicates import find_duplicates, with_groups
+from covidcxnet.datasets.fingerprint import WINDOWS, encode, thumbnail
+from covidcxnet.datasets.neighbours import near
+from covidcxnet.datasets.registration import second_look
+from enhancement.errors import InputError
+
+
+def _picture(seed: int, size: int = 256) -> np.ndarray:
+    """Blobs and edges that are a picture's own; phantoms share too many of theirs."""
+    random = np.random.default_rng(seed)
+    sum_ = np.zeros((size, size), np.float32)
+    for cells, weight in ((6, 3.0), (14, 2.0), (40, 1.0)):
+        sum_ += weight * cv2.resize(random.normal(size=(cells, cells)).astype(np.float32), (size, size))
+    return cv2.normalize(sum_, None, 20, 255, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+def _cropped(image):
+    return image[10:240, 16:250]
+
+
+def _scaled(image):
+    return cv2.resize(image, (300, 180), interpolation=cv2.INTER_AREA)
+
+
+def _tinted(image):
+    return (255 * (image / 255.0) ** 1.6).astype(np.uint8)
+
+
+def _compressed(image):
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 25])[1], cv2.IMREAD_GRAYSCALE)
+
+
+def _lettered(image):
+    return cv2.putText(image.copy(), "PORTABLE R", (20, 60), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 2)
+
+
+def _mirrored(image):
+    return np.ascontiguousarray(image[:, ::-1])
+
+
+CHANGES = {c.__name__[1:]: c for c in (_cropped, _scaled, _tinted, _compressed, _lettered, _mirrored)}
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory) -> Dataset:
+    """60 pictures, a changed copy of the first six, an exact copy of the seventh, a blank and a broken file."""
+    root = tmp_path_factory.mktemp("planted")
+    for i in range(60):
+        cv2.imwrite(str(root / f"{i:02d}.png"), _picture(i))
+    for i, (name, change) in enumerate(CHANGES.items()):
+        cv2.imwrite(str(root / f"{name}.png"), change(_picture(i)))
+    (root / "exact.png").write_bytes((root / "06.png").read_bytes())
+    cv2.imwrite(str(root / "blank.png"), np.zeros((64, 64), np.uint8))
+    (root / "broken.png").write_bytes(b"no picture")
+    names = sorted(path.name for path in root.iterdir())
+    table = pd.DataFrame(
+        {"path": names, "label": ["normal", "other"] * (len(names) // 2) + ["normal"] * (len(names) % 2)}
+    )
+    return Dataset(table, root)
+
+
+@pytest.fixture(scope="module")
+def found(planted):
+    return find_duplicates(planted, jobs=1, progress=False)
+
+
+@pytest.mark.parametrize("number, name", list(enumerate(CHANGES)))
+def test_a_changed_copy_is_found(found, number, name):
+    pairs = found.pairs[(found.pairs[["path_a", "path_b"]] == f"{name}.png").any(axis=1)]
+    assert len(pairs) == 1 and f"{number:02d}.png" in set(pairs[["path_a", "path_b"]].to_numpy().ravel())
+    assert pairs["kind"].item() == "near" and pairs["mirrored"].item() == (name == "mirrored")
+
+
+def test_an_exact_copy_is_found_and_different_pictures_are_not(found):
+    assert len(found.pairs) == 7
+    exact = found.pairs[found.pairs["kind"] == "exact"]
+    assert set(exact[["path_a", "path_b"]].to_numpy().ravel()) == {"06.png", "exact.png"}
+
+
+def test_files_that_cannot_be_compared_are_named(found):
+    reasons = found.unreadable.set_index("path")["reason"]
+    assert set(reasons.index) == {"blank.png", "broken.png"} and reasons["blank.png"] == "blank"
+
+
+def test_the_largest_of_a_group_is_kept(found):
+    kept = found.groups[found.groups["verdict"] == "use"]
+    assert len(kept) == 7
+    assert "cropped.png" not in set(kept["path"])
+
+
+def test_a_set_without_a_readable_file_is_refused(planted):
+    with pytest.raises(InputError, match="no file can be read"):
+        find_duplicates(planted.filter(path="broken.png"), jobs=1, progress=False)
+
+
+@pytest.mark.parametrize("by", ["image", "patient_where_known"])
+def test_a_split_keeps_copies_on_one_side(planted, found, by):
+    dataset = with_groups(planted, found.groups)
+    dataset = Dataset(dataset.table.assign(patient=[f"p{i}" for i in range(len(dataset))]), dataset.root)
+    for seed in range(5):
+        table = split(dataset, seed=seed, by=by)
+        assert (table["split"].groupby(dataset.table["duplicate_group"]).nunique() == 1).all()
+
+
+def test_a_split_file_that_parts_copies_is_refused(planted, found, tmp_path):
+    dataset = with_groups(planted, found.groups)
+    table = split(dataset, by="image")
+    file = save_split(table, tmp_path / "split.csv")
+    read_split(file, dataset, by="image")
+    members = dataset.table.index[dataset.table["duplicate_group"] == "d00001"]
+    table.loc[members, "split"] = ["train", "test"]
+    with pytest.raises(InputError, match=r"1 groups of duplicates stand on two sides, the first d00001"):
+        read_split(save_split(table, tmp_path / "bad.csv"), dataset, by="image")
+
+
+def test_a_held_out_image_takes_its_copy_along(planted, found):
+    dataset = with_groups(planted, found.groups)
+    table = split(dataset, by="image", holdout={"path": "exact.png"})
+    assert set(table.loc[table["split"] == "test", "path"]) == {"exact.png", "06.png"}
+
+
+def test_the_wrong_table_of_groups_is_refused(planted, found, tmp_path):
+    with pytest.raises(InputError, match=r"no column 'path'.*groups\.csv"):
+        with_groups(planted, found.pairs)
+    with pytest.raises(InputError, match="about other images"):
+        with_groups(planted, found.groups.assign(path="elsewhere/" + found.groups["path"]))
+    with pytest.raises(InputError, match="not a table"):
+        with_groups(planted, tmp_path / "none.csv")
+
+
+def test_near_finds_what_comparing_all_pairs_finds():
+    random = np.random.default_rng(0)
+    entries = random.integers(0, 1 << 64, 3000, np.uint64)
+    flips = np.array([sum(1 << int(b) for b in random.choice(64, 5, False)) for _ in range(200)], np.uint64)
+    queries = entries[:200] ^ flips
+    pairs = {(q, e) for a, b, d in near(queries, entries, 10) for q, e in zip(a.tolist(), b.tolist(), strict=True)}
+    every = np.argwhere(np.bitwise_count(queries[:, None] ^ entries) <= 10)
+    assert {tuple(pair) for pair in every.tolist()} == pairs and len(pairs) >= 200
+
+
+def test_the_code_of_a_window_is_that_of_the_crop():
+    image = _picture(3, 640)
+    window = WINDOWS.index((0.05, 0.95, 0.1, 1.0))
+    _, codes = encode(np.stack([thumbnail(image), thumbnail(image[32:608, 64:])]))
+    one, two = codes[0, window].astype(float), codes[1, 0].astype(float)
+    assert one @ two / np.linalg.norm(one) / np.linalg.norm(two) > 0.95
+
+
+def test_a_second_look_tells_a_copy_from_another_picture():
+    one, two = thumbnail(_picture(1)), thumbnail(_picture(2))
+    assert second_look(one, thumbnail(_tinted(_cropped(_picture(1)))), 0).correlation > 0.72
+    assert second_look(one, two).correlation < 0.3
+    assert thumbnail(np.full((80, 80), 7, np.uint8)) is None
+
+
+def test_the_command_writes_pairs_groups_and_a_sheet_that_convert_takes(planted, tmp_path, capsys):
+    table = tmp_path / "set.csv"
+    planted.table.to_csv(table, index=False)
+    out = tmp_path / "copies.csv"
+    data = [str(table), "--root", str(planted.root)]
+    assert main(["datasets", "duplicates", *data, "--out", str(out), "--quiet", "--jobs", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "1 exact and 6 near pairs, 7 groups" in said and "not compared: 2" in said
+    assert len(pd.read_csv(out)) == 7 and cv2.imread(str(out.with_suffix(".png"))).shape[0] > 300
+    groups, both = tmp_path / "copies.groups.csv", tmp_path / "both.csv"
+    assert main(["datasets", "convert", *data, "--duplicates", str(groups), "--out", str(both)]) == 0
+    assert from_csv(both).table["duplicate_group"].notna().sum() == 14
