@@ -14,7 +14,7 @@ COMMANDS = {
     "predict": ("covidcxnet.predict:main_predict", "predict radiographs with trained weights"),
     "explain": ("covidcxnet.predict:main_explain", "draw Grad-CAM or LIME of a prediction on the radiograph"),
     "prepare": ("covidcxnet.training.prepare_command:main", "turn radiographs into a store of model-ready stacks"),
-    "datasets": ("covidcxnet.datasets.command:main", "public sets by name: list, show, summary, check, convert"),
+    "datasets": ("covidcxnet.datasets_command:main", "public sets by name: check, duplicates, bias, convert"),
     "models": ("covidcxnet.models_command:main", "classifiers by name: size, parameters, operations, weights"),
     "segment": ("segmentation.__main__:main", "find lungs: train, predict, evaluate"),
     "weights": ("covidcxnet.weights_command:main", "released weights: list, show, verify, fetch, path"),

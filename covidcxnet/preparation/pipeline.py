@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from covidcxnet.preparation.workers import in_order
 from covidcxnet.settings import InputSettings
+from covidcxnet.workers import in_order
 from enhancement.errors import InputError, RadiographError
 from segmentation.regions import Frame, box_of, dilate, frame_for, keep_inside
 

@@ -12,8 +12,8 @@ import pytest
 from covidcxnet.cli import main
 from covidcxnet.datasets import Dataset
 from covidcxnet.datasets.bias import find_bias
-from covidcxnet.datasets.bias_page import render
 from covidcxnet.datasets.shortcuts import COUNT, FEATURES, shortcuts
+from covidcxnet.evaluation.bias_page import render
 from enhancement.errors import InputError
 
 

@@ -196,7 +196,7 @@ def _duplicates(arguments) -> int:
 
 def _bias(arguments) -> int:
     from covidcxnet.datasets.bias import find_bias
-    from covidcxnet.datasets.bias_page import save
+    from covidcxnet.evaluation.bias_page import save
 
     found = find_bias(_open_all(arguments), progress=not arguments.quiet)
     print(f"{found.name}: {found.images} images measured, {found.unreadable} could not be read")

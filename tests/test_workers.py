@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from covidcxnet.preparation.workers import in_order
+from covidcxnet.workers import in_order
 
 MODULE = """
 import os
