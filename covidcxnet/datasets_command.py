@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet datasets") -
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Arguments of all eight."""
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser = command_line.Parser(prog=prog, description=__doc__)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="list|show|summary|check|duplicates|bias|convert|dicom"

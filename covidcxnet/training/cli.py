@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -40,13 +39,10 @@ def _train(argv: list[str], prog: str) -> int:
 
 
 def _resume(argv: list[str], prog: str) -> int:
-    parser = argparse.ArgumentParser(prog=prog, exit_on_error=False, add_help=False)
+    parser = command_line.Parser(prog=prog, add_help=False)
     parser.add_argument("--resume", required=True)
     parser.add_argument("--epochs", type=int)
-    try:
-        given, others = parser.parse_known_args(argv)
-    except argparse.ArgumentError as error:
-        raise InputError(command_line.one_line(error)) from error
+    given, others = parser.parse_known_args(argv)
     if others:
         raise InputError(f"{others[0]}: a resumed run keeps its recipe; only --epochs can be given beside --resume")
     from .trainer import train

@@ -30,12 +30,6 @@ def save_state(path: str | Path, model, optimizer, values: dict[str, Any]) -> No
                 file[f"{group}/{number:05d}"] = keras.ops.convert_to_numpy(variable)
 
 
-def read_values(path: str | Path) -> dict[str, Any]:
-    """The plain values of a state file."""
-    with _opened(path) as file:
-        return json.loads(file["values"][()])
-
-
 def load_state(path: str | Path, model, optimizer) -> dict[str, Any]:
     """Set weights and optimizer from a state file, all or nothing, and return its plain values.
 
