@@ -35,6 +35,8 @@ class AugmentSettings:
         Standard deviation in pixels of the strongest Gaussian blur; 0 for none.
     noise : float
         Standard deviation in grey levels of the strongest Gaussian noise; 0 for none.
+    jpeg : int
+        Lowest quality of JPEG's block quantisation, 1 to 100, uniform up to 100; 0 for none.
     erase : float
         Side of a square set to `fill`, as a fraction of the image's side; 0 for none.
 
@@ -55,6 +57,7 @@ class AugmentSettings:
     gamma: tuple[float, float] = (1.0, 1.0)
     blur: float = 0.0
     noise: float = 0.0
+    jpeg: int = 0
     erase: float = 0.0
 
     def __post_init__(self):
@@ -63,8 +66,9 @@ class AugmentSettings:
             object.__setattr__(self, name, value)
             ok = len(value) == 2 and 0.01 <= value[0] <= value[1] <= 100
             _require(ok, name, list(value), "two numbers, smaller first, in 0.01..100")
-        for name, most in (("rotation", 180), ("shift", 1), ("fill", 255), ("blur", 50), ("noise", 255), ("erase", 1)):
-            _require(0 <= getattr(self, name) <= most, name, getattr(self, name), f"0 to {most}")
+        most = {"rotation": 180, "shift": 1, "fill": 255, "blur": 50, "noise": 255, "jpeg": 100, "erase": 1}
+        for name, limit in most.items():
+            _require(0 <= getattr(self, name) <= limit, name, getattr(self, name), f"0 to {limit}")
 
     @classmethod
     def none(cls) -> AugmentSettings:

@@ -13,9 +13,24 @@ from keras import ops
 
 from .augment_settings import AugmentSettings
 
+# Luminance quantisation at quality 50, rows by vertical frequency (ITU-T T.81, table K.1).
+LUMINANCE = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ],
+    dtype="float32",
+)
+
 
 def augmenter(settings: AugmentSettings, seed: int = 0) -> list[keras.layers.Layer]:
-    """Layers that vary a batch ``[N, S, S, C]`` of 0..255, in order: tone, blur, geometry, noise, erasing.
+    """Layers that vary a batch ``[N, S, S, C]`` of 0..255, in order: tone, blur, geometry, noise, JPEG, erasing.
 
     Each holds a `keras.random.SeedGenerator`; `callbacks.Seeds` sets them anew at each epoch's start.
     """
@@ -28,6 +43,8 @@ def augmenter(settings: AugmentSettings, seed: int = 0) -> list[keras.layers.Lay
         layers.append(RandomAffine.from_settings(settings, seed=seed + 2))
     if settings.noise:
         layers.append(RandomNoise(settings.noise, seed=seed + 3))
+    if settings.jpeg:
+        layers.append(RandomJpeg(settings.jpeg, seed=seed + 5))
     if settings.erase:
         layers.append(RandomErase(settings.erase, settings.fill, seed=seed + 4))
     return layers
@@ -171,6 +188,42 @@ class RandomNoise(_Random):
         shape = (*ops.shape(images)[:3], 1)
         noise = keras.random.normal(shape, seed=self.seed_generator) * self.draw(images, 0.0, self.sigma)
         return ops.clip(images + noise, 0.0, 255.0)
+
+
+class RandomJpeg(_Random):
+    """JPEG's loss without its file: 8 x 8 cosine blocks quantised by the luminance table of ITU-T T.81, annex K.
+
+    Parameters
+    ----------
+    quality : int
+        Lowest quality, 1 to 100, on the scale of libjpeg.
+    """
+
+    def __init__(self, quality: int, *, seed: int = 0):
+        super().__init__(seed)
+        self.quality = quality
+        k, n = np.mgrid[0:8, 0:8]
+        cosines = np.cos((2 * n + 1) * k * np.pi / 16) * np.where(k == 0, math.sqrt(1 / 8), math.sqrt(2 / 8))
+        self.cosines = cosines.astype("float32")
+
+    def vary(self, images):
+        height, width, planes = images.shape[1:]
+        pad = ((0, 0), (0, -height % 8), (0, -width % 8), (0, 0))
+        padded = ops.pad(images - 128.0, pad, mode="reflect" if min(height, width) > 8 else "constant")
+        rows, columns = padded.shape[1] // 8, padded.shape[2] // 8
+        blocks = ops.reshape(padded, (-1, rows, 8, columns, 8, planes))
+        basis = ops.convert_to_tensor(self.cosines)
+        spectrum = ops.einsum("ku,lv,brucvp->bklrcp", basis, basis, blocks)
+        count = rows * columns * planes
+        spectrum = ops.reshape(spectrum, (-1, 64, count))  # TensorFlow broadcasts five axes at most
+        quality = self.draw(images, float(self.quality), 100.0)
+        scale = ops.where(quality < 50, 5000.0 / quality, 200.0 - 2.0 * quality) / 100.0
+        table = ops.reshape(ops.convert_to_tensor(LUMINANCE), (1, 64, 1))
+        step = ops.maximum(table * ops.reshape(scale, (-1, 1, 1)), 1.0)
+        spectrum = ops.reshape(ops.round(spectrum / step) * step, (-1, 8, 8, rows, columns, planes))
+        blocks = ops.einsum("ku,lv,bklrcp->brucvp", basis, basis, spectrum)
+        restored = ops.reshape(blocks, (-1, rows * 8, columns * 8, planes))[:, :height, :width]
+        return ops.clip(restored + 128.0, 0.0, 255.0)
 
 
 class RandomErase(_Random):

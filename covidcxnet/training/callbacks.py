@@ -75,7 +75,8 @@ class Monitor(keras.callbacks.Callback):
             return
         self.wait += 1
         self.lr_wait += 1
-        if self.recipe.lr_patience and self.lr_wait >= self.recipe.lr_patience:
+        falls = self.recipe.schedule == "plateau" and self.recipe.lr_patience
+        if falls and self.lr_wait >= self.recipe.lr_patience:
             optimizer.learning_rate = rate * self.recipe.lr_factor
             self.lr_wait = 0
         if self.recipe.patience and self.wait >= self.recipe.patience:

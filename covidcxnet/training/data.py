@@ -17,7 +17,7 @@ from enhancement.errors import InputError
 
 from .recipe import Recipe
 from .run import rows_of
-from .validation import balanced_weights, targets_for
+from .validation import balanced_weights, source_weights, targets_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,10 +89,19 @@ def sides(recipe: Recipe, store: Store, split: pd.DataFrame, classes: tuple[str,
                 f"split: no readable {missing} image in {name} ({len(rows)} images there); "
                 "give more images, other fractions or another seed"
             )
-        balanced = name == "train" and recipe.class_weights == "balanced"
-        weights = balanced_weights(labels[rows], len(classes)) if balanced else None
+        weights = _weights(recipe, store, rows, labels[rows]) if name == "train" else None
         made.append(Side(rows, targets_for(labels[rows], len(classes)), weights))
     return made[0], made[1]
+
+
+def _weights(recipe: Recipe, store: Store, rows: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
+    if recipe.class_weights == "none":
+        return None
+    if recipe.class_weights == "balanced":
+        return balanced_weights(labels, len(recipe.classes))
+    if "source" not in store.table or store.table["source"].isna().any():
+        raise InputError("class_weights: source needs a source for each image; give the table that column, or balanced")
+    return source_weights(labels, store.table["source"].to_numpy(str)[rows], len(recipe.classes))
 
 
 def counts_of(store: Store, split: pd.DataFrame, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:

@@ -19,6 +19,7 @@ from . import callbacks, data
 from .augmentation import augmenter
 from .curves import draw_curves
 from .features import FeatureBatches, compute_features
+from .optimizers import optimizer_for
 from .precision import compiled
 from .recipe import Recipe
 from .state import load_state, save_state
@@ -54,7 +55,7 @@ class Fitting:
         else:
             self._whole_on_stacks()
         self.model.compile(
-            optimizer=keras.optimizers.Adam(recipe.learning_rate),
+            optimizer=optimizer_for(recipe, steps=len(self.batches)),
             loss=self.loss,
             metrics=["accuracy"],
             jit_compile=compiled(),
@@ -170,7 +171,8 @@ class Fitting:
         """Everything needed to use the weights, and a summary of how they came about."""
         recipe, status = self.recipe, self.run.status
         plain = recipe.to_dict()
-        told = ("init", "trainable", "batch_size", "learning_rate", "label_smoothing", "class_weights", "precision")
+        told = ("init", "trainable", "batch_size", "optimizer", "learning_rate", "schedule", "label_smoothing")
+        told += ("class_weights", "precision")
         return {
             "kind": "classifier",
             "architecture": {"name": recipe.model, "options": self.options},

@@ -105,7 +105,7 @@ def _imagenet(model: keras.Model) -> str:
 
     from covidcxnet.models import applications
     from covidcxnet.models.efficientnet import set_statistics
-    from covidcxnet.models.registry import IMAGENET_STD
+    from covidcxnet.models.scaling import IMAGENET_STD
 
     _refuse_imagenet(model)
     least = 75  # pixels that every one of them accepts

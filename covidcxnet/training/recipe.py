@@ -56,18 +56,27 @@ class Recipe:
         Passes over the training set at most.
     batch_size : int
         Images in one step.
+    optimizer : {"adam", "adamw", "sgd"}
+        SGD has Nesterov momentum 0.9.
     learning_rate : float
-        First learning rate of Adam.
+        Highest learning rate.
+    weight_decay : float
+        Decoupled weight decay of AdamW, on kernels only.
+    schedule : {"plateau", "constant", "cosine"}
+        How the learning rate goes: lowered on a plateau of `monitor`, kept, or a cosine to zero at the last step.
+    warmup : float
+        Epochs over which the cosine's rate first rises from a hundredth.
     label_smoothing : float
         Share of each target spread over all classes, 0 to below 1.
-    class_weights : {"balanced", "none"}
-        Whether each class counts the same in the loss, however few images it has.
+    class_weights : {"balanced", "source", "none"}
+        Whether each class counts the same in the loss, however few images it has; with "source", each source within a
+        class counts by the root of its images, so that a small hospital is heard beside a large one.
     monitor : {"val_auroc", "val_average_precision", "val_accuracy", "val_loss"}
         Validation figure that picks the best weights.
     patience : int
         Epochs without a better figure before training stops; 0 never stops early.
     lr_patience : int
-        Epochs without a better figure before the learning rate falls; 0 keeps it.
+        Epochs without a better figure before the learning rate falls on a plateau; 0 keeps it.
     lr_factor : float
         What the learning rate is multiplied by then.
     precision : {"float32", "mixed_bfloat16", "mixed_float16"}
@@ -112,9 +121,13 @@ class Recipe:
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     epochs: int = 16
     batch_size: int = 8
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = 5e-4
+    weight_decay: float = 0.0
+    schedule: Literal["plateau", "constant", "cosine"] = "plateau"
+    warmup: float = 0.0
     label_smoothing: float = 0.0
-    class_weights: Literal["balanced", "none"] = "balanced"
+    class_weights: Literal["balanced", "source", "none"] = "balanced"
     monitor: Literal["val_auroc", "val_average_precision", "val_accuracy", "val_loss"] = "val_auroc"
     patience: int = 6
     lr_patience: int = 2
@@ -136,7 +149,9 @@ class Recipe:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _among("split_by", self.split_by, ("patient", "patient_where_known", "image"))
         _among("model", self.model, sorted(MODELS))
-        _among("class_weights", self.class_weights, ("balanced", "none"))
+        _among("class_weights", self.class_weights, ("balanced", "source", "none"))
+        _among("optimizer", self.optimizer, ("adam", "adamw", "sgd"))
+        _among("schedule", self.schedule, ("plateau", "constant", "cosine"))
         _among("monitor", self.monitor, MONITORS)
         _among("precision", self.precision, ("float32", "mixed_bfloat16", "mixed_float16"))
         object.__setattr__(self, "trainable", str(self.trainable))  # a fraction in YAML is a number
@@ -152,6 +167,11 @@ class Recipe:
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _require(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2147483647")
         _require(0 < self.learning_rate <= 10, "learning_rate", self.learning_rate, "above 0, at most 10")
+        decays = self.weight_decay == 0 or self.optimizer == "adamw"
+        decays = decays and 0 <= self.weight_decay <= 1
+        _require(decays, "weight_decay", self.weight_decay, "0, or with optimizer adamw at most 1,")
+        warms = self.warmup == 0 or (self.schedule == "cosine" and 0 < self.warmup < self.epochs)
+        _require(warms, "warmup", self.warmup, "0, or with schedule cosine less than epochs,")
         _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to below 1")
         _require(0 < self.lr_factor < 1, "lr_factor", self.lr_factor, "between 0 and 1")
         for name in ("size", "channels"):

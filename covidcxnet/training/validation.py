@@ -43,6 +43,35 @@ def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
     return (len(labels) / (classes * counts[labels])).astype("float32")
 
 
+def source_weights(labels: np.ndarray, sources: np.ndarray, classes: int) -> np.ndarray:
+    """Weight of each image so that all classes count the same and, within one, each source by the root of its images.
+
+    Parameters
+    ----------
+    labels : int array [N]
+        Class indices; each class has one image at least.
+    sources : array [N]
+        Name of each image's source.
+    classes : int
+
+    Returns
+    -------
+    float32 [N]
+        Mean 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> source_weights(np.array([0, 0, 0, 0, 0, 1]), np.array(["a", "a", "a", "a", "b", "c"]), 2).round(2).tolist()
+    [0.5, 0.5, 0.5, 0.5, 1.0, 3.0]
+    """
+    _, cells = np.unique(np.stack([labels.astype(str), np.asarray(sources, str)]), axis=1, return_inverse=True)
+    cells = cells.ravel()
+    rooted = 1 / np.sqrt(np.bincount(cells)[cells])
+    shares = np.bincount(labels, weights=rooted, minlength=classes)
+    return (len(labels) * rooted / (classes * shares[labels])).astype("float32")
+
+
 def validation_figures(targets: np.ndarray, probabilities: np.ndarray, loss) -> dict[str, float]:
     """Loss, accuracy, AUROC and average precision of predictions.
 
