@@ -116,6 +116,10 @@ class Explanation:
         lines.append(text)
         if prediction.lungs is not None and not prediction.lungs.trusted:
             lines.append("Lungs not found reliably: " + "; ".join(prediction.lungs.reasons))
+        # the reason with its numbers stands in the table; a figure has room for the word
+        if prediction.notes:
+            problems = ", ".join(note.partition(":")[0] for note in prediction.notes)
+            lines.append(f"Not like an upright frontal chest radiograph: {problems}")
         if self.path is not None:
             lines.append(_shorten(self.path.name))
         return lines

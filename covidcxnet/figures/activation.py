@@ -1,0 +1,276 @@
+"""Class activation maps of several models side by side on the same radiographs: CAM, Grad-CAM, LIME."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from covidcxnet.explain.explanation import Explanation
+from covidcxnet.figures.subjects import NamedModel, Radiograph
+from enhancement.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+METHODS = {"cam": "CAM", "gradcam": "Grad-CAM", "lime": "LIME"}
+# As many pixels as a picture has on the page: outlines are drawn one pixel wide, and no pixel is resampled.
+_SIDE, _DPI = 328, 150
+
+
+@dataclass(frozen=True)
+class Column:
+    """One model under one method.
+
+    Attributes
+    ----------
+    model : str
+    method : str
+        Key of `METHODS`.
+    layer : str
+        Whose maps are weighed; empty for LIME.
+    cells : tuple of Explanation
+        One a radiograph; its `error` is set for a file that could not be read.
+    """
+
+    model: str
+    method: str
+    layer: str
+    cells: tuple[Explanation, ...]
+
+
+def activation_maps(
+    model: NamedModel,
+    radiographs: Sequence[Radiograph],
+    *,
+    layer: str | None = None,
+    methods: Sequence[str] = ("cam", "gradcam"),
+    target: str | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+    jobs: int = 1,
+    progress: bool = True,
+) -> list[Column]:
+    """One model's maps of some radiographs.
+
+    Parameters
+    ----------
+    model : NamedModel
+    radiographs : sequence of Radiograph
+        All are kept in memory: a figure's worth.
+    layer : str, optional
+        Feature layer of Grad-CAM; by default the model's last one.
+    methods : sequence of str
+        Of `METHODS`. CAM is left out where the model's head has no closed form.
+    target : str, optional
+        Class to explain; by default, for each radiograph, the one that the model predicts.
+    samples, seed : int
+        Of LIME.
+    jobs : int
+        Processes that read.
+    progress : bool
+        Show progress bars.
+
+    Raises
+    ------
+    InputError
+        If a method, the class or the layer is unknown; the message says what there is.
+    """
+    from covidcxnet.explain.cam import CAM, linear_head
+    from covidcxnet.explain.gradcam import GradCAM
+    from covidcxnet.explain.layers import require_cut
+
+    classifier = model.classifier
+    if unknown := [method for method in methods if method not in METHODS]:
+        raise InputError(f"methods: {unknown[0]!r} given, one of {', '.join(METHODS)} expected")
+    if target is not None and target not in classifier.classes:
+        raise InputError(f"target: {target!r} given, {model.name} knows {', '.join(classifier.classes)}")
+    index = None if target is None else classifier.classes.index(target)
+    if layer is not None:
+        require_cut(classifier.model, layer)
+    outcomes = [
+        outcome
+        for _, batch in classifier.batches([r.path for r in radiographs], jobs=jobs, progress=progress)
+        for outcome in batch
+    ]
+    stacks = [outcome.prepared.stack for outcome in outcomes if outcome.prepared is not None]
+    columns = []
+    for method in METHODS:
+        if method not in methods or (method == "cam" and linear_head(classifier.model) is None):
+            continue
+        layer_used = ""
+        if method == "lime":
+            found = _lime(classifier, stacks, index, samples, seed, progress, model.name)
+        else:
+            mapper: Any = CAM(classifier.model) if method == "cam" else GradCAM(classifier.model, layer)
+            layer_used = mapper.layer
+            found = _maps(classifier, mapper, stacks, index)
+        cells = tuple(_cells(classifier, radiographs, outcomes, found, method))
+        columns.append(Column(model.name, method, layer_used, cells))
+    return columns
+
+
+def draw(radiographs: Sequence[Radiograph], columns: Sequence[Column]) -> Figure:
+    """Rows are radiographs, columns are models and methods; class and its probability over each map.
+
+    Raises
+    ------
+    InputError
+        If none of the radiographs could be read.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from covidcxnet.explain.overlay import RESEARCH_ONLY
+
+    rows = [k for k in range(len(radiographs)) if any(column.cells[k].error is None for column in columns)]
+    if not rows or not columns:
+        raise InputError("activation maps: none of the radiographs could be read, or no method fits the models")
+    images = [_shrunk(next(c.cells[k] for c in columns if c.cells[k].error is None).radiograph) for k in rows]
+    side, gap, left, title, bottom = _SIDE / _DPI, 0.06, 0.38, 0.24, 0.36
+    top = 0.16 + 0.15 * max(_head(column).count("\n") + 1 for column in columns)
+    heights = [side * image.shape[0] / _SIDE for image in images]
+    wide, high = left + (side + gap) * (1 + len(columns)) + 0.6, top + sum(heights) + title * len(rows) + bottom
+    figure = Figure(figsize=(wide, high), dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+
+    def place(row: int, column: int):
+        y = high - top - sum(heights[: row + 1]) - title * (row + 1)
+        return figure.add_axes(((left + column * (side + gap)) / wide, y / high, side / wide, heights[row] / high))
+
+    for row, (k, image) in enumerate(zip(rows, images, strict=True)):
+        axes = place(row, 0)
+        _picture(axes, image)
+        caption = radiographs[k].caption
+        y = 1 - (top + sum(heights[:row]) + title * (row + 1) + heights[row] / 2) / high
+        figure.text((left - 0.06) / wide, y, caption, rotation=90, ha="right", va="center", fontsize=7.5,
+                    multialignment="center", parse_math=False)  # fmt: skip
+        for number, column in enumerate(columns, start=1):
+            axes = place(row, number)
+            cell = column.cells[k]
+            if cell.error is not None:
+                axes.set_axis_off()
+                continue
+            _picture(axes, _drawn(cell, image))
+            axes.set_title(_said(cell), fontsize=8, pad=3).set_parse_math(False)
+    heads = ["Radiograph", *(_head(column) for column in columns)]
+    for number, text in enumerate(heads):
+        x = (left + number * (side + gap) + side / 2) / wide
+        figure.text(x, 1 - 0.1 / high, text, ha="center", va="top", fontsize=9, fontweight="bold", parse_math=False)
+    _scale(figure, columns, wide, high, top + title, min(1.9, sum(heights)))
+    notes = "Each map on its own scale; blue line: lungs."
+    if any(column.method == "lime" for column in columns):
+        notes += " LIME: blue + supports the class, orange \N{MINUS SIGN} speaks against it, white line: lungs."
+    figure.text(left / wide, 0.16 / high, f"{notes} {RESEARCH_ONLY}", fontsize=7.5, va="center")
+    return figure
+
+
+def _maps(classifier, mapper, stacks, index):
+    """Map, probabilities, class and fit of each stack."""
+    if not stacks:
+        return []
+    found = mapper.explain(np.stack(stacks), index)
+    classifier.check_finite(found.probabilities)
+    return [(*one, None) for one in zip(found.maps, found.probabilities, (int(t) for t in found.targets), strict=True)]
+
+
+def _lime(classifier, stacks, index, samples: int, seed: int, progress: bool, name: str):
+    from tqdm import tqdm
+
+    from covidcxnet.explain.lime import explain_lime
+
+    channels = classifier.input.channels
+    plane = channels.index("raw") if "raw" in channels else -1
+    found = []
+    for stack in tqdm(stacks, desc=f"LIME of {name}", unit="image", disable=not progress):
+        one = explain_lime(classifier, stack, index, samples=samples, plane=plane, seed=seed)
+        found.append((one.weights, one.probabilities, one.target, one.score))
+    return found
+
+
+def _cells(classifier, radiographs, outcomes, found, method: str):
+    maps = iter(found)
+    drawn_as = "lime" if method == "lime" else "gradcam"
+    for radiograph, outcome in zip(radiographs, outcomes, strict=True):
+        if outcome.prepared is None:
+            yield Explanation(radiograph.path, classifier.prediction(radiograph.path, outcome, None), drawn_as)
+            continue
+        values, row, chosen, fit = next(maps)
+        yield Explanation(
+            radiograph.path,
+            classifier.prediction(radiograph.path, outcome, row),
+            drawn_as,
+            target=classifier.classes[chosen],
+            map=values,
+            frame=outcome.prepared.frame,
+            lungs=outcome.prepared.lungs if outcome.trusted else None,
+            fit=fit,
+        )
+
+
+def _shrunk(image: np.ndarray) -> np.ndarray:
+    import cv2
+
+    scale = _SIDE / max(image.shape)
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def _drawn(cell: Explanation, image: np.ndarray) -> np.ndarray:
+    from covidcxnet.explain.overlay import overlay_heatmap, overlay_lime
+
+    values = cell.heatmap if cell.method == "gradcam" else cell.weights
+    lungs = None
+    if cell.lungs is not None and cell.lungs.any() and cell.frame is not None:
+        # Resized soft and cut at one half, the outline stays smooth at any size.
+        lungs = _fit(cell.frame.to_radiograph(cell.lungs.astype("float32")), image.shape) >= 0.5
+    return (overlay_heatmap if cell.method == "gradcam" else overlay_lime)(image, _fit(values, image.shape), lungs)
+
+
+def _fit(values: np.ndarray, shape) -> np.ndarray:
+    import cv2
+
+    how = cv2.INTER_AREA if shape[0] * shape[1] < values.size else cv2.INTER_LINEAR
+    return cv2.resize(values, (shape[1], shape[0]), interpolation=how)
+
+
+def _picture(axes, image: np.ndarray) -> None:
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _said(cell: Explanation) -> str:
+    probability = cell.prediction.probabilities[cell.target or ""]
+    text = f"{_cut(cell.target or '', 18)} {probability:.2f}"
+    if cell.target != cell.prediction.label:
+        text += f" (called {_cut(cell.prediction.label or '', 12)})"
+    if cell.fit is not None:
+        text += f", R\N{SUPERSCRIPT TWO} {cell.fit:.2f}"
+    if cell.map is not None and not np.any(cell.map > 0):
+        text += ", nothing for it"
+    return text
+
+
+def _head(column: Column) -> str:
+    return f"{_cut(column.model, 24)}\n{METHODS[column.method]}" + (f"\n{column.layer}" if column.layer else "")
+
+
+def _scale(figure, columns: Sequence[Column], wide: float, high: float, top: float, length: float) -> None:
+    from matplotlib import colormaps
+
+    if all(column.method == "lime" for column in columns):
+        return
+    axes = figure.add_axes(((wide - 0.5) / wide, 1 - (top + length) / high, 0.11 / wide, length / high))
+    # The same part of the colour map as on the radiographs.
+    axes.imshow(colormaps["inferno"](np.linspace(0.3, 0.95, 128))[:, None], aspect="auto", origin="lower")
+    axes.set_xticks([])
+    axes.set_yticks([0, 127], ["low", "high"], fontsize=7.5)
+    axes.yaxis.tick_right()
+    axes.tick_params(length=0)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"

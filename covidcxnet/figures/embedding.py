@@ -1,0 +1,288 @@
+"""t-SNE (van der Maaten and Hinton 2008) of the features before the head: do radiographs of a class lie together?
+
+Or those of a source, which is this field's usual disappointment: classes are told by colour, sources by mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from covidcxnet.evaluation.plots import COLOURS, FAINT, INK, MARKERS
+from covidcxnet.figures.subjects import NamedModel, Radiograph, stacks_of
+from enhancement.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+    from matplotlib.figure import Figure
+
+FEWEST = 8
+"""Radiographs that t-SNE needs to say anything."""
+
+_COMPONENTS = 50
+_WIDEST = 4096
+_MOST_MARKS = len(MARKERS)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """One model's radiographs on a plane.
+
+    Attributes
+    ----------
+    model : str
+    layer : str
+        Whose output the features are.
+    radiographs : tuple of Radiograph
+        Those that could be read, N of them.
+    predicted : tuple of str
+        Class that the model calls each.
+    points : float32 [N, 2]
+        Axes without a unit: only who lies near whom means anything.
+    perplexity : float
+        That was used.
+    seed : int
+    neighbours : dict of str to (float, float)
+        Of "class" and "source", where they are known and several: share of radiographs whose nearest neighbour among
+        all features has the same, and the share that chance would give.
+    unreadable : int
+    """
+
+    model: str
+    layer: str
+    radiographs: tuple[Radiograph, ...]
+    predicted: tuple[str, ...]
+    points: np.ndarray
+    perplexity: float
+    seed: int
+    neighbours: dict[str, tuple[float, float]]
+    unreadable: int
+
+
+def embed(
+    model: NamedModel,
+    radiographs: Sequence[Radiograph],
+    *,
+    perplexity: float = 30.0,
+    seed: int = 0,
+    batch_size: int = 16,
+    jobs: int = 1,
+    progress: bool = True,
+) -> Embedding:
+    """Features of radiographs, brought to a plane by t-SNE.
+
+    Parameters
+    ----------
+    model : NamedModel
+    radiographs : sequence of Radiograph
+        `FEWEST` or more. Time grows with their number times its logarithm.
+    perplexity : float
+        How many neighbours count; never more than a third of the radiographs.
+    seed : int
+        Same seed, same picture.
+    batch_size, jobs, progress
+        As in `Classifier.predict`.
+
+    Raises
+    ------
+    InputError
+        If too few can be read, or the features are the same for all.
+
+    Notes
+    -----
+    Features are standardised and reduced to 50 principal components first, as the authors do.
+    """
+    from sklearn.manifold import TSNE
+
+    if not perplexity > 0:
+        raise InputError(f"perplexity: {perplexity} given, a number above 0 expected")
+    features, predicted, rows, layer = _features(model, radiographs, batch_size, jobs, progress)
+    read = tuple(radiographs[i] for i in rows)
+    if len(read) < FEWEST:
+        raise InputError(f"t-SNE of {model.name}: {len(read)} radiographs could be read, {FEWEST} or more expected")
+    reduced = reduce(features)
+    if not reduced.shape[1]:
+        raise InputError(f"t-SNE of {model.name}: its features are the same for all radiographs; it has learnt nothing")
+    used = min(float(perplexity), (len(read) - 1) / 3)
+    # Principal components as the start keep far groups far, and make the picture depend less on the seed.
+    start: Any = "pca" if reduced.shape[1] >= 2 else "random"
+    points = TSNE(2, perplexity=used, init=start, learning_rate="auto", random_state=seed).fit_transform(reduced)
+    known: dict[str, list[str | None]] = {"class": [r.label for r in read], "source": [r.source for r in read]}
+    return Embedding(
+        model=model.name,
+        layer=layer,
+        radiographs=read,
+        predicted=predicted,
+        points=np.asarray(points, "float32"),
+        perplexity=used,
+        seed=seed,
+        neighbours={name: found for name, values in known.items() if (found := alike(reduced, values)) is not None},
+        unreadable=len(radiographs) - len(read),
+    )
+
+
+def reduce(features: np.ndarray) -> np.ndarray:
+    """Features ``[N, F]`` standardised and reduced to at most 50 principal components; ``[N, 0]`` if all are alike."""
+    from sklearn.decomposition import PCA
+
+    deviation = features.std(axis=0, dtype="float64")
+    varies = deviation > 1e-6 * max(1e-6, float(np.abs(features).max()))
+    if not varies.any():
+        return np.zeros((len(features), 0))
+    standard = (features[:, varies] - features[:, varies].mean(axis=0)) / deviation[varies]
+    return PCA(min(_COMPONENTS, *standard.shape), svd_solver="full").fit_transform(standard)
+
+
+def alike(features: np.ndarray, values: Sequence[str | None]) -> tuple[float, float] | None:
+    """Share of rows whose nearest other row has the same value, and the share by chance; None for fewer than 2 values.
+
+    Examples
+    --------
+    >>> alike(np.array([[0.0], [0.1], [5.0], [5.1]]), ["a", "a", "b", "b"])[0]
+    1.0
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    known = np.array([value is not None for value in values])
+    names = np.array([str(value) for value in values])[known]
+    if len(set(names)) < 2:
+        return None
+    nearest = NearestNeighbors(n_neighbors=1).fit(features[known]).kneighbors(return_distance=False)[:, 0]
+    _, counts = np.unique(names, return_counts=True)
+    chance = float((counts * (counts - 1)).sum() / (len(names) * (len(names) - 1)))
+    return float((names == names[nearest]).mean()), chance
+
+
+def draw(embeddings: Sequence[Embedding]) -> Figure:
+    """A panel for each model: colour by class (the predicted one where no class is known), mark by source."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(embeddings))
+    rows = -(-len(embeddings) // columns)
+    figure = Figure(figsize=(max(6.4, 4.6 * columns), 5.0 * rows + 0.9), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    known = any(r.label is not None for e in embeddings for r in e.radiographs)
+    classes = sorted({c for e in embeddings for c in _classes(e, known)}, key=lambda c: (c != "normal", c))
+    sources = _by_number([r.source for e in embeddings for r in e.radiographs])
+    for axes, one in zip(panels, embeddings, strict=False):
+        _panel(axes, one, _classes(one, known), classes, sources)
+    for axes in panels[len(embeddings) :]:
+        axes.set_axis_off()
+    handles = [_handle("s", _colour(k), name, True) for k, name in enumerate(classes)]
+    if len(sources) > 1:
+        marks = [*sources[: _MOST_MARKS - 1], "others"] if len(sources) > _MOST_MARKS else sources
+        handles += [_handle(MARKERS[k], INK, name, False) for k, name in enumerate(marks)]
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=8.5,
+                           frameon=False)  # fmt: skip
+    said = "colour: class" if known else "colour: predicted class (none is known)"
+    legend.set_title(said + ("; mark: source" if len(sources) > 1 else ""))
+    legend.get_title().set_fontsize(8.5)
+    return figure
+
+
+def table(embeddings: Sequence[Embedding]):
+    """Every point: model, file, class, source, predicted class, x and y, a `pandas.DataFrame`."""
+    import pandas as pd
+
+    lines = [
+        (e.model, str(r.path), r.label, r.source, called, float(x), float(y))
+        for e in embeddings
+        for r, called, (x, y) in zip(e.radiographs, e.predicted, e.points, strict=True)
+    ]
+    return pd.DataFrame(lines, columns=["model", "file", "label", "source", "predicted", "x", "y"])
+
+
+def _features(model: NamedModel, radiographs, batch_size: int, jobs: int, progress: bool):
+    """Features ``float32 [n, F]``, predicted classes and rows of those that could be read, and the layer's name."""
+    import keras
+
+    from covidcxnet.explain.gradients import compiled
+
+    classifier = model.classifier
+    network = classifier.model
+    tensor, layer = feature_tensor(network)
+    both = keras.Model(network.inputs[0], [tensor, network.outputs[0]], name="features")
+    shape = tuple(network.input_shape[1:])
+    run = compiled(lambda stacks: tuple(both(stacks, training=False)), network, [(shape, "uint8")])
+    parts, outputs, rows = [], [], []
+    for good, stacks in stacks_of(model, radiographs, batch_size, jobs, progress):
+        features, output = run(stacks)
+        classifier.check_finite(output)
+        parts.append(features.astype("float32"))
+        outputs.append(output)
+        rows += good
+    if not rows:
+        return np.zeros((0, 1), "float32"), (), [], layer
+    output = np.concatenate(outputs)
+    output = np.hstack([1 - output, output]) if output.shape[1] == 1 else output
+    predicted = tuple(classifier.classes[k] for k in output.argmax(axis=1))
+    return np.concatenate(parts), predicted, rows, layer
+
+
+def feature_tensor(model: keras.Model) -> tuple[Any, str]:
+    """What the head is given, a Keras tensor ``[N, F]``, and the name of the layer that makes it.
+
+    The pooling layer's output; where that is wide (flattened maps) or there is none, the averages of the last feature
+    maps.
+    """
+    from keras import ops
+
+    from covidcxnet.models import feature_layer
+    from covidcxnet.models.heads import POOLS
+
+    pool = next((layer for layer in model.layers if layer.name in POOLS.values()), None)
+    if pool is not None and len(pool.output.shape) == 2 and pool.output.shape[1] <= _WIDEST:
+        return pool.output, pool.name
+    name = feature_layer(model)
+    return ops.mean(model.get_layer(name).output, axis=(1, 2)), f"{name}, averaged"
+
+
+def _classes(embedding: Embedding, known: bool) -> list[str]:
+    if not known:
+        return list(embedding.predicted)
+    return ["unknown" if one.label is None else one.label for one in embedding.radiographs]
+
+
+def _by_number(sources) -> list[str]:
+    """Sources, the most frequent first."""
+    names, counts = np.unique([s for s in sources if s is not None] or [""], return_counts=True)
+    return [str(names[k]) for k in np.argsort(-counts, kind="stable") if names[k]]
+
+
+def _panel(axes, one: Embedding, labels: list[str], classes: list[str], sources: list[str]) -> None:
+    marks = {name: MARKERS[min(k, _MOST_MARKS - 1)] for k, name in enumerate(sources)}
+    size = float(np.clip(5000 / len(one.radiographs), 9, 50))
+    keys = list(zip(labels, [marks.get(r.source or "", MARKERS[0]) for r in one.radiographs], strict=True))
+    for label, mark in sorted(set(keys)):
+        own = np.array([key == (label, mark) for key in keys])
+        axes.scatter(one.points[own, 0], one.points[own, 1], s=size, marker=mark, linewidths=0.3, alpha=0.8,
+                     color=_colour(classes.index(label)), edgecolors="white")  # fmt: skip
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_color(FAINT)
+    axes.set_title(one.model, fontsize=11, color=INK).set_parse_math(False)
+    lines = [
+        f"{len(one.radiographs):,} radiographs, features: {one.layer}",
+        f"perplexity {one.perplexity:.3g}, seed {one.seed}",
+    ]
+    if one.neighbours:
+        shares = [f"{name} {share:.2f} (chance {chance:.2f})" for name, (share, chance) in one.neighbours.items()]
+        lines.append("nearest neighbour of the same " + ", ".join(shares))
+    axes.set_xlabel("\n".join(lines), fontsize=7.5, color=INK)
+
+
+def _colour(k: int):
+    from matplotlib import colormaps
+
+    return COLOURS[k] if k < len(COLOURS) else colormaps["tab20"]((k - len(COLOURS)) % 20)
+
+
+def _handle(mark: str, colour, name: str, filled: bool):
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linestyle="", marker=mark, color=colour, markerfacecolor=colour if filled else "none",
+                  markersize=7, label=name)  # fmt: skip

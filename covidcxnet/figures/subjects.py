@@ -1,0 +1,151 @@
+"""What figures are drawn of: models with short names, and radiographs with what is known about them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from enhancement.errors import InputError
+
+if TYPE_CHECKING:
+    from covidcxnet.classifier import Classifier
+    from covidcxnet.datasets import Dataset
+
+_LONGEST = 28
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A classifier and what figures call it.
+
+    Attributes
+    ----------
+    name : str
+        The run's folder, or the weights' own name; no two are alike.
+    classifier : Classifier
+    """
+
+    name: str
+    classifier: Classifier
+
+    @property
+    def file_name(self) -> str:
+        """The name as a part of a file name."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.name).strip("-.") or "model"
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """A file, its class and source where they are known, and its caption, which never names a patient by itself."""
+
+    path: Path
+    label: str | None = None
+    source: str | None = None
+    caption: str = ""
+
+
+def load_models(targets: Sequence[str]) -> list[NamedModel]:
+    """Classifiers from run folders, weights files or released names, each under a name of its own.
+
+    Raises
+    ------
+    InputError
+        If one of them is none of these.
+    """
+    from covidcxnet.pretrained import load_model
+
+    models, taken = [], set()
+    for target in targets:
+        base, number = _name(target), 1
+        name = base
+        while name.lower() in taken:
+            number += 1
+            name = f"{base}-{number}"
+        taken.add(name.lower())
+        models.append(NamedModel(name, load_model(target)))
+    return models
+
+
+def from_files(paths: Iterable[Path]) -> list[Radiograph]:
+    """Radiographs about which nothing is known but their files, whose names are their captions."""
+    return [Radiograph(path, caption=_short(path.name)) for path in paths]
+
+
+def from_dataset(dataset: Dataset) -> list[Radiograph]:
+    """Radiographs of a data set, those that it rejects left out; captions are class and source, not the file's name."""
+    table = dataset.table
+    sources = table["source"] if "source" in table else pd.Series(None, table.index, dtype=object)
+    found = []
+    for path, label, source, reason in zip(dataset.paths, table["label"], sources, dataset.rejected, strict=True):
+        if reason is not None:
+            continue
+        known = None if source is None or source != source or not str(source).strip() else str(source)
+        found.append(Radiograph(path, label, known, _short(label) + (f"\n{_short(known)}" if known else "")))
+    if not found:
+        raise InputError(f"{dataset.name}: every image is rejected; there is nothing to draw")
+    return found
+
+
+def choose(radiographs: Sequence[Radiograph], most: int, seed: int = 0) -> list[Radiograph]:
+    """At most so many, at random, in turn from each class and within it from each source; in their own order.
+
+    Radiographs without a class are taken as they come: whoever names files wants the first of them first.
+    """
+    if len(radiographs) <= most:
+        return list(radiographs)
+    if all(one.label is None for one in radiographs):
+        return list(radiographs[:most])
+    table = pd.DataFrame([(one.label or "", one.source or "") for one in radiographs], columns=["label", "source"])
+    table = table.iloc[np.random.default_rng(seed).permutation(len(table))]
+    table["turn"] = table.groupby(["label", "source"], sort=False).cumcount()
+    table = table.sort_values("turn", kind="stable")
+    table["turn"] = table.groupby("label", sort=False).cumcount()
+    rows = table.sort_values("turn", kind="stable").index[:most]
+    return [radiographs[int(row)] for row in sorted(rows)]
+
+
+def stacks_of(
+    model: NamedModel, radiographs: Sequence[Radiograph], batch_size: int = 16, jobs: int = 1, progress: bool = False
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Rows and stacks ``uint8 [n, S, S, C]`` of the radiographs that can be read, batch by batch.
+
+    Lungs are looked for only where the model's input needs them.
+    """
+    from covidcxnet.preparation.pipeline import prepare_files
+
+    settings = model.classifier.input
+    segmenter = None if settings.region == "none" else model.classifier.segmenter
+    paths = [one.path for one in radiographs]
+    rows: list[int] = []
+    stacks: list[np.ndarray] = []
+    for outcome in prepare_files(paths, settings, segmenter=segmenter, jobs=jobs, batch=batch_size, progress=progress):
+        if outcome.prepared is None:
+            continue
+        rows.append(outcome.index)
+        stacks.append(outcome.prepared.stack)
+        if len(rows) == batch_size:
+            yield rows, np.stack(stacks)
+            rows, stacks = [], []
+    if rows:
+        yield rows, np.stack(stacks)
+
+
+def _name(target: str) -> str:
+    path = Path(target)
+    if path.is_dir():
+        return path.absolute().name
+    if path.name in ("best.weights.h5", "last.weights.h5"):
+        name = path.absolute().parent.name
+        return name if path.name.startswith("best") else f"{name}-last"
+    return re.sub(r"(\.weights)?\.(h5|hdf5)$", "", path.name)
+
+
+def _short(text: str) -> str:
+    half = _LONGEST // 2 - 1
+    return text if len(text) <= _LONGEST else f"{text[:half]}...{text[-half:]}"

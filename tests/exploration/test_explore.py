@@ -1,0 +1,219 @@
+"""Exploration: sums that are exact, damaged files that cost themselves only, warnings, and a page without patients."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidcxnet.cli import main
+from covidcxnet.datasets import Dataset
+from covidcxnet.exploration import explore, save
+from covidcxnet.exploration.measuring import measure
+from covidcxnet.exploration.pictures import differences, differences_within, means_by_source
+from covidcxnet.exploration.sums import Moments
+from covidcxnet.exploration.wariness import find_warnings
+from enhancement.errors import InputError
+
+PATIENT = "DOE-JOHN-19450101"
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory) -> Dataset:
+    """Three classes: two in both sources, covid19 in one; one damaged file; one image that the table rejects."""
+    root = tmp_path_factory.mktemp("mixed")
+    random = np.random.default_rng(0)
+    rows = []
+    for i in range(66):
+        label = ("normal", "pneumonia", "covid19")[i % 3]
+        source = "south" if label == "covid19" else ("north", "south")[i // 3 % 2]
+        image = random.integers(20, 60 + 60 * (i % 3), (80 if source == "north" else 64, 64)).astype(np.uint8)
+        path = f"{PATIENT}_{i}.png"
+        cv2.imwrite(str(root / path), image)
+        rows.append((path, label, source, f"{PATIENT}-{i // 2}", None))
+    (root / rows[0][0]).write_bytes(b"no image")
+    rows[1] = (*rows[1][:4], "rejected by hand")
+    return Dataset(pd.DataFrame(rows, columns=["path", "label", "source", "patient", "rejected"]), root, name="mi<xed")
+
+
+@pytest.fixture(scope="module")
+def survey(mixed):
+    return explore(mixed, size=32, samples=5, progress=False)
+
+
+def test_means_and_deviations_are_those_of_all_images_at_once(mixed, survey):
+    own = [measure(i, path, 32).small for i, path in enumerate(mixed.paths) if mixed.targets[i] == 1]
+    own = np.stack([image for image in own if image is not None]).astype(float)
+    moments = survey.of_class("covid19")
+    assert mixed.classes[1] == "covid19" and moments.images == 22
+    np.testing.assert_allclose(moments.mean, own.mean(axis=0), atol=1e-9)
+    np.testing.assert_allclose(moments.deviation, own.std(axis=0), atol=1e-6)
+
+
+def test_sums_of_classes_and_of_sources_are_the_same_images(survey):
+    by_class = sum((survey.of_class(label) for label in survey.classes), Moments(32))
+    by_source = sum((survey.of_source(source) for source in survey.sources), Moments(32))
+    assert by_class.images == by_source.images == survey.images == 64
+    np.testing.assert_array_equal(by_class.total, by_source.total)
+    assert by_class.histogram.sum() == pytest.approx(1, abs=1e-5)
+    assert np.isnan(Moments(4).mean).all() and np.isnan(Moments(4).histogram).all()
+
+
+def test_a_large_image_counts_no_more_than_a_small_one(tmp_path):
+    for name, side, level in (("small", 64, 10), ("large", 640, 200)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((side, side), level, np.uint8))
+    found = explore(Dataset(pd.DataFrame({"path": ["small.png", "large.png"], "label": "a"}), tmp_path), progress=False)
+    assert found.of_class("a").histogram[[10, 200]].tolist() == [0.5, 0.5]
+    assert found.of_class("a").mean.mean() == 105
+
+
+def test_damaged_and_rejected_images_are_left_out_and_counted(survey):
+    assert (survey.listed, survey.images, survey.rejected, len(survey.unreadable)) == (66, 64, 1, 1)
+    assert survey.counts["class"]["images"].to_dict() == {"normal": 21, "covid19": 22, "pneumonia": 21}
+    assert all(0 not in rows and 1 not in rows for rows in survey.samples.values())
+
+
+def test_samples_come_in_turn_from_each_source_and_are_a_function_of_the_seed(mixed, survey):
+    sources = mixed.table["source"].to_numpy()
+    assert sorted(np.unique(sources[survey.samples["normal"]], return_counts=True)[1]) == [2, 3]
+    again = explore(mixed, size=32, samples=5, progress=False)
+    other = explore(mixed, size=32, samples=5, seed=1, progress=False)
+    assert all((again.samples[c] == survey.samples[c]).all() for c in survey.classes)
+    assert any((other.samples[c] != survey.samples[c]).any() for c in survey.classes)
+
+
+def test_sources_beyond_ten_are_put_together(tmp_path):
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((40, 40), np.uint8))
+    names = [f"{i}.png" for i in range(30)]
+    for name in names[1:]:
+        (tmp_path / name).write_bytes((tmp_path / "0.png").read_bytes())
+    table = pd.DataFrame({"path": names, "label": "a", "source": [f"s{i % 15}" for i in range(30)]})
+    found = explore(Dataset(table, tmp_path), size=32, samples=0, progress=False)
+    assert len(found.sources) == 11 and found.sources[-1] == "other sources"
+    assert found.of_source("other sources").images == 10
+
+
+def test_a_class_that_lives_in_one_source_is_warned_of(survey):
+    assert not any("covid19 lives in one source" in w for w in survey.warnings), "south has all three"
+    counts = pd.DataFrame({"north": [90, 0], "south": [10, 80]}, index=["normal", "covid19"])
+    said = list(find_warnings(_counts(counts), _sizes()))
+    assert any(w.startswith("covid19 lives in one source: 80 of its 80 images come from south") for w in said)
+    apart = list(find_warnings(_counts(counts.assign(south=[0, 80])), _sizes()))
+    assert any("No source holds both normal and covid19" in w for w in apart)
+    assert any("Sources with a single class: north (normal); south (covid19): 170 of 170" in w for w in apart)
+    alike = pd.DataFrame({"north": [60, 60], "south": [60, 60]}, index=["normal", "covid19"])
+    assert not list(find_warnings(_counts(alike), _sizes()))
+
+
+def test_a_size_that_goes_with_the_class_few_images_and_sides_without_a_class_are_warned_of():
+    counts = pd.DataFrame({"here": [600, 20]}, index=["normal", "covid19"])
+    split = pd.DataFrame({"train": [500, 20], "test": [100, 0]}, index=counts.index)
+    sizes = pd.DataFrame(
+        [("normal", "", 512, 512, 600), ("covid19", "", 299, 299, 20)],
+        columns=["label", "source", "width", "height", "images"],
+    )
+    said = " | ".join(find_warnings(_counts(counts) | {"split": split}, sizes, ("pneumonia",), 3))
+    for text in ("3 patients have images on two sides", "pneumonia: no image can be read", "covid19 20", "30 times"):
+        assert text in said
+    assert "covid19: 20 of 20 images are 299 x 299 pixels" in said and "split test has no image of covid19" in said
+
+
+def test_differences_have_one_range_on_both_sides_of_zero(survey):
+    figure = differences(survey)
+    ranges = {axes.images[0].get_clim() for axes in figure.axes if axes.images and axes.get_title()}
+    assert len(ranges) == 1 and (limits := ranges.pop())[0] == -limits[1] < 0
+    largest = max(
+        np.abs(survey.of_class(a).mean - survey.of_class(b).mean).max()
+        for a in survey.classes for b in survey.classes
+    )  # fmt: skip
+    assert limits[1] == pytest.approx(largest)
+
+
+def test_within_a_source_only_classes_with_enough_images_are_compared(survey):
+    """South has 11 normal and 11 pneumonia: too few beside its 22 of covid19; nothing is left to compare."""
+    assert differences_within(survey) is None
+    assert means_by_source(survey) is not None
+
+
+def test_the_page_stands_alone_escapes_and_names_no_patient(survey, tmp_path):
+    page = save(survey, tmp_path)
+    text = page.read_text()
+    assert "mi&lt;xed" in text and "mi<xed" not in text and "not a medical device" in text
+    assert not re.search(r"<script|<link|src=\"(?!data:)", text)
+    assert "1 image could not be read and left out" in text and "1 image left out" in text
+    for file in tmp_path.iterdir():
+        named = PATIENT.encode() in file.read_bytes()
+        assert named == (file.name == "unreadable.csv"), file.name
+    pictures = {file.stem for file in tmp_path.glob("*.png")}
+    assert {"distribution", "mean", "difference", "deviation", "grey-levels", "sizes", "samples-covid19"} <= pictures
+    assert text.count("data:image/png") == len(pictures)
+    assert json.loads((tmp_path / "explore.json").read_text())["images"] == 64
+
+
+def test_one_class_without_sources_is_explored_too(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 50), np.uint8))
+    found = explore(Dataset(pd.DataFrame({"path": ["a.png"], "label": "$x$ / y"}), tmp_path), size=32, progress=False)
+    page = save(found, tmp_path / "out")
+    assert (tmp_path / "out" / "samples-x-y.png").is_file() and "Difference of means" not in page.read_text()
+
+
+@pytest.mark.parametrize("wrong", [{"size": 8}, {"size": 64.5}, {"samples": -1}, {"jobs": 0}])
+def test_numbers_out_of_range_are_refused(mixed, wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        explore(mixed, progress=False, **wrong)
+
+
+def test_a_set_without_a_readable_image_is_refused(tmp_path):
+    table = pd.DataFrame({"path": ["gone.png"], "label": ["normal"]})
+    with pytest.raises(InputError, match="none of 1 images can be read"):
+        explore(Dataset(table, tmp_path), progress=False)
+    with pytest.raises(InputError, match="every image is rejected"):
+        explore(Dataset(table.assign(rejected="blurred"), tmp_path), progress=False)
+
+
+def test_the_command_counts_by_split_and_warns_of_patients_on_two_sides(mixed, tmp_path, capsys):
+    table, sides, out = tmp_path / "set.csv", tmp_path / "split.csv", tmp_path / "out"
+    mixed.table.drop(columns="rejected").to_csv(table, index=False)
+    split = ["train" if i % 2 else "test" for i in range(66)]
+    pd.DataFrame({"path": mixed.table["path"], "split": split}).to_csv(sides, index=False)
+    arguments = ["explore", "--data", str(table), "--root", str(mixed.root), "--out", str(out), "--size", "32"]
+    assert main([*arguments, "--split", str(sides), "--no-progress", "--classes", "normal,covid19"]) == 1
+    said = capsys.readouterr()
+    assert "43 images read of 44 listed, 1 unreadable" in said.out and "images on two sides" in said.out
+    assert said.out.splitlines()[-1] == str(out / "explore.html") and PATIENT not in said.out
+    assert "Images by split" in (out / "explore.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--data", "nowhere"], "nowhere: no such folder"),
+        (["--data", "{table}", "--where", "source"], "COLUMN=VALUE"),
+        (["--data", "{table}", "--where", "ward=3"], "no column 'ward'"),
+        (["--data", "{table}", "--classes", "tuberculosis"], "no image is labelled 'tuberculosis'"),
+        (["--data", "{table}", "--split", "{table}"], "columns path and split expected"),
+        ([], "--data"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(mixed, tmp_path, capsys, arguments, said):
+    table = tmp_path / "set.csv"
+    mixed.table.to_csv(table, index=False)
+    given = [text.format(table=table) for text in arguments]
+    assert main(["explore", "--out", str(tmp_path / "out"), "--root", str(mixed.root), *given]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert said in error and not (tmp_path / "out").exists()
+
+
+def _counts(by_source: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {"class": by_source.sum(axis=1).to_frame("images"), "source": by_source}
+
+
+def _sizes() -> pd.DataFrame:
+    return pd.DataFrame(
+        [("normal", "", 512, 512, 50), ("covid19", "", 512, 512, 50)],
+        columns=["label", "source", "width", "height", "images"],
+    )
