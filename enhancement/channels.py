@@ -13,8 +13,8 @@ from enhancement.checks import Gray, as_gray
 from enhancement.errors import InputError
 from enhancement.filters import adaptive_equalize, clahe, equalize, gaussian_blur
 
-CHANNELS = ("clahe", "beasf", "raw", "equalize", "adaptive_equalize", "blur")
-"""Names that a stack may be made of."""
+CHANNELS = ("clahe", "beasf", "raw", "equalize", "adaptive_equalize", "blur", "equalize_blur")
+"""Names that a stack may be made of; "equalize_blur" is histogram equalisation, then a 5 x 5 Gaussian blur."""
 
 
 def stack(
@@ -58,6 +58,7 @@ def stack(
         "equalize": lambda: equalize(image),
         "adaptive_equalize": lambda: adaptive_equalize(image),
         "blur": lambda: gaussian_blur(image),
+        "equalize_blur": lambda: gaussian_blur(equalize(image)),
     }
     if isinstance(channels, str) or not channels:
         raise InputError(f"channels: {channels!r} given, a sequence of names out of {', '.join(CHANNELS)} expected")

@@ -1,12 +1,10 @@
-"""Recipes that come with the program, as YAML; `train.py --recipe NAME` finds them by name."""
+"""Recipes that come with the program, as YAML; `train.py --recipe NAME` finds them by name.
 
-from __future__ import annotations
+A recipe file may name another as its `base` and say only what differs, and may say in `about` which experiment of which
+paper it is. Files that begin with an underscore are bases only.
+"""
 
-from pathlib import Path
+from .about import STUDIES, About
+from .files import FOLDER, RecipeFile, names, read
 
-FOLDER = Path(__file__).parent
-
-
-def names() -> list[str]:
-    """Names of the packaged recipes."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+__all__ = ["FOLDER", "STUDIES", "About", "RecipeFile", "names", "read"]

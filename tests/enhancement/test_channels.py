@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from enhancement import CHANNELS, InputError, beasf, clahe, stack
+from enhancement import CHANNELS, InputError, beasf, clahe, equalize, gaussian_blur, stack
 
 
 @pytest.fixture
@@ -24,6 +24,11 @@ def test_channels_come_in_the_order_named_and_may_repeat(image):
     planes = stack(image, ["raw", "clahe", "raw"])
     assert (planes[..., 0] == image).all() and (planes[..., 2] == image).all()
     assert (planes[..., 1] == clahe(image)).all()
+
+
+def test_equalize_blur_equalises_first(image):
+    both = stack(image, ["equalize_blur"])[..., 0]
+    assert (both == gaussian_blur(equalize(image))).all() and (both != equalize(gaussian_blur(image))).any()
 
 
 @pytest.mark.parametrize("name", CHANNELS)
