@@ -1,0 +1,216 @@
+"""The grid of a sweep: which recipe is trained with which values and seeds, in which folder; nothing is run."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from covidcxnet.training.recipe import Recipe, refuse_unknown_keys
+from enhancement.command_line import one_line
+from enhancement.errors import InputError
+
+# What decides which images there are and on which side each stands: where it differs, so does the split.
+DATA_KEYS = (
+    "data", "phantom_images", "root", "verdicts", "where", "classes", "multilabel", "split", "split_by", "fractions",
+    "holdout",
+)  # fmt: skip
+_TAKEN = {
+    "seed": "give --seed for the first and --repeats for how many",
+    "out": "--out names the folder of the sweep, and each run has one in it",
+    "store": "each setting of the input gets a store of its own",
+}
+_LONGEST = 90
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a sweep.
+
+    Parameters
+    ----------
+    values : dict
+        Swept keys and their values here.
+    seed : int
+        Of weights, order, augmentation and dropout; the split is the same for all.
+    recipe : Recipe
+        What is trained, without its split file and folder.
+    folder : Path
+        Of the run.
+    """
+
+    values: Mapping[str, Any]
+    seed: int
+    recipe: Recipe
+    folder: Path
+
+    @property
+    def cell(self) -> str:
+        """What all repeats of these values are called."""
+        return cell_name(self.values)
+
+    @property
+    def name(self) -> str:
+        """The cell and the seed, for messages."""
+        return f"{self.cell}, seed {self.seed}"
+
+
+def plan(recipe: Recipe, over: Mapping[str, Sequence[Any]], repeats: int, out: str | Path) -> list[Trial]:
+    """Every training of a sweep, in the order in which it is run: all values with the first seed, then the next seed.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What is not swept.
+    over : mapping
+        Recipe key (nested with dots, as in ``input.size`` or ``options.dropout``) to its values.
+    repeats : int
+        Trainings of each combination, with seeds ``recipe.seed``, ``recipe.seed + 1``, ...
+    out : path-like
+        Folder of the sweep.
+
+    Raises
+    ------
+    InputError
+        If a key is unknown or cannot be swept, or a value or combination is refused by the recipe.
+    """
+    if repeats < 1:
+        raise InputError(f"repeats: {repeats} given, 1 or more expected")
+    if repeats == 1 and not any(len(values) > 1 for values in over.values()):
+        raise InputError("over: one training is no sweep; give --over KEY=a,b,c or --repeats N above 1")
+    for key, values in over.items():
+        check_key(key, recipe, models_differ="model" in over)
+        if not values:
+            raise InputError(f"over: {key} has no values")
+        texts = [text_of(value) for value in values]
+        if len(set(texts)) < len(texts):
+            raise InputError(f"over: {key} has the value {max(texts, key=texts.count)} twice")
+    if recipe.store and any(key.startswith("input.") or key in DATA_KEYS for key in over):
+        raise InputError("store: one store cannot hold several inputs; leave it out, and each gets its own")
+    combinations = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
+    made = [(values, _recipe(recipe, values)) for values in combinations]
+    last = recipe.seed + repeats - 1
+    if last >= 2**31:
+        raise InputError(f"seed: the last repeat would have {last}, at most {2**31 - 1} possible")
+    return [
+        Trial(values, seed, replace(one, seed=seed), Path(out) / _folder(values) / f"seed-{seed}")
+        for seed in range(recipe.seed, recipe.seed + repeats)
+        for values, one in made
+    ]
+
+
+def check_key(key: str, recipe: Recipe, *, models_differ: bool = False) -> None:
+    """`InputError` if `key` is not a recipe's, or cannot be swept; options are looked up in the recipe's model."""
+    first, *rest = key.split(".")
+    if first in _TAKEN:
+        raise InputError(f"over: {first} cannot be swept; {_TAKEN[first]}")
+    known = recipe.to_dict()
+    if first not in known:
+        refuse_unknown_keys({first: None}, "over")
+    if rest and not isinstance(known[first], dict):
+        raise InputError(f"over: unknown key {key}; {first} has no parts")
+    if first in ("input", "augment"):
+        if not rest:
+            raise InputError(f"over: {first} is a group; name a part of it, as in {first}.{next(iter(known[first]))}")
+        refuse_unknown_keys({first: {".".join(rest): None}}, "over")
+    if first == "options" and rest and not models_differ:
+        _check_option(rest[0], recipe.model)
+
+
+def _check_option(name: str, model: str) -> None:
+    from covidcxnet.models import MODELS
+
+    if name not in MODELS[model].options and name != "normalization":
+        known = ", ".join(["normalization", *MODELS[model].options])
+        raise InputError(f"over: {model} has no option {name!r}; it takes {known}")
+
+
+def parse_values(text: str) -> tuple[str, list[Any]]:
+    """``KEY=a,b,c`` as key and values; each value is YAML, so ``input.channels=[raw],[clahe,raw]`` are two lists.
+
+    Examples
+    --------
+    >>> parse_values("learning_rate=1e-3,0.005")
+    ('learning_rate', [0.001, 0.005])
+    >>> parse_values("input.channels=[raw],[clahe, raw]")
+    ('input.channels', [['raw'], ['clahe', 'raw']])
+    """
+    import yaml
+
+    key, equals, values = text.partition("=")
+    key = key.strip().replace("-", "_")
+    if not equals or not key or not values.strip():
+        raise InputError(f"over: {text!r} given, KEY=a,b,c expected")
+    try:
+        found = yaml.safe_load(f"[{values}]")
+    except yaml.YAMLError as error:
+        raise InputError(f"over: {key}: {values!r} is not a list of YAML values ({one_line(error)})") from error
+    if not isinstance(found, list) or any(value is None for value in found):
+        raise InputError(f"over: {key}: {values!r} given, values parted by commas expected")
+    return key, [_number(value) for value in found]
+
+
+def text_of(value: Any) -> str:
+    """A value as a table shows it."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(text_of, value)) + "]"
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else str(value)
+
+
+def cell_name(values: Mapping[str, Any]) -> str:
+    """``learning_rate 0.001, init imagenet``."""
+    return ", ".join(f"{key} {text_of(value)}" for key, value in values.items()) or "as in the recipe"
+
+
+def data_key(recipe: Recipe) -> str:
+    """Equal for recipes that split the same images in the same way."""
+    values = recipe.to_dict()
+    return json.dumps({name: values.get(name) for name in DATA_KEYS}, sort_keys=True, default=str)
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 takes 1e-3 for a word; people do not."""
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+
+
+def _recipe(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    nested = deepcopy(recipe.to_dict())
+    for key, value in values.items():
+        *groups, last = key.split(".")
+        part = nested
+        for group in groups:
+            part = part.setdefault(group, {})
+        part[last] = value
+    try:
+        made = Recipe.from_dict(nested)
+    except InputError as error:
+        raise InputError(f"{error} (in the sweep's {cell_name(values)})") from error
+    except (TypeError, ValueError) as error:
+        raise InputError(f"over: {cell_name(values)} is not a recipe: {one_line(error)}") from error
+    if "model" in values:
+        for name in made.options:
+            _check_option(name, made.model)
+    return made
+
+
+def _folder(values: Mapping[str, Any]) -> str:
+    """A folder name that says the values and depends on nothing else, so that a longer sweep finds its runs again."""
+    plain = "_".join(f"{key}={text_of(value)}" for key, value in values.items()) or "recipe"
+    exact = json.dumps(values, sort_keys=True, default=str)
+    name = re.sub(r"[^\w.=+-]+", "-", plain)
+    if name == plain and len(name) <= _LONGEST and not any(isinstance(value, float) for value in values.values()):
+        return name
+    # %g shortens a float; only one that it keeps whole may go without the hash.
+    kept = all(float(text_of(value)) == value for value in values.values() if isinstance(value, float))
+    if name == plain and len(name) <= _LONGEST and kept:
+        return name
+    return f"{name[:_LONGEST].rstrip('-')}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
