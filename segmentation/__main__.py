@@ -61,8 +61,11 @@ def _add_train(commands) -> argparse.ArgumentParser:
     seen.add_argument("--size", type=int, default=256, help="side of the square that the network sees; times 16")
     seen.add_argument("--enhancement", choices=ENHANCEMENTS, default="clahe", help="of the square")
     seen.add_argument("--fit", choices=FITS, default="pad", help="how a radiograph fills the square")
-    seen.add_argument("--augment", action=argparse.BooleanOptionalAction, default=True, help="augment pairs")
+    seen.add_argument("--augment", choices=("strong", "mild", "none"), default="strong", help="how pairs are varied")
     training = new.add_argument_group("training")
+    training.add_argument(
+        "--init", default="", metavar="FILE | NAME", help="weights to begin with, of the same network; random if empty"
+    )
     training.add_argument("--epochs", type=int, default=36, help="passes over the training pairs")
     training.add_argument("--batch-size", type=int, default=8, help="pairs in a step")
     training.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam; falls to 0 by a cosine")

@@ -51,6 +51,14 @@ class MaskAugmentation:
     quality: float = 0.6
 
 
+# By name; "mild" is for the last epochs of a network that has learnt with "strong".
+AUGMENTATIONS = {
+    "strong": MaskAugmentation(),
+    "mild": MaskAugmentation(8.0, 0.05, (0.9, 1.12), 0.05, exposure=0.5, opacity=0.15, objects=0.1, quality=0.3),
+    "none": None,
+}
+
+
 def augment(
     image: np.ndarray,
     mask: np.ndarray,

@@ -21,7 +21,7 @@ from .pairs import Pair, pairs_from_csv, pairs_from_folders
 def train(arguments: Namespace, prog: str) -> int:
     """Train, or resume."""
     from . import training
-    from .augmentation import MaskAugmentation
+    from .augmentation import AUGMENTATIONS
     from .inputs import SegmenterInput
 
     run = arguments.resume
@@ -34,7 +34,8 @@ def train(arguments: Namespace, prog: str) -> int:
             batch_norm=arguments.batch_norm,
             scaling=arguments.scaling,
             input=SegmenterInput(arguments.size, arguments.enhancement, fit=arguments.fit),
-            augmentation=MaskAugmentation() if arguments.augment else None,
+            augmentation=AUGMENTATIONS[arguments.augment],
+            init=arguments.init,
             epochs=arguments.epochs,
             batch_size=arguments.batch_size,
             learning_rate=arguments.learning_rate,

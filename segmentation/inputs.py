@@ -41,14 +41,17 @@ class SegmenterInput:
 
     def __post_init__(self):
         object.__setattr__(self, "clahe_tile_grid", tuple(self.clahe_tile_grid))
-        if self.size < 16 or self.size % 16:
-            raise InputError(f"size: {self.size} given, a multiple of 16 expected (the U-Net halves it four times)")
+        if not 16 <= self.size <= 4096 or self.size % 16:
+            raise InputError(
+                f"size: {self.size} given, a multiple of 16 up to 4096 expected (the U-Net halves it four times)"
+            )
         if self.enhancement not in ENHANCEMENTS:
             raise InputError(f"enhancement: {self.enhancement!r} given, one of {', '.join(ENHANCEMENTS)} expected")
         if self.fit not in FITS:
             raise InputError(f"fit: {self.fit!r} given, one of {', '.join(FITS)} expected")
-        if self.clahe_clip_limit <= 0 or len(self.clahe_tile_grid) != 2 or min(self.clahe_tile_grid) < 1:
-            raise InputError("clahe_clip_limit must be above 0 and clahe_tile_grid two numbers of at least 1")
+        grid = self.clahe_tile_grid
+        if not self.clahe_clip_limit > 0 or len(grid) != 2 or not all(1 <= tiles <= 64 for tiles in grid):
+            raise InputError("clahe_clip_limit must be above 0 and clahe_tile_grid two numbers in 1..64")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from enhancement.errors import InputError, RadiographError
 
+from .bounded import bounded_by
 from .inputs import SegmenterInput
 from .legacy import is_legacy, read_legacy, set_by_position
 from .legacy_unet import legacy_metadata
@@ -157,13 +158,21 @@ class LungSegmenter:
     @cached_property
     def model(self):
         """The network, a `keras.Model`; built and loaded when first needed."""
+        from .backend import quiet_backend
         from .imlab_unet import imlab_unet
         from .unet import unet
 
+        quiet_backend()
         if not self.legacy:
             check_widths(self.path, {**self._options, "size": self.input.size})
         build: Callable[..., Any] = imlab_unet if self.metadata["architecture"]["name"] == "imlab-unet" else unet
-        model = build(**self._options, size=self.input.size)
+        try:
+            with bounded_by(self.path):
+                model = build(**self._options, size=self.input.size)
+        except InputError:
+            raise
+        except Exception as error:  # options of a stranger: Keras and TensorFlow raise whatever they like
+            raise InputError(f"{self.path}: its metadata do not describe a U-Net ({error!r:.300})") from error
         if self.legacy:
             set_by_position(model, read_legacy(self.path), self.path)
         else:

@@ -23,7 +23,7 @@ from .batches import PairBatches
 from .inputs import SegmenterInput
 from .pairs import SPLITS, Pair, pairs_from_csv, split_pairs
 from .unet import CONVENTIONS, unet
-from .weight_files import save_weights
+from .weight_files import load_weights, read_metadata, save_weights
 
 BEST, STATE, SPLIT_TABLE, SETTINGS, LOG = "best.weights.h5", "state.h5", "split.csv", "settings.json", "log.csv"
 
@@ -49,6 +49,8 @@ class TrainingSettings:
     seed : int
     workers : int
         Threads that augment.
+    init : str
+        Weights to begin with: a file or a released name, of the same network; empty for random ones.
     """
 
     width: int = 16
@@ -66,6 +68,7 @@ class TrainingSettings:
     holdout: tuple[str, ...] = ()
     seed: int = 0
     workers: int = 2
+    init: str = ""
 
     def __post_init__(self):
         for name in ("fractions", "holdout"):
@@ -170,6 +173,8 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
         model = unet(**options, size=settings.input.size)
     finally:
         keras.config.set_dtype_policy(before)
+    if settings.init and not (run / STATE).exists():
+        _begin_with(model, settings.init, options, conventions)
     optimizer = keras.optimizers.Adam(settings.learning_rate)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer, loss=loss_named(settings.loss))
@@ -183,7 +188,7 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
         row["learning_rate"] = _learning_rate(settings, (epoch + 1) * steps - 1, steps)
         row["seconds"] = time.monotonic() - begun
         rows.append({k: v if isinstance(v, int) else float(f"{v:.6g}") for k, v in row.items()})
-        if row["val_dice"] >= max(r["val_dice"] for r in rows):
+        if rows[-1]["val_dice"] >= max(r["val_dice"] for r in rows):  # both rounded
             metadata = {
                 "kind": "segmenter",
                 "architecture": {"name": "unet", "options": options},
@@ -195,6 +200,25 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
         _save_state(run / STATE, model, rows)
         _write_log(run / LOG, rows)
     return run / BEST
+
+
+def _begin_with(model, init: str, options: dict[str, Any], conventions: tuple[str, ...]) -> None:
+    """Load initial weights; `InputError` if they are of another network or of other masks."""
+    from weights import released
+
+    try:
+        path = Path(init) if Path(init).is_file() else released(init)
+    except LookupError as error:
+        raise InputError(f"init: neither a file nor a released name: {error.args[0]}") from error
+    known = read_metadata(path)
+    if known.get("kind") != "segmenter":
+        raise InputError(f"init: {path} holds no segmenter")
+    if known["architecture"]["options"] != options or tuple(known["conventions"]) != conventions:
+        raise InputError(
+            f"init: {path} is {known['architecture']['options']} for {', '.join(known['conventions'])}; "
+            f"this run is {options} for {', '.join(conventions)}"
+        )
+    load_weights(model, path)
 
 
 def _one_epoch(model, batches: PairBatches, epoch: int, settings: TrainingSettings, progress: bool) -> float:
@@ -255,7 +279,7 @@ def _summary(pairs: Sequence[Pair], settings: TrainingSettings, rows: list[dict]
         counts[pair.split][pair.source] = counts[pair.split].get(pair.source, 0) + 1
     versions = {"keras": keras.__version__, "numpy": np.__version__, "opencv": cv2.__version__}
     return {
-        "settings": settings.to_dict(),
+        "settings": settings.to_dict() | {"init": Path(settings.init).name},
         "pairs": counts,
         "epoch": len(rows),
         "validation": {k: v for k, v in rows[-1].items() if k.startswith("val_")},

@@ -144,7 +144,7 @@ def check_widths(path: str | Path, options: dict[str, Any]) -> None:
         if key in ("growth", "filters", "width") and isinstance(value, int):
             needed **= 2
         if needed > largest if key != "blocks" else sum(numbers) > len(counts):
-            raise InputError(f"{path}: {key} {value} in its metadata does not fit its arrays; damaged or hostile")
+            raise InputError(f"{path}: {key} {value!s:.80} in its metadata does not fit its arrays; damaged or hostile")
     size = options.get("size") or 0
     if isinstance(size, int) and size > _LARGEST_SIZE:
         raise InputError(f"{path}: size {size} in its metadata, at most {_LARGEST_SIZE} expected; damaged or hostile")

@@ -163,3 +163,28 @@ def test_a_mask_of_another_size_is_refused(pairs, tmp_path):
     cv2.imwrite(str(tmp_path / "m.png"), np.ones((9, 9), np.uint8))
     with pytest.raises(InputError, match="9, 9"):
         PairBatches([replace(pairs[0], masks=(tmp_path / "m.png",))], SegmenterInput(), CONVENTIONS, 1, progress=False)
+
+
+def test_a_run_can_begin_with_the_weights_of_another(pairs, finished, tmp_path):
+    settings = replace(TINY, epochs=1, learning_rate=1e-12, init=str(finished / "best.weights.h5"))
+    run = start_run(pairs, settings, tmp_path / "on")
+    train(run, progress=False)
+    for ours, given in zip(kernels(run), kernels(finished), strict=True):
+        np.testing.assert_allclose(ours, given, atol=1e-6)
+    assert training.read_metadata(run / "best.weights.h5")["training"]["settings"]["init"] == "best.weights.h5"
+
+
+def kernels(run):
+    found = []
+    with h5py.File(run / "best.weights.h5") as file:
+        file.visititems(lambda _, item: found.append(item[()]) if getattr(item, "ndim", 0) == 4 else None)
+    assert len(found) > 10
+    return found
+
+
+@pytest.mark.parametrize("init", ["wider", "nowhere"])
+def test_initial_weights_of_another_network_are_refused(pairs, finished, tmp_path, init):
+    given = str(finished / "best.weights.h5") if init == "wider" else "no-such-name"
+    run = start_run(pairs, replace(TINY, width=4, init=given), tmp_path / "run")
+    with pytest.raises(InputError, match=r"^init: "):
+        train(run, progress=False)
