@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from covidcxnet.datasets_arguments import build_parser
 from enhancement import command_line
 from enhancement.errors import InputError
-
-_DATA = "NAME:FOLDER (NAME,option=value:FOLDER), a folder with a folder per class, or a CSV"
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet datasets") -> int:
@@ -24,66 +22,6 @@ def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet datasets") -
         0 done, 1 done but the check found files to reject, 2 the input cannot be used, 130 interrupted.
     """
     return command_line.run(partial(_run, prog=prog), argv, prog=prog)
-
-
-def build_parser(prog: str) -> argparse.ArgumentParser:
-    """Arguments of all eight."""
-    parser = command_line.Parser(prog=prog, description=__doc__)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="list|show|summary|check|duplicates|bias|convert|dicom"
-    )
-    commands.add_parser("list", help="sets known by name")
-    show = commands.add_parser("show", help="facts about a set: origin, licence, how to get it, labels, known problems")
-    show.add_argument("name")
-    summary = commands.add_parser("summary", help="images by class, source, split, view and findings")
-    _data(summary)
-    check = commands.add_parser("check", help="open every file and write a table of verdicts")
-    _data(check)
-    check.add_argument("--out", default="verdicts.csv", help="CSV to write (%(default)s); train --verdicts reads it")
-    check.add_argument("--jobs", type=int, default=None, help="processes; one a core")
-    check.add_argument("--pixels", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), help="size that images should have")
-    check.add_argument("--quiet", action="store_true", help="no progress bar")
-    duplicates = commands.add_parser("duplicates", help="find copies: exact, cropped, scaled, tinted, mirrored")
-    _data(duplicates, several=True)
-    duplicates.add_argument(
-        "--out", default="duplicates.csv", help="CSV of pairs (%(default)s); beside it .groups.csv and a picture, .png"
-    )
-    duplicates.add_argument("--jobs", type=int, default=None, help="processes that read; one a core")
-    duplicates.add_argument("--quiet", action="store_true", help="no progress bar")
-    bias = commands.add_parser("bias", help="what simple image statistics tell of source and label; one HTML page")
-    _data(bias, several=True)
-    bias.add_argument("--out", default="bias.html", help="page to write (%(default)s), and the same as .json")
-    bias.add_argument("--quiet", action="store_true", help="no progress bar")
-    convert = commands.add_parser("convert", help="one CSV of one or several sets, paths relative to it")
-    _data(convert, several=True)
-    convert.add_argument("--out", required=True, help="CSV to write; train --data takes it")
-    convert.add_argument("--verdicts", action="append", default=[], help="tables of check, one for each set")
-    convert.add_argument(
-        "--accept", action="append", default=[], help="label that may mean different things in the sets"
-    )
-    convert.add_argument("--duplicates", help="the .groups.csv of duplicates over the same sets: no split parts copies")
-    convert.add_argument("--classes", help="labels to keep, with commas")
-    dicom = commands.add_parser(
-        "dicom", help="a table of the chest radiographs in DICOM files, patients as keyed hashes"
-    )
-    dicom.add_argument("inputs", nargs="+", help="files, folders or a DICOMDIR")
-    dicom.add_argument("--out", required=True, help="CSV to write; it must lie where no patient is named in its path")
-    dicom.add_argument(
-        "--labels", help="CSV: label and path, SOPInstanceUID, StudyInstanceUID, AccessionNumber or PatientID"
-    )
-    dicom.add_argument(
-        "--key", help="file with the key of patient hashes, made if missing (default: in the user's settings)"
-    )
-    for name in ("modalities", "body_parts", "views"):
-        dicom.add_argument(f"--{name}", help="values to take, with commas; none stands for files that say nothing")
-    dicom.add_argument("--quiet", action="store_true", help="no progress bar")
-    return parser
-
-
-def _data(parser: argparse.ArgumentParser, several: bool = False) -> None:
-    parser.add_argument("data", nargs="+" if several else None, metavar="DATA", help=_DATA)
-    parser.add_argument("--root", help="what a CSV's paths are relative to")
 
 
 def _run(argv: list[str], prog: str) -> int:
@@ -165,7 +103,7 @@ def _duplicates(arguments) -> int:
     from covidcxnet.datasets.duplicates import find_duplicates
     from enhancement.files import whole_file
 
-    dataset = _open_all(arguments)
+    dataset = _open_all(arguments, plain=True)
     found = find_duplicates(dataset, jobs=arguments.jobs, progress=not arguments.quiet)
     out = Path(arguments.out)
     groups = out.with_suffix(".groups.csv")
@@ -198,7 +136,7 @@ def _bias(arguments) -> int:
     from covidcxnet.datasets.bias import find_bias
     from covidcxnet.evaluation.bias_page import save
 
-    found = find_bias(_open_all(arguments), progress=not arguments.quiet)
+    found = find_bias(_open_all(arguments), jobs=arguments.jobs, progress=not arguments.quiet)
     print(f"{found.name}: {found.images} images measured, {found.unreadable} could not be read")
     for probe in found.probes:
         print(f"  {probe.target}: balanced accuracy {probe.accuracy:.2f}, chance {probe.chance:.2f}")
@@ -285,11 +223,18 @@ def _relative_to(dataset, folder: Path):
     return table
 
 
-def _open_all(arguments):
-    """One set or several merged, whatever their labels rest on: the question is about pictures."""
-    from covidcxnet.datasets.dataset import merge
+def _open_all(arguments, plain: bool = False):
+    """One set or several merged, whatever their labels rest on: the question is about pictures.
 
-    datasets = [_open(data, arguments.root) for data in arguments.data]
+    `plain`: a folder stands for all images below it, not for one folder a class.
+    """
+    from covidcxnet.datasets.dataset import merge
+    from covidcxnet.datasets.sources import from_files
+
+    datasets = [
+        from_files(data, arguments.exclude) if plain and Path(data).is_dir() else _open(data, arguments.root)
+        for data in arguments.data
+    ]
     labels = sorted({label for dataset in datasets for label in dataset.classes})
     return merge(*datasets, accept=labels) if len(datasets) > 1 else datasets[0]
 

@@ -75,7 +75,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     stack = command("stack", "three enhancements as the red, green and blue of one file", _stack)
     stack.add_argument(
         "--channels", type=_names, default=("clahe", "beasf", "raw"), metavar="A,B,C",
-        help="one or three of clahe, beasf, raw, equalize, adaptive_equalize, blur (default: clahe,beasf,raw)",
+        help="one or three of clahe, beasf, raw, equalize, adaptive_equalize, blur, equalize_blur "
+        "(default: clahe,beasf,raw)",
     )  # fmt: skip
     _add_beasf(stack)
     _add_clahe(stack)
@@ -104,9 +105,10 @@ def _add_clahe(parser: argparse.ArgumentParser) -> None:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
-        "--window", type=_window, metavar="robust|full|LOW,HIGH",
+        "--window", type=_window, metavar="robust|full|LOW,HIGH|N|named:TEXT",
         help="range of pixel values shown, for files deeper than 8 bits; written --window=LOW,HIGH where LOW is "
-        "negative (default: DICOM's own, else robust)",
+        "negative; N (from 1) or named:HARDER takes that one of a DICOM file's own look-up tables and windows "
+        "(default: DICOM's first, else robust)",
     )  # fmt: skip
     add("--max-pixels", type=int, default=100_000_000, help="larger files are refused (default: %(default)s)")
     add("--jobs", type=int, default=_cores(), help="files at a time (default: the cores there are, %(default)s)")
@@ -251,15 +253,19 @@ def _numbers(text: str) -> list[float]:
     return numbers
 
 
-def _window(text: str) -> str | tuple[float, float]:
-    if text in ("robust", "full"):
+def _window(text: str) -> str | int | tuple[float, float]:
+    if text in ("robust", "full") or (text.startswith("named:") and text[6:].strip()):
         return text
+    if text.isascii() and text.isdigit() and int(text) >= 1:
+        return int(text)
     try:
         low, high = (float(number) for number in text.split(","))
     except ValueError:
         low, high = 0.0, 0.0
     if not low < high:
-        raise argparse.ArgumentTypeError(f"{text!r} given; robust, full or LOW,HIGH with LOW < HIGH expected")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} given; robust, full, LOW,HIGH with LOW < HIGH, a number from 1 or named:TEXT expected"
+        )
     return low, high
 
 

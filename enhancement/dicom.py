@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
+from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 from pydicom.uid import RLELossless
 
 from enhancement.checks import Gray
 from enhancement.errors import Refusal
 from enhancement.raster import check_frames, check_size, luma
-from enhancement.windowing import Window, apply_window
+from enhancement.voi import TAGS, apply_view, choose
+from enhancement.windowing import Window, apply_window, is_view
 
 
 def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
@@ -25,7 +26,8 @@ def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
     data : bytes
         The whole file.
     window : Window
-        Overrides the file's own VOI look-up or window where it is not None; in units after the rescale.
+        Overrides the file's first VOI look-up or window where it is not None: another of them, or numbers in units
+        after the rescale.
     max_pixels : int
         Refused above, before pixels are decoded.
 
@@ -56,6 +58,8 @@ def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
     if stored.ndim == 3:
+        if is_view(window):
+            raise Refusal(f"window: {window} asked for, and a colour image has none")
         return luma(_eight_bits(stored, int(dataset.BitsStored)))
     if stored.ndim != 2:
         raise Refusal(f"holds pixels of shape {stored.shape}; one gray or colour image expected")
@@ -71,8 +75,9 @@ def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
 _NEEDED = (
     *("SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows"),
     *("Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue"),
-    *("PixelPaddingRangeLimit", "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "RescaleIntercept"),
-    *("RescaleSlope", "ModalityLUTSequence", "PixelData", "FloatPixelData", "DoubleFloatPixelData"),
+    *TAGS,
+    *("PixelPaddingRangeLimit", "RescaleIntercept", "RescaleSlope", "ModalityLUTSequence"),
+    *("PixelData", "FloatPixelData", "DoubleFloatPixelData"),
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "ICCProfile", "PaletteColorLookupTableUID"),
     *(
         f"{colour}PaletteColorLookupTable{part}"
@@ -118,46 +123,14 @@ def _eight_bits(colour: NDArray[Any], bits: int) -> NDArray[np.uint8]:
 
 def _display(stored: NDArray[Any], dataset: pydicom.Dataset, window: Window, padding: NDArray[np.bool_] | None) -> Gray:
     values = np.asarray(apply_modality_lut(stored, dataset))
-    if window is None and dataset.get("VOILUTSequence"):
-        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        return apply_window(apply_voi(values, dataset), (0.0, float(2**bits - 1)))
-    if window is None and (given := _own_window(dataset)):
-        return _apply_own_window(values, *given, str(dataset.get("VOILUTFunction") or "LINEAR"))
+    view = choose(dataset, window if is_view(window) else None) if window is None or is_view(window) else None
+    if view is not None:
+        return apply_view(values, dataset, view)
     if window is None and values.dtype == np.uint8:
         return values.copy()
     if values.dtype.kind == "f" and np.array_equal(values, np.rint(values)):
         values = values.astype(np.int64)  # a rescale by whole numbers; windowed by table
     return apply_window(values, window, None if padding is None else ~padding)
-
-
-def _own_window(dataset: pydicom.Dataset) -> tuple[float, float] | None:
-    centers, widths = (_numbers(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
-    if not centers or not widths or not np.isfinite([centers[0], widths[0]]).all():
-        return None
-    linear = (dataset.get("VOILUTFunction") or "LINEAR") == "LINEAR"
-    return (centers[0], widths[0]) if widths[0] >= 1 or (widths[0] > 0 and not linear) else None
-
-
-def _numbers(value: Any) -> list[float]:
-    if value is None or value == "":
-        return []
-    return [float(number) for number in (value if isinstance(value, (list, pydicom.multival.MultiValue)) else [value])]
-
-
-def _apply_own_window(values: NDArray[Any], center: float, width: float, function: str) -> Gray:
-    """PS3.3 C.11.2.1.2 and C.11.2.1.3, to 0..255."""
-    if function == "SIGMOID":
-        with np.errstate(over="ignore"):
-            return np.rint(255 / (1 + np.exp(-4 * (values.astype(np.float64) - center) / width))).astype(np.uint8)
-    if function == "LINEAR_EXACT":
-        low, high = center - width / 2, center + width / 2
-    else:  # the standard's LINEAR counts pixel values: width 1 is a threshold
-        low, high = center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2
-    if low == high:
-        return np.where(values > low, 255, 0).astype(np.uint8)
-    if values.dtype.kind == "f" and np.array_equal(values, np.rint(values)):
-        values = values.astype(np.int64)
-    return apply_window(values, (low, high))
 
 
 def _padding(stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_] | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from enhancement.checks import Gray, as_count
 from enhancement.errors import RadiographError, Refusal
-from enhancement.windowing import Window, apply_window, check_window
+from enhancement.windowing import Window, apply_window, check_window, is_view
 
 MAX_PIXELS = 100_000_000
 """Default limit on a file's pixels; a large digital detector gives some 18 million."""
@@ -23,17 +23,19 @@ def read_radiograph(path: str | os.PathLike[str], *, window: Window = None, max_
     PNG, JPEG, WebP, TIFF, BMP and DICOM, told by content and not by name; and the raw ``.IMG`` files of JSRT. Colour
     goes to gray by luma (0.299 R + 0.587 G + 0.114 B; equal channels come back exactly), transparent pixels are blended
     over black, EXIF orientation is applied, colour profiles are not. DICOM pixels pass the modality look-up or rescale,
-    then the file's VOI look-up or first window; MONOCHROME1 is inverted after that, and padding is black.
+    then the file's first VOI look-up or else first window; MONOCHROME1 is inverted after that, and padding is black.
 
     Parameters
     ----------
     path : path-like
         The file.
-    window : {"robust", "full"} or (float, float), optional
+    window : {"robust", "full"}, (float, float), int or str, optional
         The range of pixel values that becomes 0..255, for pixels deeper than 8 bits and for gray DICOM files:
         ``"robust"`` from the 0.5th to the 99.5th percentile, ``"full"`` from the smallest to the largest, two numbers
-        as they are (for DICOM in rescaled units). None takes the window a DICOM file brings along, and
-        ``"robust"`` where there is none. 8-bit pixels of other files are not windowed.
+        as they are (for DICOM in rescaled units). A number from 1 takes that one of the look-up tables and then windows
+        that a DICOM file brings along, ``"named:HARDER"`` the one that the file explains so, in any case; files without
+        it are refused. None takes the first, and ``"robust"`` where there is none. 8-bit pixels of other files
+        are not windowed.
     max_pixels : int
         Files of more pixels (width times height) are refused from their header, before decoding.
 
@@ -46,7 +48,7 @@ def read_radiograph(path: str | os.PathLike[str], *, window: Window = None, max_
     ------
     RadiographError
         Naming the file and the reason: missing, empty, truncated, damaged, not an image, more than one frame, more
-        than ``max_pixels``, an encoding that is not supported.
+        than ``max_pixels``, an encoding that is not supported, no such window.
     InputError
         If ``window`` or ``max_pixels`` is not one of the values above.
     """
@@ -65,6 +67,8 @@ def read_radiograph(path: str | os.PathLike[str], *, window: Window = None, max_
             from enhancement.dicom import decode_dicom
 
             return decode_dicom(data, window, max_pixels)
+        if is_view(window):
+            raise Refusal(f"window: {window} asked for, and only DICOM files bring windows along; this is {kind}")
         if kind == "JSRT":
             from enhancement.raw import decode_raw
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeGuard, cast
 
 import cv2
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from enhancement.checks import Gray
 from enhancement.errors import InputError, Refusal
 
-Window = Literal["robust", "full"] | tuple[float, float] | None
+Window = Literal["robust", "full"] | tuple[float, float] | int | str | None
+NAMED = "named:"
 
 # Half a percent at each end: burned-in letters and dead pixels lie outside, lungs and bones inside.
 ROBUST_PERCENTILES = (0.5, 99.5)
@@ -27,7 +28,19 @@ def check_window(window: Any) -> Window:
         low, high = float(window[0]), float(window[1])
         if math.isfinite(low) and math.isfinite(high) and low < high:
             return low, high
-    raise InputError(f"window: {window!r} given; 'robust', 'full' or (low, high) with low < high expected")
+    if isinstance(window, int) and not isinstance(window, bool) and window >= 1:
+        return window
+    if isinstance(window, str) and window.startswith(NAMED) and window.removeprefix(NAMED).strip():
+        return window
+    raise InputError(
+        f"window: {window!r} given; 'robust', 'full', (low, high) with low < high, or for one of a DICOM file's own "
+        f"windows its number from 1 or '{NAMED}' and its explanation expected"
+    )
+
+
+def is_view(window: Window) -> TypeGuard[int | str]:
+    """Whether it names one of a DICOM file's own windows or look-up tables."""
+    return isinstance(window, int) or (isinstance(window, str) and window.startswith(NAMED))
 
 
 def apply_window(values: NDArray[Any], window: Window = "robust", valid: NDArray[np.bool_] | None = None) -> Gray:

@@ -6,6 +6,7 @@ over the number of values. What such a probe can tell, a network can learn inste
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,13 +15,14 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.shortcuts import FEATURES, shortcuts
+from covidcxnet.datasets.shortcuts import COUNT, FEATURES, shortcuts
 from enhancement.errors import InputError
 
 FEWEST = 20
 """Images (and, where known, patients: 5) that a value needs to be probed."""
 
 _FOLDS = 5
+_BATCH = 32  # files a task
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,26 @@ class Bias:
         return {**asdict(self), "tables": tables}
 
 
-def find_bias(dataset: Dataset, *, seed: int = 0, progress: bool = True) -> Bias:
+def find_bias(dataset: Dataset, *, seed: int = 0, jobs: int | None = None, progress: bool = True) -> Bias:
     """Probe a data set for shortcuts.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Its columns source, view, sex, population, age and patient are used where they are there.
+    seed : int
+        Of the folds.
+    jobs : int, optional
+        Processes that read files; None: one a core, one for a few files.
+    progress : bool
+        Show a progress bar.
 
     Raises
     ------
     InputError
         If no file can be read.
     """
-    features, readable = _features(dataset, progress)
+    features, readable = _features(dataset, jobs, progress)
     if not readable.any():
         raise InputError(f"{dataset.name}: no file can be read")
     table = dataset.table.loc[readable].reset_index(drop=True)
@@ -108,20 +121,40 @@ def find_bias(dataset: Dataset, *, seed: int = 0, progress: bool = True) -> Bias
     return Bias(dataset.name, len(table), int((~readable).sum()), kept, tables, tuple(_warnings(tables, kept)))
 
 
-def _features(dataset: Dataset, progress: bool) -> tuple[np.ndarray, np.ndarray]:
+def _features(dataset: Dataset, jobs: int | None, progress: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Features ``float32 [N, COUNT]``, and for which images there are any."""
     from tqdm import tqdm
 
-    from covidcxnet.datasets.shortcuts import COUNT
+    from covidcxnet.workers import in_order
+
+    paths = dataset.paths
+    features, readable = np.zeros((len(paths), COUNT), np.float32), np.zeros(len(paths), bool)
+    tasks = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = jobs or min(cores, max(1, len(paths) // 200))
+    with tqdm(total=len(paths), desc="measuring", unit="file", disable=not progress) as bar:
+        done = (one for task in in_order(_measure, tasks, min(jobs, max(1, len(tasks))), _lost) for one in task)
+        for i, found in enumerate(done):
+            bar.update()
+            if found is not None and np.isfinite(found).all():
+                features[i], readable[i] = found, True
+    return features, readable
+
+
+def _measure(task) -> list[np.ndarray | None]:
     from enhancement import read_radiograph
 
-    features, readable = np.zeros((len(dataset), COUNT), np.float32), np.zeros(len(dataset), bool)
-    for i, path in enumerate(tqdm(dataset.paths, desc="measuring", unit="file", disable=not progress)):
+    found: list[np.ndarray | None] = []
+    for path in task:
         try:
-            features[i] = shortcuts(read_radiograph(path))
-            readable[i] = bool(np.isfinite(features[i]).all())
-        except InputError:
-            continue
-    return features, readable
+            found.append(shortcuts(read_radiograph(path)))
+        except Exception:  # one bad file among thousands must not end the search, whatever it broke
+            found.append(None)
+    return found
+
+
+def _lost(path) -> None:
+    return None
 
 
 def _patients(table: pd.DataFrame) -> np.ndarray:

@@ -9,11 +9,10 @@ import fnmatch
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
@@ -40,7 +39,6 @@ PROBLEMS = {
 """Problem to verdict and meaning, the gravest first."""
 
 COLUMNS = ("path", "verdict", "problems", "reason", "width", "height", "sha256")
-SMALLEST = 64  # pixels of the shorter side
 _BATCH = 32
 
 
@@ -109,7 +107,7 @@ def check(
 
 def look_at(path: str | Path, pixels: tuple[int, int] | None = None) -> Look:
     """Open one file and judge it; never raises for what is in the file."""
-    from covidcxnet.datasets.recognition import judge, tint
+    from covidcxnet.datasets.recognition import recognise
     from enhancement import read_radiograph
 
     path = Path(path)
@@ -125,16 +123,7 @@ def look_at(path: str | Path, pixels: tuple[int, int] | None = None) -> Look:
     except InputError as error:
         return Look(("unreadable",), getattr(error, "reason", str(error)), sha256=sha)
     height, width = image.shape
-    found: dict[str, str] = {}
-    if int(image.max()) - int(image.min()) < 8 or np.ptp(np.percentile(image, (1, 99))) < 4:
-        found["blank"] = f"grey levels {image.min()} to {image.max()} only"
-    elif min(height, width) < SMALLEST:
-        found["small"] = f"{width} x {height} pixels, {SMALLEST} or more expected"
-    else:
-        found |= judge(image)
-        colour = tint(path)
-        if colour is not None:
-            found[colour[0]] = colour[1]
+    found = recognise(image, path)
     if pixels and (width, height) != tuple(pixels):
         found["size"] = f"{width} x {height} pixels, {pixels[0]} x {pixels[1]} expected"
     ordered = [problem for problem in PROBLEMS if problem in found]
@@ -183,7 +172,7 @@ def with_verdicts(dataset: Dataset, verdicts: str | Path | pd.DataFrame) -> Data
     if new.notna().all() and (new != "").all():
         raise InputError(f"{said}: rejects all {len(dataset)} images")
     changed = dataset.table.assign(rejected=new)
-    return Dataset(changed, dataset.root, dataset.classes, dataset.name, dataset.definitions)
+    return replace(dataset, table=changed)
 
 
 def _looks(paths, pixels, jobs: int | None, progress: bool) -> Iterator[Look]:

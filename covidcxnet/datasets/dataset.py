@@ -73,6 +73,11 @@ class Dataset:
         return pd.Index(self.classes).get_indexer(pd.Index(self.table["label"])).astype(np.int64)
 
     @property
+    def indicators(self) -> np.ndarray:
+        """What each side of a split should hold its share of, float64 [N, K]: each label."""
+        return pd.get_dummies(self.table["label"]).to_numpy(float)
+
+    @property
     def group(self) -> pd.Series | None:
         """What a split must keep together: the ``patient`` column, or None where the table has none."""
         if "patient" not in self.table or self.table["patient"].isna().all():

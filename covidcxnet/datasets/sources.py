@@ -69,13 +69,21 @@ def load_dataset(
     return Dataset(dataset.table, dataset.root, classes, dataset.name, dataset.definitions)
 
 
-def open_dataset(data: str | Path, root: str | Path | None = None, columns: Mapping[str, str] | None = None) -> Dataset:
+def open_dataset(
+    data: str | Path,
+    root: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    *,
+    label: str | None = None,
+) -> Dataset:
     """The images that an address, a folder or a CSV names, all of them, were it of a single class.
 
     Parameters
     ----------
     data, root, columns
         As in `load_dataset`, the phantom excepted.
+    label : str, optional
+        Of images without one in a CSV, which are otherwise refused: a table of findings needs no label.
 
     Raises
     ------
@@ -90,7 +98,7 @@ def open_dataset(data: str | Path, root: str | Path | None = None, columns: Mapp
     if Path(data).is_dir():
         return from_folder(data)
     if Path(data).is_file():
-        return from_csv(data, root, columns)
+        return from_csv(data, root, columns, label=label)
     raise InputError(
         f"{data}: no such folder or CSV file (nor the word phantom, "
         f"nor a set as NAME:FOLDER with one of {', '.join(NAMES)})"
@@ -124,11 +132,50 @@ def from_folder(folder: str | Path, classes: Sequence[str] = ()) -> Dataset:
     return Dataset(table, root, tuple(classes), root.absolute().name)
 
 
+def from_files(folder: str | Path, exclude: Sequence[str] = ()) -> Dataset:
+    """Every image below a folder, whatever it is, for questions that need no labels.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Searched all the way down; hidden files and folders are passed over.
+    exclude : sequence of str
+        Patterns of paths below it that are left out, as in ``*/masks/*``; ``*`` stands for slashes too.
+
+    Returns
+    -------
+    Dataset
+        Label and source are the path's first folder; ``unknown`` for images that lie in the folder itself.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or no image is left in it.
+    """
+    import fnmatch
+
+    from enhancement.files import find_images
+
+    root = Path(folder)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder")
+    paths = [Path(p).relative_to(root) for p in find_images(root, recursive=True)]
+    paths = [p for p in paths if not any(part.startswith(".") for part in p.parts)]
+    kept = [p for p in paths if not any(fnmatch.fnmatch(p.as_posix(), pattern) for pattern in exclude)]
+    if not kept:
+        raise InputError(f"{root}: {len(paths)} images, none left after leaving out {', '.join(exclude) or 'nothing'}")
+    first = [p.parts[0] if len(p.parts) > 1 else "unknown" for p in kept]
+    table = pd.DataFrame({"path": [p.as_posix() for p in kept], "label": first, "source": first})
+    return Dataset(table, root, (), root.absolute().name)
+
+
 def from_csv(
     csv: str | Path,
     root: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
     classes: Sequence[str] = (),
+    *,
+    label: str | None = None,
 ) -> Dataset:
     """A table of images.
 
@@ -143,6 +190,8 @@ def from_csv(
         Our name to the table's own, e.g. ``{"label": "diagnosis"}``; goes before the names above.
     classes : sequence of str
         Labels in the order of the model's outputs.
+    label : str, optional
+        Of images without one, as in `open_dataset`.
 
     Raises
     ------
@@ -156,7 +205,10 @@ def from_csv(
         raise InputError(f"{csv}: no such file") from None
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise InputError(f"{csv}: not a CSV table that can be read ({str(error).strip().splitlines()[0]})") from error
-    table = _named_columns(table, dict(columns or {}), csv)
+    table = _named_columns(table, dict(columns or {}), csv, needed=("path",) if label else ("path", "label"))
+    if label:
+        given = table["label"] if "label" in table else pd.Series(None, table.index, dtype=object)
+        table["label"] = given.where(given.notna() & (given.astype(str).str.strip() != ""), label)
     if table.empty:
         raise InputError(f"{csv}: no rows")
     table["path"] = table["path"].map(_posix)
@@ -181,7 +233,9 @@ _TEXT_COLUMNS = {v for names in _ALIASES.values() for name in names for v in (na
 _SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
-def _named_columns(table: pd.DataFrame, columns: dict[str, str], csv: Path) -> pd.DataFrame:
+def _named_columns(
+    table: pd.DataFrame, columns: dict[str, str], csv: Path, needed: Sequence[str] = ("path", "label")
+) -> pd.DataFrame:
     lower = {str(c).strip().lower(): c for c in reversed(table.columns)}
     rename = {}
     for ours, aliases in _ALIASES.items():
@@ -193,7 +247,7 @@ def _named_columns(table: pd.DataFrame, columns: dict[str, str], csv: Path) -> p
             found = next((lower[a] for a in aliases if a in lower and lower[a] not in rename), None)
             if found is not None:
                 rename[found] = ours
-            elif ours in ("path", "label"):
+            elif ours in needed:
                 raise InputError(
                     f"{csv}: no column for the {ours}; expected one of {', '.join(aliases)}, "
                     f"found {', '.join(map(str, table.columns))}"

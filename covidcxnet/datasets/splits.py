@@ -14,6 +14,8 @@ from enhancement.errors import InputError
 
 SPLITS = ("train", "validation", "test")
 BY = ("patient", "patient_where_known", "image")
+COLUMNS = ("path", "split", "grouped_by")
+ALONE = "image, patient unknown"
 
 
 def split(
@@ -31,20 +33,23 @@ def split(
     dataset : Dataset
         What to split.
     fractions : tuple of float
-        Shares of images for train, validation and test; they are scaled to sum to 1. Train must be above 0.
+        Shares of images for train, validation and test; they are scaled to sum to 1. Train must be above 0. With
+        `holdout` they are shares of the other images.
     seed : int
         Same data, same seed: same split.
     by : {"patient", "patient_where_known", "image"}
         What stays together. ``"patient_where_known"`` takes every image without an id for a patient of its own;
         ``"image"`` lets images of one patient stand on both sides, which flatters every figure.
     holdout : mapping, optional
-        Column to value or values: all such rows are the test set (an external test, say one source), the other rows
-        are split into train and validation. Further images of a held-out patient go to the test set too.
+        Column to value or values: all such rows go to the test set (an external test, say one source), beside the test
+        share of the others, so that both can be compared; with a test share of 0 they are the whole test set. Further
+        images of a held-out patient go to the test set too.
 
     Returns
     -------
     pandas.DataFrame
-        Columns ``path`` and ``split``, row-aligned with ``dataset.table``.
+        Columns ``path``, ``split`` and ``grouped_by``, row-aligned with ``dataset.table``. ``grouped_by`` says what
+        was kept together: ``patient``, ``image``, or ``image, patient unknown``.
 
     Raises
     ------
@@ -58,7 +63,7 @@ def split(
     their share in each label is balanced too, with less weight. Images of one ``duplicate_group`` (where the table has
     that column, see `covidcxnet.datasets.duplicates`) stay together whatever `by` says.
     """
-    shares = _shares(fractions, holdout is not None)
+    shares = _shares(fractions)
     groups = _with_copies(dataset, _groups(dataset, by))
     side = np.full(len(dataset), -1)
     if holdout is not None:
@@ -67,26 +72,31 @@ def split(
             which = "no" if not held.any() else "every"
             raise InputError(f"holdout: {which} image matches {dict(holdout)}; some must, and some must not")
         side[np.isin(groups, groups[held])] = SPLITS.index("test")
-        shares[2] = 0.0
     free = side < 0
     if free.any():
-        side[free] = _assign(groups[free], _strata(dataset)[free], shares / shares.sum(), seed)
+        side[free] = _assign(groups[free], _strata(dataset)[free], shares, seed)
     for index, name in enumerate(SPLITS):
-        if shares[index] > 0 and not (side == index).any():
+        if shares[index] > 0 and not (side[free] == index).any():
+            left = "" if holdout is None else " beside the held-out images"
             raise InputError(
-                f"split: {name} would be empty; {len(np.unique(groups))} {_unit(by)}s are too few for "
+                f"split: {name} would be empty{left}; {len(np.unique(groups[free]))} {_unit(by)}s are too few for "
                 f"fractions {tuple(fractions)}"
             )
-    return pd.DataFrame({"path": dataset.table["path"], "split": np.array(SPLITS)[side]})
+    return _table(dataset, np.array(SPLITS)[side], by)
+
+
+def unknown_patients(dataset: Dataset) -> int:
+    """Images whose patient is not known; all of them where the table has no patients."""
+    return int(_unknown(dataset).sum())
 
 
 def save_split(table: pd.DataFrame, path: str | Path) -> Path:
-    """Write a split as CSV (``path,split``), whole or not at all."""
+    """Write a split as CSV (`COLUMNS`), whole or not at all."""
     from enhancement.files import whole_file
 
     path = Path(path)
     with whole_file(path) as temporary:
-        table[["path", "split"]].to_csv(temporary, index=False)
+        table[[name for name in COLUMNS if name in table]].to_csv(temporary, index=False)
     return path
 
 
@@ -152,18 +162,29 @@ def read_split(path: str | Path, dataset: Dataset, *, by: str = "patient") -> pd
                 f"{path}: {len(straddling)} groups of duplicates stand on two sides, the first {straddling.index[0]}; "
                 "make a new split, or drop the copies"
             )
-    return pd.DataFrame({"path": dataset.table["path"], "split": sides})
+    return _table(dataset, sides, by)
 
 
-def _shares(fractions, external: bool) -> np.ndarray:
+def _table(dataset: Dataset, sides, by: str) -> pd.DataFrame:
+    known = "image" if by == "image" else "patient"
+    grouped = pd.Series(np.where(_unknown(dataset), ALONE, known), dtype="str")
+    return pd.DataFrame({"path": dataset.table["path"], "split": sides, "grouped_by": grouped})
+
+
+def _unknown(dataset: Dataset) -> np.ndarray:
+    patients = dataset.group
+    if patients is None:
+        return np.ones(len(dataset), bool)
+    return patients.isna().to_numpy() | (patients == "").to_numpy()
+
+
+def _shares(fractions) -> np.ndarray:
     shares = np.asarray(fractions, float)
     if shares.shape != (3,) or not np.isfinite(shares).all() or (shares < 0).any() or shares[0] <= 0:
         raise InputError(
             f"fractions: {tuple(fractions)} given, three numbers expected (train, validation, test), "
             "none below 0 and train above 0"
         )
-    if external and shares[:2].sum() <= 0:
-        raise InputError(f"fractions: {tuple(fractions)} leave nothing for train and validation")
     return shares / shares.sum()
 
 
@@ -183,7 +204,7 @@ def _groups(dataset: Dataset, by: str) -> np.ndarray:
             f"{dataset.name}: no patient column, so images of one patient could stand on both sides "
             "of the split; add a column patient, or accept that with split_by: image"
         )
-    unknown = patients.isna().to_numpy() | (patients == "").to_numpy()
+    unknown = _unknown(dataset)
     if unknown.any() and by == "patient":
         raise InputError(
             f"{dataset.name}: {int(unknown.sum())} of {len(dataset)} images have no patient; fill the "
@@ -219,10 +240,11 @@ def _with_copies(dataset: Dataset, groups: np.ndarray) -> np.ndarray:
 
 def _strata(dataset: Dataset) -> np.ndarray:
     """What each side should hold its share of: one column a label and, with less weight, a label within a source."""
-    strata = pd.get_dummies(dataset.table["label"]).to_numpy(float)
+    strata = dataset.indicators
     if "source" in dataset.table and dataset.table["source"].nunique(dropna=False) > 1:
-        both = dataset.table["label"] + "\0" + dataset.table["source"].fillna("").astype(str)
-        strata = np.hstack([strata, 0.5 * pd.get_dummies(both).to_numpy(float)])
+        sources = pd.get_dummies(dataset.table["source"].fillna("").astype(str)).to_numpy(float)
+        both = (strata[:, :, None] * sources[:, None]).reshape(len(strata), -1)
+        strata = np.hstack([strata, 0.5 * both])
     return strata
 
 

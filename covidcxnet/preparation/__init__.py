@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from covidcxnet.preparation.build import prepare
     from covidcxnet.preparation.loader import Batches
-    from covidcxnet.preparation.pipeline import Outcome, Prepared, prepare_files, prepare_image
+    from covidcxnet.preparation.outcome import Outcome, Prepared
+    from covidcxnet.preparation.pipeline import prepare_files, prepare_image
     from covidcxnet.preparation.store import Store
 
 # names load on first use: a worker process needs the pipeline only, and never Keras
 _HOMES = {
     "Batches": "loader",
-    "Outcome": "pipeline",
-    "Prepared": "pipeline",
+    "Outcome": "outcome",
+    "Prepared": "outcome",
     "Store": "store",
     "prepare": "build",
     "prepare_files": "pipeline",

@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.preparation import pipeline
+from covidcxnet.preparation.outcome import Outcome, Segmenter
 from covidcxnet.preparation.partial import PartialStore
-from covidcxnet.preparation.pipeline import Outcome, Segmenter, prepare_files
+from covidcxnet.preparation.pipeline import prepare_files
 from covidcxnet.preparation.reuse import (
     OWN_COLUMNS,
     Known,
@@ -86,7 +87,7 @@ def prepare(
         )
     say = print if progress else _silent
     keys = content_keys(dataset, masks, progress)
-    about = _about(dataset, settings, segmenter, path)
+    about = about_of(dataset, settings, segmenter, path)
     old = reusable(path, about)
     if old is not None and up_to_date(old, dataset, keys, about):
         say(f"{path}: up to date, {len(old)} stacks", file=sys.stderr)
@@ -208,7 +209,8 @@ def _tables(dataset: Dataset, records) -> tuple[pd.DataFrame, pd.DataFrame]:
     return table, rejected
 
 
-def _about(dataset: Dataset, settings: InputSettings, segmenter, path: Path) -> dict[str, Any]:
+def about_of(dataset: Dataset, settings: InputSettings, segmenter, path: Path) -> dict[str, Any]:
+    """What a store made of these would say of itself."""
     about = {} if segmenter is None else {"name": str(segmenter.name), "sha256": str(segmenter.sha256)}
     options = {name: str(getattr(segmenter, name)) for name in SEGMENTER_OPTIONS if hasattr(segmenter, name)}
     root = os.path.relpath(dataset.root.absolute(), path.absolute().parent)

@@ -32,6 +32,9 @@ class Batches(keras.utils.PyDataset):
         Of the order.
     weights : float [n], optional
         Weight of each sample in the loss.
+    sampler : callable, optional
+        ``sampler(epoch) -> int [len(sampler)]``: which of the rows an epoch shows and in which order, in place of
+        `shuffle`; always the same number.
     **options
         ``workers``, ``use_multiprocessing``, ``max_queue_size`` of `keras.utils.PyDataset`.
 
@@ -51,6 +54,7 @@ class Batches(keras.utils.PyDataset):
         shuffle: bool = False,
         seed: int = 0,
         weights=None,
+        sampler=None,
         **options,
     ):
         super().__init__(**options)
@@ -70,6 +74,7 @@ class Batches(keras.utils.PyDataset):
         for name, values in (("targets", self.targets), ("weights", self.weights)):
             if values is not None and len(values) != n:
                 raise InputError(f"batches: {len(values)} {name} given for {n} rows")
+        self.sampler = sampler
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
@@ -78,11 +83,14 @@ class Batches(keras.utils.PyDataset):
         Keras' own ``on_epoch_end`` cannot serve: it is called at other times too, before the first epoch for one.
         """
         self.epoch = int(epoch)
+        if self.sampler is not None:
+            self._order = self.sampler(self.epoch)
+            return
         order = np.random.default_rng([self.seed, self.epoch]).permutation if self.shuffle else np.arange
         self._order = order(len(self.indices))
 
     def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
+        return -(-len(self._order) // self.batch_size)
 
     def __getitem__(self, index: int):
         """Batch `index`: (uint8 [B, S, S, C], float32 targets[, float32 weights])."""

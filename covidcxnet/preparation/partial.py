@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from covidcxnet.preparation.pipeline import Prepared
+from covidcxnet.preparation.outcome import Prepared
 from covidcxnet.preparation.reuse import Known
 from covidcxnet.preparation.store import write_table
 from covidcxnet.settings import InputSettings

@@ -6,85 +6,21 @@ floats would wrap or blur what the enhancements see.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
+from covidcxnet.preparation.outcome import Item, Outcome, Prepared, Segmenter
 from covidcxnet.settings import InputSettings
 from covidcxnet.workers import in_order
 from enhancement.errors import InputError, RadiographError
 from segmentation.regions import Frame, box_of, dilate, frame_for, keep_inside
 
 VERSION = 1  # of what the pixels of a stack are: raise it when any step changes, and every store is made anew
-
-Item = str | os.PathLike | np.ndarray
-
-
-class Segmenter(Protocol):
-    """What is asked of a lung segmenter; `segmentation.LungSegmenter` is one."""
-
-    name: str
-    sha256: str
-
-    def predict(self, images: Sequence[np.ndarray], /) -> Sequence[Any]:
-        """One result an image, with ``mask`` (bool [H, W]), ``box``, ``verdict`` and ``error``."""
-        ...
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """One radiograph as a model sees it.
-
-    Parameters
-    ----------
-    stack : uint8 [S, S, C]
-        The planes named by ``settings.channels``.
-    lungs : bool [S, S] or None
-        Lung mask in the stack's frame; None where nobody looked for lungs.
-    frame : segmentation.regions.Frame
-        Where the stack lies on the radiograph, in the radiograph's own pixels.
-    """
-
-    stack: np.ndarray
-    lungs: np.ndarray | None
-    frame: Frame
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one item of `prepare_files`.
-
-    Parameters
-    ----------
-    index : int
-        Its place in the input.
-    prepared : Prepared or None
-        None where it could not be read.
-    error : str or None
-        Why not.
-    verdict : segmentation.verdict.Verdict or None
-        The segmenter's own judgement of its mask; None without a segmenter.
-    trusted : bool or None
-        Whether the lungs were used as found. False: the whole image was taken instead. None: nobody looked.
-    reasons : tuple of str
-        Why they were not trusted.
-    radiograph_shape : (int, int) or None
-        Height and width of the radiograph.
-    """
-
-    index: int
-    prepared: Prepared | None = None
-    error: str | None = None
-    verdict: Any = None
-    trusted: bool | None = None
-    reasons: tuple[str, ...] = ()
-    radiograph_shape: tuple[int, int] | None = None
 
 
 def prepare_image(
@@ -157,6 +93,7 @@ def prepare_files(
     batch: int = 16,
     progress: bool = False,
     known_masks: Sequence[Item | tuple[Path, ...] | None] | None = None,
+    look: bool = False,
 ) -> Iterator[Outcome]:
     """Make stacks of many radiographs, in order; memory holds a few batches whatever their number.
 
@@ -176,6 +113,8 @@ def prepare_files(
         Show a progress bar with images per second.
     known_masks : sequence of path, tuple of path, bool [H, W] or None, optional
         Lung masks that are known already, one an item; the union of several files. Used where there is no segmenter.
+    look : bool
+        Note in each outcome what does not look like an upright frontal chest radiograph.
 
     Yields
     ------
@@ -198,7 +137,8 @@ def prepare_files(
         [(i, items[i], None if masks is None else masks[i]) for i in range(start, min(start + batch, len(items)))]
         for start in range(0, len(items), batch)
     ]
-    outcomes = _outcomes(tasks, settings, segmenter, min(jobs, max(1, len(tasks))))
+    work = partial(_work, settings=settings, raw=segmenter is not None, look=look)
+    outcomes = _outcomes(work, tasks, settings, segmenter, min(jobs, max(1, len(tasks))))
     if not progress:
         return outcomes
     from tqdm import tqdm
@@ -206,49 +146,49 @@ def prepare_files(
     return iter(tqdm(outcomes, "preparing", len(items), unit="image"))
 
 
-def _outcomes(tasks, settings: InputSettings, segmenter, jobs: int) -> Iterator[Outcome]:
-    work = partial(_work, settings=settings, raw=segmenter is not None)
+def _outcomes(work, tasks, settings: InputSettings, segmenter, jobs: int) -> Iterator[Outcome]:
     for done in in_order(work, tasks, jobs, _lost):
         yield from _finish(done, settings, segmenter)
 
 
-def _lost(entry):
-    return entry[0], None, Outcome(entry[0], error="the process that read it died: damaged, or too large for memory")
+def _lost(entry) -> tuple[None, Outcome]:
+    return None, Outcome(entry[0], error="the process that read it died: damaged, or too large for memory")
 
 
-def _work(task, settings: InputSettings, raw: bool) -> list[tuple[int, np.ndarray | None, Outcome | None]]:
-    """A worker's share: read, and unless a segmenter comes in between also prepare."""
-    done: list[tuple[int, np.ndarray | None, Outcome | None]] = []
+def _work(task, settings: InputSettings, raw: bool, look: bool) -> list[tuple[np.ndarray | None, Outcome]]:
+    """A worker's share: read, and unless a segmenter comes in between (then with the image) also prepare."""
+    done: list[tuple[np.ndarray | None, Outcome]] = []
     for index, item, mask in task:
         try:
             image = _read(item)
-            done.append((index, image, None) if raw else (index, None, _with_mask(index, image, mask, settings)))
+            begun = Outcome(index, radiograph_shape=image.shape, notes=_notes(image, item) if look else ())
+            done.append((image, begun) if raw else (None, _with_mask(begun, image, mask, settings)))
         except Exception as error:  # one bad file among thousands must not end the run, whatever it broke
-            done.append((index, None, Outcome(index, error=_said(error))))
+            done.append((None, Outcome(index, error=_said(error))))
     return done
 
 
 def _finish(done, settings: InputSettings, segmenter) -> Iterator[Outcome]:
     """The parent's share: lungs, and what follows from them."""
-    images = [image for _, image, outcome in done if outcome is None]
+    images = [image for image, _ in done if image is not None]
     found = iter(segmenter.predict(images) if images else ())
-    for index, image, outcome in done:
-        yield _with_lungs(index, image, next(found), settings) if outcome is None else outcome
+    for image, outcome in done:
+        yield outcome if image is None else _with_lungs(outcome, image, next(found), settings)
 
 
-def _with_lungs(index: int, image: np.ndarray, found, settings: InputSettings) -> Outcome:
+def _with_lungs(begun: Outcome, image: np.ndarray, found, settings: InputSettings) -> Outcome:
     try:
         verdict = found.verdict
         trusted = bool(found.error is None and verdict is not None and verdict.trusted)
         reasons = (found.error,) if found.error else () if verdict is None else tuple(verdict.reasons)
         box = found.box if trusted else None
         prepared = prepare_image(image, found.mask, box, settings, trusted=trusted)
-        return Outcome(index, prepared, None, verdict, trusted, reasons, image.shape)
+        return replace(begun, prepared=prepared, verdict=verdict, trusted=trusted, reasons=reasons)
     except Exception as error:
-        return Outcome(index, error=_said(error))
+        return Outcome(begun.index, error=_said(error))
 
 
-def _with_mask(index: int, image: np.ndarray, mask: Item | None, settings: InputSettings) -> Outcome:
+def _with_mask(begun: Outcome, image: np.ndarray, mask: Item | None, settings: InputSettings) -> Outcome:
     """The same with a mask that came with the data, if any."""
     lungs: np.ndarray | None = None
     trusted: bool | None = None
@@ -262,7 +202,15 @@ def _with_mask(index: int, image: np.ndarray, mask: Item | None, settings: Input
     elif settings.region != "none":
         trusted, reasons = False, ("no mask given",)
     prepared = prepare_image(image, lungs, None, settings, trusted=bool(trusted))
-    return Outcome(index, prepared, None, None, trusted, reasons, image.shape)
+    return replace(begun, prepared=prepared, trusted=trusted, reasons=reasons)
+
+
+def _notes(image: np.ndarray, item: Item) -> tuple[str, ...]:
+    from covidcxnet.datasets.recognition import recognise
+
+    found = recognise(image, None if isinstance(item, np.ndarray) else item)
+    # a tint leaves it a chest radiograph
+    return tuple(f"{problem}: {why}" for problem, why in found.items() if problem != "colour")
 
 
 def _known(mask: Item, shape) -> np.ndarray:

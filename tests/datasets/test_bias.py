@@ -40,6 +40,14 @@ def found(biased):
     return find_bias(biased, progress=False)
 
 
+def test_two_processes_measure_what_one_does_and_a_bad_file_is_left_out(biased, found, tmp_path):
+    rows = [*biased.table.to_dict("records"), {"path": "none.png", "label": "normal", "source": "south"}]
+    more = Dataset(pd.DataFrame(rows), biased.root, name=biased.name)
+    two = find_bias(more, jobs=2, progress=False)
+    assert (two.images, two.unreadable) == (120, 1)
+    assert two.probes == found.probes
+
+
 def test_a_source_with_a_mark_is_told_and_chance_is_not(found):
     probes = {probe.target: probe for probe in found.probes}
     assert probes["source"].accuracy > 0.95 and probes["source"].alone["corners"] > 0.95

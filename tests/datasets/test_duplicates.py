@@ -126,7 +126,7 @@ def test_a_split_file_that_parts_copies_is_refused(planted, found, tmp_path):
 
 def test_a_held_out_image_takes_its_copy_along(planted, found):
     dataset = with_groups(planted, found.groups)
-    table = split(dataset, by="image", holdout={"path": "exact.png"})
+    table = split(dataset, (0.7, 0.3, 0.0), by="image", holdout={"path": "exact.png"})
     assert set(table.loc[table["split"] == "test", "path"]) == {"exact.png", "06.png"}
 
 
@@ -176,3 +176,17 @@ def test_the_command_writes_pairs_groups_and_a_sheet_that_convert_takes(planted,
     groups, both = tmp_path / "copies.groups.csv", tmp_path / "both.csv"
     assert main(["datasets", "convert", *data, "--duplicates", str(groups), "--out", str(both)]) == 0
     assert from_csv(both).table["duplicate_group"].notna().sum() == 14
+
+
+def test_a_plain_folder_stands_for_all_images_in_it_whatever_lies_where(tmp_path, capsys):
+    for name in ("a.png", "deep/er/b.png", "deep/masks/b.png", ".hidden/c.png"):
+        path = tmp_path / "files" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), _picture(7))
+    out = tmp_path / "copies.csv"
+    arguments = ["datasets", "duplicates", str(tmp_path / "files"), "--out", str(out), "--quiet"]
+    assert main([*arguments, "--exclude", "*/masks/*"]) == 0
+    assert "2 images; 1 exact and 0 near pairs" in capsys.readouterr().out
+    assert set(pd.read_csv(out)[["path_a", "path_b"]].iloc[0]) == {"a.png", "deep/er/b.png"}
+    assert main([*arguments, "--exclude", "*"]) == 2
+    assert "3 images, none left after leaving out *" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from covidcxnet.datasets import Dataset, load_dataset, read_split, save_split, split
+from covidcxnet.datasets.splits import unknown_patients
 from enhancement.errors import InputError
 
 
@@ -74,7 +75,7 @@ def test_held_out_rows_are_the_test_set_with_all_of_their_patients():
     table = dataset.table.assign(source=np.where(np.arange(80) < 20, "external", "own"))
     table.loc[20, "patient"] = table.loc[0, "patient"]  # one held-out patient has an image elsewhere
     dataset = Dataset(table, dataset.root)
-    sides = split(dataset, holdout={"source": "external"})
+    sides = split(dataset, (0.8, 0.2, 0), holdout={"source": "external"})
     assert set(sides["split"][:20]) == {"test"} and sides["split"][20] == "test"
     assert (sides["split"] == "test").sum() == 21
     assert set(sides["split"][21:]) == {"train", "validation"}
@@ -82,6 +83,38 @@ def test_held_out_rows_are_the_test_set_with_all_of_their_patients():
         split(dataset, holdout={"source": "nobody"})
     with pytest.raises(InputError, match="every image matches"):
         split(dataset, holdout={"source": ["external", "own"]})
+
+
+def test_the_test_share_of_the_others_stands_beside_the_held_out_rows(mixed):
+    held = mixed.table["patient"].isin([f"p{i}" for i in range(100)])
+    dataset = Dataset(mixed.table.assign(source=np.where(held, "external", "own")), mixed.root)
+    sides = split(dataset, (0.7, 0.1, 0.2), holdout={"source": "external"})
+    assert set(sides["split"][held]) == {"test"}
+    others = shares(Dataset(dataset.table[~held].reset_index(drop=True), dataset.root), sides[~held].reset_index())
+    assert np.abs(others[["train", "validation", "test"]].to_numpy() - [0.7, 0.1, 0.2]).max() < 0.02
+    assert sides["split"].groupby(dataset.table["patient"]).nunique().max() == 1
+
+
+def test_too_few_others_for_a_test_share_are_refused():
+    dataset = patients([1] * 12, ["normal", "flu"] * 6, sources=["own"] * 2 + ["external"] * 10)
+    with pytest.raises(InputError, match="beside the held-out images; 2 patients are too few"):
+        split(dataset, holdout={"source": "external"})
+    assert set(split(dataset, (1, 0, 0), holdout={"source": "external"})["split"][:2]) == {"train"}
+
+
+def test_the_split_says_whose_patient_is_unknown(tmp_path):
+    table = patients([3] * 20, ["normal", "flu"] * 10).table
+    table.loc[::3, "patient"] = [None, ""] * 10
+    dataset = Dataset(table, "/nowhere")
+    sides = split(dataset, by="patient_where_known")
+    assert set(sides["grouped_by"][::3]) == {"image, patient unknown"} and unknown_patients(dataset) == 20
+    assert set(sides["grouped_by"].drop(range(0, 60, 3))) == {"patient"}
+    path = save_split(sides, tmp_path / "split.csv")
+    assert list(pd.read_csv(path)["grouped_by"]) == list(sides["grouped_by"])
+    asked = read_split(path, dataset, by="image")["grouped_by"]
+    assert asked[1] == "image" and asked[0] == "image, patient unknown"
+    alone = Dataset(table.drop(columns="patient"), "/nowhere")
+    assert set(split(alone, by="image")["grouped_by"]) == {"image, patient unknown"} and unknown_patients(alone) == 60
 
 
 def test_without_patients_the_user_must_say_so(mixed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import cv2
 import numpy as np
 import pydicom
 import pytest
@@ -81,6 +82,59 @@ def test_the_files_window_is_applied(read):
 def test_the_first_of_several_windows_is_applied(read):
     result = read(dicom(WindowCenter=[2000, 100], WindowWidth=[1000, 50]))
     assert (result == linear(RAMP.astype(float), 2000, 1000)).all()
+
+
+TWO = {"WindowCenter": [2000, 100], "WindowWidth": [1000, 50], "WindowCenterWidthExplanation": ["NORMAL", "Hard  er"]}
+
+
+def lut(entries: np.ndarray, bits: int, name: str = "") -> pydicom.Dataset:
+    table = pydicom.Dataset()
+    table.LUTDescriptor = [len(entries), 0, bits]
+    table.LUTExplanation = name
+    table.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
+    return table
+
+
+@pytest.mark.parametrize("window", [2, "named:hard er"])
+def test_another_window_is_taken_by_number_or_by_its_explanation(read, window):
+    result = read(dicom(**TWO), window=window)
+    assert (result == linear(RAMP.astype(float), 100, 50)).all()
+    assert (read(dicom(**TWO), window=1) == read(dicom(**TWO))).all()
+
+
+def test_look_up_tables_are_counted_before_windows(read):
+    first, second = np.arange(4096), np.arange(4096)[::-1] // 2
+    tables = Sequence([lut(first, 12, "NORMAL"), lut(second, 11, "BONE")])
+    data = dicom(VOILUTSequence=tables, **TWO)
+    assert (read(data, window=2) == np.rint(second[RAMP] / 2047 * 255)).all()
+    assert (read(data, window="named:Bone") == read(data, window=2)).all()
+    assert (read(data) == read(data, window="named:normal")).all(), "the first of two of that name"
+    assert (read(data, window=4) == linear(RAMP.astype(float), 100, 50)).all()
+
+
+@pytest.mark.parametrize(
+    ("tags", "window", "said"),
+    [
+        (TWO, 3, "3 asked for; the file has 1 window 'NORMAL', 2 window"),
+        (TWO, "named:lung", "named:lung asked for; the file has"),
+        ({}, 1, "brings no window and no look-up table"),
+        ({**TWO, "WindowWidth": [1000, 0]}, 2, "2 asked for, which has no width"),
+    ],
+)
+def test_a_window_that_is_not_there_is_refused_and_what_is_there_is_said(read, tags, window, said):
+    with pytest.raises(RadiographError, match=said) as refused:
+        read(dicom(**tags), window=window)
+    assert "Hard" not in str(refused.value), "free text may name somebody"
+
+
+def test_windows_of_their_own_are_for_gray_dicom_files(read, tmp_path):
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    with pytest.raises(RadiographError, match="colour image has none"):
+        read(dicom(pixels, bits=8), window=1)
+    png = tmp_path / "a.png"
+    assert cv2.imwrite(str(png), RAMP)
+    with pytest.raises(RadiographError, match="only DICOM files"):
+        read_radiograph(png, window=1)
 
 
 def test_the_window_counts_in_rescaled_units(read):

@@ -151,7 +151,7 @@ def test_bad_arguments_are_one_line_and_exit_code_2(folder, capsys, monkeypatch,
     assert not (folder / "out").exists()
 
 
-@pytest.mark.parametrize("window", ["5,1", "wide", "1,2,3"])
+@pytest.mark.parametrize("window", ["5,1", "wide", "1,2,3", "0", "named:"])
 def test_a_bad_window_is_refused_by_the_parser(folder, capsys, window):
     assert run("beasf", folder / "in", folder / "out", "--window", window) == 2
     assert "LOW" in capsys.readouterr().err

@@ -73,7 +73,10 @@ def test_pixels_that_are_no_numbers_are_refused():
         apply_window(np.array([[1.0, np.nan]]))
 
 
-@pytest.mark.parametrize("window", ["wide", (1, 1), (2, 1), (0, float("inf")), (1, 2, 3), 7, ("a", "b")])
+@pytest.mark.parametrize(
+    "window",
+    ["wide", (1, 1), (2, 1), (0, float("inf")), (1, 2, 3), 0, -1, True, 1.5, "named:", "named: ", ("a", "b")],
+)
 def test_other_windows_are_refused(window):
     with pytest.raises(InputError, match="window"):
         check_window(window)

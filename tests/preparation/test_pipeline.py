@@ -203,3 +203,15 @@ def test_preparing_never_loads_keras():
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_notes_are_made_where_asked_with_and_without_a_segmenter(jobs, fake_segmenter):
+    from covidcxnet.datasets.phantom import phantom
+
+    chest = phantom("normal", 3, 128).image
+    items = [chest, 255 - chest]
+    for segmenter in (None, fake_segmenter()):
+        noted = prepare_files(items, InputSettings(size=32, region="none"), segmenter=segmenter, jobs=jobs, look=True)
+        assert [[note.partition(":")[0] for note in one.notes] for one in noted] == [[], ["inverted"]]
+    assert not any(one.notes for one in prepare_files(items, InputSettings(size=32, region="none")))
