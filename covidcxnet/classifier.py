@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Item = str | os.PathLike | np.ndarray
 
+NONE = "none"
+"""Label where a model of independent findings calls none of them."""
+
 __all__ = ["Classifier", "Prediction"]
 
 
@@ -69,7 +72,9 @@ class Classifier:
         self.classes = tuple(str(label) for label in metadata.get("classes", ()))
         self.input = InputSettings.from_dict(metadata.get("input", {}))
         self._given_segmenter = segmenter
+        self.multilabel = _independent(metadata, model.output_shape[-1])
         self._check()
+        self.thresholds = self._thresholds()
 
     @cached_property
     def segmenter(self) -> LungSegmenter | None:
@@ -246,7 +251,7 @@ class Classifier:
             raise InputError(f"batch_size: {batch_size}, jobs: {jobs} given, 1 or more expected")
         every = _items(files)
         prepared = prepare_files(
-            every, self.input, segmenter=self.segmenter, jobs=jobs, batch=batch_size, progress=progress
+            every, self.input, segmenter=self.segmenter, jobs=jobs, batch=batch_size, progress=progress, look=True
         )
         items: list[Any] = []
         outcomes: list[Any] = []
@@ -268,17 +273,38 @@ class Classifier:
         if row is None:
             return Prediction(path, lungs=outcome.verdict, error=outcome.error)
         probabilities = {label: float(value) for label, value in zip(self.classes, row, strict=True)}
-        return Prediction(path, self.classes[int(np.argmax(row))], probabilities, outcome.verdict)
+        findings = None
+        label = self.classes[int(np.argmax(row))]
+        if self.multilabel:
+            called = np.flatnonzero(np.asarray(row) >= self.thresholds)
+            findings = tuple(self.classes[i] for i in called[np.argsort(-np.asarray(row)[called], kind="stable")])
+            label = "|".join(findings) or NONE
+        return Prediction(path, label, probabilities, outcome.verdict, notes=outcome.notes, findings=findings)
+
+    def _thresholds(self) -> np.ndarray:
+        """Probability from which each class is called, float64 [C]; of findings those that the training chose."""
+        chosen = self.metadata.get("thresholds") or {}
+        values = [chosen.get(label, 0.5) for label in self.classes] if isinstance(chosen, dict) else [None]
+        if any(isinstance(v, bool) or not isinstance(v, int | float) or not 0 <= v <= 1 for v in values):
+            raise InputError(f"{self.name}: thresholds {chosen!r} in its metadata, numbers in 0..1 expected; damaged")
+        return np.array(values, float)
 
     def _check(self) -> None:
         outputs = self.model.output_shape[-1]
         count = len(set(self.classes))
-        if count < 2 or count != len(self.classes) or outputs not in ((1, 2) if count == 2 else (count,)):
+        fitting = (1, 2) if count == 2 and not self.multilabel else (count,)
+        if count < 2 or count != len(self.classes) or outputs not in fitting:
             raise InputError(f"{self.name}: classes {list(self.classes)} do not fit a model of {outputs} outputs")
         wanted = (self.input.size, self.input.size, len(self.input.channels))
         taken = tuple(self.model.input_shape[1:])
         if len(taken) != 3 or any(t not in (None, w) for t, w in zip(taken, wanted, strict=True)):
             raise InputError(f"{self.name}: input settings give stacks of {wanted}, but the model takes {taken}")
+
+
+def _independent(metadata: dict[str, Any], outputs: int) -> bool:
+    """Whether the outputs are findings that do not exclude each other, as in CheXNet."""
+    options = (metadata.get("architecture") or {}).get("options") or {}
+    return outputs > 1 and bool(options.get("multilabel") or options.get("activation") == "sigmoid")
 
 
 def _items(files: Item | Iterable[Item]) -> list[Path | np.ndarray]:

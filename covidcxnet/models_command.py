@@ -12,6 +12,10 @@ from enhancement import command_line
 from enhancement.errors import InputError
 
 FLOPS = "two for each multiply-add of convolutions and dense layers, one stack; many tables print half of it"
+LICENCES = (
+    "as the documentation of keras.applications states them for each network (Keras 2.2, sections License); where it "
+    "states none, that of the repository the weights come from; ImageNet's own terms are for non-commercial research"
+)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet models") -> int:
@@ -64,7 +68,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser = command_line.Parser(
         prog=prog,
         description="Classifiers by name, for train.py --model NAME.",
-        epilog=f"FLOPs: {FLOPS}.",
+        epilog=f"FLOPs: {FLOPS}. Licences of weights: {LICENCES}.",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
@@ -137,8 +141,9 @@ def _counted(
     quiet_backend()
     if classes is not None and not 2 <= classes <= 100_000:
         raise InputError(f"--classes: {classes} given, 2 to 100000 expected")
-    labels = [str(number) for number in range(classes or 2)]
-    model = create(name, size=size, channels=channels, classes=labels, **({} if head is None else {"head": head}))
+    options: dict[str, Any] = {} if head is None else {"head": head}
+    labels = None if classes is None else [str(number) for number in range(classes)]
+    model = create(name, size=size, channels=channels, classes=labels, **options)
     everything, learned = counts.parameters(model)
     found = {"stack": list(model.input_shape[1:]), "parameters": everything, "learned": learned}
     return {**found, "flops": counts.flops(model), "outputs": model.output_shape[-1]}

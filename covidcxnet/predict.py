@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from covidcxnet.prediction import Prediction
 
 RESEARCH_ONLY = "Research only: a label here is no diagnosis."
+EXPECTED = "an upright frontal chest radiograph"
 METHODS = ("gradcam", "lime")
 
 
@@ -120,20 +121,22 @@ def _run(arguments: argparse.Namespace) -> int:
         results = ((one.prediction, one) for one in explained)
     else:
         results = ((one, None) for one in classifier.iter_predict(paths, **options))
-    unreadable = 0
+    unreadable = unusual = 0
     with ExitStack() as stack:
         writers: list[Callable[[dict[str, Any]], None]] = [_JsonLines() if arguments.json else _Table(paths)]
         if arguments.csv:
             writers.append(_Csv(stack.enter_context(whole_file(arguments.csv)), classifier.classes, stack))
         for path, (prediction, explanation) in zip(paths, results, strict=True):
             row = prediction.to_dict()
+            unusual += bool(prediction.notes)
             if prediction.error is not None:
                 unreadable += 1
             elif explanation is not None:
                 row["explanation"] = _draw(explanation, pictures[path], arguments.full_size)
             for writer in writers:
                 writer(row)
-    for line in (f"{len(paths)} radiographs, {unreadable} could not be read.", RESEARCH_ONLY):
+    ending = f"; {unusual} {'does' if unusual == 1 else 'do'} not look like {EXPECTED}" if unusual else ""
+    for line in (f"{len(paths)} radiographs, {unreadable} could not be read{ending}.", RESEARCH_ONLY):
         print(line, file=sys.stderr if arguments.json else sys.stdout)
     return 1 if unreadable else 0
 
@@ -190,8 +193,12 @@ class _Table:
         if row["error"] is not None:
             print(f"{file}  not read: {_printable(row['error'])}", flush=True)
             return
-        picture = f"  {_printable(row['explanation']['panel'])}" if "explanation" in row else ""
-        print(f"{file}  {row['label']:<12}  {row['probability']:11.3f}  {_lungs(row['lungs'])}{picture}", flush=True)
+        said = f"{row['label']:<12}  {row['probability']:11.3f}  {_lungs(row['lungs'])}"
+        if row["notes"]:
+            said += f"  not like {EXPECTED}: {'; '.join(row['notes'])}"
+        if "explanation" in row:
+            said += f"  {_printable(row['explanation']['panel'])}"
+        print(f"{file}  {said}", flush=True)
 
 
 class _JsonLines:
@@ -210,7 +217,9 @@ class _Csv:
         file = open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
         self.writer = csv.writer(stack.enter_context(file))
         columns = [f"probability_{label}" for label in classes]
-        self.writer.writerow(["file", "label", "probability", *columns, "lungs_trusted", "lungs_reasons", "error"])
+        self.writer.writerow(
+            ["file", "label", "probability", *columns, "lungs_trusted", "lungs_reasons", "notes", "error"]
+        )
 
     def __call__(self, row: dict[str, Any]) -> None:
         lungs = row["lungs"] or {}
@@ -222,6 +231,7 @@ class _Csv:
                 *(row["probabilities"].get(label) for label in self.classes),
                 lungs.get("trusted"),
                 "; ".join(lungs.get("reasons", ())),
+                "; ".join(row["notes"]),
                 row["error"],
             ]
         )

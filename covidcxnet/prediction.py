@@ -19,11 +19,18 @@ class Prediction:
     path : Path or None
         The file; None for an array.
     label : str or None
-        The most probable class.
+        The most probable class. Of independent findings those that are called, the most probable first and ``|``
+        between, or "none".
     probabilities : dict of str to float
-        Class to probability; they add up to 1.
+        Class to probability; they add up to 1, those of independent findings do not.
     lungs : Verdict or None
         Whether the lungs that were found can be trusted; None where they were not looked for.
+    notes : tuple of str
+        Why it does not look like an upright frontal chest radiograph (lateral, turned, inverted, blank, a photograph
+        ...), by simple rules that err now and then; empty where it does.
+    findings : tuple of str or None
+        Independent findings whose probability reaches their threshold, the most probable first; None where classes
+        exclude each other.
     error : str or None
         Why the file could not be read; then there is no label and no probability.
     """
@@ -33,10 +40,14 @@ class Prediction:
     probabilities: dict[str, float] = field(default_factory=dict)
     lungs: Verdict | None = None
     error: str | None = None
+    notes: tuple[str, ...] = ()
+    findings: tuple[str, ...] | None = None
 
     @property
     def probability(self) -> float | None:
-        """Probability of `label`."""
+        """Probability of `label`; of independent findings that of the first called, or the highest where none is."""
+        if self.findings is not None:
+            return self.probabilities[self.findings[0]] if self.findings else max(self.probabilities.values())
         return None if self.label is None else self.probabilities[self.label]
 
     def to_dict(self) -> dict[str, Any]:
@@ -47,5 +58,7 @@ class Prediction:
             "probability": self.probability,
             "probabilities": self.probabilities,
             "lungs": None if self.lungs is None else self.lungs.to_dict(),
+            "notes": list(self.notes),
             "error": self.error,
+            **({} if self.findings is None else {"findings": list(self.findings)}),
         }

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from enhancement.errors import InputError
 
-CHANNELS = ("clahe", "beasf", "raw", "equalize", "adaptive_equalize", "blur")
+CHANNELS = ("clahe", "beasf", "raw", "equalize", "adaptive_equalize", "blur", "equalize_blur")
 REGIONS = ("none", "crop", "mask", "crop+mask")
 
 
@@ -69,8 +69,8 @@ class InputSettings:
         for name in ("channels", "clahe_tile_grid", "histogram"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _require(8 <= self.size <= 4096, "size", self.size, "8 to 4096 pixels")
-        known = self.channels and all(c in CHANNELS for c in self.channels)
-        _require(known, "channels", self.channels, f"one or more of {', '.join(CHANNELS)}")
+        known = 1 <= len(self.channels) <= 64 and all(c in CHANNELS for c in self.channels)
+        _require(known, "channels", self.channels, f"1 to 64 of {', '.join(CHANNELS)}")
         _require(self.clahe_clip_limit > 0, "clahe_clip_limit", self.clahe_clip_limit, "a number above 0")
         grid = self.clahe_tile_grid
         _require(len(grid) == 2 and all(1 <= g <= 64 for g in grid), "clahe_tile_grid", grid, "two numbers in 1..64")
@@ -90,10 +90,17 @@ class InputSettings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> InputSettings:
         """Inverse of `to_dict`; unknown keys are refused."""
+        if not isinstance(values, dict):
+            raise InputError(f"input settings: {type(values).__name__} given, a table of keys and values expected")
         unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
         if unknown:
             raise InputError(f"input settings: unknown key {unknown[0]!r}, newer than this program or damaged")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except InputError:
+            raise
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"input settings: a value of a wrong type, or damaged ({error})") from error
 
     @property
     def key(self) -> str:
@@ -103,4 +110,4 @@ class InputSettings:
 
 def _require(condition, key: str, value, allowed: str) -> None:
     if not condition:
-        raise InputError(f"input.{key}: {value!r} given, {allowed} expected")
+        raise InputError(f"input.{key}: {value!r:.200} given, {allowed} expected")

@@ -195,3 +195,43 @@ def test_help_needs_no_keras(command):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--weights" in done.stdout
+
+
+def test_what_is_no_upright_frontal_radiograph_is_said_in_table_csv_and_picture(weights, tmp_path, capsys):
+    from covidcxnet.datasets.phantom import phantom
+
+    chest = phantom("normal", 3, 128).image
+    images = tmp_path / "views"
+    images.mkdir()
+    for name, pixels in {"a": chest, "b": 255 - chest, "c": np.full((90, 90), 7, np.uint8)}.items():
+        cv2.imwrite(str(images / f"{name}.png"), pixels)
+    target = tmp_path / "table.csv"
+    assert main_predict([str(images), "--weights", str(weights), "--csv", str(target)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    said = "not like an upright frontal chest radiograph: "
+    assert said not in out[1] and f"{said}inverted: " in out[2] and f"{said}blank: " in out[3]
+    assert "3 radiographs, 0 could not be read; 2 do not look like" in out[4]
+    with open(target, newline="") as file:
+        notes = [row["notes"] for row in csv.DictReader(file)]
+    assert notes[0] == "" and notes[1].startswith("inverted: ") and notes[2].startswith("blank: ")
+    classifier = _classifier(weights)
+    (turned,) = classifier.explain(np.ascontiguousarray(np.rot90(chest)))
+    assert turned.prediction.notes[0].startswith("turned: ")
+    assert "Not like an upright frontal chest radiograph: turned" in turned.caption
+    (upright,) = classifier.explain(chest)
+    assert upright.prediction.notes == () and not any("Not like" in line for line in upright.caption)
+
+
+def _classifier(weights):
+    from covidcxnet import load_model
+
+    return load_model(str(weights))
+
+
+@pytest.mark.real
+def test_real_lateral_views_are_noted_and_frontal_ones_are_not(weights, real_data):
+    classifier = _classifier(weights)
+    lateral = classifier.predict(real_data / "reject" / "lateral")
+    assert sum(bool(one.notes) for one in lateral) >= 0.8 * len(lateral)
+    files = sorted((real_data / "segmentation" / "montgomery" / "images").iterdir())[:60]
+    assert sum(bool(one.notes) for one in classifier.predict(files)) <= 2

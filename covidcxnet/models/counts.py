@@ -32,6 +32,8 @@ def _multiply_adds(layer) -> int:
     kind = type(layer).__name__
     if kind == "Dense":
         return _size(layer.kernel) * _places(layer.output.shape[1:-1])
+    if kind == "EinsumDense":  # of logistic regression: a weight of its own for each place
+        return _size(layer.kernel)
     if kind in ("Conv2D", "DepthwiseConv2D"):
         # A kernel's entries are each used once for every place of the map, with or without groups.
         return _size(layer.kernel) * _places(layer.output.shape[1:-1])

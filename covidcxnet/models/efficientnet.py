@@ -1,6 +1,7 @@
 """EfficientNetB1 (Tan and Le 2019, compound scaling), with the layers of `keras.applications`.
 
 It scales by layers of its own, so that its stack stays 0..255: those layers are given ImageNet's mean and deviation.
+Statistics of other images are put ahead of them so that what comes out is scaled by those.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from . import applications
-from .registry import IMAGENET_MEAN, IMAGENET_STD, register
+from .registry import register
+from .scaling import IMAGENET_MEAN, IMAGENET_STD
 
 
 @register(
@@ -17,13 +19,14 @@ from .registry import IMAGENET_MEAN, IMAGENET_STD, register
     channels=3,
     planes=3,
     normalization="none",
-    scalings=("none",),
+    scalings=("none", "radiograph"),
+    scales=True,
     feature_layer="top_activation",
     application="EfficientNetB1",
     head={"pool": "average", "hidden": (10,), "dropout": 0.2},
     summary="compound scaling of depth, width and size; block1 to block7",
     origin="ImageNet, by Google, through keras.applications",
-    licence="Apache 2.0; trained on ImageNet, for non-commercial research",
+    licence="Apache 2.0 at tensorflow/tpu, Keras states none; trained on ImageNet, for non-commercial research",
     parameters=6_588_060,
     flops=1_371_071_284,
 )

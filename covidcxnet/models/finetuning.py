@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from enhancement.errors import InputError
 
-from .heads import head_layers
+from .heads import head_names, networks
 
 if TYPE_CHECKING:
     import keras
@@ -52,18 +52,24 @@ def freeze(model: keras.Model, depth: str) -> list[str]:
     """
     check_depth(depth)
     weighted = [layer.name for layer in model.layers if layer.weights]
-    head = head_layers(model)
-    backbone = [name for name in weighted if name not in head]
-    if depth == "all":
-        trained = set(weighted)
-    elif depth == "head":
-        trained = set(head)
-    else:
-        trained = head | _deepest(model.name, backbone, depth)
+    trained: set[str] = set()
+    for prefix in networks(model):
+        own = [layer.name[len(prefix) :] for layer in model.layers if layer.name.startswith(prefix)]
+        trained |= {prefix + name for name in _trained(model, own, set(weighted), prefix, depth)}
     for layer in model.layers:
         if layer.weights:
             layer.trainable = layer.name in trained
     return [name for name in weighted if name in trained]
+
+
+def _trained(model: keras.Model, names: list[str], weighted: set[str], prefix: str, depth: str) -> set[str]:
+    """Layers of one network, by their names without prefix, that train at this depth."""
+    head = head_names(names)
+    with_weights = [name for name in names if prefix + name in weighted]
+    if depth == "all":
+        return set(with_weights)
+    backbone = [name for name in with_weights if name not in head]
+    return head if depth == "head" else head | _deepest(model.name, backbone, depth)
 
 
 def _deepest(model: str, backbone: list[str], depth: str) -> set[str]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 POOLS = {"average": "pooling_layer", "max": "pooling_layer", "flatten": "flatten"}
 OUTPUT = "pred"
+# What the layers of each level of a hierarchical model are called first; behind it, as in a network of one level.
+LEVELS = ("level1_", "level2_")
 
 # Heads by name, for any backbone: COVID-CXNet's (section 4.3), that of the pediatric pneumonia study's pretrained
 # networks (section C, global max pooling), and one layer on averaged features.
@@ -30,6 +32,7 @@ def add_head(
     hidden: Sequence[int] = (10,),
     dropout: float | Sequence[float] = 0.2,
     activation: str | None = None,
+    prefix: str = "",
 ):
     """Pool a feature map, pass it through small dense layers and give probabilities.
 
@@ -44,7 +47,10 @@ def add_head(
     dropout : float or sequence of float
         Before the output layer, or one rate for each dense layer, the output layer's last; no layer where it is 0.
     activation : {None, "sigmoid"}
-        "sigmoid" makes several outputs independent findings, as in CheXNet; None is as under `outputs`.
+        "sigmoid" makes several outputs independent findings, as in CheXNet; None is as under `outputs`. "linear" gives
+        scores, for models that go on from them.
+    prefix : str
+        What the layers' names begin with, where a model has several heads.
 
     Returns
     -------
@@ -52,24 +58,31 @@ def add_head(
     """
     from keras import layers
 
+    hidden, rates = check_head(pool, hidden, dropout)
+    if activation not in (None, "sigmoid", "linear"):
+        raise InputError(f"options.activation: {activation!r} given, sigmoid or nothing expected")
+    kinds = {"average": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D, "flatten": layers.Flatten}
+    x = kinds[pool](name=prefix + POOLS[pool])(features)
+    for number, units in enumerate(hidden, start=1):
+        if rates[number - 1]:
+            x = layers.Dropout(rates[number - 1], name=f"{prefix}dropout_fc{number}")(x)
+        x = layers.Dense(units, activation="relu", name=prefix + ("fc" if len(hidden) == 1 else f"fc{number}"))(x)
+    if rates[-1]:
+        x = layers.Dropout(rates[-1], name=prefix + "dropout")(x)
+    activation = activation or ("sigmoid" if outputs == 1 else "softmax")
+    return layers.Dense(outputs, activation=activation, name=prefix + OUTPUT, dtype="float32")(x)
+
+
+def check_head(
+    pool: str, hidden: Sequence[int] | int, dropout: float | Sequence[float]
+) -> tuple[list[int], list[float]]:
+    """Units and dropout rates of a head as lists; `InputError` naming the option that can be none."""
     if pool not in POOLS:
         raise InputError(f"options.pool: {pool!r} given, one of {', '.join(POOLS)} expected")
     hidden = [hidden] if isinstance(hidden, int) else list(hidden)
     if any(not isinstance(units, int) or units < 1 for units in hidden):
         raise InputError(f"options.hidden: {hidden} given, whole numbers above 0 expected")
-    rates = _rates(dropout, len(hidden))
-    if activation not in (None, "sigmoid"):
-        raise InputError(f"options.activation: {activation!r} given, sigmoid or nothing expected")
-    kinds = {"average": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D, "flatten": layers.Flatten}
-    x = kinds[pool](name=POOLS[pool])(features)
-    for number, units in enumerate(hidden, start=1):
-        if rates[number - 1]:
-            x = layers.Dropout(rates[number - 1], name=f"dropout_fc{number}")(x)
-        x = layers.Dense(units, activation="relu", name="fc" if len(hidden) == 1 else f"fc{number}")(x)
-    if rates[-1]:
-        x = layers.Dropout(rates[-1], name="dropout")(x)
-    activation = activation or ("sigmoid" if outputs == 1 else "softmax")
-    return layers.Dense(outputs, activation=activation, name=OUTPUT, dtype="float32")(x)
+    return hidden, _rates(dropout, len(hidden))
 
 
 def split_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
@@ -96,9 +109,19 @@ def split_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     return backbone, keras.Model(features, x, name=f"{model.name}-head")
 
 
+def networks(model: keras.Model) -> tuple[str, ...]:
+    """What the layers of each whole network in a model are called first: nothing where it is one network."""
+    return LEVELS if any(layer.name.startswith(LEVELS[0]) for layer in model.layers) else ("",)
+
+
 def head_layers(model: keras.Model) -> set[str]:
-    """Names of the layers behind the pooling layer."""
+    """Names of the layers behind the pooling layer, of each network in the model."""
     names = [layer.name for layer in model.layers]
+    return {p + name for p in networks(model) for name in head_names([n[len(p) :] for n in names if n.startswith(p)])}
+
+
+def head_names(names: Sequence[str]) -> set[str]:
+    """Those of a network's layer names, in order, that stand behind its pooling layer."""
     cut = max((names.index(pool) for pool in POOLS.values() if pool in names), default=len(names))
     return set(names[cut + 1 :])
 

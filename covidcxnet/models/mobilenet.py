@@ -20,7 +20,7 @@ from .registry import register
     head={"pool": "average", "hidden": (10,), "dropout": 0.2},
     summary="inverted residuals with squeeze and excitation",
     origin="ImageNet, by Google, through keras.applications",
-    licence="Apache 2.0; trained on ImageNet, for non-commercial research",
+    licence="Apache 2.0 at tensorflow/models, Keras states none; trained on ImageNet, for non-commercial research",
     parameters=3_005_973,
     flops=428_181_140,
 )

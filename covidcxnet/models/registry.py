@@ -11,20 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from enhancement.errors import InputError
 
 from . import heads
+from .scaling import NORMALIZATIONS, Normalization, scale, scale_ahead
 
 if TYPE_CHECKING:
     import keras
-
-NORMALIZATIONS = ("unit", "symmetric", "imagenet", "caffe", "none")
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red
 
 
 @dataclass(frozen=True)
@@ -50,13 +43,20 @@ class ModelSpec:
     planes : int, optional
         Planes that the network itself takes, where it is bound to a number; a stack of one plane is repeated.
     scalings : tuple of str
-        Normalizations that can be chosen; one alone where the network scales by layers of its own.
+        Normalizations that can be chosen; statistics of one's own where "radiograph" is among them.
+    scales : bool
+        The network scales by ImageNet's statistics itself, in layers of its own; other statistics are put ahead of it.
     application : str
         Class in `keras.applications` with ImageNet weights of the backbone; empty where there is none.
     parameters, flops : int
         Of the model as `create` builds it without options. `flops` are those of one stack, see `counts.flops`.
     origin, licence : str
-        Where pretrained weights come from, and their terms.
+        Where pretrained weights come from, and their terms: what Keras' own documentation of each network says under
+        "License" (keras.io/applications, Keras 2.2), and where it says nothing, that of the repository of their origin.
+    add_head : callable, optional
+        ``add_head(features, outputs, **head) -> probabilities``, for a model whose head is not `heads.add_head`'s.
+    classes : tuple of str
+        Labels where none are given.
     """
 
     name: str
@@ -69,22 +69,26 @@ class ModelSpec:
     summary: str = ""
     planes: int | None = None
     scalings: tuple[str, ...] = NORMALIZATIONS
+    scales: bool = False
     application: str = ""
     parameters: int = 0
     flops: int = 0
     origin: str = "no pretrained weights; random"
     licence: str = ""
+    add_head: Callable[..., Any] | None = None
+    classes: tuple[str, ...] = ("normal", "covid19")
 
     @property
     def options(self) -> dict[str, Any]:
         """Every option that `create` takes for this model, with its default."""
         parameters = list(inspect.signature(self.backbone).parameters.values())[1:]
-        return {p.name: p.default for p in parameters} | {"head": None} | self.head_options
+        preset = {} if self.add_head else {"head": None}
+        return {p.name: p.default for p in parameters} | preset | self.head_options
 
     @property
     def head_options(self) -> dict[str, Any]:
-        """What `heads.add_head` is given where nothing is chosen."""
-        return {"activation": None} | self.head
+        """What `heads.add_head`, or the model's own, is given where nothing is chosen."""
+        return self.head if self.add_head else {"activation": None} | self.head
 
 
 MODELS: dict[str, ModelSpec] = {}
@@ -105,8 +109,9 @@ def create(
     *,
     size: int | None = None,
     channels: int | None = None,
-    classes: Sequence[str] = ("normal", "covid19"),
-    normalization: str | None = None,
+    classes: Sequence[str] | None = None,
+    normalization: Normalization | None = None,
+    multilabel: bool = False,
     **options,
 ) -> keras.Model:
     """Build a classifier with random weights.
@@ -120,11 +125,15 @@ def create(
         One of `MODELS`.
     size, channels : int, optional
         Of the stack; the published model's when not given.
-    classes : sequence of str
-        Labels in order. Two make one sigmoid output, the probability of ``classes[1]``; more make a softmax.
-    normalization : {"unit", "symmetric", "imagenet", "caffe", "none"}, optional
-        x/255; (x - 127.5)/127.5; x/255 minus the ImageNet mean over its deviation; planes in the order blue, green, red
-        minus their ImageNet means; x as it is.
+    classes : sequence of str, optional
+        Labels in order; ``MODELS[name].classes`` when not given, normal and covid19 for all but one. Two make one
+        sigmoid output, the probability of ``classes[1]``; more make a softmax.
+    normalization : {"unit", "symmetric", "imagenet", "radiograph", "caffe", "none"} or mapping, optional
+        x/255; (x - 127.5)/127.5; x/255 minus the ImageNet mean over its deviation; the same with the mean and deviation
+        of radiographs; planes in the order blue, green, red minus their ImageNet means; x as it is. A mapping
+        ``{"mean": [...], "std": [...]}`` has statistics of x/255 for each plane.
+    multilabel : bool
+        Classes are findings that do not exclude each other: one sigmoid each, were there only two.
     **options
         The model's own, see ``MODELS[name].options``. For all of them ``head``, a name of `heads.HEADS`, and over it
         ``pool``, ``hidden``, ``dropout`` and ``activation``, where "sigmoid" makes classes independent findings.
@@ -148,6 +157,7 @@ def create(
     spec = _spec(name)
     size = spec.size if size is None else size
     channels = spec.channels if channels is None else channels
+    classes = spec.classes if classes is None else classes
     unknown = sorted(set(options) - set(spec.options))
     if unknown:
         raise InputError(f"options: {name} has no option {unknown[0]!r}; it takes {', '.join(spec.options)}")
@@ -156,13 +166,16 @@ def create(
     import keras
 
     stack = keras.Input((size, size, channels), name="stack")
-    scaled = scale(_planes(stack, spec), _normalization(spec, normalization))
+    scaled = (scale_ahead if spec.scales else scale)(_planes(stack, spec), _normalization(spec, normalization))
     settings = {key: options.get(key, default) for key, default in spec.options.items()}
-    preset = _preset(settings.pop("head"))
+    preset = _preset(settings.pop("head", None))
     head = {key: options.get(key, preset.get(key, default)) for key, default in spec.head_options.items()}
     settings = {key: value for key, value in settings.items() if key not in head}
+    outputs = outputs_for(classes)
+    if multilabel:
+        outputs, head = len(classes), _sigmoids(spec, head)
     features = spec.backbone(scaled, **settings)
-    model = keras.Model(stack, heads.add_head(features, outputs_for(classes), **head), name=name)
+    model = keras.Model(stack, (spec.add_head or heads.add_head)(features, outputs, **head), name=name)
     if keras.backend.backend() == "tensorflow":
         # "auto" means XLA, which predicts no faster here and compiles anew for every batch size.
         model.jit_compile = False
@@ -174,29 +187,6 @@ def outputs_for(classes: Sequence[str]) -> int:
     if len(classes) < 2 or len(set(classes)) != len(classes):
         raise InputError(f"classes: {list(classes)} given, two or more different labels expected")
     return 1 if len(classes) == 2 else len(classes)
-
-
-def scale(stack, normalization: str):
-    """Bring a 0..255 Keras tensor ``[N, S, S, C]`` to the range that a network expects, as graph operations."""
-    from keras import ops
-
-    if normalization == "unit":
-        return ops.divide(stack, 255.0)
-    if normalization == "symmetric":
-        return ops.divide(ops.subtract(stack, 127.5), 127.5)
-    if normalization == "none":
-        # Something must stand between input and network, so that a model's layers do not depend on this setting.
-        return ops.multiply(stack, 1.0)
-    if normalization == "imagenet":
-        if stack.shape[-1] != 3:
-            raise InputError(f"normalization: imagenet needs 3 channels, the stack has {stack.shape[-1]}; use unit")
-        mean, deviation = (np.asarray(values, "float32") for values in (IMAGENET_MEAN, IMAGENET_STD))
-        return ops.divide(ops.subtract(ops.divide(stack, 255.0), mean), deviation)
-    if normalization == "caffe":
-        if stack.shape[-1] != 3:
-            raise InputError(f"normalization: caffe needs 3 channels, the stack has {stack.shape[-1]}; use unit")
-        return ops.subtract(ops.flip(stack, axis=-1), np.asarray(CAFFE_MEAN, "float32"))
-    raise InputError(f"normalization: {normalization!r} given, one of {', '.join(NORMALIZATIONS)} expected")
 
 
 def feature_layer(model: keras.Model) -> str:
@@ -225,9 +215,10 @@ def _planes(stack, spec: ModelSpec):
     return ops.repeat(stack, spec.planes, axis=-1)
 
 
-def _normalization(spec: ModelSpec, normalization: str | None) -> str:
+def _normalization(spec: ModelSpec, normalization: Normalization | None) -> Normalization:
     chosen = spec.normalization if normalization is None else normalization
-    if chosen in NORMALIZATIONS and chosen not in spec.scalings:
+    kind = chosen if isinstance(chosen, str) else "radiograph"
+    if kind in NORMALIZATIONS and kind not in spec.scalings:
         allowed = ", ".join(spec.scalings)
         raise InputError(f"normalization: {chosen} given; {spec.name} scales inside, only {allowed} is possible")
     return chosen
@@ -239,6 +230,18 @@ def _preset(name: str | None) -> dict[str, Any]:
     if name not in heads.HEADS:
         raise InputError(f"options.head: {name!r} given, one of {', '.join(heads.HEADS)} expected")
     return heads.HEADS[name]
+
+
+def _sigmoids(spec: ModelSpec, head: dict[str, Any]) -> dict[str, Any]:
+    """Options of a head of independent findings; `InputError` where a softmax is asked for."""
+    if "activation" not in head:
+        raise InputError(f"multilabel: {spec.name} gives one probability of classes that exclude each other; not that")
+    if head["activation"] not in (None, "sigmoid"):
+        raise InputError(
+            f"options.activation: {head['activation']!r} given; multilabel findings do not exclude each other, so that "
+            "sigmoid, or nothing, is expected"
+        )
+    return head | {"activation": "sigmoid"}
 
 
 def _spec(name: str) -> ModelSpec:

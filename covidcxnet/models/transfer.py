@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from enhancement.errors import InputError
 
-from .heads import head_layers
+from .heads import OUTPUT, head_layers, networks
 
 if TYPE_CHECKING:
     import keras
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 def transfer(source: keras.Model, model: keras.Model, origin: object, skip: Collection[str] = ()) -> list[str]:
     """Copy weights layer by layer, by name; nothing is set unless the whole backbone fits.
+
+    A COVID-CXNet fits both levels of a hierarchical one: each begins as a copy of it, but for its output.
 
     Parameters
     ----------
@@ -35,10 +37,13 @@ def transfer(source: keras.Model, model: keras.Model, origin: object, skip: Coll
     InputError
         If the models are not of one family, or a layer of the backbone has other shapes.
     """
-    if source.name != model.name:
+    both = source.name == "covid-cxnet" and len(networks(model)) > 1
+    if source.name != model.name and not both:
         raise InputError(f"init: {origin} holds a {source.name}, the recipe's model is {model.name}")
+    prefixes = networks(model) if both else ("",)
+    skip = {*skip, *(prefix + OUTPUT for prefix in prefixes)} if both else skip
     head = head_layers(model)
-    others = {layer.name: layer for layer in source.layers if layer.weights}
+    others = {prefix + layer.name: layer for layer in source.layers if layer.weights for prefix in prefixes}
     loaded = {}
     for layer in model.layers:
         if not layer.weights or layer.name in skip:

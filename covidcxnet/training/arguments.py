@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from covidcxnet import recipes
@@ -49,12 +48,26 @@ def build_parser(prog: str, summary: str = SUMMARY):
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False, print_config=None)
-    parser.add_argument("--recipe", action="config", help=f"YAML file, or one of: {', '.join(recipes.names())}")
+    parser.add_argument("--recipe", action="config", help="YAML file, or a name that `covidcxnet recipes list` shows")
     parser.add_argument("--resume", help="run folder to go on with from its last whole epoch; only --epochs may change")
     parser.add_argument("--print_config", action="store_true", help="print the resolved recipe as YAML and stop")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_class_arguments(Recipe)
     return parser
+
+
+def named_first(argv: Sequence[str]) -> list[str]:
+    """Arguments in which a recipe given as the first word, without a flag, is ``--recipe``."""
+    arguments = list(argv)
+    return ["--recipe", *arguments] if arguments and not arguments[0].startswith("-") else arguments
+
+
+def refuse_flags(argv: Sequence[str], *reasons: tuple[str, str]) -> None:
+    """`InputError` for the first of some flags of train that another command has no use for; flag and why."""
+    given = {argument.partition("=")[0].replace("-", "_").lstrip("_") for argument in argv if argument.startswith("--")}
+    for name, why in reasons:
+        if name in given:
+            raise InputError(f"--{name}: {why}")
 
 
 def _plain(argv: Sequence[str]) -> Iterator[str]:
@@ -89,22 +102,12 @@ def _rows(text: str) -> str:
 
 
 def _recipe_file(name: str) -> str:
-    """Path of a recipe by path or name; looked into here, so that an error names the file."""
+    """The keys of a recipe by path or name, its bases' among them, as YAML; checked here so that errors name it."""
     import yaml
 
-    path = Path(name)
-    if not path.is_file():
-        if name not in recipes.names():
-            raise InputError(f"recipe: {name!r} is neither a file nor one of {', '.join(recipes.names())}")
-        path = recipes.FOLDER / f"{name}.yaml"
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not a recipe: {one_line(error)}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: not a recipe: keys and values expected, as --print-config prints them")
-    refuse_unknown_keys(values, str(path))
-    return str(path)
+    file = recipes.read(name)
+    refuse_unknown_keys(file.values, str(file.path))
+    return yaml.safe_dump(file.values)
 
 
 def _names_of(kind: type) -> set[str]:

@@ -116,7 +116,8 @@ class Progress(keras.callbacks.Callback):
         self.bar.close()
         seconds = time.monotonic() - self.started
         logs["seconds"] = round(seconds, 2)
-        figures = "  ".join(f"{name} {logs[name]:.4f}" for name in ("loss", "val_loss", "val_accuracy", "val_auroc"))
+        names = ("loss", "val_loss", "val_accuracy", "val_auroc", "val_f1")
+        figures = "  ".join(f"{name} {logs[name]:.4f}" for name in names if name in logs)
         best = "  best so far" if self.monitor.best_epoch == epoch + 1 else ""
         rate = f"learning rate {logs['learning_rate']:.2g}"
         print(f"epoch {epoch + 1}/{self.epochs}  {figures}  {rate}  {seconds:.0f} s{best}", file=sys.stderr, flush=True)

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from covidcxnet.datasets.multilabel import MultilabelDataset, multilabel_targets, refuse_one_sided
 from enhancement.errors import InputError
 
 from .recipe import Recipe
 from .run import rows_of
+from .sampling import Sampler, sampler_for, without_class_share
 from .validation import balanced_weights, source_weights, targets_for
 
 if TYPE_CHECKING:
@@ -29,11 +31,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the split: rows of the store ``int64 [n]``, their targets, and their weights in the loss or None."""
+    """One side of the split: rows of the store ``int64 [n]``, their targets, and their weights in the loss or None.
+
+    `sampler` says which of them an epoch shows; None is each once.
+    """
 
     rows: np.ndarray
     targets: np.ndarray
     weights: np.ndarray | None = None
+    sampler: Sampler | None = None
+
+    @property
+    def shown(self) -> int:
+        """Images in one epoch."""
+        return len(self.rows if self.sampler is None else self.sampler)
 
 
 def split_of(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
@@ -43,6 +54,20 @@ def split_of(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
     if recipe.split:
         return read_split(recipe.split, dataset, by=recipe.split_by)
     return split(dataset, recipe.fractions, seed=recipe.seed, by=recipe.split_by, holdout=recipe.holdout or None)
+
+
+def refuse_empty(split: pd.DataFrame, dataset: Dataset) -> None:
+    """`InputError` if a class has no image in train or validation, said before anything is prepared."""
+    for name in ("train", "validation"):
+        if isinstance(dataset, MultilabelDataset):
+            refuse_one_sided(dataset.targets[(split["split"] == name).to_numpy()], dataset.classes, name)
+            continue
+        there = set(dataset.table["label"][(split["split"] == name).to_numpy()])
+        if missing := [label for label in dataset.classes if label not in there]:
+            raise InputError(
+                f"split: no {missing[0]} image in {name}; give more images, other fractions or another seed, "
+                f"or leave {missing[0]} out of classes"
+            )
 
 
 def store_path(recipe: Recipe, dataset: Dataset) -> Path:
@@ -89,23 +114,39 @@ def sides(recipe: Recipe, store: Store, split: pd.DataFrame, classes: tuple[str,
                 f"split: no readable {missing} image in {name} ({len(rows)} images there); "
                 "give more images, other fractions or another seed"
             )
-        weights = _weights(recipe, store, rows, labels[rows]) if name == "train" else None
-        made.append(Side(rows, targets_for(labels[rows], len(classes)), weights))
+        weights, sampler = None, None
+        if name == "train":
+            weights = weights_of(recipe, store, rows, labels[rows], len(classes))
+            sampler = sampler_for(recipe.sampling, labels[rows], recipe.seed)
+        made.append(Side(rows, targets_for(labels[rows], len(classes)), weights, sampler))
     return made[0], made[1]
 
 
-def _weights(recipe: Recipe, store: Store, rows: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
+def weights_of(recipe: Recipe, store: Store, rows: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray | None:
+    """Weight of each training image in the loss, float32 [n]; None where all are 1.
+
+    `labels` are class indices ``int [n]``, aligned with `rows`, below `classes`.
+    """
     if recipe.class_weights == "none":
         return None
     if recipe.class_weights == "balanced":
-        return balanced_weights(labels, len(recipe.classes))
+        # Sampling has balanced the classes already; weights of what is shown are 1.
+        return balanced_weights(labels, classes) if recipe.sampling == "none" else None
     if "source" not in store.table or store.table["source"].isna().any():
         raise InputError("class_weights: source needs a source for each image; give the table that column, or balanced")
-    return source_weights(labels, store.table["source"].to_numpy(str)[rows], len(recipe.classes))
+    weights = source_weights(labels, store.table["source"].to_numpy(str)[rows])
+    return weights if recipe.sampling == "none" else without_class_share(weights, labels)
 
 
-def counts_of(store: Store, split: pd.DataFrame, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """Images by split and class, of those that could be read."""
+def counts_of(
+    store: Store, split: pd.DataFrame, classes: tuple[str, ...], multilabel: bool = False
+) -> dict[str, dict[str, int]]:
+    """Images by split and class, or finding present, of those that could be read."""
+    if multilabel:
+        targets = multilabel_targets(store.table, classes)
+        rows = {name: rows_of(store, split, name) for name in ("train", "validation", "test")}
+        present = {name: (targets[own] == 1).sum(axis=0).tolist() for name, own in rows.items()}
+        return {name: dict(zip(classes, counts, strict=True)) for name, counts in present.items()}
     labels = store.table["label"].to_numpy()
     return {
         name: {label: int((labels[rows_of(store, split, name)] == label).sum()) for label in classes}

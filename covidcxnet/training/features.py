@@ -39,16 +39,21 @@ class FeatureBatches(keras.utils.PyDataset):
     weights : float32 [n], optional
     batch_size : int
     seed : int
+    sampler : callable, optional
+        As in `Batches`.
     """
 
-    def __init__(self, features, targets, weights=None, *, batch_size: int, seed: int):
+    def __init__(self, features, targets, weights=None, *, batch_size: int, seed: int, sampler=None):
         super().__init__()
         self.arrays = [array for array in (features, targets, weights) if array is not None]
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.sampler = batch_size, seed, sampler
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
         """Order of an epoch."""
+        if self.sampler is not None:
+            self.order = self.sampler(epoch)
+            return
         self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.arrays[0]))
 
     def __len__(self) -> int:

@@ -18,12 +18,14 @@ from segmentation.weight_files import save_weights
 from . import callbacks, data
 from .augmentation import augmenter
 from .curves import draw_curves
+from .f1 import MacroF1
 from .features import FeatureBatches, compute_features
+from .initial_weights import named
 from .optimizers import optimizer_for
 from .precision import compiled
 from .recipe import Recipe
 from .state import load_state, save_state
-from .validation import loss_for, validation_figures
+from .validation import collapse_message, collapsed, loss_for, validation_figures
 
 if TYPE_CHECKING:
     from .run import Run
@@ -46,8 +48,8 @@ class Fitting:
     def __init__(self, run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]):
         self.run, self.recipe, self.core, self.options = run, recipe, core, options
         self.classes = recipe.classes
-        self.loss = loss_for(len(self.classes), recipe.label_smoothing)
-        self.train, self.validation = data.sides(recipe, run.store, run.split, self.classes)
+        self.train, self.validation = self._sides()
+        self.loss = self._loss()
         self.batches: Batches | FeatureBatches
         self.validation_input: Batches | np.ndarray
         if recipe.trainable == "head":
@@ -57,7 +59,7 @@ class Fitting:
         self.model.compile(
             optimizer=optimizer_for(recipe, steps=len(self.batches)),
             loss=self.loss,
-            metrics=["accuracy"],
+            metrics=self._metrics(),
             jit_compile=compiled(),
         )
         self.model.optimizer.build(self.model.trainable_variables)
@@ -85,7 +87,7 @@ class Fitting:
         after = [
             callbacks.Seeds(self.recipe.seed, self.batches),
             self.monitor,
-            callbacks.Progress(self.monitor, len(self.train.rows), self.recipe.epochs, self.recipe.batch_size),
+            callbacks.Progress(self.monitor, self.train.shown, self.recipe.epochs, self.recipe.batch_size),
             callbacks.AfterEpoch(self._write, self.history),
         ]
         if self.recipe.tensorboard:
@@ -100,8 +102,11 @@ class Fitting:
         self.draw()
         self.run.update(status="finished")
         best = self.history[self.monitor.best_epoch - 1]
-        figures = ", ".join(f"{name.removeprefix('val_')} {best[name]:.4f}" for name in ("val_auroc", "val_accuracy"))
+        told = [name for name in ("val_auroc", "val_accuracy", "val_f1") if name in best]
+        figures = ", ".join(f"{name.removeprefix('val_')} {best[name]:.4f}" for name in told)
         print(f"best epoch {self.monitor.best_epoch} of {len(self.history)}: validation {figures}", file=sys.stderr)
+        if lost := collapsed(best):
+            print(f"warning: at the best epoch {collapse_message(lost)}", file=sys.stderr)
 
     def draw(self) -> None:
         """Draw the learning curves of the epochs so far."""
@@ -109,10 +114,33 @@ class Fitting:
             path = self.run.path / "curves.png"
             draw_curves(self.history, path, best_epoch=self.monitor.best_epoch, monitor=self.recipe.monitor)
 
+    def _sides(self) -> tuple[data.Side, data.Side]:
+        return data.sides(self.recipe, self.run.store, self.run.split, self.classes)
+
+    def _loss(self):
+        return loss_for(len(self.classes), self.recipe.label_smoothing)
+
+    def _metrics(self) -> list:
+        return ["accuracy", MacroF1(self.trained.output_shape[-1])]
+
+    @property
+    def trained(self) -> keras.Model:
+        """What is trained: the whole model."""
+        return self.core
+
+    def _log(self) -> list[dict[str, float]]:
+        return self.history
+
+    def _state(self) -> dict[str, Any]:
+        return {}
+
+    def _split(self) -> tuple[keras.Model, keras.Model]:
+        return split_head(self.core)
+
     def _whole_on_stacks(self) -> None:
         recipe, store = self.recipe, self.run.store
         layers = augmenter(recipe.augment, recipe.seed)
-        self.model = keras.Sequential([keras.Input(self.core.input_shape[1:]), *layers, self.core])
+        self.model = keras.Sequential([keras.Input(self.core.input_shape[1:]), *layers, self.trained])
         self.batches = Batches(
             store,
             self.train.rows,
@@ -121,19 +149,25 @@ class Fitting:
             shuffle=True,
             seed=recipe.seed,
             weights=self.train.weights,
+            sampler=self.train.sampler,
         )
-        self.predictor = self.core
+        self.predictor = self.trained
         self.validation_input = self._plain(self.validation)
 
     def _head_on_features(self) -> None:
-        backbone, head = split_head(self.core)
+        backbone, head = self._split()
         train, validation = (
             compute_features(backbone, self._plain(side), name)
             for side, name in ((self.train, "train"), (self.validation, "validation"))
         )
         self.model = self.predictor = head
         self.batches = FeatureBatches(
-            train, self.train.targets, self.train.weights, batch_size=self.recipe.batch_size, seed=self.recipe.seed
+            train,
+            self.train.targets,
+            self.train.weights,
+            batch_size=self.recipe.batch_size,
+            seed=self.recipe.seed,
+            sampler=self.train.sampler,
         )
         self.validation_input = validation
 
@@ -142,7 +176,10 @@ class Fitting:
 
     def _validate(self) -> dict[str, float]:
         probabilities = self.predictor.predict(self.validation_input, verbose=0)
-        return validation_figures(self.validation.targets, probabilities, self.loss)
+        return self._figures(probabilities)
+
+    def _figures(self, probabilities: np.ndarray) -> dict[str, float]:
+        return validation_figures(self.validation.targets, probabilities, self.loss, self.classes)
 
     def _write(self, epoch: int, history: list[dict[str, float]]) -> None:
         self.epoch = epoch
@@ -151,6 +188,7 @@ class Fitting:
             "epochs": self.recipe.epochs,
             "history": history,
             "monitor": self.monitor.get_state(),
+            **self._state(),
         }
         # First the state, in one file; a kill after it loses nothing, as all else follows from it.
         save_state(self.run.path / "state.h5", self.core, self.model.optimizer, values)
@@ -158,7 +196,7 @@ class Fitting:
 
     def _derived(self) -> None:
         with whole_file(self.run.path / "log.csv") as partial:
-            pd.DataFrame(self.history).to_csv(partial, index=False, float_format="%.7g")
+            pd.DataFrame(self._log()).to_csv(partial, index=False, float_format="%.7g")
         save_weights(self.core, self.run.path / "last.weights.h5", self._metadata(self.epoch, self.history[-1]))
         best = self.history[self.monitor.best_epoch - 1]
         figures = {name: value for name, value in best.items() if name.startswith("val_")}
@@ -171,8 +209,17 @@ class Fitting:
         """Everything needed to use the weights, and a summary of how they came about."""
         recipe, status = self.recipe, self.run.status
         plain = recipe.to_dict()
-        told = ("init", "trainable", "batch_size", "optimizer", "learning_rate", "schedule", "label_smoothing")
-        told += ("class_weights", "precision")
+        told = (
+            "trainable",
+            "batch_size",
+            "optimizer",
+            "learning_rate",
+            "schedule",
+            "label_smoothing",
+            "class_weights",
+            "sampling",
+            "precision",
+        )
         return {
             "kind": "classifier",
             "architecture": {"name": recipe.model, "options": self.options},
@@ -188,6 +235,7 @@ class Fitting:
                 "figures": {name: round(float(v), 6) for name, v in figures.items() if name.startswith("val_")},
                 "seed": recipe.seed,
                 "augment": plain["augment"],
+                "init": named(recipe.init),
                 **{name: plain[name] for name in told},
             },
         }

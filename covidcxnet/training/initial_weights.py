@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 from covidcxnet import pretrained
 from covidcxnet.legacy import LABELS, LEGACY, load_structure, structure_options
 from covidcxnet.legacy_structure import recognise
-from covidcxnet.models import MODELS
+from covidcxnet.models import MODELS, hierarchical
 from covidcxnet.models.densenet import DENSENET121
-from covidcxnet.models.heads import OUTPUT
+from covidcxnet.models.heads import OUTPUT, networks
 from covidcxnet.models.transfer import transfer
 from enhancement.errors import InputError
 from segmentation.legacy import is_legacy, read_legacy
 
 if TYPE_CHECKING:
     import keras
+
+
+# What each level of a model is, where it has several.
+_ONE_LEVEL = {hierarchical.NAME: "covid-cxnet"}
 
 
 def brought_options(init: str, model: str) -> dict[str, Any]:
@@ -41,13 +45,14 @@ def brought_options(init: str, model: str) -> dict[str, Any]:
         return {}
     known = LEGACY.get(init)
     if known and init not in MODELS and not Path(init).exists():
-        fits = known.model == model
+        fits = known.model in (model, _ONE_LEVEL.get(model))
         return {"normalization": known.normalization, "final_relu": known.options["final_relu"]} if fits else {}
     path = pretrained.resolve(init)
     if is_legacy(path):
         return {}
     architecture = pretrained.classifier_metadata(path).get("architecture", {})
-    options = architecture.get("options", {}) if architecture.get("name") == model else {}
+    fits = architecture.get("name") in (model, _ONE_LEVEL.get(model))
+    options = architecture.get("options", {}) if fits else {}
     return {key: options[key] for key in ("normalization", "final_relu") if key in options}
 
 
@@ -81,6 +86,17 @@ def initialise(model: keras.Model, init: str, classes: tuple[str, ...]) -> str:
     path = pretrained.resolve(init)
     source, skip = _legacy(path, classes) if is_legacy(path) else _ours(path, classes)
     return _said(model, path, transfer(source, model, path, skip))
+
+
+def named(init: str) -> str:
+    """Initial weights as a weights file may tell them: a name, or a file's name and content; never a machine's path."""
+    from segmentation.weight_files import file_sha256
+
+    path = Path(init)
+    if not path.exists():
+        return path.name
+    file = pretrained.resolve(init)
+    return f"{path.name}, SHA-256 {file_sha256(file)}"
 
 
 def _legacy(path: Path, classes: tuple[str, ...]) -> tuple[keras.Model, set[str]]:
@@ -122,15 +138,16 @@ def _imagenet(model: keras.Model) -> str:
             f"{folder / url.rsplit('/', 1)[1]}"
         ) from error
     layers = [layer for layer in source.layers if layer.weights]
-    for layer in layers:
-        ours = model.get_layer(layer.name)
+    loaded = [(layer, prefix + layer.name) for layer in layers for prefix in networks(model)]
+    for layer, name in loaded:
+        ours = model.get_layer(name)
         if type(layer).__name__ == "Normalization":
             # A second scaling stands behind it there, by one over the root of the deviation; here it is one with it.
             mean, variance, *_ = layer.get_weights()
             set_statistics(ours, np.ravel(mean), np.ravel(variance) * np.asarray(IMAGENET_STD, "float32"))
         else:
             ours.set_weights(layer.get_weights())
-    return _said(model, "ImageNet", [layer.name for layer in layers])
+    return _said(model, "ImageNet", [name for _, name in loaded])
 
 
 def _refuse_imagenet(model: keras.Model) -> None:
@@ -140,9 +157,11 @@ def _refuse_imagenet(model: keras.Model) -> None:
         raise InputError(
             f"init: there are no ImageNet weights for {model.name}, only for {having}; use random, or a file"
         )
-    dense = sum(layer.name.endswith("_concat") for layer in model.layers) == sum(DENSENET121)
-    if model.name == "covid-cxnet" and (model.input_shape[-1] != 3 or not dense):
-        raise InputError("init: ImageNet weights exist for covid-cxnet as published, 3 channels; use random, or a file")
+    dense = sum(layer.name.endswith("_concat") for layer in model.layers) == sum(DENSENET121) * len(networks(model))
+    if model.name in ("covid-cxnet", hierarchical.NAME) and (model.input_shape[-1] != 3 or not dense):
+        raise InputError(
+            f"init: ImageNet weights exist for {model.name} as published, 3 channels; use random, or a file"
+        )
 
 
 def _said(model: keras.Model, origin: str | Path, loaded: list[str]) -> str:

@@ -30,9 +30,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet prepare") ->
 def _prepare(argv: list[str], prog: str) -> int:
     recipe = parse_recipe(argv, prog, SUMMARY)
     from . import data
+    from .base_image import with_histogram
     from .run import dataset_of
 
     dataset = dataset_of(recipe)
+    recipe = with_histogram(recipe)
     with data.prepared(recipe, dataset, data.store_path(recipe, dataset)) as store:
         rejected = store.rejected
         for path, reason in zip(rejected["path"], rejected["reason"], strict=True):

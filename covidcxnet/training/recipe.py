@@ -11,8 +11,15 @@ from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 
 from .augment_settings import AugmentSettings
+from .checks import check_kind
 
-MONITORS = {"val_auroc": "max", "val_average_precision": "max", "val_accuracy": "max", "val_loss": "min"}
+MONITORS = {
+    "val_auroc": "max",
+    "val_average_precision": "max",
+    "val_accuracy": "max",
+    "val_f1": "max",
+    "val_loss": "min",
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,10 @@ class Recipe:
         Rows to use, column to value or list of values, as in {source: [nih, armiro]}.
     classes : tuple of str
         Labels to use, in order; empty for all. With two, the model gives the probability of the second.
+    multilabel : bool
+        Images have findings that do not exclude each other, each present, absent or unknown: columns finding_NAME of 1,
+        0 and -1 or nothing, or a column labels with Effusion|Mass. `classes` are then findings; unknown ones are left
+        out of loss and figures, and thresholds come from validation.
     split : str
         CSV with columns path and split (train, validation, test) to use again; empty makes one.
     split_by : {"patient", "patient_where_known", "image"}
@@ -41,15 +52,19 @@ class Recipe:
     fractions : tuple of float
         Shares of train, validation and test in a new split.
     holdout : dict
-        Rows that all go to the test set, written like `where`: a whole hospital, for one.
+        Rows that all go to the test set, written like `where`: a whole hospital, for one. The test share of the other
+        rows goes there too, so that the report shows both; fractions that end in 0 leave the held-out rows alone.
     model : str
         A model of the registry; `covidcxnet models list` shows them.
     options : dict
         The model's own options, as in {dropout: 0.3, normalization: imagenet}; {head: pneumonia} is a head by name.
+        {normalization: training} scales by mean and deviation of the training images, which the weights then hold.
     init : str
         Initial weights: random, imagenet, a released name (chexnet, covid-cxnet-chexnet, covid-cxnet), a file or a run.
     input : InputSettings
         How a radiograph becomes a stack.
+    match_to : str
+        Radiograph whose grey levels fill `input.histogram`, so that all others are matched to it; empty for none.
     augment : AugmentSettings
         How training images are varied.
     epochs : int
@@ -69,9 +84,12 @@ class Recipe:
     label_smoothing : float
         Share of each target spread over all classes, 0 to below 1.
     class_weights : {"balanced", "source", "none"}
-        Whether each class counts the same in the loss, however few images it has; with "source", each source within a
-        class counts by the root of its images, so that a small hospital is heard beside a large one.
-    monitor : {"val_auroc", "val_average_precision", "val_accuracy", "val_loss"}
+        Whether each class counts the same in the loss, however few images it has; with "source", the classes within
+        each source count the same and a source by the root of its images, so that the place does not give the label.
+    sampling : {"none", "oversample", "undersample"}
+        Shows the classes of the training split equally often: small ones repeated, or as many of each as the smallest
+        has, drawn anew in each epoch. Class weights are then those of what is shown, 1 for "balanced".
+    monitor : {"val_auroc", "val_average_precision", "val_accuracy", "val_f1", "val_loss"}
         Validation figure that picks the best weights.
     patience : int
         Epochs without a better figure before training stops; 0 never stops early.
@@ -110,6 +128,7 @@ class Recipe:
     verdicts: str = ""
     where: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    multilabel: bool = False
     split: str = ""
     split_by: Literal["patient", "patient_where_known", "image"] = "patient"
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
@@ -118,6 +137,7 @@ class Recipe:
     options: dict[str, Any] = field(default_factory=dict)
     init: str = "random"
     input: InputSettings = field(default_factory=lambda: InputSettings(size=128))
+    match_to: str = ""
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     epochs: int = 16
     batch_size: int = 8
@@ -128,7 +148,8 @@ class Recipe:
     warmup: float = 0.0
     label_smoothing: float = 0.0
     class_weights: Literal["balanced", "source", "none"] = "balanced"
-    monitor: Literal["val_auroc", "val_average_precision", "val_accuracy", "val_loss"] = "val_auroc"
+    sampling: Literal["none", "oversample", "undersample"] = "none"
+    monitor: Literal["val_auroc", "val_average_precision", "val_accuracy", "val_f1", "val_loss"] = "val_auroc"
     patience: int = 6
     lr_patience: int = 2
     lr_factor: float = 0.5
@@ -144,6 +165,7 @@ class Recipe:
     def __post_init__(self):
         from covidcxnet.models import MODELS
         from covidcxnet.models.finetuning import check_depth
+        from covidcxnet.models.scaling import check_normalization
 
         for name in ("classes", "fractions"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -152,6 +174,7 @@ class Recipe:
         _among("class_weights", self.class_weights, ("balanced", "source", "none"))
         _among("optimizer", self.optimizer, ("adam", "adamw", "sgd"))
         _among("schedule", self.schedule, ("plateau", "constant", "cosine"))
+        _among("sampling", self.sampling, ("none", "oversample", "undersample"))
         _among("monitor", self.monitor, MONITORS)
         _among("precision", self.precision, ("float32", "mixed_bfloat16", "mixed_float16"))
         object.__setattr__(self, "trainable", str(self.trainable))  # a fraction in YAML is a number
@@ -174,9 +197,14 @@ class Recipe:
         _require(warms, "warmup", self.warmup, "0, or with schedule cosine less than epochs,")
         _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to below 1")
         _require(0 < self.lr_factor < 1, "lr_factor", self.lr_factor, "between 0 and 1")
+        matched = bool(self.match_to) and bool(self.input.histogram)
+        _require(not matched, "match_to", self.match_to, "it or input.histogram, not both,")
+        if "normalization" in self.options:
+            check_normalization(self.options["normalization"], len(self.input.channels))
         for name in ("size", "channels"):
             hint = f"set input.{name}: the stack decides it"
             _require(name not in self.options, f"options.{name}", self.options.get(name), hint)
+        check_kind(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested values, ready for YAML or JSON."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from covidcxnet.datasets import Dataset
     from covidcxnet.preparation import Store
 
+_SIDES = ("train", "validation", "test")
 PHANTOM_CLASSES = ("normal", "pneumonia", "covid19")
 
 
@@ -29,7 +30,7 @@ class Run:
 
     ===================== ==========================================================================================
     ``recipe.yaml``       the resolved recipe
-    ``split.csv``         path, split (train, validation, test)
+    ``split.csv``         path, split (train, validation, test), grouped_by (patient, image; patient unknown)
     ``environment.json``  versions, seed, device
     ``run.json``          status, store, best epoch, images by split and class
     ``log.csv``           one line an epoch: losses, figures, learning rate, seconds
@@ -79,7 +80,7 @@ class Run:
 
     @cached_property
     def split(self) -> pd.DataFrame:
-        """Columns path and split; also of images that could not be read."""
+        """Columns path, split and grouped_by; also of images that could not be read."""
         import pandas as pd
 
         return pd.read_csv(self._file("split.csv"), dtype=str)
@@ -149,6 +150,8 @@ def dataset_of(recipe: Recipe, data: str | Path | None = None) -> Dataset:
     """The data set that a recipe names. The phantom has all three classes unless told otherwise."""
     from covidcxnet.datasets import load_dataset
 
+    if recipe.multilabel:
+        return _multilabel_of(recipe, data or recipe.data)
     classes = recipe.classes or (PHANTOM_CLASSES if recipe.data == "phantom" else ())
     dataset = load_dataset(
         data or recipe.data,
@@ -164,12 +167,34 @@ def dataset_of(recipe: Recipe, data: str | Path | None = None) -> Dataset:
     return with_verdicts(dataset, recipe.verdicts)
 
 
+def _multilabel_of(recipe: Recipe, data: str | Path) -> Dataset:
+    from covidcxnet.datasets.check import with_verdicts
+    from covidcxnet.datasets.multilabel import load_multilabel
+
+    where = recipe.where or None
+    dataset = load_multilabel(data, root=recipe.root or None, classes=recipe.classes, where=where)
+    return with_verdicts(dataset, recipe.verdicts) if recipe.verdicts else dataset
+
+
 def rows_of(store: Store, split: pd.DataFrame, name: str) -> np.ndarray:
-    """Rows of `store` whose path has the split `name`, int64 [n]."""
-    if name not in ("train", "validation", "test"):
-        raise InputError(f"split: {name!r} given, one of train, validation, test expected")
+    """Rows of `store` whose path has the split `name`, int64 [n].
+
+    A file whose exact copy stands under another path in validation or test is not among those of train, nor one whose
+    copy stands in test among those of validation.
+    """
+    if name not in _SIDES:
+        raise InputError(f"split: {name!r} given, one of {', '.join(_SIDES)} expected")
     side = dict(zip(split["path"], split["split"], strict=True))
-    return np.flatnonzero([side.get(path) == name for path in store.table["path"]]).astype(np.int64)
+    sides = np.array([side.get(path, "") for path in store.table["path"]], dtype=object)
+    files = store.table["sha256"].to_numpy()
+    later = set(files[np.isin(sides, _SIDES[_SIDES.index(name) + 1 :])])
+    return np.flatnonzero([own == name and file not in later for own, file in zip(sides, files, strict=True)])
+
+
+def copies_left_out(store: Store, split: pd.DataFrame) -> int:
+    """How many rows `rows_of` leaves out because their copies stand on another side."""
+    sided = store.table["path"].isin(set(split["path"][split["split"].isin(_SIDES)])).sum()
+    return int(sided) - sum(len(rows_of(store, split, name)) for name in _SIDES)
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -56,6 +56,12 @@ def load_state(path: str | Path, model, optimizer) -> dict[str, Any]:
     return values
 
 
+def load_values(path: str | Path) -> dict[str, Any]:
+    """The plain values of a state file alone, to learn what its arrays belong to; raises as `load_state`."""
+    with _opened(path) as file:
+        return json.loads(file["values"][()])
+
+
 class _opened:
     """An HDF5 state file, whose every defect is an `InputError`."""
 

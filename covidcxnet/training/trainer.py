@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 from enhancement.errors import InputError
 from segmentation.backend import quiet_backend
 
-from . import data
+from . import data, precision
+from .base_image import with_histogram
 from .recipe import Recipe, save_recipe
-from .run import Run, dataset_of, write_json
+from .run import Run, copies_left_out, dataset_of, rows_of, write_json
 
 if TYPE_CHECKING:
     import keras
     import pandas as pd
 
     from covidcxnet.datasets import Dataset
+
+    from .fitting import Fitting
+    from .stages import StagedFitting
 
 
 def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epochs: int | None = None) -> Run:
@@ -49,9 +53,12 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
     if resume is None:
         recipe = recipe or Recipe()
         _refuse_used(recipe.out)
+        precision.check(recipe.precision)  # before the phantom's images are made
         dataset = dataset_of(recipe)
         recipe = dataclasses.replace(recipe, classes=dataset.classes)
         split = data.split_of(recipe, dataset)
+        if not recipe.multilabel:
+            data.refuse_empty(split, dataset)
     else:
         if recipe is not None:
             raise InputError("resume: a resumed run keeps its own recipe; give only epochs")
@@ -59,9 +66,8 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         for left in run.path.glob(".*.partial.*"):  # half-written files of a killed process
             left.unlink()
         recipe = run.recipe if epochs is None else dataclasses.replace(run.recipe, epochs=epochs)
+        precision.check(recipe.precision)
         dataset, split = run.dataset, run.split
-
-    from . import precision
 
     quiet_backend()
     precision.make_deterministic(recipe.seed, recipe.deterministic)
@@ -70,6 +76,7 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         core, loaded, options = _model(recipe, dataset.classes, known)
         data.segmenter_of(recipe)  # what is missing is said before a folder is made
         if resume is None:
+            recipe = with_histogram(recipe)
             run = _new_run(recipe, dataset, split, options)
         elif epochs is not None:
             save_recipe(recipe, run.path / "recipe.yaml")
@@ -95,8 +102,10 @@ def _model(
     `known` are the options of a resumed run: it has its weights in its state, and the files that began it may be gone.
     """
     from covidcxnet.models import MODELS, create, freeze
+    from covidcxnet.models.scaling import TRAINING
 
     from .initial_weights import brought_options, initialise
+    from .statistics import placeholder
 
     options: dict[str, Any] = {
         "size": recipe.input.size,
@@ -105,16 +114,27 @@ def _model(
     }
     options |= brought_options(recipe.init, recipe.model) if known is None else known
     options |= recipe.options
-    core = create(recipe.model, classes=classes, **options)
+    if recipe.multilabel:
+        options["multilabel"] = True
+    if known and options["normalization"] == TRAINING:
+        options["normalization"] = known["normalization"]
+    core = create(recipe.model, classes=classes, **placeholder(options))
     freeze(
         core, str(recipe.trainable)
     )  # before the weights: a depth that the model has not is refused before a download
     return core, initialise(core, recipe.init, classes) if known is None else "weights of the run", options
 
 
+def check_model(recipe: Recipe, classes: tuple[str, ...]) -> None:
+    """`InputError` if a recipe's model cannot be built or trained to its depth; weights are not looked for."""
+    quiet_backend()
+    _model(recipe, classes, {})
+
+
 def _new_run(recipe: Recipe, dataset: Dataset, split: pd.DataFrame, options: dict[str, Any]) -> Run:
     from covidcxnet.datasets import save_split
     from covidcxnet.datasets.named import folder_of
+    from covidcxnet.datasets.splits import unknown_patients
 
     from .environment import environment
 
@@ -125,7 +145,13 @@ def _new_run(recipe: Recipe, dataset: Dataset, split: pd.DataFrame, options: dic
     write_json(path / "environment.json", environment(recipe.seed, recipe.precision))
     where = "" if recipe.data == "phantom" else _relative(folder_of(recipe.data), path)
     facts = {"status": "preparing", "name": path.name, "data": where, "epoch": 0, "options": options}
-    write_json(path / "run.json", facts)
+    unknown = unknown_patients(dataset)
+    write_json(path / "run.json", facts | {"split_by": recipe.split_by, "unknown_patients": unknown})
+    if unknown:
+        _say(
+            f"the patient of {unknown} of {len(dataset)} images is unknown: images of one patient may stand on two "
+            "sides of the split, and figures are then too high"
+        )
     return Run(path)
 
 
@@ -134,22 +160,27 @@ def _prepare(run: Run, recipe: Recipe, dataset: Dataset, split: pd.DataFrame, lo
     known = run.status.get("store")
     path = Path(os.path.normpath(run.path / known)) if known else data.store_path(recipe, dataset)
     with data.prepared(recipe, dataset, path) as store:
-        counts = data.counts_of(store, split, dataset.classes)
-        rejected = len(store.rejected)
+        counts = data.counts_of(store, split, dataset.classes, recipe.multilabel)
+        images = {name: len(rows_of(store, split, name)) for name in counts}
+        rejected, copies = len(store.rejected), copies_left_out(store, split)
     run.update(status="running", store=_relative(path, run.path), counts=counts, rejected=rejected, init=loaded)
     _say(f"run {run.path}: {recipe.model}, {loaded}")
     for name, by_class in counts.items():
         note = "; not opened before the evaluation" if name == "test" else ""
         text = ", ".join(f"{count} {label}" for label, count in by_class.items())
-        _say(f"  {name}: {sum(by_class.values())} images ({text}){note}")
+        _say(f"  {name}: {images[name]} images ({text}){note}")
+    if copies:
+        _say(f"  {copies} files are left out: exact copies of them stand on another side of the split")
     if rejected:
         _say(f"  {rejected} files could not be used; the store's table `rejected` and the report say why")
 
 
 def _fit(run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]) -> None:
-    from .fitting import Fitting
+    from .statistics import with_statistics
 
-    fitting = Fitting(run, recipe, core, options)
+    core, options = with_statistics(core, options, recipe, run.store, run.rows("train"))
+    run.update(options=options)
+    fitting = _fitting_of(recipe)(run, recipe, core, options)
     try:
         fitting.restore()
         fitting.fit()
@@ -157,6 +188,27 @@ def _fit(run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]) -
         fitting.draw()
         raise
     fitting.finish()
+
+
+def _fitting_of(recipe: Recipe) -> type[Fitting] | type[StagedFitting]:
+    """How this kind of recipe is fitted."""
+    from covidcxnet.models import hierarchical, logistic
+
+    if recipe.multilabel:
+        from .multilabel import MultilabelFitting
+
+        return MultilabelFitting
+    if recipe.model == hierarchical.NAME:
+        from .stages import StagedFitting
+
+        return StagedFitting
+    if recipe.model == logistic.NAME:
+        from .logistic import LogisticFitting
+
+        return LogisticFitting
+    from .fitting import Fitting
+
+    return Fitting
 
 
 def _refuse_used(out: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 
@@ -43,16 +45,18 @@ def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
     return (len(labels) / (classes * counts[labels])).astype("float32")
 
 
-def source_weights(labels: np.ndarray, sources: np.ndarray, classes: int) -> np.ndarray:
-    """Weight of each image so that all classes count the same and, within one, each source by the root of its images.
+def source_weights(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
+    """Weight of each image so that the classes of a source count the same, and a source by the root of its images.
+
+    Where a source has several classes, its look then tells nothing of the label; class weights over all sources would
+    make the look of a source that is rich in a rare class a sign of that class.
 
     Parameters
     ----------
     labels : int array [N]
-        Class indices; each class has one image at least.
+        Class indices.
     sources : array [N]
         Name of each image's source.
-    classes : int
 
     Returns
     -------
@@ -62,18 +66,21 @@ def source_weights(labels: np.ndarray, sources: np.ndarray, classes: int) -> np.
     Examples
     --------
     >>> import numpy as np
-    >>> source_weights(np.array([0, 0, 0, 0, 0, 1]), np.array(["a", "a", "a", "a", "b", "c"]), 2).round(2).tolist()
-    [0.5, 0.5, 0.5, 0.5, 1.0, 3.0]
+    >>> source_weights(np.array([0, 0, 0, 1, 0]), np.array(list("aaaab"))).astype(float).round(2).tolist()
+    [0.56, 0.56, 0.56, 1.67, 1.67]
     """
-    _, cells = np.unique(np.stack([labels.astype(str), np.asarray(sources, str)]), axis=1, return_inverse=True)
-    cells = cells.ravel()
-    rooted = 1 / np.sqrt(np.bincount(cells)[cells])
-    shares = np.bincount(labels, weights=rooted, minlength=classes)
-    return (len(labels) * rooted / (classes * shares[labels])).astype("float32")
+    _, source = np.unique(np.asarray(sources, str), return_inverse=True)
+    counts = np.zeros((source.max() + 1, int(labels.max()) + 1))
+    np.add.at(counts, (source, labels), 1)
+    share = np.sqrt(counts.sum(axis=1)) / (counts > 0).sum(axis=1)
+    weights = share[source] / counts[source, labels]
+    return (weights / weights.mean()).astype("float32")
 
 
-def validation_figures(targets: np.ndarray, probabilities: np.ndarray, loss) -> dict[str, float]:
-    """Loss, accuracy, AUROC and average precision of predictions.
+def validation_figures(
+    targets: np.ndarray, probabilities: np.ndarray, loss, classes: Sequence[str] = ()
+) -> dict[str, float]:
+    """Loss, accuracy, AUROC, average precision and F1 of predictions.
 
     Parameters
     ----------
@@ -82,17 +89,23 @@ def validation_figures(targets: np.ndarray, probabilities: np.ndarray, loss) -> 
     probabilities : float array, same shape
     loss : callable
         ``loss(targets, probabilities) -> scalar``.
+    classes : sequence of str
+        Labels, for the F1 of each; empty leaves those out.
 
     Returns
     -------
     dict
-        ``val_loss``, ``val_accuracy``, ``val_auroc``, ``val_average_precision``; the last two macro-averaged over
-        classes, each against the rest. NaN where the predictions are not finite.
+        ``val_loss``, ``val_accuracy``, ``val_auroc``, ``val_average_precision``, ``val_f1``; the last three
+        macro-averaged over classes, each against the rest; and ``val_f1_<label>`` of each. NaN where the predictions
+        are not finite.
     """
     import keras
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    names = ("val_loss", "val_accuracy", "val_auroc", "val_average_precision")
+    from .f1 import f1_by_class
+
+    own = [f"val_f1_{label}" for label in classes]
+    names = ("val_loss", "val_accuracy", "val_auroc", "val_average_precision", "val_f1", *own)
     if not np.isfinite(probabilities).all():
         return dict.fromkeys(names, float("nan"))
     value = float(keras.ops.convert_to_numpy(loss(targets, probabilities.astype("float32"))))
@@ -103,4 +116,20 @@ def validation_figures(targets: np.ndarray, probabilities: np.ndarray, loss) -> 
     columns = range(targets.shape[1])
     auroc = np.mean([roc_auc_score(targets[:, c], probabilities[:, c]) for c in columns])
     precision = np.mean([average_precision_score(targets[:, c], probabilities[:, c]) for c in columns])
-    return dict(zip(names, (value, float(np.mean(right)), float(auroc), float(precision)), strict=True))
+    f1 = f1_by_class(targets, probabilities)
+    made = (value, np.mean(right), auroc, precision, f1.mean(), *f1)
+    return {name: float(figure) for name, figure in zip(names, made, strict=False)}
+
+
+def collapsed(figures: Mapping[str, float]) -> list[str]:
+    """Labels whose F1 is zero: not one image of theirs is found, which a mean over classes or an AUROC can hide."""
+    prefix = "val_f1_"
+    return [name.removeprefix(prefix) for name, value in figures.items() if name.startswith(prefix) and value == 0]
+
+
+def collapse_message(labels: Sequence[str]) -> str:
+    """What `collapsed` found, and what helps."""
+    return (
+        f"not one validation image of {', '.join(labels)} is found (F1 0 at a threshold of 0.5); try another "
+        "learning_rate (covidcxnet find-lr), class_weights balanced, sampling oversample, or monitor val_f1"
+    )

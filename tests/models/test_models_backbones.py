@@ -8,7 +8,7 @@ from covidcxnet.models import MODELS, create, feature_layer
 from covidcxnet.models.counts import flops, parameters
 from covidcxnet.models.efficientnet import set_statistics
 from covidcxnet.models.heads import head_layers
-from covidcxnet.models.registry import IMAGENET_MEAN, IMAGENET_STD
+from covidcxnet.models.scaling import IMAGENET_MEAN, IMAGENET_STD
 from covidcxnet.training.initial_weights import initialise
 from enhancement.errors import InputError
 

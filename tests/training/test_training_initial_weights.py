@@ -9,10 +9,10 @@ import pytest
 from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Recipe
-from covidcxnet.training.initial_weights import brought_options, initialise
+from covidcxnet.training.initial_weights import brought_options, initialise, named
 from covidcxnet.training.trainer import _model
 from enhancement.errors import InputError
-from segmentation.weight_files import save_weights
+from segmentation.weight_files import file_sha256, save_weights
 from weights import manifest
 
 CLASSES = ("normal", "covid19")
@@ -227,3 +227,12 @@ def test_imagenet_fills_the_whole_backbone(monkeypatch):
     model = create("covid-cxnet", size=32)
     assert "242 of 244 layers" not in (text := initialise(model, "imagenet", CLASSES)) and "random: fc, pred" in text
     assert same(source, model, "conv1_conv") and same(source, model, "conv5_block16_2_conv")
+
+
+def test_weights_tell_where_they_began_by_content_and_not_by_a_path_of_the_machine(tmp_path):
+    path = tmp_path / "start.weights.h5"
+    save_weights(small()[0], path, {"kind": "classifier"})
+    assert named(str(path)) == f"start.weights.h5, SHA-256 {file_sha256(path)}"
+    path.unlink()
+    assert named(str(path)) == "start.weights.h5"
+    assert named("chexnet") == "chexnet"

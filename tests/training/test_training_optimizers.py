@@ -61,12 +61,12 @@ def test_settings_that_do_not_go_together_are_refused_by_name(values, key):
         Recipe(**values)
 
 
-def test_with_source_weights_classes_count_the_same_and_a_source_by_its_root():
-    labels = np.repeat([0, 0, 1], [16, 4, 10])
-    sources = np.repeat(["large", "small", "large"], [16, 4, 10])
-    weights = source_weights(labels, sources, 2)
-    sums = [weights[:16].sum(), weights[16:20].sum(), weights[20:].sum()]
-    np.testing.assert_allclose(sums, [10, 5, 15], rtol=1e-6)  # 4 : 2 within the first class
+def test_with_source_weights_classes_within_a_source_count_the_same_and_a_source_by_its_root():
+    labels = np.repeat([0, 1, 0], [60, 4, 16])
+    sources = np.repeat(["both", "both", "one"], [60, 4, 16])
+    weights = source_weights(labels, sources)
+    sums = [weights[:60].sum(), weights[60:64].sum(), weights[64:].sum()]
+    np.testing.assert_allclose(sums, np.array([4, 4, 4]) * 80 / 12, rtol=1e-5)  # roots 8 and 4
 
 
 def test_jpeg_augmentation_loses_what_opencv_s_jpeg_loses():

@@ -241,7 +241,7 @@ def test_a_saved_split_is_used_again(tiny, trained):
 
 def test_a_held_out_group_is_the_test_set(tiny, trained):
     patient = str(trained.store.table["patient"][0])
-    recipe = tiny(holdout={"patient": patient})
+    recipe = tiny(holdout={"patient": patient}, fractions=(0.7, 0.3, 0.0))
     dataset = dataset_of(recipe)
     test = (split_of(recipe, dataset)["split"] == "test").to_numpy()
     assert set(dataset.table["patient"][test]) == {patient}
@@ -284,7 +284,7 @@ def test_a_class_missing_in_validation_is_an_error_that_says_so(tiny, trained, t
     split[["path", "split"]].to_csv(tmp_path / "split.csv", index=False)
     with pytest.raises(InputError, match="covid19 image in validation"):
         train(tiny("second", split=str(tmp_path / "split.csv"), split_by="image"))
-    assert Run(tmp_path / "second").status["status"] == "failed"
+    assert not (tmp_path / "second").exists()
 
 
 def test_a_run_is_never_written_over(tiny, copied, tmp_path):
@@ -370,3 +370,16 @@ def test_a_cut_that_the_model_has_not_is_refused_before_a_folder_is_made(tiny, t
     with pytest.raises(InputError, match=word):
         train(recipe)
     assert not Path(recipe.out).exists()
+
+
+def test_the_run_says_whose_patient_is_unknown(tiny, trained, phantoms, tmp_path, capsys):
+    import pandas as pd
+
+    assert trained.status["unknown_patients"] == 0 and trained.status["split_by"] == "patient"
+    table = pd.read_csv(phantoms)
+    table.drop(columns=["patient", "mask", "lesion"], errors="ignore").to_csv(tmp_path / "alone.csv", index=False)
+    data = {"data": str(tmp_path / "alone.csv"), "root": str(phantoms.parent), "store": str(tmp_path / "alone.h5")}
+    run = train(tiny("alone", split_by="image", epochs=1, **data))
+    assert run.status["unknown_patients"] == 36 and run.status["split_by"] == "image"
+    assert "the patient of 36 of 36 images is unknown" in capsys.readouterr().err
+    assert set(run.split["grouped_by"]) == {"image, patient unknown"}

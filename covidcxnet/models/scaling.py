@@ -1,0 +1,119 @@
+"""Scaling of the 0..255 stack inside a model's graph: by name, or by the mean and deviation of each plane."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from enhancement.errors import InputError
+
+NORMALIZATIONS = ("unit", "symmetric", "imagenet", "radiograph", "caffe", "none")
+TRAINING = "training"  # in a recipe: the statistics of its training images, which train puts in its place
+
+# Of x/255, like the statistics that `check_statistics` takes.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# Of NIH ChestX-ray14, as much public code for radiographs has them ("chestx-ray" there, beside "imagenet").
+# One number for every plane: a radiograph has no colours.
+RADIOGRAPH_MEAN = 0.5056
+RADIOGRAPH_STD = 0.252
+CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red; of 0..255
+
+Normalization = str | Mapping[str, Any]
+
+
+def scale(stack, normalization: Normalization):
+    """Bring a 0..255 Keras tensor ``[N, S, S, C]`` to the range that a network expects, as graph operations.
+
+    Parameters
+    ----------
+    stack : tensor [N, S, S, C]
+    normalization : str or mapping
+        One of `NORMALIZATIONS`, or ``{"mean": [...], "std": [...]}`` of x/255, one number for each plane.
+    """
+    from keras import ops
+
+    planes = stack.shape[-1]
+    if not isinstance(normalization, str):
+        return _standardised(stack, **check_statistics(normalization, planes))
+    if normalization == "unit":
+        return ops.divide(stack, 255.0)
+    if normalization == "symmetric":
+        return ops.divide(ops.subtract(stack, 127.5), 127.5)
+    if normalization == "none":
+        # Something must stand between input and network, so that a model's layers do not depend on this setting.
+        return ops.multiply(stack, 1.0)
+    if normalization == "radiograph":
+        return _standardised(stack, [RADIOGRAPH_MEAN] * planes, [RADIOGRAPH_STD] * planes)
+    if normalization in ("imagenet", "caffe") and planes != 3:
+        raise InputError(f"normalization: {normalization} needs 3 channels, the stack has {planes}; use unit")
+    if normalization == "imagenet":
+        return _standardised(stack, IMAGENET_MEAN, IMAGENET_STD)
+    if normalization == "caffe":
+        return ops.subtract(ops.flip(stack, axis=-1), np.asarray(CAFFE_MEAN, "float32"))
+    hint = "; training is found by train, which knows the training images" if normalization == TRAINING else ""
+    raise InputError(f"normalization: {normalization!r} given, one of {', '.join(NORMALIZATIONS)} expected{hint}")
+
+
+def scale_ahead(stack, normalization: Normalization):
+    """The same for a network whose own first layers scale by ImageNet's statistics: what they make of it is `scale`'s.
+
+    "none" leaves the stack to them.
+    """
+    from keras import ops
+
+    if normalization == "none":
+        return scale(stack, normalization)
+    mean, deviation = (np.asarray(values, "float32") for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return ops.multiply(ops.add(ops.multiply(scale(stack, normalization), deviation), mean), 255.0)
+
+
+def check_normalization(chosen: Any, planes: int) -> None:
+    """Refuse what a recipe cannot mean: another name than `NORMALIZATIONS` and "training", or too few statistics."""
+    if isinstance(chosen, Mapping):
+        check_statistics(chosen, planes)
+    elif chosen not in (*NORMALIZATIONS, TRAINING):
+        names = ", ".join((*NORMALIZATIONS, TRAINING))
+        raise InputError(
+            f"options.normalization: {chosen!r} given, one of {names} or {{mean: [...], std: [...]}} expected"
+        )
+
+
+def check_statistics(values: Any, planes: int) -> dict[str, list[float]]:
+    """Plain ``{"mean": [...], "std": [...]}`` of x/255 for a number of planes.
+
+    Raises
+    ------
+    InputError
+        If it is no such mapping, the lengths are not the number of planes, or a deviation is not above 0.
+
+    Examples
+    --------
+    >>> check_statistics({"mean": [0.5], "std": [0.25]}, planes=1)
+    {'mean': [0.5], 'std': [0.25]}
+    """
+    said = "{mean: [...], std: [...]} of x/255, one number above 0 for each channel"
+    try:
+        made = {key: [float(value) for value in values[key]] for key in ("mean", "std")}
+        known = set(values) == set(made)
+    except (TypeError, ValueError, KeyError):
+        made, known = {}, False
+    if not known:
+        raise InputError(f"normalization: {values!r} given, {said} expected")
+    for key, numbers in made.items():
+        if len(numbers) != planes:
+            raise InputError(
+                f"normalization.{key}: {len(numbers)} numbers given for {planes} channels; {said} expected"
+            )
+        if not all(np.isfinite(n) and n >= 0 for n in numbers) or (key == "std" and min(numbers) <= 0):
+            raise InputError(f"normalization.{key}: {numbers} given, {said} expected")
+    return made
+
+
+def _standardised(stack, mean, std):
+    from keras import ops
+
+    shift, deviation = (np.asarray(values, "float32") for values in (mean, std))
+    return ops.divide(ops.subtract(ops.divide(stack, 255.0), shift), deviation)

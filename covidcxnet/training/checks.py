@@ -1,0 +1,45 @@
+"""What a recipe's kind of training rules out, said before any work: multi-label, hierarchical, logistic regression."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from enhancement.errors import InputError
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
+
+
+def check_kind(recipe: Recipe) -> None:
+    """`InputError` naming the first key whose value does not go with the model or with multi-label findings."""
+    from covidcxnet.models import MODELS, hierarchical, logistic
+
+    if "multilabel" in recipe.options:
+        _refuse("options.multilabel", recipe.options["multilabel"], "the recipe's own key multilabel")
+    if recipe.multilabel:
+        if MODELS[recipe.model].add_head:
+            _refuse("multilabel", True, f"{recipe.model} has classes that exclude each other; another model, or false,")
+        if recipe.options.get("activation") not in (None, "sigmoid"):
+            hint = "findings do not exclude each other as a softmax needs it; sigmoid, or nothing,"
+            _refuse("options.activation", recipe.options["activation"], f"multilabel {hint}")
+        if recipe.class_weights == "source":
+            _refuse("class_weights", recipe.class_weights, "multilabel: balanced or none")
+        if recipe.sampling != "none":
+            _refuse("sampling", recipe.sampling, "multilabel: none, as an image has several findings;")
+    if recipe.model == hierarchical.NAME:
+        check_levels(recipe.classes)
+    if recipe.model == logistic.NAME:
+        for key, only in (("init", "random"), ("trainable", "all"), ("sampling", "none")):
+            if getattr(recipe, key) != only:
+                _refuse(key, getattr(recipe, key), f"{logistic.NAME} is solved from nothing on all images: {only}")
+
+
+def check_levels(classes: tuple[str, ...]) -> None:
+    """`InputError` if labels, where there are any, are no hierarchy: normal first, then two kinds of pneumonia."""
+    if classes and (len(classes) != 3 or classes[0].lower() != "normal"):
+        expected = "covid-cxnet-hierarchical: normal and two kinds of pneumonia, as in normal,pneumonia,covid19,"
+        _refuse("classes", ",".join(classes), expected)
+
+
+def _refuse(key: str, value, expected: str) -> None:
+    raise InputError(f"{key}: {value!r} given, {expected} expected")

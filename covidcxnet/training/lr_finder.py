@@ -1,0 +1,207 @@
+"""Learning-rate range test (Smith 2017): the rate grows exponentially, and the loss tells where to train.
+
+COVID-CXNet chose its rate so (figure 10): where the loss falls most steeply.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+
+from enhancement.errors import InputError
+from segmentation.backend import quiet_backend
+
+from . import data, precision, trainer
+from .base_image import with_histogram
+from .recipe import Recipe
+from .run import dataset_of
+from .statistics import with_statistics
+
+DIVERGED = 4.0  # times the best running loss
+MEMORY = 0.9  # of the running loss that stops the test
+CLEAR = 3.5  # times what chance would make of it
+LEAST_FALL = 0.02  # of the first loss; less is no descent to choose a rate from
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What a range test found.
+
+    Parameters
+    ----------
+    rates, losses : float array [n]
+        Learning rate of each step and the loss of its batch.
+    smoothed : float array [n]
+        Loss averaged over neighbouring steps, see `smooth`.
+    suggested : float or None
+        Where `smoothed` falls most steeply; None where it does not fall.
+    diverged : bool
+        Whether the loss grew so much that the test stopped before the highest rate.
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    smoothed: np.ndarray
+    suggested: float | None
+    diverged: bool
+
+
+def range_test(
+    recipe: Recipe, *, lowest: float = 1e-7, highest: float = 1.0, steps: int = 200, progress: bool = True
+) -> RangeTest:
+    """Train a recipe for some steps at an ever higher learning rate and look at the loss.
+
+    Model, initial weights, images, augmentation, sampling, weights and loss are the recipe's; its schedule is left out.
+    The model is thrown away afterwards: nothing of it is saved, and a training begins from its own initial weights.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    lowest, highest : float
+        Rates of the first and the last step.
+    steps : int
+        Batches, 20 or more; the training images are gone through as often as needed.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    RangeTest
+
+    Raises
+    ------
+    InputError
+        If the range, the recipe or its data cannot be used, or the loss is not finite at the lowest rates.
+    """
+    if not 0 < lowest < highest <= 100:
+        raise InputError(f"lowest, highest: {lowest:g} to {highest:g} given, above 0, growing, at most 100 expected")
+    if not 20 <= steps <= 100_000:
+        raise InputError(f"steps: {steps} given, 20 to 100000 expected")
+    if recipe.model == "logistic-regression":
+        raise InputError("model: logistic-regression has no learning rate; it is solved")
+    rates = np.geomspace(lowest, highest, steps)
+    quiet_backend()
+    precision.make_deterministic(recipe.seed, recipe.deterministic)
+    with precision.precision(recipe.precision):
+        fitting = _fitting(replace(recipe, schedule="constant", warmup=0.0))
+        growth = _Growth(rates, fitting.batches, recipe.seed, progress)
+        epochs = math.ceil(steps / len(fitting.batches))
+        fitting.model.fit(fitting.batches, epochs=epochs, verbose=0, callbacks=[growth], shuffle=False)
+    losses = np.array(growth.losses)
+    if len(losses) < 10:
+        raise InputError(f"lowest: the loss is not finite after {len(losses)} steps from {lowest:g}; begin lower")
+    rates = rates[: len(losses)]
+    smoothed = smooth(losses)
+    return RangeTest(rates, losses, smoothed, suggest(rates, losses, smoothed), growth.diverged)
+
+
+def smooth(losses: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Losses averaged with Gaussian weights over neighbouring steps on both sides, float [n].
+
+    A running mean would lag behind and put every fall at too high a rate. A loss is counted as no more than
+    `DIVERGED` times the first ones, so that the end does not reach into the fall before it.
+    """
+    losses = np.asarray(losses, np.float64)
+    steps = np.arange(len(losses))
+    weights = np.exp(-0.5 * ((steps[:, None] - steps) / _width(losses)) ** 2)
+    return weights @ _limited(losses) / weights.sum(axis=1)
+
+
+def suggest(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray) -> float | None:
+    """The rate at which the smoothed loss falls most steeply per factor of the rate, on its way to its lowest point.
+
+    The descent begins where the loss is for the last time within a tenth of the whole fall from the first losses. None
+    where the fall is less than `LEAST_FALL` of them, or no more than batches scatter: small batches differ more from
+    each other than a rate changes them.
+    """
+    start = float(_limited(losses)[: _head(losses)].mean())
+    lowest = int(np.argmin(smoothed))
+    fall = start - float(smoothed[lowest])
+    scatter = 1.4826 * np.median(np.abs(_limited(losses) - smoothed))
+    # What is left of it in the mean of the first losses and in a smoothed one, which counts about 3.5 widths.
+    noise = scatter * math.sqrt(1 / _head(losses) + 1 / (3.5 * _width(losses)))
+    if lowest < 2 or fall < max(LEAST_FALL * abs(start), CLEAR * noise):
+        return None
+    begin = int(np.flatnonzero(smoothed[:lowest] > start - 0.1 * fall)[-1:].sum())
+    slopes = np.gradient(smoothed, np.log(rates))[begin : lowest + 1]
+    return float(f"{rates[begin + int(np.argmin(slopes))]:.2g}")
+
+
+def _head(losses) -> int:
+    """How many steps count as the beginning, where the rate is too low to change anything."""
+    return max(5, len(losses) // 10)
+
+
+def _width(losses) -> float:
+    return max(2.0, len(losses) / 25)
+
+
+def _limited(losses: np.ndarray) -> np.ndarray:
+    return np.minimum(losses, DIVERGED * np.median(losses[: _head(losses)]))
+
+
+def _fitting(recipe: Recipe) -> Any:
+    """What `train` would fit, without a run folder."""
+    dataset = dataset_of(recipe)
+    recipe = replace(recipe, classes=dataset.classes)
+    split = data.split_of(recipe, dataset)
+    if not recipe.multilabel:
+        data.refuse_empty(split, dataset)
+    core, _, options = trainer._model(recipe, dataset.classes, None)
+    data.segmenter_of(recipe)
+    recipe = with_histogram(recipe)
+    store = data.prepared(recipe, dataset, data.store_path(recipe, dataset))
+    core, options = with_statistics(core, options, recipe, store, data.rows_of(store, split, "train"))
+    bench: Any = SimpleNamespace(store=store, split=split, path=Path("no-run"))
+    fitting = trainer._fitting_of(recipe)(bench, recipe, core, options)
+    return getattr(fitting, "stage", fitting)  # of a hierarchical model the first of its trainings
+
+
+class _Growth(keras.callbacks.Callback):
+    """Sets the rate of each step, notes its loss, and stops training after the last one or when the loss runs away."""
+
+    def __init__(self, rates: np.ndarray, batches, seed: int, progress: bool):
+        from tqdm import tqdm
+
+        from .callbacks import Seeds
+
+        super().__init__()
+        self.rates, self.diverged = rates, False
+        self.losses: list[float] = []
+        self.seeds = Seeds(seed, batches)
+        self.bar = tqdm(total=len(rates), desc="range test", unit="step", leave=False, disable=not progress or None)
+        self.running = 0.0
+        self.best = math.inf
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.seeds.set_model(self.model)
+        self.seeds.on_epoch_begin(epoch)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.model.optimizer.learning_rate = float(self.rates[len(self.losses)])
+        self.model.reset_metrics()  # Keras tells the mean of an epoch so far; here the step alone counts
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = float(logs["loss"])
+        self.bar.update()
+        finite = math.isfinite(loss)
+        if finite:
+            self.losses.append(loss)
+            self.running = MEMORY * self.running + (1 - MEMORY) * loss
+            corrected = self.running / (1 - MEMORY ** len(self.losses))
+            self.best = min(self.best, corrected)
+            self.diverged = len(self.losses) > 10 and corrected > DIVERGED * self.best
+        else:
+            self.diverged = True
+        if self.diverged or len(self.losses) == len(self.rates):
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        self.bar.close()

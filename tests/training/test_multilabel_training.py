@@ -1,0 +1,144 @@
+"""Multi-label training: a loss and figures that pass over the unknown, thresholds that travel with the weights."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import covidcxnet
+from covidcxnet.datasets.multilabel import refuse_one_sided
+from covidcxnet.evaluation import evaluate
+from covidcxnet.training import train
+from covidcxnet.training.multilabel import (
+    KnownBinaryCrossentropy,
+    best_thresholds,
+    finding_weights,
+    multilabel_figures,
+)
+from enhancement.errors import InputError
+
+NAN = np.nan
+
+
+def test_the_loss_is_chexnets_over_known_findings():
+    truth = np.array([[1, 0, NAN], [0, NAN, NAN]], "float32")
+    chance = np.array([[0.9, 0.2, 0.5], [0.3, 0.7, 0.1]], "float32")
+    weights = np.array([[0.8, 0.2], [0.6, 0.4], [0.5, 0.5]])
+    parts = [-0.8 * np.log(0.9) - 0.4 * np.log(0.8), -0.2 * np.log(0.7)]
+    loss = KnownBinaryCrossentropy(weights, known=1.5)
+    assert float(loss(truth, chance)) == pytest.approx(np.mean(parts) / 1.5, rel=1e-5)
+
+
+def test_an_unknown_finding_gives_no_gradient_and_no_nan():
+    import keras
+    import tensorflow as tf
+
+    loss = KnownBinaryCrossentropy(np.ones((2, 2)), known=1.0)
+    chance = tf.Variable([[0.3, 0.4]])
+    with tf.GradientTape() as tape:
+        value = loss(keras.ops.convert_to_tensor(np.array([[NAN, 1.0]], "float32")), chance)
+    gradient = np.asarray(tape.gradient(value, chance))
+    assert np.isfinite(value) and gradient[0, 0] == 0 and gradient[0, 1] < 0
+
+
+def test_weights_are_counted_over_known_images_of_each_finding():
+    targets = np.array([[1, NAN], [0, 1], [0, 1], [0, 0]])
+    np.testing.assert_allclose(finding_weights(targets), [[0.75, 0.25], [1 / 3, 2 / 3]], rtol=1e-6)
+
+
+def test_thresholds_have_the_highest_f1_of_all():
+    from sklearn.metrics import f1_score
+
+    random = np.random.default_rng(0)
+    truth = (random.random((80, 2)) < 0.3).astype(float)
+    chance = np.clip(0.3 * truth + 0.7 * random.random((80, 2)), 0, 1)
+    truth[:5, 1] = NAN
+    for k, threshold in enumerate(best_thresholds(truth, chance)):
+        known = ~np.isnan(truth[:, k])
+        own, chances = truth[known, k], chance[known, k]
+        best = max(f1_score(own, chances >= cut) for cut in chances)
+        assert f1_score(own, chances >= threshold) == pytest.approx(best)
+    assert best_thresholds(np.zeros((3, 1)), np.ones((3, 1))) == 0.5
+
+
+def test_figures_are_means_over_findings_and_name_one_that_is_never_found():
+    truth = np.array([[1, 1], [1, 0], [0, 0], [0, NAN]])
+    chance = np.array([[0.9, 0.3], [0.8, 0.2], [0.1, 0.1], [0.2, 0.9]])
+    figures = multilabel_figures(truth, chance, KnownBinaryCrossentropy(np.ones((2, 2)), 2.0), ("mass", "hernia"))
+    assert (figures["val_f1_mass"], figures["val_f1_hernia"], figures["val_f1"]) == (1, 0, 0.5)
+    assert figures["val_auroc"] == 1 and figures["val_accuracy"] == pytest.approx((1 + 2 / 3) / 2)
+    assert figures["threshold_hernia"] == pytest.approx(0.25)
+
+
+def test_a_finding_that_a_side_never_has_is_refused_with_what_to_leave_out():
+    with pytest.raises(InputError, match=r"hernia is present in no image of train.*classes mass"):
+        refuse_one_sided(np.array([[1, 0], [0, 0]]), ("mass", "hernia"), "train")
+
+
+@pytest.fixture(scope="module")
+def made(base, phantoms, tmp_path_factory):
+    """A run on phantoms whose label became two findings, some of them unknown."""
+    folder = tmp_path_factory.mktemp("findings")
+    table = pd.read_csv(phantoms)
+    ill = (table["label"] != "normal").astype(float)
+    table = table.drop(columns="label").assign(effusion=ill, mass=np.where(np.arange(len(ill)) % 3, 1 - ill, -1))
+    path = folder / "findings.csv"
+    table.to_csv(path, index=False)
+    recipe = dataclasses.replace(
+        base, data=str(path), root=str(phantoms.parent), multilabel=True, classes=("effusion", "mass"),
+        store=str(folder / "store.h5"), out=str(folder / "run"),
+    )  # fmt: skip
+    return train(recipe), recipe, folder
+
+
+def test_a_run_stores_thresholds_from_validation_with_its_weights(made):
+    run = made[0]
+    classifier = covidcxnet.load_model(run.best_weights)
+    assert classifier.multilabel and classifier.classes == ("effusion", "mass")
+    row = run.log.set_index("epoch").loc[run.status["best_epoch"]]
+    expected = [row["threshold_effusion"], row["threshold_mass"]]
+    np.testing.assert_allclose(classifier.thresholds, expected, rtol=1e-5)
+    assert set(run.status["counts"]["train"]) == {"effusion", "mass"}
+
+
+def test_prediction_calls_each_finding_at_its_own_threshold(made):
+    run = made[0]
+    classifier = covidcxnet.load_model(run.best_weights)
+    for result in classifier.predict(run.dataset.paths[:6]):
+        over = {n for n, cut in zip(classifier.classes, classifier.thresholds, strict=True)
+                if result.probabilities[n] >= cut}  # fmt: skip
+        assert set(result.findings) == over and result.label == ("|".join(result.findings) or "none")
+        assert result.probability in result.probabilities.values()
+
+
+def test_a_resumed_run_ends_with_the_same_weights(made):
+    run, recipe, folder = made
+    half = dataclasses.replace(recipe, epochs=1, out=str(folder / "half"))
+    again = train(resume=train(half).path, epochs=recipe.epochs)
+    one, two = (covidcxnet.load_model(r.last_weights).model.get_weights() for r in (run, again))
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_evaluation_writes_a_page_of_findings_on_the_run_and_on_other_data(made):
+    run, recipe, folder = made
+    report = evaluate(run, bootstrap=20, explain=False, progress=False)
+    assert report.findings.metrics.classes == ("effusion", "mass") and "By finding" in report.path.read_text()
+    other = evaluate(
+        run.best_weights, data=recipe.data, root=recipe.root, bootstrap=5, progress=False, out=folder / "other"
+    )
+    assert other.findings.metrics.images == 36 and len(other.findings.cases) >= 2
+    assert other.findings.data.overlap >= len(run.rows("train"))
+
+
+def test_nothing_is_prepared_for_a_softmax_or_for_labels_without_findings(made, phantoms, tmp_path):
+    recipe = made[1]
+    out = tmp_path / "none"
+    for changes, word in (
+        ({"options": {"activation": "softmax"}}, "softmax"),
+        ({"data": str(phantoms)}, "no finding 'effusion'"),
+    ):
+        with pytest.raises(InputError, match=word):
+            train(dataclasses.replace(recipe, out=str(out), **changes))
+    assert not out.exists()

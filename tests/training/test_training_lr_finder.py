@@ -1,0 +1,123 @@
+"""The range test: where it suggests a rate, when it stops, what it leaves behind, and input that is refused."""
+
+import dataclasses
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidcxnet.training.find_lr_command import main
+from covidcxnet.training.lr_finder import RangeTest, range_test, smooth, suggest
+from covidcxnet.training.lr_plot import draw_range_test, save_range_test
+from enhancement.errors import InputError
+
+RATES = np.geomspace(1e-7, 1, 200)
+
+
+def losses(noise=0.02, seed=0, fall=0.6):
+    """Flat at 0.7, falling about 1e-4, running away above 0.1."""
+    decades = np.log10(RATES)
+    clean = 0.7 - fall / (1 + np.exp(-4 * (decades + 4))) + np.where(decades > -1, 10 ** (3 * (decades + 1)) - 1, 0)
+    return clean + np.random.default_rng(seed).normal(0, noise, len(RATES))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_steepest_fall_is_suggested(seed):
+    made = losses(noise=0.05, seed=seed)
+    assert 4e-5 < suggest(RATES, made, smooth(made)) < 2.5e-4
+
+
+def test_what_runs_away_does_not_reach_into_the_fall_before_it():
+    made = losses()
+    made[150:] = np.linspace(100, 1e6, 50)
+    assert 4e-5 < suggest(RATES, made, smooth(made)) < 2.5e-4
+    assert smooth(made).max() < 3
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_rate_is_suggested_where_the_loss_only_scatters(seed):
+    made = losses(noise=0.3, seed=seed, fall=0)
+    made[140:] = made[:60]
+    assert suggest(RATES, made, smooth(made)) is None
+
+
+def test_no_rate_is_suggested_where_the_loss_only_grows():
+    made = 0.7 + np.linspace(0, 1, 200)
+    assert suggest(RATES, made, smooth(made)) is None
+
+
+def test_smoothing_lags_behind_in_neither_direction():
+    made = 10 + losses(noise=0)[:140]  # far from the limit on what runs away
+    np.testing.assert_allclose(smooth(made), smooth(made[::-1])[::-1], atol=0.02)
+
+
+@pytest.fixture(scope="module")
+def found(base, trained, tmp_path_factory):
+    """A real test of 30 steps on the tiny model, in a folder of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("finder")
+        patch.chdir(folder)
+        return range_test(dataclasses.replace(base, schedule="cosine"), lowest=1e-6, highest=1e-1, steps=30), folder
+
+
+def test_the_rate_grows_exponentially_and_nothing_is_saved(found):
+    result, folder = found
+    assert len(result.losses) == len(result.rates) == len(result.smoothed) <= 30
+    np.testing.assert_allclose(result.rates[1:] / result.rates[:-1], 1e5 ** (1 / 29), rtol=1e-9)
+    assert np.isfinite(result.losses).all() and len(set(result.losses)) > 5
+    assert list(folder.iterdir()) == []
+
+
+def test_it_stops_where_the_loss_runs_away(base, trained):
+    result = range_test(base, lowest=1e-4, highest=100, steps=60, progress=False)
+    assert result.diverged == (len(result.losses) < 60)
+    assert np.isfinite(result.losses).all()
+
+
+def test_plot_and_table_are_written(tmp_path):
+    made = losses()
+    result = RangeTest(RATES, made, smooth(made), 1e-4, False)
+    picture = matplotlib.image.imread(draw_range_test(result, tmp_path / "a.png", title="tiny"))
+    without = draw_range_test(dataclasses.replace(result, suggested=None), tmp_path / "b.png")
+    assert picture[..., :3].std() > 0.05 and without.read_bytes() != (tmp_path / "a.png").read_bytes()
+    table = pd.read_csv(save_range_test(result, tmp_path / "a.csv"))
+    assert list(table) == ["step", "learning_rate", "loss", "smoothed"] and len(table) == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lowest": 1.0, "highest": 0.1}, "lowest, highest"),
+        ({"lowest": 0.0}, "lowest, highest"),
+        ({"highest": 1e9}, "lowest, highest"),
+        ({"steps": 3}, "steps"),
+    ],
+)
+def test_a_range_that_is_none_is_refused(base, changes, said):
+    with pytest.raises(InputError, match=said):
+        range_test(base, **changes)
+
+
+def test_the_command_refuses_what_the_recipe_refuses_in_one_line(tmp_path, capsys):
+    assert main(["--lowest", "high"]) == 2
+    assert main(["no-such-recipe"]) == 2
+    assert main(["--resume", "runs/x"]) == 2
+    assert main(["--trainable", "conv99", "--phantom_images", "0"]) == 2
+    (tmp_path / "file").write_text("")
+    assert main(["--out", str(tmp_path / "file")]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 5 and "is a file" in lines[-1]
+
+
+def test_the_command_writes_and_tells_the_rate(tmp_path, capsys, monkeypatch):
+    made = losses()
+    result = RangeTest(RATES, made, smooth(made), suggest(RATES, made, smooth(made)), False)
+    monkeypatch.setattr("covidcxnet.training.lr_finder.range_test", lambda recipe, **_: result)
+    assert main(["phantom", "--out", str(tmp_path / "lr"), "--steps", "50"]) == 0
+    assert "--learning_rate 0.0" in capsys.readouterr().out.splitlines()[-1]
+    assert {path.name for path in (tmp_path / "lr").iterdir()} == {"learning_rate.png", "learning_rate.csv"}
+    nothing = dataclasses.replace(result, suggested=None)
+    monkeypatch.setattr("covidcxnet.training.lr_finder.range_test", lambda recipe, **_: nothing)
+    assert main(["--out", str(tmp_path / "lr")]) == 1
+    assert "no rate suggested" in capsys.readouterr().err

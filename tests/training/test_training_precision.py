@@ -1,0 +1,42 @@
+"""Number formats: what this machine cannot use is refused before there is work to lose."""
+
+from __future__ import annotations
+
+import pytest
+
+from covidcxnet.training import Recipe, precision, train
+from covidcxnet.training.run import Run
+from enhancement.errors import InputError
+
+
+@pytest.fixture
+def without_gpu(monkeypatch):
+    monkeypatch.setattr(precision, "has_accelerator", lambda: False)
+
+
+def test_float16_without_a_gpu_is_refused_before_a_phantom_is_made(without_gpu, monkeypatch, tmp_path):
+    monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("covidcxnet.training.trainer.dataset_of", lambda _: pytest.fail("images were made"))
+    with pytest.raises(InputError, match=r"precision: mixed_float16 needs a GPU.*mixed_bfloat16"):
+        train(Recipe(precision="mixed_float16", out=str(tmp_path / "run")))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_float16_run_of_another_machine_is_not_resumed_without_a_gpu(without_gpu, monkeypatch, tmp_path):
+    from covidcxnet.training.recipe import save_recipe
+
+    save_recipe(Recipe(precision="mixed_float16"), tmp_path / "recipe.yaml")
+    (tmp_path / "run.json").write_text("{}")
+    monkeypatch.setattr(Run, "dataset", property(lambda _: pytest.fail("images were made")))
+    with pytest.raises(InputError, match="precision"):
+        train(resume=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["float32", "mixed_bfloat16"])
+def test_other_formats_need_no_gpu(without_gpu, name):
+    precision.check(name)
+
+
+def test_float16_is_allowed_where_there_is_a_gpu(monkeypatch):
+    monkeypatch.setattr(precision, "has_accelerator", lambda: True)
+    precision.check("mixed_float16")

@@ -1,0 +1,178 @@
+"""Sampling: what an epoch shows, and that nothing of the training split reaches validation or test."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidcxnet.preparation import Store
+from covidcxnet.preparation.loader import Batches
+from covidcxnet.training import train
+from covidcxnet.training.data import refuse_empty, sides, split_of
+from covidcxnet.training.features import FeatureBatches
+from covidcxnet.training.run import copies_left_out, dataset_of, rows_of
+from covidcxnet.training.sampling import Sampler, without_class_share
+from enhancement.errors import InputError
+
+LABELS = np.array([0] * 7 + [1] * 3 + [2] * 2)
+
+
+@pytest.fixture(autouse=True)
+def quick_curves(monkeypatch):
+    monkeypatch.setattr("covidcxnet.training.fitting.draw_curves", lambda history, path, **_: path.write_bytes(b""))
+
+
+@pytest.mark.parametrize("epoch", [0, 5])
+def test_oversampling_shows_every_class_as_often_as_the_largest_and_every_image_evenly(epoch):
+    sampler = Sampler(LABELS, "oversample", seed=4)
+    shown = sampler(epoch)
+    assert len(shown) == len(sampler) == 21
+    assert np.bincount(LABELS[shown]).tolist() == [7, 7, 7]
+    times = np.bincount(shown, minlength=len(LABELS))
+    assert set(times[:7]) == {1} and set(times[7:10]) == {2, 3} and set(times[10:]) == {3, 4}
+
+
+def test_undersampling_shows_each_class_as_often_as_the_smallest_and_no_image_twice():
+    sampler = Sampler(LABELS, "undersample", seed=4)
+    for epoch in range(5):
+        shown = sampler(epoch)
+        assert len(set(shown)) == len(shown) == len(sampler) == 6
+        assert np.bincount(LABELS[shown]).tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("kind", ["oversample", "undersample"])
+def test_an_epochs_sample_is_a_function_of_seed_and_epoch_alone(kind):
+    one, other = Sampler(LABELS, kind, seed=1), Sampler(LABELS, kind, seed=1)
+    for epoch in range(6):
+        one(epoch)
+    np.testing.assert_array_equal(one(3), other(3))
+    assert len({tuple(np.sort(one(epoch))) for epoch in range(6)}) > 1  # not the order alone
+    assert not np.array_equal(one(3), Sampler(LABELS, kind, seed=2)(3))
+
+
+def test_undersampling_comes_to_every_image_in_the_end():
+    sampler = Sampler(LABELS, "undersample", seed=0)
+    assert set(np.concatenate([sampler(epoch) for epoch in range(40)])) == set(range(len(LABELS)))
+
+
+@pytest.mark.parametrize(("kind", "labels", "said"), [("smote", LABELS, "smote"), ("oversample", [], "no training")])
+def test_what_cannot_be_sampled_is_refused(kind, labels, said):
+    with pytest.raises(InputError, match=f"sampling: .*{said}"):
+        Sampler(np.array(labels), kind, 0)
+
+
+def test_weights_within_a_class_are_kept_and_the_share_of_the_class_is_not():
+    labels = np.array([0, 0, 0, 1])
+    weights = without_class_share(np.array([1.0, 1.0, 4.0, 9.0]), labels)
+    assert weights.tolist() == [0.5, 0.5, 2.0, 1.0]
+
+
+def batches_of(store, sampler, kind):
+    if kind == "stacks":
+        return Batches(store, [3, 4, 5, 6, 7], np.arange(5.0), batch_size=2, sampler=sampler)
+    return FeatureBatches(np.arange(5.0)[:, None], np.arange(5.0), batch_size=2, seed=0, sampler=sampler)
+
+
+@pytest.mark.parametrize("kind", ["stacks", "features"])
+def test_batches_follow_the_sampler(trained, kind):
+    sampler = Sampler(np.array([0, 0, 0, 0, 1]), "oversample", seed=0)
+    batches = batches_of(trained.store, sampler, kind)
+    assert len(batches) == 4
+    for epoch in (0, 1):
+        batches.set_epoch(epoch)
+        targets = np.concatenate([batches[i][1] for i in range(len(batches))])
+        np.testing.assert_array_equal(targets, sampler(epoch))
+
+
+@pytest.fixture(scope="module")
+def lopsided(phantoms, tmp_path_factory):
+    """A data set of 24 normal and 8 covid19 images with patients, among them exact copies under other names."""
+    folder = tmp_path_factory.mktemp("lopsided")
+    table = pd.read_csv(phantoms)
+    label = "label" if "label" in table else "finding"
+    keep = pd.concat([table[table[label] == "normal"].head(18), table[table[label] == "covid19"].head(12)])
+    rows = []
+    for number, row in enumerate(keep.itertuples()):
+        for copy in range(2 if number % 6 == 0 else 1):
+            name = f"{number}-{copy}.png"
+            shutil.copy(phantoms.parent / row.path, folder / name)
+            # a copy under another patient: only its content gives it away
+            rows.append({"path": name, "label": getattr(row, label), "patient": f"p{number}-{copy}"})
+    pd.DataFrame(rows).to_csv(folder / "data.csv", index=False)
+    return folder / "data.csv"
+
+
+def test_no_copy_of_a_training_image_reaches_validation_or_test(tiny, lopsided, tmp_path, monkeypatch):
+    shown = set()
+    get = Batches.__getitem__
+
+    def recorded(self, index):
+        if self.sampler is not None:
+            order = self._order[range(len(self))[index] * self.batch_size :][: self.batch_size]
+            shown.update(self.indices[order].tolist())
+        return get(self, index)
+
+    monkeypatch.setattr(Batches, "__getitem__", recorded)
+    run = train(tiny(data=str(lopsided), sampling="oversample", epochs=1, store=str(tmp_path / "s.h5")))
+    table = run.store.table
+    assert shown == set(run.rows("train")) and shown
+    assert copies_left_out(run.store, run.split) > 0  # the data do hold copies that the split has parted
+    for side in ("validation", "test"):
+        rows = run.rows(side)
+        assert len(rows)
+        for column in ("path", "patient", "sha256"):
+            assert not set(table[column][sorted(shown)]) & set(table[column][rows]), (side, column)
+
+
+def test_a_copy_is_left_to_the_later_side(trained):
+    table = trained.store.table.copy()
+    split = trained.split.copy()
+    train_row, test_row = (np.flatnonzero(split["split"] == name)[0] for name in ("train", "test"))
+    at = {path: row for row, path in enumerate(table["path"])}
+    one, other = (at[split["path"][row]] for row in (train_row, test_row))
+    table.loc[one, "sha256"] = table.loc[other, "sha256"]
+    store = type("S", (), {"table": table})()
+    assert one not in rows_of(store, split, "train") and other in rows_of(store, split, "test")
+    assert copies_left_out(store, split) == 1 and copies_left_out(trained.store, split) == 0
+
+
+@pytest.mark.parametrize("class_weights", ["balanced", "none"])
+def test_balanced_weights_on_top_of_sampling_are_one(base, trained, class_weights):
+    recipe = dataclasses.replace(base, sampling="oversample", class_weights=class_weights)
+    side, validation = sides(recipe, trained.store, trained.split, recipe.classes)
+    assert side.weights is None and validation.sampler is None
+    assert side.shown == len(side.sampler) >= len(side.rows)
+
+
+def test_source_weights_on_top_of_sampling_balance_sources_within_a_class_only(base, trained, monkeypatch):
+    table = trained.store.table.copy()
+    table["source"] = np.where(np.arange(len(table)) % 3 == 0, "small", "large")
+    monkeypatch.setattr(Store, "table", table)
+    recipe = dataclasses.replace(base, sampling="oversample", class_weights="source")
+    side, _ = sides(recipe, trained.store, trained.split, recipe.classes)
+    for target in (0, 1):
+        assert side.weights[side.targets[:, 0] == target].mean() == pytest.approx(1)
+    assert len(np.unique(side.weights)) > 1
+
+
+def test_a_resumed_run_samples_what_an_unbroken_one_does(tiny, lopsided, tmp_path):
+    changes = {"data": str(lopsided), "sampling": "undersample", "store": str(tmp_path / "s.h5")}
+    whole = train(tiny("whole", epochs=2, **changes))
+    parted = train(tiny("parted", epochs=1, **changes))
+    parted = train(resume=parted.path, epochs=2)
+    assert list(whole.log["val_loss"]) == list(parted.log["val_loss"])
+
+
+def test_sampling_is_refused_where_it_means_nothing(base):
+    with pytest.raises(InputError, match="sampling"):
+        dataclasses.replace(base, sampling="smote")
+
+
+def test_a_class_without_images_in_a_side_is_refused_before_anything_is_prepared(base):
+    dataset = dataset_of(base)
+    split = split_of(base, dataset)
+    split.loc[dataset.table["label"].to_numpy() == "covid19", "split"] = "test"
+    with pytest.raises(InputError, match=r"no covid19 image in train; .*leave covid19 out of classes"):
+        refuse_empty(split, dataset)

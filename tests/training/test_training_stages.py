@@ -1,0 +1,190 @@
+"""The two stages of a hierarchical run, and logistic regression: what is trained on what, and taken up again."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+
+import covidcxnet
+from covidcxnet.models import create
+from covidcxnet.settings import InputSettings
+from covidcxnet.training import Run, train
+from covidcxnet.training import stages as staged
+from covidcxnet.training.state import load_values
+from enhancement.errors import InputError
+
+NAME = "covid-cxnet-hierarchical"
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """CSV of 45 phantoms of 32 pixels in three classes."""
+    from covidcxnet.datasets import make_phantoms
+
+    folder = tmp_path_factory.mktemp("three") / "data"
+    make_phantoms(folder, 45, seed=2, size=32, classes=("normal", "pneumonia", "covid19"), progress=False)
+    return folder / "phantom.csv"
+
+
+@pytest.fixture(scope="module")
+def recipe(base, three):
+    return dataclasses.replace(
+        base,
+        data=str(three),
+        classes=("normal", "pneumonia", "covid19"),
+        model=NAME,
+        options={"blocks": [1], "growth": 2, "hidden": [3]},
+        store=str(three.parent / "store.h5"),
+        epochs=2,
+        patience=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory):
+    """A whole run, and what each stage was trained on."""
+    shown = {}
+    original = staged.StageFitting._sides
+
+    def sides(self):
+        made = original(self)
+        shown[self.level] = made
+        return made
+
+    staged.StageFitting._sides = sides
+    try:
+        run = train(dataclasses.replace(recipe, out=str(tmp_path_factory.mktemp("runs") / "run")))
+    finally:
+        staged.StageFitting._sides = original
+    return run, shown
+
+
+def test_the_second_stage_never_sees_a_normal_image_and_the_first_sees_all(finished):
+    run, shown = finished
+    labels = run.store.table["label"].to_numpy()
+    for side, name in enumerate(("train", "validation")):
+        rows = run.rows(name)
+        np.testing.assert_array_equal(shown[1][side].rows, rows)
+        np.testing.assert_array_equal(shown[1][side].targets[:, 0], labels[rows] != "normal")
+        second = shown[2][side]
+        assert set(labels[second.rows]) == {"pneumonia", "covid19"}
+        assert len(second.rows) == (labels[rows] != "normal").sum()
+        np.testing.assert_array_equal(second.targets[:, 0], labels[second.rows] == "covid19")
+    weights = shown[2][0].weights
+    assert weights.mean() == pytest.approx(1) and len(weights) == len(shown[2][0].rows)
+
+
+def test_the_second_stage_leaves_the_first_level_at_its_best_epoch(finished):
+    run = finished[0]
+    last = covidcxnet.load_model(run.last_weights).model
+    first = create(NAME, classes=run.recipe.classes, **run.status["options"])
+    first.load_weights(run.path / staged.FIRST)
+    for layer in last.layers:
+        if layer.weights and layer.name.startswith("level1_"):
+            for a, b in zip(layer.get_weights(), first.get_layer(layer.name).get_weights(), strict=True):
+                np.testing.assert_array_equal(a, b)
+    names = last.get_layer("level2_pred"), first.get_layer("level2_pred")
+    one, two = (layer.get_weights() for layer in names)
+    changed = [not np.array_equal(a, b) for a, b in zip(one, two, strict=True)]
+    assert all(changed)
+
+
+def test_the_log_runs_through_both_stages_and_the_weights_say_how_far_they_are(finished):
+    run = finished[0]
+    assert list(run.log["epoch"]) == [1, 2, 3, 4] and list(run.log["stage"]) == [1, 1, 2, 2]
+    assert run.status["status"] == "finished" and run.status["best_epoch"] in (3, 4)
+    assert 0 <= run.status["whole_model"]["val_auroc"] <= 1
+    classifier = covidcxnet.load_model(run.best_weights)
+    assert classifier.metadata["training"]["stage"] == 2 and classifier.classes == run.recipe.classes
+    result = classifier.explain(run.dataset.paths[0])[0]
+    assert sum(result.prediction.probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("after", [2, 3])
+def test_a_run_killed_in_or_between_the_stages_ends_with_the_same_weights(
+    finished, recipe, tmp_path, monkeypatch, after
+):
+    run = finished[0]
+    done = []
+    original = staged.StageFitting._write
+
+    def write(self, epoch, history):
+        original(self, epoch, history)
+        done.append(epoch)
+        if len(done) == after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(staged.StageFitting, "_write", write)
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(dataclasses.replace(recipe, out=str(out)))
+    monkeypatch.undo()
+    assert load_values(out / "state.h5")["stage"] == after - 1
+    assert (out / "best.weights.h5").exists() == (after == 3)
+    again = train(resume=out)
+    assert list(again.log["stage"]) == [1, 1, 2, 2]
+    for name in ("best_weights", "last_weights"):
+        one, two = (covidcxnet.load_model(getattr(r, name)).model.get_weights() for r in (run, again))
+        for a, b in zip(one, two, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_heads_alone_are_trained_on_features_of_each_level(recipe, tmp_path):
+    run = train(dataclasses.replace(recipe, trainable="head", epochs=1, out=str(tmp_path / "head")))
+    first = covidcxnet.load_model(run.last_weights).model
+    assert np.isfinite(first.get_weights()[0]).all() and list(run.log["stage"]) == [1, 2]
+
+
+def test_two_classes_are_refused_before_a_folder_is_made(recipe, phantoms, tmp_path):
+    with pytest.raises(InputError, match="two kinds of pneumonia"):
+        train(dataclasses.replace(recipe, data=str(phantoms), classes=(), out=str(tmp_path / "no")))
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.fixture(scope="module")
+def solved(recipe, tmp_path_factory):
+    changes = {
+        "model": "logistic-regression",
+        "options": {"C": 0.05},
+        "input": InputSettings(size=32, channels=("raw",)),
+    }
+    out = tmp_path_factory.mktemp("runs") / "logistic"
+    return train(dataclasses.replace(recipe, **changes, store=str(out.parent / "store.h5"), out=str(out)))
+
+
+def test_logistic_regression_predicts_what_scikit_learn_does(solved):
+    from sklearn.linear_model import LogisticRegression
+
+    from covidcxnet.training.validation import balanced_weights
+
+    store, rows = solved.store, solved.rows("train")
+    pixels = ((store.read(rows).reshape(len(rows), -1) - 127.5) / 127.5).astype(float)
+    labels = store.targets[rows]
+    solver = LogisticRegression(C=0.05, max_iter=1000).fit(pixels, labels, balanced_weights(labels, 3))
+    test = store.read(solved.rows("test"))
+    expected = solver.predict_proba(((test.reshape(len(test), -1) - 127.5) / 127.5).astype(float))
+    classifier = covidcxnet.load_model(solved.best_weights)
+    np.testing.assert_allclose(classifier.predict_stacks(test), expected, atol=1e-4)
+    assert len(solved.log) == 1 and solved.status["status"] == "finished" and "convergence" not in solved.status
+
+
+def test_logistic_regression_is_explained_and_taken_up_again_like_the_others(solved):
+    classifier = covidcxnet.load_model(solved.best_weights)
+    assert classifier.explain(solved.dataset.paths[0])[0].map.shape == (32, 32)
+    before = os.stat(solved.best_weights).st_mtime_ns
+    assert train(resume=solved.path).log.equals(Run(solved.path).log)
+    assert os.stat(solved.best_weights).st_mtime_ns == before
+
+
+def test_a_solver_that_does_not_converge_is_told_of(recipe, tmp_path, capsys):
+    changes = {"model": "logistic-regression", "options": {"C": 100.0, "max_iter": 2}}
+    changes |= {"input": InputSettings(size=32, channels=("raw",)), "store": str(tmp_path / "s.h5")}
+    run = train(dataclasses.replace(recipe, **changes, out=str(tmp_path / "run")))
+    assert "max_iter" in run.status["convergence"] and "without converging" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("key", "value"), [("init", "imagenet"), ("trainable", "head"), ("sampling", "oversample")])
+def test_what_does_not_go_with_a_solver_is_refused(recipe, key, value):
+    with pytest.raises(InputError, match=key):
+        dataclasses.replace(recipe, model="logistic-regression", options={}, **{key: value})
