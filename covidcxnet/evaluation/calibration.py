@@ -1,4 +1,4 @@
-"""Does a probability of 80% come true 80% of the time? Reliability bins, calibration error and Brier score."""
+"""Does a probability of 80% come true 80% of the time? Reliability bins, calibration error and slope, Brier score."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from covidcxnet.evaluation.bootstrap import Bootstrap, ratio
 
 BINS = 10
+_CLOSEST = 1e-6  # to 0 or 1, so that the logit of a saturated sigmoid stays finite
 
 
 @dataclass(frozen=True)
@@ -68,3 +69,70 @@ def brier(probabilities: np.ndarray, targets: np.ndarray, bootstrap: Bootstrap) 
     squares = ((probabilities - np.eye(classes)[targets]) ** 2).sum(axis=1) / (2 if classes == 2 else 1)
     sums = bootstrap.sums(np.stack([squares, np.ones_like(squares)], axis=1))
     return ratio(sums[:, 0], sums[:, 1])
+
+
+def expected_error(probabilities: np.ndarray, targets: np.ndarray, bootstrap: Bootstrap) -> np.ndarray:
+    """Expected calibration error of `probabilities` float [N, C], float64 [1 + resamples].
+
+    Two classes: of P(classes[1]). More: of the top probability, as is usual (Guo et al. 2017).
+    """
+    probability, outcome = _stated(probabilities, targets)
+    return reliability(probability, outcome, bootstrap).error
+
+
+def calibration_slope(probabilities: np.ndarray, targets: np.ndarray, bootstrap: Bootstrap) -> np.ndarray:
+    """Slope of a logistic regression of the outcome on the logit of the stated probability, float64 [1 + resamples].
+
+    1 is perfect, below 1 the probabilities are too extreme, 0 they say nothing, below 0 the wrong way round (Cox 1958;
+    Van Calster et al., BMC Medicine 17, 2019). Which probability: as in `expected_error`. NaN where all outcomes are
+    alike or the probability parts them perfectly.
+    """
+    probability, outcome = _stated(probabilities, targets)
+    clipped = np.clip(np.asarray(probability, np.float64), _CLOSEST, 1 - _CLOSEST)
+    logit = np.log(clipped) - np.log1p(-clipped)
+    spread = logit.std()
+    if not spread > 0:
+        return np.full(1 + bootstrap.resamples, np.nan)
+    # of order 1, so that one length of step suits every model
+    scaled = (logit - logit.mean()) / spread
+    parts = [_slopes(scaled, outcome, weights) for weights in bootstrap.weights(np.arange(len(logit)))]
+    return np.concatenate(parts) / spread
+
+
+def _stated(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The probability that is judged, float [N], and whether it came true, bool [N]."""
+    if probabilities.shape[1] == 2:
+        return probabilities[:, 1], np.asarray(targets) == 1
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == targets
+
+
+def _slopes(x: np.ndarray, outcome: np.ndarray, weights: np.ndarray, steps: int = 30) -> np.ndarray:
+    """Newton's method for all resamples at once: weights float64 [b, N] -> slopes float64 [b].
+
+    Sums over images are matrix products with 1, x and x squared.
+    """
+    y = np.asarray(outcome, np.float64)
+    basis = np.stack([np.ones_like(x), x, x * x], axis=1)
+    a, b = np.zeros(len(weights)), np.zeros(len(weights))
+    for _ in range(steps):
+        p = 1 / (1 + np.exp(-np.clip(a[:, None] + b[:, None] * x, -40, 40)))
+        g0, g1 = ((weights * (y - p)) @ basis[:, :2]).T
+        h00, h01, h11 = ((weights * p * (1 - p)) @ basis).T
+        determinant = h00 * h11 - h01 * h01
+        usable = determinant > 1e-12 * np.maximum(h00 * h11, 1e-12)
+        safe = np.where(usable, determinant, 1.0)
+        # steps are held short: far from the answer Newton's overshoots
+        da = np.where(usable, np.clip((h11 * g0 - h01 * g1) / safe, -5, 5), 0.0)
+        db = np.where(usable, np.clip((h00 * g1 - h01 * g0) / safe, -5, 5), 0.0)
+        a, b = a + da, b + db
+        if max(np.abs(da).max(initial=0), np.abs(db).max(initial=0)) < 1e-9:
+            break
+    return np.where(_overlapping(x, y > 0, weights > 0), b, np.nan)
+
+
+def _overlapping(x: np.ndarray, positive: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Where both outcomes were drawn and `x` does not part them: only there the likelihood has a highest point."""
+    lowest, highest = np.where(drawn, x, np.inf), np.where(drawn, x, -np.inf)
+    above = lowest[:, positive].min(axis=1, initial=np.inf), highest[:, positive].max(axis=1, initial=-np.inf)
+    below = lowest[:, ~positive].min(axis=1, initial=np.inf), highest[:, ~positive].max(axis=1, initial=-np.inf)
+    return (above[0] < below[1]) & (below[0] < above[1])

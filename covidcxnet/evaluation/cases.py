@@ -41,6 +41,8 @@ class Case:
         Whether the outline of the lungs is drawn.
     fit : str
         How well LIME's local model fits, in words.
+    labelled : str
+        What the data call it, where that is counted as `label`.
     silent : bool
         Whether Grad-CAM found no place that speaks for the called class.
     radiograph, gradcam, lime : str
@@ -56,6 +58,7 @@ class Case:
     lungs: str = ""
     outlined: bool = False
     fit: str = ""
+    labelled: str = ""
     silent: bool = False
     radiograph: str = ""
     gradcam: str = ""

@@ -12,6 +12,7 @@ from covidcxnet.evaluation.markup import count
 
 if TYPE_CHECKING:
     from covidcxnet.evaluation.findings import Findings
+    from covidcxnet.evaluation.multilabel import MultilabelFindings
 
 # Below this many patients of a class, the interval of a proportion near 90% is wider than 20 points.
 FEW_PATIENTS = 30
@@ -40,11 +41,12 @@ class Caution:
 
 def cautions(findings: Findings) -> list[Caution]:
     """Warnings that apply to `findings`."""
-    found = [*_independence(findings), *_place(findings), *_size(findings), *_quality(findings)]
-    return [c for c in found if c is not None]
+    found = [*independence(findings), *_place(findings), *_size(findings), *_quality(findings)]
+    return sorted((c for c in found if c is not None), key=lambda c: c.key != "counted")
 
 
-def _independence(f: Findings):
+def independence(f: Findings | MultilabelFindings):
+    """Warnings about images that training saw, and about how often the test set was opened."""
     data = f.data
     if data.overlap is None:
         yield Caution(
@@ -56,8 +58,16 @@ def _independence(f: Findings):
         yield Caution(
             "overlap",
             f"{count(data.overlap, 'image')} of these were trained on",
-            "Figures are too high; leave them out to learn how the model does on new images.",
+            "Figures are too high; leave them out (--seen with the list of the training) to learn how the model does "
+            "on new images.",
         )
+    left = data.left_out
+    if left is not None and not left.found:
+        text = (
+            f"{', '.join(left.lists)} name{'s' if len(left.lists) == 1 else ''} none of these files. Right for other "
+            "data; but if files are called otherwise there, images of the training may be among these."
+        )
+        yield Caution("seen_unmatched", "No image was found on the lists of what training saw", text)
     if data.split == "train":
         yield Caution("training_images", "These are the training images", "The model has seen every one of them.")
     elif data.split == "all":
@@ -66,12 +76,18 @@ def _independence(f: Findings):
     elif data.split == "validation":
         text = "The weights were chosen on these images, so figures lean to the high side; test figures do not."
         yield Caution("validation_images", "These are validation images", text)
+    unknown = data.unknown_patients
     if data.split_by == "image":
+        title = "Split by image, not by patient"
+        if unknown:
+            some = f"; the patient of {unknown:,} images is unknown"
+            title += "; no patient is known" if unknown == len(data.parts) else some
         text = "Images of one patient may stand on both sides of the split; figures are then too high."
-        yield Caution("image_split", "Split by image, not by patient", text)
+        yield Caution("image_split", title, text)
     elif data.split_by == "patient_where_known":
         text = "Images without a patient were taken for one patient each; where that is wrong, figures are too high."
-        yield Caution("image_split", "Not all patients are known", text)
+        title = f"The patient of {unknown:,} of {count(len(data.parts), 'image')} is unknown"
+        yield Caution("image_split", title if unknown else "Not all patients are known", text)
     looks = {(o.get("weights_sha256"), o.get("threshold")) for o in f.openings}
     if len(looks) > 1:
         text = (
@@ -82,6 +98,13 @@ def _independence(f: Findings):
 
 
 def _place(f: Findings):
+    for label, images in f.counted_images.items():
+        name = f.data.counted[label]
+        text = (
+            f"They do not show {name}. A high figure says that the model tells ill from normal; it does not say that "
+            f"it knows {name}."
+        )
+        yield Caution("counted", f"{count(images, 'image')} of {label} {_are(images)} counted as {name}", text)
     if f.unknown_patients == f.metrics.images:
         text = (
             "Each image counts as a patient of its own; if patients have several images, the intervals are too narrow."
@@ -111,6 +134,10 @@ def _place(f: Findings):
             f"a high score can come from recognising the place. Within sources the AUROC {known}."
         )
         yield Caution("confounded_source", "Source and label are confounded", text)
+
+
+def _are(images: int) -> str:
+    return "is" if images == 1 else "are"
 
 
 def _size(f: Findings):

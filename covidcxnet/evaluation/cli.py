@@ -10,8 +10,8 @@ from typing import Any
 from enhancement import command_line
 from enhancement.errors import InputError
 
-SUMMARY = """Evaluate a run on its own test split, or weights on other data, and write report.html, metrics.json and
-predictions.csv. Without arguments: the newest run under runs/. A research tool, not a medical device."""
+SUMMARY = """Evaluate a run on its own test split, or weights on other data, and write report.html, metrics.json,
+predictions.csv and card.md. Without arguments: the newest run under runs/. A research tool, not a medical device."""
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "evaluate.py") -> int:
@@ -34,6 +34,20 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--where", action="append", default=[], metavar="COLUMN=VALUE[,VALUE]", help="rows of --data to use; repeatable"
     )
+    parser.add_argument(
+        "--seen", action="append", default=[], metavar="CSV",
+        help="leave out of --data what stands there as train or validation (columns path and split, as a run's "
+        "split.csv), and other images of such patients; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--count", action="append", default=[], metavar="LABEL=CLASS",
+        help="count images of --data with a label that the model does not know as a class of it, to compare within a "
+        "source that has no images of that class (pneumonia=covid19); repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--store", metavar="FILE",
+        help="keep the prepared --data here, for other weights with the same input; default in the report's folder",
+    )  # fmt: skip
     parser.add_argument("--split", choices=("test", "validation", "train", "all"), help="of a run; default test")
     parser.add_argument("--out", metavar="DIR", help="folder of the report; default RUN/report")
     parser.add_argument(
@@ -49,7 +63,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--threshold", type=_threshold, default=0.5, metavar="P | auto",
-        help="two classes: probability from which the second is called (default 0.5); auto: chosen on validation",
+        help="two classes: probability from which the second is called (default 0.5); auto: chosen on validation; "
+        "findings: a number for all, by default those of the weights",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of bootstrap and LIME (default 0)")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default %(default)s")
@@ -63,11 +78,12 @@ def _evaluate(argv: list[str], prog: str) -> int:
     arguments = vars(build_parser(prog).parse_args(argv))
     del arguments["debug"]
     arguments["where"] = _where(arguments["where"])
+    arguments["count"] = _count(arguments["count"])
     from covidcxnet.evaluation.evaluator import evaluate
     from covidcxnet.evaluation.overview import summary
 
     report = evaluate(arguments.pop("target"), **arguments)
-    print(summary(report.findings))
+    print(report.findings.summary() if hasattr(report.findings, "summary") else summary(report.findings))
     print(report.path)
     return 0
 
@@ -79,6 +95,17 @@ def _where(pairs: list[str]) -> dict[str, Any]:
         if not equals or not column or not values:
             raise InputError(f"--where: {pair!r} given, COLUMN=VALUE[,VALUE] expected")
         found[column] = values.split(",")
+    return found
+
+
+def _count(pairs: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        label, equals, name = (part.strip() for part in pair.partition("="))
+        if not equals or not label or not name:
+            raise InputError(f"--count: {pair!r} given, LABEL=CLASS expected")
+        if found.setdefault(label, name) != name:
+            raise InputError(f"--count: {label} is counted as {found[label]} and as {name}; choose one")
     return found
 
 

@@ -88,6 +88,7 @@ def _draw(pick: Pick, predictions: Predictions, store, row: int, stack, heat, li
     return Case(
         path=str(table["path"]),
         label=str(table["label"]),
+        labelled=str(table["labelled"]) if "labelled" in table else "",
         predicted=names[predictions.predicted[pick.row]],
         why=pick.why,
         probabilities=dict(zip(names, predictions.probabilities[pick.row].tolist(), strict=True)),

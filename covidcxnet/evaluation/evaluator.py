@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.cases import choose
 from covidcxnet.evaluation.findings import Findings, Model
 from covidcxnet.evaluation.metrics import measure
+from covidcxnet.evaluation.places import compare_places
 from covidcxnet.evaluation.predictions import Predictions, youden_threshold
 from covidcxnet.evaluation.report import Report, write_report
 from covidcxnet.evaluation.sources import by_source
@@ -37,6 +38,9 @@ def evaluate(
     data: str | Path | None = None,
     root: str | Path | None = None,
     where: Mapping[str, Any] | None = None,
+    seen: str | Path | Sequence[str | Path] = (),
+    count: Mapping[str, str] | None = None,
+    store: str | Path | None = None,
     split: str | None = None,
     out: str | Path | None = None,
     explain: bool = True,
@@ -60,6 +64,15 @@ def evaluate(
         are prepared as the weights ask for.
     root, where
         Of `data`: folder that a CSV's paths are relative to, and rows to use as column to value or values.
+    seen : path-like or sequence of them
+        Of `data`: lists of what was trained on, such as a run's split.csv or the list beside released weights (see
+        `seen.read_seen`). Images that stand there as train or validation, and images of their patients, are left out.
+    count : mapping, optional
+        Of `data`: labels that the model does not know, to the class that their images are counted as, such as
+        ``{"pneumonia": "covid19"}``. The report says that they are not.
+    store : path-like, optional
+        Of `data`: file that keeps the prepared stacks, for other weights with the same input; what it lacks is added.
+        By default a store in the report's folder.
     split : {"test", "validation", "train", "all"}, optional
         Of a run without `data`; "test" by default.
     out : str or Path, optional
@@ -72,6 +85,8 @@ def evaluate(
         Resamples of patients; 0 for none.
     threshold : float or "auto"
         Two classes: probability from which the second is called. "auto" takes Youden's on the run's validation split.
+        Independent findings: each has its own, which the weights bring; "auto" chooses them anew on validation, and a
+        number other than 0.5 is taken for all.
     seed : int
         Of bootstrap and LIME.
     batch_size, jobs, progress
@@ -87,7 +102,9 @@ def evaluate(
     InputError
         If there is nothing to evaluate, or it does not fit the model.
     """
-    _check(data, root, where, split, lime, bootstrap, threshold, batch_size)
+    lists: tuple[str | Path, ...] = (seen,) if isinstance(seen, (str, Path)) else tuple(seen)
+    of_data: dict[str, Any] = {"root": root, "where": where, "seen": lists, "count": count, "store": store}
+    _check(data, of_data, split, lime, bootstrap, threshold, batch_size)
     from covidcxnet.pretrained import load_model
 
     given: str | Path = newest_run() if target is None else target if isinstance(target, (str, Path)) else target.path
@@ -97,32 +114,51 @@ def evaluate(
     classifier = load_model(run.best_weights if run is not None and Path(given).is_dir() else given)
     folder = _folder(out, run, classifier, given, data, split)
     if data is not None:
-        subject = subject_of_data(classifier, run, data, folder, root=root, where=where, jobs=jobs, progress=progress)
+        subject = subject_of_data(classifier, run, data, folder, **of_data, jobs=jobs, progress=progress)
     elif run is not None:
         subject = subject_of_run(run, classifier, split or "test")
     else:
         raise InputError(f"{given}: weights alone say nothing about images; give --data FOLDER or CSV")
-    table = subject.store.table.iloc[subject.rows].reset_index(drop=True)
+    if classifier.multilabel:
+        from covidcxnet.evaluation.multilabel import evaluate_findings
+
+        own = run if subject.own else None
+        commands = _commands(own, given, data, of_data, subject.data.split, bootstrap, threshold, seed)
+        draws_of: dict[str, Any] = {"threshold": threshold, "bootstrap": bootstrap, "seed": seed, "commands": commands}
+        return evaluate_findings(
+            subject, run, folder, **draws_of, explain=explain, batch_size=batch_size, progress=progress
+        )
     cut, origin = _threshold(subject, threshold, batch_size, progress)
     probabilities = _predict(subject.store, subject.rows, classifier, batch_size, progress, subject.data.split)
-    predictions = Predictions(table, probabilities, classifier.classes, cut)
+    everything = Predictions(subject.table, probabilities, classifier.classes, cut)
+    # What is only counted as a class may not water down the figures of that class's own images.
+    kept = np.flatnonzero(~everything.apart)
+    predictions = everything if len(kept) == len(everything) else everything.only(kept)
     model = _model(classifier)
     openings = _open_test(subject, model.sha256, cut)
-    resampled = Bootstrap(predictions.column("patient"), len(predictions), resamples=bootstrap, seed=seed)
-    truth = (predictions.targets, probabilities)
+    draws = Bootstrap(everything.column("patient"), len(everything), resamples=bootstrap, seed=seed)
+    resampled = draws if predictions is everything else draws.part(kept)
+    truth = (predictions.targets, predictions.probabilities)
     cases: tuple = ()
     if explain:
         from covidcxnet.evaluation.drawing import draw_cases
 
         options: dict[str, Any] = {"lime": lime, "samples": lime_samples, "seed": seed, "progress": progress}
-        cases = draw_cases(choose(predictions), predictions, subject.store, subject.rows, classifier, **options)
+        cases = draw_cases(choose(predictions), predictions, subject.store, subject.rows[kept], classifier, **options)
     own = run if subject.own else None
     findings = Findings(
         model=model,
         data=subject.data,
         predictions=predictions,
         metrics=measure(*truth, classifier.classes, resampled, predictions.predicted),
-        sources=by_source(predictions.column("source"), *truth, predictions.predicted, classifier.classes, resampled),
+        sources=by_source(
+            predictions.column("source"),
+            *truth,
+            predictions.predicted,
+            classifier.classes,
+            resampled,
+            subject.data.trained_sources,
+        ),
         resamples=bootstrap,
         seed=seed,
         unknown_patients=resampled.unknown,
@@ -134,15 +170,27 @@ def evaluate(
         input_settings=classifier.input.to_dict(),
         recipe=run.recipe.to_dict() if run is not None else {},
         environment=_environment(seed),
-        commands=_commands(own, given, data, root, where, subject.data.split, bootstrap, threshold, seed),
+        commands=_commands(own, given, data, of_data, subject.data.split, bootstrap, threshold, seed),
         created=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        places=compare_places(
+            everything.table,
+            everything.targets,
+            probabilities,
+            classifier.classes,
+            draws,
+            seen_sources=subject.data.trained_sources,
+            trained_on=subject.trained_on,
+            labelled=everything.labelled,
+        ),
+        with_counted=None if predictions is everything else everything,
     )
     return write_report(findings, folder)
 
 
-def _check(data, root, where, split, lime, bootstrap, threshold, batch_size) -> None:
-    if data is None and (root or where):
-        raise InputError(f"{'root' if root else 'where'}: belongs to --data, which is not given")
+def _check(data, of_data: dict[str, Any], split, lime, bootstrap, threshold, batch_size) -> None:
+    alone = [name for name, value in of_data.items() if value]
+    if data is None and alone:
+        raise InputError(f"{alone[0]}: belongs to --data, which is not given")
     if data is not None and split is not None:
         raise InputError(f"split: {split!r} given, but splits belong to a run's own images; --data is evaluated whole")
     if data is not None and str(data) != "phantom" and not Path(data).exists():
@@ -194,7 +242,7 @@ def _predict(store: Store, rows, classifier: Classifier, batch_size: int, progre
     return np.concatenate(parts) if parts else np.empty((0, len(classifier.classes)), np.float32)
 
 
-def _open_test(subject: Subject, sha256: str, threshold: float) -> tuple[dict[str, Any], ...]:
+def _open_test(subject: Subject, sha256: str, threshold: float | str) -> tuple[dict[str, Any], ...]:
     """Write down in the run that its test set was looked at; every time so far, oldest first."""
     if not subject.own or subject.run is None or subject.data.split not in ("test", "all"):
         return ()
@@ -220,6 +268,7 @@ def _model(classifier: Classifier) -> Model:
         weights=str(path or "not from a file"),
         sha256=file_sha256(path) if path is not None else "",
         parameters=int(classifier.model.count_params()),
+        size=path.stat().st_size if path is not None else 0,
         training=classifier.metadata.get("training") or {},
     )
 
@@ -236,14 +285,18 @@ def _environment(seed: int) -> dict[str, Any]:
     return environment(seed, "float32")
 
 
-def _commands(run: Run | None, target, data, root, where, split, bootstrap, threshold, seed) -> tuple[str, ...]:
+def _commands(run: Run | None, target, data, of_data, split, bootstrap, threshold, seed) -> tuple[str, ...]:
     words = ["python", "evaluate.py", str(target)]
     if data is not None:
         words += ["--data", str(data)]
-        words += ["--root", str(root)] if root else []
-        for key, value in (where or {}).items():
+        words += ["--root", str(of_data["root"])] if of_data["root"] else []
+        for key, value in (of_data["where"] or {}).items():
             values = value if isinstance(value, (list, tuple)) else [value]
             words += ["--where", f"{key}={','.join(map(str, values))}"]
+        for path in of_data["seen"]:
+            words += ["--seen", str(path)]
+        for label, name in (of_data["count"] or {}).items():
+            words += ["--count", f"{label}={name}"]
     else:
         words += ["--split", split]
     words += ["--bootstrap", str(bootstrap), "--seed", str(seed)]

@@ -14,6 +14,7 @@ from covidcxnet.evaluation.bootstrap import LEVEL
 from covidcxnet.evaluation.calibration import Reliability
 from covidcxnet.evaluation.cases import Case
 from covidcxnet.evaluation.metrics import Metrics
+from covidcxnet.evaluation.places import Places, places_to_dict
 from covidcxnet.evaluation.predictions import Predictions
 from covidcxnet.evaluation.sources import Sources
 
@@ -32,6 +33,8 @@ class Model:
         File the weights came from, and its hash.
     parameters : int
         Number of weights; 0 where unknown.
+    size : int
+        Bytes of the file; 0 where unknown.
     training : dict
         What the weights file says about its training.
     """
@@ -40,7 +43,33 @@ class Model:
     weights: str
     sha256: str = ""
     parameters: int = 0
+    size: int = 0
     training: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Images of the data that were not evaluated because lists say that training saw them, or their patient.
+
+    Parameters
+    ----------
+    lists : tuple of str
+        The files that say so.
+    images : int
+        Left out because the image itself stands there as train or validation.
+    of_patients : int
+        Left out because another image of the patient does.
+    patients : int
+        Patients of both, where known.
+    found : int
+        Images of the whole data that the lists name at all, whatever their part.
+    """
+
+    lists: tuple[str, ...]
+    images: int
+    of_patients: int
+    patients: int
+    found: int
 
 
 @dataclass(frozen=True)
@@ -69,6 +98,12 @@ class Data:
         Evaluated images that the model was trained on; None where that is unknown, -1 where a split rules it out.
     where : dict
         Rows of the data that were used, column to value or values; empty for all.
+    trained_sources : frozenset of str or None
+        Sources of the images that were trained on; None where they are not known.
+    counted : dict
+        Labels that the model does not know, to the class that their images are counted as.
+    left_out : LeftOut or None
+        What was left out because training saw it; None where no list was given.
     """
 
     name: str
@@ -81,6 +116,14 @@ class Data:
     region: str = "none"
     overlap: int | None = -1
     where: Mapping[str, Any] = field(default_factory=dict)
+    trained_sources: frozenset[str] | None = None
+    counted: Mapping[str, str] = field(default_factory=dict)
+    left_out: LeftOut | None = None
+
+    @property
+    def unknown_patients(self) -> int:
+        """Images of all parts whose patient is not known."""
+        return int(self.parts["patient"].isna().sum()) if "patient" in self.parts else len(self.parts)
 
 
 @dataclass(frozen=True)
@@ -93,6 +136,9 @@ class Findings:
         What was evaluated on what.
     predictions, metrics, sources : Predictions, Metrics, Sources or None
         What was predicted and measured.
+    with_counted : Predictions or None
+        `predictions` and images that only count within their source: those of a label that is counted as a class which
+        has images of its own. None where there are none.
     resamples, seed, unknown_patients : int
         The bootstrap's; images without a known patient count as patients of their own.
     threshold_from : str
@@ -111,6 +157,8 @@ class Findings:
         Command lines that make these figures again.
     created : str
         Local date and time.
+    places : Places or None
+        Internal, held-out and within-source figures side by side.
     """
 
     model: Model
@@ -131,6 +179,8 @@ class Findings:
     environment: Mapping[str, Any] = field(default_factory=dict)
     commands: tuple[str, ...] = ()
     created: str = ""
+    places: Places | None = None
+    with_counted: Predictions | None = None
 
     @property
     def title(self) -> str:
@@ -138,9 +188,20 @@ class Findings:
         return f"{self.model.name} on {self.data.name}"
 
     @property
+    def everything(self) -> Predictions:
+        """Of all images, also those that only count within their source."""
+        return self.predictions if self.with_counted is None else self.with_counted
+
+    @property
+    def counted_images(self) -> dict[str, int]:
+        """Evaluated images of each label that the model does not know and that is counted as one of its classes."""
+        labels = self.everything.labelled
+        return {label: int((labels == label).sum()) for label in self.data.counted}
+
+    @property
     def failed_lungs(self) -> pd.DataFrame:
         """Rows of the evaluated table whose lung mask was not trusted."""
-        table = self.predictions.table
+        table = self.everything.table
         if "lungs_trusted" not in table or not self.data.lungs_sought:
             return table.iloc[:0]
         return table[~table["lungs_trusted"].fillna(True).astype(bool)]
@@ -161,11 +222,17 @@ class Findings:
                 "where": dict(data.where),
                 "split": data.split,
                 "split_by": data.split_by,
+                "images_without_patient_in_all_parts": data.unknown_patients,
                 "images": metrics.images,
                 "patients": metrics.patients - self.unknown_patients,
                 "images_without_patient": self.unknown_patients,
                 "parts": _part_counts(data.parts),
                 "images_also_trained_on": None if data.overlap is None else max(0, data.overlap),
+                "left_out": None if data.left_out is None else dict(vars(data.left_out)),
+                "counted_as": {
+                    label: {"class": name, "images": self.counted_images.get(label, 0)}
+                    for label, name in data.counted.items()
+                },
                 "rejected": data.rejected[["path", "reason"]].to_dict("records"),
                 "lungs": {"sought": data.lungs_sought, "not_trusted": len(self.failed_lungs)},
             },
@@ -195,6 +262,7 @@ class Findings:
             ],
             "reliability": {c: _bins(r) for c, r in metrics.reliability.items()},
             "sources": _sources(self.sources),
+            "places": places_to_dict(self.places),
             "warnings": [{"key": w.key, "text": w.text} for w in cautions(self)],
             "test_openings": [dict(o) for o in self.openings],
             "input": dict(self.input_settings),

@@ -28,6 +28,12 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
      "Mean distance between stated probability and observed share over ten bins of probability, weighted by images. "
      "Two classes: of the second class; more: of the called class. Resampling adds noise to each bin, so with few "
      "images its interval leans upwards."),
+    ("Calibration slope",
+     "Slope of a logistic regression of the truth on the logit of the stated probability, of the same class as the "
+     "ECE. 1 is right; below 1 probabilities are too extreme, above 1 too timid; below 0 they point the wrong way."),
+    ("Internal, held out, within a source",
+     "Images of the sources that training saw, of other patients; images of sources that it never saw; images of one "
+     "and the same source. Which sources training saw comes from the run, or from the lists given by --seen."),
     ("Grad-CAM", "Where the last feature maps of the network raise the score of the called class; coarse by nature."),
     ("LIME", "Which patches, when hidden, lower the score of the called class; a random method, seeded here."),
     ("Phantom", "A computed picture that resembles a radiograph and shows no patient."),

@@ -80,7 +80,9 @@ def cell(estimate: Estimate, percent: bool = False) -> Html:
     mark = tag("sup", "†", title=f"undefined in {estimate.undefined} resamples") if _partly(estimate) else None
     if estimate.low == estimate.high and not mark:
         mark = tag("sup", "‡", title="no spread among resamples")
-    between = "" if math.isnan(estimate.low) else _low_to_high(estimate, percent, "–")
+    # a dash before a minus sign reads as two
+    dash = " to " if min(estimate.low, estimate.high) < 0 else "–"
+    between = "" if math.isnan(estimate.low) else _low_to_high(estimate, percent, dash)
     return Html(
         tag("span", number(estimate, percent), mark, class_="value")
         + (tag("span", between, class_="interval") if between else "")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate, ratio
-from covidcxnet.evaluation.calibration import Reliability, brier, reliability
+from covidcxnet.evaluation.calibration import Reliability, brier, calibration_slope, expected_error, reliability
 from covidcxnet.evaluation.ranking import Ranking, rank
 
 NORMAL = "normal"
@@ -52,7 +52,8 @@ class Metrics:
     images, patients : int
         Images counted, and patients drawn by the bootstrap.
     overall : dict
-        Name to `Estimate`: accuracy, balanced_accuracy, macro_f1, auroc, average_precision, brier, calibration_error.
+        Name to `Estimate`: accuracy, balanced_accuracy, macro_f1, auroc, average_precision, brier, calibration_error,
+        calibration_slope.
         With two classes, auroc and average_precision are those of `classes[1]`; with more, the mean over classes.
     by_class : dict
         Class to name to `Estimate`: sensitivity, specificity, precision, npv, f1, auroc, average_precision,
@@ -120,7 +121,10 @@ def measure(
         by_class[name] = {key: bootstrap.estimate(figure) for key, figure in figures.items()}
     overall = _overall(cells, decided, rankings)
     overall["brier"] = brier(probabilities, targets, bootstrap)
-    overall["calibration_error"] = _calibration_error(targets, probabilities, bins, bootstrap)
+    # two classes: the bins of the second are there already
+    two = len(bins) == 2
+    overall["calibration_error"] = bins[1].error if two else expected_error(probabilities, targets, bootstrap)
+    overall["calibration_slope"] = calibration_slope(probabilities, targets, bootstrap)
     return Metrics(
         classes=tuple(classes),
         images=len(targets),
@@ -166,14 +170,6 @@ def _overall(cells: np.ndarray, decided: list[dict[str, np.ndarray]], rankings: 
         "auroc": np.mean([r.auroc for r in chosen], axis=0),
         "average_precision": np.mean([r.average_precision for r in chosen], axis=0),
     }
-
-
-def _calibration_error(targets, probabilities, bins: list[Reliability], bootstrap: Bootstrap) -> np.ndarray:
-    """Two classes: of P(classes[1]). More: of the top probability, as is usual (Guo et al. 2017)."""
-    if len(bins) == 2:
-        return bins[1].error
-    top = probabilities.argmax(axis=1)
-    return reliability(probabilities.max(axis=1), top == targets, bootstrap).error
 
 
 def _missed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from covidcxnet.evaluation.cautions import cautions
 from covidcxnet.evaluation.findings import Data, Findings
 from covidcxnet.evaluation.markup import Html, count, definitions, interval, number, table, tag
 from covidcxnet.evaluation.metrics import NORMAL, Missed
+from covidcxnet.evaluation.places import Comparison, defined, place_name
 
 _SPLIT_BY = {
     "patient": "patient",
@@ -21,6 +23,7 @@ _SPLIT_BY = {
 }
 NOTICE = "Research only: not a medical device"
 SECTIONS = (
+    ("places", "Internal, held-out and within-source figures"),
     ("curves", "Curves"),
     ("classes", "By class"),
     ("sources", "By source"),
@@ -45,6 +48,7 @@ def overview(f: Findings, sections: list[str]) -> Html:
             tag("p", NOTICE, class_="research"),
         ),
         _phantom(f),
+        _counted(f),
         tag("main", _headline(f), _missed(f), tag("div", *_columns(f), class_="first")),
         tag(
             "nav", [tag("a", name, href=f"#{key}") for key, name in SECTIONS if key in sections], aria_label="Sections"
@@ -57,11 +61,11 @@ def headline(f: Findings) -> list[tuple[str, Estimate, bool]]:
     """Name, figure and whether it is a percentage, of the figures that stand first."""
     overall, classes = f.metrics.overall, f.metrics.classes
     if len(classes) == 2 and len(f.metrics.present) == 2:
-        second = f.metrics.by_class[classes[1]]
+        second, name = f.metrics.by_class[classes[1]], counted_name(f, classes[1])
         return [
-            (f"AUROC, {classes[1]}", overall["auroc"], False),
-            (f"Sensitivity, {classes[1]}", second["sensitivity"], True),
-            (f"Specificity, {classes[1]}", second["specificity"], True),
+            (f"AUROC, {name}", overall["auroc"], False),
+            (f"Sensitivity, {name}", second["sensitivity"], True),
+            (f"Specificity, {name}", second["specificity"], True),
             ("Accuracy", overall["accuracy"], True),
             ("Calibration error", overall["calibration_error"], False),
         ]
@@ -80,9 +84,18 @@ def headline(f: Findings) -> list[tuple[str, Estimate, bool]]:
     ]
 
 
+def counted_name(f: Findings, name: str) -> str:
+    """A class as figures call it: ``pneumonia counted as covid19`` where it has no images of its own."""
+    labels = [label for label, counted_as in f.data.counted.items() if counted_as == name]
+    if not labels or (f.predictions.labelled == name).any():
+        return name
+    return f"{', '.join(labels)} counted as {name}"
+
+
 def part_name(part: str) -> str:
     """A split's name as the page says it."""
     said = {"train": "training", "all": "all images of the run", "other": "other data", "none": "no split"}
+    said["patient_seen"] = "left out: patient in training"
     return said.get(part, part)
 
 
@@ -95,6 +108,21 @@ def _phantom(f: Findings) -> Html | None:
     if not f.data.phantom:
         return None
     text = "Phantom run: the images are computed and show no patient. These figures say nothing about real radiographs."
+    return tag("p", tag("strong", text), class_="phantom")
+
+
+def _counted(f: Findings) -> Html | None:
+    if not f.data.counted:
+        return None
+    said = [
+        f"{count(f.counted_images[label], 'image')} labelled {label} counted as {name}; {label} is not {name}"
+        for label, name in f.data.counted.items()
+    ]
+    text = f"Not what it is called: {'; '.join(said)}. "
+    if f.with_counted is None:
+        text += "These figures ask whether the model tells ill from normal."
+    else:
+        text += "They count only in the figures within a source, which ask whether the model tells ill from normal."
     return tag("p", tag("strong", text), class_="phantom")
 
 
@@ -114,9 +142,8 @@ def _missed(f: Findings) -> Html | None:
     items = []
     for missed in f.metrics.missed:
         said = f" ({_rate(missed)})" if missed.images else ""
-        items.append(
-            tag("li", f"{missed.name} called {NORMAL}: ", tag("strong", f"{missed.missed} of {missed.images}"), said)
-        )
+        name = counted_name(f, missed.name)
+        items.append(tag("li", f"{name} called {NORMAL}: ", tag("strong", f"{missed.missed} of {missed.images}"), said))
     return tag("ul", items, class_="missed")
 
 
@@ -126,7 +153,8 @@ def _facts(f: Findings) -> Html:
         [
             ("Data set", _data_set(data)),
             ("Evaluated", _evaluated(f)),
-            ("Split by", _SPLIT_BY[data.split_by]),
+            ("Split by", _split_by(data)),
+            ("Left out", _left_out(data)),
             ("Test set opened", _opened(f)),
             ("Model", _model(f)),
             (
@@ -170,12 +198,33 @@ def _data_set(data: Data) -> str:
     return data.name + (f", only {'; '.join(chosen)}" if chosen else "")
 
 
+def _split_by(data: Data) -> str:
+    unknown, images = data.unknown_patients, len(data.parts)
+    if not unknown or not data.split_by or data.phantom:
+        return _SPLIT_BY[data.split_by]
+    known = "no patient is known" if unknown == images else f"the patient of {unknown:,} of {images:,} is unknown"
+    return f"{_SPLIT_BY[data.split_by]}; {known}"
+
+
 def _evaluated(f: Findings) -> str:
     known = f.metrics.patients - f.unknown_patients
     patients = count(known, "patient") if known else "patients unknown"
     if known and f.unknown_patients:
         patients += f", and {count(f.unknown_patients, 'image')} without a known patient"
     return f"{part_name(f.data.split)}: {count(f.metrics.images, 'image')} of {patients}"
+
+
+def _left_out(data: Data) -> str | None:
+    left = data.left_out
+    if left is None:
+        return None
+    if not left.images + left.of_patients:
+        return f"none; no image or patient of these stands as train or validation in {', '.join(left.lists)}"
+    patients = f" ({count(left.patients, 'patient')})" if left.patients else ""
+    return (
+        f"{count(left.images + left.of_patients, 'image')}{patients}: {left.images:,} of training or validation, "
+        f"{left.of_patients:,} more of their patients, by {', '.join(left.lists)}"
+    )
 
 
 def _opened(f: Findings) -> str | None:
@@ -231,6 +280,9 @@ def _split(f: Findings) -> Html:
     rows: list[list[str]] = []
     for label in f.metrics.classes:
         rows.append([label, *[_tally(parts[(parts["part"] == n) & (parts["label"] == label)]) for n in names]])
+    for label, name in f.data.counted.items():
+        own = parts[parts["label"] == label]
+        rows.append([f"{label}, counted as {name}", *[_tally(own[own["part"] == n]) for n in names]])
     rows.append(["all", *[_tally(parts[parts["part"] == n]) for n in names]])
     sources = parts["source"].fillna("unknown").value_counts() if "source" in parts else parts.iloc[:0]
     if len(sources) > 1:
@@ -261,6 +313,31 @@ def summary(f: Findings) -> str:
     for name, figure, percent in headline(f):
         between = interval(figure, percent)
         lines.append(f"  {name:<26} {number(figure, percent):>8}" + (f"  ({between})" if between else ""))
-    lines += [f"  {missed}" for missed in f.metrics.missed]
+    lines += [f"  {replace(m, name=counted_name(f, m.name))}" for m in f.metrics.missed]
+    if f.data.left_out is not None:
+        lines.append(f"  Left out: {_left_out(f.data)}")
+    lines += _place_lines(f)
     lines += [f"  Caution: {c.title}. {c.text}" for c in cautions(f)]
     return "\n".join([*lines, f"  {NOTICE}."])
+
+
+def _place_lines(f: Findings) -> list[str]:
+    if f.places is None:
+        return []
+    lines = []
+    for place in f.places.rows:
+        for c in place.comparisons[:1]:  # the page has them all
+            between = interval(c.auroc)
+            lines.append(
+                f"  {place_name(place)}: {_compared(c)}, AUROC {number(c.auroc)}" + (f" ({between})" if between else "")
+            )
+    if f.places.gap is not None and defined(f.places.gap):
+        between = interval(f.places.gap)
+        lines.append(
+            f"  Gap of AUROC, internal to held out: {number(f.places.gap)}" + (f" ({between})" if between else "")
+        )
+    return lines
+
+
+def _compared(c: Comparison) -> str:
+    return f"{c.positives:,} {c.positive} against {c.negatives:,} {c.negative}, by {c.score}"

@@ -21,7 +21,8 @@ class Predictions:
     Parameters
     ----------
     table : pd.DataFrame
-        Columns `path` and `label`; `patient`, `source` and `lungs_trusted` where known. N rows.
+        Columns `path` and `label`; `patient`, `source` and `lungs_trusted` where known; `labelled`, what the data
+        say, where a label is counted as another class. N rows.
     probabilities : np.ndarray
         float [N, C], each row summing to 1.
     classes : tuple of str
@@ -73,6 +74,22 @@ class Predictions:
             return (self.probabilities[:, 1] >= self.threshold).astype(np.int64)
         return self.probabilities.argmax(axis=1).astype(np.int64)
 
+    @property
+    def labelled(self) -> pd.Series:
+        """Labels as the data have them."""
+        return self.table["labelled" if "labelled" in self.table else "label"]
+
+    @property
+    def apart(self) -> np.ndarray:
+        """Images of a label that is counted as a class which has images of its own: bool [N]."""
+        own = self.labelled.to_numpy(dtype=object) == self.table["label"].to_numpy(dtype=object)
+        return ~own & self.table["label"].isin(set(self.table["label"][own])).to_numpy()
+
+    def only(self, rows: np.ndarray) -> Predictions:
+        """Of the given rows, int or bool."""
+        table = self.table[rows] if rows.dtype == bool else self.table.iloc[rows]
+        return Predictions(table.reset_index(drop=True), self.probabilities[rows], self.classes, self.threshold)
+
     def column(self, name: str) -> pd.Series | None:
         """A column of the table, or None where it is absent or wholly empty."""
         if name not in self.table or self.table[name].replace("", None).isna().all():
@@ -80,10 +97,15 @@ class Predictions:
         return self.table[name]
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns path, patient, source, label, predicted, `p_` and class name for each class, lungs_trusted."""
+        """Columns path, patient, source, label, predicted, `p_` and class name for each class, lungs_trusted.
+
+        Where labels are counted as another class, `labelled` tells what the data say.
+        """
         frame = pd.DataFrame({"path": self.table["path"].to_numpy()})
         for name in ("patient", "source", "label"):
             frame[name] = self.table[name].to_numpy() if name in self.table else None
+        if "labelled" in self.table:
+            frame["labelled"] = self.table["labelled"].to_numpy()
         frame["predicted"] = np.array(self.classes, dtype=object)[self.predicted]
         for c, name in enumerate(self.classes):
             frame[PREFIX + name] = self.probabilities[:, c]
@@ -91,9 +113,9 @@ class Predictions:
         return frame
 
     def save(self, path: str | Path) -> Path:
-        """Write `to_frame` as CSV, whole or not at all."""
+        """Write `to_frame` as CSV, whole or not at all; nine digits give every float32 back, ranks with it."""
         with whole_file(path) as partial:
-            self.to_frame().to_csv(partial, index=False, float_format="%.7f")
+            self.to_frame().to_csv(partial, index=False, float_format="%.9g")
         return Path(path)
 
 

@@ -1,4 +1,7 @@
-"""The report: one HTML page without any other file, one JSON file, one CSV. Research only: not a medical device."""
+"""The report: one HTML page without any other file, one JSON file, one CSV, one Markdown card.
+
+Research only: not a medical device.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from string import Template
 
 from covidcxnet import __version__
 from covidcxnet.evaluation import sections
+from covidcxnet.evaluation.card import card
 from covidcxnet.evaluation.findings import Findings
 from covidcxnet.evaluation.markup import Html, tag
 from covidcxnet.evaluation.overview import NOTICE, SECTIONS, overview
@@ -23,7 +27,7 @@ class Report:
     Parameters
     ----------
     folder : Path
-        Holds `report.html`, `metrics.json` and `predictions.csv`.
+        Holds `report.html`, `metrics.json`, `predictions.csv` and `card.md`.
     findings : Findings
         Everything they were made from.
     """
@@ -42,18 +46,25 @@ class Report:
         return self.folder / "metrics.json"
 
     @property
+    def card_path(self) -> Path:
+        """The measured part of a model card, to be pasted."""
+        return self.folder / "card.md"
+
+    @property
     def predictions_path(self) -> Path:
         """The table, a row an image."""
         return self.folder / "predictions.csv"
 
 
 def write_report(findings: Findings, folder: str | Path) -> Report:
-    """Write the three files into `folder`, each whole or not at all; the page last."""
+    """Write the four files into `folder`, each whole or not at all; the page last."""
     report = Report(Path(folder), findings)
-    findings.predictions.save(report.predictions_path)
+    findings.everything.save(report.predictions_path)
     with whole_file(report.metrics_path) as partial:
         text = json.dumps(findings.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
         partial.write_text(text + "\n", encoding="utf-8")
+    with whole_file(report.card_path) as partial:
+        partial.write_text(card(findings), encoding="utf-8")
     with whole_file(report.path) as partial:
         partial.write_text(render(findings), encoding="utf-8")
     return report
@@ -64,12 +75,17 @@ def render(findings: Findings) -> str:
     made = {key: getattr(sections, key)(findings) for key, _ in SECTIONS}
     present = [key for key, content in made.items() if content]
     body = overview(findings, present) + "".join(_section(key, made[key]) for key in present)
-    body += tag("footer", f"{NOTICE}. Made by covidcxnet {__version__}, {findings.created}.")
+    return page(findings.title, body, findings.created)
+
+
+def page(title: str, body: str, created: str) -> str:
+    """A whole page from its title and body; when it was made stands at its foot."""
+    body += tag("footer", f"{NOTICE}. Made by covidcxnet {__version__}, {created}.")
     package = files("covidcxnet.evaluation")
     template = Template(package.joinpath("page.html").read_text(encoding="utf-8"))
     style = package.joinpath("report.css").read_text(encoding="utf-8")
-    title = tag("title", findings.title)[len("<title>") : -len("</title>")]
-    return template.substitute(title=title, generator=f"covidcxnet {__version__}", style=style, body=body)
+    said = tag("title", title)[len("<title>") : -len("</title>")]
+    return template.substitute(title=said, generator=f"covidcxnet {__version__}", style=style, body=body)
 
 
 # In print these start a page of their own, so that a heading is not parted from its pictures.

@@ -14,6 +14,8 @@ from covidcxnet.evaluation.findings import Findings
 from covidcxnet.evaluation.glossary import GLOSSARY
 from covidcxnet.evaluation.markup import Html, cell, count, definitions, figure, footnotes, number, table, tag
 from covidcxnet.evaluation.metrics import NORMAL
+from covidcxnet.evaluation.places import HELD_OUT, INTERNAL, WITHIN, Place, defined, labels_said, place_name
+from covidcxnet.evaluation.sources import SourceFigures
 
 _CLASS_FIGURES = (
     ("sensitivity", "Sensitivity", True),
@@ -32,8 +34,57 @@ _OVERALL = (
     ("average_precision", "Average precision", False),
     ("brier", "Brier score", False),
     ("calibration_error", "ECE", False),
+    ("calibration_slope", "Calibration slope", False),
 )
 _MOST_ROWS = 500
+
+
+def places(f: Findings) -> Html | None:
+    """Sources that training saw, sources that it never saw, and single sources, side by side."""
+    found = f.places
+    if found is None:
+        return None
+    rows: list[list[Any]] = []
+    name: Any
+    for place in found.rows:
+        for k, c in enumerate(place.comparisons):
+            name = (place_name(place) if place.kind == WITHIN else _named(place)) if k == 0 else ""
+            images = [f"{c.positives:,} {c.positive}", tag("br"), f"{c.negatives:,} {c.negative}"]
+            rows.append([name, images, c.score, cell(c.auroc)])
+        if not place.comparisons:
+            one = f"{labels_said(place.by_label)}: one class"
+            rows.append([_named(place), one, "", tag("span", "undefined", class_="note")])
+    if found.gap is not None and defined(found.gap):
+        rows.append(["Gap: internal less held out", "the smaller the better", "", cell(found.gap)])
+    caption = "AUROC, with 95% interval over patients, of the first kind of image against the second."
+    made = [tag("p", _PLACES), table(["Images of", "Compared", "Ranked by", "AUROC"], rows, caption, class_="places")]
+    calibrated = [p for p in found.rows if p.calibration]
+    if calibrated:
+        header = ["Probabilities", "Images", "ECE", "Brier score", "Calibration slope"]
+        keys = ("calibration_error", "brier", "calibration_slope")
+        body = [[place_name(p), f"{p.images:,}", *[cell(p.calibration[key]) for key in keys]] for p in calibrated]
+        made.append(table(header, body, class_="keep"))
+    notes = [f"{label} is counted as {name} within a source, and left out of the others" for label, name in
+             f.data.counted.items()]  # fmt: skip
+    if found.skipped:
+        notes.append(f"{count(found.skipped, 'image')} that training saw in none of these figures")
+    if not any(p.kind in (INTERNAL, HELD_OUT) for p in found.rows):
+        notes.append("the sources of the training are not known here; --seen with its list tells them")
+    made.append(tag("p", f"{'; '.join(notes)}.", class_="note") if notes else Html(""))
+    estimates = [c.auroc for p in found.rows for c in p.comparisons]
+    estimates += [e for p in calibrated for e in p.calibration.values()]
+    return tag("div", made, footnotes(estimates))
+
+
+_PLACES = (
+    "Images of the places that training saw flatter: a network can recognise the place. Places that it never saw are "
+    "nearest to another hospital, but flatter too where their classes come from different ones. Within one source the "
+    "place tells nothing: that figure counts most."
+)
+
+
+def _named(place: Place) -> list[Any]:
+    return [place_name(place), tag("br"), tag("span", ", ".join(place.sources), class_="note")]
 
 
 def curves(f: Findings) -> Html:
@@ -73,7 +124,7 @@ def sources(f: Findings) -> Html | None:
         return None
     names = f.metrics.classes
     rows = [
-        [s.name, f"{s.images:,}", f"{s.patients:,}" if f.unknown_patients < f.metrics.images else "unknown",
+        [_source(s), f"{s.images:,}", f"{s.patients:,}" if f.unknown_patients < f.metrics.images else "unknown",
          *[f"{s.by_class[c]:,}" if s.by_class[c] else "–" for c in names], cell(s.accuracy, True),
          cell(s.auroc) if not np.isnan(s.auroc.value) else tag("span", "one class", class_="note")]
         for s in f.sources.rows
@@ -95,7 +146,13 @@ def sources(f: Findings) -> Html | None:
         "If classes come from different places, a network can score by recognising the place: scanner, processing, "
         "letters burned in. The figures within sources are the ones to trust."
     )
+    if any(s.trained is False for s in f.sources.rows):
+        intro += " Sources marked as not in training are nearest to what another hospital would see."
     return tag("div", tag("p", intro), made, second, footnotes(estimates))
+
+
+def _source(s: SourceFigures) -> Any:
+    return [s.name, " ", tag("span", "not in training", class_="note")] if s.trained is False else s.name
 
 
 def confusion(f: Findings) -> Html:
@@ -182,8 +239,9 @@ def settings(f: Findings) -> Html:
 def reproduce(f: Findings) -> Html:
     """Command lines and files."""
     made = [tag("pre", tag("code", "\n".join(f.commands)))] if f.commands else []
-    files = tag("p", "Beside this page: ", tag("code", "metrics.json"), " (every number with its interval) and ",
-                tag("code", "predictions.csv"), " (every image).")  # fmt: skip
+    files = tag("p", "Beside this page: ", tag("code", "metrics.json"), " (every number with its interval), ",
+                tag("code", "predictions.csv"), " (every image) and ", tag("code", "card.md"),
+                " (the measured part of a model card).")  # fmt: skip
     return tag("div", made, files)
 
 
@@ -201,7 +259,9 @@ def _case(case: Case) -> Html:
     ranked = sorted(case.probabilities.items(), key=lambda pair: -pair[1])
     chances = ", ".join(f"{name} {100 * p:.0f}%" for name, p in ranked)
     verdict = f"{'Right' if case.correct else 'Wrong'}: called {case.predicted}"
+    other = f"labelled {case.labelled}, counted as {case.label}" if case.labelled not in ("", case.label) else None
     head = tag("header", tag("p", tag("span", verdict, class_="verdict"), f" ({case.why})"), tag("p", chances),
+               tag("p", tag("strong", other)) if other else None,
                tag("p", case.path, class_="mono note"),
                tag("p", case.lungs, class_="note") if case.lungs else None)  # fmt: skip
     outlined = " with the outline of the lungs" if case.outlined else ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,8 @@ class SourceFigures:
         Share of right decisions.
     auroc : Estimate
         Within this source: as `Metrics.overall` has it, over classes that have both sides here; NaN for a single class.
+    trained : bool or None
+        Whether training had images of this source; None where its sources are not known.
     """
 
     name: str
@@ -35,6 +38,7 @@ class SourceFigures:
     by_class: dict[str, int]
     accuracy: Estimate
     auroc: Estimate
+    trained: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ def by_source(
     predicted: np.ndarray,
     classes: tuple[str, ...],
     bootstrap: Bootstrap,
+    trained: Collection[str] | None = None,
 ) -> Sources | None:
     """Figures by source; None where no source is known.
 
@@ -79,6 +84,8 @@ def by_source(
         One name for each image; images without one form a source of their own called "unknown".
     targets, probabilities, predicted, classes, bootstrap
         As in `metrics.measure`.
+    trained : collection of str, optional
+        Sources of the training images; None where they are not known.
     """
     if sources is None or pd.Series(sources).replace("", None).isna().all():
         return None
@@ -93,7 +100,8 @@ def by_source(
         for c in scored:
             r, p = concordance(probabilities[members, c], here == c, bootstrap, members)
             right[c], pairs[c] = right.get(c, 0.0) + r, pairs.get(c, 0.0) + p
-        rows.append(_figures(name, members, targets, probabilities, predicted, classes, bootstrap))
+        figures = _figures(name, members, targets, probabilities, predicted, classes, bootstrap)
+        rows.append(replace(figures, trained=None if trained is None else name in trained))
     within = _mean([ratio(right[c], pairs[c]) for c in scored if pairs[c][0] > 0])
     present = pd.crosstab(names, targets)
     mixed = present.loc[(present > 0).sum(axis=1) > 1]

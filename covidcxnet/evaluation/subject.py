@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from covidcxnet.evaluation.findings import Data
+from covidcxnet.datasets.multilabel import MultilabelDataset
+from covidcxnet.evaluation.findings import Data, LeftOut
+from covidcxnet.evaluation.seen import Marks, Seen, read_seen, training_list
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("test", "validation", "train", "all")
 OTHER = "other"  # data that are not the run's own
+PATIENT_SEEN = "patient_seen"  # not in training itself, but another image of the patient is
 # Phantoms that no training has seen: trainings use the seeds from 0 on.
 _PHANTOM_SEED, _PHANTOM_IMAGES = 20_000, 150
 
@@ -41,6 +44,10 @@ class Subject:
         What the report says about them.
     run : Run or None
         Training that the weights come from, where it is known.
+    table : pd.DataFrame
+        What is known of these images, a row each; see `Predictions`.
+    trained_on : np.ndarray or None
+        bool [N]: known from training; None where that is unknown.
     """
 
     classifier: Classifier
@@ -48,6 +55,8 @@ class Subject:
     rows: np.ndarray
     data: Data
     run: Run | None
+    table: pd.DataFrame
+    trained_on: np.ndarray | None = None
 
     @property
     def own(self) -> bool:
@@ -103,8 +112,12 @@ def subject_of_run(run: Run, classifier: Classifier, split: str) -> Subject:
         rejected=store.rejected,
         lungs_sought=_lungs_sought(table.iloc[rows]),
         region=store.settings.region,
+        trained_sources=_trained_sources(run),
     )
-    return Subject(classifier, store, rows, data, run)
+    evaluated = table.iloc[rows].reset_index(drop=True)
+    part = pd.Series([sides.get(path, "none") for path in evaluated["path"]], dtype=object)
+    remembered = part.isin({"train", "validation"} - {split}).to_numpy()
+    return Subject(classifier, store, rows, data, run, evaluated, remembered)
 
 
 def subject_of_data(
@@ -115,50 +128,134 @@ def subject_of_data(
     *,
     root: str | Path | None = None,
     where: Mapping[str, Any] | None = None,
+    seen: Sequence[str | Path] = (),
+    count: Mapping[str, str] | None = None,
+    store: str | Path | None = None,
     jobs: int | None = None,
     progress: bool = True,
 ) -> Subject:
-    """Other images, prepared as the weights ask for into a store in `folder`."""
+    """Other images, prepared as the weights ask for into `store`, or one in `folder`."""
     from covidcxnet.preparation import prepare
+    from covidcxnet.preparation.kept import keep, rows_in
 
-    dataset = _load(data, root, where, classifier.classes)
+    counted = dict(count or {})
+    lists = read_seen(seen) if seen else training_list(classifier.path)
+    whole = _open_findings(data, root, classifier) if classifier.multilabel else _open(data, root, classifier.classes)
+    dataset = _load(whole, data, where, classifier.classes, counted)
+    marks = lists.marks(whole.table, whole.root, patients=bool(seen)) if lists is not None else None
+    left_out = None
+    if seen and lists is not None and marks is not None:
+        dataset, left_out = _leave_out(dataset, whole, lists, marks)
     given_masks = "mask" in dataset.table and not classifier.metadata.get("segmenter")
     # Weights trained on given masks are evaluated on given masks; otherwise the segmenter of the training finds lungs.
     segmenter = None if given_masks and classifier.input.region != "none" else classifier.segmenter
-    store = prepare(dataset, classifier.input, folder / "store.h5", segmenter=segmenter, jobs=jobs, progress=progress)
-    table = store.table
+    make, path = (prepare, folder / "store.h5") if store is None else (keep, Path(store))
+    stacks = make(dataset, classifier.input, path, segmenter=segmenter, jobs=jobs, progress=progress)
+    rows, table, rejected = rows_in(stacks, dataset)
+    if not len(rows):
+        raise InputError(f"{data}: none of {len(dataset)} images could be read; {rejected['reason'].iloc[0]}")
+    parts = _parts(table, [OTHER] * len(table))
+    trained_on = _trained_on(stacks.root, table, run)
+    sources = _trained_sources(run)
+    if marks is not None:
+        parts = pd.concat([_listed_parts(whole, marks, set(dataset.table["path"])), parts], ignore_index=True)
+        sources = frozenset((sources or frozenset()) | (marks.sources or frozenset())) or None
+        known = dict(zip(whole.table["path"], marks.seen, strict=True))
+        listed = np.array([known[path] for path in table["path"]], bool)
+        trained_on = listed if trained_on is None else trained_on | listed
+    if counted:
+        table["labelled"] = table["label"]
+        table["label"] = table["label"].replace(counted)
     described = Data(
-        name=_name(data, store.name),
+        name=_name(data, dataset.name),
         where=dict(where or {}),
         split=OTHER,
         split_by="",
         phantom=str(data) == "phantom",
-        parts=_parts(table, [OTHER] * len(table)),
-        rejected=store.rejected,
+        parts=parts,
+        rejected=rejected,
         lungs_sought=_lungs_sought(table),
-        region=store.settings.region,
-        overlap=_overlap(store, run),
+        region=stacks.settings.region,
+        overlap=None if trained_on is None else int(trained_on.sum()),
+        trained_sources=sources,
+        counted=counted,
+        left_out=left_out,
     )
-    return Subject(classifier, store, np.arange(len(table)), described, run)
+    return Subject(classifier, stacks, rows, described, run, table, trained_on)
 
 
-def _load(data, root, where, classes: tuple[str, ...]) -> Dataset:
-    """Like `load_dataset`, but images of a single class will do: an external set often has no other."""
+def _open(data, root, classes: tuple[str, ...]) -> Dataset:
+    """All images of the data; those of a single class will do: an external set often has no other."""
     from covidcxnet.datasets import load_dataset, open_dataset
 
+    if str(data) != "phantom":
+        return open_dataset(data, root)
+    return load_dataset("phantom", root=root, classes=classes, phantom_images=_PHANTOM_IMAGES, seed=_PHANTOM_SEED)
+
+
+def _open_findings(data, root, classifier: Classifier) -> Dataset:
+    """All images of the data, with what they say of each finding of the model; of others nothing is said."""
+    from covidcxnet.datasets import open_dataset
+    from covidcxnet.datasets.findings import UNKNOWN
+    from covidcxnet.datasets.multilabel import for_findings
+
     if str(data) == "phantom":
-        return load_dataset(
-            "phantom", root=root, classes=classes, where=where, phantom_images=_PHANTOM_IMAGES, seed=_PHANTOM_SEED
-        )
-    dataset = open_dataset(data, root)
-    if where:
-        dataset = dataset.filter(**where)
-    unknown = [label for label in dataset.classes if label not in classes]
+        raise InputError(f"{classifier.name}: knows findings; a phantom has one label. Give a CSV with findings")
+    return for_findings(open_dataset(data, root, label=UNKNOWN), classifier.classes)
+
+
+def _load(whole: Dataset, data, where, classes: tuple[str, ...], counted: Mapping[str, str]) -> Dataset:
+    """The images asked for; every label is a class of the model or counted as one."""
+    if isinstance(whole, MultilabelDataset):
+        if counted:
+            raise InputError("count: belongs to labels that exclude each other; this model knows findings")
+        return whole.filter(**where) if where else whole
+    for label, name in counted.items():
+        if label in classes:
+            raise InputError(f"count: {label!r} is a class of this model ({', '.join(classes)}); it counts as itself")
+        if name not in classes:
+            raise InputError(f"count: {label}={name} given, but this model knows {', '.join(classes)}")
+    dataset = whole.filter(**where) if where else whole
+    there = set(dataset.table["label"])
+    for label in counted:
+        if label not in there:
+            raise InputError(f"count: no image of {data} is labelled {label!r}; labels are {', '.join(sorted(there))}")
+    unknown = [label for label in dataset.classes if label in there and label not in (*classes, *counted)]
     if unknown:
-        known = [label for label in dataset.classes if label in classes]
+        known = [label for label in dataset.classes if label in there and label in classes]
         hint = f"; leave such images out with --where label={','.join(known)}" if known else ""
+        hint += f", or count them as a class with --count {unknown[0]}={classes[-1]}" if known else ""
         raise InputError(f"{data}: label {unknown[0]!r} found, this model knows {', '.join(classes)}{hint}")
     return dataset
+
+
+def _leave_out(dataset: Dataset, whole: Dataset, lists: Seen, marks: Marks) -> tuple[Dataset, LeftOut]:
+    """The images that training saw neither themselves nor of their patient, and what was left out."""
+    seen = dict(zip(whole.table["path"], marks.seen, strict=True))
+    image = dict(zip(whole.table["path"], marks.image, strict=True))
+    paths = dataset.table["path"]
+    gone = np.array([seen[path] for path in paths], bool)
+    if gone.all():
+        raise InputError(
+            f"seen: all {len(dataset)} images asked for, or their patients, stand as train or validation in "
+            f"{', '.join(lists.names)}; nothing is left to evaluate"
+        )
+    itself = int(sum(image[path] for path in paths))
+    patients = dataset.table.loc[gone, "patient"].nunique() if "patient" in dataset.table else 0
+    found = int((marks.split != "").sum())
+    left_out = LeftOut(lists.names, itself, int(gone.sum()) - itself, int(patients), found)
+    if not gone.any():
+        return dataset, left_out
+    return replace(dataset, table=dataset.table[~gone]), left_out
+
+
+def _listed_parts(whole: Dataset, marks: Marks, evaluated: set[str]) -> pd.DataFrame:
+    """What training saw of the whole data, and other images of its patients; none of them evaluated."""
+    table = whole.table
+    away = ~table["path"].isin(evaluated).to_numpy()
+    names = np.where(marks.image, marks.split, np.where(marks.patient, PATIENT_SEEN, ""))
+    listed = away & (names != "")
+    return _parts(table[listed], list(names[listed]))
 
 
 def _name(data: str | Path, name: str) -> str:
@@ -178,9 +275,9 @@ def _check_input(store: Store, classifier: Classifier) -> None:
 
 
 def _parts(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    columns = [c for c in ("label", "patient", "source") if c in table]
+    columns = [c for c in ("label", "patient", "source", "license", "licence") if c in table]
     parts = table[columns].assign(part=names)
-    order = {name: k for k, name in enumerate(("train", "validation", "test", OTHER, "none"))}
+    order = {name: k for k, name in enumerate(("train", "validation", PATIENT_SEEN, "test", OTHER, "none"))}
     return parts.sort_values("part", key=lambda part: part.map(order), kind="stable")
 
 
@@ -188,16 +285,28 @@ def _lungs_sought(table: pd.DataFrame) -> int:
     return int(table["lungs_trusted"].notna().sum()) if "lungs_trusted" in table else 0
 
 
-def _overlap(store: Store, run: Run | None) -> int | None:
-    """Images that were trained on, by content, or that show a patient of the training in the same data."""
+def _trained_sources(run: Run | None) -> frozenset[str] | None:
+    """None where the run, its store or the sources in it are not known."""
     if run is None:
         return None
     try:
         trained = run.store.table.iloc[run.rows("train")]
     except InputError:
         return None
-    table = store.table
+    if "source" not in trained or trained["source"].isna().all():
+        return None
+    return frozenset(trained["source"].fillna("unknown").astype(str))
+
+
+def _trained_on(root: Path, table: pd.DataFrame, run: Run | None) -> np.ndarray | None:
+    """Images that were trained on, by content, or that show a patient of the training in the same data: bool [N]."""
+    if run is None:
+        return None
+    try:
+        trained = run.store.table.iloc[run.rows("train")]
+    except InputError:
+        return None
     seen = table["sha256"].isin(set(trained["sha256"])).to_numpy()
-    if run.store.root == store.root and "patient" in table and "patient" in trained:
+    if run.store.root == root and "patient" in table and "patient" in trained:
         seen = seen | (table["patient"].notna() & table["patient"].isin(set(trained["patient"].dropna()))).to_numpy()
-    return int(seen.sum())
+    return seen

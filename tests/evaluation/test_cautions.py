@@ -92,3 +92,16 @@ def test_a_test_set_opened_for_several_models_is_reported_but_not_for_one(good):
     looks = ({"weights_sha256": "a", "threshold": 0.5}, {"weights_sha256": "b", "threshold": 0.5})
     assert _keys(good(openings=looks)) == {"test_reopened"}
     assert _keys(good(openings=(looks[0], looks[0]))) == set()
+
+
+def test_a_split_by_image_says_how_many_patients_are_unknown(good):
+    parts = pd.DataFrame({"part": "test", "label": "normal", "patient": ["a", None, None, "b"]})
+
+    def title(parts, split_by="image"):
+        (caution,) = (c for c in cautions(good({"split_by": split_by, "parts": parts})) if c.key == "image_split")
+        return caution.title
+
+    assert title(parts).endswith("the patient of 2 images is unknown")
+    assert title(parts, "patient_where_known") == "The patient of 2 of 4 images is unknown"
+    assert title(parts.drop(columns="patient")).endswith("no patient is known")
+    assert title(parts.dropna()) == "Split by image, not by patient"

@@ -146,7 +146,7 @@ def test_none_missed_is_not_said_to_be_certain(make_findings, make_predictions):
 def test_json_holds_every_figure_and_is_strict(make_findings, tmp_path):
     f = make_findings(log=pd.DataFrame({"epoch": [1], "loss": [1.0], "val_loss": [math.nan]}))
     report = write_report(f, tmp_path / "report")
-    assert {p.name for p in report.folder.iterdir()} == {"report.html", "metrics.json", "predictions.csv"}
+    assert {p.name for p in report.folder.iterdir()} == {"report.html", "metrics.json", "predictions.csv", "card.md"}
     read = json.loads(report.metrics_path.read_text(), parse_constant=lambda name: pytest.fail(name))
     for name, estimate in f.metrics.overall.items():
         assert read["overall"][name]["value"] == pytest.approx(estimate.value)

@@ -68,3 +68,21 @@ def test_no_source_gives_no_figures_and_a_missing_one_is_unknown():
     assert _found(None, targets, scores) is None
     assert _found([None, "", None], targets, scores) is None
     assert {row.name for row in _found(["a", "a", None], targets, scores).rows} == {"a", "unknown"}
+
+
+def test_a_source_that_training_never_saw_is_marked_on_the_page(make_findings, make_predictions):
+    from covidcxnet.evaluation.sections import sources
+
+    p = make_predictions(classes=TWO)
+    bootstrap = Bootstrap(p.column("patient"), resamples=30)
+    names = p.column("source")
+    seen, *rest = names.unique()
+    arguments = (names, p.targets, p.probabilities, p.predicted, p.classes, bootstrap)
+    found = by_source(*arguments, trained={seen})
+    assert {row.name: row.trained for row in found.rows} == {seen: True, **dict.fromkeys(rest, False)}
+    page = str(sources(make_findings(p, sources=found)))
+    assert page.count('<span class="note">not in training</span>') == len(rest) >= 1
+    assert f"{rest[0]} <span" in page and f"{seen} <span" not in page
+    unknown = by_source(*arguments)
+    assert {row.trained for row in unknown.rows} == {None}
+    assert "not in training" not in str(sources(make_findings(p, sources=unknown)))

@@ -1,0 +1,272 @@
+"""The measured part of a model card, in Markdown: data, figures, wrong calls and the command that makes them again.
+
+A person adds what no program knows: what the weights are for, known failures as they look, what they must not be used
+for. The part is complete in itself, so that it can be pasted whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from covidcxnet.evaluation.bootstrap import Estimate
+from covidcxnet.evaluation.findings import Findings
+from covidcxnet.evaluation.markup import count, interval, number
+from covidcxnet.evaluation.metrics import NORMAL
+from covidcxnet.evaluation.overview import NOTICE, counted_name, part_name
+from covidcxnet.evaluation.places import HELD_OUT, INTERNAL, WITHIN, Place, defined, labels_said, place_name
+
+TO_WRITE = ("Purpose", "Known failures, as they look", "Must not be used for")
+_EXAMPLES = 5
+_LICENCES = ("license", "licence")
+
+
+def card(f: Findings) -> str:
+    """Markdown that ends in a line break.
+
+    Parameters
+    ----------
+    f : Findings
+        Of one evaluation; with lists of what training saw (or its run) the data table has its training images too.
+    """
+    sections: list[tuple[str, list[str]]] = [
+        ("", _file(f)),
+        ("Data", _data(f)),
+        ("Results", _results(f)),
+        ("Calibration", _calibration(f)),
+        ("Confusion matrix", _confusion(f)),
+        ("Wrong calls by kind", _wrong(f)),
+        ("How to make these figures again", _again(f)),
+    ]
+    lines = [
+        f"<!-- Measured by evaluate.py, {f.created}; replace as a whole. To be written by hand: "
+        f"{'; '.join(TO_WRITE)}. -->",
+        "",
+    ]
+    for title, body in sections:
+        lines += [f"## {title}", ""] if title else []
+        lines += [*body, ""]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _file(f: Findings) -> list[str]:
+    model, settings, trained = f.model, f.input_settings, f.model.training
+    weights = model.weights.replace("\\", "/").rsplit("/", 1)[-1]
+    rows = [
+        ["file", f"`{weights}`" + (f", {model.size:,} bytes" if model.size else "")
+         + (f", SHA-256 `{model.sha256}`" if model.sha256 else "")],
+        ["architecture", f"{model.name}" + (f", {model.parameters:,} parameters" if model.parameters else "")],
+        ["classes", ", ".join(f.metrics.classes)],
+        ["input", _input(settings)],
+        ["training", _training(trained)],
+        ["status", NOTICE],
+    ]  # fmt: skip
+    return _table(["", ""], [row for row in rows if row[1]])
+
+
+def _input(settings) -> str:
+    if not settings:
+        return ""
+    said = [f"{settings.get('size')} x {settings.get('size')}", f"channels {', '.join(settings.get('channels', ()))}"]
+    region = settings.get("region")
+    said.append("whole image" if region in (None, "none") else f"lungs' {region}, found by {settings.get('segmenter')}")
+    if settings.get("resolution"):
+        said.append(f"first brought down to {settings['resolution']} px")
+    if settings.get("histogram"):
+        said.append("histogram matched")
+    return ", ".join(said)
+
+
+def _training(trained) -> str:
+    names = ("epoch", "seed", "init", "batch_size", "learning_rate", "label_smoothing", "class_weights", "precision")
+    said = [f"{name.replace('_', ' ')} {trained[name]}" for name in names if trained.get(name) not in (None, "")]
+    for part, by_class in (trained.get("images") or {}).items():
+        said.append(f"{part}: " + ", ".join(f"{n:,} {label}" for label, n in by_class.items()))
+    return "; ".join(said)
+
+
+def _data(f: Findings) -> list[str]:
+    """Images of each source and label in each part, with their licences, as they stand in the data."""
+    parts = f.data.parts.copy()
+    licence = next((c for c in _LICENCES if c in parts), None)
+    keys = [column for column in ("source", "label") if column in parts]
+    for column in keys:
+        parts[column] = parts[column].astype(object).replace("", None).fillna("not given").astype(str)
+    names = list(dict.fromkeys(parts["part"]))
+    counts = pd.crosstab([parts[c] for c in keys], parts["part"])[names]
+    rows = []
+    for key, values in zip(counts.index, counts.to_numpy(), strict=True):
+        cells = (key,) if isinstance(key, str) else key
+        rows.append([*cells, *[f"{n:,}" if n else "–" for n in values]])
+        if licence is not None:
+            own = parts[np.logical_and.reduce([parts[c] == cell for c, cell in zip(keys, cells, strict=True)])]
+            found = own[licence].astype(object).replace("", None).fillna("not given").value_counts()
+            rows[-1].append("; ".join(f"{name}" + (f" ({n:,})" if len(found) > 1 else "") for name, n in found.items()))
+    rows.append(["all", *[""] * (len(keys) - 1), *[f"{n:,}" for n in counts.sum()], *([""] if licence else [])])
+    title = [part_name(n) if n not in ("other", f.data.split) else "evaluated here" for n in names]
+    lines = _table([*keys, *title, *(["licence"] if licence else [])], rows)
+    known = f.metrics.patients - f.unknown_patients
+    patients = count(known, "patient") if known else "unknown patients"
+    lines += ["", f"Evaluated: {count(f.metrics.images, 'image')} of {patients}."]
+    left = f.data.left_out
+    if left is not None:
+        lines[-1] += (
+            f" Left out: {left.images:,} that stand as train or validation in {', '.join(left.lists)}, and "
+            f"{left.of_patients:,} more of their patients."
+        )
+    if f.data.overlap is None:
+        lines[-1] += " Whether training saw some of them is not known."
+    elif f.data.overlap > 0:
+        lines[-1] += f" {f.data.overlap:,} of them were trained on: figures that count them are too high."
+    for label, name in f.data.counted.items():
+        images = f.counted_images[label]
+        lines += ["", f"**{count(images, 'image')} labelled {label} counted as {name}; {label} is not {name}.**"]
+    if len(f.data.rejected):
+        lines += ["", f"{count(len(f.data.rejected), 'file')} could not be used."]
+    return lines
+
+
+def _results(f: Findings) -> list[str]:
+    unit = "images" if f.metrics.patients == f.unknown_patients else "patients"
+    lines = [f"95% intervals from a bootstrap over {unit} ({f.resamples:,} resamples)." if f.resamples else
+             "No intervals were asked for."]  # fmt: skip
+    if f.places is not None:
+        lines += ["", *_places(f)]
+    lines += ["", "### All images evaluated", ""]
+    overall = f.metrics.overall
+    shown = (("AUROC", "auroc"), ("average precision", "average_precision"), ("accuracy", "accuracy"),
+             ("balanced accuracy", "balanced_accuracy"), ("F1, mean over classes", "macro_f1"))  # fmt: skip
+    lines += _table(["figure", "value (95% interval)"], [[name, _figure(overall[key])] for name, key in shown])
+    keys = ("sensitivity", "specificity", "precision", "auroc")
+    rows = [
+        [counted_name(f, name), f"{int(f.metrics.confusion[c].sum()):,}",
+         *[_figure(f.metrics.by_class[name][key]) for key in keys]]
+        for c, name in enumerate(f.metrics.classes)
+    ]  # fmt: skip
+    lines += ["", *_table(["class", "images", "sensitivity", "specificity", "precision", "AUROC"], rows)]
+    if f.sources is not None:
+        lines += ["", "### By source", "", *_by_source(f)]
+    return lines
+
+
+def _places(f: Findings) -> list[str]:
+    assert f.places is not None
+    rows = []
+    for place in f.places.rows:
+        name = place_name(place) + ("" if place.kind == WITHIN else f" ({', '.join(place.sources)})")
+        for k, c in enumerate(place.comparisons):
+            rows.append([name if k == 0 else "", f"{c.positives:,} {c.positive}", f"{c.negatives:,} {c.negative}",
+                         c.score, _figure(c.auroc)])  # fmt: skip
+        if not place.comparisons:
+            rows.append([name, labels_said(place.by_label), "–", "", "undefined: one class"])
+    if f.places.gap is not None and defined(f.places.gap):
+        rows.append(["Gap: internal less held out", "", "", "", _figure(f.places.gap)])
+    lines = ["### Internal, held-out and within-source figures", ""]
+    lines += _table(["images of", "images", "against", "ranked by", "AUROC (95% interval)"], rows)
+    if f.data.counted:
+        said = "; ".join(f"{label} is counted as {name}" for label, name in f.data.counted.items())
+        lines += ["", f"Within a source {said}; the other rows leave these images out."]
+    return lines
+
+
+def _by_source(f: Findings) -> list[str]:
+    assert f.sources is not None
+    names = f.metrics.classes
+    mark = {True: "yes", False: "no", None: "unknown"}
+    rows = [
+        [s.name, mark[s.trained], f"{s.images:,}", *[f"{s.by_class[c]:,}" if s.by_class[c] else "–" for c in names],
+         _figure(s.accuracy), "one class" if np.isnan(s.auroc.value) else _figure(s.auroc)]
+        for s in f.sources.rows
+    ]  # fmt: skip
+    called = [counted_name(f, name) for name in names]
+    lines = _table(["source", "in training", "images", *called, "accuracy", "AUROC within"], rows)
+    alone = f.sources.place_alone
+    if not np.isnan(alone):
+        lines += ["", f"Knowing nothing but the source would score an AUROC of {alone:.3f} on these images."]
+    return lines
+
+
+def _calibration(f: Findings) -> list[str]:
+    keys = ("calibration_error", "brier", "calibration_slope")
+    rows = [["all images evaluated", f"{f.metrics.images:,}", *[_figure(f.metrics.overall[key]) for key in keys]]]
+    sets: Sequence[Place] = () if f.places is None else f.places.rows
+    for place in (p for p in sets if p.kind in (INTERNAL, HELD_OUT) and p.calibration):
+        rows.append([place_name(place), f"{place.images:,}", *[_figure(place.calibration[key]) for key in keys]])
+    header = ["", "images", "expected calibration error", "Brier score", "calibration slope"]
+    said = "the second class" if len(f.metrics.classes) == 2 else "the called class"
+    return [*_table(header, rows), "", f"Of the probability of {said}; a slope of 1 is right, below 1 too extreme."]
+
+
+def _confusion(f: Findings) -> list[str]:
+    names, cells = f.metrics.classes, f.metrics.confusion
+    rule = "the most probable class is called"
+    if len(names) == 2:
+        rule = f"{names[1]} is called from {f.predictions.threshold:.3g} on ({f.threshold_from})"
+    rows = [
+        [counted_name(f, name), *[f"{int(n):,}" for n in cells[c]], f"{int(cells[c].sum()):,}"]
+        for c, name in enumerate(names)
+    ]
+    lines = [f"Rows: true class; {rule}.", ""]
+    lines += _table(["", *[f"called {name}" for name in names], "all"], rows)
+    for missed in f.metrics.missed:
+        share = f", {_figure(missed.rate, True)}" if missed.images else ""
+        name = counted_name(f, missed.name)
+        lines += ["", f"{name} called {NORMAL}: {missed.missed:,} of {missed.images:,}{share}."]
+    return lines
+
+
+def _wrong(f: Findings) -> list[str]:
+    """Each kind of mistake: how many, where, and the most confident ones, which a person should look at."""
+    p = f.everything
+    labels, called = p.labelled.to_numpy(dtype=object), np.array(p.classes, dtype=object)[p.predicted]
+    wrong = p.predicted != p.targets
+    if not wrong.any():
+        return ["None."]
+    confidence = p.probabilities[np.arange(len(p)), p.predicted]
+    sources = p.column("source")
+    places = None if sources is None else sources.fillna("unknown").astype(str).to_numpy()
+    rows = []
+    kinds = pd.Series(list(zip(labels[wrong], called[wrong], strict=True))).value_counts()
+    for label, name in kinds.index:
+        members = np.flatnonzero(wrong & (labels == label) & (called == name))
+        own = int((labels == label).sum())
+        by = "" if places is None else ", ".join(
+            f"{source} {n:,} of {int(((places == source) & (labels == label)).sum()):,}"
+            for source, n in pd.Series(places[members]).value_counts().items()
+        )  # fmt: skip
+        worst = members[np.argsort(-confidence[members], kind="stable")][:_EXAMPLES]
+        shown = ", ".join(f"`{p.table['path'].iloc[i]}` {confidence[i]:.2f}" for i in worst)
+        share = f"{len(members):,} of {own:,} ({100 * len(members) / own:.0f}%)"
+        rows.append([f"{label} called {name}", share, by, shown])
+    lines = _table(["kind", "images", "by source", "most confident, with its probability"], rows)
+    failed = f.failed_lungs
+    if len(failed):
+        amiss = int(wrong[failed.index].sum())
+        sought = f"{len(failed):,} of {count(f.data.lungs_sought, 'image')}"
+        lines += ["", f"Lung mask not trusted: {sought}; {amiss:,} of these {len(failed):,} were called wrong."]
+    return lines
+
+
+def _again(f: Findings) -> list[str]:
+    lines = ["```bash", *f.commands, "```"]
+    versions = {k: v for k, v in f.environment.items() if isinstance(v, str) and k in ("python", "backend", "device")}
+    if versions:
+        lines += ["", "; ".join(f"{k} {v}" for k, v in versions.items()) + "."]
+    return lines
+
+
+def _figure(estimate: Estimate, percent: bool = False) -> str:
+    between = interval(estimate, percent)
+    return number(estimate, percent) + (f" ({between})" if between else "")
+
+
+def _table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> list[str]:
+    lines = [_row(header), _row(["---"] * len(header))]
+    return lines + [_row(row) for row in rows]
+
+
+def _row(cells: Sequence[Any]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

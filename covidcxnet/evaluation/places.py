@@ -1,0 +1,271 @@
+"""Internal, held-out and within-source figures side by side: how much of a score is the disease, how much the place.
+
+Images of sources that training saw (of other patients) flatter most, sources that it never saw less, and the images of
+one single source can't be told apart by the place at all. The gap between the first two is the figure to make small.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate, ratio
+from covidcxnet.evaluation.calibration import brier, calibration_slope, expected_error
+from covidcxnet.evaluation.metrics import NORMAL
+from covidcxnet.evaluation.ranking import concordance
+
+INTERNAL, HELD_OUT, WITHIN = "internal", "held-out", "within"
+UNKNOWN = "unknown"  # the source of an image that has none: neither seen nor never seen
+_MOST_PAIRED = 3  # classes up to which each is compared with each; with more, only with normal
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How well one kind of image is ranked above another.
+
+    Parameters
+    ----------
+    positive, negative : str
+        What is compared, in words.
+    score : str
+        Probability that ranks: ``P(covid19)`` or ``1 - P(normal)``.
+    positives, negatives : int
+        Images.
+    auroc : Estimate
+        With its interval over patients.
+    """
+
+    positive: str
+    negative: str
+    score: str
+    positives: int
+    negatives: int
+    auroc: Estimate
+
+
+@dataclass(frozen=True)
+class Place:
+    """Figures of the images from some sources.
+
+    Parameters
+    ----------
+    kind : {"internal", "held-out", "within"}
+        Sources that training saw, sources that it never saw, or a single source.
+    sources : tuple of str
+        Which.
+    seen : bool or None
+        Whether training saw them; None where that is unknown.
+    images, patients : int
+        Counts.
+    by_label : dict
+        Label, as the data have it, to images.
+    comparisons : tuple of Comparison
+        The one that stands first is compared between places; empty where there is only one class.
+    calibration : dict
+        "calibration_error", "brier" and "calibration_slope" to `Estimate`; empty for a single source.
+    """
+
+    kind: str
+    sources: tuple[str, ...]
+    seen: bool | None
+    images: int
+    patients: int
+    by_label: dict[str, int]
+    comparisons: tuple[Comparison, ...]
+    calibration: dict[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Places:
+    """All places, internal first.
+
+    Parameters
+    ----------
+    rows : tuple of Place
+    gap : Estimate or None
+        AUROC of internal minus that of held-out images, of the comparison that stands first in both; None without one.
+    skipped : int
+        Images that were trained on and are in none of these figures.
+    """
+
+    rows: tuple[Place, ...]
+    gap: Estimate | None
+    skipped: int = 0
+
+
+def compare_places(
+    table: pd.DataFrame,
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    classes: tuple[str, ...],
+    bootstrap: Bootstrap,
+    *,
+    seen_sources: Iterable[str] | None,
+    trained_on: np.ndarray | None = None,
+    labelled: pd.Series | None = None,
+) -> Places | None:
+    """Figures of each place; None where no source is known or nothing can be compared.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Evaluated images; column ``source``.
+    targets, probabilities, classes, bootstrap
+        As in `metrics.measure`.
+    seen_sources : iterable of str or None
+        Sources that training or validation had images of; None where unknown: only single sources are then measured.
+    trained_on : np.ndarray, optional
+        bool [N]: images that were trained on, which are left out here.
+    labelled : pd.Series, optional
+        Labels as the data have them, where they differ from the class that an image is counted as. Such images count
+        within their source only: they do not show what a class of the model is said to be.
+    """
+    if "source" not in table or table["source"].replace("", None).isna().all():
+        return None
+    sources = table["source"].astype(object).replace("", None).fillna(UNKNOWN).astype(str).to_numpy()
+    names = np.array(classes, dtype=object)[targets] if labelled is None else labelled.to_numpy(dtype=object)
+    keep = np.ones(len(table), bool) if trained_on is None else ~np.asarray(trained_on, bool)
+    known = frozenset(seen_sources) if seen_sources is not None else None
+    maker = _Maker(sources, names, targets, probabilities, classes, bootstrap)
+    rows: list[Place] = []
+    genuine = keep & (names == np.array(classes, dtype=object)[targets])
+    if known is not None:
+        inside, named = np.isin(sources, sorted(known)), sources != UNKNOWN
+        rows += [maker.place(INTERNAL, genuine & inside & named, True)]
+        rows += [maker.place(HELD_OUT, genuine & ~inside & named, False)]
+    for name in pd.Series(sources[keep]).value_counts().index:
+        members = keep & (sources == name)
+        if len(set(targets[members])) > 1:
+            seen = None if known is None or name == UNKNOWN else name in known
+            rows.append(maker.place(WITHIN, members, seen))
+    rows = [row for row in rows if row.images and (row.comparisons or row.kind != WITHIN)]
+    if not any(row.comparisons for row in rows):
+        return None
+    return Places(tuple(rows), maker.gap(), int((~keep).sum()))
+
+
+class _Maker:
+    """Makes places from one set of predictions, and remembers the resampled AUROCs that their gap needs."""
+
+    def __init__(self, sources, names, targets, probabilities, classes, bootstrap):
+        self.sources, self.names, self.targets = sources, names, np.asarray(targets)
+        self.probabilities = np.asarray(probabilities, np.float64)
+        self.classes, self.bootstrap = classes, bootstrap
+        self.first: dict[str, tuple[tuple[str, str], np.ndarray]] = {}
+
+    def place(self, kind: str, members: np.ndarray, seen: bool | None) -> Place:
+        rows = np.flatnonzero(members)
+        if not len(rows):
+            return Place(kind, (), seen, 0, 0, {}, ())
+        part = self.bootstrap.part(rows)
+        made = [self._comparison(kind, rows, part, *pair) for pair in self._pairs(rows)]
+        counts = pd.Series(self.names[rows]).value_counts()
+        return Place(
+            kind=kind,
+            sources=tuple(str(s) for s in pd.Series(self.sources[rows]).value_counts().index),
+            seen=seen,
+            images=len(rows),
+            patients=part.patients,
+            by_label={str(label): int(n) for label, n in counts.items()},
+            comparisons=tuple(made),
+            calibration=self._calibration(rows, part) if kind != WITHIN else {},
+        )
+
+    def gap(self) -> Estimate | None:
+        """Of one bootstrap, so that both sides of each difference come from the same draw of patients."""
+        if INTERNAL not in self.first or HELD_OUT not in self.first:
+            return None
+        (one, inside), (two, outside) = self.first[INTERNAL], self.first[HELD_OUT]
+        if one != two:
+            return None
+        return self.bootstrap.estimate(inside - outside)
+
+    def _pairs(self, rows: np.ndarray) -> list[tuple[tuple[int, ...], tuple[int, ...], np.ndarray, str]]:
+        """Positive classes, negative classes, score of each image of `rows`, and its name; the broadest first."""
+        classes, present = self.classes, sorted(set(self.targets[rows]))
+        if len(present) < 2:
+            return []
+        p = self.probabilities[rows]
+        if len(classes) == 2:
+            return [((1,), (0,), p[:, 1], f"P({classes[1]})")]
+        pairs: list[tuple[tuple[int, ...], tuple[int, ...], np.ndarray, str]] = []
+        normal = classes.index(NORMAL) if NORMAL in classes else -1
+        if normal in present:
+            ill = tuple(c for c in present if c != normal)
+            pairs.append((ill, (normal,), 1 - p[:, normal], f"1 - P({NORMAL})"))
+        for a, b in itertools.combinations(present, 2):
+            if len(classes) <= _MOST_PAIRED or normal in (a, b) or normal < 0:
+                a, b = (b, a) if b == normal else (a, b)
+                pairs.append(((b,), (a,), p[:, b], f"P({classes[b]})"))
+        return pairs
+
+    def _comparison(self, kind, rows, part: Bootstrap, positive, negative, score, name) -> Comparison:
+        here = self.targets[rows]
+        upper, lower = np.isin(here, positive), np.isin(here, negative)
+        members = np.flatnonzero(upper | lower)
+        right, pairs = concordance(score[members], upper[members], part, members)
+        auroc = ratio(right, pairs)
+        self.first.setdefault(kind, ((str(negative), name), auroc))
+        return Comparison(
+            positive=_said(self.names[rows][upper]),
+            negative=_said(self.names[rows][lower]),
+            score=name,
+            positives=int(upper.sum()),
+            negatives=int(lower.sum()),
+            auroc=part.estimate(auroc),
+        )
+
+    def _calibration(self, rows: np.ndarray, part: Bootstrap) -> dict[str, Estimate]:
+        p, targets = self.probabilities[rows], self.targets[rows]
+        figures = {
+            "calibration_error": expected_error(p, targets, part),
+            "brier": brier(p, targets, part),
+            "calibration_slope": calibration_slope(p, targets, part),
+        }
+        return {key: part.estimate(figure) for key, figure in figures.items()}
+
+
+def places_to_dict(places: Places | None) -> dict[str, Any] | None:
+    """Plain values for JSON."""
+    if places is None:
+        return None
+    rows = []
+    for row in places.rows:
+        comparisons = [{**vars(c), "auroc": c.auroc.to_dict()} for c in row.comparisons]
+        calibration = {key: e.to_dict() for key, e in row.calibration.items()}
+        rows.append({**vars(row), "comparisons": comparisons, "calibration": calibration})
+    return {
+        "rows": rows,
+        "gap_of_auroc": None if places.gap is None else places.gap.to_dict(),
+        "images_left_out_as_trained_on": places.skipped,
+    }
+
+
+def place_name(place: Place) -> str:
+    """How tables call it."""
+    if place.kind == INTERNAL:
+        return "Internal: sources that training saw"
+    if place.kind == HELD_OUT:
+        return "Held out: sources never seen"
+    mark = "" if place.seen is None else (", seen in training" if place.seen else ", never seen")
+    return f"Within {place.sources[0]}{mark}"
+
+
+def labels_said(by_label: Mapping[str, int]) -> str:
+    """``389 normal, 47 pneumonia``."""
+    return ", ".join(f"{n:,} {label}" for label, n in by_label.items())
+
+
+def _said(labels: np.ndarray) -> str:
+    return " or ".join(sorted({str(label) for label in labels}))
+
+
+def defined(estimate: Estimate | None) -> bool:
+    """Whether there is a figure at all."""
+    return estimate is not None and not math.isnan(estimate.value)

@@ -1,0 +1,72 @@
+"""The calibration slope is that of a logistic regression, and undefined where there is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from covidcxnet.evaluation.bootstrap import Bootstrap
+from covidcxnet.evaluation.calibration import calibration_slope, expected_error, reliability
+
+
+def _two(p):
+    return np.stack([1 - p, p], axis=1)
+
+
+def _drawn(images=600, seed=0, extreme=1.0):
+    """Outcomes that come true as often as said, and what is said of them, `extreme` times too sure."""
+    rng = np.random.default_rng(seed)
+    logit = rng.normal(0, 2, images)
+    outcome = rng.random(images) < 1 / (1 + np.exp(-logit))
+    return 1 / (1 + np.exp(-extreme * logit)), outcome.astype(int)
+
+
+def test_slope_agrees_with_scikit_learn_in_the_data_and_in_a_resample():
+    p, outcome = _drawn(extreme=1.5)
+    bootstrap = Bootstrap(None, len(p), resamples=3)
+    found = calibration_slope(_two(p), outcome, bootstrap)
+    logit = np.log(p / (1 - p))[:, None]
+    for row, weights in enumerate(np.concatenate(list(bootstrap.weights(np.arange(len(p)))))):
+        expected = LogisticRegression(C=np.inf, tol=1e-10, solver="newton-cholesky").fit(logit, outcome, weights)
+        assert found[row] == pytest.approx(expected.coef_[0, 0], rel=1e-4)
+
+
+@pytest.mark.parametrize("extreme, low, high", [(1.0, 0.85, 1.15), (2.5, 0.3, 0.5), (0.4, 2.0, 3.2), (-1, -1.2, -0.8)])
+def test_slope_tells_extreme_from_timid_and_wrong(extreme, low, high):
+    p, outcome = _drawn(3000, extreme=extreme)
+    assert low < calibration_slope(_two(p), outcome, Bootstrap(None, 3000, resamples=0))[0] < high
+
+
+def test_slope_is_undefined_for_one_outcome_for_a_perfect_parting_and_for_one_probability():
+    none = Bootstrap(None, 4, resamples=0)
+    p = np.array([0.1, 0.4, 0.6, 0.9])
+    assert np.isnan(calibration_slope(_two(p), np.array([1, 1, 1, 1]), none)[0])
+    assert np.isnan(calibration_slope(_two(p), np.array([0, 0, 1, 1]), none)[0])
+    assert np.isnan(calibration_slope(_two(p), np.array([1, 1, 0, 0]), none)[0])
+    assert np.isnan(calibration_slope(_two(np.full(4, 0.3)), np.array([0, 1, 0, 1]), none)[0])
+    assert np.isfinite(calibration_slope(_two(p), np.array([0, 1, 0, 1]), none)[0])
+
+
+def test_saturated_probabilities_have_a_finite_slope():
+    p, outcome = np.array([0.0, 1.0, 0.0, 1.0, 0.5]), np.array([0, 1, 1, 0, 1])
+    assert np.isfinite(calibration_slope(_two(p), outcome, Bootstrap(None, 5, resamples=0))[0])
+
+
+def test_calibration_error_is_of_the_second_class_or_of_the_called_one():
+    p, outcome = _drawn()
+    bootstrap = Bootstrap(None, len(p), resamples=0)
+    assert expected_error(_two(p), outcome, bootstrap) == reliability(p, outcome == 1, bootstrap).error
+    three = np.stack([p / 2, p / 2, 1 - p], axis=1)
+    right = three.argmax(axis=1) == outcome
+    expected = reliability(three.max(axis=1), right, bootstrap).error
+    assert expected_error(three, outcome, bootstrap) == expected
+
+
+def test_part_of_a_bootstrap_draws_the_same_patients():
+    whole = Bootstrap(["a", "b", "a", None, "c"], resamples=20)
+    part = whole.part(np.array([2, 3]))
+    assert part.patients == 2 and part.unknown == 1
+    values = np.array([[1.0], [10.0], [100.0], [1000.0], [10000.0]])
+    masked = np.where(np.isin(np.arange(5), [2, 3])[:, None], values, 0)
+    np.testing.assert_array_equal(part.sums(values[[2, 3]]), whole.sums(masked))

@@ -1,0 +1,225 @@
+"""Weights alone, on data that training saw a part of: lists, counted labels, the kept store and the card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidcxnet.evaluation.cli import main
+from enhancement.errors import InputError
+
+QUICK = {"explain": False, "bootstrap": 40, "jobs": 1, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Radiographs of three sources in a table, and untrained weights `net.weights.h5` for them."""
+    from covidcxnet.models import create
+    from covidcxnet.settings import InputSettings
+    from segmentation.weight_files import save_weights
+
+    root = tmp_path_factory.mktemp("released")
+    rng = np.random.default_rng(0)
+    rows = []
+    labels = {"nih": ("normal", "pneumonia"), "cohen": ("covid19",), "new": ("normal", "covid19")}
+    for source, names in labels.items():
+        for k in range(16):
+            path = f"{source}-{k}.png"
+            noise = cv2.GaussianBlur(rng.integers(0, 255, (60, 60), dtype=np.uint8), (0, 0), 2 + k % 3)
+            cv2.imwrite(str(root / path), noise)
+            patient = f"{source}{k // 2}"
+            terms = "CC BY 4.0" if k % 4 else "CC BY-NC"
+            rows.append((path, names[k // 4 % len(names)], source, patient, terms))
+    table = pd.DataFrame(rows, columns=["path", "label", "source", "group_id", "license"])
+    table.to_csv(root / "table.csv", index=False)
+    # the first three images of nih and cohen: four patients in each, one of which has an image left
+    seen = table[table["source"].isin(["nih", "cohen"]) & (table["path"].str.extract(r"-(\d+)")[0].astype(int) < 3)]
+    seen[["path"]].assign(split=["train", "validation", "train"] * 2).to_csv(root / "split.csv", index=False)
+    settings = InputSettings(size=32, channels=("raw",), region="none", segmenter="none", clahe_tile_grid=(2, 2))
+    options = {"size": 32, "channels": 1, "normalization": "unit", "filters": [4, 4]}
+    model = create("small-cnn", classes=("normal", "covid19"), **options)
+    facts = {"kind": "classifier", "classes": ["normal", "covid19"], "segmenter": {}, "input": settings.to_dict()}
+    facts |= {"architecture": {"name": "small-cnn", "options": options}, "training": {"epoch": 3, "seed": 0}}
+    save_weights(model, root / "net.weights.h5", facts)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    """All at once: lists, counted labels, all sources."""
+    out = tmp_path_factory.mktemp("whole")
+    return _evaluate(folder, out, seen=folder / "split.csv", count={"pneumonia": "covid19"})
+
+
+def _evaluate(folder, out, **options):
+    from covidcxnet import evaluate
+
+    options = {"data": folder / "table.csv", "out": out, **QUICK, **options}
+    return evaluate(folder / "net.weights.h5", **options)
+
+
+def test_images_of_the_list_and_of_their_patients_are_left_out(whole):
+    found = whole.findings
+    left = found.data.left_out
+    assert (left.images, left.of_patients, left.patients, left.found) == (6, 2, 4, 6)
+    evaluated = found.everything.table
+    assert len(evaluated) == 48 - 8
+    assert not set(evaluated["patient"]) & {"nih0", "nih1", "cohen0", "cohen1"}
+    assert found.data.overlap == 0 and found.data.trained_sources == {"nih", "cohen"}
+    assert found.data.parts["part"].value_counts().to_dict() == {
+        "other": 40, "train": 4, "validation": 2, "patient_seen": 2,
+    }  # fmt: skip
+    page = whole.path.read_text()
+    assert "8 images (4 patients): 6 of training or validation, 2 more of their patients" in page
+
+
+def test_a_filter_does_not_hide_who_was_trained_on(folder, tmp_path):
+    """A patient's training image outside the filter counts too."""
+    table = pd.read_csv(folder / "table.csv")
+    table.loc[table["path"] == "new-5.png", "group_id"] = "cohen0"
+    table.to_csv(tmp_path / "t.csv", index=False)
+    options = {"data": tmp_path / "t.csv", "root": folder, "where": {"source": "new"}, "seen": [folder / "split.csv"]}
+    found = _evaluate(folder, tmp_path / "r", **options).findings
+    assert "new-5.png" not in set(found.predictions.table["path"]) and len(found.predictions) == 15
+    assert (found.data.left_out.images, found.data.left_out.of_patients) == (0, 1)
+
+
+def test_counted_images_stand_within_their_source_and_are_never_passed_off(whole):
+    found, f = whole, whole.findings
+    assert set(f.predictions.labelled) == {"normal", "covid19"} and len(f.predictions) == 32
+    assert f.metrics.images == 32 and f.counted_images == {"pneumonia": 8}
+    rows = {(r.kind, r.sources): r for r in f.places.rows}
+    assert rows["within", ("nih",)].by_label == {"pneumonia": 8, "normal": 4}
+    assert rows["held-out", ("new",)].by_label == {"normal": 8, "covid19": 8}
+    saved = pd.read_csv(found.predictions_path)
+    assert len(saved) == 40
+    assert set(saved.loc[saved["labelled"] == "pneumonia", "label"]) == {"covid19"}
+    content = json.loads(found.metrics_path.read_text())
+    assert content["data"]["counted_as"] == {"pneumonia": {"class": "covid19", "images": 8}}
+    assert content["places"]["rows"][0]["kind"] == "internal"
+    first = re.sub("<[^>]+>", "", found.path.read_text().split("<nav")[0])
+    assert "8 images labelled pneumonia counted as covid19; pneumonia is not covid19" in first
+    assert content["warnings"][0]["key"] == "counted"
+
+
+def test_with_counted_images_alone_the_headline_says_what_they_are(folder, tmp_path):
+    options = {"where": {"source": "nih"}, "count": {"pneumonia": "covid19"}}
+    found = _evaluate(folder, tmp_path, **options)
+    page = re.sub("<[^>]+>", "", found.path.read_text().split("<nav")[0])
+    assert found.findings.with_counted is None and found.findings.metrics.images == 16
+    assert "AUROC, pneumonia counted as covid19" in page and "pneumonia counted as covid19 called normal" in page
+    assert "AUROC, covid19" not in page
+
+
+def test_card_has_data_figures_and_the_command(folder, whole):
+    card = whole.card_path.read_text()
+    digest = hashlib.sha256((folder / "net.weights.h5").read_bytes()).hexdigest()
+    assert f"SHA-256 `{digest}`" in card
+    assert "| source | label | training | validation |" in card
+    assert re.search(r"\| cohen \| covid19 \| 2 \| 1 \| 1 \| 12 \| CC BY 4.0 \(12\); CC BY-NC \(4\) \|", card)
+    for title in ("Data", "Results", "Calibration", "Confusion matrix", "Wrong calls by kind"):
+        assert f"\n## {title}\n" in card
+    assert "Within nih, seen in training" in card and "Held out: sources never seen (new)" in card
+    assert "8 images labelled pneumonia counted as covid19; pneumonia is not covid19" in card
+    assert "calibration slope" in card and "Research only: not a medical device" in card
+    (command,) = (line for line in card.splitlines() if line.startswith("python evaluate.py"))
+    assert f"--seen {folder / 'split.csv'} --count pneumonia=covid19" in command
+    lines = [line for line in card.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in lines)
+
+
+def test_every_wrong_call_is_in_one_kind(whole):
+    f = whole.findings
+    wrong = int((f.everything.predicted != f.everything.targets).sum())
+    text = whole.card_path.read_text().split("## Wrong calls by kind")[1]
+    kinds = re.findall(r"^\| \w+ called \w+ \| (\d+) of (\d+) \(\d+%\)", text, flags=re.M)
+    assert sum(int(n) for n, _ in kinds) == wrong > 0
+
+
+def test_the_list_beside_the_weights_tells_of_overlap_unless_one_is_given(folder, tmp_path):
+    weights = tmp_path / "own.weights.h5"
+    weights.write_bytes((folder / "net.weights.h5").read_bytes())
+    from covidcxnet import evaluate
+
+    options = {"data": folder / "table.csv", "where": {"label": ["normal", "covid19"]}, **QUICK}
+    digest = hashlib.sha256((folder / "new-4.png").read_bytes()).hexdigest()
+    text = f"path,sha256,split\nelsewhere/x.png,{digest},train\ncohen-9.png,,test\ncohen-12.png,,train\n"
+    (tmp_path / "own.csv").write_text(text)
+    found = evaluate(weights, out=tmp_path / "b", **options)
+    assert found.findings.data.overlap == 4  # two images, and one more of each patient
+    assert "overlap" in {w["key"] for w in json.loads(found.metrics_path.read_text())["warnings"]}
+    assert found.findings.places.skipped == 4
+    clean = evaluate(weights, out=tmp_path / "c", seen=tmp_path / "own.csv", **options)
+    assert clean.findings.data.overlap == 0 and len(clean.findings.predictions) == len(found.findings.predictions) - 4
+
+
+def test_a_store_is_kept_for_other_weights_and_other_rows(folder, tmp_path, monkeypatch):
+    from covidcxnet.preparation import build
+
+    store = tmp_path / "kept.h5"
+    where = {"label": ["normal", "covid19"]}
+    one = _evaluate(folder, tmp_path / "a", store=store, where=where | {"source": ["new"]})
+    assert store.is_file() and not (tmp_path / "a" / "store.h5").exists()
+    made: list[str] = []
+    real = build.prepare_files
+    monkeypatch.setattr(build, "prepare_files", lambda items, *a, **k: made.extend(items) or real(items, *a, **k))
+    _evaluate(folder, tmp_path / "b", store=store, where=where)
+    assert len(made) == 24
+    made.clear()
+    again = _evaluate(folder, tmp_path / "c", store=store, where=where | {"source": ["new"]})
+    assert made == []
+    np.testing.assert_array_equal(one.findings.predictions.probabilities, again.findings.predictions.probabilities)
+
+
+def test_lists_that_name_nothing_here_are_reported(folder, tmp_path):
+    (tmp_path / "l.csv").write_text("path,split\nother/a.png,train\n")
+    found = _evaluate(folder, tmp_path / "r", seen=[tmp_path / "l.csv"], where={"source": ["new"]})
+    assert "seen_unmatched" in {w["key"] for w in json.loads(found.metrics_path.read_text())["warnings"]}
+
+
+def test_a_list_that_leaves_nothing_is_refused(folder, tmp_path):
+    table = pd.read_csv(folder / "table.csv")
+    table.assign(split="train")[["path", "split"]].to_csv(tmp_path / "l.csv", index=False)
+    with pytest.raises(InputError, match=r"seen: all 48 images asked for.*nothing is left"):
+        _evaluate(folder, tmp_path / "r", seen=[tmp_path / "l.csv"], count={"pneumonia": "covid19"})
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--count", "pneumonia"], "--count: 'pneumonia' given, LABEL=CLASS expected"),
+        (["--count", "pneumonia=flu"], "count: pneumonia=flu given, but this model knows normal, covid19"),
+        (["--count", "normal=covid19"], "count: 'normal' is a class of this model"),
+        (["--count", "tb=covid19"], "count: no image of .* is labelled 'tb'; labels are covid19, normal, pneumonia"),
+        (["--count", "a=normal", "--count", "a=covid19"], "--count: a is counted as normal and as covid19"),
+        (["--seen", "none.csv"], "seen: none.csv: no such file"),
+        ([], "or count them as a class with --count pneumonia=covid19"),
+    ],
+)
+def test_flags_that_cannot_be_used_end_in_one_line_and_code_2(folder, tmp_path, capsys, arguments, message):
+    command = [str(folder / "net.weights.h5"), "--data", str(folder / "table.csv"), "--out", str(tmp_path), *arguments]
+    assert main(command) == 2
+    error = capsys.readouterr().err.strip()
+    assert re.search(message, error) and len(error.splitlines()) == 1
+
+
+def test_flags_of_data_need_data(folder):
+    from covidcxnet import evaluate
+
+    for name, value in (("seen", ["a.csv"]), ("count", {"a": "b"}), ("store", "s.h5")):
+        with pytest.raises(InputError, match=f"{name}: belongs to --data"):
+            evaluate(folder / "net.weights.h5", **{name: value})
+
+
+def test_page_has_the_places_side_by_side(whole):
+    page = re.sub("<[^>]+>", "|", whole.path.read_text())
+    section = page.split("|Internal, held-out and within-source figures|")[-1].split("|Curves|")[0]
+    assert "|Held out: sources never seen|" in section and "|Within new, never seen|" in section
+    assert "|8 pneumonia|" in section and "|4 normal|" in section and "|P(covid19)|" in section
+    assert "pneumonia is counted as covid19 within a source, and left out of the others." in section

@@ -1,0 +1,97 @@
+"""Lists of what training saw find images by path, by source and name, by content, and by patient."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pandas as pd
+import pytest
+
+from covidcxnet.evaluation.seen import read_seen, training_list
+from enhancement.errors import InputError
+
+TABLE = pd.DataFrame(
+    {
+        "path": ["a/1.png", "a/2.png", "b/3.png", "b/4.png", "c/5.png"],
+        "patient": ["p1", "p1", "p2", "p3", None],
+        "source": ["nih", "nih", "cohen", "cohen", "new"],
+    }
+)
+
+
+def _marks(tmp_path, text, table=TABLE, root=None, patients=True):
+    (tmp_path / "list.csv").write_text(text)
+    return read_seen([tmp_path / "list.csv"]).marks(table, root or tmp_path, patients=patients)
+
+
+def test_an_image_and_the_others_of_its_patient_are_seen_but_a_test_image_is_not(tmp_path):
+    found = _marks(tmp_path, "path,split\na/1.png,train\nb/3.png,test\nb/4.png,validation\n")
+    assert found.split.tolist() == ["train", "", "test", "validation", ""]
+    assert found.image.tolist() == [True, False, False, True, False]
+    assert found.patient.tolist() == [False, True, False, False, False]
+    assert found.seen.tolist() == [True, True, False, True, False]
+    assert found.sources == {"nih", "cohen"}
+
+
+def test_patients_without_a_number_are_not_one_patient(tmp_path):
+    table = TABLE.assign(patient=[None, None, "", "p3", "p3"])
+    assert not _marks(tmp_path, "path,split\na/1.png,train\nb/3.png,train\n", table).patient.any()
+
+
+def test_a_patient_named_by_the_list_is_seen_though_no_image_is(tmp_path):
+    text = "path,split,group_id\nelsewhere.png,train,p2\nother.png,test,p3\n"
+    assert _marks(tmp_path, text).patient.tolist() == [False, False, True, False, False]
+    assert not _marks(tmp_path, text, patients=False).seen.any()
+
+
+def test_an_image_is_known_by_source_and_file_name(tmp_path):
+    table = TABLE.assign(original=["x.dcm", "y.dcm", "x.dcm", None, None])
+    found = _marks(tmp_path, "source,file,split\nnih,2.png,train\ncohen,x.dcm,val\nnih,4.png,train\n", table)
+    assert found.split.tolist() == ["", "train", "validation", "", ""]
+
+
+def test_an_image_is_known_by_its_content(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "2.png").write_bytes(b"two")
+    text = f"path,split,sha256\nold/name.png,train,{hashlib.sha256(b'two').hexdigest()}\n"
+    assert _marks(tmp_path, text).split.tolist() == ["", "train", "", "", ""]
+
+
+def test_several_lists_count_together(tmp_path):
+    (tmp_path / "a.csv").write_text("path,split\na/1.png,train\n")
+    (tmp_path / "b.csv").write_text("image,Split,group\n./b/3.png,Validation,p3\n")
+    (tmp_path / "c.csv").write_text("path,split\na/1.png,test\nc/5.png,train\n")
+    found = read_seen([tmp_path / name for name in ("a.csv", "b.csv")]).marks(TABLE, tmp_path)
+    assert found.seen.tolist() == [True, True, True, True, False]
+    # what one list tests on, another trains on
+    found = read_seen([tmp_path / name for name in ("a.csv", "c.csv")]).marks(TABLE, tmp_path)
+    assert found.image.tolist() == [True, False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("path,label\na,normal\n", "no column split .* there are path, label"),
+        ("file,split\na,train\n", "no column that names the images"),
+        ("path,split\na,test\n", "column split holds test; train or validation expected"),
+        ("path,split\n", "holds no rows"),
+        ("", "not a CSV table that can be read"),
+    ],
+)
+def test_a_file_that_is_no_such_list_is_refused(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        _marks(tmp_path, text)
+
+
+def test_a_missing_list_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"none\.csv: no such file"):
+        read_seen([tmp_path / "none.csv"])
+
+
+def test_the_list_beside_weights_is_found_by_name(tmp_path):
+    (tmp_path / "net.csv").write_text("path,split\na/1.png,train\n")
+    assert training_list(tmp_path / "net.weights.h5").names == (str(tmp_path / "net.csv"),)
+    assert training_list(tmp_path / "other.weights.h5") is None
+    assert training_list(None) is None
+    (tmp_path / "net.csv").write_text("path,p_covid19\na/1.png,0.4\n")
+    assert training_list(tmp_path / "net.weights.h5") is None
