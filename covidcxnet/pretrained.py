@@ -112,16 +112,21 @@ def build(metadata: dict[str, Any], path: str | os.PathLike[str]) -> keras.Model
     """The model that metadata describe, with the weights of the file; `InputError` if they do not fit."""
     from covidcxnet.models import create
     from segmentation.backend import quiet_backend
+    from segmentation.bounded import bounded_by
     from segmentation.weight_files import check_widths, load_weights
 
     quiet_backend()
     try:
-        architecture = metadata["architecture"]
+        architecture, classes = metadata["architecture"], metadata["classes"]
+        if not isinstance(classes, list):
+            raise InputError(f"its metadata do not describe a model: classes {classes!r:.80}, a list expected")
         check_widths(Path(path), _all_options(architecture))
-        model = create(architecture["name"], classes=metadata["classes"], **architecture["options"])
-    except (KeyError, TypeError, ValueError, MemoryError) as error:
-        reason = error if isinstance(error, InputError) else f"its metadata do not describe a model ({error!r})"
-        raise InputError(f"{path}: {reason}") from error
+        with bounded_by(path):
+            model = create(architecture["name"], classes=classes, **architecture["options"])
+    except Exception as error:  # options of a stranger: Keras and TensorFlow raise whatever they like
+        reason = str(error) if isinstance(error, InputError) else f"its metadata do not describe a model ({error!r})"
+        reason = reason.removeprefix(f"{path}: ")
+        raise InputError(f"{path}: {reason:.500}") from error
     load_weights(model, Path(path))
     return model
 

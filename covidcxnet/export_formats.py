@@ -1,0 +1,191 @@
+"""Formats of exported networks: how each is written, and how its own runtime runs it.
+
+Everything goes through Keras' TensorFlow backend, the one whose converters take every layer here and keep the batch
+dimension open; a weights file is the same under all backends.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from enhancement.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+
+EXTRA = "pip install 'covidcxnet[export]'"
+
+Runner = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Parameters
+    ----------
+    write : callable
+        ``write(model, path)``: the network as a file, or files, in a folder that holds nothing else.
+    runner : callable
+        ``runner(path)`` gives the function from a batch of stacks to outputs that the format's own runtime computes.
+    suffix : str
+        Ending of the file; empty for a folder.
+    packages : tuple of str
+        Modules that are needed beyond this project's own.
+    runtime : str
+        Module whose version stands in the description.
+    note : str
+        What a user of the file should know.
+    """
+
+    write: Callable[[Any, Path], None]
+    runner: Callable[[Path], Runner]
+    suffix: str
+    packages: tuple[str, ...] = ()
+    runtime: str = "tensorflow"
+    note: str = ""
+
+
+def check_packages(name: str) -> None:
+    """Say what a format lacks before any work: packages, or the backend that its converter needs.
+
+    Raises
+    ------
+    InputError
+        The message names the packages and how to get them.
+    """
+    missing = [package for package in FORMATS[name].packages if not importlib.util.find_spec(package)]
+    if missing:
+        raise InputError(f"format: {name} needs {', '.join(missing)}, not installed here; {EXTRA}")
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            f"format: {name} is written by the TensorFlow backend, {keras.backend.backend()} is in use; "
+            "set KERAS_BACKEND=tensorflow (the weights file is the same)"
+        )
+
+
+def typed(model: keras.Model, input_type: str) -> keras.Model:
+    """The model, or the model behind a cast from ``uint8``; called once, which Keras asks for before an export."""
+    import keras
+
+    if input_type == "float32":
+        model(np.zeros((1, *model.input_shape[1:]), "float32"))
+        return model
+    stack = keras.Input(tuple(model.input_shape[1:]), dtype=input_type, name=model.inputs[0].name)
+    cast = keras.Model(stack, model(keras.ops.cast(stack, "float32")), name=model.name)
+    cast(np.zeros((1, *model.input_shape[1:]), input_type))
+    return cast
+
+
+def _write_onnx(model: keras.Model, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # tf2onnx looks for a name that NumPy 2 has given up
+        model.export(str(path), format="onnx", verbose=False)
+
+
+def _write_openvino(model: keras.Model, path: Path) -> None:
+    model.export(str(path), format="openvino", verbose=False)
+
+
+def _write_saved_model(model: keras.Model, path: Path) -> None:
+    model.export(str(path), format="tf_saved_model", verbose=False)
+
+
+def _write_tflite(model: keras.Model, path: Path) -> None:
+    """Through a SavedModel and with TFLite's own operations alone, so that the file runs without TensorFlow."""
+    import shutil
+
+    import tensorflow as tf
+
+    between = path.with_suffix(".saved")
+    _write_saved_model(model, between)
+    try:
+        path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(between)).convert())
+    finally:
+        shutil.rmtree(between)
+
+
+def _run_onnx(path: Path) -> Runner:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda stacks: np.asarray(session.run(None, {name: stacks})[0])
+
+
+def _run_openvino(path: Path) -> Runner:
+    import openvino
+
+    # CPUs with bfloat16 would compute in it; what is checked here is the file.
+    model = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda stacks: np.array(model(stacks)[model.output(0)])
+
+
+def _run_saved_model(path: Path) -> Runner:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    return lambda stacks: loaded.serve(tf.constant(stacks)).numpy()
+
+
+def _run_tflite(path: Path) -> Runner:
+    interpreter = _interpreter()(model_path=str(path))
+    given, made = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+
+    def run(stacks: np.ndarray) -> np.ndarray:
+        interpreter.resize_tensor_input(given, stacks.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(given, stacks)
+        interpreter.invoke()
+        return np.array(interpreter.get_tensor(made))
+
+    return run
+
+
+def _interpreter() -> Callable[..., Any]:
+    """TFLite's interpreter: of its own package where that is installed, else of TensorFlow, which still has one."""
+    if importlib.util.find_spec("ai_edge_litert"):
+        from ai_edge_litert.interpreter import Interpreter
+
+        return Interpreter
+    import tensorflow as tf
+
+    if not hasattr(tf.lite, "Interpreter"):
+        raise InputError("format: tflite is checked by ai-edge-litert, not installed here; pip install ai-edge-litert")
+
+    def quiet(**options: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that it will move to a package of its own
+            return tf.lite.Interpreter(**options)
+
+    return quiet
+
+
+FORMATS = {
+    "onnx": Format(_write_onnx, _run_onnx, ".onnx", packages=("tf2onnx", "onnx", "onnxruntime"), runtime="onnxruntime"),
+    "openvino": Format(
+        _write_openvino,
+        _run_openvino,
+        ".xml",
+        packages=("openvino",),
+        runtime="openvino",
+        note="the weights are in the .bin file beside it; on CPUs with bfloat16 OpenVINO computes in that unless "
+        "INFERENCE_PRECISION_HINT is f32, and then differs in the fourth digit",
+    ),
+    "tflite": Format(
+        _write_tflite,
+        _run_tflite,
+        ".tflite",
+        note="the batch size is 1 until resize_tensor_input sets another",
+    ),
+    "savedmodel": Format(_write_saved_model, _run_saved_model, ""),
+}

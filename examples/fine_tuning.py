@@ -1,0 +1,55 @@
+"""Fine-tune trained weights on images of your own: a folder per class, or a CSV with path, label and patient.
+
+    python examples/fine_tuning.py --data my-images.csv
+    python examples/fine_tuning.py --data my-folder --split-by image    # no patient numbers: figures flatter
+    python examples/fine_tuning.py                                      # on phantoms: made-up torsos, no patients
+
+Images are prepared as those were that the weights learnt from (crop, enhancement, size), by the settings in the file.
+Labels other than the file's get a new output layer.
+"""
+
+import argparse
+import sys
+
+import covidcxnet
+from covidcxnet.training import Recipe, train
+from enhancement.command_line import run
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="phantom", help="folder or CSV; phantoms if left out")
+    parser.add_argument("--weights", default="covid-cxnet", help="a released name, a weights file or a run folder")
+    parser.add_argument("--classes", default="", help="labels to use, parted by commas; all if left out")
+    parser.add_argument("--split-by", choices=("patient", "patient_where_known", "image"), default="patient")
+    parser.add_argument("--trainable", default="0.25", help="all, head, or the last fraction of the layers")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--phantoms", type=int, default=120, help="number of phantoms")
+    parser.add_argument("--out", default="", help="run folder; a new one below runs/ if left out")
+    arguments = parser.parse_args(argv)
+
+    known = covidcxnet.load_model(arguments.weights)
+    architecture = known.metadata["architecture"]
+    recipe = Recipe(
+        data=arguments.data,
+        phantom_images=arguments.phantoms,
+        classes=tuple(arguments.classes.split(",")) if arguments.classes else (),
+        split_by=arguments.split_by,
+        model=architecture["name"],
+        # size and channels follow from the input settings
+        options={key: value for key, value in architecture["options"].items() if key not in ("size", "channels")},
+        init=arguments.weights,
+        input=known.input,
+        trainable=arguments.trainable,
+        learning_rate=1e-4,  # a tenth of what random weights would get: what is known should not be lost at once
+        epochs=arguments.epochs,
+        out=arguments.out,
+    )
+    done = train(recipe)
+    best = done.log.loc[done.log[recipe.monitor].idxmax()]
+    print(f"{recipe.monitor} {best[recipe.monitor]:.3f} after epoch {best['epoch']:.0f}: {done.best_weights}")
+    print(f"what it is worth on images that it never saw: python evaluate.py {done.path}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="fine_tuning.py"))

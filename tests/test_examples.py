@@ -1,0 +1,151 @@
+"""The examples run, offline, and write what they say; each is short enough to be read."""
+
+from __future__ import annotations
+
+import csv
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from covidcxnet.models import create
+from covidcxnet.settings import InputSettings
+from enhancement.errors import InputError
+from segmentation.unet import unet
+from segmentation.weight_files import save_weights
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+OPTIONS = {"size": 32, "channels": 2, "filters": [4, 4], "hidden": [4]}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    metadata = {
+        "kind": "classifier",
+        "architecture": {"name": "small-cnn", "options": OPTIONS},
+        "classes": ["normal", "covid19"],
+        "input": InputSettings(size=32, channels=("raw", "clahe")).to_dict(),
+    }
+    return save_weights(create("small-cnn", **OPTIONS), tmp_path_factory.mktemp("w") / "tiny.weights.h5", metadata)
+
+
+@pytest.fixture(scope="module")
+def lungs(tmp_path_factory):
+    facts = {"kind": "segmenter", "conventions": ["lung_field"], "input": {"size": 32}}
+    facts["architecture"] = {"name": "unet", "options": {"width": 2, "scaling": "unit"}}
+    return save_weights(unet(2, size=32, scaling="unit"), tmp_path_factory.mktemp("w") / "lungs.weights.h5", facts)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Two radiographs of one name in two folders, and a file that is none."""
+    folder = tmp_path / "images"
+    for number in range(2):
+        (folder / str(number)).mkdir(parents=True)
+        image = np.random.default_rng(number).integers(0, 256, (40, 48)).astype("uint8")
+        cv2.imwrite(str(folder / str(number) / "a.png"), image)
+    (folder / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+def _run(name, *arguments):
+    return runpy.run_path(str(ROOT / "examples" / f"{name}.py"))["main"]([str(argument) for argument in arguments])
+
+
+def _rows(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_first_prediction_draws_a_picture(weights, images, tmp_path, capsys):
+    out = tmp_path / "first.png"
+    _run("first_prediction", images / "0" / "a.png", "--weights", weights, "--out", out)
+    assert cv2.imread(str(out)).std() > 1
+    said = capsys.readouterr().out
+    assert "normal " in said and "covid19 " in said and "Grad-CAM for" in said
+
+
+def test_first_prediction_of_what_is_no_radiograph_says_so(weights, images, tmp_path):
+    with pytest.raises(SystemExit, match=r"broken\.png"):
+        _run("first_prediction", images / "broken.png", "--weights", weights, "--out", tmp_path / "first.png")
+    assert not (tmp_path / "first.png").exists()
+
+
+def test_probabilities_have_a_row_for_each_file(weights, images, tmp_path, capsys):
+    from covidcxnet import load_model
+
+    out = tmp_path / "p.csv"
+    assert _run("export_probabilities", images, "--weights", weights, "--out", out) == 1
+    rows = _rows(out)
+    assert [Path(row["file"]).name for row in rows] == ["a.png", "a.png", "broken.png"]
+    (expected,) = load_model(weights).predict(images / "1" / "a.png")
+    assert rows[1]["label"] == expected.label
+    assert float(rows[1]["probability_covid19"]) == pytest.approx(expected.probabilities["covid19"], abs=1e-5)
+    assert rows[2]["error"] and not rows[2]["label"]
+    assert "1 could not be read" in capsys.readouterr().out
+
+
+def test_lungs_are_written_as_masks_outlines_and_areas(lungs, images, tmp_path):
+    out = tmp_path / "lungs"
+    assert _run("segment_lungs", images, "--weights", lungs, "--out", out) == 1
+    rows = _rows(out / "lungs.csv")
+    assert len(rows) == 3 and rows[2]["error"]
+    for row, name in zip(rows[:2], ("0/a.png.png", "1/a.png.png"), strict=True):
+        mask = cv2.imread(str(out / "masks" / name), cv2.IMREAD_UNCHANGED)
+        assert mask.shape == (40, 48) and set(np.unique(mask)) <= {0, 255}
+        assert int(row["lung_pixels"]) == (mask == 255).sum()
+        assert float(row["lung_fraction"]) == pytest.approx((mask == 255).mean(), abs=1e-4)
+        assert row["trusted"] in ("True", "False")
+        assert cv2.imread(str(out / "outlines" / name)).shape == (40, 48, 3)
+
+
+def test_fine_tuning_goes_on_from_the_weights_with_their_input_settings(weights, tmp_path, monkeypatch, capsys):
+    from covidcxnet import load_model
+    from covidcxnet.datasets import make_phantoms
+
+    monkeypatch.chdir(tmp_path)
+    make_phantoms(tmp_path / "data", 36, seed=1, size=32, classes=("normal", "covid19"), progress=False)
+    data, out = tmp_path / "data" / "phantom.csv", tmp_path / "run"
+    _run("fine_tuning", "--data", data, "--weights", weights, "--trainable", "all", "--epochs", 1, "--out", out)
+    tuned, origin = load_model(out), load_model(weights)
+    assert tuned.input == origin.input and tuned.classes == origin.classes
+    pairs = list(zip(tuned.model.get_weights(), origin.model.get_weights(), strict=True))
+    assert any((a != b).any() for a, b in pairs)
+    # a step of 1e-4 in a few batches: these are the old weights, moved a little
+    assert all(np.abs(a - b).max() < 0.05 for a, b in pairs if a.ndim > 1)
+    assert "evaluate.py" in capsys.readouterr().out
+
+
+def test_a_folder_without_patients_must_say_so_to_be_fine_tuned(weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for label in ("normal", "covid19"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for number in range(8):
+            image = np.random.default_rng(number).integers(0, 256, (32, 32)).astype("uint8")
+            cv2.imwrite(str(tmp_path / "data" / label / f"{number}.png"), image)
+    with pytest.raises(InputError, match="split_by"):
+        _run("fine_tuning", "--data", tmp_path / "data", "--weights", weights, "--epochs", 1, "--out", tmp_path / "run")
+
+
+def test_an_example_runs_as_a_script_and_gives_one_line_for_weights_that_are_not_there(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "first_prediction.py"), "--weights", "no-such-weights"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "no-such-weights" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short_and_stands_in_the_readme(path):
+    assert 30 <= len(path.read_text(encoding="utf-8").splitlines()) <= 80
+    assert path.name in (path.parent / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,287 @@
+"""Export: each format's own runtime gives what Keras gives, for any batch; the description says how to feed it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+import covidcxnet
+from covidcxnet import export_check, export_command, export_formats
+from covidcxnet.export import default_path, export
+from covidcxnet.export_formats import FORMATS
+from covidcxnet.models import create
+from covidcxnet.settings import InputSettings
+from enhancement.errors import InputError
+from segmentation.unet import unet
+from segmentation.weight_files import file_sha256, save_weights
+
+OPTIONS = {"size": 33, "channels": 3, "blocks": [1, 1], "growth": 4, "normalization": "imagenet"}
+SETTINGS = InputSettings(size=33, channels=("raw", "clahe", "beasf"), region="crop")
+SEGMENTER = {"name": "lung-unet", "sha256": "0" * 64}
+
+
+def _spread(model):
+    """Weights that make outputs differ from stack to stack."""
+    generator = np.random.default_rng(0)
+    model.set_weights(
+        [
+            generator.uniform(0.5, 1.5, a.shape) if a.ndim == 1 else generator.normal(0, a.size**-0.25, a.shape)
+            for a in model.get_weights()
+        ]
+    )
+    return model
+
+
+def _save(path, classes=("normal", "covid19"), options=OPTIONS, name="covid-cxnet"):
+    metadata = {
+        "kind": "classifier",
+        "architecture": {"name": name, "options": options},
+        "classes": list(classes),
+        "input": SETTINGS.to_dict(),
+        "segmenter": SEGMENTER,
+        "training": {"epoch": 3},
+    }
+    return save_weights(_spread(create(name, classes=classes, **options)), path, metadata)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return _save(tmp_path_factory.mktemp("weights") / "tiny.weights.h5")
+
+
+@pytest.fixture(scope="module")
+def lungs(tmp_path_factory):
+    facts = {"kind": "segmenter", "conventions": ["lung_field"], "input": {"size": 32}}
+    facts["architecture"] = {"name": "unet", "options": {"width": 2, "scaling": "unit"}}
+    path = tmp_path_factory.mktemp("weights") / "lungs.weights.h5"
+    return save_weights(_spread(unet(2, size=32, scaling="unit")), path, facts)
+
+
+def _need(format):
+    missing = [package for package in FORMATS[format].packages if not importlib.util.find_spec(package)]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed")
+
+
+def _stacks(count, size=33, channels=3):
+    return np.random.default_rng(1).integers(0, 256, (count, size, size, channels)).astype("uint8")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_exported_classifier_gives_the_same_probabilities_in_batches_of_any_size(weights, tmp_path, format):
+    _need(format)
+    done = export(weights, tmp_path / f"made{FORMATS[format].suffix}", format)
+    assert done.comparison.difference <= 1e-5 and done.comparison.stacks == 4
+    run = FORMATS[format].runner(done.path)
+    expected = covidcxnet.load_model(weights).predict_stacks(_stacks(5))[:, 1:]
+    assert expected.std() > 1e-3, "a constant says nothing"
+    for part in (slice(0, 1), slice(0, 5), slice(1, 3)):
+        np.testing.assert_allclose(run(_stacks(5)[part].astype("float32")), expected[part], atol=1e-5)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_exported_segmenter_takes_bytes_and_gives_the_same_maps(lungs, tmp_path, format):
+    _need(format)
+    done = export(lungs, tmp_path / f"made{FORMATS[format].suffix}", format, input_type="uint8")
+    stacks = _stacks(2, 32, 1)
+    model = unet(2, size=32, scaling="unit")
+    model.load_weights(lungs)
+    np.testing.assert_allclose(FORMATS[format].runner(done.path)(stacks), np.asarray(model(stacks)), atol=1e-5)
+    facts = json.loads(done.description.read_text())
+    assert facts["stack"]["type"] == "uint8" and facts["stack"]["shape"] == [None, 32, 32, 1]
+    assert facts["conventions"] == ["lung_field"] and facts["input_settings"]["enhancement"] == "clahe"
+
+
+def test_the_description_says_how_to_feed_the_file_and_where_it_comes_from(weights, tmp_path):
+    done = export(weights, tmp_path / "made", "savedmodel")
+    assert done.description == tmp_path / "made.json"
+    facts = json.loads(done.description.read_text())
+    assert InputSettings.from_dict(facts["input_settings"]) == SETTINGS
+    assert facts["stack"]["planes"] == ["raw", "clahe", "beasf"] and facts["stack"]["range"] == [0, 255]
+    assert facts["classes"] == ["normal", "covid19"] and facts["segmenter"] == SEGMENTER
+    assert facts["output"]["meaning"].startswith("probability of covid19")
+    assert facts["origin"]["sha256"] == file_sha256(weights)
+    assert "Research only" in facts["research_only"] and "not known" in facts["licence"]
+    assert facts["check"]["largest_difference"] == done.comparison.difference
+
+
+def test_the_licence_of_released_weights_is_carried_along_even_under_another_name(weights, tmp_path, monkeypatch):
+    from weights import manifest
+
+    entry = manifest.Entry(
+        name="released", file="f.weights.h5", kind="classifier", licence="CC BY-NC 4.0", sha256=file_sha256(weights)
+    )
+    monkeypatch.setattr(manifest, "read", lambda path=None: {"released": entry})
+    done = export(weights, tmp_path / "made", "savedmodel")
+    assert json.loads(done.description.read_text())["licence"] == "CC BY-NC 4.0"
+
+
+def test_more_than_two_classes_are_described_as_columns(tmp_path):
+    path = _save(tmp_path / "three.weights.h5", ("normal", "pneumonia", "covid19"))
+    done = export(path, tmp_path / "made", "savedmodel")
+    facts = json.loads(done.description.read_text())
+    assert facts["output"]["shape"] == [None, 3] and "add up to 1" in facts["output"]["meaning"]
+    run = FORMATS["savedmodel"].runner(done.path)
+    np.testing.assert_allclose(run(_stacks(2).astype("float32")).sum(axis=1), 1, atol=1e-5)
+
+
+def _wrong(monkeypatch, change):
+    """A runtime whose outputs are off."""
+    right = FORMATS["savedmodel"]
+    off = dataclasses.replace(right, runner=lambda path: lambda stacks: change(right.runner(path)(stacks)))
+    monkeypatch.setitem(export_formats.FORMATS, "savedmodel", off)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows + 0.01, "differs from the Keras model by up to 0.01"),
+        (lambda rows: rows * np.nan, "differs from the Keras model by up to nan"),
+        (lambda rows: rows[:, :0], "expected"),
+    ],
+)
+def test_an_export_that_computes_something_else_is_not_kept(weights, tmp_path, monkeypatch, change, message):
+    _wrong(monkeypatch, change)
+    with pytest.raises(InputError, match=message):
+        export(weights, tmp_path / "made", "savedmodel")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tolerance_is_the_callers(weights, tmp_path, monkeypatch):
+    _wrong(monkeypatch, lambda rows: rows + 0.01)
+    assert export(weights, tmp_path / "made", "savedmodel", tolerance=0.02).comparison.difference == pytest.approx(
+        0.01, abs=1e-4
+    )
+
+
+def test_an_earlier_export_stays_whole_until_a_better_one_is_there(weights, lungs, tmp_path, monkeypatch):
+    first = export(weights, tmp_path / "made", "savedmodel")
+    with pytest.raises(InputError, match="exists"):
+        export(lungs, tmp_path / "made", "savedmodel")
+    right = FORMATS["savedmodel"]
+    _wrong(monkeypatch, lambda rows: rows + 1)
+    with pytest.raises(InputError, match="differs"):
+        export(lungs, tmp_path / "made", "savedmodel", overwrite=True)
+    assert json.loads(first.description.read_text())["kind"] == "classifier"
+    assert right.runner(first.path)(_stacks(1).astype("float32")).shape == (1, 1)
+    monkeypatch.setitem(export_formats.FORMATS, "savedmodel", right)
+    export(lungs, tmp_path / "made", "savedmodel", overwrite=True)
+    assert json.loads(first.description.read_text())["kind"] == "segmenter"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "made.json"]
+
+
+def test_a_folder_that_is_no_export_is_never_replaced(weights, tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.txt").write_text("years")
+    with pytest.raises(InputError, match="no earlier export"):
+        export(weights, tmp_path / "work", "savedmodel", overwrite=True)
+    assert (tmp_path / "work" / "thesis.txt").exists()
+
+
+def test_given_images_are_compared_and_the_unreadable_are_named(lungs, tmp_path):
+    for number in range(10):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), _stacks(1, 40, 1)[0])
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    done = export(lungs, tmp_path / "made", "savedmodel", images=[tmp_path])
+    assert (
+        done.comparison.stacks == 10
+        and len(done.comparison.unreadable) == 1
+        and "broken.png" in done.comparison.unreadable[0]
+    )
+
+
+def test_classifier_stacks_come_from_the_images_by_the_models_own_settings(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), _stacks(1, 40, 1)[0])
+    settings = dataclasses.replace(SETTINGS, region="none")
+    model = covidcxnet.Classifier(
+        create("covid-cxnet", **OPTIONS), {"classes": ["a", "b"], "input": settings.to_dict()}
+    )
+    seen = []
+
+    def run(stacks):
+        seen.append(stacks)
+        return np.asarray(model.model(stacks, training=False))
+
+    found = export_check.compare(model, run, [tmp_path / "a.png"], "float32")
+    assert (found.stacks, found.difference, found.unreadable) == (1, 0.0, ())
+    assert found.lowest == found.highest == pytest.approx(model.predict(tmp_path / "a.png")[0].probabilities["b"])
+    (outcome,) = next(model.batches(tmp_path / "a.png"))[1]
+    np.testing.assert_array_equal(seen[0][0], outcome.prepared.stack)
+
+
+def test_images_of_which_none_can_be_read_are_refused(lungs, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"broken\.png"):
+        export(lungs, tmp_path / "made", "savedmodel", images=[tmp_path])
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "message"),
+    [
+        ("made.h5", {"format": "onnx"}, r"ends in \.onnx"),
+        ("made.onnx", {"format": "savedmodel"}, "another format"),
+        ("made", {"format": "coreml"}, "onnx, openvino, tflite, savedmodel"),
+        ("made", {"format": "savedmodel", "tolerance": -1}, "tolerance"),
+        ("made", {"format": "savedmodel", "tolerance": float("nan")}, "tolerance"),
+        ("made", {"format": "savedmodel", "input_type": "int8"}, "float32, uint8"),
+        ("made", {"format": "savedmodel", "images": ["none.png"]}, "none.png"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch, path, options, message):
+    monkeypatch.setattr("covidcxnet.export._load", lambda _: pytest.fail("weights were loaded"))
+    with pytest.raises(InputError, match=message):
+        export("no-weights", tmp_path / path, **options)
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(tmp_path, monkeypatch, format):
+    package = FORMATS[format].packages[-1]
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == package else there(name, *a))
+    with pytest.raises(InputError, match=rf"{package}.*covidcxnet\[export\]"):
+        export("no-weights", tmp_path / f"made{FORMATS[format].suffix}", format)
+
+
+def test_the_extra_brings_what_the_formats_need():
+    from configparser import ConfigParser
+    from pathlib import Path
+
+    config = ConfigParser()
+    config.read(Path(__file__).parents[1] / "setup.cfg")
+    named = {line.partition(">")[0] for line in config["options.extras_require"]["export"].split()}
+    assert named == {package for one in FORMATS.values() for package in one.packages}
+
+
+def test_the_command_prints_the_largest_difference(weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert export_command.main(["--weights", str(weights), "--format", "tflite"]) == 0
+    said = capsys.readouterr().out
+    assert "tiny.tflite: " in said and "largest difference from the Keras model: " in said and "Research only" in said
+    assert (tmp_path / "tiny.tflite").is_file() and (tmp_path / "tiny.tflite.json").is_file()
+    assert export_command.main(["--weights", str(weights), "--format", "tflite"]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert export_command.main(["--weights", "no-such", "--format", "tflite"]) == 2
+    assert "no-such" in capsys.readouterr().err
+
+
+def test_an_export_is_named_after_its_weights():
+    assert default_path("covid-cxnet", "onnx").name == "covid-cxnet.onnx"
+    assert default_path("runs/a/best.weights.h5", "openvino").name == "best.xml"
+    assert default_path("runs/a/", "savedmodel").name == "a-savedmodel"
+
+
+def test_help_loads_no_backend():
+    code = (
+        "import sys; from covidcxnet.cli import main\n"
+        "try: main(['export', '--help'])\nexcept SystemExit: pass\n"
+        "assert not {'tensorflow', 'keras', 'matplotlib', 'sklearn'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

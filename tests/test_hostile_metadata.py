@@ -1,0 +1,221 @@
+"""Metadata that ask for absurd networks or inputs: an `InputError` before memory is taken, whatever the option."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+import covidcxnet
+from covidcxnet.models import MODELS, create
+from covidcxnet.settings import InputSettings
+from enhancement.errors import InputError
+from segmentation import bounded
+from segmentation.bounded import bounded_by
+from segmentation.segmenter import LungSegmenter
+from segmentation.unet import unet
+from segmentation.weight_files import save_weights
+
+OPTIONS = {"size": 32, "channels": 1, "filters": [4, 4], "hidden": [4]}
+INPUT = {"size": 32, "channels": ["raw"]}
+BILLION = 10**9
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("good")
+    return (
+        save_weights(create("small-cnn", **OPTIONS), folder / "classifier.weights.h5", {}),
+        save_weights(unet(2, size=32), folder / "segmenter.weights.h5", {}),
+    )
+
+
+@pytest.fixture
+def crafted(good, tmp_path):
+    """A function that writes other metadata into a good file."""
+
+    def write(metadata):
+        source = good[metadata["kind"] == "segmenter"]
+        path = shutil.copy(source, tmp_path / "crafted.weights.h5")
+        with h5py.File(path, "r+") as file:
+            file.attrs["covidcxnet"] = json.dumps({"format": 1, **metadata})
+        return path
+
+    return write
+
+
+def _classifier(architecture, input=INPUT, classes=("normal", "covid19")):
+    return {"kind": "classifier", "architecture": architecture, "classes": list(classes), "input": input}
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Numbers in all variables that were really made."""
+    numbers = []
+    add_weight = keras.layers.Layer.add_weight
+
+    def counted(layer, shape=None, *args, **options):
+        variable = add_weight(layer, shape, *args, **options)
+        numbers.append(int(np.prod(variable.shape)))
+        return variable
+
+    monkeypatch.setattr(keras.layers.Layer, "add_weight", counted)
+    return numbers
+
+
+def _short(value):
+    return str(value)[:60]
+
+
+ABSURD = [
+    ("small-cnn", {**OPTIONS, "filters": [BILLION, BILLION]}),
+    ("small-cnn", {**OPTIONS, "filters": [4] * 5000}),
+    ("small-cnn", {**OPTIONS, "hidden": [BILLION]}),
+    ("small-cnn", {**OPTIONS, "hidden": [4] * 5000}),
+    ("small-cnn", {**OPTIONS, "size": 4096, "channels": 10**7}),
+    ("base-cnn", {"size": 4096, "channels": 1, "filters": 64}),
+    ("covid-cxnet", {"size": 64, "channels": 3, "blocks": [10**6, 10**6]}),
+    ("covid-cxnet", {"size": 64, "channels": 3, "blocks": [40, 40], "growth": 4}),
+    ("covid-cxnet", {"size": 64, "channels": 3, "blocks": [1, 1], "growth": BILLION}),
+    ("covid-cxnet", {"size": 4096, "channels": 3 * 10**6, "normalization": "unit"}),
+    ("alexnet", {"size": 4096, "channels": 3}),
+    ("vgg16", {"size": 4096, "channels": 3}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), ABSURD, ids=_short)
+@pytest.mark.parametrize("widths", ["checked", "not known"])
+def test_a_network_that_the_file_cannot_fill_is_refused_before_memory_is_taken(
+    crafted, monkeypatch, made, name, options, widths
+):
+    assert name in MODELS
+    path = crafted(_classifier({"name": name, "options": options}))
+    if widths == "not known":  # options that nobody thought of: what the layers ask for is counted all the same
+        monkeypatch.setattr("segmentation.weight_files.check_widths", lambda *_: None)
+    made.clear()
+    with pytest.raises(InputError, match="crafted") as error:
+        covidcxnet.load_model(path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 1000
+    assert sum(made) < 10**6 and len(made) < 1000
+
+
+def test_too_many_classes_are_refused(crafted, made):
+    path = crafted(_classifier({"name": "small-cnn", "options": OPTIONS}, classes=map(str, range(5000))))
+    made.clear()
+    with pytest.raises(InputError, match="crafted"):
+        covidcxnet.load_model(path)
+    assert sum(made) < 10**6
+
+
+@pytest.mark.parametrize("key", ["size", "channels", "filters", "hidden", "dropout", "pool", "normalization", "head"])
+@pytest.mark.parametrize(
+    "value", [-1, 0, 2**63, 10**400, 1.5, float("inf"), float("nan"), True, None, "many", [], [[]], [None], {"a": 1}]
+)
+def test_a_strange_option_is_refused_or_harmless(crafted, made, key, value):
+    architecture = {"name": "small-cnn", "options": {**OPTIONS, key: value}}
+    path = crafted(_classifier(architecture))
+    made.clear()
+    try:
+        covidcxnet.load_model(path)
+    except InputError as error:
+        assert "crafted" in str(error)
+    assert sum(made) < 10**6
+
+
+@pytest.mark.parametrize("architecture", [None, [], "small-cnn", {"name": ["small-cnn"], "options": {}}, {"name": 3}])
+def test_a_strange_architecture_is_refused(crafted, architecture):
+    with pytest.raises(InputError, match="crafted"):
+        covidcxnet.load_model(crafted(_classifier(architecture)))
+
+
+@pytest.mark.parametrize(
+    "input",
+    [
+        *([1, 2], "raw", 7),
+        {"size": "big"},
+        {"size": None},
+        {"size": 10**9},
+        {"channels": 7},
+        {"channels": ["raw"] * 2000},
+        {"clahe_tile_grid": [10**6, 10**6]},
+        {"clahe_tile_grid": [None, 8]},
+        {"resolution": "high"},
+        {"margin": 10**400},
+        {"margin": "wide"},
+        {"histogram": ["a"] * 256},
+        {"histogram": 3},
+    ],
+    ids=_short,
+)
+def test_strange_input_settings_are_refused(crafted, input):
+    given = {**INPUT, **input} if isinstance(input, dict) else input
+    with pytest.raises(InputError):
+        covidcxnet.load_model(crafted(_classifier({"name": "small-cnn", "options": OPTIONS}, given)))
+    with pytest.raises(InputError):
+        InputSettings.from_dict(given)
+
+
+def _segmenter(**changes):
+    facts = {"kind": "segmenter", "conventions": ["lung_field"], "input": {"size": 32}}
+    facts["architecture"] = {"name": "unet", "options": {"width": 2}}
+    return facts | changes
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architecture": {"name": "unet", "options": {"width": 10**9}}},
+        {"architecture": {"name": "unet", "options": {"width": 10**400}}},
+        {"architecture": {"name": "unet", "options": {"width": "wide"}}},
+        {"architecture": {"name": "unet", "options": {"channels": 10**9}}},
+        {"architecture": {"name": "unet", "options": {"outputs": "many"}}},
+        {"architecture": {"name": "imlab-unet", "options": {"width": 2}}},
+        {"architecture": {"name": "unet", "options": {"outputs": 5000}}, "conventions": ["x"] * 5000},
+        {"input": {"size": 2**30}},
+        {"input": {"size": "big"}},
+        {"input": {"size": 32, "clahe_tile_grid": [10**6, 10**6]}},
+        {"input": {"size": 32, "clahe_tile_grid": 8}},
+        {"input": [32]},
+        {"conventions": 1},
+    ],
+    ids=_short,
+)
+@pytest.mark.parametrize("widths", ["checked", "not known"])
+def test_an_absurd_segmenter_is_refused(crafted, monkeypatch, made, changes, widths):
+    if widths == "not known":
+        monkeypatch.setattr("segmentation.segmenter.check_widths", lambda *_: None)
+    path = crafted(_segmenter(**changes))
+    made.clear()
+    with pytest.raises(InputError):
+        _ = LungSegmenter(path).model
+    assert sum(made) < 10**6
+
+
+def test_the_bound_ends_with_its_block_and_holds_for_its_own_thread_alone(crafted):
+    from concurrent.futures import ThreadPoolExecutor
+
+    path = crafted(_segmenter())
+    before = keras.layers.Layer.add_weight
+    wide = {"units": 10_000, "input_dim": 1000}
+
+    def build():
+        layer = keras.layers.Dense(wide["units"])
+        layer.build((None, wide["input_dim"]))
+
+    with bounded_by(path), ThreadPoolExecutor(1) as pool:
+        pool.submit(build).result()
+        with pytest.raises(InputError, match="crafted"):
+            build()
+    assert keras.layers.Layer.add_weight is before
+    build()
+
+
+def test_many_small_variables_are_too_many(crafted, monkeypatch):
+    path = crafted(_segmenter())
+    monkeypatch.setattr(bounded, "MOST_VARIABLES", 10)
+    with pytest.raises(InputError, match="11 variables"):
+        _ = LungSegmenter(path).model
