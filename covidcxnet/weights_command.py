@@ -133,6 +133,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     one.add_argument("names", nargs="+", metavar="NAME")
     one = action("path", _path, "print the file of a name; nothing is downloaded")
     one.add_argument("name", metavar="NAME")
+    one = action("halve", _halve, "copy a weights file with its kernels in half precision (for releases)")
+    one.add_argument("file", metavar="FILE")
+    one.add_argument("out", metavar="OUT", help="new file; must end in .weights.h5")
     one = action("register", _register, "enter a weights file in the manifest (for releases)")
     one.add_argument("file", metavar="FILE")
     one.add_argument("--licence", required=True, help="terms of the file, which follow from its training data")
@@ -219,6 +222,18 @@ def _path(arguments: argparse.Namespace) -> int:
         looked = " or ".join(str(place) for place in places(entry))
         raise InputError(f"{entry.name}: not at {looked}; covidcxnet weights fetch {entry.name}")
     print(path)
+    return 0
+
+
+def _halve(arguments: argparse.Namespace) -> int:
+    from segmentation.half_precision import halve
+    from segmentation.weight_files import SUFFIX, read_metadata
+
+    if not arguments.out.endswith(SUFFIX) or Path(arguments.out).exists():
+        raise InputError(f"{arguments.out}: name a new file that ends in {SUFFIX}")
+    read_metadata(arguments.file)
+    path = halve(arguments.file, arguments.out)
+    print(f"{path}: {path.stat().st_size:,} bytes of {Path(arguments.file).stat().st_size:,}")
     return 0
 
 
