@@ -144,8 +144,8 @@ def make_phantoms(
     unknown = [c for c in classes if c not in CLASSES]
     if unknown or not classes or n < len(classes) or size < 32:
         raise InputError(
-            f"phantoms: {parameters} given; classes from {', '.join(CLASSES)}, an image or more for each "
-            "and a size of 32 or more expected"
+            f"phantoms: {n} images of {size} pixels, classes {', '.join(classes) or 'none'} given; an image or more "
+            f"for each class, 32 pixels or more, classes from {', '.join(CLASSES)} expected"
         )
     if _usable(folder, parameters):
         return _open(folder, classes)

@@ -142,8 +142,8 @@ def read_split(path: str | Path, dataset: Dataset, *, by: str = "patient") -> pd
     missing = dataset.table["path"][sides.isna()]
     if len(missing):
         raise InputError(
-            f"{path}: {len(missing)} of {len(dataset)} images have no split, the first {missing.iloc[0]}; "
-            "the split was made for other data"
+            f"{path}: {len(missing)} of the {len(dataset)} images of {dataset.name} have no split, the first "
+            f"{missing.iloc[0]}; add a line for each, leave them out of the data (where, classes), or make a new split"
         )
     if by != "image" and dataset.group is not None:
         straddling = sides.groupby(dataset.group).nunique()

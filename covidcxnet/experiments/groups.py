@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from covidcxnet.experiments.sweep import _tidy
+from covidcxnet.experiments.memory import free_memory
 from covidcxnet.training.augment_settings import AugmentSettings
 from covidcxnet.training.recipe import Recipe
 from enhancement.command_line import one_line
@@ -108,7 +108,7 @@ def train_groups(
         for number, (name, one) in enumerate(recipes.items(), start=1):
             print(f"[{number}/{len(recipes)}] {name}", file=sys.stderr, flush=True)
             _train(replace(one, split=split, out=str(folder / name)))
-            _tidy()
+            free_memory()
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; the same command goes on in {folder}") from None
     from covidcxnet.evaluation.compare import compare

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from covidcxnet.experiments.grid import Trial, data_key, plan
+from covidcxnet.experiments.memory import free_memory
 from covidcxnet.experiments.outcome import Outcome, outcome_of
 from covidcxnet.training.recipe import Recipe
 from enhancement.command_line import one_line
@@ -119,7 +119,7 @@ def sweep(
         for number, trial in enumerate(trials, start=1):
             _say(f"[{number}/{len(trials)}] {trial.name}: {status(trial)}")
             outcomes.append(_run(trial, evaluate_options))
-            _tidy()
+            free_memory()
     except KeyboardInterrupt:
         if outcomes:
             _write(found())
@@ -213,13 +213,13 @@ def _classes(trials: Sequence[Trial]) -> dict[str, tuple[str, ...]]:
 
 def _check_models(trials: Sequence[Trial], classes: Mapping[str, tuple[str, ...]]) -> None:
     """Build each network once: a size or option that it refuses is said now and not in the morning."""
-    from covidcxnet.training.trainer import check_model
+    from covidcxnet.training.building import check_model
 
     seen = set()
     for trial in trials:
         recipe = trial.recipe
         shape = (recipe.model, recipe.options, recipe.input.size, recipe.input.channels, recipe.trainable)
-        key = json.dumps([*shape, data_key(recipe)], default=str, sort_keys=True)
+        key = json.dumps([*shape, recipe.precision, data_key(recipe)], default=str, sort_keys=True)
         if key in seen or status(trial) == "finished":
             continue
         seen.add(key)
@@ -227,7 +227,7 @@ def _check_models(trials: Sequence[Trial], classes: Mapping[str, tuple[str, ...]
             check_model(recipe, classes[data_key(recipe)])
         except InputError as error:
             raise InputError(f"{error} (in the sweep's {trial.cell})") from error
-        _tidy()
+        free_memory()
 
 
 def _with_splits(trials: Sequence[Trial], folder: Path) -> list[Trial]:
@@ -265,15 +265,6 @@ def _write(found: Sweep) -> Sweep:
 
     write(found)
     return found
-
-
-def _tidy() -> None:
-    """Give the memory of the last network back before the next is built."""
-    keras = sys.modules.get("keras")
-    clear: Callable[[], None] | None = getattr(getattr(keras, "utils", None), "clear_session", None)
-    if clear is not None:
-        clear()
-    gc.collect()
 
 
 def _say(text: str) -> None:

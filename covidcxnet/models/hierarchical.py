@@ -1,8 +1,9 @@
 """Hierarchical COVID-CXNet: one network tells normal from pneumonia, a second COVID-19 from other pneumonia (CAP).
 
-As in the published notebook there are two whole COVID-CXNets, not one trunk with two heads: what the second learns
-cannot spoil the first, and its loss can be kept to the images that it is about. Both are levels of one flat model with
-three probabilities, ``P(normal) = 1 - a``, ``P(CAP) = a (1 - b)`` and ``P(COVID-19) = a b``.
+The published code trains these two steps one after the other. Here they are two whole COVID-CXNets rather than one
+trunk with two heads: what the second learns cannot spoil the first, and its loss can be kept to the images that it is
+about. Both are levels of one flat model with three probabilities, ``P(normal) = 1 - a``, ``P(CAP) = a (1 - b)`` and
+``P(COVID-19) = a b``.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -126,5 +128,11 @@ def _fields(kind) -> set[str]:
 
 
 def _readable(error: Exception) -> str:
-    """jsonargparse's message as one line that begins with the key."""
-    return one_line(error).removeprefix("Parser key ").replace('"', "", 2)
+    """jsonargparse's message as one line that begins with the key; of an unknown flag with the one that is near."""
+    text = one_line(error).removeprefix("Parser key ").replace('"', "", 2)
+    stray = re.search(r"--([\w.]+)", text) if text.lower().startswith("unrecognized arguments") else None
+    if stray is None:
+        return text
+    known = sorted(_names_of(object) | {"recipe", "resume", "print_config", "debug"})
+    near = difflib.get_close_matches(stray[1], known, n=1)
+    return f"{text}; " + (f"did you mean --{near[0]}? " if near else "") + "--help lists all"

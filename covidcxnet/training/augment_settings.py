@@ -17,8 +17,10 @@ class AugmentSettings:
     ----------
     rotation : float
         Largest turn to either side in degrees, 0 to 180.
-    flip_horizontal, flip_vertical : bool
-        Mirror every second image, left to right or top to bottom.
+    flip_horizontal : bool
+        Mirror every second image left to right.
+    flip_vertical : bool
+        Mirror every second image top to bottom.
     zoom : tuple of float
         Smallest and largest size of the content: 1.1 shows it a tenth larger. Uniform in the logarithm.
     shift : float

@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -137,3 +138,12 @@ class AfterEpoch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.history.append({"epoch": epoch + 1} | {name: float(value) for name, value in logs.items()})
         self.write(epoch + 1, self.history)
+
+
+def tensorboard(folder: str | Path) -> keras.callbacks.Callback:
+    """Keras' own callback, its log under `folder`; `InputError` where the package is missing."""
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        raise InputError("tensorboard: the package is missing; pip install tensorboard, or leave it off") from None
+    return keras.callbacks.TensorBoard(log_dir=str(folder), write_graph=False)

@@ -1,7 +1,8 @@
-"""What a recipe's kind of training rules out, said before any work: multi-label, hierarchical, logistic regression."""
+"""What a recipe's model and kind of training rule out, said before any work and without a model being built."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enhancement.errors import InputError
@@ -32,6 +33,30 @@ def check_kind(recipe: Recipe) -> None:
         for key, only in (("init", "random"), ("trainable", "all"), ("sampling", "none")):
             if getattr(recipe, key) != only:
                 _refuse(key, getattr(recipe, key), f"{logistic.NAME} is solved from nothing on all images: {only}")
+
+
+def check_model_keys(recipe: Recipe) -> None:
+    """`InputError` if the model has no such option, cannot take so many planes, or has no ImageNet weights."""
+    from covidcxnet.models import MODELS, hierarchical
+
+    spec, planes, given = MODELS[recipe.model], len(recipe.input.channels), ",".join(recipe.input.channels)
+    unknown = sorted(set(recipe.options) - {*spec.options, "normalization", "multilabel", "size", "channels"})
+    if unknown:
+        takes = ", ".join(("normalization", *spec.options))
+        raise InputError(f"options: {spec.name} has no option {unknown[0]!r}; it takes {takes}")
+    if recipe.init == "imagenet" and not spec.application:
+        having = ", ".join(sorted(name for name, other in MODELS.items() if other.application))
+        _refuse("init", recipe.init, f"{spec.name} has no ImageNet weights, only {having}; random, or a file,")
+    if spec.planes and planes not in (1, spec.planes):
+        _refuse("input.channels", given, f"{spec.planes} planes for {spec.name}, as in raw,raw,raw, or 1 plane,")
+    if planes == 3 or (spec.planes and planes == 1):
+        return
+    normalization = recipe.options.get("normalization", spec.normalization)
+    if normalization in ("imagenet", "caffe"):
+        _refuse("options.normalization", normalization, "unit, or input.channels of 3 planes, as in raw,raw,raw,")
+    named = recipe.init in ("imagenet", "chexnet", "covid-cxnet-chexnet") and not Path(recipe.init).exists()
+    if named and recipe.model in ("covid-cxnet", hierarchical.NAME):
+        _refuse("input.channels", given, f"3 planes for init {recipe.init}, as in raw,raw,raw, or init random,")
 
 
 def check_levels(classes: tuple[str, ...]) -> None:

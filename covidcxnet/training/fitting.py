@@ -11,21 +11,21 @@ import pandas as pd
 
 from covidcxnet.models import split_head
 from covidcxnet.preparation import Batches
-from enhancement.errors import InputError
 from enhancement.files import whole_file
 from segmentation.weight_files import save_weights
 
 from . import callbacks, data
 from .augmentation import augmenter
+from .collapse import all_equal, collapse_message, collapsed, equal_message
 from .curves import draw_curves
 from .f1 import MacroF1
 from .features import FeatureBatches, compute_features
-from .initial_weights import named
+from .metadata import weights_metadata
 from .optimizers import optimizer_for
 from .precision import compiled
 from .recipe import Recipe
 from .state import load_state, save_state
-from .validation import collapse_message, collapsed, loss_for, validation_figures
+from .validation import loss_for, validation_figures
 
 if TYPE_CHECKING:
     from .run import Run
@@ -65,6 +65,8 @@ class Fitting:
         self.model.optimizer.build(self.model.trainable_variables)
         self.monitor = callbacks.Monitor(recipe, self._validate, self._save_best)
         self.history: list[dict[str, float]] = []
+        self.equal = False
+        self.equal_epochs: list[int] = []  # in which all validation images got the same prediction
         self.epoch = 0
         self.over = False
 
@@ -76,6 +78,7 @@ class Fitting:
         values = load_state(path, self.core, self.model.optimizer)
         self.epoch, self.history = values["epoch"], values["history"]
         self.monitor.set_state(values["monitor"])
+        self.equal_epochs = values.get("equal_epochs", [])
         stopped_early = values["monitor"]["stopped"] and self.recipe.epochs <= values["epochs"]
         self.over = stopped_early or self.epoch >= self.recipe.epochs
         print(f"resumed after epoch {self.epoch}", file=sys.stderr, flush=True)
@@ -91,7 +94,7 @@ class Fitting:
             callbacks.AfterEpoch(self._write, self.history),
         ]
         if self.recipe.tensorboard:
-            after.append(_tensorboard(self.run.path / "tensorboard"))
+            after.append(callbacks.tensorboard(self.run.path / "tensorboard"))
         self.model.fit(
             self.batches, epochs=self.recipe.epochs, initial_epoch=self.epoch, verbose=0, callbacks=after, shuffle=False
         )
@@ -105,8 +108,10 @@ class Fitting:
         told = [name for name in ("val_auroc", "val_accuracy", "val_f1") if name in best]
         figures = ", ".join(f"{name.removeprefix('val_')} {best[name]:.4f}" for name in told)
         print(f"best epoch {self.monitor.best_epoch} of {len(self.history)}: validation {figures}", file=sys.stderr)
-        if lost := collapsed(best):
-            print(f"warning: at the best epoch {collapse_message(lost)}", file=sys.stderr)
+        if self.monitor.best_epoch in self.equal_epochs:
+            print(f"warning: at the best epoch {equal_message(self.recipe)}", file=sys.stderr)
+        elif lost := collapsed(best):
+            print(f"warning: at the best epoch {collapse_message(lost, self.recipe)}", file=sys.stderr)
 
     def draw(self) -> None:
         """Draw the learning curves of the epochs so far."""
@@ -176,6 +181,7 @@ class Fitting:
 
     def _validate(self) -> dict[str, float]:
         probabilities = self.predictor.predict(self.validation_input, verbose=0)
+        self.equal = all_equal(probabilities)
         return self._figures(probabilities)
 
     def _figures(self, probabilities: np.ndarray) -> dict[str, float]:
@@ -183,11 +189,16 @@ class Fitting:
 
     def _write(self, epoch: int, history: list[dict[str, float]]) -> None:
         self.epoch = epoch
+        if self.equal:
+            if epoch - 1 not in self.equal_epochs:  # said once, not after each epoch that it lasts
+                print(f"warning: after epoch {epoch} {equal_message(self.recipe)}", file=sys.stderr, flush=True)
+            self.equal_epochs.append(epoch)
         values = {
             "epoch": epoch,
             "epochs": self.recipe.epochs,
             "history": history,
             "monitor": self.monitor.get_state(),
+            "equal_epochs": self.equal_epochs,
             **self._state(),
         }
         # First the state, in one file; a kill after it loses nothing, as all else follows from it.
@@ -206,44 +217,4 @@ class Fitting:
         save_weights(self.core, self.run.path / "best.weights.h5", self._metadata(epoch, logs))
 
     def _metadata(self, epoch: int, figures: dict[str, float]) -> dict[str, Any]:
-        """Everything needed to use the weights, and a summary of how they came about."""
-        recipe, status = self.recipe, self.run.status
-        plain = recipe.to_dict()
-        told = (
-            "trainable",
-            "batch_size",
-            "optimizer",
-            "learning_rate",
-            "schedule",
-            "label_smoothing",
-            "class_weights",
-            "sampling",
-            "precision",
-        )
-        return {
-            "kind": "classifier",
-            "architecture": {"name": recipe.model, "options": self.options},
-            "classes": list(self.classes),
-            "input": self.run.store.settings.to_dict(),
-            "segmenter": dict(self.run.store.segmenter or {}),
-            "training": {
-                "run": self.run.path.name,
-                "data": self.run.store.name,
-                "images": {name: status["counts"][name] for name in ("train", "validation")},
-                "epoch": int(epoch),
-                "monitor": recipe.monitor,
-                "figures": {name: round(float(v), 6) for name, v in figures.items() if name.startswith("val_")},
-                "seed": recipe.seed,
-                "augment": plain["augment"],
-                "init": named(recipe.init),
-                **{name: plain[name] for name in told},
-            },
-        }
-
-
-def _tensorboard(folder) -> keras.callbacks.Callback:
-    try:
-        import tensorboard  # noqa: F401
-    except ImportError:
-        raise InputError("tensorboard: the package is missing; pip install tensorboard, or leave it off") from None
-    return keras.callbacks.TensorBoard(log_dir=str(folder), write_graph=False)
+        return weights_metadata(self.run, self.recipe, self.options, epoch, figures)

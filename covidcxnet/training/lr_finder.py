@@ -18,8 +18,9 @@ import numpy as np
 from enhancement.errors import InputError
 from segmentation.backend import quiet_backend
 
-from . import data, precision, trainer
+from . import data, precision
 from .base_image import with_histogram
+from .building import build_model, check_before_data, fitting_of
 from .recipe import Recipe
 from .run import dataset_of
 from .statistics import with_statistics
@@ -149,18 +150,19 @@ def _limited(losses: np.ndarray) -> np.ndarray:
 
 def _fitting(recipe: Recipe) -> Any:
     """What `train` would fit, without a run folder."""
+    check_before_data(recipe)
     dataset = dataset_of(recipe)
     recipe = replace(recipe, classes=dataset.classes)
     split = data.split_of(recipe, dataset)
     if not recipe.multilabel:
         data.refuse_empty(split, dataset)
-    core, _, options = trainer._model(recipe, dataset.classes, None)
+    core, _, options = build_model(recipe, dataset.classes)
     data.segmenter_of(recipe)
     recipe = with_histogram(recipe)
     store = data.prepared(recipe, dataset, data.store_path(recipe, dataset))
     core, options = with_statistics(core, options, recipe, store, data.rows_of(store, split, "train"))
     bench: Any = SimpleNamespace(store=store, split=split, path=Path("no-run"))
-    fitting = trainer._fitting_of(recipe)(bench, recipe, core, options)
+    fitting = fitting_of(recipe)(bench, recipe, core, options)
     return getattr(fitting, "stage", fitting)  # of a hierarchical model the first of its trainings
 
 

@@ -11,7 +11,7 @@ from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 
 from .augment_settings import AugmentSettings
-from .checks import check_kind
+from .checks import check_kind, check_model_keys
 
 MONITORS = {
     "val_auroc": "max",
@@ -25,6 +25,10 @@ MONITORS = {
 @dataclass(frozen=True)
 class Recipe:
     """One training experiment. The defaults train a small CNN on the built-in phantom in a few minutes.
+
+    In order: data and split (data to holdout), model (model, options, init), images (input, match_to, augment), steps
+    (epochs to warmup), loss and what is shown (label_smoothing, class_weights, sampling), choice of the epoch (monitor
+    to lr_factor), and how and where it runs (precision to deterministic).
 
     Parameters
     ----------
@@ -72,9 +76,9 @@ class Recipe:
     batch_size : int
         Images in one step.
     optimizer : {"adam", "adamw", "sgd"}
-        SGD has Nesterov momentum 0.9.
+        How the weights step along the gradient; SGD has Nesterov momentum 0.9.
     learning_rate : float
-        Highest learning rate.
+        Learning rate, before the schedule lowers it.
     weight_decay : float
         Decoupled weight decay of AdamW, on kernels only.
     schedule : {"plateau", "constant", "cosine"}
@@ -96,7 +100,7 @@ class Recipe:
     lr_patience : int
         Epochs without a better figure before the learning rate falls on a plateau; 0 keeps it.
     lr_factor : float
-        What the learning rate is multiplied by then.
+        Factor by which the learning rate falls on a plateau.
     precision : {"float32", "mixed_bfloat16", "mixed_float16"}
         Number format of the network's arithmetic; float16 needs a GPU.
     trainable : str or float
@@ -205,6 +209,7 @@ class Recipe:
             hint = f"set input.{name}: the stack decides it"
             _require(name not in self.options, f"options.{name}", self.options.get(name), hint)
         check_kind(self)
+        check_model_keys(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested values, ready for YAML or JSON."""

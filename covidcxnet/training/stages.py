@@ -1,7 +1,7 @@
 """Training a hierarchical model in two stages, one level each, in one run.
 
-The first stage sees all images and learns normal against any pneumonia, the second only those that are not normal: the
-published notebook left the normals among the other pneumonias there, so that its second network learned to find them
+The first stage sees all images and learns normal against any pneumonia, the second only those that are not normal: in
+the published code the normals stay among the other pneumonias there, which its second network then has to tell apart
 again. Each stage trains one level alone, with the recipe's epochs, patience and schedule, and keeps its best epoch.
 """
 

@@ -13,6 +13,7 @@ from segmentation.backend import quiet_backend
 
 from . import data, precision
 from .base_image import with_histogram
+from .building import build_model, check_before_data, fitting_of
 from .recipe import Recipe, save_recipe
 from .run import Run, copies_left_out, dataset_of, rows_of, write_json
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from covidcxnet.datasets import Dataset
-
-    from .fitting import Fitting
-    from .stages import StagedFitting
 
 
 def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epochs: int | None = None) -> Run:
@@ -53,7 +51,8 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
     if resume is None:
         recipe = recipe or Recipe()
         _refuse_used(recipe.out)
-        precision.check(recipe.precision)  # before the phantom's images are made
+        precision.check(recipe.precision)
+        check_before_data(recipe)
         dataset = dataset_of(recipe)
         recipe = dataclasses.replace(recipe, classes=dataset.classes)
         split = data.split_of(recipe, dataset)
@@ -73,7 +72,7 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
     precision.make_deterministic(recipe.seed, recipe.deterministic)
     with precision.precision(recipe.precision):
         known = None if resume is None else run.status.get("options", {})
-        core, loaded, options = _model(recipe, dataset.classes, known)
+        core, loaded, options = build_model(recipe, dataset.classes, known)
         data.segmenter_of(recipe)  # what is missing is said before a folder is made
         if resume is None:
             recipe = with_histogram(recipe)
@@ -92,43 +91,6 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
             run.update(status="failed", reason=str(error))
             raise
     return Run(run.path)
-
-
-def _model(
-    recipe: Recipe, classes: tuple[str, ...], known: dict[str, Any] | None
-) -> tuple[keras.Model, str, dict[str, Any]]:
-    """The model with its initial weights, what was loaded, and the options that build it again.
-
-    `known` are the options of a resumed run: it has its weights in its state, and the files that began it may be gone.
-    """
-    from covidcxnet.models import MODELS, create, freeze
-    from covidcxnet.models.scaling import TRAINING
-
-    from .initial_weights import brought_options, initialise
-    from .statistics import placeholder
-
-    options: dict[str, Any] = {
-        "size": recipe.input.size,
-        "channels": len(recipe.input.channels),
-        "normalization": MODELS[recipe.model].normalization,
-    }
-    options |= brought_options(recipe.init, recipe.model) if known is None else known
-    options |= recipe.options
-    if recipe.multilabel:
-        options["multilabel"] = True
-    if known and options["normalization"] == TRAINING:
-        options["normalization"] = known["normalization"]
-    core = create(recipe.model, classes=classes, **placeholder(options))
-    freeze(
-        core, str(recipe.trainable)
-    )  # before the weights: a depth that the model has not is refused before a download
-    return core, initialise(core, recipe.init, classes) if known is None else "weights of the run", options
-
-
-def check_model(recipe: Recipe, classes: tuple[str, ...]) -> None:
-    """`InputError` if a recipe's model cannot be built or trained to its depth; weights are not looked for."""
-    quiet_backend()
-    _model(recipe, classes, {})
 
 
 def _new_run(recipe: Recipe, dataset: Dataset, split: pd.DataFrame, options: dict[str, Any]) -> Run:
@@ -180,7 +142,7 @@ def _fit(run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]) -
 
     core, options = with_statistics(core, options, recipe, run.store, run.rows("train"))
     run.update(options=options)
-    fitting = _fitting_of(recipe)(run, recipe, core, options)
+    fitting = fitting_of(recipe)(run, recipe, core, options)
     try:
         fitting.restore()
         fitting.fit()
@@ -188,27 +150,6 @@ def _fit(run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]) -
         fitting.draw()
         raise
     fitting.finish()
-
-
-def _fitting_of(recipe: Recipe) -> type[Fitting] | type[StagedFitting]:
-    """How this kind of recipe is fitted."""
-    from covidcxnet.models import hierarchical, logistic
-
-    if recipe.multilabel:
-        from .multilabel import MultilabelFitting
-
-        return MultilabelFitting
-    if recipe.model == hierarchical.NAME:
-        from .stages import StagedFitting
-
-        return StagedFitting
-    if recipe.model == logistic.NAME:
-        from .logistic import LogisticFitting
-
-        return LogisticFitting
-    from .fitting import Fitting
-
-    return Fitting
 
 
 def _refuse_used(out: str) -> None:

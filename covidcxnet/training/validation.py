@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -119,17 +119,3 @@ def validation_figures(
     f1 = f1_by_class(targets, probabilities)
     made = (value, np.mean(right), auroc, precision, f1.mean(), *f1)
     return {name: float(figure) for name, figure in zip(names, made, strict=False)}
-
-
-def collapsed(figures: Mapping[str, float]) -> list[str]:
-    """Labels whose F1 is zero: not one image of theirs is found, which a mean over classes or an AUROC can hide."""
-    prefix = "val_f1_"
-    return [name.removeprefix(prefix) for name, value in figures.items() if name.startswith(prefix) and value == 0]
-
-
-def collapse_message(labels: Sequence[str]) -> str:
-    """What `collapsed` found, and what helps."""
-    return (
-        f"not one validation image of {', '.join(labels)} is found (F1 0 at a threshold of 0.5); try another "
-        "learning_rate (covidcxnet find-lr), class_weights balanced, sampling oversample, or monitor val_f1"
-    )

@@ -5,8 +5,9 @@ import pytest
 from sklearn.metrics import f1_score
 
 from covidcxnet.training import Recipe
+from covidcxnet.training.collapse import all_equal, collapse_message, collapsed, equal_message
 from covidcxnet.training.f1 import MacroF1, f1_by_class
-from covidcxnet.training.validation import collapse_message, collapsed, loss_for, targets_for, validation_figures
+from covidcxnet.training.validation import loss_for, targets_for, validation_figures
 
 
 def cases(outputs):
@@ -54,8 +55,57 @@ def test_validation_figures_tell_macro_f1_and_that_of_each_class():
     assert figures["val_f1_normal"] == pytest.approx(0.8) and figures["val_f1_cap"] == 0
     assert figures["val_f1"] == pytest.approx((0.8 + 0 + 1) / 3)
     assert collapsed(figures) == ["cap"]
-    message = collapse_message(["cap"])
-    assert "validation image of cap" in message and "find-lr" in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "unsaid"),
+    [
+        ({}, ["find-lr", "sampling oversample", "monitor val_f1"], ["class_weights", "thresholds of their own"]),
+        ({"class_weights": "none", "sampling": "undersample"}, ["class_weights balanced"], ["sampling"]),
+        ({"multilabel": True, "class_weights": "none"}, ["balanced", "thresholds of their own"], ["sampling"]),
+        ({"monitor": "val_f1", "sampling": "oversample"}, ["learning_rate"], ["sampling", "val_f1", " or "]),
+        ({"model": "logistic-regression"}, ["more images"], ["learning_rate", "sampling", "monitor"]),
+    ],
+)
+def test_a_collapse_is_told_with_what_the_recipe_can_still_do(changes, said, unsaid):
+    message = collapse_message(["cap"], Recipe(**changes))
+    assert "validation image of cap" in message and "\n" not in message
+    assert all(word in message for word in said) and not any(word in message for word in unsaid), message
+
+
+def test_equal_predictions_are_told_from_others():
+    same = np.full((4, 3), 0.3, "float32")
+    assert all_equal(same) and all_equal(np.array([[0.1, 0.9]] * 3))
+    same[3, 2] += 1e-6
+    assert not all_equal(same)
+    assert "longer warmup" in equal_message(Recipe(schedule="cosine", warmup=1.0))
+    assert "schedule cosine" in equal_message(Recipe()) and "lower learning_rate" in equal_message(Recipe())
+    assert "learning_rate" not in equal_message(Recipe(model="logistic-regression"))
+
+
+def test_a_head_whose_units_die_is_told_when_it_happens_and_at_the_end(tiny, capsys, monkeypatch):
+    from covidcxnet.training import train
+    from covidcxnet.training.callbacks import Seeds
+
+    begin = Seeds.on_epoch_begin
+
+    def kill(self, epoch, logs=None):
+        begin(self, epoch, logs)
+        if epoch == 1:
+            layer = self.model.get_layer("small-cnn").get_layer("fc")
+            layer.set_weights([np.zeros_like(layer.kernel), np.full(layer.bias.shape, -1e6)])
+
+    monkeypatch.setattr("covidcxnet.training.fitting.draw_curves", lambda history, path, **_: path.write_bytes(b""))
+    monkeypatch.setattr(Seeds, "on_epoch_begin", kill)
+    run = train(tiny(epochs=3, monitor="val_loss"))
+    lines = capsys.readouterr().err.splitlines()
+    warned = [number for number, line in enumerate(lines) if "all predictions are equal" in line]
+    assert run.log["val_auroc"][1] == run.log["val_auroc"][2] == 0.5
+    assert lines[warned[0]].startswith("warning: after epoch 2 all predictions are equal: the head's units died; lower")
+    assert lines[warned[0] - 1].startswith("epoch 2/3"), "the warning stands after its epoch"
+    at_the_end = run.status["best_epoch"] > 1
+    assert len(warned) == 1 + at_the_end, "said once, however long it lasts"
+    assert at_the_end == lines[-1].startswith("warning: at the best epoch all predictions are equal")
 
 
 def test_no_collapse_is_seen_where_there_is_none():

@@ -9,8 +9,8 @@ import pytest
 from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Recipe
+from covidcxnet.training.building import build_model
 from covidcxnet.training.initial_weights import brought_options, initialise, named
-from covidcxnet.training.trainer import _model
 from enhancement.errors import InputError
 from segmentation.weight_files import file_sha256, save_weights
 from weights import manifest
@@ -191,12 +191,12 @@ def test_initial_weights_bring_the_scaling_that_they_were_trained_with(tmp_path)
 def test_a_run_remembers_the_options_that_its_initial_weights_brought(tmp_path):
     path = saved(tmp_path, normalization="symmetric")[1]
     recipe = Recipe(model="small-cnn", init=path, input=InputSettings(size=32), options={"filters": [4, 4]})
-    _, text, options = _model(recipe, CLASSES, None)
+    _, text, options = build_model(recipe, CLASSES, None)
     assert options["normalization"] == "symmetric" and "6 of 6 layers" in text
     (tmp_path / "source.weights.h5").unlink()
-    assert _model(recipe, CLASSES, options)[2] == options
+    assert build_model(recipe, CLASSES, options)[2] == options
     with pytest.raises(InputError, match="no such weights file"):
-        _model(recipe, CLASSES, None)
+        build_model(recipe, CLASSES, None)
 
 
 def test_imagenet_is_for_the_published_network_only():
