@@ -185,8 +185,8 @@ def _sweep(over, repeats=2) -> Sweep:
     [
         ({"learning_rate": [0.001, 0.01, 0.1]}, "log", ["0.001", "0.01", "0.1"]),
         ({"options.dropout": [0.0, 0.2, 0.5]}, "linear", ["0", "0.2", "0.5"]),
-        ({"init": ["random", "imagenet"]}, "linear", ["random", "imagenet"]),
-        ({"init": ["random", "imagenet"], "learning_rate": [0.001, 0.1]}, "log", ["0.001", "0.1"]),
+        ({"init": ["random", "chexnet"]}, "linear", ["random", "chexnet"]),
+        ({"init": ["random", "chexnet"], "learning_rate": [0.001, 0.1]}, "log", ["0.001", "0.1"]),
     ],
 )
 def test_learning_rates_are_drawn_on_a_log_axis_and_words_on_places(over, scale, ticks):
