@@ -101,13 +101,7 @@ def _list(arguments: argparse.Namespace) -> int:
         terms = one["licence"].partition(";")[0] or "-"
         stack = " x ".join(map(str, one["stack"]))
         rows.append((one["name"], stack, f"{one['parameters']:,}", f"{one['flops'] / 1e9:.2f}", origin, terms))
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
-    for row in rows:
-        cells = [
-            row[column].rjust(widths[column]) if column in (2, 3) else row[column].ljust(widths[column])
-            for column in range(6)
-        ]
-        print("  ".join(cells).rstrip())
+    print(command_line.aligned(rows, right=(2, 3)))
     return 0
 
 

@@ -115,9 +115,7 @@ def _list(arguments: argparse.Namespace) -> int:
         model = one["model"] + _head(one["values"]) + _start(one["init"])
         cells = (model, classes, _stack(one), _published(one["published"]), place)
         rows.append((one["name"], one["study"] or "-", *(cell or "-" for cell in cells)))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(command_line.aligned(rows))
     return 0
 
 

@@ -63,6 +63,28 @@ def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None =
         return 0
 
 
+def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Lines of a table of text, columns two spaces apart; those with the numbers in `right` end together."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = enumerate(zip(row, widths, strict=True))
+        line = "  ".join(text.rjust(width) if k in right else text.ljust(width) for k, (text, width) in cells)
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def named_values(pairs: Sequence[str], flag: str) -> dict[str, list[str]]:
+    """What a repeatable flag says as ``COLUMN=VALUE[,VALUE]``; `InputError` for anything else."""
+    found = {}
+    for pair in pairs:
+        column, equals, values = pair.partition("=")
+        if not equals or not column or not values:
+            raise InputError(f"{flag}: {pair!r} given, COLUMN=VALUE[,VALUE] expected")
+        found[column] = values.split(",")
+    return found
+
+
 def one_line(error: BaseException) -> str:
     """An exception's message without line breaks."""
     return " ".join(str(error).split())

@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.evaluation.bootstrap import Estimate
-from covidcxnet.evaluation.findings import Findings
+from covidcxnet.evaluation.facts import part_name
+from covidcxnet.evaluation.findings import Evaluation, Findings
 from covidcxnet.evaluation.markup import count, interval, number
 from covidcxnet.evaluation.metrics import NORMAL
-from covidcxnet.evaluation.overview import NOTICE, counted_name, part_name
+from covidcxnet.evaluation.overview import counted_name
+from covidcxnet.evaluation.page import NOTICE
 from covidcxnet.evaluation.places import HELD_OUT, INTERNAL, WITHIN, Place, defined, labels_said, place_name
 
 TO_WRITE = ("Purpose", "Known failures, as they look", "Must not be used for")
@@ -33,14 +35,19 @@ def card(f: Findings) -> str:
         Of one evaluation; with lists of what training saw (or its run) the data table has its training images too.
     """
     sections: list[tuple[str, list[str]]] = [
-        ("", _file(f)),
+        ("", about_file(f)),
         ("Data", _data(f)),
         ("Results", _results(f)),
         ("Calibration", _calibration(f)),
         ("Confusion matrix", _confusion(f)),
         ("Wrong calls by kind", _wrong(f)),
-        ("How to make these figures again", _again(f)),
+        ("How to make these figures again", commands(f)),
     ]
+    return compose(f, sections)
+
+
+def compose(f: Evaluation, sections: Iterable[tuple[str, list[str]]]) -> str:
+    """Markdown of titled sections, below a line that says where they come from."""
     lines = [
         f"<!-- Measured by evaluate.py, {f.created}; replace as a whole. To be written by hand: "
         f"{'; '.join(TO_WRITE)}. -->",
@@ -52,7 +59,8 @@ def card(f: Findings) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _file(f: Findings) -> list[str]:
+def about_file(f: Evaluation) -> list[str]:
+    """The weights file: hash, architecture, classes, input, training."""
     model, settings, trained = f.model, f.input_settings, f.model.training
     weights = model.weights.replace("\\", "/").rsplit("/", 1)[-1]
     rows = [
@@ -64,7 +72,7 @@ def _file(f: Findings) -> list[str]:
         ["training", _training(trained)],
         ["status", NOTICE],
     ]  # fmt: skip
-    return _table(["", ""], [row for row in rows if row[1]])
+    return markdown_table(["", ""], [row for row in rows if row[1]])
 
 
 def _input(settings) -> str:
@@ -107,20 +115,8 @@ def _data(f: Findings) -> list[str]:
             rows[-1].append("; ".join(f"{name}" + (f" ({n:,})" if len(found) > 1 else "") for name, n in found.items()))
     rows.append(["all", *[""] * (len(keys) - 1), *[f"{n:,}" for n in counts.sum()], *([""] if licence else [])])
     title = [part_name(n) if n not in ("other", f.data.split) else "evaluated here" for n in names]
-    lines = _table([*keys, *title, *(["licence"] if licence else [])], rows)
-    known = f.metrics.patients - f.unknown_patients
-    patients = count(known, "patient") if known else "unknown patients"
-    lines += ["", f"Evaluated: {count(f.metrics.images, 'image')} of {patients}."]
-    left = f.data.left_out
-    if left is not None:
-        lines[-1] += (
-            f" Left out: {left.images:,} that stand as train or validation in {', '.join(left.lists)}, and "
-            f"{left.of_patients:,} more of their patients."
-        )
-    if f.data.overlap is None:
-        lines[-1] += " Whether training saw some of them is not known."
-    elif f.data.overlap > 0:
-        lines[-1] += f" {f.data.overlap:,} of them were trained on: figures that count them are too high."
+    lines = markdown_table([*keys, *title, *(["licence"] if licence else [])], rows)
+    lines += ["", evaluated(f)]
     for label, name in f.data.counted.items():
         images = f.counted_images[label]
         lines += ["", f"**{count(images, 'image')} labelled {label} counted as {name}; {label} is not {name}.**"]
@@ -129,24 +125,50 @@ def _data(f: Findings) -> list[str]:
     return lines
 
 
-def _results(f: Findings) -> list[str]:
+def evaluated(f: Evaluation) -> str:
+    """How many images of how many patients, and what of them training saw."""
+    known = f.metrics.patients - f.unknown_patients
+    patients = count(known, "patient") if known else "unknown patients"
+    said = f"Evaluated: {count(f.metrics.images, 'image')} of {patients}."
+    left = f.data.left_out
+    if left is not None:
+        said += (
+            f" Left out: {left.images:,} that stand as train or validation in {', '.join(left.lists)}, and "
+            f"{left.of_patients:,} more of their patients."
+        )
+    if f.data.overlap is None:
+        return f"{said} Whether training saw some of them is not known."
+    if f.data.overlap > 0:
+        return f"{said} {f.data.overlap:,} of them were trained on: figures that count them are too high."
+    return said
+
+
+def intervals(f: Evaluation) -> str:
+    """Where the intervals come from."""
     unit = "images" if f.metrics.patients == f.unknown_patients else "patients"
-    lines = [f"95% intervals from a bootstrap over {unit} ({f.resamples:,} resamples)." if f.resamples else
-             "No intervals were asked for."]  # fmt: skip
+    if not f.resamples:
+        return "No intervals were asked for."
+    return f"95% intervals from a bootstrap over {unit} ({f.resamples:,} resamples)."
+
+
+def _results(f: Findings) -> list[str]:
+    lines = [intervals(f)]
     if f.places is not None:
         lines += ["", *_places(f)]
     lines += ["", "### All images evaluated", ""]
     overall = f.metrics.overall
     shown = (("AUROC", "auroc"), ("average precision", "average_precision"), ("accuracy", "accuracy"),
              ("balanced accuracy", "balanced_accuracy"), ("F1, mean over classes", "macro_f1"))  # fmt: skip
-    lines += _table(["figure", "value (95% interval)"], [[name, _figure(overall[key])] for name, key in shown])
+    lines += markdown_table(
+        ["figure", "value (95% interval)"], [[name, with_interval(overall[key])] for name, key in shown]
+    )
     keys = ("sensitivity", "specificity", "precision", "auroc")
     rows = [
         [counted_name(f, name), f"{int(f.metrics.confusion[c].sum()):,}",
-         *[_figure(f.metrics.by_class[name][key]) for key in keys]]
+         *[with_interval(f.metrics.by_class[name][key]) for key in keys]]
         for c, name in enumerate(f.metrics.classes)
     ]  # fmt: skip
-    lines += ["", *_table(["class", "images", "sensitivity", "specificity", "precision", "AUROC"], rows)]
+    lines += ["", *markdown_table(["class", "images", "sensitivity", "specificity", "precision", "AUROC"], rows)]
     if f.sources is not None:
         lines += ["", "### By source", "", *_by_source(f)]
     return lines
@@ -159,13 +181,13 @@ def _places(f: Findings) -> list[str]:
         name = place_name(place) + ("" if place.kind == WITHIN else f" ({', '.join(place.sources)})")
         for k, c in enumerate(place.comparisons):
             rows.append([name if k == 0 else "", f"{c.positives:,} {c.positive}", f"{c.negatives:,} {c.negative}",
-                         c.score, _figure(c.auroc)])  # fmt: skip
+                         c.score, with_interval(c.auroc)])  # fmt: skip
         if not place.comparisons:
             rows.append([name, labels_said(place.by_label), "–", "", "undefined: one class"])
     if f.places.gap is not None and defined(f.places.gap):
-        rows.append(["Gap: internal less held out", "", "", "", _figure(f.places.gap)])
+        rows.append(["Gap: internal less held out", "", "", "", with_interval(f.places.gap)])
     lines = ["### Internal, held-out and within-source figures", ""]
-    lines += _table(["images of", "images", "against", "ranked by", "AUROC (95% interval)"], rows)
+    lines += markdown_table(["images of", "images", "against", "ranked by", "AUROC (95% interval)"], rows)
     if f.data.counted:
         said = "; ".join(f"{label} is counted as {name}" for label, name in f.data.counted.items())
         lines += ["", f"Within a source {said}; the other rows leave these images out."]
@@ -178,11 +200,11 @@ def _by_source(f: Findings) -> list[str]:
     mark = {True: "yes", False: "no", None: "unknown"}
     rows = [
         [s.name, mark[s.trained], f"{s.images:,}", *[f"{s.by_class[c]:,}" if s.by_class[c] else "–" for c in names],
-         _figure(s.accuracy), "one class" if np.isnan(s.auroc.value) else _figure(s.auroc)]
+         with_interval(s.accuracy), "one class" if np.isnan(s.auroc.value) else with_interval(s.auroc)]
         for s in f.sources.rows
     ]  # fmt: skip
     called = [counted_name(f, name) for name in names]
-    lines = _table(["source", "in training", "images", *called, "accuracy", "AUROC within"], rows)
+    lines = markdown_table(["source", "in training", "images", *called, "accuracy", "AUROC within"], rows)
     alone = f.sources.place_alone
     if not np.isnan(alone):
         lines += ["", f"Knowing nothing but the source would score an AUROC of {alone:.3f} on these images."]
@@ -191,13 +213,17 @@ def _by_source(f: Findings) -> list[str]:
 
 def _calibration(f: Findings) -> list[str]:
     keys = ("calibration_error", "brier", "calibration_slope")
-    rows = [["all images evaluated", f"{f.metrics.images:,}", *[_figure(f.metrics.overall[key]) for key in keys]]]
+    rows = [["all images evaluated", f"{f.metrics.images:,}", *[with_interval(f.metrics.overall[key]) for key in keys]]]
     sets: Sequence[Place] = () if f.places is None else f.places.rows
     for place in (p for p in sets if p.kind in (INTERNAL, HELD_OUT) and p.calibration):
-        rows.append([place_name(place), f"{place.images:,}", *[_figure(place.calibration[key]) for key in keys]])
+        rows.append([place_name(place), f"{place.images:,}", *[with_interval(place.calibration[key]) for key in keys]])
     header = ["", "images", "expected calibration error", "Brier score", "calibration slope"]
     said = "the second class" if len(f.metrics.classes) == 2 else "the called class"
-    return [*_table(header, rows), "", f"Of the probability of {said}; a slope of 1 is right, below 1 too extreme."]
+    return [
+        *markdown_table(header, rows),
+        "",
+        f"Of the probability of {said}; a slope of 1 is right, below 1 too extreme.",
+    ]
 
 
 def _confusion(f: Findings) -> list[str]:
@@ -210,9 +236,9 @@ def _confusion(f: Findings) -> list[str]:
         for c, name in enumerate(names)
     ]
     lines = [f"Rows: true class; {rule}.", ""]
-    lines += _table(["", *[f"called {name}" for name in names], "all"], rows)
+    lines += markdown_table(["", *[f"called {name}" for name in names], "all"], rows)
     for missed in f.metrics.missed:
-        share = f", {_figure(missed.rate, True)}" if missed.images else ""
+        share = f", {with_interval(missed.rate, True)}" if missed.images else ""
         name = counted_name(f, missed.name)
         lines += ["", f"{name} called {NORMAL}: {missed.missed:,} of {missed.images:,}{share}."]
     return lines
@@ -241,7 +267,7 @@ def _wrong(f: Findings) -> list[str]:
         shown = ", ".join(f"`{p.table['path'].iloc[i]}` {confidence[i]:.2f}" for i in worst)
         share = f"{len(members):,} of {own:,} ({100 * len(members) / own:.0f}%)"
         rows.append([f"{label} called {name}", share, by, shown])
-    lines = _table(["kind", "images", "by source", "most confident, with its probability"], rows)
+    lines = markdown_table(["kind", "images", "by source", "most confident, with its probability"], rows)
     failed = f.failed_lungs
     if len(failed):
         amiss = int(wrong[failed.index].sum())
@@ -250,7 +276,8 @@ def _wrong(f: Findings) -> list[str]:
     return lines
 
 
-def _again(f: Findings) -> list[str]:
+def commands(f: Evaluation) -> list[str]:
+    """Command lines, and what they were run with."""
     lines = ["```bash", *f.commands, "```"]
     versions = {k: v for k, v in f.environment.items() if isinstance(v, str) and k in ("python", "backend", "device")}
     if versions:
@@ -258,12 +285,14 @@ def _again(f: Findings) -> list[str]:
     return lines
 
 
-def _figure(estimate: Estimate, percent: bool = False) -> str:
+def with_interval(estimate: Estimate, percent: bool = False) -> str:
+    """``0.941 (0.912 to 0.968)``."""
     between = interval(estimate, percent)
     return number(estimate, percent) + (f" ({between})" if between else "")
 
 
-def _table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> list[str]:
+def markdown_table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Lines of a table."""
     lines = [_row(header), _row(["---"] * len(header))]
     return lines + [_row(row) for row in rows]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from enhancement import command_line
 from enhancement.errors import InputError
@@ -29,7 +28,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     """Flags; each is an argument of `covidcxnet.evaluate` under the same name."""
     parser = command_line.Parser(prog=prog, description=SUMMARY)
     parser.add_argument("target", nargs="?", metavar="RUN | WEIGHTS", help="run folder, weights file or released name")
-    parser.add_argument("--data", metavar="DIR | CSV", help="other data: a folder per class, a CSV, or phantom")
+    parser.add_argument(
+        "--data", metavar="NAME:DIR | DIR | CSV",
+        help="other data: a public set (covidcxnet datasets list), a folder per class, a CSV, or phantom",
+    )  # fmt: skip
     parser.add_argument("--root", metavar="DIR", help="folder that the CSV's paths are relative to")
     parser.add_argument(
         "--where", action="append", default=[], metavar="COLUMN=VALUE[,VALUE]", help="rows of --data to use; repeatable"
@@ -51,8 +53,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=("test", "validation", "train", "all"), help="of a run; default test")
     parser.add_argument("--out", metavar="DIR", help="folder of the report; default RUN/report")
     parser.add_argument(
-        "--explain", action=argparse.BooleanOptionalAction, default=True, help="show cases with Grad-CAM (default yes)"
-    )
+        "--explain", action=argparse.BooleanOptionalAction, default=True,
+        help="show cases with Grad-CAM (default yes); for a model that sees whole radiographs, lungs are looked for in "
+        "these cases alone",
+    )  # fmt: skip
     parser.add_argument("--lime", type=int, default=3, metavar="N", help="cases with LIME too (default %(default)s)")
     parser.add_argument(
         "--lime-samples", type=int, default=1000, metavar="N",
@@ -77,25 +81,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 def _evaluate(argv: list[str], prog: str) -> int:
     arguments = vars(build_parser(prog).parse_args(argv))
     del arguments["debug"]
-    arguments["where"] = _where(arguments["where"])
+    arguments["where"] = command_line.named_values(arguments["where"], "--where")
     arguments["count"] = _count(arguments["count"])
     from covidcxnet.evaluation.evaluator import evaluate
-    from covidcxnet.evaluation.overview import summary
 
     report = evaluate(arguments.pop("target"), **arguments)
-    print(report.findings.summary() if hasattr(report.findings, "summary") else summary(report.findings))
+    print(report.findings.summary())
     print(report.path)
     return 0
-
-
-def _where(pairs: list[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        column, equals, values = pair.partition("=")
-        if not equals or not column or not values:
-            raise InputError(f"--where: {pair!r} given, COLUMN=VALUE[,VALUE] expected")
-        found[column] = values.split(",")
-    return found
 
 
 def _count(pairs: list[str]) -> dict[str, str]:

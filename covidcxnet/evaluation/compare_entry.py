@@ -83,6 +83,15 @@ class Entry:
         """Epoch of the weights that were evaluated."""
         return self.report["model"].get("training", {}).get("epoch") or self.run.status.get("best_epoch")
 
+    @property
+    def validation_auroc(self) -> float | None:
+        """AUROC on validation of the weights that were evaluated; of both levels together where there are two.
+
+        A hierarchical run's log and weights tell those of the second level alone.
+        """
+        stored = self.report["model"].get("training", {}).get("figures") or {}
+        return (self.run.status.get("whole_model") or stored).get("val_auroc")
+
     def figure(self, name: str, label: str | None = None) -> Estimate:
         """A figure over all images, or of one class, as the run's report has it."""
         part = self.report["overall"] if label is None else self.report["by_class"].get(label, {})
@@ -110,6 +119,7 @@ class Entry:
             parameters=report["model"]["parameters"] or None,
             flops=self.flops,
             seconds=seconds,
+            validation_auroc=self.validation_auroc,
             best_epoch=self.best_epoch,
             epochs=None if self.log is None else len(self.log),
             source=str(self.run.path),

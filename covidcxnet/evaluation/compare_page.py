@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-from string import Template
 from typing import TYPE_CHECKING
 
-from covidcxnet import __version__
 from covidcxnet.evaluation.compare_plots import roc_classes, svg
 from covidcxnet.evaluation.compare_tables import published_notes, tested, to_html, to_markdown
-from covidcxnet.evaluation.markup import Html, escape, figure, table, tag
-from covidcxnet.evaluation.overview import NOTICE
-from covidcxnet.evaluation.plots import data_uri
+from covidcxnet.evaluation.markup import Html, figure, table, tag
+from covidcxnet.evaluation.page import NOTICE, footer, page
+from covidcxnet.evaluation.plots import svg_uri
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,18 +61,7 @@ def render(found: Comparison, roc: Figure | None, learning: Figure | None) -> st
         _citations(found),
         _reported(found),
     )  # fmt: skip
-    footer = tag("footer", f"{NOTICE}. Made by covidcxnet {__version__}, {found.created}.")
-    return page(_title(found), body + footer, STYLE)
-
-
-def page(title: str, body: str, style: str = "") -> str:
-    """A page in the style of the report."""
-    package = files("covidcxnet.evaluation")
-    template = Template(package.joinpath("page.html").read_text(encoding="utf-8"))
-    report = package.joinpath("report.css").read_text(encoding="utf-8")
-    return template.substitute(
-        title=escape(title), generator=f"covidcxnet {__version__}", style=report + style, body=body
-    )
+    return page(_title(found), body + footer(found.created), STYLE)
 
 
 def markdown(found: Comparison) -> str:
@@ -131,10 +117,10 @@ def _pictures(found: Comparison, roc: Figure | None, learning: Figure | None) ->
         names = ", ".join(f"{row.name} {row.auroc.value:.3f}" for row in found.rows if row.auroc and not row.published)
         classes = roc_classes(found.entries)
         shape = "single" if len(classes) == 1 else "wide"
-        uri = data_uri(svg(roc), "image/svg+xml")
+        uri = svg_uri(svg(roc))
         made += [tag("h2", "ROC curves"), figure(uri, f"ROC curves; AUROC: {names}.", None, shape)]
     if learning is not None:
-        uri = data_uri(svg(learning), "image/svg+xml")
+        uri = svg_uri(svg(learning))
         alt = "Loss and figures of training and validation over epochs, of each run."
         note = (
             "Training figures are taken while the weights change, with augmentation and dropout, so they may lie below "

@@ -32,6 +32,8 @@ class Row:
         AUROC minus that of the first run, on the same test images.
     parameters, flops : int or None
         Of the model; operations for one stack, two for each multiply-add.
+    validation_auroc : float or None
+        On validation, of the weights used.
     seconds, best_epoch, epochs
         Per epoch (median), epoch of the weights used, epochs trained.
     source, split, note : str
@@ -50,6 +52,7 @@ class Row:
     difference: Estimate | None = None
     parameters: int | None = None
     flops: float | None = None
+    validation_auroc: float | None = None
     seconds: float | None = None
     best_epoch: int | None = None
     epochs: int | None = None
@@ -74,7 +77,7 @@ class Row:
         for key in ("f1", "accuracy", "auroc", "difference"):
             values |= _spread("auroc_difference" if key == "difference" else key, getattr(self, key))
         values["zero_f1_classes"] = ";".join(self.collapsed)
-        for key in ("parameters", "flops", "seconds", "best_epoch", "epochs"):
+        for key in ("validation_auroc", "parameters", "flops", "seconds", "best_epoch", "epochs"):
             values["seconds_per_epoch" if key == "seconds" else key] = getattr(self, key)
         for name in classes:
             values |= _spread(f"f1_{name}", self.f1_by_class.get(name))

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from covidcxnet.evaluation.asked import word_for
 from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.cases import choose
-from covidcxnet.evaluation.findings import Findings, Model
+from covidcxnet.evaluation.findings import Findings
 from covidcxnet.evaluation.metrics import measure
 from covidcxnet.evaluation.places import compare_places
+from covidcxnet.evaluation.predicting import predict_subject, predict_validation
 from covidcxnet.evaluation.predictions import Predictions, youden_threshold
+from covidcxnet.evaluation.record import circumstances, commands, model_of, open_test
 from covidcxnet.evaluation.report import Report, write_report
 from covidcxnet.evaluation.sources import by_source
 from covidcxnet.evaluation.subject import Subject, find_run, newest_run, subject_of_data, subject_of_run
 from enhancement.errors import InputError
-from enhancement.files import whole_file
 
 if TYPE_CHECKING:
-    from covidcxnet.classifier import Classifier
-    from covidcxnet.preparation import Store
     from covidcxnet.training import Run
-
-OPENINGS = "test_opened.json"
-_CHUNK = 256  # stacks read at once: 75 MB at 320 x 320 x 3
 
 
 def evaluate(
@@ -60,8 +54,9 @@ def evaluate(
     target : str, Path or Run, optional
         A run folder (its best weights), a weights file or a released name; the newest run under runs/ by default.
     data : str or Path, optional
-        Other data: a folder with one folder per class, a CSV, or "phantom" (phantoms that no training has seen). They
-        are prepared as the weights ask for.
+        Other data: ``NAME:FOLDER`` of a public set, a folder with one folder per class, a CSV, or "phantom" (phantoms
+        that no training has seen). They are prepared as the weights ask for; lungs are looked for in all of them only
+        where the weights' region of interest needs them.
     root, where
         Of `data`: folder that a CSV's paths are relative to, and rows to use as column to value or values.
     seen : path-like or sequence of them
@@ -78,7 +73,8 @@ def evaluate(
     out : str or Path, optional
         Folder of the report; by default `report` in the run, and under reports/ for weights alone.
     explain : bool
-        Show right and wrong cases with Grad-CAM.
+        Show right and wrong cases with Grad-CAM. Where the model sees whole radiographs, lungs are looked for in
+        these cases alone, to be drawn as an outline.
     lime, lime_samples : int
         For how many of them LIME is computed too, and from how many perturbed stacks each.
     bootstrap : int
@@ -119,82 +115,97 @@ def evaluate(
         subject = subject_of_run(run, classifier, split or "test")
     else:
         raise InputError(f"{given}: weights alone say nothing about images; give --data FOLDER or CSV")
+    own = run if subject.own else None
+    options: dict[str, Any] = {
+        "threshold": threshold,
+        "bootstrap": bootstrap,
+        "seed": seed,
+        "explain": explain,
+        "batch_size": batch_size,
+        "progress": progress,
+        "commands": commands(own, given, data, of_data, subject.data.split, bootstrap, threshold, seed),
+    }
     if classifier.multilabel:
         from covidcxnet.evaluation.multilabel import evaluate_findings
 
-        own = run if subject.own else None
-        commands = _commands(own, given, data, of_data, subject.data.split, bootstrap, threshold, seed)
-        draws_of: dict[str, Any] = {"threshold": threshold, "bootstrap": bootstrap, "seed": seed, "commands": commands}
-        return evaluate_findings(
-            subject, run, folder, **draws_of, explain=explain, batch_size=batch_size, progress=progress
-        )
+        return evaluate_findings(subject, run, folder, **options)
+    return evaluate_classes(subject, run, folder, **options, lime=lime, lime_samples=lime_samples)
+
+
+def evaluate_classes(
+    subject: Subject,
+    run: Run | None,
+    folder: Path,
+    *,
+    threshold: float | str,
+    bootstrap: int,
+    seed: int,
+    explain: bool,
+    batch_size: int,
+    progress: bool,
+    commands: tuple[str, ...],
+    lime: int,
+    lime_samples: int,
+) -> Report:
+    """Evaluate a classifier of classes that exclude each other and write the report; arguments as in `evaluate`."""
+    classifier = subject.classifier
     cut, origin = _threshold(subject, threshold, batch_size, progress)
-    probabilities = _predict(subject.store, subject.rows, classifier, batch_size, progress, subject.data.split)
+    probabilities = predict_subject(subject, batch_size, progress)
     everything = Predictions(subject.table, probabilities, classifier.classes, cut)
     # What is only counted as a class may not water down the figures of that class's own images.
     kept = np.flatnonzero(~everything.apart)
     predictions = everything if len(kept) == len(everything) else everything.only(kept)
-    model = _model(classifier)
-    openings = _open_test(subject, model.sha256, cut)
+    model = model_of(classifier)
+    openings = open_test(subject, model.sha256, cut)
     draws = Bootstrap(everything.column("patient"), len(everything), resamples=bootstrap, seed=seed)
     resampled = draws if predictions is everything else draws.part(kept)
     truth = (predictions.targets, predictions.probabilities)
+    sources, trained_sources = predictions.column("source"), subject.data.trained_sources
     cases: tuple = ()
     if explain:
         from covidcxnet.evaluation.drawing import draw_cases
 
         options: dict[str, Any] = {"lime": lime, "samples": lime_samples, "seed": seed, "progress": progress}
         cases = draw_cases(choose(predictions), predictions, subject.store, subject.rows[kept], classifier, **options)
-    own = run if subject.own else None
     findings = Findings(
         model=model,
         data=subject.data,
         predictions=predictions,
         metrics=measure(*truth, classifier.classes, resampled, predictions.predicted),
-        sources=by_source(
-            predictions.column("source"),
-            *truth,
-            predictions.predicted,
-            classifier.classes,
-            resampled,
-            subject.data.trained_sources,
-        ),
+        sources=by_source(sources, *truth, predictions.predicted, classifier.classes, resampled, trained_sources),
         resamples=bootstrap,
         seed=seed,
         unknown_patients=resampled.unknown,
         threshold_from=origin,
         openings=openings,
         cases=cases,
-        log=run.log if run is not None and (run.path / "log.csv").is_file() else None,
-        best_epoch=_best_epoch(run, classifier),
-        input_settings=classifier.input.to_dict(),
-        recipe=run.recipe.to_dict() if run is not None else {},
-        environment=_environment(seed),
-        commands=_commands(own, given, data, of_data, subject.data.split, bootstrap, threshold, seed),
-        created=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        commands=commands,
         places=compare_places(
             everything.table,
             everything.targets,
             probabilities,
             classifier.classes,
             draws,
-            seen_sources=subject.data.trained_sources,
+            seen_sources=trained_sources,
             trained_on=subject.trained_on,
             labelled=everything.labelled,
         ),
         with_counted=None if predictions is everything else everything,
+        **circumstances(run, classifier, seed),
     )
     return write_report(findings, folder)
 
 
 def _check(data, of_data: dict[str, Any], split, lime, bootstrap, threshold, batch_size) -> None:
+    from covidcxnet.datasets.named import folder_of
+
     alone = [name for name, value in of_data.items() if value]
     if data is None and alone:
         raise InputError(f"{alone[0]}: belongs to --data, which is not given")
     if data is not None and split is not None:
         raise InputError(f"split: {split!r} given, but splits belong to a run's own images; --data is evaluated whole")
-    if data is not None and str(data) != "phantom" and not Path(data).exists():
-        raise InputError(f"{data}: no such folder or CSV file (or give the word phantom)")
+    if data is not None and str(data) != "phantom" and not folder_of(data).expanduser().exists():
+        raise InputError(f"{data}: no such folder or CSV file (nor the word phantom, nor a set as NAME:FOLDER)")
     for name, value, least in (("lime", lime, 0), ("bootstrap", bootstrap, 0), ("batch_size", batch_size, 1)):
         if value < least:
             raise InputError(f"{name}: {value} given, {least} or more expected")
@@ -205,7 +216,7 @@ def _check(data, of_data: dict[str, Any], split, lime, bootstrap, threshold, bat
 def _folder(out, run, classifier, given, data, split) -> Path:
     if out is not None:
         return Path(out)
-    part = Path(data).absolute().stem if data is not None else ("" if split in (None, "test") else split)
+    part = word_for(data) if data is not None else ("" if split in (None, "test") else split)
     if run is not None:
         return run.path / f"report-{part}" if part else run.path / "report"
     name = (classifier.path or Path(str(given))).name.removesuffix(".weights.h5")
@@ -220,88 +231,6 @@ def _threshold(subject: Subject, threshold: float | str, batch_size: int, progre
         raise InputError("threshold: is for two classes; with more, the most probable class is called")
     if threshold != "auto":
         return float(threshold), "as asked for"
-    run = subject.run
-    if run is None:
-        raise InputError("threshold: auto is chosen on a run's validation split; these weights come without their run")
-    rows, store = run.rows("validation"), run.store
-    probabilities = _predict(store, rows, subject.classifier, batch_size, progress, "validation")
+    store, rows, probabilities = predict_validation(subject, batch_size, progress)
     cut = youden_threshold(probabilities[:, 1], store.targets[rows] == 1)
     return cut, "highest sensitivity + specificity on the validation split"
-
-
-def _predict(store: Store, rows, classifier: Classifier, batch_size: int, progress: bool, name: str) -> np.ndarray:
-    """Probabilities float32 [n, C] of rows of a store; memory stays flat."""
-    from tqdm import tqdm
-
-    parts = []
-    with tqdm(total=len(rows), desc=f"predicting {name}", unit="image", disable=not progress) as bar:
-        for start in range(0, len(rows), _CHUNK):
-            stacks = store.read(rows[start : start + _CHUNK])
-            parts.append(classifier.predict_stacks(stacks, batch_size=batch_size))
-            bar.update(len(stacks))
-    return np.concatenate(parts) if parts else np.empty((0, len(classifier.classes)), np.float32)
-
-
-def _open_test(subject: Subject, sha256: str, threshold: float | str) -> tuple[dict[str, Any], ...]:
-    """Write down in the run that its test set was looked at; every time so far, oldest first."""
-    if not subject.own or subject.run is None or subject.data.split not in ("test", "all"):
-        return ()
-    path = subject.run.path / OPENINGS
-    try:
-        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); it says how often the test set was opened") from error
-    now = datetime.now().astimezone().isoformat(timespec="seconds")
-    openings = [*before, {"date": now, "weights_sha256": sha256, "threshold": threshold, "images": len(subject.rows)}]
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(openings, indent=2) + "\n", encoding="utf-8")
-    return tuple(openings)
-
-
-def _model(classifier: Classifier) -> Model:
-    from segmentation.weight_files import file_sha256
-
-    path = classifier.path
-    architecture = classifier.metadata.get("architecture", {})
-    return Model(
-        name=str(architecture.get("name") or classifier.model.name),
-        weights=str(path or "not from a file"),
-        sha256=file_sha256(path) if path is not None else "",
-        parameters=int(classifier.model.count_params()),
-        size=path.stat().st_size if path is not None else 0,
-        training=classifier.metadata.get("training") or {},
-    )
-
-
-def _best_epoch(run: Run | None, classifier: Classifier) -> int | None:
-    trained = classifier.metadata.get("training") or {}
-    epoch = trained.get("epoch", run.status.get("best_epoch") if run is not None else None)
-    return None if epoch is None else int(epoch)
-
-
-def _environment(seed: int) -> dict[str, Any]:
-    from covidcxnet.training.environment import environment
-
-    return environment(seed, "float32")
-
-
-def _commands(run: Run | None, target, data, of_data, split, bootstrap, threshold, seed) -> tuple[str, ...]:
-    words = ["python", "evaluate.py", str(target)]
-    if data is not None:
-        words += ["--data", str(data)]
-        words += ["--root", str(of_data["root"])] if of_data["root"] else []
-        for key, value in (of_data["where"] or {}).items():
-            values = value if isinstance(value, (list, tuple)) else [value]
-            words += ["--where", f"{key}={','.join(map(str, values))}"]
-        for path in of_data["seen"]:
-            words += ["--seen", str(path)]
-        for label, name in (of_data["count"] or {}).items():
-            words += ["--count", f"{label}={name}"]
-    else:
-        words += ["--split", split]
-    words += ["--bootstrap", str(bootstrap), "--seed", str(seed)]
-    words += ["--threshold", str(threshold)] if threshold != 0.5 else []
-    again = shlex.join(words)
-    return (
-        (again,) if run is None else (shlex.join(["python", "train.py", "--recipe", f"{run.path}/recipe.yaml"]), again)
-    )

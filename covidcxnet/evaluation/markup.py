@@ -89,6 +89,11 @@ def cell(estimate: Estimate, percent: bool = False) -> Html:
     )
 
 
+def number_only(value: float) -> Html:
+    """A figure that has no interval by its nature."""
+    return tag("span", "undefined" if math.isnan(value) else f"{value:.3f}", class_="value")
+
+
 def footnotes(estimates: Iterable[Estimate]) -> Html | None:
     """What the daggers of `cell` point to."""
     estimates = list(estimates)

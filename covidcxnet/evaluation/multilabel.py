@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +10,14 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.multilabel import multilabel_targets
-from covidcxnet.evaluation.bootstrap import LEVEL, Bootstrap
+from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.cases import Case
 from covidcxnet.evaluation.cautions import Caution
-from covidcxnet.evaluation.findings import FORMAT, Data, Model, plain
+from covidcxnet.evaluation.findings import Evaluation
 from covidcxnet.evaluation.multilabel_cautions import finding_cautions
 from covidcxnet.evaluation.multilabel_metrics import FindingMetrics, FindingPredictions, measure_findings
+from covidcxnet.evaluation.predicting import predict_subject, predict_validation
+from covidcxnet.evaluation.record import circumstances, model_of, open_test
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,61 +27,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MultilabelFindings:
-    """One evaluation of independent findings; as `findings.Findings`, with figures by finding.
+class MultilabelFindings(Evaluation):
+    """One evaluation of independent findings, with figures by finding.
 
     Parameters
     ----------
-    model, data, resamples, seed, unknown_patients, threshold_from, openings, cases, log, best_epoch
-        As in `findings.Findings`.
-    predictions, metrics : FindingPredictions, FindingMetrics
-        What was predicted and measured.
+    model, data, predictions, metrics, resamples, ..., created
+        As in `findings.Evaluation`.
     parts : pd.DataFrame
         For each part of the data and finding: images, and patients where they are known, in which it is present.
-    input_settings, recipe, environment, commands, created
-        As in `findings.Findings`.
     """
 
-    model: Model
-    data: Data
     predictions: FindingPredictions
     metrics: FindingMetrics
     parts: pd.DataFrame
-    resamples: int
-    seed: int
-    unknown_patients: int
-    threshold_from: str
-    openings: tuple[Mapping[str, Any], ...] = ()
-    cases: tuple[Case, ...] = ()
-    log: pd.DataFrame | None = None
-    best_epoch: int | None = None
-    input_settings: Mapping[str, Any] = field(default_factory=dict)
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    commands: tuple[str, ...] = ()
-    created: str = ""
-
-    @property
-    def title(self) -> str:
-        """What the page is called."""
-        return f"{self.model.name} on {self.data.name}"
-
-    @property
-    def everything(self) -> FindingPredictions:
-        """All evaluated images."""
-        return self.predictions
-
-    @property
-    def failed_lungs(self) -> pd.DataFrame:
-        """Rows of the evaluated table whose lung mask was not trusted."""
-        table = self.predictions.table
-        if "lungs_trusted" not in table or not self.data.lungs_sought:
-            return table.iloc[:0]
-        return table[~table["lungs_trusted"].fillna(True).astype(bool)]
 
     @property
     def cautions(self) -> list[Caution]:
-        """What a reader must know before believing a figure."""
+        """What a reader must know before believing a figure, the gravest first."""
         return finding_cautions(self)
 
     def summary(self) -> str:
@@ -90,51 +53,20 @@ class MultilabelFindings:
 
         return summary(self)
 
-    def to_json(self) -> dict[str, Any]:
-        """Every number of the page as plain values; NaN is None."""
-        metrics, data = self.metrics, self.data
+    def _images(self) -> dict[str, Any]:
+        return {"parts": self.parts.to_dict("records")}
+
+    def _figures(self) -> dict[str, Any]:
+        metrics = self.metrics
         counts = ("present", "absent", "patients", "hits", "alarms", "misses", "passes", "threshold", "place_alone")
-        content = {
-            "format": FORMAT,
-            "notice": "Research only: not a medical device",
-            "created": self.created,
+        return {
             "multilabel": True,
-            "model": {**vars(self.model), "training": dict(self.model.training)},
-            "data": {
-                "name": data.name,
-                "phantom": data.phantom,
-                "where": dict(data.where),
-                "split": data.split,
-                "split_by": data.split_by,
-                "images": metrics.images,
-                "patients": metrics.patients - self.unknown_patients,
-                "images_without_patient": self.unknown_patients,
-                "parts": self.parts.to_dict("records"),
-                "images_also_trained_on": None if data.overlap is None else max(0, data.overlap),
-                "rejected": data.rejected[["path", "reason"]].to_dict("records"),
-                "lungs": {"sought": data.lungs_sought, "not_trusted": len(self.failed_lungs)},
-            },
-            "bootstrap": {
-                "resamples": self.resamples,
-                "seed": self.seed,
-                "level": LEVEL,
-                "unit": "image" if metrics.patients == self.unknown_patients else "patient",
-            },
-            "threshold": {"value": None, "from": self.threshold_from},
-            "classes": list(metrics.classes),
             "overall": {_MACRO.get(name, name): e.to_dict() for name, e in metrics.macro.items()},
             "by_class": {f.name: {name: e.to_dict() for name, e in f.figures.items()} for f in metrics.findings},
             "counts": {f.name: {name: getattr(f, name) for name in counts} for f in metrics.findings},
             "f1_zero": list(metrics.collapsed),
             "undefined": list(metrics.untested),
-            "warnings": [{"key": w.key, "text": w.text} for w in self.cautions],
-            "test_openings": [dict(o) for o in self.openings],
-            "input": dict(self.input_settings),
-            "recipe": dict(self.recipe),
-            "environment": dict(self.environment),
-            "commands": list(self.commands),
         }
-        return plain(content)
 
 
 _MACRO = {"f1": "macro_f1"}
@@ -158,7 +90,6 @@ def evaluate_findings(
     A `threshold` of 0.5, the default, stands for the thresholds that the weights bring, where they bring any; "auto"
     chooses them anew on the run's validation split.
     """
-    from covidcxnet.evaluation import evaluator
     from covidcxnet.evaluation.multilabel_page import write_findings_report
 
     classifier, table = subject.classifier, subject.table
@@ -166,12 +97,10 @@ def evaluate_findings(
     if np.isnan(targets).all():
         raise InputError(f"{subject.data.name}: none of {', '.join(classifier.classes)} is known of any image")
     cut, origin = _thresholds(subject, threshold, batch_size, progress)
-    probabilities = evaluator._predict(
-        subject.store, subject.rows, classifier, batch_size, progress, subject.data.split
-    )
+    probabilities = predict_subject(subject, batch_size, progress)
     predictions = FindingPredictions(table, targets, probabilities, classifier.classes, cut)
-    model = evaluator._model(classifier)
-    openings = evaluator._open_test(subject, model.sha256, ",".join(f"{value:.5g}" for value in cut))
+    model = model_of(classifier)
+    openings = open_test(subject, model.sha256, ",".join(f"{value:.5g}" for value in cut))
     draws = Bootstrap(predictions.column("patient"), len(predictions), resamples=bootstrap, seed=seed)
     metrics = measure_findings(predictions, draws)
     cases: tuple[Case, ...] = ()
@@ -191,34 +120,25 @@ def evaluate_findings(
         threshold_from=origin,
         openings=openings,
         cases=cases,
-        log=run.log if run is not None and (run.path / "log.csv").is_file() else None,
-        best_epoch=evaluator._best_epoch(run, classifier),
-        input_settings=classifier.input.to_dict(),
-        recipe=run.recipe.to_dict() if run is not None else {},
-        environment=evaluator._environment(seed),
         commands=commands,
-        created=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        **circumstances(run, classifier, seed),
     )
     return write_findings_report(findings, folder)
 
 
 def _thresholds(subject: Subject, threshold: float | str, batch_size: int, progress: bool) -> tuple[np.ndarray, str]:
     """Threshold of each finding, float64 [K], and in words where they come from."""
-    from covidcxnet.evaluation import evaluator
     from covidcxnet.training.multilabel import best_thresholds
 
-    classifier, run = subject.classifier, subject.run
+    classifier = subject.classifier
     if threshold == 0.5:
         chosen = bool(classifier.metadata.get("thresholds"))
         said = "highest F1 of each finding on validation, stored with the weights"
         return classifier.thresholds, said if chosen else "0.5 for all: the weights bring none"
     if threshold != "auto":
         return np.full(len(classifier.classes), float(threshold)), "as asked for"
-    if run is None:
-        raise InputError("threshold: auto is chosen on a run's validation split; these weights come without their run")
-    rows = run.rows("validation")
-    probabilities = evaluator._predict(run.store, rows, classifier, batch_size, progress, "validation")
-    targets = multilabel_targets(run.store.table, classifier.classes)[rows]
+    store, rows, probabilities = predict_validation(subject, batch_size, progress)
+    targets = multilabel_targets(store.table, classifier.classes)[rows]
     return best_thresholds(targets, probabilities), "highest F1 of each finding on the validation split"
 
 

@@ -120,6 +120,11 @@ def data_uri(content: str | bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(raw).decode()}"
 
 
+def svg_uri(content: str) -> str:
+    """A drawing as a data URI."""
+    return data_uri(content, "image/svg+xml")
+
+
 def _figure(
     panels: int, width: float, height: float, rows: int = 1, ratios: tuple[float, ...] = (1,)
 ) -> tuple[Figure, list[Axes]]:

@@ -6,18 +6,36 @@ Research only: not a medical device.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from string import Template
+from typing import Any
 
-from covidcxnet import __version__
 from covidcxnet.evaluation import sections
 from covidcxnet.evaluation.card import card
-from covidcxnet.evaluation.findings import Findings
+from covidcxnet.evaluation.closing import closing_sections
+from covidcxnet.evaluation.findings import Evaluation, Findings
 from covidcxnet.evaluation.markup import Html, tag
-from covidcxnet.evaluation.overview import NOTICE, SECTIONS, overview
+from covidcxnet.evaluation.overview import overview
+from covidcxnet.evaluation.page import footer, page
 from enhancement.files import whole_file
+
+SECTIONS = (
+    ("places", "Internal, held-out and within-source figures"),
+    ("curves", "Curves"),
+    ("classes", "By class"),
+    ("sources", "By source"),
+    ("confusion", "Confusion matrix"),
+    ("calibration", "Calibration"),
+    ("cases", "Cases and explanations"),
+    ("training", "Training"),
+    ("rejected", "Rejected files and lung masks"),
+    ("settings", "Settings"),
+    ("reproduce", "Reproduce"),
+    ("glossary", "Glossary"),
+)
+# In print these start a page of their own, so that a heading is not parted from its pictures.
+_NEW_PAGE = frozenset({"curves", "cases", "settings"})
 
 
 @dataclass(frozen=True)
@@ -28,12 +46,12 @@ class Report:
     ----------
     folder : Path
         Holds `report.html`, `metrics.json`, `predictions.csv` and `card.md`.
-    findings : Findings
+    findings : Findings or MultilabelFindings
         Everything they were made from.
     """
 
     folder: Path
-    findings: Findings
+    findings: Any
 
     @property
     def path(self) -> Path:
@@ -58,40 +76,36 @@ class Report:
 
 def write_report(findings: Findings, folder: str | Path) -> Report:
     """Write the four files into `folder`, each whole or not at all; the page last."""
-    report = Report(Path(folder), findings)
-    findings.everything.save(report.predictions_path)
-    with whole_file(report.metrics_path) as partial:
-        text = json.dumps(findings.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
-        partial.write_text(text + "\n", encoding="utf-8")
-    with whole_file(report.card_path) as partial:
-        partial.write_text(card(findings), encoding="utf-8")
-    with whole_file(report.path) as partial:
-        partial.write_text(render(findings), encoding="utf-8")
-    return report
+    return write_files(findings, folder, card(findings), render(findings))
 
 
 def render(findings: Findings) -> str:
     """The page as text."""
-    made = {key: getattr(sections, key)(findings) for key, _ in SECTIONS}
-    present = [key for key, content in made.items() if content]
-    body = overview(findings, present) + "".join(_section(key, made[key]) for key in present)
-    return page(findings.title, body, findings.created)
+    last = closing_sections(findings)
+    made = {key: last[key] if key in last else getattr(sections, key)(findings) for key, _ in SECTIONS}
+    return whole_page(findings, SECTIONS, made, overview)
 
 
-def page(title: str, body: str, created: str) -> str:
-    """A whole page from its title and body; when it was made stands at its foot."""
-    body += tag("footer", f"{NOTICE}. Made by covidcxnet {__version__}, {created}.")
-    package = files("covidcxnet.evaluation")
-    template = Template(package.joinpath("page.html").read_text(encoding="utf-8"))
-    style = package.joinpath("report.css").read_text(encoding="utf-8")
-    said = tag("title", title)[len("<title>") : -len("</title>")]
-    return template.substitute(title=said, generator=f"covidcxnet {__version__}", style=style, body=body)
+def write_files(findings: Evaluation, folder: str | Path, card: str, page: str) -> Report:
+    """Write a report whose card and page are made already."""
+    report = Report(Path(folder), findings)
+    numbers = json.dumps(findings.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    findings.everything.save(report.predictions_path)
+    for path, text in ((report.metrics_path, numbers), (report.card_path, card), (report.path, page)):
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    return report
 
 
-# In print these start a page of their own, so that a heading is not parted from its pictures.
-_NEW_PAGE = frozenset({"curves", "cases", "settings"})
-
-
-def _section(key: str, content: Html) -> Html:
-    name = dict(SECTIONS)[key]
-    return tag("section", tag("h2", name), content, id=key, class_="page" if key in _NEW_PAGE else None)
+def whole_page(
+    findings: Evaluation,
+    names: Sequence[tuple[str, str]],
+    made: Mapping[str, Html | None],
+    overview: Callable[[Any, list[tuple[str, str]]], Html],
+) -> str:
+    """A page of the sections that have something, under their `names` (id and title), below the first screen."""
+    present = [(key, name) for key, name in names if made[key]]
+    body = [overview(findings, present)]
+    for key, name in present:
+        body.append(tag("section", tag("h2", name), made[key], id=key, class_="page" if key in _NEW_PAGE else None))
+    return page(findings.title, "".join([*body, footer(findings.created)]), "")

@@ -1,18 +1,28 @@
-"""Sections of the report below its first screen: each takes findings and returns HTML, or None if it has nothing."""
+"""Sections of the report with its figures: each takes findings and returns HTML, or None if it has nothing."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from covidcxnet.evaluation import plots
+from covidcxnet.evaluation.case_section import article, case_section
 from covidcxnet.evaluation.cases import RULE, Case
 from covidcxnet.evaluation.findings import Findings
 from covidcxnet.evaluation.glossary import GLOSSARY
-from covidcxnet.evaluation.markup import Html, cell, count, definitions, figure, footnotes, number, table, tag
+from covidcxnet.evaluation.markup import (
+    Html,
+    cell,
+    count,
+    definitions,
+    figure,
+    footnotes,
+    number,
+    number_only,
+    table,
+    tag,
+)
 from covidcxnet.evaluation.metrics import NORMAL
 from covidcxnet.evaluation.places import HELD_OUT, INTERNAL, WITHIN, Place, defined, labels_said, place_name
 from covidcxnet.evaluation.sources import SourceFigures
@@ -36,7 +46,6 @@ _OVERALL = (
     ("calibration_error", "ECE", False),
     ("calibration_slope", "Calibration slope", False),
 )
-_MOST_ROWS = 500
 
 
 def places(f: Findings) -> Html | None:
@@ -93,10 +102,10 @@ def curves(f: Findings) -> Html:
     if not names:
         return tag("p", f"All images are of class {f.metrics.present[0]}; a curve needs others to tell it from.")
     overall = f.metrics.overall
-    roc = figure(_svg(plots.roc(f.metrics)), f"ROC curve of {names}; AUROC {number(overall['auroc'])}.")
+    roc = figure(plots.svg_uri(plots.roc(f.metrics)), f"ROC curve of {names}; AUROC {number(overall['auroc'])}.")
     alt = f"Precision-recall curve of {names}; average precision {number(overall['average_precision'])}."
     note = "Each class against the rest. Shaded: 95% band, point by point."
-    return tag("div", tag("div", roc, figure(_svg(plots.precision_recall(f.metrics)), alt), class_="curves"),
+    return tag("div", tag("div", roc, figure(plots.svg_uri(plots.precision_recall(f.metrics)), alt), class_="curves"),
                tag("p", note, class_="note"))  # fmt: skip
 
 
@@ -181,68 +190,15 @@ def calibration(f: Findings) -> Html:
         f"on the dotted line it is what was promised. Bars: images in each tenth. Brier score {number(score)}, "
         f"ECE {number(error)}."
     )
-    return figure(_svg(plots.reliability(f.metrics)), alt, note)
+    return figure(plots.svg_uri(plots.reliability(f.metrics)), alt, note)
 
 
 def cases(f: Findings) -> Html | None:
     """Right and wrong calls of each class with their explanations."""
     if not f.cases:
         return None
-    intro = (
-        "A heatmap shows where the network looked, not whether it was right to. A map outside the lungs (a letter, "
-        "a border, the diaphragm) is a reason to doubt the score."
-    )
-    made: list[Html] = [tag("p", intro), tag("p", RULE, class_="note")]
-    for name in f.metrics.classes:
-        own = [_case(c) for c in f.cases if c.label == name]
-        if own:
-            made += [tag("h3", f"True class: {name}"), tag("div", own, class_="cases")]
-    return tag("div", made)
-
-
-def training(f: Findings) -> Html | None:
-    """Learning curves."""
-    if f.log is None or not plots.learned(f.log):
-        return None
-    said = f"; weights of epoch {f.best_epoch}" if f.best_epoch is not None else ""
-    alt = f"Learning curves over {count(len(f.log), 'epoch')}{said}."
-    note = f"{count(len(f.log), 'epoch')}{said}. Validation picks the epoch; the test split has no part in it."
-    return figure(_svg(plots.learning_curves(f.log, f.best_epoch)), alt, note)
-
-
-def rejected(f: Findings) -> Html | None:
-    """Files that were left out, and images whose lung mask was not trusted, with reasons."""
-    made: list[Html] = []
-    if len(f.data.rejected):
-        files = list(zip(f.data.rejected["path"], f.data.rejected["reason"], strict=True))
-        caption = "Files that could not be used in any part of the data; they are in no figure."
-        made.append(_listing(["File", "Reason"], files, caption))
-    failed = f.failed_lungs
-    if len(failed):
-        reasons = failed["lungs_reasons"] if "lungs_reasons" in failed else [""] * len(failed)
-        rows = list(zip(failed["path"], failed["label"], reasons, strict=True))
-        used = " The whole image was used for them." if f.data.region != "none" else ""
-        made.append(
-            _listing(["Image", "Class", "Reason"], rows, f"Evaluated images whose lung mask was not trusted.{used}")
-        )
-    return tag("div", made) if made else None
-
-
-def settings(f: Findings) -> Html:
-    """Input settings, recipe and environment."""
-    made = [tag("h3", "From file to stack"), _listed_settings(f.input_settings)]
-    if f.recipe:
-        made += [tag("h3", "Recipe"), _listed_settings({k: v for k, v in f.recipe.items() if k != "input"})]
-    return tag("div", made, tag("h3", "Environment"), _listed_settings(f.environment))
-
-
-def reproduce(f: Findings) -> Html:
-    """Command lines and files."""
-    made = [tag("pre", tag("code", "\n".join(f.commands)))] if f.commands else []
-    files = tag("p", "Beside this page: ", tag("code", "metrics.json"), " (every number with its interval), ",
-                tag("code", "predictions.csv"), " (every image) and ", tag("code", "card.md"),
-                " (the measured part of a model card).")  # fmt: skip
-    return tag("div", made, files)
+    groups = [(f"True class: {c}", [_case(case) for case in f.cases if case.label == c]) for c in f.metrics.classes]
+    return case_section(RULE, groups)
 
 
 def glossary(f: Findings) -> Html:
@@ -250,59 +206,13 @@ def glossary(f: Findings) -> Html:
     return definitions(GLOSSARY, class_="glossary")
 
 
-def number_only(value: float) -> Html:
-    """A figure that has no interval by its nature."""
-    return tag("span", "undefined" if np.isnan(value) else f"{value:.3f}", class_="value")
-
-
 def _case(case: Case) -> Html:
     ranked = sorted(case.probabilities.items(), key=lambda pair: -pair[1])
     chances = ", ".join(f"{name} {100 * p:.0f}%" for name, p in ranked)
     verdict = f"{'Right' if case.correct else 'Wrong'}: called {case.predicted}"
     other = f"labelled {case.labelled}, counted as {case.label}" if case.labelled not in ("", case.label) else None
-    head = tag("header", tag("p", tag("span", verdict, class_="verdict"), f" ({case.why})"), tag("p", chances),
-               tag("p", tag("strong", other)) if other else None,
-               tag("p", case.path, class_="mono note"),
-               tag("p", case.lungs, class_="note") if case.lungs else None)  # fmt: skip
-    outlined = " with the outline of the lungs" if case.outlined else ""
-    pictures = [figure(case.radiograph, f"Radiograph of class {case.label}{outlined}.", f"Radiograph{outlined}")]
-    if case.gradcam:
-        alt = f"The radiograph with Grad-CAM for {case.predicted} over it."
-        said = ": no place speaks for it" if case.silent else ""
-        pictures.append(figure(case.gradcam, alt, f"Grad-CAM for {case.predicted}{said}"))
-    if case.lime:
-        alt = f"The radiograph with LIME for {case.predicted} over it."
-        legend = (
-            f"LIME for {case.predicted}. Blue, +: shown, it raises the probability. Orange, −: it lowers it. {case.fit}"
-        )
-        pictures.append(figure(case.lime, alt, legend, class_="below"))
-    return tag(
-        "article", head, tag("div", pictures, class_="pictures"), class_="case" if case.correct else "case wrong"
-    )
-
-
-def _listing(header: list[str], rows: list, caption: str) -> Html:
-    left = len(rows) - _MOST_ROWS
-    more = tag("p", f"{left:,} more stand in metrics.json.", class_="note") if left > 0 else None
-    return Html(table(header, rows[:_MOST_ROWS], caption, class_="text") + (more or ""))
-
-
-def _listed_settings(values: Mapping[str, Any]) -> Html:
-    pairs = []
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            pairs += [(f"{key}.{inner}", tag("code", _setting(v))) for inner, v in value.items()]
-        else:
-            pairs.append((key, tag("code", _setting(value))))
-    return definitions(pairs, class_="settings")
-
-
-def _setting(value: Any) -> str:
-    if isinstance(value, str):
-        return value or "–"
-    if isinstance(value, (list, tuple)) and len(value) > 20:
-        return f"{len(value)} numbers"
-    return json.dumps(value, default=str)
+    called = [tag("span", verdict, class_="verdict"), f" ({case.why})"]
+    return article(case, [called, chances, tag("strong", other) if other else None], f"of class {case.label}")
 
 
 def _confusion_cell(number: int, total: int, right: bool) -> Html:
@@ -316,7 +226,3 @@ def _shade(share: float) -> str:
     """White to mid blue; the darkest still carries dark text at a contrast above 4.5."""
     low, high = np.array([255, 255, 255]), np.array([120, 175, 218])
     return "#" + "".join(f"{round(v):02x}" for v in low + (high - low) * share)
-
-
-def _svg(content: str) -> str:
-    return plots.data_uri(content, "image/svg+xml")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
+from covidcxnet.preparation.reuse import content_sha256
 from enhancement.errors import InputError
 
 TRAINING = ("train", "validation")
@@ -124,7 +124,7 @@ class Seen:
                     files = [PurePosixPath(_path(p)).name for p in table[name]]
                     fill([(s, f) if f else None for s, f in zip(own_sources, files, strict=True)], listed)
         if "sha256" in self.table and (self.table["sha256"] != "").any():
-            fill([_sha256(root / path) for path in table["path"]], list(self.table["sha256"]))
+            fill([content_sha256(root / path) for path in table["path"]], list(self.table["sha256"]))
         return found
 
 
@@ -196,11 +196,3 @@ def _text(value) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return "" if value is None or value is pd.NA or value != value else str(value).strip()
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""

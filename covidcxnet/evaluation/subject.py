@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from covidcxnet.datasets.multilabel import MultilabelDataset
-from covidcxnet.evaluation.findings import Data, LeftOut
-from covidcxnet.evaluation.seen import Marks, Seen, read_seen, training_list
+from covidcxnet.evaluation.asked import leave_out, name_of, narrow, open_whole
+from covidcxnet.evaluation.description import Data
+from covidcxnet.evaluation.seen import Marks, read_seen, training_list
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 SPLITS = ("test", "validation", "train", "all")
 OTHER = "other"  # data that are not the run's own
 PATIENT_SEEN = "patient_seen"  # not in training itself, but another image of the patient is
-# Phantoms that no training has seen: trainings use the seeds from 0 on.
-_PHANTOM_SEED, _PHANTOM_IMAGES = 20_000, 150
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def subject_of_run(run: Run, classifier: Classifier, split: str) -> Subject:
         there = ", ".join(f"{name} {n}" for name, n in parts["part"].value_counts().items())
         raise InputError(f"{run.path}: no image in split {split}; there are {there}")
     data = Data(
-        name=_name(run.recipe.data, store.name),
+        name=name_of(run.recipe.data, store.name),
         where=dict(run.recipe.where),
         split=split,
         split_by=str(run.recipe.split_by),
@@ -140,15 +138,16 @@ def subject_of_data(
 
     counted = dict(count or {})
     lists = read_seen(seen) if seen else training_list(classifier.path)
-    whole = _open_findings(data, root, classifier) if classifier.multilabel else _open(data, root, classifier.classes)
-    dataset = _load(whole, data, where, classifier.classes, counted)
+    whole = open_whole(data, root, classifier)
+    dataset = narrow(whole, data, where, classifier.classes, counted)
     marks = lists.marks(whole.table, whole.root, patients=bool(seen)) if lists is not None else None
     left_out = None
     if seen and lists is not None and marks is not None:
-        dataset, left_out = _leave_out(dataset, whole, lists, marks)
-    given_masks = "mask" in dataset.table and not classifier.metadata.get("segmenter")
+        dataset, left_out = leave_out(dataset, whole, lists, marks)
     # Weights trained on given masks are evaluated on given masks; otherwise the segmenter of the training finds lungs.
-    segmenter = None if given_masks and classifier.input.region != "none" else classifier.segmenter
+    given_masks = "mask" in dataset.table and not classifier.metadata.get("segmenter")
+    # A model that sees whole radiographs has no use for lungs: they are found only for the cases that are shown.
+    segmenter = None if given_masks or classifier.input.region == "none" else classifier.segmenter
     make, path = (prepare, folder / "store.h5") if store is None else (keep, Path(store))
     stacks = make(dataset, classifier.input, path, segmenter=segmenter, jobs=jobs, progress=progress)
     rows, table, rejected = rows_in(stacks, dataset)
@@ -167,7 +166,7 @@ def subject_of_data(
         table["labelled"] = table["label"]
         table["label"] = table["label"].replace(counted)
     described = Data(
-        name=_name(data, dataset.name),
+        name=name_of(data, dataset.name),
         where=dict(where or {}),
         split=OTHER,
         split_by="",
@@ -184,71 +183,6 @@ def subject_of_data(
     return Subject(classifier, stacks, rows, described, run, table, trained_on)
 
 
-def _open(data, root, classes: tuple[str, ...]) -> Dataset:
-    """All images of the data; those of a single class will do: an external set often has no other."""
-    from covidcxnet.datasets import load_dataset, open_dataset
-
-    if str(data) != "phantom":
-        return open_dataset(data, root)
-    return load_dataset("phantom", root=root, classes=classes, phantom_images=_PHANTOM_IMAGES, seed=_PHANTOM_SEED)
-
-
-def _open_findings(data, root, classifier: Classifier) -> Dataset:
-    """All images of the data, with what they say of each finding of the model; of others nothing is said."""
-    from covidcxnet.datasets import open_dataset
-    from covidcxnet.datasets.findings import UNKNOWN
-    from covidcxnet.datasets.multilabel import for_findings
-
-    if str(data) == "phantom":
-        raise InputError(f"{classifier.name}: knows findings; a phantom has one label. Give a CSV with findings")
-    return for_findings(open_dataset(data, root, label=UNKNOWN), classifier.classes)
-
-
-def _load(whole: Dataset, data, where, classes: tuple[str, ...], counted: Mapping[str, str]) -> Dataset:
-    """The images asked for; every label is a class of the model or counted as one."""
-    if isinstance(whole, MultilabelDataset):
-        if counted:
-            raise InputError("count: belongs to labels that exclude each other; this model knows findings")
-        return whole.filter(**where) if where else whole
-    for label, name in counted.items():
-        if label in classes:
-            raise InputError(f"count: {label!r} is a class of this model ({', '.join(classes)}); it counts as itself")
-        if name not in classes:
-            raise InputError(f"count: {label}={name} given, but this model knows {', '.join(classes)}")
-    dataset = whole.filter(**where) if where else whole
-    there = set(dataset.table["label"])
-    for label in counted:
-        if label not in there:
-            raise InputError(f"count: no image of {data} is labelled {label!r}; labels are {', '.join(sorted(there))}")
-    unknown = [label for label in dataset.classes if label in there and label not in (*classes, *counted)]
-    if unknown:
-        known = [label for label in dataset.classes if label in there and label in classes]
-        hint = f"; leave such images out with --where label={','.join(known)}" if known else ""
-        hint += f", or count them as a class with --count {unknown[0]}={classes[-1]}" if known else ""
-        raise InputError(f"{data}: label {unknown[0]!r} found, this model knows {', '.join(classes)}{hint}")
-    return dataset
-
-
-def _leave_out(dataset: Dataset, whole: Dataset, lists: Seen, marks: Marks) -> tuple[Dataset, LeftOut]:
-    """The images that training saw neither themselves nor of their patient, and what was left out."""
-    seen = dict(zip(whole.table["path"], marks.seen, strict=True))
-    image = dict(zip(whole.table["path"], marks.image, strict=True))
-    paths = dataset.table["path"]
-    gone = np.array([seen[path] for path in paths], bool)
-    if gone.all():
-        raise InputError(
-            f"seen: all {len(dataset)} images asked for, or their patients, stand as train or validation in "
-            f"{', '.join(lists.names)}; nothing is left to evaluate"
-        )
-    itself = int(sum(image[path] for path in paths))
-    patients = dataset.table.loc[gone, "patient"].nunique() if "patient" in dataset.table else 0
-    found = int((marks.split != "").sum())
-    left_out = LeftOut(lists.names, itself, int(gone.sum()) - itself, int(patients), found)
-    if not gone.any():
-        return dataset, left_out
-    return replace(dataset, table=dataset.table[~gone]), left_out
-
-
 def _listed_parts(whole: Dataset, marks: Marks, evaluated: set[str]) -> pd.DataFrame:
     """What training saw of the whole data, and other images of its patients; none of them evaluated."""
     table = whole.table
@@ -256,12 +190,6 @@ def _listed_parts(whole: Dataset, marks: Marks, evaluated: set[str]) -> pd.DataF
     names = np.where(marks.image, marks.split, np.where(marks.patient, PATIENT_SEEN, ""))
     listed = away & (names != "")
     return _parts(table[listed], list(names[listed]))
-
-
-def _name(data: str | Path, name: str) -> str:
-    """A table is called by its folder too: half of all of them are called metadata.csv."""
-    path = Path(data)
-    return f"{path.absolute().parent.name}/{path.name}" if path.suffix else name
 
 
 def _check_input(store: Store, classifier: Classifier) -> None:

@@ -140,7 +140,7 @@ def outcome_of(trial: Trial, run: Run, evaluate_options: Mapping[str, Any] | Non
         Of `evaluate`; None leaves the test set closed.
     """
     status, log = run.status, run.log
-    best = status.get("best", {})
+    best = status.get("whole_model") or status.get("best", {})  # a run in two stages logs each level alone
     figures = {name: Estimate(float(best[name])) for name, _ in VALIDATION if best.get(name) is not None}
     figures |= {
         "best_epoch": Estimate(float(status.get("best_epoch", math.nan))),

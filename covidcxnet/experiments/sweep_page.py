@@ -5,11 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from covidcxnet import __version__
-from covidcxnet.evaluation.compare_page import STYLE, page
+from covidcxnet.evaluation.compare_page import STYLE
 from covidcxnet.evaluation.compare_plots import svg
 from covidcxnet.evaluation.markup import Html, count, figure, tag
-from covidcxnet.evaluation.overview import NOTICE
+from covidcxnet.evaluation.page import NOTICE, footer, page
 from covidcxnet.evaluation.plots import data_uri
 from covidcxnet.experiments.grid import data_key, text_of
 from covidcxnet.experiments.outcome import cells_of
@@ -53,7 +52,7 @@ def render(found: Sweep, picture: Figure | None) -> str:
         tag("p", _intervals(found), class_="note"),
         _picture(picture),
         _failed(found),
-        tag("footer", f"{NOTICE}. Made by covidcxnet {__version__}, {found.created}."),
+        footer(found.created),
     )  # fmt: skip
     return page(title(found), body, STYLE)
 

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from covidcxnet.explain.gradcam import Heatmaps
+from covidcxnet.explain.batches import Heatmaps, checked_stacks, checked_targets, in_batches
 from covidcxnet.explain.gradients import compiled
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:
     import keras
-
-_PREDICTED = -1
 
 
 @dataclass(frozen=True)
@@ -151,30 +149,13 @@ class CAM:
         return self._explain(stacks, class_index, batch_size)[0]
 
     def _explain(self, stacks, class_index, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        stacks = np.asarray(stacks)
-        shape = tuple(self.model.input_shape[1:])
-        if stacks.ndim != 4 or any(w not in (None, h) for w, h in zip(shape, stacks.shape[1:], strict=True)):
-            expected = ", ".join(map(str, shape))
-            raise InputError(f"CAM: stacks of shape {stacks.shape} given, [n, {expected}] expected")
-        targets = self._targets(class_index, len(stacks))
-        if not len(stacks):
-            height, width = (side or 0 for side in self.head.features.shape[1:3])
-            return np.zeros((0, height, width), "float32"), np.zeros((0, self.classes), "float32"), np.zeros(0, "int64")
-        parts = [
-            self._run(stacks[i : i + batch_size].astype("float32"), targets[i : i + batch_size])
-            for i in range(0, len(stacks), batch_size)
-        ]
-        maps, probabilities, explained = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return maps, probabilities, explained.astype("int64")
+        stacks = checked_stacks(stacks, self.model, "CAM")
+        targets = checked_targets(class_index, len(stacks), self.classes, "CAM")
 
-    def _targets(self, class_index, count: int) -> np.ndarray:
-        targets = np.asarray(_PREDICTED if class_index is None else class_index)
-        if targets.shape not in ((), (count,)) or targets.dtype.kind not in "iu":
-            raise InputError(f"CAM: class_index {class_index!r} given, one int or {count} of them expected")
-        least = _PREDICTED if class_index is None else 0
-        if targets.size and not (targets.min() >= least and targets.max() < self.classes):
-            raise InputError(f"CAM: class_index {class_index!r} given, 0 to {self.classes - 1} expected")
-        return np.broadcast_to(targets, (count,)).astype("int32")
+        def run(batch, chosen):
+            return self._run(batch.astype("float32"), chosen)
+
+        return in_batches(run, stacks, targets, batch_size, self.head.features.shape[1:3], self.classes)
 
     def _maps(self, stacks, targets):
         from keras import ops

@@ -7,36 +7,14 @@ compiled together for whole batches: a map costs hardly more than the prediction
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from covidcxnet.explain.batches import Heatmaps, checked_stacks, checked_targets, in_batches
 from covidcxnet.explain.gradients import compiled, scores_and_gradient
 from covidcxnet.models import feature_layer
 from enhancement.errors import InputError
-
-_PREDICTED = -1
-
-
-@dataclass(frozen=True)
-class Heatmaps:
-    """Grad-CAM of some stacks.
-
-    Attributes
-    ----------
-    maps : float32 [n, h, w]
-        At the resolution of the feature layer, 0..1: each map's largest value is 1, or all are 0 where no place
-        speaks for the class.
-    probabilities : float32 [n, classes]
-        Of the same forward pass, one column a class.
-    targets : int64 [n]
-        The class that each map explains.
-    """
-
-    maps: np.ndarray
-    probabilities: np.ndarray
-    targets: np.ndarray
 
 
 class GradCAM:
@@ -90,37 +68,18 @@ class GradCAM:
         InputError
             If the stacks' shape or a class does not fit the model.
         """
-        stacks = np.asarray(stacks)
-        shape = tuple(self.model.input_shape[1:])
-        if stacks.ndim != 4 or any(w not in (None, h) for w, h in zip(shape, stacks.shape[1:], strict=True)):
-            expected = ", ".join(map(str, shape))
-            raise InputError(f"Grad-CAM: stacks of shape {stacks.shape} given, [n, {expected}] expected")
-        targets = self._targets(class_index, len(stacks))
+        stacks = checked_stacks(stacks, self.model, "Grad-CAM")
+        targets = checked_targets(class_index, len(stacks), self.classes, "Grad-CAM")
         kind = "uint8" if stacks.dtype == np.uint8 else "float32"
         if kind not in self._compiled:
+            shape = tuple(self.model.input_shape[1:])
             self._compiled[kind] = compiled(self._explain_batch, self.model, [(shape, kind), ((), "int32")])
-        # An empty batch still gives arrays of the right shape, from no pass at all.
-        features = tuple(self._backbone.output_shape[1:3])
-        if not len(stacks):
-            empty = (0, *(side or 0 for side in features))
-            return Heatmaps(np.zeros(empty, "float32"), np.zeros((0, self.classes), "float32"), targets.astype("int64"))
-        starts = range(0, len(stacks), batch_size)
-        parts = [
-            self._compiled[kind](stacks[i : i + batch_size].astype(kind, copy=False), targets[i : i + batch_size])
-            for i in starts
-        ]
-        maps, probabilities, explained = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Heatmaps(maps, probabilities, explained.astype("int64"))
 
-    def _targets(self, class_index, count: int) -> np.ndarray:
-        if class_index is None:
-            return np.full(count, _PREDICTED, "int32")
-        targets = np.asarray(class_index)
-        if targets.shape not in ((), (count,)) or targets.dtype.kind not in "iu":
-            raise InputError(f"Grad-CAM: class_index {class_index!r} given, one int or {count} of them expected")
-        if targets.size and not (targets.min() >= 0 and targets.max() < self.classes):
-            raise InputError(f"Grad-CAM: class_index {class_index!r} given, 0 to {self.classes - 1} expected")
-        return np.broadcast_to(targets, (count,)).astype("int32")
+        def run(batch, chosen):
+            return self._compiled[kind](batch.astype(kind, copy=False), chosen)
+
+        features = self._backbone.output_shape[1:3]
+        return Heatmaps(*in_batches(run, stacks, targets, batch_size, features, self.classes))
 
     def _explain_batch(self, stacks, targets):
         from keras import ops

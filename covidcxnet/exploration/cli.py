@@ -73,7 +73,7 @@ def open_data(arguments: argparse.Namespace) -> Any:
     if path.suffix:
         # Half of all tables are called metadata.csv.
         dataset = replace(dataset, name=f"{path.absolute().parent.name}/{path.name}")
-    where = _where(arguments.where)
+    where = command_line.named_values(arguments.where, "--where")
     if where:
         dataset = dataset.filter(**where)
     if arguments.classes:
@@ -113,13 +113,3 @@ def _explore(argv: list[str], prog: str) -> int:
         print(f"{page.parent / 'unreadable.csv'}: files that could not be read")
     print(page)
     return 1 if len(survey.unreadable) else 0
-
-
-def _where(pairs: list[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        column, equals, values = pair.partition("=")
-        if not equals or not column or not values:
-            raise InputError(f"--where: {pair!r} given, COLUMN=VALUE[,VALUE] expected")
-        found[column] = values.split(",")
-    return found

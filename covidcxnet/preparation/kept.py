@@ -9,7 +9,7 @@ import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.preparation.build import about_of, prepare
-from covidcxnet.preparation.pipeline import Segmenter
+from covidcxnet.preparation.outcome import Segmenter
 from covidcxnet.preparation.reuse import OWN_COLUMNS, content_keys, reusable
 from covidcxnet.preparation.store import Store
 from covidcxnet.settings import InputSettings

@@ -133,8 +133,8 @@ def content_keys(dataset: Dataset, masks: pd.Series | None, progress: bool) -> l
 
     def key(entry: tuple[Path, tuple[Path, ...] | None, str | None]) -> str:
         image, mask, refused = entry
-        own = "" if refused else _sha256(image)
-        return own if mask is None or not own else f"{own}:{'+'.join(map(_sha256, mask))}"
+        own = "" if refused else content_sha256(image)
+        return own if mask is None or not own else f"{own}:{'+'.join(map(content_sha256, mask))}"
 
     with ThreadPoolExecutor(cores()) as pool:
         bar = tqdm(pool.map(key, files), "checking", len(files), unit="file", disable=not progress, leave=False)
@@ -146,7 +146,8 @@ def digest(keys: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(keys).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file; "" for one that cannot be opened."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

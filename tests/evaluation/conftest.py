@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from covidcxnet.evaluation.bootstrap import Bootstrap
-from covidcxnet.evaluation.findings import Data, Findings, Model
+from covidcxnet.evaluation.description import Data, Model
+from covidcxnet.evaluation.findings import Findings
 from covidcxnet.evaluation.metrics import measure
 from covidcxnet.evaluation.predictions import Predictions
 from covidcxnet.evaluation.sources import by_source

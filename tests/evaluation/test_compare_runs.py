@@ -24,7 +24,7 @@ from covidcxnet.evaluation.compare_cli import main
 from covidcxnet.evaluation.compare_plots import draw_learning, draw_roc, roc_classes
 from covidcxnet.evaluation.compare_rows import Row
 from covidcxnet.evaluation.compare_tables import to_markdown
-from covidcxnet.evaluation.findings import Model
+from covidcxnet.evaluation.description import Model
 from covidcxnet.evaluation.metrics import measure
 from covidcxnet.evaluation.predictions import Predictions
 from covidcxnet.evaluation.published import STUDIES, citation, published_rows
@@ -107,6 +107,19 @@ def test_a_paired_interval_is_narrower_than_those_of_the_two_figures(make_run, m
     bootstrap = Bootstrap(predictions.column("patient"), len(predictions), resamples=300)
     alone = measure(predictions.targets, predictions.probabilities, TWO, bootstrap).overall["auroc"]
     assert 0 < found.high - found.low < 0.5 * (alone.high - alone.low)
+
+
+def test_validation_of_a_run_in_two_stages_is_that_of_both_levels_together(make_run, make_predictions, tmp_path):
+    folder = make_run("two", make_predictions(classes=TWO))
+    report = json.loads((folder / "report" / "metrics.json").read_text())
+    report["model"]["training"] = {"figures": {"val_auroc": 0.99}}
+    (folder / "report" / "metrics.json").write_text(json.dumps(report))
+    plain = make_run("plain", make_predictions(classes=TWO))
+    assert [e.validation_auroc for e in _entries(folder, plain)] == [0.99, None]
+    status = json.loads((folder / "run.json").read_text()) | {"whole_model": {"val_auroc": 0.8}}
+    (folder / "run.json").write_text(json.dumps(status))
+    compare([folder, plain], out=tmp_path / "out", bootstrap=5)
+    assert pd.read_csv(tmp_path / "out" / "comparison.csv")["validation_auroc"].tolist()[:1] == [0.8]
 
 
 def test_the_order_of_the_rows_does_not_matter(make_run, make_predictions):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -163,6 +164,52 @@ def test_a_label_that_the_model_does_not_know_is_refused(run, other, tmp_path):
         evaluate(run, data=tmp_path / "labels.csv", root=other, out=tmp_path, progress=False)
 
 
+@pytest.fixture
+def looked_at(monkeypatch):
+    """Number of radiographs in each call of the lung segmenter."""
+    from segmentation.segmenter import LungSegmenter
+
+    calls = []
+    real = LungSegmenter.predict
+    monkeypatch.setattr(LungSegmenter, "predict", lambda self, files: calls.append(len(files)) or real(self, files))
+    return calls
+
+
+def test_lungs_are_looked_for_in_shown_cases_alone_where_the_model_sees_whole_radiographs(
+    run, other, tmp_path, looked_at
+):
+    from covidcxnet import evaluate
+
+    assert run.recipe.input.region == "none"
+    options = {"data": other, "bootstrap": 0, "lime": 0, "jobs": 1, "progress": False}
+    found = evaluate(run.best_weights, out=tmp_path / "a", explain=False, **options)
+    assert looked_at == [] and found.findings.data.lungs_sought == 0
+    assert "the model sees the whole image" in found.path.read_text()
+    found = evaluate(run.best_weights, out=tmp_path / "b", **options)
+    assert looked_at == [1] * len(found.findings.cases) and 0 < len(looked_at) < 7
+
+
+def test_a_public_set_is_evaluated_by_name(run, other, tmp_path, capsys, monkeypatch):
+    from covidcxnet.datasets import from_folder, named
+
+    monkeypatch.setattr(
+        named, "load_named", lambda name, folder, **options: replace(from_folder(folder), name=f"{name} {options}")
+    )
+    alone = tmp_path / "alone.weights.h5"
+    alone.write_bytes(run.best_weights.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--no-explain", "--bootstrap", "5", "--jobs", "1", "--no-progress"]
+    assert main([str(alone), "--data", f"cohen,view=PA:{other}", *arguments]) == 0
+    page = Path(capsys.readouterr().out.splitlines()[-1])
+    assert page == Path("reports/alone-cohen/report.html")
+    data = json.loads((page.parent / "metrics.json").read_text())["data"]
+    assert data["name"] == "cohen {'view': 'PA'}" and data["images"] == 7
+    assert main([str(alone), "--data", "cohen:nowhere"]) == 2
+    assert "cohen:nowhere: no such folder" in capsys.readouterr().err
+    assert main([str(alone), "--data", f"cohn:{other}"]) == 2
+    assert "'cohn' is not a set known by name; there are: covidcxnet" in capsys.readouterr().err
+
+
 def test_the_last_line_of_the_command_is_the_page(run, tmp_path, capsys):
     out = tmp_path / "report"
     arguments = ["--no-explain", "--bootstrap", "20", "--out", str(out), "--no-progress"]
@@ -208,7 +255,7 @@ def test_newest_run_is_the_one_with_the_latest_weights(tmp_path):
 
 
 def test_predicting_reads_a_store_in_parts_and_in_order():
-    from covidcxnet.evaluation import evaluator
+    from covidcxnet.evaluation.predicting import predict
 
     rows = np.arange(600)[::-1]
     store = SimpleNamespace(read=lambda r: np.asarray(r)[:, None])
@@ -219,7 +266,7 @@ def test_predicting_reads_a_store_in_parts_and_in_order():
         return stacks.astype(float)
 
     classifier = SimpleNamespace(predict_stacks=predict_stacks, classes=("a", "b"))
-    found = evaluator._predict(store, rows, classifier, 16, False, "test")
+    found = predict(store, rows, classifier, 16, False, "test")
     np.testing.assert_array_equal(found[:, 0], rows)
     assert max(sizes) <= 256
 

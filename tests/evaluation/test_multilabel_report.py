@@ -8,7 +8,7 @@ import pytest
 from sklearn import metrics as sk
 
 from covidcxnet.evaluation.bootstrap import Bootstrap
-from covidcxnet.evaluation.findings import Data, Model
+from covidcxnet.evaluation.description import Data, Model
 from covidcxnet.evaluation.multilabel import MultilabelFindings
 from covidcxnet.evaluation.multilabel_cases import choose_findings
 from covidcxnet.evaluation.multilabel_metrics import FindingPredictions, measure_findings
@@ -95,8 +95,9 @@ def test_page_and_numbers_say_first_which_findings_are_never_found(predictions, 
         {"path": [], "reason": []}))  # fmt: skip
     parts = pd.DataFrame([{"part": "other", "finding": n, "images": 9, "patients": 8} for n in (*NAMES, "all")])
     findings = MultilabelFindings(
-        Model("small-cnn", "w.weights.h5", "ab" * 32, 10), data, predictions, measured, parts, 200, 0, 0, "as asked for"
-    )
+        Model("small-cnn", "w.weights.h5", "ab" * 32, 10), data, predictions, measured, parts,
+        resamples=200, seed=0, unknown_patients=0, threshold_from="as asked for", commands=("python evaluate.py w",),
+    )  # fmt: skip
     report = write_findings_report(findings, tmp_path)
     page = report.path.read_text()
     assert page.index("1 of 3 findings never found: hernia") < page.index("AUROC, mean over findings")
@@ -105,5 +106,10 @@ def test_page_and_numbers_say_first_which_findings_are_never_found(predictions, 
     assert numbers["f1_zero"] == ["hernia"] and numbers["overall"]["macro_f1"]["value"] == measured.macro["f1"].value
     assert numbers["warnings"][0]["key"] == "f1_zero"
     assert "NEVER FOUND" in findings.summary()
+    card = report.card_path.read_text()
+    mass = measured.findings[0]
+    assert "**Never found, and in the mean with an F1 of 0: hernia.**" in card and "python evaluate.py w" in card
+    assert f"| mass | 0.5 | {mass.hits} | {mass.misses} | {mass.alarms} | {mass.passes} |" in card
+    assert "card.md" in page and "| mass | 9 |" in card
     frame = pd.read_csv(report.predictions_path)
     np.testing.assert_array_equal(frame["mass"].isna(), np.isnan(predictions.targets[:, 0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 
 from covidcxnet.datasets import Dataset
+from covidcxnet.preparation import build
 from covidcxnet.settings import InputSettings
 
 
@@ -84,3 +86,17 @@ def dataset(tmp_path) -> Dataset:
         cv2.imwrite(str(root / f"{i:02d}.png"), _picture(i))
         rows.append({"path": f"{i:02d}.png", "label": ["normal", "flu"][i % 2], "patient": f"p{i // 2}", "age": 40 + i})
     return Dataset(pd.DataFrame(rows), root, name="small")
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Files that were really prepared, call after call."""
+    made: list[str] = []
+    real = build.prepare_files
+
+    def spy(items, *args, **options):
+        made.extend(os.path.basename(item) for item in items)
+        return real(items, *args, **options)
+
+    monkeypatch.setattr(build, "prepare_files", spy)
+    return made

@@ -21,20 +21,6 @@ from covidcxnet.preparation import Store, build, prepare, prepare_files
 from enhancement import InputError
 
 
-@pytest.fixture
-def counted(monkeypatch):
-    """Files that were really prepared, call after call."""
-    made: list[str] = []
-    real = build.prepare_files
-
-    def spy(items, *args, **options):
-        made.extend(os.path.basename(item) for item in items)
-        return real(items, *args, **options)
-
-    monkeypatch.setattr(build, "prepare_files", spy)
-    return made
-
-
 def leftovers(folder):
     return sorted(p.name for p in folder.iterdir() if "partial" in p.name)
 

@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 
 import cv2
 import numpy as np
 import pytest
 
 from covidcxnet.datasets import Dataset
-from covidcxnet.preparation import build, prepare
+from covidcxnet.preparation import prepare
 from covidcxnet.preparation.kept import keep, rows_in
 from enhancement import InputError
-
-
-@pytest.fixture
-def made(monkeypatch):
-    """Files that were really prepared, call after call."""
-    names: list[str] = []
-    real = build.prepare_files
-
-    def spy(items, *args, **options):
-        names.extend(os.path.basename(item) for item in items)
-        return real(items, *args, **options)
-
-    monkeypatch.setattr(build, "prepare_files", spy)
-    return names
 
 
 def _part(dataset, rows, **columns):
     return Dataset(dataset.table.iloc[rows].assign(**columns), dataset.root, name=dataset.name)
 
 
-def test_what_it_lacks_is_added_and_the_rest_stays(dataset, settings, tmp_path, made):
+def test_what_it_lacks_is_added_and_the_rest_stays(dataset, settings, tmp_path, counted):
     path = tmp_path / "s.h5"
     keep(_part(dataset, range(6)), settings, path, progress=False).close()
-    made.clear()
+    counted.clear()
     asked = _part(dataset, [9, 4, 8])
     with keep(asked, settings, path, progress=False) as store:
-        assert made == ["09.png", "08.png"]
+        assert counted == ["09.png", "08.png"]
         assert len(store) == 8
         rows, table, rejected = rows_in(store, asked)
         assert table["path"].tolist() == ["09.png", "04.png", "08.png"] and rejected.empty
@@ -47,26 +32,26 @@ def test_what_it_lacks_is_added_and_the_rest_stays(dataset, settings, tmp_path, 
             np.testing.assert_array_equal(store.read(rows), fresh.read([0, 1, 2]))
 
 
-def test_what_is_there_is_not_written_again(dataset, settings, tmp_path, made):
+def test_what_is_there_is_not_written_again(dataset, settings, tmp_path, counted):
     path = tmp_path / "s.h5"
     keep(dataset, settings, path, progress=False).close()
     stamp = path.stat().st_mtime_ns
-    made.clear()
+    counted.clear()
     asked = _part(dataset, [3, 2], label="other", age=0)
     with keep(asked, settings, path, progress=False) as store:
         rows, table, _ = rows_in(store, asked)
-    assert made == [] and path.stat().st_mtime_ns == stamp
+    assert counted == [] and path.stat().st_mtime_ns == stamp
     assert rows.tolist() == [3, 2]
     assert table["label"].tolist() == ["other", "other"] and table["sha256"].notna().all()
 
 
-def test_a_changed_file_is_prepared_again(dataset, settings, tmp_path, made, picture):
+def test_a_changed_file_is_prepared_again(dataset, settings, tmp_path, counted, picture):
     path = tmp_path / "s.h5"
     keep(dataset, settings, path, progress=False).close()
-    made.clear()
+    counted.clear()
     cv2.imwrite(str(dataset.paths[5]), picture(99))
     with keep(_part(dataset, [5]), settings, path, progress=False) as store:
-        assert made == ["05.png"] and len(store) == 12
+        assert counted == ["05.png"] and len(store) == 12
 
 
 def test_unreadable_files_are_told_from_others_of_the_store(dataset, settings, tmp_path):
