@@ -89,7 +89,8 @@ class Recipe:
         Share of each target spread over all classes, 0 to below 1.
     class_weights : {"balanced", "source", "none"}
         Whether each class counts the same in the loss, however few images it has; with "source", the classes within
-        each source count the same and a source by the root of its images, so that the place does not give the label.
+        each source count the same, so that the place does not give the label; a source by the root of its images, and
+        the more the rarer its rarest class is.
     sampling : {"none", "oversample", "undersample"}
         Shows the classes of the training split equally often: small ones repeated, or as many of each as the smallest
         has, drawn anew in each epoch. Class weights are then those of what is shown, 1 for "balanced".

@@ -46,10 +46,11 @@ def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 def source_weights(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
-    """Weight of each image so that the classes of a source count the same, and a source by the root of its images.
+    """Weight of each image so that the classes of a source count the same.
 
     Where a source has several classes, its look then tells nothing of the label; class weights over all sources would
-    make the look of a source that is rich in a rare class a sign of that class.
+    make the look of a source that is rich in a rare class a sign of that class. A source counts by the root of its
+    images, and the more the rarer its rarest class is over all sources, so that no class is lost.
 
     Parameters
     ----------
@@ -67,12 +68,15 @@ def source_weights(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
     --------
     >>> import numpy as np
     >>> source_weights(np.array([0, 0, 0, 1, 0]), np.array(list("aaaab"))).astype(float).round(2).tolist()
-    [0.56, 0.56, 0.56, 1.67, 1.67]
+    [0.67, 0.67, 0.67, 2.0, 1.0]
     """
     _, source = np.unique(np.asarray(sources, str), return_inverse=True)
     counts = np.zeros((source.max() + 1, int(labels.max()) + 1))
     np.add.at(counts, (source, labels), 1)
-    share = np.sqrt(counts.sum(axis=1)) / (counts > 0).sum(axis=1)
+    has = counts > 0
+    share = np.sqrt(counts.sum(axis=1)) / has.sum(axis=1)
+    rarity = share.sum() / np.maximum(share @ has, 1e-12)  # of each class, while sources count by the root alone
+    share *= (has * rarity).max(axis=1)
     weights = share[source] / counts[source, labels]
     return (weights / weights.mean()).astype("float32")
 

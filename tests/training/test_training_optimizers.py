@@ -62,11 +62,20 @@ def test_settings_that_do_not_go_together_are_refused_by_name(values, key):
 
 
 def test_with_source_weights_classes_within_a_source_count_the_same_and_a_source_by_its_root():
+    labels = np.repeat([0, 1, 0, 1], [60, 4, 16, 16])
+    sources = np.repeat(["both", "both", "one", "other"], [60, 4, 16, 16])
+    weights = source_weights(labels, sources)
+    sums = [weights[:60].sum(), weights[60:64].sum(), weights[64:80].sum(), weights[80:].sum()]
+    np.testing.assert_allclose(sums, np.array([4, 4, 4, 4]) * 96 / 16, rtol=1e-5)  # roots 8, 4 and 4; no class is rarer
+
+
+def test_with_source_weights_a_source_counts_more_where_its_rarest_class_has_no_other():
     labels = np.repeat([0, 1, 0], [60, 4, 16])
     sources = np.repeat(["both", "both", "one"], [60, 4, 16])
     weights = source_weights(labels, sources)
     sums = [weights[:60].sum(), weights[60:64].sum(), weights[64:].sum()]
-    np.testing.assert_allclose(sums, np.array([4, 4, 4]) * 80 / 12, rtol=1e-5)  # roots 8 and 4
+    # by roots class 0 has 4 + 4 and class 1 has 4: "both" counts 12/4 times, "one" 12/8 times
+    np.testing.assert_allclose(sums, np.array([12, 12, 6]) * 80 / 30, rtol=1e-5)
 
 
 def test_jpeg_augmentation_loses_what_opencv_s_jpeg_loses():
