@@ -13,11 +13,11 @@ _DATA = "NAME:FOLDER (NAME,option=value:FOLDER), a folder with a folder per clas
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    """Arguments of all eight."""
+    """Arguments of all nine."""
     parser = command_line.Parser(prog=prog, description=_SUMMARY)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="list|show|summary|check|duplicates|bias|convert|dicom"
+        dest="command", required=True, metavar="list|show|summary|check|duplicates|bias|opacities|convert|dicom"
     )
     commands.add_parser("list", help="sets known by name")
     show = commands.add_parser("show", help="facts about a set: origin, licence, how to get it, labels, known problems")
@@ -45,6 +45,17 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     bias.add_argument("--out", default="bias.html", help="page to write (%(default)s), and the same as .json")
     bias.add_argument("--jobs", type=int, default=None, help="processes that read; one a core")
     bias.add_argument("--quiet", action="store_true", help="no progress bar")
+    opacities = commands.add_parser(
+        "opacities", help="each radiograph once as it is and once with a drawn opacity: a task that no place can solve"
+    )
+    _data(opacities)
+    opacities.add_argument("--out", required=True, help="folder to write: images, lesions, pairs.csv, left_out.csv")
+    opacities.add_argument("--label", default="normal", help="radiographs to take (%(default)s)")
+    opacities.add_argument("--split", help="CSV of path and split: test is left out, both of a pair go to one side")
+    opacities.add_argument("--size", type=int, default=384, help="longest side, pixels (%(default)s)")
+    opacities.add_argument("--seed", type=int, default=0, help="of what is drawn (%(default)s)")
+    opacities.add_argument("--segmenter", help="weights that find the lungs; the released lung-unet")
+    opacities.add_argument("--quiet", action="store_true", help="no progress bar")
     convert = commands.add_parser("convert", help="one CSV of one or several sets, paths relative to it")
     _data(convert, several=True)
     convert.add_argument("--out", required=True, help="CSV to write; train --data takes it")

@@ -14,7 +14,8 @@ from enhancement.errors import InputError
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet datasets") -> int:
-    """Run one of ``list``, ``show``, ``summary``, ``check``, ``duplicates``, ``bias``, ``convert`` and ``dicom``.
+    """Run one of ``list``, ``show``, ``summary``, ``check``, ``duplicates``, ``bias``, ``opacities``, ``convert``
+    and ``dicom``.
 
     Returns
     -------
@@ -33,6 +34,7 @@ def _run(argv: list[str], prog: str) -> int:
         "check": _check,
         "duplicates": _duplicates,
         "bias": _bias,
+        "opacities": _opacities,
         "convert": _convert,
         "dicom": _dicom,
     }
@@ -143,6 +145,40 @@ def _bias(arguments) -> int:
     for warning in found.warnings:
         print(f"warning: {warning}")
     print(f"{save(found, arguments.out)}: the page")
+    return 0
+
+
+def _opacities(arguments) -> int:
+    import pandas as pd
+
+    from covidcxnet.datasets.opacity_pairs import make_opacity_pairs
+    from segmentation import LungSegmenter
+
+    dataset = _open(arguments.data, arguments.root)
+    if arguments.label not in dataset.classes:
+        raise InputError(f"--label: {arguments.label!r} given, one of {', '.join(dataset.classes)} expected")
+    dataset, split = dataset.filter(label=arguments.label), None
+    if arguments.split:
+        try:
+            split = pd.read_csv(arguments.split)[["path", "split"]]
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"--split: {arguments.split}: no CSV with columns path and split ({error})") from error
+        used = set(split["path"][split["split"].isin(["train", "validation"])])
+        dataset = dataset.filter(path=[path for path in dataset.table["path"] if path in used])
+    table, left = make_opacity_pairs(
+        dataset,
+        arguments.out,
+        LungSegmenter(arguments.segmenter),
+        size=arguments.size,
+        seed=arguments.seed,
+        split=split,
+        progress=not arguments.quiet,
+    )
+    print(f"{arguments.out}: {len(table) // 2} radiographs, each with and without a drawn opacity")
+    if len(left):
+        print(f"  left out: {len(left)}, the first: {left['reason'].iloc[0]}")
+    named = f" --split {Path(arguments.out) / 'pairs.csv'}" if split is not None else ""
+    print(f"train.py --data {Path(arguments.out) / 'pairs.csv'}{named} --classes normal,opacity")
     return 0
 
 

@@ -50,7 +50,7 @@ def source_weights(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
 
     Where a source has several classes, its look then tells nothing of the label; class weights over all sources would
     make the look of a source that is rich in a rare class a sign of that class. A source counts by the root of its
-    images, and the more the rarer its rarest class is over all sources, so that no class is lost.
+    images, times the root of how rare its rarest class is over all sources, so that no class is lost.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def source_weights(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
     has = counts > 0
     share = np.sqrt(counts.sum(axis=1)) / has.sum(axis=1)
     rarity = share.sum() / np.maximum(share @ has, 1e-12)  # of each class, while sources count by the root alone
-    share *= (has * rarity).max(axis=1)
+    share *= np.sqrt((has * rarity).max(axis=1))
     weights = share[source] / counts[source, labels]
     return (weights / weights.mean()).astype("float32")
 

@@ -74,8 +74,9 @@ def test_with_source_weights_a_source_counts_more_where_its_rarest_class_has_no_
     sources = np.repeat(["both", "both", "one"], [60, 4, 16])
     weights = source_weights(labels, sources)
     sums = [weights[:60].sum(), weights[60:64].sum(), weights[64:].sum()]
-    # by roots class 0 has 4 + 4 and class 1 has 4: "both" counts 12/4 times, "one" 12/8 times
-    np.testing.assert_allclose(sums, np.array([12, 12, 6]) * 80 / 30, rtol=1e-5)
+    # by roots class 0 has 4 + 4 and class 1 has 4: "both" counts root 12/4 times, "one" root 12/8 times
+    parts = np.array([4 * 3**0.5, 4 * 3**0.5, 4 * 1.5**0.5])
+    np.testing.assert_allclose(sums, parts * 80 / parts.sum(), rtol=1e-5)
 
 
 def test_jpeg_augmentation_loses_what_opencv_s_jpeg_loses():

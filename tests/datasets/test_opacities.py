@@ -1,0 +1,164 @@
+"""Drawn opacities: what differs between the two of a pair, and what does not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidcxnet.cli import main
+from covidcxnet.datasets import from_csv
+from covidcxnet.datasets.opacities import _FILLS, KINDS, _Places, draw_opacities
+from covidcxnet.datasets.opacity_pairs import make_opacity_pairs
+from covidcxnet.datasets.phantom import phantom
+from enhancement.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def chest():
+    return phantom("normal", 3, 192)
+
+
+@pytest.fixture
+def lungs_of():
+    """A segmenter that takes what is darker than the mean for lung, and trusts it unless the image is nearly black."""
+
+    def predict(images):
+        return [
+            SimpleNamespace(
+                mask=_lungs(image), verdict=SimpleNamespace(trusted=bool(image.mean() > 20), reasons=("too dark",))
+            )
+            for image in images
+        ]
+
+    return SimpleNamespace(predict=predict)
+
+
+def _lungs(image):
+    height, width = image.shape
+    inside = np.zeros_like(image)
+    inside[height // 5 : 4 * height // 5, width // 5 : 4 * width // 5] = 1
+    return (inside > 0) & (image < np.median(image[inside > 0]))
+
+
+@pytest.fixture
+def folder(lay):
+    files = {f"images/n{i}.png": phantom("normal", i, 96).image for i in range(5)}
+    files["images/dark.png"] = np.arange(96 * 96, dtype=np.uint32).reshape(96, 96).astype(np.uint8) // 16
+    files["images/broken.png"] = b"no image at all"
+    files["images/ill.png"] = phantom("covid19", 9, 96).image
+    names = list(files)
+    table = pd.DataFrame({"path": names, "label": "normal", "patient": [f"p{i}" for i in range(len(names))]})
+    table.loc[table["path"] == "images/ill.png", "label"] = "covid19"
+    root = lay(files)
+    table.to_csv(root / "table.csv", index=False)
+    table.assign(split=["train"] * 3 + ["validation", "test"] + ["train"] * 3).to_csv(root / "split.csv", index=False)
+    return root
+
+
+def test_lungs_get_brighter_where_something_was_drawn_and_nothing_changes_away_from_them(chest):
+    away = ~cv2.dilate(chest.lungs.astype("uint8"), np.ones((41, 41))).astype(bool)
+    for seed in range(12):
+        drawn = draw_opacities(chest.image, chest.lungs, np.random.default_rng(seed))
+        difference = drawn.image.astype(int) - chest.image
+        assert set(drawn.kinds) <= set(KINDS) and drawn.kinds
+        assert difference[drawn.where].min() >= 6
+        assert np.count_nonzero(drawn.where & chest.lungs) >= 0.02 * np.count_nonzero(chest.lungs)
+        assert difference[chest.lungs].mean() > 0
+        # fine detail is filtered and added again: rounding is all that is left of it
+        assert np.abs(difference[away]).max() <= 1
+
+
+def test_the_same_generator_draws_the_same_and_another_something_else(chest):
+    one, same, other = (draw_opacities(chest.image, chest.lungs, np.random.default_rng(s)).image for s in (1, 1, 2))
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_fills_part_of_the_lungs(chest, kind):
+    places = _Places(chest.lungs)
+    for seed in range(8):
+        fill = _FILLS[kind](places, np.random.default_rng(seed))
+        assert fill.shape == chest.image.shape and fill.min() >= 0 and fill.max() <= 1
+        assert fill[chest.lungs].max() > 0.05
+
+
+def test_a_basal_opacity_lies_below_and_a_one_sided_one_on_one_side(chest):
+    places = _Places(chest.lungs)
+    fills = [_FILLS["basal"](places, np.random.default_rng(s)) for s in range(12)]
+    upper, lower = (chest.lungs & (places.vertical < 0.3)), (chest.lungs & (places.vertical > 0.9))
+    shown = [f for f in fills if f[chest.lungs].max() > 0.5]
+    assert shown and all(f[lower].mean() > f[upper].mean() for f in shown)
+    one_sided = [f for f in shown if min(f[places.right].max(), f[~places.right].max()) == 0]
+    assert 0 < len(one_sided) < len(shown)
+
+
+@pytest.mark.parametrize(
+    ("image", "lungs"),
+    [
+        (np.zeros((40, 40), np.uint8), np.zeros((40, 40), bool)),
+        (np.zeros((40, 40), np.uint8), np.ones((40, 41), bool)),
+        (np.zeros((40, 40), np.float32), np.ones((40, 40), bool)),
+        (np.full((40, 40), 255, np.uint8), np.eye(40, dtype=bool)),
+    ],
+)
+def test_what_cannot_be_drawn_on_is_refused(image, lungs):
+    with pytest.raises(InputError, match=r"^opacities: "):
+        draw_opacities(image, lungs, np.random.default_rng(0))
+
+
+def test_a_pair_stays_with_its_patient_and_what_cannot_be_used_is_listed(folder, lungs_of, tmp_path):
+    dataset = from_csv(folder / "table.csv").filter(label="normal")
+    table, left = make_opacity_pairs(dataset, tmp_path / "o", lungs_of, size=64, progress=False)
+    assert table["label"].value_counts().to_dict() == {"normal": 5, "opacity": 5}
+    assert table.groupby("original")["patient"].nunique().eq(1).all()
+    reasons = left.set_index("path")["reason"]
+    assert set(reasons.index) == {"images/dark.png", "images/broken.png"}
+    assert "too dark" in reasons["images/dark.png"] and "broken.png" in reasons["images/broken.png"]
+    read = from_csv(tmp_path / "o" / "pairs.csv")
+    assert read.classes == ("normal", "opacity") and read.group is not None
+    for original, pair in table.set_index("label").groupby("original"):
+        clear, filled = (cv2.imread(str(tmp_path / "o" / pair.loc[c, "path"]), 0) for c in ("normal", "opacity"))
+        lesion = cv2.imread(str(tmp_path / "o" / pair.loc["opacity", "lesion"]), 0)
+        assert max(clear.shape) == 64 and np.array_equal(lesion > 0, filled.astype(int) - clear >= 6)
+        whole = cv2.imread(str(folder / original), 0)
+        assert np.array_equal(clear, cv2.resize(whole, clear.shape[::-1], interpolation=cv2.INTER_AREA))
+
+
+def test_a_name_says_nothing_of_the_label_and_pictures_there_are_kept(folder, lungs_of, tmp_path):
+    dataset = from_csv(folder / "table.csv").filter(label="normal")
+    first, _ = make_opacity_pairs(dataset, tmp_path / "o", lungs_of, progress=False)
+    times = {p: (tmp_path / "o" / p).stat().st_mtime_ns for p in first["path"]}
+    lost = first["path"].iloc[1]
+    before = (tmp_path / "o" / lost).read_bytes()
+    (tmp_path / "o" / lost).unlink()
+    make_opacity_pairs(dataset, tmp_path / "o", lungs_of, progress=False)
+    assert (tmp_path / "o" / lost).read_bytes() == before
+    assert all((tmp_path / "o" / p).stat().st_mtime_ns == t for p, t in times.items() if p != lost)
+    other, _ = make_opacity_pairs(dataset, tmp_path / "o", lungs_of, seed=1, progress=False)
+    assert not set(other["path"]) & set(first["path"])
+    names = pd.concat([first, other]).query("label == 'opacity'")["path"]
+    assert set(names.str.removesuffix(".png").str[-1]) == {"a", "b"}
+
+
+def test_the_command_leaves_the_test_split_out(folder, lungs_of, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("segmentation.LungSegmenter", lambda weights: lungs_of)
+    line = ["datasets", "opacities", str(folder / "table.csv"), "--out", str(tmp_path / "o"), "--quiet"]
+    assert main([*line, "--split", str(folder / "split.csv")]) == 0
+    table = pd.read_csv(tmp_path / "o" / "pairs.csv")
+    split = pd.read_csv(folder / "split.csv").set_index("path")["split"]
+    assert set(table["original"]) == {f"images/n{i}.png" for i in range(4)}  # n4 is test, ill.png no normal
+    assert (table["split"] == table["original"].map(split)).all()
+    assert "left out: 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "said"), [(["--label", "healthy"], "--label: 'healthy'"), (["--split", "table.csv"], "--split: ")]
+)
+def test_the_command_says_what_to_change(folder, tmp_path, capsys, more, said):
+    more = [str(folder / m) if m.endswith(".csv") else m for m in more]
+    assert main(["datasets", "opacities", str(folder / "table.csv"), "--out", str(tmp_path / "o"), *more]) == 2
+    assert said in capsys.readouterr().err
