@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .lung_mask import LungMask
     from .regions import Frame, box_of, cut_region, dilate, frame_for, keep_inside
-    from .segmenter import LungMask, LungSegmenter
+    from .segmenter import LungSegmenter
     from .unet import CONVENTIONS
     from .verdict import Limits, Verdict
     from .weight_files import file_sha256, read_metadata, save_weights
@@ -20,7 +21,7 @@ _HOMES = {
     "CONVENTIONS": "unet",
     "Frame": "regions",
     "Limits": "verdict",
-    "LungMask": "segmenter",
+    "LungMask": "lung_mask",
     "LungSegmenter": "segmenter",
     "Verdict": "verdict",
     "box_of": "regions",

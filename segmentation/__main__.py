@@ -74,11 +74,13 @@ def _add_train(commands) -> argparse.ArgumentParser:
     training.add_argument("--precision", choices=precisions, default="float32", help="of the computation")
     training.add_argument("--workers", type=int, default=2, help="threads that augment")
     training.add_argument("--seed", type=int, default=0, help="of the split, the weights, the order, the augmentation")
-    split = new.add_argument_group("split (a split column of the table wins)")
+    split = new.add_argument_group("split (a split column of the table wins, but for held-out sources)")
     shares = {"nargs": 3, "type": float, "metavar": ("TRAIN", "VALIDATION", "TEST")}
     split.add_argument("--fractions", **shares, default=(0.7, 0.15, 0.15), help="shares of the three parts")
     split.add_argument("--split-by", choices=("patient", "source"), default="patient", help="what stays together")
-    split.add_argument("--holdout", nargs="+", default=(), metavar="SOURCE", help="sources that only test")
+    split.add_argument(
+        "--holdout", nargs="+", default=(), metavar="SOURCE", help="sources that only test, whatever their split"
+    )
     return new
 
 
@@ -110,6 +112,12 @@ def _add_evaluate(commands) -> argparse.ArgumentParser:
     _add_segmenter(new)
     parts = ("train", "validation", "test", "all")
     new.add_argument("--split", choices=parts, help="part to evaluate: test of a run, all of other data")
+    new.add_argument(
+        "--stand-in",
+        choices=CONVENTIONS,
+        help="score pairs whose mask convention the network has not learnt by its masks of this one; else they are "
+        "counted and not scored",
+    )
     new.add_argument("--samples", type=int, default=2000, help="bootstrap samples over patients")
     new.add_argument("--out", type=Path, help="folder for scores.csv, summary.json, sheet.png; else RUN/evaluation")
     new.add_argument("--sheet", type=int, default=32, metavar="N", help="pairs on the contact sheet, worst first")

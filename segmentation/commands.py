@@ -20,7 +20,7 @@ from .pairs import Pair, pairs_from_csv, pairs_from_folders
 
 def train(arguments: Namespace, prog: str) -> int:
     """Train, or resume."""
-    from . import training
+    from . import run_folder, training
     from .augmentation import AUGMENTATIONS
     from .inputs import SegmenterInput
 
@@ -29,7 +29,7 @@ def train(arguments: Namespace, prog: str) -> int:
         pairs = _pairs(arguments)
         if pairs is None:
             raise InputError("no pairs given; expected --data CSV, or --images DIR --masks DIR, or --resume RUN")
-        settings = training.TrainingSettings(
+        settings = run_folder.TrainingSettings(
             width=arguments.width,
             batch_norm=arguments.batch_norm,
             scaling=arguments.scaling,
@@ -47,7 +47,9 @@ def train(arguments: Namespace, prog: str) -> int:
             seed=arguments.seed,
             workers=arguments.workers,
         )
-        run = training.start_run(pairs, settings, arguments.out)
+        run = run_folder.start_run(pairs, settings, arguments.out)
+    for line in run_folder.untrained(run_folder.read_run(run)[0]):
+        print(f"note: {line}", file=sys.stderr)
     quiet_backend()
     try:
         best = training.train(run, progress=not arguments.quiet)
@@ -99,8 +101,8 @@ def predict(arguments: Namespace, prog: str) -> int:
 
 def evaluate(arguments: Namespace, prog: str) -> int:
     """Scores of pairs, by source."""
-    from .evaluation import score_pairs, summarize
-    from .training import BEST, read_run
+    from .evaluation import score_pairs, split_by_knowledge, summarize
+    from .run_folder import BEST, read_run
 
     pairs, weights, out = _pairs(arguments), arguments.weights, arguments.out
     part = arguments.split or ("all" if pairs else "test")
@@ -115,22 +117,45 @@ def evaluate(arguments: Namespace, prog: str) -> int:
         if not pairs:
             raise InputError(f"split: no pair belongs to {part}; the table needs a column named split for that")
     segmenter = _segmenter(arguments, weights)
-    rows = score_pairs(segmenter, pairs, progress=not arguments.quiet)
+    stand_in = arguments.stand_in
+    if stand_in is not None and stand_in not in segmenter.conventions:
+        known = ", ".join(segmenter.conventions)
+        raise InputError(f"stand-in: {stand_in!r} given; {segmenter.path} knows {known}")
+    comparable, others = split_by_knowledge(segmenter.conventions, pairs)
+    if stand_in is not None:
+        comparable = pairs
+    if not comparable:
+        raise InputError(f"none of {len(pairs)} pairs can be scored: {others[0]['reason']}{_remedy(segmenter)}")
+    rows = score_pairs(segmenter, comparable, stand_in=stand_in, progress=not arguments.quiet)
     summary = summarize(rows, samples=arguments.samples)
-    print(f"{segmenter.path}, {part}: mean (95% interval over patients)")
-    print(f"{'source':16}{'pairs':>6}{'patients':>9}{'Dice':>24}{'IoU':>24}{'HD95 (% of side)':>24}{'trusted':>9}")
-    for name, s in summary.items():
-        cells = "".join("{:.3f} ({:.3f}-{:.3f})".format(*s[metric]).rjust(24) for metric in ("dice", "iou", "hd95"))
-        print(f"{name:16}{s['pairs']:6}{s['patients']:9}{cells}{s['trusted'][0]:9.1%}")
+    _print_summary(f"{segmenter.path}, {part}", summary)
+    for other in others:
+        what = f"pairs of {other['source']} ({other['pairs']}): {other['reason']}"
+        print(f"not scored: {what}{_remedy(segmenter)}" if stand_in is None else f"scored by {stand_in}: {what}")
     if out is not None:
         _write_csv(out / "scores.csv", rows)
         report = {"weights": segmenter.name, "sha256": segmenter.sha256, "part": part, "summary": summary}
+        report["other_conventions"] = [{**other, "scored_by": stand_in} for other in others]
         with whole_file(out / "summary.json") as partial:
             partial.write_text(json.dumps(report, indent=1), "utf-8")
         if arguments.sheet > 0:
-            _write_png(out / "sheet.png", _sheet(segmenter, pairs, rows, arguments.sheet))
+            _write_png(out / "sheet.png", _sheet(segmenter, comparable, rows, arguments.sheet))
         print(f"scores, summary and contact sheet in {out}")
     return 0
+
+
+def _print_summary(title: str, summary: dict[str, dict]) -> None:
+    print(f"{title}: means, and the median of Dice (95% interval over patients)")
+    columns = {"dice": "Dice", "median_dice": "median Dice", "iou": "IoU", "hd95": "HD95 (% of side)"}
+    heads = "".join(head.rjust(22) for head in columns.values())
+    print(f"{'source':16}{'pairs':>6}{'patients':>9}{heads}{'trusted':>9}")
+    for name, s in summary.items():
+        cells = "".join(" {:.3f} ({:.3f}-{:.3f})".format(*s[metric]).rjust(22) for metric in columns)
+        print(f"{name:16}{s['pairs']:6}{s['patients']:9}{cells}{s['trusted'][0]:9.1%}")
+
+
+def _remedy(segmenter) -> str:
+    return f"; --stand-in {segmenter.conventions[0]} scores them by another convention's masks"
 
 
 def _sheet(segmenter, pairs: list[Pair], rows: list[dict], count: int) -> np.ndarray:
@@ -143,7 +168,7 @@ def _sheet(segmenter, pairs: list[Pair], rows: list[dict], count: int) -> np.nda
     pictures, captions = [], []
     for i in sorted(range(len(rows)), key=lambda i: rows[i]["dice"])[:count]:
         image = read_radiograph(pairs[i].image)
-        found = segmenter.following(pairs[i].convention).predict(image)[0].mask
+        found = segmenter.following(rows[i]["output"]).predict(image)[0].mask
         pictures.append(draw_outline(draw_outline(image, read_mask(pairs[i].masks), TRUE), found, FOUND))
         sure = "trusted" if rows[i]["trusted"] else "NOT TRUSTED"
         captions.append(f"{pairs[i].image.stem[:36]}\n{pairs[i].source} Dice {rows[i]['dice']:.3f} {sure}")

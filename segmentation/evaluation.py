@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,10 @@ from .pairs import Pair, read_mask
 from .segmenter import LungSegmenter
 
 METRICS = ("dice", "iou", "hd95", "trusted")
+"""What is averaged; beside them stands "median_dice", which a few masks with wrong outlines do not move."""
+
+# Bootstrap samples whose medians are found at once: memory stays flat however many pairs there are.
+_CHUNK = 100
 
 
 def dice(found: np.ndarray, true: np.ndarray) -> float:
@@ -45,25 +50,68 @@ def hausdorff95(found: np.ndarray, true: np.ndarray) -> float:
     return 100 * float(max(np.percentile(there, 95), np.percentile(back, 95))) / max(found.shape)
 
 
-def score_pairs(segmenter: LungSegmenter, pairs: Sequence[Pair], *, progress: bool = False) -> list[dict[str, Any]]:
+def split_by_knowledge(conventions: Sequence[str], pairs: Sequence[Pair]) -> tuple[list[Pair], list[dict[str, Any]]]:
+    """Part the pairs that a network's masks can be compared with from those that follow another convention.
+
+    Parameters
+    ----------
+    conventions : sequence of str
+        What the network has learnt.
+    pairs : sequence of Pair
+
+    Returns
+    -------
+    comparable : list of Pair
+    others : list of dict
+        One for each source and convention: source, convention, pairs (how many), reason.
+    """
+    comparable = [p for p in pairs if p.convention in conventions]
+    counts = Counter((p.source, p.convention) for p in pairs if p.convention not in conventions)
+    known = ", ".join(conventions)
+    others = [
+        {
+            "source": source or "(no source)",
+            "convention": convention,
+            "pairs": count,
+            "reason": f"masks are {convention}, the network knows {known}",
+        }
+        for (source, convention), count in sorted(counts.items())
+    ]
+    return comparable, others
+
+
+def score_pairs(
+    segmenter: LungSegmenter, pairs: Sequence[Pair], *, stand_in: str | None = None, progress: bool = False
+) -> list[dict[str, Any]]:
     """Segment the radiograph of each pair and compare with its mask, at the radiograph's own size.
 
     Each pair is held against the network's masks of the pair's own convention.
 
+    Parameters
+    ----------
+    segmenter : LungSegmenter
+    pairs : sequence of Pair
+    stand_in : str, optional
+        The network's convention to hold pairs of an unknown one against. Such scores also measure how the two
+        conventions differ, so nothing is taken by default.
+    progress : bool
+
     Returns
     -------
     list of dict
-        One a pair, in order: image, source, convention, group, dice, iou, hd95, trusted, reasons.
+        One a pair, in order: image, source, convention (of the pair), output (convention of the network's masks),
+        group, dice, iou, hd95, trusted, reasons.
 
     Raises
     ------
     InputError
-        If the network has not learnt a pair's convention or a file cannot be read.
+        If the network has not learnt a pair's convention and nothing stands in, or a file cannot be read.
     """
+    outputs = [stand_in if stand_in and p.convention not in segmenter.conventions else p.convention for p in pairs]
     rows: dict[int, dict[str, Any]] = {}
-    for convention in sorted({p.convention for p in pairs}):
-        chosen = [i for i, p in enumerate(pairs) if p.convention == convention]
-        results = segmenter.following(convention).stream([pairs[i].image for i in chosen], progress=progress)
+    for output in sorted(set(outputs)):
+        chosen = [i for i, own in enumerate(outputs) if own == output]
+        results = segmenter.following(output).stream([pairs[i].image for i in chosen], progress=progress)
         for i, result in zip(chosen, results, strict=True):
             pair, true = pairs[i], read_mask(pairs[i].masks)
             if result.mask is None or result.verdict is None:
@@ -73,7 +121,8 @@ def score_pairs(segmenter: LungSegmenter, pairs: Sequence[Pair], *, progress: bo
             rows[i] = {
                 "image": str(pair.image),
                 "source": pair.source,
-                "convention": convention,
+                "convention": pair.convention,
+                "output": output,
                 "group": pair.group or str(pair.image),
                 "dice": dice(result.mask, true),
                 "iou": iou(result.mask, true),
@@ -85,7 +134,7 @@ def score_pairs(segmenter: LungSegmenter, pairs: Sequence[Pair], *, progress: bo
 
 
 def summarize(rows: Sequence[dict[str, Any]], *, samples: int = 2000, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Means with 95% intervals from a bootstrap over patients: for each source, and over all.
+    """Means and the median Dice, with 95% intervals from a bootstrap over patients: for each source, and over all.
 
     Parameters
     ----------
@@ -98,7 +147,8 @@ def summarize(rows: Sequence[dict[str, Any]], *, samples: int = 2000, seed: int 
     Returns
     -------
     dict
-        Source name (and "all") to pairs, patients and, for each of `METRICS`, [mean, low, high].
+        Source name (and "all") to pairs, patients, for each of `METRICS` [mean, low, high], and "median_dice"
+        [median, low, high].
     """
     sources = sorted({r["source"] for r in rows})
     parts = {name or "(no source)": [r for r in rows if r["source"] == name] for name in sources}
@@ -118,7 +168,23 @@ def _with_intervals(rows: Sequence[dict[str, Any]], samples: int, seed: int) -> 
         sums = np.bincount(index, [float(r[metric]) for r in rows])
         low, high = np.percentile(drawn @ sums / (drawn @ pairs), [2.5, 97.5])
         summary[metric] = [float(sums.sum() / len(rows)), float(low), float(high)]
+    values = np.array([r["dice"] for r in rows], float)
+    low, high = np.percentile(_medians(values, index, drawn), [2.5, 97.5])
+    summary["median_dice"] = [float(np.median(values)), float(low), float(high)]
     return summary
+
+
+def _medians(values: np.ndarray, index: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Median of each bootstrap sample, in which a pair counts as often as its patient is drawn."""
+    order = np.argsort(values)
+    ordered, medians = values[order], []
+    for start in range(0, len(drawn), _CHUNK):
+        reached = np.cumsum(drawn[start : start + _CHUNK, index[order]], axis=1)
+        total = reached[:, -1:]
+        # Of an even number, the mean of the middle two, as NumPy's median.
+        middle = [ordered[(reached > at).argmax(axis=1)] for at in ((total - 1) // 2, total // 2)]
+        medians.append((middle[0] + middle[1]) / 2)
+    return np.concatenate(medians)
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pairs of a radiograph and its lung mask: from a CSV or from folders, and their split into three."""
+"""Pairs of a radiograph and its lung mask: from a CSV or from folders."""
 
 from __future__ import annotations
 
@@ -150,86 +150,6 @@ def read_mask(paths: Sequence[str | Path]) -> np.ndarray:
     if union is None:
         raise ValueError("no mask file given")
     return union
-
-
-def split_pairs(
-    pairs: Sequence[Pair],
-    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
-    *,
-    by: str = "patient",
-    holdout: Sequence[str] = (),
-    seed: int = 0,
-) -> list[str]:
-    """Assign each pair to train, validation or test; all pairs of a patient (or source) go to one side.
-
-    Parameters
-    ----------
-    pairs : sequence of Pair
-    fractions : tuple of float
-        Shares of the three; they sum to 1.
-    by : {"patient", "source"}
-        "patient" keeps patients together and fills the shares within each source (a pair without a patient stands
-        for itself); "source" keeps whole sources together.
-    holdout : sequence of str
-        Sources that go to the test set whole.
-    seed : int
-
-    Returns
-    -------
-    list of str
-        One of `SPLITS` for each pair. Pairs that carry a split already keep it, if all do.
-
-    Raises
-    ------
-    InputError
-        If a part comes out empty, or a patient is on two sides of a given split.
-    """
-    if all(p.split for p in pairs):
-        _refuse_leaks(pairs)
-        return [p.split for p in pairs]
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise InputError(f"fractions: {fractions} given, three shares that sum to 1 expected")
-    unknown = sorted(set(holdout) - {p.source for p in pairs})
-    if unknown:
-        raise InputError(f"holdout: no source {unknown[0]!r}; there are {', '.join(sorted({p.source for p in pairs}))}")
-    if by not in ("patient", "source"):
-        raise InputError(f"split-by: {by!r} given, patient or source expected")
-    groups: dict[str, list[int]] = {}
-    for i, pair in enumerate(pairs):
-        key = pair.source if by == "source" else (pair.group or str(pair.image))
-        groups.setdefault(key, []).append(i)
-    strata: dict[str, list[str]] = {}
-    for key, members in groups.items():
-        strata.setdefault("" if by == "source" else pairs[members[0]].source, []).append(key)
-
-    assigned = [""] * len(pairs)
-    generator = np.random.default_rng(seed)
-    for _, keys in sorted(strata.items()):
-        shuffled = [sorted(keys)[i] for i in generator.permutation(len(keys))]
-        shuffled = [k for k in shuffled if not {pairs[i].source for i in groups[k]} & set(holdout)]
-        total = sum(len(groups[k]) for k in shuffled)
-        filled = dict.fromkeys(SPLITS, 0.0)
-        for n, key in enumerate(shuffled):
-            lacking = {s: f * total - filled[s] for s, f in zip(SPLITS, fractions, strict=True)}
-            empty = [s for s in SPLITS if not filled[s] and lacking[s] > 0]
-            # What lacks most takes the next group; the last few groups go to parts that would come out empty.
-            side = max(empty if len(shuffled) - n <= len(empty) else SPLITS, key=lambda s: lacking[s])
-            filled[side] += len(groups[key])
-            for i in groups[key]:
-                assigned[i] = side
-    assigned = [a or "test" for a in assigned]
-    for side, share in zip(SPLITS, fractions, strict=True):
-        if side not in assigned and (share > 0 or side == "train"):
-            count = f"{len(groups)} {'sources' if by == 'source' else 'patients'}"
-            raise InputError(f"split: {count} leave nothing for {side}; give more pairs or other fractions")
-    return assigned
-
-
-def _refuse_leaks(pairs: Sequence[Pair]) -> None:
-    sides: dict[str, str] = {}
-    for pair in pairs:
-        if pair.group and sides.setdefault(pair.group, pair.split) != pair.split:
-            raise InputError(f"split: patient {pair.group!r} is both in {sides[pair.group]} and in {pair.split}")
 
 
 def _columns(path: Path, names: Sequence[str]) -> dict[str, str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -15,72 +14,14 @@ import numpy as np
 
 from enhancement.errors import InputError, RadiographError
 
-from .bounded import bounded_by
-from .inputs import SegmenterInput
-from .legacy import is_legacy, read_legacy, set_by_position
+from .legacy import is_legacy
 from .legacy_unet import legacy_metadata
+from .lung_mask import LungMask
 from .postprocessing import clean_map
-from .regions import Box, Frame, box_of, dilate
-from .unet import CONVENTIONS
-from .verdict import Limits, Verdict, judge
-from .weight_files import check_widths, file_sha256, load_weights, read_metadata
-
-RELEASED = "lung-unet"
-
-
-@dataclass(frozen=True, eq=False)
-class LungMask:
-    """The lungs of one radiograph.
-
-    Full-size arrays are made from the network's small maps when first asked for, so that results of many large
-    radiographs can be kept.
-
-    Attributes
-    ----------
-    path : str or None
-        The file; None for an array.
-    error : str or None
-        Why there is no result (the file cannot be read); then masks, maps, box and verdict are None.
-    verdict : Verdict or None
-    frame : Frame or None
-        How the radiograph sat in the network's square.
-    """
-
-    path: str | None = None
-    error: str | None = None
-    verdict: Verdict | None = None
-    frame: Frame | None = None
-    threshold: float = 0.5
-    dilation: float = 0.0
-    convention: str = CONVENTIONS[0]
-    _cleaned: np.ndarray | None = field(default=None, repr=False)
-    _maps: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
-
-    @cached_property
-    def mask(self) -> np.ndarray | None:
-        """Lungs after post-processing (and dilation, if set), ``bool [H, W]`` of the radiograph's own size."""
-        if self.frame is None or self._cleaned is None:
-            return None
-        mask = self.frame.to_radiograph(self._cleaned) >= self.threshold
-        return dilate(mask, self.dilation) if self.dilation else mask
-
-    @property
-    def probability(self) -> np.ndarray | None:
-        """The network's soft map before post-processing, ``float32 [H, W]`` in 0..1."""
-        return None if self.frame is None else self.frame.to_radiograph(self._maps[self.convention])
-
-    def probability_of(self, convention: str) -> np.ndarray | None:
-        """The soft map of a given mask convention, if the network has learnt it."""
-        if self.frame is None:
-            return None
-        if convention not in self._maps:
-            raise InputError(f"convention: {convention!r} given; this network knows {', '.join(self._maps)}")
-        return self.frame.to_radiograph(self._maps[convention])
-
-    @cached_property
-    def box(self) -> Box | None:
-        """Bounding box of the mask: top, left, bottom, right (half-open); None if the mask is empty."""
-        return None if self.mask is None else box_of(self.mask)
+from .regions import Frame
+from .stored_network import find_weights, load_network, read_architecture
+from .verdict import Limits, judge
+from .weight_files import file_sha256, read_metadata
 
 
 class LungSegmenter:
@@ -148,7 +89,7 @@ class LungSegmenter:
                 f"threshold {threshold} (0 to 1), batch_size {batch_size} and components {components} (1 and more), "
                 f"dilation {dilation} (0 to 0.5): one is out of its range"
             )
-        self.conventions, self.input, self._options = _read_architecture(self.path, self.metadata)
+        self.conventions, self.input, self._options = read_architecture(self.path, self.metadata)
         self.convention = self.conventions[0] if convention is None else convention
         if self.convention not in self.conventions:
             raise InputError(f"convention: {convention!r} given; {self.path} knows {', '.join(self.conventions)}")
@@ -159,25 +100,9 @@ class LungSegmenter:
     def model(self):
         """The network, a `keras.Model`; built and loaded when first needed."""
         from .backend import quiet_backend
-        from .imlab_unet import imlab_unet
-        from .unet import unet
 
         quiet_backend()
-        if not self.legacy:
-            check_widths(self.path, {**self._options, "size": self.input.size})
-        build: Callable[..., Any] = imlab_unet if self.metadata["architecture"]["name"] == "imlab-unet" else unet
-        try:
-            with bounded_by(self.path):
-                model = build(**self._options, size=self.input.size)
-        except InputError:
-            raise
-        except Exception as error:  # options of a stranger: Keras and TensorFlow raise whatever they like
-            raise InputError(f"{self.path}: its metadata do not describe a U-Net ({error!r:.300})") from error
-        if self.legacy:
-            set_by_position(model, read_legacy(self.path), self.path)
-        else:
-            load_weights(model, self.path)
-        return model
+        return load_network(self.path, self.metadata, self._options, self.input.size)
 
     def following(self, convention: str) -> LungSegmenter:
         """The same segmenter, giving the masks of another convention; the network is shared."""
@@ -276,37 +201,3 @@ class LungSegmenter:
             limits=self.limits,
         )
         return LungMask(path, None, verdict, frame, self.threshold, self.dilation, self.convention, cleaned, by_name)
-
-
-def find_weights(weights: str | Path | None) -> Path:
-    """The file of a released name or a path; None stands for the released segmenter.
-
-    Raises
-    ------
-    InputError
-        If there is neither such a file nor such a name.
-    """
-    if weights is not None and Path(weights).is_file():
-        return Path(weights)
-    from weights import released
-
-    name = RELEASED if weights is None else str(weights)
-    try:
-        return released(name)
-    except LookupError as error:
-        raise InputError(f"weights {name}: no such file, and {error}") from None
-
-
-def _read_architecture(path: Path, metadata: dict[str, Any]) -> tuple[tuple[str, ...], SegmenterInput, dict[str, Any]]:
-    if metadata.get("kind") != "segmenter":
-        raise InputError(f"{path}: holds weights of kind {metadata.get('kind')!r}, a segmenter's expected")
-    try:
-        name, options = metadata["architecture"]["name"], dict(metadata["architecture"]["options"])
-        conventions, settings = tuple(metadata["conventions"]), SegmenterInput.from_dict(metadata["input"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: metadata without {error}; the file is damaged") from None
-    if name not in ("unet", "imlab-unet") or not conventions or options.get("outputs", 1) != len(conventions):
-        raise InputError(f"{path}: architecture {name!r} with masks {conventions} is not known to this version")
-    if not set(options) <= {"width", "batch_norm", "channels", "outputs", "scaling"}:
-        raise InputError(f"{path}: unknown options in {sorted(options)}; a newer version wrote the file")
-    return conventions, settings, options

@@ -1,131 +1,34 @@
-"""Train a lung U-Net on pairs: a run folder that can be resumed after every epoch, and the best weights by Dice."""
+"""Train a lung U-Net in a run folder: it can be resumed after every epoch and keeps the best weights by Dice."""
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import json
 import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from enhancement.errors import InputError
-from enhancement.files import whole_file
 
-from .augmentation import MaskAugmentation
 from .batches import PairBatches
-from .inputs import SegmenterInput
-from .pairs import SPLITS, Pair, pairs_from_csv, split_pairs
-from .unet import CONVENTIONS, unet
+from .pairs import SPLITS, Pair
+from .run_folder import (
+    BEST,
+    LOG,
+    STATE,
+    TrainingSettings,
+    read_run,
+    restore,
+    save_state,
+    trained_conventions,
+    usable_pairs,
+    write_log,
+)
+from .unet import unet
 from .weight_files import load_weights, read_metadata, save_weights
-
-BEST, STATE, SPLIT_TABLE, SETTINGS, LOG = "best.weights.h5", "state.h5", "split.csv", "settings.json", "log.csv"
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Everything that a training run depends on besides its pairs.
-
-    Parameters
-    ----------
-    width, batch_norm, scaling
-        As in `unet`.
-    input : SegmenterInput
-    augmentation : MaskAugmentation or None
-    epochs, batch_size : int
-    learning_rate : float
-        Of Adam: one epoch of warm-up, then a cosine to zero at the last step.
-    loss : {"combined", "dice", "bce"}
-    precision : {"float32", "bfloat16"}
-        bfloat16 computes a third faster on CPUs that have it; weights stay float32.
-    fractions, split_by, holdout
-        As in `split_pairs`.
-    seed : int
-    workers : int
-        Threads that augment.
-    init : str
-        Weights to begin with: a file or a released name, of the same network; empty for random ones.
-    """
-
-    width: int = 16
-    batch_norm: bool = True
-    scaling: str = "unit"
-    input: SegmenterInput = field(default_factory=SegmenterInput)
-    augmentation: MaskAugmentation | None = field(default_factory=MaskAugmentation)
-    epochs: int = 36
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    loss: str = "combined"
-    precision: str = "float32"
-    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
-    split_by: str = "patient"
-    holdout: tuple[str, ...] = ()
-    seed: int = 0
-    workers: int = 2
-    init: str = ""
-
-    def __post_init__(self):
-        for name in ("fractions", "holdout"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("width", "epochs", "batch_size", "learning_rate", "workers"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name}: {getattr(self, name)} given, a number above 0 expected")
-        if self.precision not in ("float32", "bfloat16"):
-            raise InputError(f"precision: {self.precision!r} given, float32 or bfloat16 expected")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return json.loads(json.dumps({**dataclasses.asdict(self), "input": self.input.to_dict()}))
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainingSettings:
-        """Inverse of `to_dict`."""
-        values = dict(values)
-        values["input"] = SegmenterInput.from_dict(values["input"])
-        if values["augmentation"] is not None:
-            scale = tuple(values["augmentation"]["scale"])
-            values["augmentation"] = MaskAugmentation(**{**values["augmentation"], "scale": scale})
-        return cls(**values)
-
-
-def start_run(pairs: Sequence[Pair], settings: TrainingSettings, out: str | Path) -> Path:
-    """Split the pairs and write a run folder that `train` can be called on.
-
-    Raises
-    ------
-    InputError
-        If `out` already holds a run, or the pairs cannot be split.
-    """
-    out = Path(out)
-    if (out / SETTINGS).exists():
-        raise InputError(f"{out}: holds a training run already; go on with it by --resume, or give another --out")
-    sides = split_pairs(pairs, settings.fractions, by=settings.split_by, holdout=settings.holdout, seed=settings.seed)
-    files = [p for pair in pairs for p in (pair.image, *pair.masks)]
-    root = Path(os.path.commonpath([p.resolve().parent for p in files]))
-    with whole_file(out / SPLIT_TABLE) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "mask", "source", "convention", "group_id", "split"])
-        for pair, side in zip(pairs, sides, strict=True):
-            image, *masks = (p.resolve().relative_to(root).as_posix() for p in (pair.image, *pair.masks))
-            writer.writerow([image, ";".join(masks), pair.source, pair.convention, pair.group, side])
-    with whole_file(out / SETTINGS) as partial:
-        partial.write_text(json.dumps({"root": str(root), "settings": settings.to_dict()}, indent=1), "utf-8")
-    return out
-
-
-def read_run(run: str | Path) -> tuple[list[Pair], TrainingSettings]:
-    """The pairs (with their split) and settings of a run folder."""
-    path = Path(run) / SETTINGS
-    if not path.is_file():
-        raise InputError(f"{run}: not a training run of the segmenter ({SETTINGS} is missing)")
-    values = json.loads(path.read_text("utf-8"))
-    return pairs_from_csv(Path(run) / SPLIT_TABLE, values["root"]), TrainingSettings.from_dict(values["settings"])
 
 
 def train(run: str | Path, *, progress: bool = True) -> Path:
@@ -146,10 +49,10 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
 
     run = Path(run)
     pairs, settings = read_run(run)
-    conventions = tuple(c for c in CONVENTIONS if any(p.convention == c for p in pairs))
+    conventions = trained_conventions(pairs)
     served = {
         side: PairBatches(
-            [p for p in pairs if p.split == side],
+            chosen,
             settings.input,
             conventions,
             settings.batch_size,
@@ -158,7 +61,7 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
             settings.workers,
             progress,
         )
-        for side in ("train", "validation")
+        for side, chosen in usable_pairs(pairs).items()
     }
     keras.utils.set_random_seed(settings.seed)
     options: dict[str, Any] = {
@@ -178,7 +81,7 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
     optimizer = keras.optimizers.Adam(settings.learning_rate)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer, loss=loss_named(settings.loss))
-    rows = _restore(run / STATE, model)
+    rows = restore(run / STATE, model)
 
     steps = len(served["train"])
     for epoch in range(len(rows), settings.epochs):
@@ -197,8 +100,8 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
                 "training": _summary(pairs, settings, rows),
             }
             save_weights(model, run / BEST, metadata)
-        _save_state(run / STATE, model, rows)
-        _write_log(run / LOG, rows)
+        save_state(run / STATE, model, rows)
+        write_log(run / LOG, rows)
     return run / BEST
 
 
@@ -288,37 +191,3 @@ def _summary(pairs: Sequence[Pair], settings: TrainingSettings, rows: list[dict]
         "backend": keras.backend.backend(),
         "versions": versions,
     }
-
-
-def _save_state(path: Path, model, rows: list[dict]) -> None:
-    import h5py
-    import keras
-
-    with whole_file(path) as partial, h5py.File(partial, "w") as file:
-        for kind, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
-            for i, variable in enumerate(variables):
-                file[f"{kind}/{i:04d}"] = keras.ops.convert_to_numpy(variable)
-        file.create_dataset("rows", data=json.dumps(rows))
-
-
-def _restore(path: Path, model) -> list[dict]:
-    """Put a saved state into model and optimizer; the log so far (empty where there is no state)."""
-    import h5py
-
-    if not path.is_file():
-        return []
-    try:
-        with h5py.File(path, "r") as file:
-            for kind, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
-                for i, variable in enumerate(variables):
-                    variable.assign(file[f"{kind}/{i:04d}"][()])
-            return json.loads(file["rows"][()])
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: the saved state cannot be restored ({error}); start a new run") from None
-
-
-def _write_log(path: Path, rows: list[dict]) -> None:
-    with whole_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)

@@ -187,7 +187,7 @@ def _segmenter(**changes):
 @pytest.mark.parametrize("widths", ["checked", "not known"])
 def test_an_absurd_segmenter_is_refused(crafted, monkeypatch, made, changes, widths):
     if widths == "not known":
-        monkeypatch.setattr("segmentation.segmenter.check_widths", lambda *_: None)
+        monkeypatch.setattr("segmentation.stored_network.check_widths", lambda *_: None)
     path = crafted(_segmenter(**changes))
     made.clear()
     with pytest.raises(InputError):

@@ -47,6 +47,17 @@ def pair_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def given_split(pair_folder) -> list:
+    """Its pairs with a split of their own, in which each source, and so each convention, is on all sides."""
+    from dataclasses import replace
+
+    from segmentation.pairs import pairs_from_csv
+
+    sides = ("train", "train", "validation", "test", "train", "validation", "test")
+    return [replace(p, split=sides[int(p.group[1:])]) for p in pairs_from_csv(pair_folder / "pairs.csv")]
+
+
+@pytest.fixture(scope="session")
 def chest_weights(tmp_path_factory) -> Path:
     """A tiny two-output network taught the synthetic chests, as a weights file."""
     import keras
@@ -75,3 +86,20 @@ def chest_weights(tmp_path_factory) -> Path:
         "training": {},
     }
     return save_weights(model, tmp_path_factory.mktemp("weights") / "tiny.weights.h5", metadata)
+
+
+@pytest.fixture(scope="session")
+def field_weights(tmp_path_factory) -> Path:
+    """An untrained network of one output, lung_field, as a weights file."""
+    from segmentation.inputs import SegmenterInput
+    from segmentation.unet import unet
+    from segmentation.weight_files import save_weights
+
+    metadata = {
+        "kind": "segmenter",
+        "architecture": {"name": "unet", "options": {"width": 2, "outputs": 1}},
+        "conventions": ["lung_field"],
+        "input": SegmenterInput(size=32, enhancement="none").to_dict(),
+        "training": {},
+    }
+    return save_weights(unet(2, size=32), tmp_path_factory.mktemp("weights") / "field.weights.h5", metadata)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from enhancement.errors import InputError
-from segmentation.evaluation import dice, hausdorff95, iou, score_pairs, summarize
+from segmentation.evaluation import dice, hausdorff95, iou, score_pairs, split_by_knowledge, summarize
 from segmentation.pairs import pairs_from_csv
 from segmentation.segmenter import LungSegmenter
 
@@ -59,6 +59,24 @@ def test_intervals_hold_the_mean_and_grow_when_images_share_patients():
     assert width[1] > 1.5 * width[0]
 
 
+def test_the_median_dice_is_not_moved_by_a_few_wrong_masks():
+    values = [0.97] * 8 + [0.1, 0.2]
+    part = summarize(rows(values, [f"p{i}" for i in range(10)]))["east"]
+    assert part["median_dice"][0] == 0.97 and part["dice"][0] == pytest.approx(0.806)
+
+
+@pytest.mark.parametrize("number", [1, 2, 7, 60])
+def test_the_interval_of_the_median_is_that_of_drawn_patients(number):
+    generator = np.random.default_rng(number)
+    values, patients = generator.random(number), generator.integers(0, max(1, number // 2), number)
+    found = summarize(rows(values, [f"p{p}" for p in patients]), samples=250)["east"]["median_dice"]
+    names = list(dict.fromkeys(patients))
+    drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), 250)
+    times = [[sample[names.index(p)] for p in patients] for sample in drawn]
+    medians = [np.median(np.repeat(values, n)) for n in times]
+    assert found == pytest.approx([np.median(values), *np.percentile(medians, [2.5, 97.5])])
+
+
 def test_each_source_stands_beside_all():
     summary = summarize(rows([1, 1], "ab") + rows([0, 0], "cd", "west"))
     assert set(summary) == {"east", "west", "all"}
@@ -71,6 +89,28 @@ def test_pairs_are_held_against_their_own_convention(pair_folder, chest_weights)
     assert [r["image"] for r in scored] == [str(p.image) for p in pairs]
     assert np.mean([r["dice"] for r in scored]) > 0.85
     assert {r["convention"] for r in scored} == {"lung_field", "lung_incl_retrocardiac"}
+
+
+def test_pairs_of_an_unknown_convention_are_counted_with_their_reason(given_split):
+    comparable, others = split_by_knowledge(["lung_field"], given_split)
+    assert {p.source for p in comparable} == {"east"} and len(comparable) == 7
+    (other,) = others
+    assert (other["source"], other["convention"], other["pairs"]) == ("west", "lung_incl_retrocardiac", 5)
+    assert other["reason"] == "masks are lung_incl_retrocardiac, the network knows lung_field"
+
+
+def test_another_convention_stands_in_only_if_asked(given_split, field_weights):
+    segmenter = LungSegmenter(field_weights, batch_size=4)
+    with pytest.raises(InputError, match="lung_incl_retrocardiac"):
+        score_pairs(segmenter, given_split)
+    scored = score_pairs(segmenter, given_split, stand_in="lung_field")
+    assert len(scored) == 12 and {r["output"] for r in scored} == {"lung_field"}
+    assert {r["convention"] for r in scored} == {"lung_field", "lung_incl_retrocardiac"}
+
+
+def test_nothing_stands_in_for_a_convention_that_is_known(given_split, chest_weights):
+    scored = score_pairs(LungSegmenter(chest_weights, batch_size=4), given_split, stand_in="lung_field")
+    assert all(r["output"] == r["convention"] for r in scored)
 
 
 def test_an_unreadable_radiograph_stops_the_evaluation_by_name(pair_folder, chest_weights, tmp_path):

@@ -31,10 +31,49 @@ def test_train_evaluate_and_predict_follow_on_each_other(pair_folder, tmp_path, 
     assert "Dice" in printed and "east" in printed
     summary = json.loads((run / "evaluation" / "summary.json").read_text())
     assert summary["part"] == "test" and "dice" in summary["summary"]["all"]
+    median = summary["summary"]["all"]["median_dice"]
+    assert "median Dice" in printed and "{:.3f} ({:.3f}-{:.3f})".format(*median) in printed
     assert (run / "evaluation" / "scores.csv").is_file() and (run / "evaluation" / "sheet.png").is_file()
     weights = str(run / "best.weights.h5")
     assert main(["predict", str(pair_folder / "images"), "--out", str(out), "--weights", weights, "--quiet"]) == 0
     assert len(list(out.glob("masks/*.png"))) == 12
+
+
+@pytest.fixture
+def split_table(pair_folder, given_split, tmp_path):
+    lines = (pair_folder / "pairs.csv").read_text().splitlines()
+    sides = [p.split for p in given_split]
+    table = tmp_path / "split.csv"
+    table.write_text("\n".join(f"{line},{side}" for line, side in zip(lines, ["split", *sides], strict=True)))
+    return ["--data", str(table), "--root", str(pair_folder)]
+
+
+def test_a_held_out_source_is_tested_whole_and_its_other_masks_are_counted(split_table, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", *split_table, "--out", str(run), "--holdout", "west", "--quiet", *TINY]) == 0
+    assert "5 test pairs (west)" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--quiet", "--samples", "50"]) == 0
+    assert "not scored: pairs of west (5): masks are lung_incl_retrocardiac" in capsys.readouterr().out
+    report = json.loads((run / "evaluation" / "summary.json").read_text())
+    assert set(report["summary"]) == {"east"} and report["summary"]["east"]["pairs"] == 1
+    (other,) = report["other_conventions"]
+    assert other["pairs"] == 5 and other["source"] == "west" and other["scored_by"] is None
+
+    assert main(["evaluate", str(run), "--quiet", "--samples", "50", "--stand-in", "lung_field"]) == 0
+    assert "scored by lung_field: pairs of west (5)" in capsys.readouterr().out
+    report = json.loads((run / "evaluation" / "summary.json").read_text())
+    assert report["summary"]["west"]["pairs"] == 5 and report["other_conventions"][0]["scored_by"] == "lung_field"
+
+
+def test_pairs_that_cannot_be_compared_at_all_cost_one_line(split_table, field_weights, tmp_path, capsys):
+    table = tmp_path / "split.csv"
+    table.write_text("\n".join(line for line in table.read_text().splitlines() if "east" not in line))
+    command = ["evaluate", *split_table, "--weights", str(field_weights), "--quiet", "--samples", "20"]
+    assert main(command) == 2
+    assert "none of 5 pairs can be scored" in capsys.readouterr().err
+    assert main([*command, "--stand-in", "lung_incl_retrocardiac"]) == 2
+    error = capsys.readouterr().err
+    assert "stand-in" in error and "knows lung_field" in error and error.count("\n") == 1
 
 
 def test_training_from_left_and_right_folders_and_resuming(pair_folder, tmp_path, capsys):

@@ -1,15 +1,11 @@
-"""Pairs from tables and folders, and their split."""
+"""Pairs from tables and folders."""
 
 import cv2
 import numpy as np
 import pytest
 
 from enhancement.errors import InputError, RadiographError
-from segmentation.pairs import Pair, pairs_from_csv, pairs_from_folders, read_mask, split_pairs
-
-
-def many(patients=40, each=2, sources=("east", "west")):
-    return [Pair(f"{s}{p}_{i}", (), s, group=f"{s}{p}") for s in sources for p in range(patients) for i in range(each)]
+from segmentation.pairs import pairs_from_csv, pairs_from_folders, read_mask
 
 
 def test_a_table_is_read_with_group_id_before_patient_id(pair_folder):
@@ -89,54 +85,3 @@ def test_damaged_missing_and_mismatched_masks_are_refused(tmp_path):
         cv2.imwrite(str(tmp_path / f"{side}.png"), np.zeros((side, 4), np.uint8))
     with pytest.raises(RadiographError, match="other half"):
         read_mask([tmp_path / "4.png", tmp_path / "5.png"])
-
-
-def test_no_patient_is_on_two_sides_and_every_source_on_all():
-    pairs = many()
-    sides = split_pairs(pairs, seed=3)
-    by_group = {}
-    for pair, side in zip(pairs, sides, strict=True):
-        assert by_group.setdefault(pair.group, side) == side
-    for source in ("east", "west"):
-        own = [s for p, s in zip(pairs, sides, strict=True) if p.source == source]
-        assert [own.count(s) / len(own) for s in ("train", "validation", "test")] == pytest.approx(
-            [0.7, 0.15, 0.15], abs=0.03
-        )
-
-
-def test_the_split_follows_the_seed_and_not_the_order():
-    pairs = many()
-    first = dict(zip((p.image for p in pairs), split_pairs(pairs, seed=1), strict=True))
-    turned = pairs[::-1]
-    assert first == dict(zip((p.image for p in turned), split_pairs(turned, seed=1), strict=True))
-    assert first != dict(zip((p.image for p in pairs), split_pairs(pairs, seed=2), strict=True))
-
-
-def test_sources_can_be_kept_whole_or_held_out():
-    pairs = many(10, 1, ("a", "b", "c", "d"))
-    sides = split_pairs(pairs, by="source")
-    assert all(len({s for p, s in zip(pairs, sides, strict=True) if p.source == name}) == 1 for name in "abcd")
-    held = split_pairs(pairs, holdout=["c"])
-    assert {s for p, s in zip(pairs, held, strict=True) if p.source == "c"} == {"test"}
-
-
-def test_a_split_in_the_table_is_kept_and_checked():
-    pairs = [Pair(f"{i}", (), group=g, split=s) for i, (g, s) in enumerate([("a", "train"), ("b", "test")])]
-    assert split_pairs(pairs) == ["train", "test"]
-    with pytest.raises(InputError, match="'a' is both"):
-        split_pairs([*pairs, Pair("2", (), group="a", split="test")])
-
-
-@pytest.mark.parametrize(
-    ("pairs", "options", "message"),
-    [
-        (many(1, 4), {}, "nothing for"),
-        (many(), {"by": "source"}, "nothing for"),
-        (many(), {"fractions": (0.5, 0.2, 0.2)}, "sum to 1"),
-        (many(), {"holdout": ["north"]}, "east, west"),
-        (many(), {"by": "image"}, "patient or source"),
-    ],
-)
-def test_an_impossible_split_is_refused(pairs, options, message):
-    with pytest.raises(InputError, match=message):
-        split_pairs(pairs, **options)

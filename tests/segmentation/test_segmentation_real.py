@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from segmentation.evaluation import score_pairs
-from segmentation.pairs import pairs_from_csv, read_mask, split_pairs
-from segmentation.segmenter import LungSegmenter, find_weights
+from segmentation.pairs import pairs_from_csv, read_mask
+from segmentation.segmenter import LungSegmenter
+from segmentation.splits import split_pairs
+from segmentation.stored_network import find_weights
 
 pytestmark = pytest.mark.real
 

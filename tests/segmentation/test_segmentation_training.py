@@ -1,7 +1,6 @@
 """A run can be resumed to the same end, and its weights serve the segmenter."""
 
 import csv
-import json
 from dataclasses import replace
 
 import cv2
@@ -15,8 +14,9 @@ from segmentation.augmentation import MaskAugmentation
 from segmentation.batches import PairBatches
 from segmentation.inputs import SegmenterInput
 from segmentation.pairs import pairs_from_csv
+from segmentation.run_folder import TrainingSettings, start_run
 from segmentation.segmenter import LungSegmenter
-from segmentation.training import TrainingSettings, read_run, start_run, train
+from segmentation.training import train
 from segmentation.unet import CONVENTIONS
 
 TINY = TrainingSettings(
@@ -76,7 +76,7 @@ def test_the_best_weights_tell_how_they_came_about(finished):
 @pytest.mark.parametrize("killed_in", ["state", "step"])
 def test_an_interrupted_run_ends_where_the_whole_one_does(pairs, finished, tmp_path, monkeypatch, killed_in):
     run = start_run(pairs, TINY, tmp_path / "cut")
-    name = {"state": "_save_state", "step": "_learning_rate"}[killed_in]
+    name = {"state": "save_state", "step": "_learning_rate"}[killed_in]
     original, calls = getattr(training, name), []
 
     def dies(*arguments):
@@ -115,11 +115,6 @@ def test_a_folder_with_a_run_is_not_started_again(pairs, finished):
         start_run(pairs, TINY, finished)
 
 
-def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
-    with pytest.raises(InputError, match=r"settings\.json"):
-        read_run(tmp_path)
-
-
 def test_a_damaged_state_is_refused(finished, tmp_path):
     run = tmp_path / "copy"
     run.mkdir()
@@ -128,17 +123,6 @@ def test_a_damaged_state_is_refused(finished, tmp_path):
     (run / "state.h5").write_bytes((finished / "state.h5").read_bytes()[:3000])
     with pytest.raises(InputError, match="cannot be restored"):
         train(run, progress=False)
-
-
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"learning_rate": -1.0}, {"precision": "float16"}, {"width": 0}])
-def test_settings_outside_their_range_are_refused(wrong):
-    with pytest.raises(InputError, match=next(iter(wrong))):
-        TrainingSettings(**wrong)
-
-
-def test_settings_come_back_from_json():
-    settings = TrainingSettings(holdout=("east",), augmentation=MaskAugmentation(flip=0))
-    assert TrainingSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
 
 
 def test_targets_are_unknown_where_the_convention_is_another(pairs):
@@ -188,3 +172,19 @@ def test_initial_weights_of_another_network_are_refused(pairs, finished, tmp_pat
     run = start_run(pairs, replace(TINY, width=4, init=given), tmp_path / "run")
     with pytest.raises(InputError, match=r"^init: "):
         train(run, progress=False)
+
+
+def test_a_convention_of_held_out_pairs_alone_is_no_output(given_split, tmp_path):
+    run = start_run(given_split, replace(TINY, epochs=1, holdout=("west",)), tmp_path / "run")
+    segmenter = LungSegmenter(train(run, progress=False))
+    assert segmenter.conventions == ("lung_field",) and segmenter.model.output_shape[-1] == 1
+    assert segmenter.metadata["training"]["pairs"]["test"] == {"east": 1, "west": 5}
+
+
+def test_validation_is_over_the_conventions_that_are_trained(given_split, tmp_path):
+    pairs = [replace(p, split="test" if p.split == "train" and p.source == "west" else p.split) for p in given_split]
+    run = start_run(pairs, replace(TINY, epochs=1), tmp_path / "run")
+    train(run, progress=False)
+    (row,) = log(run)
+    assert "val_dice_east" in row and "val_dice_west" not in row and "val_dice_lung_incl_retrocardiac" not in row
+    assert float(row["val_dice"]) == float(row["val_dice_lung_field"])
