@@ -91,6 +91,11 @@ def test_a_backbone_is_flat_and_its_feature_map_can_be_explained(built, backbone
     assert GradCAM(model).layer == MODELS[backbone].feature_layer
 
 
+def test_statistics_of_a_backbone_follow_a_few_hundred_steps(built, backbone):
+    moved = [layer.momentum**500 for layer in built(backbone).layers if type(layer).__name__ == "BatchNormalization"]
+    assert all(share < 0.01 for share in moved)  # what is left of the statistics that it began with
+
+
 def test_a_backbone_gives_a_probability_for_a_stack_of_whole_numbers(built, backbone):
     model = built(backbone)
     stack = np.random.default_rng(0).integers(0, 256, (1, *model.input_shape[1:]), dtype=np.uint8)
