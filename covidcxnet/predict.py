@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 RESEARCH_ONLY = "Research only: a label here is no diagnosis."
 EXPECTED = "an upright frontal chest radiograph"
-METHODS = ("gradcam", "lime")
+METHODS = ("gradcam", "cam", "lime")
 
 
 def main_predict(argv: Sequence[str] | None = None, prog: str = "covidcxnet predict") -> int:
@@ -51,7 +51,7 @@ def _predict(argv: list[str], prog: str) -> int:
 
 def _explain(argv: list[str], prog: str) -> int:
     parser = _parser(prog, "Draw where a classifier finds its evidence, on the radiograph, with the lungs' outline.")
-    text = "default gradcam; lime takes minutes a file"
+    text = "default gradcam; cam needs a network of pooling and one dense layer; lime takes minutes a file"
     parser.add_argument("--method", dest="explain", choices=METHODS, default="gradcam", help=text)
     _add_explain_arguments(parser)
     return _run(parser.parse_args(argv))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from segmentation.verdict import Verdict
+
+NONE = "none"
+"""Label where a model of independent findings calls none of them."""
 
 
 @dataclass(frozen=True)
@@ -62,3 +68,31 @@ class Prediction:
             "error": self.error,
             **({} if self.findings is None else {"findings": list(self.findings)}),
         }
+
+
+def prediction_of(
+    path: Path | None, outcome: Any, row: np.ndarray | None, classes: Sequence[str], thresholds: np.ndarray | None
+) -> Prediction:
+    """The prediction of one radiograph.
+
+    Parameters
+    ----------
+    path : Path or None
+    outcome : covidcxnet.preparation.outcome.Outcome
+        What its preparation found.
+    row : float [C] or None
+        Its probabilities; None where it could not be read.
+    classes : sequence of str [C]
+    thresholds : float [C] or None
+        From which each finding is called; None where classes exclude each other.
+    """
+    if row is None:
+        return Prediction(path, lungs=outcome.verdict, error=outcome.error)
+    probabilities = {label: float(value) for label, value in zip(classes, row, strict=True)}
+    findings = None
+    label = classes[int(np.argmax(row))]
+    if thresholds is not None:
+        called = np.flatnonzero(np.asarray(row) >= thresholds)
+        findings = tuple(classes[i] for i in called[np.argsort(-np.asarray(row)[called], kind="stable")])
+        label = "|".join(findings) or NONE
+    return Prediction(path, label, probabilities, outcome.verdict, notes=outcome.notes, findings=findings)

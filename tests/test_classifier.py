@@ -288,6 +288,37 @@ def test_maps_are_those_of_gradcam_for_the_target_asked_for():
         np.testing.assert_allclose(result.map, classifier.gradcam(stack[None], index)[0], atol=1e-6)
 
 
+def test_cam_is_gradcam_where_the_head_is_one_dense_layer_behind_the_average():
+    """The ReLU and the division by the maximum take away what theory lets differ: a factor of the map's places."""
+    from covidcxnet.preparation.pipeline import prepare_image
+
+    classifier = _classifier(3)
+    stack = prepare_image(_image(0), None, None, SETTINGS).stack
+    for label in classifier.classes:
+        (cam,) = classifier.explain(_image(0), "cam", target=label)
+        (gradcam,) = classifier.explain(_image(0), "gradcam", target=label)
+        np.testing.assert_allclose(cam.map, gradcam.map, atol=1e-5)
+        np.testing.assert_allclose(cam.heatmap, gradcam.heatmap, atol=1e-4)
+        assert cam.method == "cam" and cam.caption[1].startswith(f"CAM for {label}")
+        assert cam.prediction.probabilities == pytest.approx(gradcam.prediction.probabilities, abs=1e-6)
+        index = classifier.classes.index(label)
+        signed = classifier.cam.signed(stack[None], index)[0]
+        scale = max(float(signed.max()), 1e-30)
+        np.testing.assert_allclose(np.maximum(signed, 0) / scale, gradcam.map, atol=1e-5)
+    assert cam.overlay().shape == (50, 40, 3) and cam.panel().axes[1].get_title() == "CAM"
+
+
+def test_cam_of_another_head_is_refused_before_a_file_is_read(tmp_path):
+    stack = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, name="maps")(stack))
+    output = keras.layers.Dense(1, activation="sigmoid")(keras.layers.Dense(4, activation="relu")(x))
+    metadata = {"classes": ["normal", "covid19"], "input": SETTINGS.to_dict()}
+    classifier = Classifier(keras.Model(stack, output, name="hidden"), metadata)
+    with pytest.raises(InputError, match=r"not global average pooling and one dense layer; use Grad-CAM \(gradcam\)"):
+        classifier.iter_explain(tmp_path / "missing.png", "cam")
+    assert classifier.explain(_image(0), "gradcam")[0].error is None
+
+
 def test_a_crop_is_explained_where_it_was_cut():
     classifier = _classifier(settings=InputSettings(size=SIZE, region="crop", margin=0.0), segmenter=_Segmenter())
     for target in classifier.classes:
@@ -315,7 +346,9 @@ def test_lime_explains_two_columns_of_a_single_sigmoid():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"method": "saliency"}, "gradcam, lime"),
+        ({"method": "saliency"}, "gradcam, cam, lime"),
+        ({"method": "cam", "target": "flu"}, "normal, covid19"),
+        ({"method": "cam", "samples": 10}, "CAM takes no 'samples'"),
         ({"target": "flu"}, "normal, covid19"),
         ({"samples": 10}, "takes no 'samples'"),
         ({"method": "lime", "colour": 1}, "takes no 'colour'"),

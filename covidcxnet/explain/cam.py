@@ -103,8 +103,8 @@ class CAM:
         head = linear_head(model)
         if head is None:
             raise InputError(
-                f"CAM: the head of {model.name!r} is not global average pooling and one dense layer; use Grad-CAM, or "
-                "train with options.head: linear"
+                f"CAM: the head of {model.name!r} is not global average pooling and one dense layer; use Grad-CAM "
+                "(gradcam), or train with options.head: linear"
             )
         self.model, self.head, self.layer = model, head, head.layer
         self.classes = head.kernel.shape[1]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from covidcxnet.prediction import Prediction
     from segmentation.regions import Frame
 
-METHODS = ("gradcam", "lime")
+METHODS = ("gradcam", "cam", "lime")
 
 # Longer side of a panel's pictures.
 _PANEL_PIXELS = 720
@@ -32,11 +32,12 @@ class Explanation:
         The radiograph, as it was given.
     prediction : Prediction
         What is explained; its `error` is set, and all below is None, for a file that could not be read.
-    method : {"gradcam", "lime"}
+    method : {"gradcam", "cam", "lime"}
     target : str or None
         The class that is explained.
     map : float32 [h, w] or None
-        In the frame of the stack. Grad-CAM: 0..1 at the feature layer's resolution. LIME: signed weights ``[S, S]``.
+        In the frame of the stack. Grad-CAM and CAM: 0..1 at the feature layer's resolution. LIME: signed weights
+        ``[S, S]``.
     frame : Frame or None
         The way from the stack back to the radiograph.
     lungs : bool [S, S] or None
@@ -139,12 +140,12 @@ class Explanation:
     def _draw(self, radiograph) -> np.ndarray:
         from covidcxnet.explain.overlay import overlay_heatmap, overlay_lime
 
-        values = _fit(self.heatmap if self.method == "gradcam" else self.weights, radiograph.shape)
+        values = _fit(self.weights if self.method == "lime" else self.heatmap, radiograph.shape)
         lungs = None
         if self.lungs is not None and self.lungs.any():
             # Resized soft and cut at one half, the outline stays smooth at any size.
             lungs = _fit(self._frame.to_radiograph(self.lungs.astype("float32")), radiograph.shape) >= 0.5
-        return (overlay_heatmap if self.method == "gradcam" else overlay_lime)(radiograph, values, lungs)
+        return (overlay_lime if self.method == "lime" else overlay_heatmap)(radiograph, values, lungs)
 
     def _heat(self) -> np.ndarray:
         """The positive part in 0..1, ``[S, S]``."""
@@ -187,7 +188,7 @@ def explain_each(
     Raises
     ------
     InputError
-        If the method, the target or an option is unknown; before anything is read.
+        If the method, the target or an option is unknown, or the network has no such maps; before anything is read.
     """
     if method not in METHODS:
         raise InputError(f"method: {method!r} given, one of {', '.join(METHODS)} expected")
@@ -196,6 +197,8 @@ def explain_each(
     allowed = _LIME_OPTIONS if method == "lime" else ()
     if unknown := sorted(set(options) - set(allowed)):
         raise InputError(f"options: {_NAMES[method]} takes no {unknown[0]!r}; it takes {', '.join(allowed) or 'none'}")
+    if method == "cam":
+        _ = classifier.cam  # refuses a network without such maps
     index = None if target is None else classifier.classes.index(target)
     return _explain_each(classifier, batches, method, index, batch_size, options)
 
@@ -203,10 +206,10 @@ def explain_each(
 def _explain_each(classifier, batches, method, index, batch_size, options):
     for items, outcomes in batches:
         stacks = [outcome.prepared.stack for outcome in outcomes if outcome.prepared is not None]
-        if method == "gradcam":
-            maps = _gradcam_maps(classifier, stacks, index)
-        else:
+        if method == "lime":
             maps = _lime_maps(classifier, stacks, index, batch_size, options)
+        else:
+            maps = _activation_maps(classifier, method, stacks, index)
         for item, outcome in zip(items, outcomes, strict=True):
             if outcome.prepared is None:
                 yield Explanation(item, classifier.prediction(item, outcome, None), method)
@@ -224,10 +227,10 @@ def _explain_each(classifier, batches, method, index, batch_size, options):
             )
 
 
-def _gradcam_maps(classifier, stacks, index):
+def _activation_maps(classifier, method, stacks, index):
     if not stacks:
         return
-    result = classifier.gradcam.explain(np.stack(stacks), index, batch_size=len(stacks))
+    result = getattr(classifier, method).explain(np.stack(stacks), index, batch_size=len(stacks))
     classifier.check_finite(result.probabilities)
     for values, row, chosen in zip(result.maps, result.probabilities, result.targets, strict=True):
         yield values, row, int(chosen), None
@@ -243,7 +246,7 @@ def _lime_maps(classifier, stacks, index, batch_size, options):
         yield result.weights, result.probabilities, result.target, result.score
 
 
-_NAMES = {"gradcam": "Grad-CAM", "lime": "LIME"}
+_NAMES = {"gradcam": "Grad-CAM", "cam": "CAM", "lime": "LIME"}
 _LIME_OPTIONS = ("samples", "segments", "fill", "seed")
 _TINY = float(np.finfo("float32").tiny)
 

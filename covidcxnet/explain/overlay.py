@@ -126,7 +126,7 @@ def panel(radiograph: np.ndarray, drawn: np.ndarray, caption: Sequence[str], met
         The right picture, from `overlay_heatmap` or `overlay_lime`.
     caption : sequence of str
         Lines below the pictures; the first one stands out.
-    method : {"gradcam", "lime"}
+    method : {"gradcam", "cam", "lime"}
         Which scale to draw.
 
     Returns
@@ -181,13 +181,13 @@ def save_image(image: np.ndarray, path: str | Path) -> Path:
     return Path(path)
 
 
-_TITLES = {"gradcam": "Grad-CAM", "lime": "LIME"}
+_TITLES = {"gradcam": "Grad-CAM", "cam": "CAM", "lime": "LIME"}
 
 
 def _scale_bar(axes, method: str) -> None:
     from matplotlib import colormaps
 
-    if method == "gradcam":
+    if method != "lime":
         ramp = colormaps["inferno"](np.linspace(0.3, 0.95, 128))[:, None]
         labels = {0: "low", 127: "high"}
     else:

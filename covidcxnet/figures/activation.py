@@ -192,16 +192,15 @@ def _lime(classifier, stacks, index, samples: int, seed: int, progress: bool, na
 
 def _cells(classifier, radiographs, outcomes, found, method: str):
     maps = iter(found)
-    drawn_as = "lime" if method == "lime" else "gradcam"
     for radiograph, outcome in zip(radiographs, outcomes, strict=True):
         if outcome.prepared is None:
-            yield Explanation(radiograph.path, classifier.prediction(radiograph.path, outcome, None), drawn_as)
+            yield Explanation(radiograph.path, classifier.prediction(radiograph.path, outcome, None), method)
             continue
         values, row, chosen, fit = next(maps)
         yield Explanation(
             radiograph.path,
             classifier.prediction(radiograph.path, outcome, row),
-            drawn_as,
+            method,
             target=classifier.classes[chosen],
             map=values,
             frame=outcome.prepared.frame,
@@ -221,12 +220,12 @@ def _shrunk(image: np.ndarray) -> np.ndarray:
 def _drawn(cell: Explanation, image: np.ndarray) -> np.ndarray:
     from covidcxnet.explain.overlay import overlay_heatmap, overlay_lime
 
-    values = cell.heatmap if cell.method == "gradcam" else cell.weights
+    values = cell.weights if cell.method == "lime" else cell.heatmap
     lungs = None
     if cell.lungs is not None and cell.lungs.any() and cell.frame is not None:
         # Resized soft and cut at one half, the outline stays smooth at any size.
         lungs = _fit(cell.frame.to_radiograph(cell.lungs.astype("float32")), image.shape) >= 0.5
-    return (overlay_heatmap if cell.method == "gradcam" else overlay_lime)(image, _fit(values, image.shape), lungs)
+    return (overlay_lime if cell.method == "lime" else overlay_heatmap)(image, _fit(values, image.shape), lungs)
 
 
 def _fit(values: np.ndarray, shape) -> np.ndarray:

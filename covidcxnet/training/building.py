@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from enhancement.errors import InputError
 from segmentation.backend import quiet_backend
 
 from . import precision
-from .recipe import Recipe
+from .recipe import TRAINING_IMAGES, Recipe
 
 if TYPE_CHECKING:
     import keras
@@ -67,6 +68,24 @@ def build_model(
     return model, loaded, options
 
 
+@dataclass(frozen=True)
+class Built:
+    """What `build_model` gives, and the labels that the model was built for."""
+
+    classes: tuple[str, ...]
+    model: keras.Model
+    loaded: str
+    options: dict[str, Any]
+
+
+def seeded_model(recipe: Recipe, classes: tuple[str, ...], known: dict[str, Any] | None = None) -> Built:
+    """`build_model` from the recipe's seed, in its number format."""
+    quiet_backend()
+    precision.make_deterministic(recipe.seed, recipe.deterministic)
+    with precision.precision(recipe.precision):
+        return Built(classes, *build_model(recipe, classes, known))
+
+
 def check_model(recipe: Recipe, classes: tuple[str, ...]) -> None:
     """`InputError` if a recipe's model cannot be built or trained to its depth here; weights are not looked for."""
     precision.check(recipe.precision)
@@ -74,29 +93,39 @@ def check_model(recipe: Recipe, classes: tuple[str, ...]) -> None:
     build_model(recipe, classes, {})
 
 
-def check_before_data(recipe: Recipe) -> None:
+def check_before_data(recipe: Recipe) -> Built | None:
     """Refuse what can be refused before the data are looked at.
 
     Files that the recipe names are looked for. Of the phantom, whose images are made where they are asked for and whose
-    classes are known, the model is built for a trial; a table is read at once, and the model is built after it.
+    classes are known, the model is built: options and depth are proved by the whole network only. A table is read at
+    once, and the model is built after it.
+
+    Returns
+    -------
+    Built or None
+        For `model_for`.
 
     Raises
     ------
     InputError
     """
     from .data import segmenter_of
-    from .initial_weights import brought_options
     from .run import PHANTOM_CLASSES
 
     for key in ("split", "verdicts", "match_to"):
         path = Path(getattr(recipe, key))
-        if getattr(recipe, key) and not path.is_file():
+        named = key == "match_to" and getattr(recipe, key) == TRAINING_IMAGES
+        if getattr(recipe, key) and not named and not path.is_file():
             raise InputError(f"{key}: {path}: no such file; give another, or leave {key} out")
     if recipe.data != "phantom" or recipe.multilabel:
-        return
-    brought_options(recipe.init, recipe.model)  # looks for the weights
+        return None
     segmenter_of(recipe)
-    check_model(recipe, recipe.classes or PHANTOM_CLASSES)
+    return seeded_model(recipe, recipe.classes or PHANTOM_CLASSES)
+
+
+def model_for(recipe: Recipe, classes: tuple[str, ...], early: Built | None) -> Built:
+    """The model that was built before the data, or, where there is none for these labels, a new one."""
+    return early if early is not None and early.classes == classes else seeded_model(recipe, classes)
 
 
 def fitting_of(recipe: Recipe) -> type[Fitting] | type[StagedFitting]:

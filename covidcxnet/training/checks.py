@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from enhancement.errors import InputError
 
@@ -44,9 +45,8 @@ def check_model_keys(recipe: Recipe) -> None:
     if unknown:
         takes = ", ".join(("normalization", *spec.options))
         raise InputError(f"options: {spec.name} has no option {unknown[0]!r}; it takes {takes}")
-    if recipe.init == "imagenet" and not spec.application:
-        having = ", ".join(sorted(name for name, other in MODELS.items() if other.application))
-        _refuse("init", recipe.init, f"{spec.name} has no ImageNet weights, only {having}; random, or a file,")
+    if recipe.init == "imagenet":
+        check_imagenet(spec.name, planes, recipe.options)
     if spec.planes and planes not in (1, spec.planes):
         _refuse("input.channels", given, f"{spec.planes} planes for {spec.name}, as in raw,raw,raw, or 1 plane,")
     if planes == 3 or (spec.planes and planes == 1):
@@ -54,9 +54,37 @@ def check_model_keys(recipe: Recipe) -> None:
     normalization = recipe.options.get("normalization", spec.normalization)
     if normalization in ("imagenet", "caffe"):
         _refuse("options.normalization", normalization, "unit, or input.channels of 3 planes, as in raw,raw,raw,")
-    named = recipe.init in ("imagenet", "chexnet", "covid-cxnet-chexnet") and not Path(recipe.init).exists()
+    named = recipe.init in ("chexnet", "covid-cxnet-chexnet") and not Path(recipe.init).exists()
     if named and recipe.model in ("covid-cxnet", hierarchical.NAME):
         _refuse("input.channels", given, f"3 planes for init {recipe.init}, as in raw,raw,raw, or init random,")
+
+
+def check_imagenet(model: str, planes: int, options: Mapping[str, Any]) -> None:
+    """`InputError` if there are no ImageNet weights for a network: they fit the published ones alone.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model.
+    planes : int
+        Of its stacks.
+    options : mapping
+        Of the model, those that differ from the defaults; a DenseNet's ``blocks`` and ``growth`` are looked at.
+    """
+    from covidcxnet.models import MODELS, hierarchical
+
+    if not MODELS[model].application:
+        having = ", ".join(sorted(name for name, spec in MODELS.items() if spec.application))
+        _refuse("init", "imagenet", f"{model} has no ImageNet weights, only {having}; random, or a file,")
+    if model not in ("covid-cxnet", hierarchical.NAME):
+        return
+    if planes != 3:
+        _refuse("input.channels", planes, "3 planes for init imagenet, as in raw,raw,raw, or init random,")
+    for key in ("blocks", "growth"):
+        published = MODELS[model].options[key]
+        value = options.get(key, published)
+        if (tuple(value) if isinstance(value, list) else value) != published:
+            _refuse(f"options.{key}", value, f"{published} for init imagenet, as {model} is published, or init random,")
 
 
 def check_levels(classes: tuple[str, ...]) -> None:

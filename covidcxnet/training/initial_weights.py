@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,12 @@ from covidcxnet import pretrained
 from covidcxnet.legacy import LABELS, LEGACY, load_structure, structure_options
 from covidcxnet.legacy_structure import recognise
 from covidcxnet.models import MODELS, hierarchical
-from covidcxnet.models.densenet import DENSENET121
 from covidcxnet.models.heads import OUTPUT, networks
 from covidcxnet.models.transfer import transfer
 from enhancement.errors import InputError
 from segmentation.legacy import is_legacy, read_legacy
+
+from .checks import check_imagenet
 
 if TYPE_CHECKING:
     import keras
@@ -123,7 +125,7 @@ def _imagenet(model: keras.Model) -> str:
     from covidcxnet.models.efficientnet import set_statistics
     from covidcxnet.models.scaling import IMAGENET_STD
 
-    _refuse_imagenet(model)
+    check_imagenet(model.name, model.input_shape[-1], {"blocks": _blocks(model)})
     least = 75  # pixels that every one of them accepts
     try:
         source = applications.build(MODELS[model.name].application, weights="imagenet", input_shape=(least, least, 3))
@@ -150,18 +152,11 @@ def _imagenet(model: keras.Model) -> str:
     return _said(model, "ImageNet", [name for _, name in loaded])
 
 
-def _refuse_imagenet(model: keras.Model) -> None:
-    """ImageNet weights fit the published networks alone."""
-    having = ", ".join(sorted(name for name, spec in MODELS.items() if spec.application))
-    if not MODELS[model.name].application:
-        raise InputError(
-            f"init: there are no ImageNet weights for {model.name}, only for {having}; use random, or a file"
-        )
-    dense = sum(layer.name.endswith("_concat") for layer in model.layers) == sum(DENSENET121) * len(networks(model))
-    if model.name in ("covid-cxnet", hierarchical.NAME) and (model.input_shape[-1] != 3 or not dense):
-        raise InputError(
-            f"init: ImageNet weights exist for {model.name} as published, 3 channels; use random, or a file"
-        )
+def _blocks(model: keras.Model) -> list[int]:
+    """Layers in each dense block of a DenseNet, or of the first of several; of another network nothing."""
+    begin = re.escape(networks(model)[0])
+    found = [re.fullmatch(rf"{begin}conv(\d+)_block\d+_concat", layer.name) for layer in model.layers]
+    return list(Counter(one[1] for one in found if one).values())
 
 
 def _said(model: keras.Model, origin: str | Path, loaded: list[str]) -> str:

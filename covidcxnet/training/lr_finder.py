@@ -16,11 +16,10 @@ import keras
 import numpy as np
 
 from enhancement.errors import InputError
-from segmentation.backend import quiet_backend
 
 from . import data, precision
 from .base_image import with_histogram
-from .building import build_model, check_before_data, fitting_of
+from .building import check_before_data, fitting_of, model_for
 from .recipe import Recipe
 from .run import dataset_of
 from .statistics import with_statistics
@@ -88,8 +87,6 @@ def range_test(
     if recipe.model == "logistic-regression":
         raise InputError("model: logistic-regression has no learning rate; it is solved")
     rates = np.geomspace(lowest, highest, steps)
-    quiet_backend()
-    precision.make_deterministic(recipe.seed, recipe.deterministic)
     with precision.precision(recipe.precision):
         fitting = _fitting(replace(recipe, schedule="constant", warmup=0.0))
         growth = _Growth(rates, fitting.batches, recipe.seed, progress)
@@ -150,17 +147,17 @@ def _limited(losses: np.ndarray) -> np.ndarray:
 
 def _fitting(recipe: Recipe) -> Any:
     """What `train` would fit, without a run folder."""
-    check_before_data(recipe)
+    early = check_before_data(recipe)
     dataset = dataset_of(recipe)
     recipe = replace(recipe, classes=dataset.classes)
     split = data.split_of(recipe, dataset)
     if not recipe.multilabel:
         data.refuse_empty(split, dataset)
-    core, _, options = build_model(recipe, dataset.classes)
+    built = model_for(recipe, dataset.classes, early)
     data.segmenter_of(recipe)
-    recipe = with_histogram(recipe)
+    recipe = with_histogram(recipe, dataset, split)
     store = data.prepared(recipe, dataset, data.store_path(recipe, dataset))
-    core, options = with_statistics(core, options, recipe, store, data.rows_of(store, split, "train"))
+    core, options = with_statistics(built.model, built.options, recipe, store, data.rows_of(store, split, "train"))
     bench: Any = SimpleNamespace(store=store, split=split, path=Path("no-run"))
     fitting = fitting_of(recipe)(bench, recipe, core, options)
     return getattr(fitting, "stage", fitting)  # of a hierarchical model the first of its trainings

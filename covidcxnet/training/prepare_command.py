@@ -12,8 +12,9 @@ from .arguments import parse_recipe
 
 SUMMARY = """Prepare radiographs for training: decode, find lungs, enhance, resize, once, into one HDF5 store.
 
-Takes the flags and recipes of train; those that say nothing about data or input are without effect here. What is
-prepared already is not done again, and an interrupted preparation goes on where it stopped."""
+Takes the flags and recipes of train; those that say nothing about data or input are without effect here, but that with
+match_to training the split and the seed say which images grey levels are matched to. What is prepared already is not
+done again, and an interrupted preparation goes on where it stopped."""
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet prepare") -> int:
@@ -34,7 +35,7 @@ def _prepare(argv: list[str], prog: str) -> int:
     from .run import dataset_of
 
     dataset = dataset_of(recipe)
-    recipe = with_histogram(recipe)
+    recipe = with_histogram(recipe, dataset)
     with data.prepared(recipe, dataset, data.store_path(recipe, dataset)) as store:
         rejected = store.rejected
         for path, reason in zip(rejected["path"], rejected["reason"], strict=True):

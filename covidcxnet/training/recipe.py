@@ -21,6 +21,9 @@ MONITORS = {
     "val_loss": "min",
 }
 
+TRAINING_IMAGES = "training"
+"""What `match_to` says for the mean of the training images."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -68,7 +71,9 @@ class Recipe:
     input : InputSettings
         How a radiograph becomes a stack.
     match_to : str
-        Radiograph whose grey levels fill `input.histogram`, so that all others are matched to it; empty for none.
+        Radiograph whose grey levels fill `input.histogram`, so that all others are matched to it; "training" takes the
+        mean of the training images instead, each source the same weight (a file of that name is ./training); empty for
+        none.
     augment : AugmentSettings
         How training images are varied.
     epochs : int
@@ -89,8 +94,8 @@ class Recipe:
         Share of each target spread over all classes, 0 to below 1.
     class_weights : {"balanced", "source", "none"}
         Whether each class counts the same in the loss, however few images it has; with "source", the classes within
-        each source count the same, so that the place does not give the label; a source by the root of its images, and
-        the more the rarer its rarest class is.
+        each source count the same, so that the place does not give the label; a source by the root of its images
+        times the root of how rare its rarest class is.
     sampling : {"none", "oversample", "undersample"}
         Shows the classes of the training split equally often: small ones repeated, or as many of each as the smallest
         has, drawn anew in each epoch. Class weights are then those of what is shown, 1 for "balanced".

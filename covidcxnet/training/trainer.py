@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from enhancement.errors import InputError
-from segmentation.backend import quiet_backend
 
 from . import data, precision
 from .base_image import with_histogram
-from .building import build_model, check_before_data, fitting_of
+from .building import check_before_data, fitting_of, model_for, seeded_model
 from .recipe import Recipe, save_recipe
 from .run import Run, copies_left_out, dataset_of, rows_of, write_json
 
@@ -52,12 +51,13 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         recipe = recipe or Recipe()
         _refuse_used(recipe.out)
         precision.check(recipe.precision)
-        check_before_data(recipe)
+        early = check_before_data(recipe)
         dataset = dataset_of(recipe)
         recipe = dataclasses.replace(recipe, classes=dataset.classes)
         split = data.split_of(recipe, dataset)
         if not recipe.multilabel:
             data.refuse_empty(split, dataset)
+        built = model_for(recipe, dataset.classes, early)
     else:
         if recipe is not None:
             raise InputError("resume: a resumed run keeps its own recipe; give only epochs")
@@ -67,21 +67,18 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         recipe = run.recipe if epochs is None else dataclasses.replace(run.recipe, epochs=epochs)
         precision.check(recipe.precision)
         dataset, split = run.dataset, run.split
+        built = seeded_model(recipe, dataset.classes, run.status.get("options", {}))
 
-    quiet_backend()
-    precision.make_deterministic(recipe.seed, recipe.deterministic)
     with precision.precision(recipe.precision):
-        known = None if resume is None else run.status.get("options", {})
-        core, loaded, options = build_model(recipe, dataset.classes, known)
         data.segmenter_of(recipe)  # what is missing is said before a folder is made
         if resume is None:
-            recipe = with_histogram(recipe)
-            run = _new_run(recipe, dataset, split, options)
+            recipe = with_histogram(recipe, dataset, split)
+            run = _new_run(recipe, dataset, split, built.options)
         elif epochs is not None:
             save_recipe(recipe, run.path / "recipe.yaml")
         try:
-            _prepare(run, recipe, dataset, split, loaded)
-            _fit(run, recipe, core, options)
+            _prepare(run, recipe, dataset, split, built.loaded)
+            _fit(run, recipe, built.model, built.options)
         except KeyboardInterrupt:
             run.update(status="interrupted")
             done = run.status.get("epoch", 0)

@@ -85,7 +85,7 @@ def test_stacks_may_be_bytes_or_floats(dtype):
 def test_another_head_is_refused_with_what_to_do():
     model = _model(1, hidden=True)
     assert linear_head(model) is None
-    with pytest.raises(InputError, match=r"use Grad-CAM, or train with options\.head: linear"):
+    with pytest.raises(InputError, match=r"use Grad-CAM \(gradcam\), or train with options\.head: linear"):
         CAM(model)
 
 

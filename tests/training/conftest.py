@@ -3,11 +3,21 @@
 import dataclasses
 import os
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import AugmentSettings, Recipe, Run
+
+sys.path.insert(0, str(Path(__file__).parent))  # where run_helpers lies
+
+
+@pytest.fixture
+def quick_curves(monkeypatch):
+    """Drawing costs as much as training here; `test_training_curves` draws."""
+    monkeypatch.setattr("covidcxnet.training.fitting.draw_curves", lambda history, path, **_: path.write_bytes(b""))
 
 
 @pytest.fixture(scope="session")

@@ -200,8 +200,10 @@ def test_a_run_remembers_the_options_that_its_initial_weights_brought(tmp_path):
 
 
 def test_imagenet_is_for_the_published_network_only():
-    for model in (small()[0], create("covid-cxnet", size=32, **DENSE), create("covid-cxnet", size=32, channels=1)):
-        with pytest.raises(InputError, match="covid-cxnet"):
+    published = {"small-cnn": small()[0], "blocks": create("covid-cxnet", size=32, **DENSE)}
+    published |= {"3 planes": create("covid-cxnet", size=32, channels=1, **DENSE)}
+    for said, model in published.items():
+        with pytest.raises(InputError, match=f"{said}.*init imagenet|init: .*{said}.*only .*covid-cxnet"):
             initialise(model, "imagenet", CLASSES)
 
 

@@ -27,6 +27,14 @@ ONE, TWO = InputSettings(size=64, channels=("raw",)), InputSettings(size=64, cha
             r"input\.channels: .*3 planes for init chexnet, as in raw,raw,raw",
         ),
         ({"init": "imagenet"}, "init: .*small-cnn has no ImageNet weights, only .*covid-cxnet"),
+        (
+            {"model": "covid-cxnet", "init": "imagenet", "options": {"blocks": [6, 12]}},
+            r"options\.blocks: \[6, 12\] given, \(6, 12, 24, 16\) for init imagenet, as covid-cxnet is published",
+        ),
+        (
+            {"model": "covid-cxnet-hierarchical", "init": "imagenet", "options": {"growth": 16}},
+            r"options\.growth: 16 given, 32 for init imagenet",
+        ),
         ({"options": {"droput": 0.3}}, "options: small-cnn has no option 'droput'; it takes normalization, .*dropout"),
     ],
 )
@@ -40,6 +48,8 @@ def test_a_model_that_cannot_take_it_is_refused_by_the_recipe_alone(changes, sai
     [
         {"model": "vgg16", "input": ONE},
         {"model": "resnet34", "input": ONE},
+        {"model": "vgg16", "input": ONE, "init": "imagenet"},
+        {"model": "covid-cxnet", "init": "imagenet", "options": {"blocks": [6, 12, 24, 16], "growth": 32}},
         {"model": "covid-cxnet", "input": ONE},
         {"input": ONE, "options": {"normalization": "training", "dropout": 0.1}},
     ],
@@ -66,6 +76,31 @@ def test_it_is_refused_before_a_phantom_is_made(changes, said, tmp_path, monkeyp
     with pytest.raises(InputError, match=said):
         train(Recipe(out=str(tmp_path / "run"), **changes))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("classes", "built"),
+    [(("normal", "covid19"), ["normal,covid19"]), ((), ["normal,pneumonia,covid19", "normal,covid19"])],
+)
+def test_the_phantoms_network_is_built_once_unless_the_labels_turn_out_others(
+    classes, built, phantoms, tmp_path, monkeypatch
+):
+    import covidcxnet.models
+    from covidcxnet.datasets import load_dataset
+
+    asked, create = [], covidcxnet.models.create
+
+    def counted(name, classes, **options):
+        asked.append(",".join(classes))
+        return create(name, classes=classes, **options)
+
+    monkeypatch.setattr(covidcxnet.models, "create", counted)
+    monkeypatch.setattr("covidcxnet.training.trainer.dataset_of", lambda _: load_dataset(phantoms))
+    monkeypatch.setattr("covidcxnet.training.trainer._new_run", lambda *_: pytest.fail("got as far as this"))
+    recipe = Recipe(classes=classes, options={"filters": [4, 4]}, input=ONE, out=str(tmp_path / "run"))
+    with pytest.raises(pytest.fail.Exception, match="got as far as this"):
+        train(recipe)
+    assert asked == built
 
 
 def test_a_class_without_images_is_refused_before_anything_is_prepared(phantoms, tmp_path, monkeypatch, capsys):

@@ -1,0 +1,63 @@
+"""Old base CNN files load exactly: compared with the same network written in NumPy."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+from keras2_files import base_layers, config_of, keras2_file, stacks_of
+from numpy_networks import base_cnn_in_numpy
+
+import covidcxnet
+from enhancement.errors import InputError
+
+
+@pytest.mark.parametrize(("size", "channels"), [(65, 1), (96, 1), (101, 3)])
+def test_a_base_cnn_of_any_size_predicts_what_numpy_does(tmp_path, size, channels):
+    layers = base_layers(size, channels)
+    path = keras2_file(tmp_path / "old.hdf5", layers, config=config_of(layers, size, channels))
+    classifier = covidcxnet.load_legacy(path)
+    assert classifier.input.size == size and len(classifier.input.channels) == channels
+    expected = base_cnn_in_numpy(stacks_of(classifier), layers)
+    np.testing.assert_allclose(classifier.predict_stacks(stacks_of(classifier))[:, 1:], expected, atol=1e-5)
+
+
+def test_a_base_cnn_of_weights_alone_has_a_published_size_or_must_be_told(tmp_path):
+    assert covidcxnet.load_legacy(keras2_file(tmp_path / "a.h5", base_layers(400))).input.size == 400
+    assert covidcxnet.load_legacy(keras2_file(tmp_path / "b.h5", base_layers(300, 3))).input.size == 300
+    path = keras2_file(tmp_path / "c.h5", base_layers(200))
+    with pytest.raises(InputError, match=r"193 to 224 pixels"):
+        covidcxnet.load_legacy(path)
+    assert covidcxnet.load_legacy(path, size=200).model.input_shape == (None, 200, 200, 1)
+    with pytest.raises(InputError, match="shapes"):
+        covidcxnet.load_legacy(path, size=225)
+
+
+def test_two_channels_must_be_said(tmp_path):
+    path = keras2_file(tmp_path / "c.h5", base_layers(65, 2))
+    with pytest.raises(InputError, match="2 channels"):
+        covidcxnet.load_legacy(path, size=65)
+    classifier = covidcxnet.load_legacy(path, size=65, input={"channels": ["raw", "clahe"]})
+    assert classifier.input.channels == ("raw", "clahe")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("version", ["v1.0", "v1.2"])
+def test_genuine_base_cnns_predict_on_real_radiographs_what_numpy_does(real_data, version):
+    path = real_data.parent / "legacy" / f"covid-cxnet-base-{version}.hdf5"
+    if not path.is_file():
+        pytest.skip(f"no {path.name} beside the real radiographs")
+    from covidcxnet.preparation.pipeline import prepare_files
+
+    files = sorted((real_data / "classification").rglob("*.*g"))[::900][:3]
+    assert files
+    classifier = covidcxnet.load_legacy(path)
+    assert classifier.model.count_params() == {"v1.0": 76_675, "v1.2": 78_275}[version]
+    with h5py.File(path) as file:
+        group = file["model_weights"]
+        names = [name.decode() for name in group.attrs["layer_names"]]
+        layers = [(n, [(w, group[n][w][()]) for w in group[n].attrs["weight_names"]]) for n in names]
+    stacks = np.stack([outcome.prepared.stack for outcome in prepare_files(files, classifier.input)])
+    expected = base_cnn_in_numpy(stacks, layers)[:, 0]
+    found = [prediction.probabilities["covid19"] for prediction in classifier.predict(files)]
+    np.testing.assert_allclose(found, expected, atol=1e-5)

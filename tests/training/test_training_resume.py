@@ -1,0 +1,130 @@
+"""Resuming equals never having stopped, whatever way a run was interrupted."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+from run_helpers import assert_same_weights, stop_after
+
+from covidcxnet.training import Run, save_recipe, train
+
+pytestmark = pytest.mark.usefixtures("quick_curves")
+
+
+@pytest.mark.parametrize(("trainable", "learning_rate"), [("all", 0.05), ("head", 0.5)])
+def test_a_resumed_run_equals_one_that_was_never_stopped(tiny, monkeypatch, trainable, learning_rate):
+    settings = {"trainable": trainable, "learning_rate": learning_rate, "epochs": 4, "lr_patience": 1, "patience": 0}
+    whole = train(tiny("whole", **settings))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt, match="--resume"):
+            train(tiny("cut", **settings))
+    cut = Run(whole.path.with_name("cut"))
+    assert cut.status["status"] == "interrupted" and len(cut.log) == 2
+    resumed = train(resume=cut.path)
+    assert_same_weights(whole.last_weights, resumed.last_weights)
+    assert_same_weights(whole.best_weights, resumed.best_weights)
+    columns = [name for name in whole.log if name != "seconds"]
+    assert whole.log[columns].equals(resumed.log[columns])
+    assert whole.log["learning_rate"].nunique() > 1, "the schedule was not put to the test"
+    with h5py.File(whole.path / "state.h5") as one, h5py.File(resumed.path / "state.h5") as other:
+        for name in one["optimizer"]:
+            np.testing.assert_array_equal(one["optimizer"][name][()], other["optimizer"][name][()])
+
+
+def test_a_run_killed_without_warning_resumes_to_the_same_end(tiny, trained, tmp_path):
+    recipe = tiny("killed", epochs=3)
+    save_recipe(recipe, tmp_path / "recipe.yaml")
+    code = (
+        "import os, signal\n"
+        "from covidcxnet.training import fitting, load_recipe, train\n"
+        "write = fitting.Fitting._derived\n"
+        # between the state of epoch 2 and the files that follow from it: the worst moment there is
+        "def _derived(self):\n"
+        "    if self.epoch == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    write(self)\n"
+        "fitting.Fitting._derived = _derived\n"
+        f"train(load_recipe({str(tmp_path / 'recipe.yaml')!r}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    killed = Run(recipe.out)
+    (killed.path / ".1-abc.partial.state.h5").write_bytes(b"half of a file")
+    assert killed.status["status"] == "running" and len(killed.log) == 1
+    resumed = train(resume=killed.path)
+    assert_same_weights(trained.last_weights, resumed.last_weights)
+    assert_same_weights(trained.best_weights, resumed.best_weights)
+    assert len(resumed.log) == 3 and resumed.status["status"] == "finished"
+    assert not [path for path in resumed.path.iterdir() if "partial" in path.name]
+
+
+def test_a_run_stopped_before_its_first_epoch_starts_over(tiny, trained, monkeypatch):
+    recipe = tiny("cut", epochs=3)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 0)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe)
+    resumed = train(resume=recipe.out)
+    assert_same_weights(trained.last_weights, resumed.last_weights)
+
+
+def test_ctrl_c_ends_the_command_with_130_and_says_how_to_resume(tiny, tmp_path):
+    recipe = tiny("run", epochs=10_000, patience=0)
+    save_recipe(recipe, tmp_path / "recipe.yaml")
+    command = [sys.executable, "-m", "covidcxnet.training.cli", "--recipe", str(tmp_path / "recipe.yaml")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    log = tmp_path / "run" / "log.csv"
+    started = time.monotonic()
+    while not log.exists() and process.poll() is None and time.monotonic() - started < 120:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, errors
+    assert f"--resume {recipe.out}" in errors and "Traceback" not in errors
+    run = Run(recipe.out)
+    assert run.status["status"] == "interrupted" and (run.path / "curves.png").is_file()
+
+
+def test_a_finished_run_resumes_to_itself(copied, trained):
+    again = train(resume=copied.path)
+    assert len(again.log) == 3 and again.status["status"] == "finished"
+    assert_same_weights(trained.last_weights, again.last_weights)
+
+
+def test_a_finished_run_can_be_given_more_epochs(tiny, trained):
+    run = train(tiny("short", epochs=2))
+    longer = train(resume=run.path, epochs=3)
+    assert longer.recipe.epochs == 3
+    assert_same_weights(trained.last_weights, longer.last_weights)
+
+
+def test_training_stops_early_where_nothing_improves_and_stays_stopped(tiny):
+    run = train(tiny(epochs=30, patience=2, learning_rate=1e-12, trainable="head"))
+    assert len(run.log) < 30 and run.status["best_epoch"] == len(run.log) - 2
+    assert len(train(resume=run.path).log) == len(run.log)
+
+
+def test_a_run_with_a_cut_resumes_to_the_same_weights(tiny, monkeypatch):
+    whole = train(tiny("whole", trainable=0.5, epochs=2))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny("half", trainable=0.5, epochs=2))
+    resumed = train(resume=whole.path.with_name("half"))
+    assert resumed.recipe.trainable == "0.5"
+    assert_same_weights(whole.last_weights, resumed.last_weights)
+
+
+def test_a_run_is_found_again_from_another_folder(copied, phantoms, tmp_path, monkeypatch):
+    # As if trained with a relative path, from a folder that is not the present one.
+    save_recipe(dataclasses.replace(copied.recipe, data="phantoms/phantom.csv"), copied.path / "recipe.yaml")
+    copied.update(data=os.path.relpath(phantoms, copied.path))
+    monkeypatch.chdir(tmp_path)
+    run = Run("copied")
+    assert len(run.dataset) == 36 and len(run.store) == 36 and run.best_weights.is_file()
