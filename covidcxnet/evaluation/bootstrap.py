@@ -135,6 +135,12 @@ def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.full(above.shape, math.nan), where=below != 0)
 
 
+def mean_of_defined(statistics: list[np.ndarray]) -> np.ndarray:
+    """Mean of statistics float [1 + resamples], in each resample over those defined in it; NaN where none is."""
+    stacked = np.array(statistics)
+    return ratio(np.nansum(stacked, axis=0), (~np.isnan(stacked)).sum(axis=0))
+
+
 def _number_patients(groups, images: int | None) -> tuple[np.ndarray, int, int]:
     """Index of each image's patient, number of patients, and images whose patient is unknown."""
     if groups is None:

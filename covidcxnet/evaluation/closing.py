@@ -34,15 +34,15 @@ def _rejected(f: Evaluation) -> Html | None:
     if len(f.data.rejected):
         files = list(zip(f.data.rejected["path"], f.data.rejected["reason"], strict=True))
         caption = "Files that could not be used in any part of the data; they are in no figure."
-        made.append(_listing(["File", "Reason"], files, caption))
+        made.append(_listing(["File", "Reason"], files, caption, "metrics.json"))
     failed = f.failed_lungs
     if len(failed):
         reasons = failed["lungs_reasons"] if "lungs_reasons" in failed else [""] * len(failed)
-        rows = list(zip(failed["path"], failed["label"], reasons, strict=True))
+        labels = [tag("span", label, class_="whole") for label in f.everything.labelled[failed.index]]
+        rows = list(zip(failed["path"], labels, reasons, strict=True))
         used = " The whole image was used for them." if f.data.region != "none" else ""
-        made.append(
-            _listing(["Image", "Class", "Reason"], rows, f"Evaluated images whose lung mask was not trusted.{used}")
-        )
+        caption = f"Evaluated images whose lung mask was not trusted.{used}"
+        made.append(_listing(["Image", "Label", "Reason"], rows, caption, "predictions.csv"))
     return tag("div", made) if made else None
 
 
@@ -63,9 +63,10 @@ def _reproduce(f: Evaluation) -> Html:
     return tag("div", made, files)
 
 
-def _listing(header: list[str], rows: list, caption: str) -> Html:
+def _listing(header: list[str], rows: list, caption: str, file: str) -> Html:
+    """The first rows; `file` is the one beside the page that has them all."""
     left = len(rows) - _MOST_ROWS
-    more = tag("p", f"{left:,} more stand in metrics.json.", class_="note") if left > 0 else None
+    more = tag("p", f"{left:,} more stand in {file}.", class_="note") if left > 0 else None
     return Html(table(header, rows[:_MOST_ROWS], caption, class_="text") + (more or ""))
 
 

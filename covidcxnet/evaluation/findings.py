@@ -17,7 +17,7 @@ from covidcxnet.evaluation.cautions import Caution, cautions
 from covidcxnet.evaluation.description import Data, Model
 from covidcxnet.evaluation.metrics import Metrics
 from covidcxnet.evaluation.page import NOTICE
-from covidcxnet.evaluation.places import Places, places_to_dict
+from covidcxnet.evaluation.place import Places, places_to_dict
 from covidcxnet.evaluation.predictions import Predictions
 from covidcxnet.evaluation.sources import Sources
 

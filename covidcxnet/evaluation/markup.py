@@ -104,7 +104,7 @@ def footnotes(estimates: Iterable[Estimate]) -> Html | None:
         notes.append(
             f"† Undefined in some resamples (at most {worst:,} of {resamples:,}), which its interval leaves out."
         )
-    if any(e.low == e.high for e in estimates):
+    if any(e.low == e.high and not _partly(e) for e in estimates):
         notes.append("‡ The same in every resample, which does not make it certain: see 95% interval in the glossary.")
     return Html("".join(tag("p", note, class_="note") for note in notes)) if notes else None
 

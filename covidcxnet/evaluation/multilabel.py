@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from covidcxnet.evaluation.cautions import Caution
 from covidcxnet.evaluation.findings import Evaluation
 from covidcxnet.evaluation.multilabel_cautions import finding_cautions
 from covidcxnet.evaluation.multilabel_metrics import FindingMetrics, FindingPredictions, measure_findings
+from covidcxnet.evaluation.multilabel_places import FindingPlaces, finding_places
 from covidcxnet.evaluation.predicting import predict_subject, predict_validation
 from covidcxnet.evaluation.record import circumstances, model_of, open_test
 from enhancement.errors import InputError
@@ -36,11 +37,15 @@ class MultilabelFindings(Evaluation):
         As in `findings.Evaluation`.
     parts : pd.DataFrame
         For each part of the data and finding: images, and patients where they are known, in which it is present.
+    places : FindingPlaces or None
+        Figures within single sources; None where no source is known.
     """
 
     predictions: FindingPredictions
     metrics: FindingMetrics
     parts: pd.DataFrame
+    _: KW_ONLY
+    places: FindingPlaces | None = None
 
     @property
     def cautions(self) -> list[Caution]:
@@ -66,6 +71,7 @@ class MultilabelFindings(Evaluation):
             "counts": {f.name: {name: getattr(f, name) for name in counts} for f in metrics.findings},
             "f1_zero": list(metrics.collapsed),
             "undefined": list(metrics.untested),
+            "places": None if self.places is None else self.places.to_dict(),
         }
 
 
@@ -121,6 +127,9 @@ def evaluate_findings(
         openings=openings,
         cases=cases,
         commands=commands,
+        places=finding_places(
+            predictions, draws, seen_sources=subject.data.trained_sources, trained_on=subject.trained_on
+        ),
         **circumstances(run, classifier, seed),
     )
     return write_findings_report(findings, folder)

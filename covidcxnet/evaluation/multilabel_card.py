@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from covidcxnet.evaluation.card import (
+from covidcxnet.evaluation.card_parts import (
     about_file,
     commands,
     compose,
@@ -17,6 +17,9 @@ from covidcxnet.evaluation.card import (
 )
 from covidcxnet.evaluation.facts import part_name
 from covidcxnet.evaluation.markup import count
+from covidcxnet.evaluation.multilabel_place_section import notes, one_source, source_alone
+from covidcxnet.evaluation.multilabel_places import FindingPlaces
+from covidcxnet.evaluation.place import place_name
 
 if TYPE_CHECKING:
     from covidcxnet.evaluation.multilabel import MultilabelFindings
@@ -33,6 +36,7 @@ def findings_card(f: MultilabelFindings) -> str:
             ("", about_file(f)),
             ("Data", _data(f)),
             ("Results", _results(f)),
+            *([("Within single sources", _places(f.places, f.metrics.classes))] if f.places is not None else []),
             ("Calls", _calls(f)),
             ("How to make these figures again", commands(f)),
         ],
@@ -64,6 +68,31 @@ def _results(f: MultilabelFindings) -> list[str]:
     ]
     rows.append(["mean", "", *[with_interval(f.metrics.macro[key]) for _, key in _FIGURES]])
     return [*lines, "", *markdown_table(["finding", "images", *[name for name, _ in _FIGURES]], rows)]
+
+
+def _places(found: FindingPlaces, classes: tuple[str, ...]) -> list[str]:
+    """By finding over all sources, then each source by itself."""
+    if found.alone:
+        return [one_source(found)]
+    lines = []
+    if found.mean is not None:
+        rows = [[own.name, with_interval(own.within), with_interval(own.all_pairs), f"{own.source_alone:.3f}"]
+                for own in (*found.findings, found.mean)]  # fmt: skip
+        lines = [
+            source_alone(found),
+            "",
+            *markdown_table(["AUROC", "within sources", "all pairs", "source alone"], rows),
+        ]
+        rows = []
+        for place in found.rows:
+            if place.comparisons:
+                mean = ["mean", f"{place.images:,} images", "", with_interval(place.macro)]
+                each = [[c.positive, f"{c.positives:,}", f"{c.negatives:,}", with_interval(c.auroc)]
+                        for c in place.comparisons]  # fmt: skip
+                rows += [[place_name(place) if k == 0 else "", *row] for k, row in enumerate([mean, *each])]
+        lines += ["", *markdown_table(["images of", "finding", "with", "without", "AUROC (95% interval)"], rows)]
+    said = notes(found, classes)
+    return [*lines, "", said] if said else lines
 
 
 def _calls(f: MultilabelFindings) -> list[str]:

@@ -62,19 +62,15 @@ def draw_finding_cases(
     from covidcxnet.evaluation.drawing import draw_cases
 
     made: list[Case] = []
+    labels = predictions.labelled.tolist()
     for k, picks in choose_findings(predictions, metrics):
         view = _OneFinding(predictions, k)
         name = predictions.classes[k]
         drawn = draw_cases(picks, view, store, rows, classifier, progress=progress)  # type: ignore[arg-type]
         for pick, case in zip(picks, drawn, strict=True):
             chance = {name: float(predictions.probabilities[pick.row, k])}
-            made.append(replace(case, label=_present(predictions, pick.row), predicted=name, probabilities=chance))
+            made.append(replace(case, label=labels[pick.row], predicted=name, probabilities=chance))
     return tuple(made)
-
-
-def _present(predictions: FindingPredictions, row: int) -> str:
-    names = [name for name, value in zip(predictions.classes, predictions.targets[row], strict=True) if value == 1]
-    return ", ".join(names) or "none"
 
 
 class _OneFinding:

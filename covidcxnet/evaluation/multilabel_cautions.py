@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from covidcxnet.evaluation.cautions import CONFOUNDED, FEW_PATIENTS, Caution, independence
-from covidcxnet.evaluation.markup import count
+from covidcxnet.evaluation.markup import count, number
 
 if TYPE_CHECKING:
     from covidcxnet.evaluation.multilabel import MultilabelFindings
@@ -56,6 +56,11 @@ def _place(f: MultilabelFindings):
     if told:
         names = ", ".join(f"{name} {auroc:.3f}" for auroc, name in sorted(told, reverse=True))
         text = f"AUROC of a reader who sees only the name of the source: {names}. A high score can come from the place."
+        if f.places is not None and f.places.mean is not None:
+            over = count(len(f.places.findings), "finding")
+            text += f" Within sources the mean AUROC over {over} is {number(f.places.mean.within)}."
+        elif f.places is not None:
+            text += " No source has images both with and without a finding, so nothing can rule that out."
         yield Caution("confounded_source", "The source gives findings away", text)
     elif f.predictions.column("source") is None:
         text = "If findings come from different hospitals, a score can come from the place, and nothing would show it."

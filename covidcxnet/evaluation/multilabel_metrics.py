@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate, ratio
+from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate, mean_of_defined, ratio
 from covidcxnet.evaluation.ranking import rank
+from covidcxnet.evaluation.within import source_alone, source_names
 from enhancement.errors import InputError
 from enhancement.files import whole_file
 
@@ -71,6 +72,12 @@ class FindingPredictions:
         if name not in self.table or self.table[name].replace("", None).isna().all():
             return None
         return self.table[name]
+
+    @property
+    def labelled(self) -> pd.Series:
+        """What is present in each image, in words; "none" where nothing is."""
+        said = [", ".join(np.array(self.classes, dtype=object)[row == 1]) or "none" for row in self.targets]
+        return pd.Series(said, self.table.index, dtype=object)
 
     def to_frame(self) -> pd.DataFrame:
         """Columns path, patient, source; for each finding its truth, `called_` and `p_` of it; lungs_trusted."""
@@ -172,7 +179,7 @@ def measure_findings(predictions: FindingPredictions, bootstrap: Bootstrap) -> F
     macro = {}
     for name in FIGURES:
         defined = [own[name] for own in statistics if not np.isnan(own[name][0])]
-        macro[name] = bootstrap.estimate(_mean(defined)) if defined else Estimate(float("nan"))
+        macro[name] = bootstrap.estimate(mean_of_defined(defined)) if defined else Estimate(float("nan"))
     return FindingMetrics(predictions.classes, len(predictions), bootstrap.patients, macro, tuple(rows))
 
 
@@ -215,17 +222,8 @@ def _finding(predictions: FindingPredictions, k: int, bootstrap: Bootstrap):
     return figures, row
 
 
-def _mean(figures: list[np.ndarray]) -> np.ndarray:
-    """Mean over findings in each resample, of those defined in it; NaN where none is."""
-    stacked = np.array(figures)
-    return ratio(np.nansum(stacked, axis=0), (~np.isnan(stacked)).sum(axis=0))
-
-
 def _place_alone(sources: pd.Series | None, known: np.ndarray, present: np.ndarray) -> float:
-    if sources is None or not present.any() or present.all():
+    names = source_names(sources)
+    if names is None or len(set(names[known])) == 1:
         return float("nan")
-    names = sources.fillna("unknown").astype(str).to_numpy()[known]
-    if len(set(names)) == 1:
-        return float("nan")
-    share = pd.Series(present.astype(float)).groupby(names).transform("mean").to_numpy()
-    return float(rank(share, present, Bootstrap(None, len(present), resamples=0)).auroc[0])
+    return source_alone(names[known], present)

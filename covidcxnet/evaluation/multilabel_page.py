@@ -24,12 +24,12 @@ from covidcxnet.evaluation.markup import (
     footnotes,
     interval,
     number,
-    number_only,
     table,
     tag,
 )
 from covidcxnet.evaluation.multilabel_card import findings_card
 from covidcxnet.evaluation.multilabel_cases import RULE
+from covidcxnet.evaluation.multilabel_place_section import place_lines, places
 from covidcxnet.evaluation.plots import svg_uri
 from covidcxnet.evaluation.report import Report, whole_page, write_files
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from covidcxnet.evaluation.multilabel import MultilabelFindings
 
 SECTIONS = (
+    ("places", "Within single sources"),
     ("findings", "By finding"),
     ("curves", "Curves"),
     ("cases", "Cases and explanations"),
@@ -74,6 +75,7 @@ def write_findings_report(findings: MultilabelFindings, folder: str | Path) -> R
 def render(f: MultilabelFindings) -> str:
     """The page as text."""
     made = {
+        "places": places(f),
         "findings": _findings(f),
         "curves": _curves(f),
         "cases": _cases(f),
@@ -85,9 +87,10 @@ def render(f: MultilabelFindings) -> str:
 
 def headline(f: MultilabelFindings) -> Headline:
     """Name, figure and whether it is a percentage, of the figures that stand first."""
-    macro = f.metrics.macro
+    macro, mean = f.metrics.macro, None if f.places is None or f.places.alone else f.places.mean
     return [
         ("AUROC, mean over findings", macro["auroc"], False),
+        *([("AUROC within sources, mean", mean.within, False)] if mean is not None else []),
         ("Average precision, mean", macro["average_precision"], False),
         ("F1, mean", macro["f1"], False),
         ("Sensitivity, mean", macro["sensitivity"], True),
@@ -103,7 +106,7 @@ def summary(f: MultilabelFindings) -> str:
         lost = "  NEVER FOUND" if own.name in f.metrics.collapsed else ""
         said = f"AUROC {number(auroc)} ({interval(auroc) or 'no interval'}), F1 {number(f1)}"
         lines.append(f"    {own.name:<24} {own.present:>5} present, {said}{lost}")
-    return in_words(f, headline(f), lines)
+    return in_words(f, headline(f), [*lines, *place_lines(f)])
 
 
 def _overview(f: MultilabelFindings, links: list[tuple[str, str]]) -> Html:
@@ -158,12 +161,11 @@ def _findings(f: MultilabelFindings) -> Html:
     first = table(["Finding", "Images", *[name for _, name, _ in _SAID]], rows, "95% interval below each figure.")
     unknown = metrics.images - np.array([own.present + own.absent for own in metrics.findings])
     calls = [
-        [own.name, f"{own.threshold:.3g}", *[f"{n:,}" for n in (own.hits, own.misses, own.alarms, own.passes, gap)],
-         number_only(own.place_alone) if not np.isnan(own.place_alone) else "–"]
+        [own.name, f"{own.threshold:.3g}", *[f"{n:,}" for n in (own.hits, own.misses, own.alarms, own.passes, gap)]]
         for own, gap in zip(metrics.findings, unknown, strict=True)
-    ]  # fmt: skip
-    header = ["Finding", "Threshold", "Found", "Missed", "False alarms", "Rightly passed", "Unknown", "AUROC of source"]
-    caption = "Images by call. The last column: AUROC of a reader who sees only the name of the source."
+    ]
+    header = ["Finding", "Threshold", "Found", "Missed", "False alarms", "Rightly passed", "Unknown"]
+    caption = "Images by call."
     estimates = [*metrics.macro.values(), *[e for own in metrics.findings for e in own.figures.values()]]
     return tag("div", drawn, first, footnotes(estimates), table(header, calls, caption))
 

@@ -13,7 +13,7 @@ from covidcxnet.evaluation.findings import Findings
 from covidcxnet.evaluation.first_screen import first_screen, in_words, tiles
 from covidcxnet.evaluation.markup import Html, count, interval, number, table, tag
 from covidcxnet.evaluation.metrics import NORMAL, Missed
-from covidcxnet.evaluation.places import Comparison, defined, place_name
+from covidcxnet.evaluation.place import Comparison, defined, place_name
 
 
 def overview(f: Findings, links: list[tuple[str, str]]) -> Html:

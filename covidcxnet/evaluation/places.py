@@ -7,10 +7,7 @@ one single source can't be told apart by the place at all. The gap between the f
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -18,85 +15,11 @@ import pandas as pd
 from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate, ratio
 from covidcxnet.evaluation.calibration import brier, calibration_slope, expected_error
 from covidcxnet.evaluation.metrics import NORMAL
+from covidcxnet.evaluation.place import HELD_OUT, INTERNAL, WITHIN, Comparison, Place, Places
 from covidcxnet.evaluation.ranking import concordance
+from covidcxnet.evaluation.within import UNKNOWN, largest_first, source_names
 
-INTERNAL, HELD_OUT, WITHIN = "internal", "held-out", "within"
-UNKNOWN = "unknown"  # the source of an image that has none: neither seen nor never seen
 _MOST_PAIRED = 3  # classes up to which each is compared with each; with more, only with normal
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How well one kind of image is ranked above another.
-
-    Parameters
-    ----------
-    positive, negative : str
-        What is compared, in words.
-    score : str
-        Probability that ranks: ``P(covid19)`` or ``1 - P(normal)``.
-    positives, negatives : int
-        Images.
-    auroc : Estimate
-        With its interval over patients.
-    """
-
-    positive: str
-    negative: str
-    score: str
-    positives: int
-    negatives: int
-    auroc: Estimate
-
-
-@dataclass(frozen=True)
-class Place:
-    """Figures of the images from some sources.
-
-    Parameters
-    ----------
-    kind : {"internal", "held-out", "within"}
-        Sources that training saw, sources that it never saw, or a single source.
-    sources : tuple of str
-        Which.
-    seen : bool or None
-        Whether training saw them; None where that is unknown.
-    images, patients : int
-        Counts.
-    by_label : dict
-        Label, as the data have it, to images.
-    comparisons : tuple of Comparison
-        The one that stands first is compared between places; empty where there is only one class.
-    calibration : dict
-        "calibration_error", "brier" and "calibration_slope" to `Estimate`; empty for a single source.
-    """
-
-    kind: str
-    sources: tuple[str, ...]
-    seen: bool | None
-    images: int
-    patients: int
-    by_label: dict[str, int]
-    comparisons: tuple[Comparison, ...]
-    calibration: dict[str, Estimate] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Places:
-    """All places, internal first.
-
-    Parameters
-    ----------
-    rows : tuple of Place
-    gap : Estimate or None
-        AUROC of internal minus that of held-out images, of the comparison that stands first in both; None without one.
-    skipped : int
-        Images that were trained on and are in none of these figures.
-    """
-
-    rows: tuple[Place, ...]
-    gap: Estimate | None
-    skipped: int = 0
 
 
 def compare_places(
@@ -126,9 +49,9 @@ def compare_places(
         Labels as the data have them, where they differ from the class that an image is counted as. Such images count
         within their source only: they do not show what a class of the model is said to be.
     """
-    if "source" not in table or table["source"].replace("", None).isna().all():
+    sources = source_names(table.get("source"))
+    if sources is None:
         return None
-    sources = table["source"].astype(object).replace("", None).fillna(UNKNOWN).astype(str).to_numpy()
     names = np.array(classes, dtype=object)[targets] if labelled is None else labelled.to_numpy(dtype=object)
     keep = np.ones(len(table), bool) if trained_on is None else ~np.asarray(trained_on, bool)
     known = frozenset(seen_sources) if seen_sources is not None else None
@@ -139,7 +62,7 @@ def compare_places(
         inside, named = np.isin(sources, sorted(known)), sources != UNKNOWN
         rows += [maker.place(INTERNAL, genuine & inside & named, True)]
         rows += [maker.place(HELD_OUT, genuine & ~inside & named, False)]
-    for name in pd.Series(sources[keep]).value_counts().index:
+    for name in largest_first(sources[keep]):
         members = keep & (sources == name)
         if len(set(targets[members])) > 1:
             seen = None if known is None or name == UNKNOWN else name in known
@@ -168,7 +91,7 @@ class _Maker:
         counts = pd.Series(self.names[rows]).value_counts()
         return Place(
             kind=kind,
-            sources=tuple(str(s) for s in pd.Series(self.sources[rows]).value_counts().index),
+            sources=tuple(largest_first(self.sources[rows])),
             seen=seen,
             images=len(rows),
             patients=part.patients,
@@ -231,41 +154,5 @@ class _Maker:
         return {key: part.estimate(figure) for key, figure in figures.items()}
 
 
-def places_to_dict(places: Places | None) -> dict[str, Any] | None:
-    """Plain values for JSON."""
-    if places is None:
-        return None
-    rows = []
-    for row in places.rows:
-        comparisons = [{**vars(c), "auroc": c.auroc.to_dict()} for c in row.comparisons]
-        calibration = {key: e.to_dict() for key, e in row.calibration.items()}
-        rows.append({**vars(row), "comparisons": comparisons, "calibration": calibration})
-    return {
-        "rows": rows,
-        "gap_of_auroc": None if places.gap is None else places.gap.to_dict(),
-        "images_left_out_as_trained_on": places.skipped,
-    }
-
-
-def place_name(place: Place) -> str:
-    """How tables call it."""
-    if place.kind == INTERNAL:
-        return "Internal: sources that training saw"
-    if place.kind == HELD_OUT:
-        return "Held out: sources never seen"
-    mark = "" if place.seen is None else (", seen in training" if place.seen else ", never seen")
-    return f"Within {place.sources[0]}{mark}"
-
-
-def labels_said(by_label: Mapping[str, int]) -> str:
-    """``389 normal, 47 pneumonia``."""
-    return ", ".join(f"{n:,} {label}" for label, n in by_label.items())
-
-
 def _said(labels: np.ndarray) -> str:
     return " or ".join(sorted({str(label) for label in labels}))
-
-
-def defined(estimate: Estimate | None) -> bool:
-    """Whether there is a figure at all."""
-    return estimate is not None and not math.isnan(estimate.value)

@@ -14,7 +14,6 @@ from covidcxnet.evaluation.glossary import GLOSSARY
 from covidcxnet.evaluation.markup import (
     Html,
     cell,
-    count,
     definitions,
     figure,
     footnotes,
@@ -24,7 +23,16 @@ from covidcxnet.evaluation.markup import (
     tag,
 )
 from covidcxnet.evaluation.metrics import NORMAL
-from covidcxnet.evaluation.places import HELD_OUT, INTERNAL, WITHIN, Place, defined, labels_said, place_name
+from covidcxnet.evaluation.place import (
+    HELD_OUT,
+    INTERNAL,
+    WITHIN,
+    Place,
+    defined,
+    labels_said,
+    place_name,
+    training_notes,
+)
 from covidcxnet.evaluation.sources import SourceFigures
 
 _CLASS_FIGURES = (
@@ -75,10 +83,7 @@ def places(f: Findings) -> Html | None:
         made.append(table(header, body, class_="keep"))
     notes = [f"{label} is counted as {name} within a source, and left out of the others" for label, name in
              f.data.counted.items()]  # fmt: skip
-    if found.skipped:
-        notes.append(f"{count(found.skipped, 'image')} that training saw in none of these figures")
-    if not any(p.kind in (INTERNAL, HELD_OUT) for p in found.rows):
-        notes.append("the sources of the training are not known here; --seen with its list tells them")
+    notes += training_notes(found.skipped, any(p.kind in (INTERNAL, HELD_OUT) for p in found.rows))
     made.append(tag("p", f"{'; '.join(notes)}.", class_="note") if notes else Html(""))
     estimates = [c.auroc for p in found.rows for c in p.comparisons]
     estimates += [e for p in calibrated for e in p.calibration.values()]

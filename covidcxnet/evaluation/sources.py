@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate, ratio
-from covidcxnet.evaluation.ranking import concordance, rank
+from covidcxnet.evaluation.within import largest_first, source_alone, source_names, within_sources
 
 
 @dataclass(frozen=True)
@@ -87,40 +87,34 @@ def by_source(
     trained : collection of str, optional
         Sources of the training images; None where they are not known.
     """
-    if sources is None or pd.Series(sources).replace("", None).isna().all():
+    names = source_names(sources)
+    if names is None:
         return None
-    names = pd.Series(sources, dtype=object).replace("", None).fillna("unknown").astype(str).to_numpy()
+    scored = range(1, 2) if len(classes) == 2 else range(len(classes))
+    found = [within_sources(probabilities[:, c], targets == c, names, bootstrap) for c in scored]
     rows: list[SourceFigures] = []
-    right: dict[int, np.ndarray] = {}
-    pairs: dict[int, np.ndarray] = {}
-    scored = _scored_classes(len(classes))
-    for name in pd.Series(names).value_counts().index:
-        members = np.flatnonzero(names == name)
-        here = targets[members]
-        for c in scored:
-            r, p = concordance(probabilities[members, c], here == c, bootstrap, members)
-            right[c], pairs[c] = right.get(c, 0.0) + r, pairs.get(c, 0.0) + p
-        figures = _figures(name, members, targets, probabilities, predicted, classes, bootstrap)
+    for name in largest_first(names):
+        auroc = _mean([own.by_source[name] for own in found if name in own.by_source])
+        figures = _figures(name, np.flatnonzero(names == name), targets, predicted, classes, auroc, bootstrap)
         rows.append(replace(figures, trained=None if trained is None else name in trained))
-    within = _mean([ratio(right[c], pairs[c]) for c in scored if pairs[c][0] > 0])
+    within = _mean([own.pooled for own in found if own.pooled is not None])
+    alone = [source_alone(names, targets == c) for c in scored if 0 < (targets == c).sum() < len(targets)]
     present = pd.crosstab(names, targets)
     mixed = present.loc[(present > 0).sum(axis=1) > 1]
     return Sources(
         rows=tuple(rows),
         within=_estimate(within, bootstrap),
-        place_alone=_place_alone(names, targets, len(classes)),
+        place_alone=float(np.mean(alone)) if alone else float("nan"),
         unshared=_unshared(names, targets, classes),
         alone=tuple(label for c, label in enumerate(classes) if c in present and not mixed[c].any()),
     )
 
 
-def _figures(name, members, targets, probabilities, predicted, classes, bootstrap) -> SourceFigures:
+def _figures(name, members, targets, predicted, classes, auroc, bootstrap) -> SourceFigures:
     here = targets[members]
     correct = np.zeros((len(targets), 2))
     correct[members, 0], correct[members, 1] = predicted[members] == here, 1
     sums = bootstrap.sums(correct)
-    both = [c for c in _scored_classes(len(classes)) if 0 < (here == c).sum() < len(here)]
-    auroc = _mean([rank(probabilities[members, c], here == c, bootstrap, members).auroc for c in both])
     return SourceFigures(
         name=name,
         images=len(members),
@@ -131,25 +125,12 @@ def _figures(name, members, targets, probabilities, predicted, classes, bootstra
     )
 
 
-def _scored_classes(classes: int) -> range:
-    return range(1, 2) if classes == 2 else range(classes)
-
-
 def _mean(statistics: list[np.ndarray]) -> np.ndarray | None:
     return np.mean(statistics, axis=0) if statistics else None
 
 
 def _estimate(statistic: np.ndarray | None, bootstrap: Bootstrap) -> Estimate:
     return Estimate(float("nan")) if statistic is None else bootstrap.estimate(statistic)
-
-
-def _place_alone(names: np.ndarray, targets: np.ndarray, classes: int) -> float:
-    once = Bootstrap(None, len(targets), resamples=0)
-    values = []
-    for c in (c for c in _scored_classes(classes) if 0 < (targets == c).sum() < len(targets)):
-        share = pd.Series(targets == c).groupby(names).transform("mean").to_numpy()
-        values.append(rank(share, targets == c, once).auroc[0])
-    return float(np.mean(values)) if values else float("nan")
 
 
 def _unshared(names: np.ndarray, targets: np.ndarray, classes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from covidcxnet.evaluation import plots
+from covidcxnet.evaluation import closing, plots
+from covidcxnet.evaluation.bootstrap import Estimate
 from covidcxnet.evaluation.cases import Case
+from covidcxnet.evaluation.markup import cell, footnotes
 from covidcxnet.evaluation.report import render, write_report
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
@@ -73,6 +75,18 @@ def test_what_a_reader_must_know_stands_before_the_curves(make_findings, make_pr
         assert str(missed) in first
     assert "source nih" in first and "120 images of" in first
     assert "truncated" in text[len(first) :] and "one lung only" in text[len(first) :]
+
+
+def test_a_lung_mask_that_failed_is_listed_under_the_label_of_the_data(make_findings, make_predictions, monkeypatch):
+    p = make_predictions(lungs_trusted=[False] * 7 + [True] * 113, lungs_reasons="one lung only")
+    p.table["labelled"] = p.table["label"].replace("pneumonia", "tuberculosis")
+    f = make_findings(p, data={"lungs_sought": 120, "region": "crop", "counted": {"tuberculosis": "pneumonia"}})
+    text = _Page(render(f)).text
+    listed = text[text.index("whose lung mask was not trusted.") :]
+    label = p.table["labelled"][1]
+    assert label == "tuberculosis" and f"images/0001.png{label}one lung only" in listed
+    monkeypatch.setattr(closing, "_MOST_ROWS", 5)
+    assert "2 more stand in predictions.csv." in _Page(render(f)).text
 
 
 def test_a_phantom_run_is_called_phantom(make_findings):
@@ -179,3 +193,10 @@ def test_a_plot_leaves_no_figure_behind(make_findings):
     for draw in (plots.roc, plots.precision_recall, plots.reliability):
         assert draw(make_findings().metrics).lstrip().startswith("<?xml")
     assert plt.get_fignums() == before
+
+
+def test_a_footnote_stands_only_below_a_table_that_has_its_mark():
+    flat, partly = Estimate(1.0, 1.0, 1.0, 0, 50), Estimate(1.0, 1.0, 1.0, 9, 50)
+    for estimates in ([flat], [partly], [flat, partly]):
+        marks = {mark for mark in "†‡" if any(mark in cell(e) for e in estimates)}
+        assert marks and {mark for mark in "†‡" if mark in footnotes(estimates)} == marks
