@@ -152,7 +152,7 @@ def test_imagenet_weights_without_network_say_where_to_put_the_file(built, monke
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet34", "vgg19-bn"])
 def test_models_without_imagenet_weights_say_which_have_them(built, name):
-    with pytest.raises(InputError, match=rf"{name}, only for .*resnet50"):
+    with pytest.raises(InputError, match=rf"{name} has no ImageNet weights, only .*resnet50"):
         initialise(built(name), "imagenet", CLASSES)
 
 
