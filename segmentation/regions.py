@@ -245,6 +245,15 @@ def cut_region(
     return frame.place(inner), frame
 
 
+def bring_down(image: np.ndarray, longest: int) -> np.ndarray:
+    """The image with its longest side brought down to so many pixels, by area; as it is where that is no longer."""
+    most = max(image.shape)
+    if most <= longest:
+        return image
+    height, width = (max(1, round(side * longest / most)) for side in image.shape)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image.copy()

@@ -16,6 +16,7 @@ from covidcxnet.datasets.opacities import draw_opacities
 from enhancement import read_radiograph
 from enhancement.errors import InputError, RadiographError
 from enhancement.files import whole_file
+from segmentation.regions import bring_down
 
 TABLE, LEFT_OUT = "pairs.csv", "left_out.csv"
 CLEAR, OPACITY = "normal", "opacity"
@@ -70,13 +71,14 @@ def make_opacity_pairs(
         raise InputError(f"split: {len(missing)} radiographs are not in it, the first {missing[0]}")
     for part in ("images", "lesions"):
         (folder / part).mkdir(parents=True, exist_ok=True)
+    paths = dataset.paths
     rows: list[dict] = []
     left: list[dict] = []
     bar = tqdm(total=len(dataset), desc="drawing", unit="image", disable=None if progress else True)
     with bar, ThreadPoolExecutor(4) as pool:
         for start in range(0, len(dataset), _BATCH):
             taken = range(start, min(start + _BATCH, len(dataset)))
-            images = list(pool.map(lambda i: _read(dataset.paths[i], size), taken))
+            images = list(pool.map(lambda i: _read(paths[i], size), taken))
             readable = [image for image in images if isinstance(image, np.ndarray)]
             found = iter(segmenter.predict(readable) if readable else [])
             for i, image in zip(taken, images, strict=True):
@@ -102,14 +104,9 @@ def make_opacity_pairs(
 
 def _read(path: Path, size: int) -> np.ndarray | InputError:
     try:
-        image = read_radiograph(path)
+        return bring_down(read_radiograph(path), size)
     except InputError as error:
         return error
-    longest = max(image.shape)
-    if longest <= size:
-        return image
-    height, width = (max(1, round(n * size / longest)) for n in image.shape)
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _pair(folder: Path, original: str, image, lungs, record: dict, how: tuple[int, int]) -> Iterator[dict]:

@@ -18,7 +18,7 @@ from covidcxnet.preparation.outcome import Item, Outcome, Prepared, Segmenter
 from covidcxnet.settings import InputSettings
 from covidcxnet.workers import in_order
 from enhancement.errors import InputError, RadiographError
-from segmentation.regions import Frame, box_of, dilate, frame_for, keep_inside
+from segmentation.regions import Frame, box_of, bring_down, dilate, frame_for, keep_inside
 
 VERSION = 1  # of what the pixels of a stack are: raise it when any step changes, and every store is made anew
 
@@ -233,11 +233,10 @@ def _union(files) -> np.ndarray:
 
 def _at_resolution(image: np.ndarray, frame: Frame, resolution: int) -> np.ndarray:
     """The frame's box at its inner size, by way of the common resolution that takes sharper sources down."""
-    longest = max(image.shape)
-    if not resolution or longest <= resolution:
+    small = bring_down(image, resolution) if resolution else image
+    if small is image:
         return frame.cut(image)
-    height, width = (max(1, round(side * resolution / longest)) for side in image.shape)
-    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    height, width = small.shape
     down, right = height / image.shape[0], width / image.shape[1]
     top, left = min(round(frame.top * down), height - 1), min(round(frame.left * right), width - 1)
     bottom, end = max(round(frame.bottom * down), top + 1), max(round(frame.right * right), left + 1)
