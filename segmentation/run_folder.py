@@ -19,6 +19,7 @@ from .inputs import SegmenterInput
 from .pairs import Pair, pairs_from_csv
 from .splits import split_pairs
 from .unet import CONVENTIONS
+from .weight_files import read_metadata
 
 BEST, STATE, SPLIT_TABLE, SETTINGS, LOG = "best.weights.h5", "state.h5", "split.csv", "settings.json", "log.csv"
 
@@ -95,7 +96,8 @@ def start_run(pairs: Sequence[Pair], settings: TrainingSettings, out: str | Path
     Raises
     ------
     InputError
-        If `out` already holds a run, the pairs cannot be split, or nothing is left to train or validate on.
+        If `out` already holds a run, the pairs cannot be split, nothing is left to train or validate on, or the
+        initial weights do not fit. Nothing is written then.
     """
     out = Path(out)
     if (out / SETTINGS).exists():
@@ -103,6 +105,8 @@ def start_run(pairs: Sequence[Pair], settings: TrainingSettings, out: str | Path
     sides = split_pairs(pairs, settings.fractions, by=settings.split_by, holdout=settings.holdout, seed=settings.seed)
     pairs = [dataclasses.replace(pair, split=side) for pair, side in zip(pairs, sides, strict=True)]
     usable_pairs(pairs)
+    if settings.init:
+        initial_weights(settings, trained_conventions(pairs))
     files = [p for pair in pairs for p in (pair.image, *pair.masks)]
     root = Path(os.path.commonpath([p.resolve().parent for p in files]))
     with whole_file(out / SPLIT_TABLE) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
@@ -128,6 +132,42 @@ def read_run(run: str | Path) -> tuple[list[Pair], TrainingSettings]:
 def trained_conventions(pairs: Sequence[Pair]) -> tuple[str, ...]:
     """The mask conventions of the training pairs: the network's outputs, since it can learn no others."""
     return tuple(c for c in CONVENTIONS if any(p.split == "train" and p.convention == c for p in pairs))
+
+
+def network_options(settings: TrainingSettings, conventions: tuple[str, ...]) -> dict[str, Any]:
+    """What `unet` is called with, but for the size of its input."""
+    return {
+        "width": settings.width,
+        "batch_norm": settings.batch_norm,
+        "outputs": len(conventions),
+        "scaling": settings.scaling,
+    }
+
+
+def initial_weights(settings: TrainingSettings, conventions: tuple[str, ...]) -> Path:
+    """The file that `settings.init` names, by path or released name.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is of another network or of other masks.
+    """
+    from weights import released
+
+    init, options = settings.init, network_options(settings, conventions)
+    try:
+        path = Path(init) if Path(init).is_file() else released(init)
+    except LookupError as error:
+        raise InputError(f"init: neither a file nor a released name: {error.args[0]}") from error
+    known = read_metadata(path)
+    if known.get("kind") != "segmenter":
+        raise InputError(f"init: {path} holds no segmenter")
+    if known["architecture"]["options"] != options or tuple(known["conventions"]) != conventions:
+        raise InputError(
+            f"init: {path} is {known['architecture']['options']} for {', '.join(known['conventions'])}; "
+            f"this run is {options} for {', '.join(conventions)}"
+        )
+    return path
 
 
 def usable_pairs(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:

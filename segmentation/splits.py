@@ -37,17 +37,18 @@ def split_pairs(
     Returns
     -------
     list of str
-        One of `SPLITS` for each pair. Pairs that carry a split already keep it, if all do; all but those held out.
+        One of `SPLITS` for each pair. Pairs that carry a split already keep it, all but those held out.
 
     Raises
     ------
     InputError
-        If a part comes out empty, a patient is on two sides of a given split, or a source is not there.
+        If a part comes out empty, a patient is on two sides of a given split, only some pairs have one, or a source is
+        not there.
     """
     unknown = sorted(set(holdout) - {p.source for p in pairs})
     if unknown:
         raise InputError(f"holdout: no source {unknown[0]!r}; there are {', '.join(sorted({p.source for p in pairs}))}")
-    if all(p.split for p in pairs):
+    if any(p.split for p in pairs):
         return _given(pairs, holdout)
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise InputError(f"fractions: {fractions} given, three shares that sum to 1 expected")
@@ -89,6 +90,11 @@ def _given(pairs: Sequence[Pair], holdout: Sequence[str]) -> list[str]:
     """The pairs' own split, with the held-out sources and their patients in test."""
     patients = {p.group for p in pairs if p.group and p.source in holdout}
     sides = ["test" if p.source in holdout or p.group in patients else p.split for p in pairs]
+    if "" in sides:
+        first = pairs[sides.index("")].image
+        raise InputError(
+            f"split: {sides.count('')} of {len(pairs)} pairs have none, the first {first}; give one to each or to none"
+        )
     _refuse_leaks(pairs, sides)
     for side in ("train", "validation"):
         before = sum(p.split == side for p in pairs)

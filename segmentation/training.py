@@ -20,6 +20,8 @@ from .run_folder import (
     LOG,
     STATE,
     TrainingSettings,
+    initial_weights,
+    network_options,
     read_run,
     restore,
     save_state,
@@ -28,7 +30,7 @@ from .run_folder import (
     write_log,
 )
 from .unet import unet
-from .weight_files import load_weights, read_metadata, save_weights
+from .weight_files import load_weights, save_weights
 
 
 def train(run: str | Path, *, progress: bool = True) -> Path:
@@ -64,12 +66,7 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
         for side, chosen in usable_pairs(pairs).items()
     }
     keras.utils.set_random_seed(settings.seed)
-    options: dict[str, Any] = {
-        "width": settings.width,
-        "batch_norm": settings.batch_norm,
-        "outputs": len(conventions),
-        "scaling": settings.scaling,
-    }
+    options = network_options(settings, conventions)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if settings.precision == "bfloat16" else "float32")
     try:
@@ -77,7 +74,7 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
     finally:
         keras.config.set_dtype_policy(before)
     if settings.init and not (run / STATE).exists():
-        _begin_with(model, settings.init, options, conventions)
+        load_weights(model, initial_weights(settings, conventions))
     optimizer = keras.optimizers.Adam(settings.learning_rate)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer, loss=loss_named(settings.loss))
@@ -103,25 +100,6 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
         save_state(run / STATE, model, rows)
         write_log(run / LOG, rows)
     return run / BEST
-
-
-def _begin_with(model, init: str, options: dict[str, Any], conventions: tuple[str, ...]) -> None:
-    """Load initial weights; `InputError` if they are of another network or of other masks."""
-    from weights import released
-
-    try:
-        path = Path(init) if Path(init).is_file() else released(init)
-    except LookupError as error:
-        raise InputError(f"init: neither a file nor a released name: {error.args[0]}") from error
-    known = read_metadata(path)
-    if known.get("kind") != "segmenter":
-        raise InputError(f"init: {path} holds no segmenter")
-    if known["architecture"]["options"] != options or tuple(known["conventions"]) != conventions:
-        raise InputError(
-            f"init: {path} is {known['architecture']['options']} for {', '.join(known['conventions'])}; "
-            f"this run is {options} for {', '.join(conventions)}"
-        )
-    load_weights(model, path)
 
 
 def _one_epoch(model, batches: PairBatches, epoch: int, settings: TrainingSettings, progress: bool) -> float:

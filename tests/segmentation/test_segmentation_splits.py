@@ -80,6 +80,17 @@ def test_a_holdout_that_is_not_there_is_refused_beside_a_given_split():
         split_pairs(given(("east", "a", "train"), ("west", "b", "test")), holdout=["north"])
 
 
+def test_a_split_that_only_some_pairs_carry_is_refused():
+    pairs = given(("east", "a", "train"), ("east", "b", ""), ("west", "c", ""))
+    with pytest.raises(InputError, match="split: 2 of 3 pairs have none, the first "):
+        split_pairs(pairs)
+
+
+def test_held_out_pairs_need_no_split_of_their_own():
+    pairs = given(("east", "a", "train"), ("east", "b", "validation"), ("west", "c", ""))
+    assert split_pairs(pairs, holdout=["west"]) == ["train", "validation", "test"]
+
+
 @pytest.mark.parametrize(
     ("pairs", "options", "message"),
     [

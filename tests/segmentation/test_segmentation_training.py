@@ -18,6 +18,7 @@ from segmentation.run_folder import TrainingSettings, start_run
 from segmentation.segmenter import LungSegmenter
 from segmentation.training import train
 from segmentation.unet import CONVENTIONS
+from segmentation.weight_files import read_metadata
 
 TINY = TrainingSettings(
     width=2, epochs=3, batch_size=2, input=SegmenterInput(size=32), fractions=(0.5, 0.25, 0.25), seed=4
@@ -155,7 +156,7 @@ def test_a_run_can_begin_with_the_weights_of_another(pairs, finished, tmp_path):
     train(run, progress=False)
     for ours, given in zip(kernels(run), kernels(finished), strict=True):
         np.testing.assert_allclose(ours, given, atol=1e-6)
-    assert training.read_metadata(run / "best.weights.h5")["training"]["settings"]["init"] == "best.weights.h5"
+    assert read_metadata(run / "best.weights.h5")["training"]["settings"]["init"] == "best.weights.h5"
 
 
 def kernels(run):
@@ -169,9 +170,9 @@ def kernels(run):
 @pytest.mark.parametrize("init", ["wider", "nowhere"])
 def test_initial_weights_of_another_network_are_refused(pairs, finished, tmp_path, init):
     given = str(finished / "best.weights.h5") if init == "wider" else "no-such-name"
-    run = start_run(pairs, replace(TINY, width=4, init=given), tmp_path / "run")
     with pytest.raises(InputError, match=r"^init: "):
-        train(run, progress=False)
+        start_run(pairs, replace(TINY, width=4, init=given), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_convention_of_held_out_pairs_alone_is_no_output(given_split, tmp_path):
