@@ -18,6 +18,7 @@ from covidcxnet.evaluation.predicting import predict_subject, predict_validation
 from covidcxnet.evaluation.predictions import Predictions, youden_threshold
 from covidcxnet.evaluation.record import circumstances, commands, model_of, open_test
 from covidcxnet.evaluation.report import Report, write_report
+from covidcxnet.evaluation.settings import EvaluationSettings
 from covidcxnet.evaluation.sources import by_source
 from covidcxnet.evaluation.subject import Subject, find_run, newest_run, subject_of_data, subject_of_run
 from enhancement.errors import InputError
@@ -100,7 +101,17 @@ def evaluate(
     """
     lists: tuple[str | Path, ...] = (seen,) if isinstance(seen, (str, Path)) else tuple(seen)
     of_data: dict[str, Any] = {"root": root, "where": where, "seen": lists, "count": count, "store": store}
-    _check(data, of_data, split, lime, bootstrap, threshold, batch_size)
+    _check(data, of_data, split)
+    settings = EvaluationSettings(
+        threshold=threshold,
+        bootstrap=bootstrap,
+        seed=seed,
+        explain=explain,
+        lime=lime,
+        lime_samples=lime_samples,
+        batch_size=batch_size,
+        progress=progress,
+    )
     from covidcxnet.pretrained import load_model
 
     given: str | Path = newest_run() if target is None else target if isinstance(target, (str, Path)) else target.path
@@ -116,65 +127,54 @@ def evaluate(
     else:
         raise InputError(f"{given}: weights alone say nothing about images; give --data FOLDER or CSV")
     own = run if subject.own else None
-    options: dict[str, Any] = {
-        "threshold": threshold,
-        "bootstrap": bootstrap,
-        "seed": seed,
-        "explain": explain,
-        "batch_size": batch_size,
-        "progress": progress,
-        "commands": commands(own, given, data, of_data, subject.data.split, bootstrap, threshold, seed),
-    }
+    asked = commands(own, given, data, of_data, subject.data.split, settings)
     if classifier.multilabel:
         from covidcxnet.evaluation.multilabel import evaluate_findings
 
-        return evaluate_findings(subject, run, folder, **options)
-    return evaluate_classes(subject, run, folder, **options, lime=lime, lime_samples=lime_samples)
+        return evaluate_findings(subject, run, folder, settings, asked)
+    return evaluate_classes(subject, run, folder, settings, asked)
 
 
 def evaluate_classes(
-    subject: Subject,
-    run: Run | None,
-    folder: Path,
-    *,
-    threshold: float | str,
-    bootstrap: int,
-    seed: int,
-    explain: bool,
-    batch_size: int,
-    progress: bool,
-    commands: tuple[str, ...],
-    lime: int,
-    lime_samples: int,
+    subject: Subject, run: Run | None, folder: Path, settings: EvaluationSettings, commands: tuple[str, ...]
 ) -> Report:
-    """Evaluate a classifier of classes that exclude each other and write the report; arguments as in `evaluate`."""
+    """Evaluate a classifier of classes that exclude each other and write the report; `commands` make it again."""
     classifier = subject.classifier
-    cut, origin = _threshold(subject, threshold, batch_size, progress)
-    probabilities = predict_subject(subject, batch_size, progress)
+    cut, origin = _threshold(subject, settings)
+    probabilities = predict_subject(subject, settings)
     everything = Predictions(subject.table, probabilities, classifier.classes, cut)
     # What is only counted as a class may not water down the figures of that class's own images.
     kept = np.flatnonzero(~everything.apart)
     predictions = everything if len(kept) == len(everything) else everything.only(kept)
     model = model_of(classifier)
     openings = open_test(subject, model.sha256, cut)
-    draws = Bootstrap(everything.column("patient"), len(everything), resamples=bootstrap, seed=seed)
+    draws = Bootstrap(everything.column("patient"), len(everything), resamples=settings.bootstrap, seed=settings.seed)
     resampled = draws if predictions is everything else draws.part(kept)
     truth = (predictions.targets, predictions.probabilities)
     sources, trained_sources = predictions.column("source"), subject.data.trained_sources
     cases: tuple = ()
-    if explain:
+    if settings.explain:
         from covidcxnet.evaluation.drawing import draw_cases
 
-        options: dict[str, Any] = {"lime": lime, "samples": lime_samples, "seed": seed, "progress": progress}
-        cases = draw_cases(choose(predictions), predictions, subject.store, subject.rows[kept], classifier, **options)
+        cases = draw_cases(
+            choose(predictions),
+            predictions,
+            subject.store,
+            subject.rows[kept],
+            classifier,
+            lime=settings.lime,
+            samples=settings.lime_samples,
+            seed=settings.seed,
+            progress=settings.progress,
+        )
     findings = Findings(
         model=model,
         data=subject.data,
         predictions=predictions,
         metrics=measure(*truth, classifier.classes, resampled, predictions.predicted),
         sources=by_source(sources, *truth, predictions.predicted, classifier.classes, resampled, trained_sources),
-        resamples=bootstrap,
-        seed=seed,
+        resamples=settings.bootstrap,
+        seed=settings.seed,
         unknown_patients=resampled.unknown,
         threshold_from=origin,
         openings=openings,
@@ -191,12 +191,12 @@ def evaluate_classes(
             labelled=everything.labelled,
         ),
         with_counted=None if predictions is everything else everything,
-        **circumstances(run, classifier, seed),
+        **circumstances(run, classifier, settings.seed),
     )
     return write_report(findings, folder)
 
 
-def _check(data, of_data: dict[str, Any], split, lime, bootstrap, threshold, batch_size) -> None:
+def _check(data, of_data: dict[str, Any], split) -> None:
     from covidcxnet.datasets.named import folder_of
 
     alone = [name for name, value in of_data.items() if value]
@@ -206,11 +206,6 @@ def _check(data, of_data: dict[str, Any], split, lime, bootstrap, threshold, bat
         raise InputError(f"split: {split!r} given, but splits belong to a run's own images; --data is evaluated whole")
     if data is not None and str(data) != "phantom" and not folder_of(data).expanduser().exists():
         raise InputError(f"{data}: no such folder or CSV file (nor the word phantom, nor a set as NAME:FOLDER)")
-    for name, value, least in (("lime", lime, 0), ("bootstrap", bootstrap, 0), ("batch_size", batch_size, 1)):
-        if value < least:
-            raise InputError(f"{name}: {value} given, {least} or more expected")
-    if threshold != "auto" and not (isinstance(threshold, (int, float)) and 0 < threshold < 1):
-        raise InputError(f"threshold: {threshold!r} given, auto or a number between 0 and 1 expected")
 
 
 def _folder(out, run, classifier, given, data, split) -> Path:
@@ -223,14 +218,14 @@ def _folder(out, run, classifier, given, data, split) -> Path:
     return Path("reports") / f"{name}-{part}"
 
 
-def _threshold(subject: Subject, threshold: float | str, batch_size: int, progress: bool) -> tuple[float, str]:
+def _threshold(subject: Subject, settings: EvaluationSettings) -> tuple[float, str]:
     """The probability to decide at, and in words where it comes from."""
-    if threshold == 0.5:
+    if settings.threshold == 0.5:
         return 0.5, "the default"
     if len(subject.classifier.classes) != 2:
         raise InputError("threshold: is for two classes; with more, the most probable class is called")
-    if threshold != "auto":
-        return float(threshold), "as asked for"
-    store, rows, probabilities = predict_validation(subject, batch_size, progress)
+    if settings.threshold != "auto":
+        return float(settings.threshold), "as asked for"
+    store, rows, probabilities = predict_validation(subject, settings)
     cut = youden_threshold(probabilities[:, 1], store.targets[rows] == 1)
     return cut, "highest sensitivity + specificity on the validation split"

@@ -23,6 +23,7 @@ from enhancement.errors import InputError
 
 if TYPE_CHECKING:
     from covidcxnet.evaluation.report import Report
+    from covidcxnet.evaluation.settings import EvaluationSettings
     from covidcxnet.evaluation.subject import Subject
     from covidcxnet.training import Run
 
@@ -79,21 +80,11 @@ _MACRO = {"f1": "macro_f1"}
 
 
 def evaluate_findings(
-    subject: Subject,
-    run: Run | None,
-    folder: Path,
-    *,
-    threshold: float | str,
-    bootstrap: int,
-    seed: int,
-    explain: bool,
-    batch_size: int,
-    progress: bool,
-    commands: tuple[str, ...],
+    subject: Subject, run: Run | None, folder: Path, settings: EvaluationSettings, commands: tuple[str, ...]
 ) -> Report:
-    """Evaluate a classifier of independent findings and write the report; arguments are those of `evaluate`.
+    """Evaluate a classifier of independent findings and write the report; `commands` make it again.
 
-    A `threshold` of 0.5, the default, stands for the thresholds that the weights bring, where they bring any; "auto"
+    A threshold of 0.5, the default, stands for the thresholds that the weights bring, where they bring any; "auto"
     chooses them anew on the run's validation split.
     """
     from covidcxnet.evaluation.multilabel_page import write_findings_report
@@ -102,26 +93,27 @@ def evaluate_findings(
     targets = multilabel_targets(table, classifier.classes)
     if np.isnan(targets).all():
         raise InputError(f"{subject.data.name}: none of {', '.join(classifier.classes)} is known of any image")
-    cut, origin = _thresholds(subject, threshold, batch_size, progress)
-    probabilities = predict_subject(subject, batch_size, progress)
+    cut, origin = _thresholds(subject, settings)
+    probabilities = predict_subject(subject, settings)
     predictions = FindingPredictions(table, targets, probabilities, classifier.classes, cut)
     model = model_of(classifier)
     openings = open_test(subject, model.sha256, ",".join(f"{value:.5g}" for value in cut))
-    draws = Bootstrap(predictions.column("patient"), len(predictions), resamples=bootstrap, seed=seed)
+    draws = Bootstrap(predictions.column("patient"), len(predictions), resamples=settings.bootstrap, seed=settings.seed)
     metrics = measure_findings(predictions, draws)
     cases: tuple[Case, ...] = ()
-    if explain:
+    if settings.explain:
         from covidcxnet.evaluation.multilabel_cases import draw_finding_cases
 
-        cases = draw_finding_cases(predictions, metrics, subject.store, subject.rows, classifier, progress=progress)
+        shown = (predictions, metrics, subject.store, subject.rows, classifier)
+        cases = draw_finding_cases(*shown, progress=settings.progress)
     findings = MultilabelFindings(
         model=model,
         data=subject.data,
         predictions=predictions,
         metrics=metrics,
         parts=_parts(subject, run),
-        resamples=bootstrap,
-        seed=seed,
+        resamples=settings.bootstrap,
+        seed=settings.seed,
         unknown_patients=draws.unknown,
         threshold_from=origin,
         openings=openings,
@@ -130,23 +122,23 @@ def evaluate_findings(
         places=finding_places(
             predictions, draws, seen_sources=subject.data.trained_sources, trained_on=subject.trained_on
         ),
-        **circumstances(run, classifier, seed),
+        **circumstances(run, classifier, settings.seed),
     )
     return write_findings_report(findings, folder)
 
 
-def _thresholds(subject: Subject, threshold: float | str, batch_size: int, progress: bool) -> tuple[np.ndarray, str]:
+def _thresholds(subject: Subject, settings: EvaluationSettings) -> tuple[np.ndarray, str]:
     """Threshold of each finding, float64 [K], and in words where they come from."""
     from covidcxnet.training.multilabel import best_thresholds
 
     classifier = subject.classifier
-    if threshold == 0.5:
+    if settings.threshold == 0.5:
         chosen = bool(classifier.metadata.get("thresholds"))
         said = "highest F1 of each finding on validation, stored with the weights"
         return classifier.thresholds, said if chosen else "0.5 for all: the weights bring none"
-    if threshold != "auto":
-        return np.full(len(classifier.classes), float(threshold)), "as asked for"
-    store, rows, probabilities = predict_validation(subject, batch_size, progress)
+    if settings.threshold != "auto":
+        return np.full(len(classifier.classes), float(settings.threshold)), "as asked for"
+    store, rows, probabilities = predict_validation(subject, settings)
     targets = multilabel_targets(store.table, classifier.classes)[rows]
     return best_thresholds(targets, probabilities), "highest F1 of each finding on the validation split"
 

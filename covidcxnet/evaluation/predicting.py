@@ -10,6 +10,7 @@ from enhancement.errors import InputError
 
 if TYPE_CHECKING:
     from covidcxnet.classifier import Classifier
+    from covidcxnet.evaluation.settings import EvaluationSettings
     from covidcxnet.evaluation.subject import Subject
     from covidcxnet.preparation import Store
 
@@ -29,12 +30,13 @@ def predict(store: Store, rows, classifier: Classifier, batch_size: int, progres
     return np.concatenate(parts) if parts else np.empty((0, len(classifier.classes)), np.float32)
 
 
-def predict_subject(subject: Subject, batch_size: int, progress: bool) -> np.ndarray:
+def predict_subject(subject: Subject, settings: EvaluationSettings) -> np.ndarray:
     """Probabilities float32 [N, C] of what is evaluated."""
-    return predict(subject.store, subject.rows, subject.classifier, batch_size, progress, subject.data.split)
+    how = (settings.batch_size, settings.progress, subject.data.split)
+    return predict(subject.store, subject.rows, subject.classifier, *how)
 
 
-def predict_validation(subject: Subject, batch_size: int, progress: bool) -> tuple[Store, np.ndarray, np.ndarray]:
+def predict_validation(subject: Subject, settings: EvaluationSettings) -> tuple[Store, np.ndarray, np.ndarray]:
     """The run's store, its validation rows int64 [n] and their probabilities float32 [n, C], to choose thresholds on.
 
     Raises
@@ -46,4 +48,5 @@ def predict_validation(subject: Subject, batch_size: int, progress: bool) -> tup
     if run is None:
         raise InputError("threshold: auto is chosen on a run's validation split; these weights come without their run")
     rows, store = run.rows("validation"), run.store
-    return store, rows, predict(store, rows, subject.classifier, batch_size, progress, "validation")
+    how = (settings.batch_size, settings.progress, "validation")
+    return store, rows, predict(store, rows, subject.classifier, *how)

@@ -13,6 +13,7 @@ from enhancement.files import whole_file
 
 if TYPE_CHECKING:
     from covidcxnet.classifier import Classifier
+    from covidcxnet.evaluation.settings import EvaluationSettings
     from covidcxnet.evaluation.subject import Subject
     from covidcxnet.training import Run
 
@@ -67,7 +68,7 @@ def open_test(subject: Subject, sha256: str, threshold: float | str) -> tuple[di
     return tuple(openings)
 
 
-def commands(run: Run | None, target, data, of_data, split, bootstrap, threshold, seed) -> tuple[str, ...]:
+def commands(run: Run | None, target, data, of_data, split, settings: EvaluationSettings) -> tuple[str, ...]:
     """Command lines that make the report again; the training of `run` among them where there is one."""
     words = ["python", "evaluate.py", str(target)]
     if data is not None:
@@ -82,8 +83,8 @@ def commands(run: Run | None, target, data, of_data, split, bootstrap, threshold
             words += ["--count", f"{label}={name}"]
     else:
         words += ["--split", split]
-    words += ["--bootstrap", str(bootstrap), "--seed", str(seed)]
-    words += ["--threshold", str(threshold)] if threshold != 0.5 else []
+    words += ["--bootstrap", str(settings.bootstrap), "--seed", str(settings.seed)]
+    words += ["--threshold", str(settings.threshold)] if settings.threshold != 0.5 else []
     again = shlex.join(words)
     return (
         (again,) if run is None else (shlex.join(["python", "train.py", "--recipe", f"{run.path}/recipe.yaml"]), again)
