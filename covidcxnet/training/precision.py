@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from enhancement.errors import InputError
 from segmentation.backend import quiet_backend
+
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def check(name: str) -> None:
@@ -25,6 +28,27 @@ def check(name: str) -> None:
             "precision: mixed_float16 needs a GPU and there is none here; use float32, or mixed_bfloat16, "
             "which is faster on CPUs that have it"
         )
+
+
+def advice(name: str) -> str:
+    """What to say of a number format before a training; empty where there is nothing to say.
+
+    ``mixed_bfloat16`` on a processor without such arithmetic runs at half of float32's speed (DenseNet121, 160 pixels
+    squared, batch 16, on an Ice Lake: 5 against 9 images a second). What a processor has is known on Linux only.
+    """
+    if name != "mixed_bfloat16" or _computes_bfloat16() or has_accelerator():
+        return ""
+    return "precision: this processor has no bfloat16 arithmetic, mixed_bfloat16 is slower on it than float32"
+
+
+def _computes_bfloat16() -> bool:
+    """False where the system says that the processor does not; true where it does or says nothing."""
+    try:
+        lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return True
+    flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), None)
+    return flags is None or bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
 
 
 @contextmanager

@@ -124,6 +124,8 @@ def _prepare(run: Run, recipe: Recipe, dataset: Dataset, split: pd.DataFrame, lo
         rejected, copies = len(store.rejected), copies_left_out(store, split)
     run.update(status="running", store=_relative(path, run.path), counts=counts, rejected=rejected, init=loaded)
     _say(f"run {run.path}: {recipe.model}, {loaded}")
+    if slow := precision.advice(recipe.precision):
+        _say(slow)
     for name, by_class in counts.items():
         note = "; not opened before the evaluation" if name == "test" else ""
         text = ", ".join(f"{count} {label}" for label, count in by_class.items())

@@ -40,3 +40,37 @@ def test_other_formats_need_no_gpu(without_gpu, name):
 def test_float16_is_allowed_where_there_is_a_gpu(monkeypatch):
     monkeypatch.setattr(precision, "has_accelerator", lambda: True)
     precision.check("mixed_float16")
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "said"),
+    [
+        ("flags\t\t: fpu avx512f avx512_vnni\n", "mixed_bfloat16", True),
+        ("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16\n", "mixed_bfloat16", False),
+        ("Features\t: fp asimd bf16\n", "mixed_bfloat16", False),
+        ("Features\t: fp asimd\n", "mixed_bfloat16", True),
+        ("processor\t: 0\n", "mixed_bfloat16", False),
+        ("flags\t\t: fpu avx512f\n", "float32", False),
+    ],
+)
+def test_bfloat16_is_advised_against_where_the_processor_lacks_it(
+    without_gpu, monkeypatch, tmp_path, flags, name, said
+):
+    (tmp_path / "cpuinfo").write_text(flags)
+    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    assert bool(precision.advice(name)) == said
+
+
+def test_a_gpu_or_an_unknown_system_gets_no_advice(monkeypatch, tmp_path):
+    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    assert precision.advice("mixed_bfloat16") == ""
+    (tmp_path / "cpuinfo").write_text("flags : fpu\n")
+    monkeypatch.setattr(precision, "has_accelerator", lambda: True)
+    assert precision.advice("mixed_bfloat16") == ""
+
+
+def test_the_advice_is_said_when_a_training_begins(tiny, quick_curves, without_gpu, monkeypatch, tmp_path, capsys):
+    (tmp_path / "cpuinfo").write_text("flags : fpu\n")
+    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    train(tiny(epochs=1, precision="mixed_bfloat16"))
+    assert "no bfloat16 arithmetic" in "".join(capsys.readouterr())
