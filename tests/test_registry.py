@@ -15,7 +15,7 @@ import pytest
 
 import weights
 from weights import WeightsError, download, manifest, registry
-from weights.manifest import Entry, file_sha256, git_blob_id
+from weights.manifest import Entry, file_sha256
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
@@ -249,54 +249,3 @@ def test_a_second_process_waits_and_does_not_download_again(server, entry):
     assert [process.returncode for process in processes] == [0, 0], answers
     assert {out.strip() for out, _ in answers} == {str(cached(entry))}
     assert len(server.requests) == 1
-
-
-def test_a_git_blob_id_verifies_too(tmp_path):
-    (tmp_path / "f").write_bytes(b"hello\n")
-    assert git_blob_id(tmp_path / "f") == "ce013625030ba8dba906f756967f9e9ca394464a"
-    facts = {"name": "n", "file": "f", "kind": "classifier", "licence": "none"}
-    Entry(**facts, git_blob="ce013625030ba8dba906f756967f9e9ca394464a").verify(tmp_path / "f")
-    with pytest.raises(WeightsError, match="git blob id"):
-        Entry(**facts, git_blob="0" * 40).verify(tmp_path / "f")
-    with pytest.raises(WeightsError, match="MD5"):
-        Entry(**facts, md5="0" * 32).verify(tmp_path / "f")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"file": "../evil.h5"},
-        {"file": ""},
-        {"kind": "virus"},
-        {"sha256": ""},
-        {"licence": ""},
-        {"url": "file:///etc/passwd"},
-        {"layout": "pickle"},
-        {"surprise": 1},
-    ],
-)
-def test_a_manifest_that_cannot_be_trusted_is_refused(entry, tmp_path, change):
-    facts = {key: value for key, value in dataclasses.asdict(entry).items() if key != "name"} | change
-    (tmp_path / "m.json").write_text(manifest.json.dumps({"format": 1, "weights": {"one": facts}}))
-    with pytest.raises(WeightsError, match="manifest"):
-        manifest.read(tmp_path / "m.json")
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 2, "weights": {}}', '{"format": 1, "weights": [1]}'])
-def test_a_damaged_manifest_is_refused(tmp_path, text):
-    (tmp_path / "m.json").write_text(text)
-    with pytest.raises(WeightsError, match=r"m\.json"):
-        manifest.read(tmp_path / "m.json")
-
-
-def test_a_manifest_comes_back_as_it_was_written(entry, tmp_path):
-    full = dataclasses.replace(entry, labels=("a", "b"), input={"size": 3}, card="one.md", architecture={"name": "x"})
-    assert manifest.read(manifest.write({"one": full}, tmp_path / "m.json")) == {"one": full}
-
-
-def test_every_file_that_the_package_promises_is_there_whole_and_has_a_card():
-    for entry in manifest.read().values():
-        if not entry.url:
-            entry.verify(weights.FOLDER / entry.file)
-            assert (weights.FOLDER / entry.card).is_file() and entry.sha256 and entry.size and entry.labels
-        assert entry.licence and entry.summary

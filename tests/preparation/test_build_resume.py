@@ -1,0 +1,179 @@
+"""A store whose building was broken off: what was written down serves, nothing half-written is trusted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidcxnet.datasets import Dataset
+from covidcxnet.preparation import Store, build, prepare
+from enhancement import InputError
+
+
+def leftovers(folder):
+    return sorted(p.name for p in folder.iterdir() if "partial" in p.name)
+
+
+def _broken_off(dataset, settings, path, after, monkeypatch):
+    """Prepare, with a Ctrl-C after so many images."""
+    real = build._add
+
+    def interrupted(partial, outcome, key):
+        if len(partial.records) == after:
+            raise KeyboardInterrupt
+        real(partial, outcome, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "_add", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(dataset, settings, path, progress=False)
+
+
+def test_ctrl_c_keeps_the_work_and_the_next_call_goes_on(dataset, settings, tmp_path, counted, monkeypatch, capsys):
+    path = tmp_path / "s.h5"
+    dataset.paths[2].write_bytes(b"rubbish")
+    _broken_off(dataset, settings, path, 7, monkeypatch)
+    assert "broken off at 7 of 12" in capsys.readouterr().err and not path.exists()
+    assert leftovers(tmp_path) == [".s.h5.partial.h5", ".s.h5.partial.jsonl"]
+    counted.clear()
+    store = prepare(dataset, settings, path, progress=False)
+    assert sorted(counted) == [f"{i:02d}.png" for i in range(7, 12)]
+    whole = prepare(dataset, settings, tmp_path / "whole.h5", progress=False)
+    np.testing.assert_array_equal(store.read(slice(None)), whole.read(slice(None)))
+    pd.testing.assert_frame_equal(store.table, whole.table)
+    assert not leftovers(tmp_path)
+
+
+def test_work_broken_off_serves_even_when_the_data_changed(dataset, settings, tmp_path, counted, monkeypatch, picture):
+    path = tmp_path / "s.h5"
+    _broken_off(dataset, settings, path, 7, monkeypatch)
+    cv2.imwrite(str(dataset.paths[3]), picture(77))
+    counted.clear()
+    store = prepare(dataset, settings, path, progress=False)
+    assert sorted(counted) == ["03.png", *(f"{i:02d}.png" for i in range(7, 12))]
+    whole = prepare(dataset, settings, tmp_path / "whole.h5", progress=False)
+    np.testing.assert_array_equal(store.read(slice(None)), whole.read(slice(None)))
+    assert not leftovers(tmp_path)
+
+
+def test_work_broken_off_under_other_settings_is_not_used(dataset, settings, tmp_path, counted, monkeypatch):
+    path = tmp_path / "s.h5"
+    _broken_off(dataset, settings, path, 7, monkeypatch)
+    counted.clear()
+    prepare(dataset, dataclasses.replace(settings, beasf_gamma=3.0), path, progress=False)
+    assert len(counted) == 12 and not leftovers(tmp_path)
+
+
+def test_an_old_store_stays_until_the_new_one_is_whole(dataset, settings, tmp_path, monkeypatch):
+    path = tmp_path / "s.h5"
+    old = prepare(dataset, settings, path, progress=False).read(slice(None))
+    _broken_off(dataset, dataclasses.replace(settings, beasf_gamma=3.0), path, 7, monkeypatch)
+    np.testing.assert_array_equal(Store(path).read(slice(None)), old)
+
+
+@pytest.mark.parametrize("damage", ["journal", "pixels", "both", "line"])
+def test_damaged_remains_are_never_trusted(dataset, settings, tmp_path, monkeypatch, damage):
+    path = tmp_path / "s.h5"
+    _broken_off(dataset, settings, path, 7, monkeypatch)
+    journal, pixels = tmp_path / ".s.h5.partial.jsonl", tmp_path / ".s.h5.partial.h5"
+    if damage in ("journal", "both"):
+        journal.write_text("{")
+    if damage in ("pixels", "both"):
+        pixels.write_bytes(pixels.read_bytes()[:700])
+    if damage == "line":
+        journal.write_text(journal.read_text()[:-40])
+    store = prepare(dataset, settings, path, progress=False)
+    whole = prepare(dataset, settings, tmp_path / "whole.h5", progress=False)
+    np.testing.assert_array_equal(store.read(slice(None)), whole.read(slice(None)))
+    assert not leftovers(tmp_path)
+
+
+SLOW_PREPARE = """
+import sys, time
+from pathlib import Path
+import pandas as pd
+from covidcxnet.datasets import Dataset
+from covidcxnet.preparation import build, prepare
+from covidcxnet.settings import InputSettings
+
+root, path = Path(sys.argv[1]), Path(sys.argv[2])
+files = sorted(p.name for p in root.glob("*.png"))
+dataset = Dataset(pd.DataFrame({"path": files, "label": ["normal", "flu"] * (len(files) // 2)}), root, name="small")
+real = build._add
+
+def slow(*args):
+    time.sleep(0.01)
+    real(*args)
+
+if __name__ == "__main__":
+    build._add = slow
+    prepare(dataset, InputSettings(size=32, clahe_tile_grid=(2, 2)), path, progress=False)
+"""
+
+
+@pytest.fixture
+def slow_prepare(tmp_path, dataset, picture):
+    """Prepare 200 files in another process, slowly; returns the process once some were written down."""
+    for i in range(12, 200):
+        cv2.imwrite(str(dataset.root / f"{i:03d}.png"), picture(i, (20, 20)))
+    script = tmp_path / "slow_prepare.py"
+    script.write_text(SLOW_PREPARE)
+    journal = tmp_path / ".s.h5.partial.jsonl"
+
+    def start(lines: int) -> subprocess.Popen:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, str(script), str(dataset.root), str(tmp_path / "s.h5")]
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 60
+        while not journal.exists() or journal.read_text().count("\n") < lines:
+            assert process.poll() is None and time.monotonic() < until, process.stderr.read()
+            time.sleep(0.02)
+        return process
+
+    return start
+
+
+def everything(dataset) -> Dataset:
+    """The small data set and whatever else lies in its folder by now."""
+    files = sorted(p.name for p in dataset.root.glob("*.png"))
+    table = pd.DataFrame({"path": files, "label": ["normal", "flu"] * (len(files) // 2)})
+    return Dataset(table, dataset.root, name="small")
+
+
+def test_a_kill_costs_only_what_was_not_yet_written_down(slow_prepare, dataset, settings, tmp_path, counted):
+    for lines in (40, 90):  # killed twice, resumed twice
+        process = slow_prepare(lines)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "s.h5").exists()
+        with h5py.File(tmp_path / ".s.h5.partial.h5") as file:
+            assert file["stacks"].shape == (200, 32, 32, 3), "readable at any moment"
+    written = (tmp_path / ".s.h5.partial.jsonl").read_text().count("\n") - 1
+    assert written >= 64
+    all_files = everything(dataset)
+    store = prepare(all_files, settings, tmp_path / "s.h5", progress=False)
+    assert len(counted) == 200 - written
+    whole = prepare(all_files, settings, tmp_path / "whole.h5", progress=False)
+    np.testing.assert_array_equal(store.read(slice(None)), whole.read(slice(None)))
+    pd.testing.assert_frame_equal(store.table, whole.table)
+
+
+def test_a_signal_ends_it_cleanly_and_two_at_once_are_refused(slow_prepare, dataset, settings, tmp_path):
+    process = slow_prepare(40)
+    with pytest.raises(InputError, match="another process"):
+        prepare(everything(dataset), settings, tmp_path / "s.h5", progress=False)
+    process.send_signal(signal.SIGINT)
+    assert "the same command goes on from there" in process.communicate()[1]
+    plan, *records = (tmp_path / ".s.h5.partial.jsonl").read_text().splitlines()
+    assert json.loads(plan)["made"] and len(records) >= 39
