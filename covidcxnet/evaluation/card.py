@@ -113,8 +113,9 @@ def _places(f: Findings) -> list[str]:
                          c.score, with_interval(c.auroc)])  # fmt: skip
         if not place.comparisons:
             rows.append([name, labels_said(place.by_label), "–", "", "undefined: one class"])
-    if f.places.gap is not None and defined(f.places.gap):
-        rows.append(["Gap: internal less held out", "", "", "", with_interval(f.places.gap)])
+    if f.places.gap is not None and defined(f.places.gap.auroc):
+        gap = f.places.gap
+        rows.append(["Gap: internal less held out", gap.positive, gap.negative, gap.score, with_interval(gap.auroc)])
     lines = ["### Internal, held-out and within-source figures", ""]
     lines += markdown_table(["images of", "images", "against", "ranked by", "AUROC (95% interval)"], rows)
     if f.data.counted:

@@ -11,6 +11,7 @@ from covidcxnet.evaluation.cautions import Caution
 from covidcxnet.evaluation.compare_entry import Entry
 from covidcxnet.evaluation.markup import count
 from covidcxnet.evaluation.ranking import rank
+from covidcxnet.evaluation.seen import TRAINING
 
 
 def same_test(first: Entry, other: Entry) -> bool:
@@ -90,16 +91,16 @@ def _test_sets(entries: Sequence[Entry]):
         yield Caution("test_sets", "The runs were not tested on the same images", text)
     overlap = sorted({e.name for e in entries for other in entries if other is not e and _trained_on(e, other)})
     if overlap:
-        text = f"{', '.join(overlap)}: some of its training images are test images of another run here."
+        text = f"{', '.join(overlap)}: some images of its training or validation are test images of another run here."
         yield Caution("other_split", "Splits differ", text)
 
 
 def _trained_on(entry: Entry, other: Entry) -> bool:
-    """Whether `entry` was trained on test images of `other`; only told where both split the same table."""
+    """Whether the training of `entry` saw test images of `other`; only told where both split the same table."""
     if entry.run.recipe.data != other.run.recipe.data:
         return False
     split = entry.run.split
-    return bool(set(split.loc[split["split"] == "train", "path"]) & set(other.predictions["path"]))
+    return bool(set(split.loc[split["split"].isin(TRAINING), "path"]) & set(other.predictions["path"]))
 
 
 def _collapses(entries: Sequence[Entry]):

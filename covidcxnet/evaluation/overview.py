@@ -154,10 +154,11 @@ def _place_lines(f: Findings) -> list[str]:
             lines.append(
                 f"  {place_name(place)}: {_compared(c)}, AUROC {number(c.auroc)}" + (f" ({between})" if between else "")
             )
-    if f.places.gap is not None and defined(f.places.gap):
-        between = interval(f.places.gap)
+    if f.places.gap is not None and defined(f.places.gap.auroc):
+        gap, between = f.places.gap, interval(f.places.gap.auroc)
+        said = f"{gap.positive} against {gap.negative}, by {gap.score}"
         lines.append(
-            f"  Gap of AUROC, internal to held out: {number(f.places.gap)}" + (f" ({between})" if between else "")
+            f"  Gap of AUROC, internal to held out: {said}: {number(gap.auroc)}" + (f" ({between})" if between else "")
         )
     return lines
 

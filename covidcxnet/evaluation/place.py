@@ -54,7 +54,7 @@ class Place:
     by_label : dict
         Label, as the data have it, to images.
     comparisons : tuple of Comparison
-        The one that stands first is compared between places; empty where there is only one class.
+        The broadest first; empty where there is only one class.
     calibration : dict
         "calibration_error", "brier" and "calibration_slope" to `Estimate`; empty for a single source.
     """
@@ -70,20 +70,38 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """How much better images of sources that training saw are ranked, of the classes that both kinds of source have.
+
+    Parameters
+    ----------
+    positive, negative, score : str
+        As in `Comparison`.
+    auroc : Estimate
+        Internal minus held out, with its interval over patients.
+    """
+
+    positive: str
+    negative: str
+    score: str
+    auroc: Estimate
+
+
+@dataclass(frozen=True)
 class Places:
     """All places, internal first.
 
     Parameters
     ----------
     rows : tuple of Place
-    gap : Estimate or None
-        AUROC of internal minus that of held-out images, of the comparison that stands first in both; None without one.
+    gap : Gap or None
+        None where the two have fewer than two classes in common.
     skipped : int
         Images that were trained on and are in none of these figures.
     """
 
     rows: tuple[Place, ...]
-    gap: Estimate | None
+    gap: Gap | None
     skipped: int = 0
 
 
@@ -93,9 +111,13 @@ def places_to_dict(places: Places | None) -> dict[str, Any] | None:
         return None
     return {
         "rows": [place_to_dict(row) for row in places.rows],
-        "gap_of_auroc": None if places.gap is None else places.gap.to_dict(),
+        "gap_of_auroc": None if places.gap is None else _gap_to_dict(places.gap),
         "images_left_out_as_trained_on": places.skipped,
     }
+
+
+def _gap_to_dict(gap: Gap) -> dict[str, Any]:
+    return {**gap.auroc.to_dict(), "positive": gap.positive, "negative": gap.negative, "score": gap.score}
 
 
 def place_to_dict(place: Place) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pandas as pd
 from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate, ratio
 from covidcxnet.evaluation.calibration import brier, calibration_slope, expected_error
 from covidcxnet.evaluation.metrics import NORMAL
-from covidcxnet.evaluation.place import HELD_OUT, INTERNAL, WITHIN, Comparison, Place, Places
+from covidcxnet.evaluation.place import HELD_OUT, INTERNAL, WITHIN, Comparison, Gap, Place, Places
 from covidcxnet.evaluation.ranking import concordance
 from covidcxnet.evaluation.within import UNKNOWN, largest_first, source_names
 
@@ -58,10 +58,12 @@ def compare_places(
     maker = _Maker(sources, names, targets, probabilities, classes, bootstrap)
     rows: list[Place] = []
     genuine = keep & (names == np.array(classes, dtype=object)[targets])
+    gap = None
     if known is not None:
-        inside, named = np.isin(sources, sorted(known)), sources != UNKNOWN
-        rows += [maker.place(INTERNAL, genuine & inside & named, True)]
-        rows += [maker.place(HELD_OUT, genuine & ~inside & named, False)]
+        named = genuine & (sources != UNKNOWN)
+        inside, outside = named & np.isin(sources, sorted(known)), named & ~np.isin(sources, sorted(known))
+        rows += [maker.place(INTERNAL, inside, True), maker.place(HELD_OUT, outside, False)]
+        gap = maker.gap(inside, outside)
     for name in largest_first(sources[keep]):
         members = keep & (sources == name)
         if len(set(targets[members])) > 1:
@@ -70,24 +72,23 @@ def compare_places(
     rows = [row for row in rows if row.images and (row.comparisons or row.kind != WITHIN)]
     if not any(row.comparisons for row in rows):
         return None
-    return Places(tuple(rows), maker.gap(), int((~keep).sum()))
+    return Places(tuple(rows), gap, int((~keep).sum()))
 
 
 class _Maker:
-    """Makes places from one set of predictions, and remembers the resampled AUROCs that their gap needs."""
+    """Makes places from one set of predictions."""
 
     def __init__(self, sources, names, targets, probabilities, classes, bootstrap):
         self.sources, self.names, self.targets = sources, names, np.asarray(targets)
         self.probabilities = np.asarray(probabilities, np.float64)
         self.classes, self.bootstrap = classes, bootstrap
-        self.first: dict[str, tuple[tuple[str, str], np.ndarray]] = {}
 
     def place(self, kind: str, members: np.ndarray, seen: bool | None) -> Place:
         rows = np.flatnonzero(members)
         if not len(rows):
             return Place(kind, (), seen, 0, 0, {}, ())
         part = self.bootstrap.part(rows)
-        made = [self._comparison(kind, rows, part, *pair) for pair in self._pairs(rows)]
+        made = [self._comparison(rows, part, *pair) for pair in self._pairs(rows)]
         counts = pd.Series(self.names[rows]).value_counts()
         return Place(
             kind=kind,
@@ -100,14 +101,21 @@ class _Maker:
             calibration=self._calibration(rows, part) if kind != WITHIN else {},
         )
 
-    def gap(self) -> Estimate | None:
-        """Of one bootstrap, so that both sides of each difference come from the same draw of patients."""
-        if INTERNAL not in self.first or HELD_OUT not in self.first:
+    def gap(self, inside: np.ndarray, outside: np.ndarray) -> Gap | None:
+        """Between images of the classes that both have: another mix of diseases would be a gap of its own."""
+        shared = sorted(set(self.targets[inside]) & set(self.targets[outside]))
+        alike = np.isin(self.targets, shared)
+        rows = [np.flatnonzero(members & alike) for members in (inside, outside)]
+        pairs = [self._pairs(own) for own in rows]
+        if not all(pairs):
             return None
-        (one, inside), (two, outside) = self.first[INTERNAL], self.first[HELD_OUT]
-        if one != two:
-            return None
-        return self.bootstrap.estimate(inside - outside)
+        aurocs = [
+            self._auroc(own, self.bootstrap.part(own), *pair[0][:3]) for own, pair in zip(rows, pairs, strict=True)
+        ]
+        positive, negative, _, score = pairs[0][0]
+        said = [" or ".join(self.classes[c] for c in side) for side in (positive, negative)]
+        # Of one bootstrap, so that both sides of each difference come from the same draw of patients.
+        return Gap(*said, score, self.bootstrap.estimate(aurocs[0] - aurocs[1]))
 
     def _pairs(self, rows: np.ndarray) -> list[tuple[tuple[int, ...], tuple[int, ...], np.ndarray, str]]:
         """Positive classes, negative classes, score of each image of `rows`, and its name; the broadest first."""
@@ -128,21 +136,24 @@ class _Maker:
                 pairs.append(((b,), (a,), p[:, b], f"P({classes[b]})"))
         return pairs
 
-    def _comparison(self, kind, rows, part: Bootstrap, positive, negative, score, name) -> Comparison:
+    def _comparison(self, rows, part: Bootstrap, positive, negative, score, name) -> Comparison:
         here = self.targets[rows]
         upper, lower = np.isin(here, positive), np.isin(here, negative)
-        members = np.flatnonzero(upper | lower)
-        right, pairs = concordance(score[members], upper[members], part, members)
-        auroc = ratio(right, pairs)
-        self.first.setdefault(kind, ((str(negative), name), auroc))
         return Comparison(
             positive=_said(self.names[rows][upper]),
             negative=_said(self.names[rows][lower]),
             score=name,
             positives=int(upper.sum()),
             negatives=int(lower.sum()),
-            auroc=part.estimate(auroc),
+            auroc=part.estimate(self._auroc(rows, part, positive, negative, score)),
         )
+
+    def _auroc(self, rows, part: Bootstrap, positive, negative, score) -> np.ndarray:
+        """In each resample, float [1 + resamples]."""
+        here = self.targets[rows]
+        upper = np.isin(here, positive)
+        members = np.flatnonzero(upper | np.isin(here, negative))
+        return ratio(*concordance(score[members], upper[members], part, members))
 
     def _calibration(self, rows: np.ndarray, part: Bootstrap) -> dict[str, Estimate]:
         p, targets = self.probabilities[rows], self.targets[rows]

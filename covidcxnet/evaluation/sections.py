@@ -71,8 +71,10 @@ def places(f: Findings) -> Html | None:
         if not place.comparisons:
             one = f"{labels_said(place.by_label)}: one class"
             rows.append([_named(place), one, "", tag("span", "undefined", class_="note")])
-    if found.gap is not None and defined(found.gap):
-        rows.append(["Gap: internal less held out", "the smaller the better", "", cell(found.gap)])
+    if found.gap is not None and defined(found.gap.auroc):
+        gap = found.gap
+        compared = [gap.positive, tag("br"), gap.negative]
+        rows.append(["Gap: internal less held out, the smaller the better", compared, gap.score, cell(gap.auroc)])
     caption = "AUROC, with 95% interval over patients, of the first kind of image against the second."
     made = [tag("p", _PLACES), table(["Images of", "Compared", "Ranked by", "AUROC"], rows, caption, class_="places")]
     calibrated = [p for p in found.rows if p.calibration]

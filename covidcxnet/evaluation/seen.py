@@ -64,8 +64,8 @@ class Seen:
     Parameters
     ----------
     table : pd.DataFrame
-        Column `split`; of `path`, `file`, `sha256`, at least one; `patient`, `source` and `label` where known. All
-        text, missing values "".
+        Columns `split` and `list`, the number of the file; of `path`, `file`, `sha256`, at least one; `patient`,
+        `source` and `label` where known. All else text, missing values "".
     names : tuple of str
         The files that were read.
     """
@@ -102,30 +102,42 @@ class Seen:
         return Marks(split, patient, frozenset(sources - {""}) or None)
 
     def _splits(self, table: pd.DataFrame, root: Path) -> np.ndarray:
-        """Part of the split of each row, object [N]; an image is known by its path, source and name, or content."""
-        found = np.full(len(table), "", dtype=object)
-
-        def fill(own: list, listed: list) -> None:
-            sides: dict = {}
-            for key, side in zip(listed, self.table["split"], strict=True):
-                if sides.get(key) not in TRAINING:  # one list's test image may be another's training image
-                    sides[key] = side
-            for k, key in enumerate(own):
-                if not found[k] and key and key in sides:
-                    found[k] = sides[key]
-
-        if "path" in self.table:
-            fill([_path(p) for p in table["path"]], list(self.table["path"]))
-        if "file" in self.table and "source" in self.table and "source" in table:
-            listed = [(s, PurePosixPath(f).name) for s, f in zip(self.table["source"], self.table["file"], strict=True)]
-            own_sources = table["source"].map(_text)
-            for name in ("path", "original"):
-                if name in table:
-                    files = [PurePosixPath(_path(p)).name for p in table[name]]
-                    fill([(s, f) if f else None for s, f in zip(own_sources, files, strict=True)], listed)
+        """Part of the split of each row, object [N]; one list's test image may be another's training image."""
+        content: list[str] = []
         if "sha256" in self.table and (self.table["sha256"] != "").any():
-            fill([content_sha256(root / path) for path in table["path"]], list(self.table["sha256"]))
+            content = [content_sha256(root / path) for path in table["path"]]
+        found = np.full(len(table), "", dtype=object)
+        for _, one in self.table.groupby("list", sort=False):
+            own = _splits_by(one, table, content)
+            found = np.where(np.isin(found.astype(str), TRAINING) | (own == ""), found, own)
         return found
+
+
+def _splits_by(listed: pd.DataFrame, table: pd.DataFrame, content: list[str]) -> np.ndarray:
+    """What one list says of each row, object [N]; an image is known by its path, source and name, or content."""
+    found = np.full(len(table), "", dtype=object)
+
+    def fill(own: list, keys: list, surely: bool = False) -> None:
+        sides: dict = {}
+        for key, side in zip(keys, listed["split"], strict=True):
+            if sides.get(key) not in TRAINING:
+                sides[key] = side
+        for k, key in enumerate(own):
+            if key and key in sides and (not found[k] or surely and sides[key] in TRAINING):
+                found[k] = sides[key]
+
+    if "path" in listed:
+        fill([_path(p) for p in table["path"]], list(listed["path"]))
+    if "file" in listed and "source" in listed and "source" in table:
+        keys = [(s, PurePosixPath(f).name) for s, f in zip(listed["source"], listed["file"], strict=True)]
+        own_sources = table["source"].map(_text)
+        for name in ("path", "original"):
+            if name in table:
+                files = [PurePosixPath(_path(p)).name for p in table[name]]
+                fill([(s, f) if f else None for s, f in zip(own_sources, files, strict=True)], keys)
+    if content:
+        fill(content, list(listed["sha256"]), surely=True)  # an exact copy of a training image, whatever it is called
+    return found
 
 
 def read_seen(files: Sequence[str | Path]) -> Seen:
@@ -142,7 +154,7 @@ def read_seen(files: Sequence[str | Path]) -> Seen:
     InputError
         If a file is no such table, or none of its rows is in train or validation.
     """
-    tables = [_read(Path(file)) for file in files]
+    tables = [_read(Path(file)).assign(list=k) for k, file in enumerate(files)]
     return Seen(pd.concat(tables, ignore_index=True).fillna(""), tuple(str(file) for file in files))
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from covidcxnet.evaluation.asked import leave_out, name_of, narrow, open_whole
 from covidcxnet.evaluation.description import Data
-from covidcxnet.evaluation.seen import Marks, read_seen, training_list
+from covidcxnet.evaluation.seen import TRAINING, Marks, read_seen, training_list
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def _trained_sources(run: Run | None) -> frozenset[str] | None:
     if run is None:
         return None
     try:
-        trained = run.store.table.iloc[run.rows("train")]
+        trained = _shown(run)
     except InputError:
         return None
     if "source" not in trained or trained["source"].isna().all():
@@ -227,14 +227,19 @@ def _trained_sources(run: Run | None) -> frozenset[str] | None:
 
 
 def _trained_on(root: Path, table: pd.DataFrame, run: Run | None) -> np.ndarray | None:
-    """Images that were trained on, by content, or that show a patient of the training in the same data: bool [N]."""
+    """Images that training saw, by content, or that show a patient whom it saw in the same data: bool [N]."""
     if run is None:
         return None
     try:
-        trained = run.store.table.iloc[run.rows("train")]
+        trained = _shown(run)
     except InputError:
         return None
     seen = table["sha256"].isin(set(trained["sha256"])).to_numpy()
     if run.store.root == root and "patient" in table and "patient" in trained:
         seen = seen | (table["patient"].notna() & table["patient"].isin(set(trained["patient"].dropna()))).to_numpy()
     return seen
+
+
+def _shown(run: Run) -> pd.DataFrame:
+    """Rows of the run's store that left a trace in its weights."""
+    return run.store.table.iloc[np.concatenate([run.rows(side) for side in TRAINING])]

@@ -43,8 +43,26 @@ def test_each_figure_is_the_auroc_of_its_own_images_and_the_gap_is_their_differe
         auroc.setdefault(row.kind, c.auroc.value)
     assert [r.kind for r in found.rows] == [INTERNAL, HELD_OUT, WITHIN, WITHIN, WITHIN]
     assert {r.sources[0]: r.seen for r in found.rows if r.kind == WITHIN} == {"nih": True, "cohen": True, "new": False}
-    assert found.gap.value == pytest.approx(auroc[INTERNAL] - auroc[HELD_OUT])
-    assert 0 < found.gap.low < found.gap.value < found.gap.high
+    assert found.gap.auroc.value == pytest.approx(auroc[INTERNAL] - auroc[HELD_OUT])
+    assert 0 < found.gap.auroc.low < found.gap.auroc.value < found.gap.auroc.high
+    assert (found.gap.positive, found.gap.negative, found.gap.score) == ("covid19", "normal", "P(covid19)")
+
+
+def test_the_gap_is_between_the_diseases_that_both_have():
+    """COVID-19 that is easily told, and inside only, must not widen the gap of pneumonia."""
+    table, targets, p = _data(THREE)
+    keep = (table["source"] != "new").to_numpy() | (targets != 2)
+    table, targets, p = table[keep].reset_index(drop=True), targets[keep], p[keep]
+    inside = (table["source"] != "new").to_numpy()
+    p[inside & (targets == 2)] = [0.001, 0.001, 0.998]
+    found = _places(table, targets, p, THREE, seen_sources={"nih", "cohen"})
+    assert found.rows[0].comparisons[0].positive == "covid19 or pneumonia"
+    assert (found.gap.positive, found.gap.negative, found.gap.score) == ("pneumonia", "normal", "1 - P(normal)")
+    one, other = (
+        roc_auc_score(targets[own & (targets != 2)], 1 - p[own & (targets != 2), 0]) for own in (inside, ~inside)
+    )
+    assert found.gap.auroc.value == pytest.approx(one - other)
+    assert found.rows[0].comparisons[0].auroc.value > one
 
 
 def test_counted_images_stand_within_their_source_only():

@@ -68,6 +68,29 @@ def test_several_lists_count_together(tmp_path):
     assert found.image.tolist() == [True, False, False, False, True]
 
 
+def test_a_training_image_is_found_by_one_list_though_another_that_names_it_otherwise_tests_on_it(tmp_path):
+    (tmp_path / "a.csv").write_text("path,split\na/1.png,test\na/2.png,test\nb/3.png,train\n")
+    (tmp_path / "b.csv").write_text("source,file,split\nnih,1.png,train\ncohen,3.png,test\n")
+    for names in (("a.csv", "b.csv"), ("b.csv", "a.csv")):
+        found = read_seen([tmp_path / name for name in names]).marks(TABLE.drop(columns="patient"), tmp_path)
+        assert found.split.tolist() == ["train", "test", "train", "", ""]
+
+
+def test_within_a_list_the_path_decides_before_the_name(tmp_path):
+    """Images of two patients may be called alike; one that the list's path puts in test is not in train by its name."""
+    text = "path,source,file,split\na/1.png,nih,1.png,test\nz/1.png,nih,1.png,train\n"
+    assert _marks(tmp_path, text).split.tolist() == ["test", "", "", "", ""]
+
+
+def test_an_exact_copy_of_a_training_image_is_seen_though_listed_as_test(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("1.png", "2.png"):
+        (tmp_path / "a" / name).write_bytes(b"one")
+    same = hashlib.sha256(b"one").hexdigest()
+    text = f"path,split,sha256\na/1.png,train,{same}\na/2.png,test,{same}\n"
+    assert _marks(tmp_path, text).split.tolist() == ["train", "train", "", "", ""]
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
