@@ -123,7 +123,7 @@ def _splits_by(listed: pd.DataFrame, table: pd.DataFrame, content: list[str]) ->
             if sides.get(key) not in TRAINING:
                 sides[key] = side
         for k, key in enumerate(own):
-            if key and key in sides and (not found[k] or surely and sides[key] in TRAINING):
+            if key and key in sides and (not found[k] or (surely and sides[key] in TRAINING)):
                 found[k] = sides[key]
 
     if "path" in listed:
