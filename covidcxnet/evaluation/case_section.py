@@ -35,7 +35,7 @@ def article(case: Case, lines: Sequence[Any], shows: str) -> Html:
     pictures = [figure(case.radiograph, f"Radiograph {shows}{outlined}.", f"Radiograph{outlined}")]
     if case.gradcam:
         alt = f"The radiograph with Grad-CAM for {case.predicted} over it."
-        said = ": no place speaks for it" if case.silent else ""
+        said = f": {case.heat}" if case.heat else ""
         pictures.append(figure(case.gradcam, alt, f"Grad-CAM for {case.predicted}{said}"))
     if case.lime:
         alt = f"The radiograph with LIME for {case.predicted} over it."

@@ -43,8 +43,8 @@ class Case:
         How well LIME's local model fits, in words.
     labelled : str
         What the data call it, where that is counted as `label`.
-    silent : bool
-        Whether Grad-CAM found no place that speaks for the called class.
+    heat : str
+        What a reader of its Grad-CAM map must know, in words.
     radiograph, gradcam, lime : str
         Data URIs.
     """
@@ -59,7 +59,7 @@ class Case:
     outlined: bool = False
     fit: str = ""
     labelled: str = ""
-    silent: bool = False
+    heat: str = ""
     radiograph: str = ""
     gradcam: str = ""
     lime: str = ""

@@ -73,7 +73,7 @@ def draw_cases(
 
 
 def _draw(pick: Pick, predictions: Predictions, store, row: int, stack, heat, lime, classifier) -> Case:
-    from covidcxnet.explain.gradcam import enlarge
+    from covidcxnet.explain.grid import enlarge, remark
     from covidcxnet.explain.overlay import SKY, outline, overlay_heatmap, overlay_lime
 
     table = predictions.table.iloc[pick.row]
@@ -81,7 +81,7 @@ def _draw(pick: Pick, predictions: Predictions, store, row: int, stack, heat, li
     radiograph, frame = _radiograph(store, row, stack, classifier.input.channels)
     lungs = _lungs(store, row, radiograph, frame, table, classifier) if trusted else None
     plain = np.repeat(radiograph[..., None], 3, axis=2)
-    warm = _onto(enlarge(heat, stack.shape[0]), radiograph.shape, frame)
+    warm = _onto(enlarge(heat, stack.shape[0], classifier.gradcam.grid), radiograph.shape, frame)
     weights = None if lime is None else _onto(lime.weights, radiograph.shape, frame)
     names = predictions.classes
     fit = "" if lime is None or math.isnan(lime.score) else f"Local fit R² {lime.score:.2f}."
@@ -99,7 +99,7 @@ def _draw(pick: Pick, predictions: Predictions, store, row: int, stack, heat, li
         radiograph=_jpeg(plain if lungs is None else outline(plain, lungs, SKY)),
         gradcam=_jpeg(overlay_heatmap(radiograph, warm, lungs)),
         lime="" if weights is None else _jpeg(overlay_lime(radiograph, weights, lungs)),
-        silent=not np.any(heat > 0),
+        heat=remark(heat),
     )
 
 

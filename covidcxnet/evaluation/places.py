@@ -113,9 +113,9 @@ class _Maker:
             self._auroc(own, self.bootstrap.part(own), *pair[0][:3]) for own, pair in zip(rows, pairs, strict=True)
         ]
         positive, negative, _, score = pairs[0][0]
-        said = [" or ".join(self.classes[c] for c in side) for side in (positive, negative)]
+        one, other = (" or ".join(self.classes[c] for c in side) for side in (positive, negative))
         # Of one bootstrap, so that both sides of each difference come from the same draw of patients.
-        return Gap(*said, score, self.bootstrap.estimate(aurocs[0] - aurocs[1]))
+        return Gap(one, other, score, self.bootstrap.estimate(aurocs[0] - aurocs[1]))
 
     def _pairs(self, rows: np.ndarray) -> list[tuple[tuple[int, ...], tuple[int, ...], np.ndarray, str]]:
         """Positive classes, negative classes, score of each image of `rows`, and its name; the broadest first."""

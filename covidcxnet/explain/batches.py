@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from covidcxnet.explain.grid import Grid
 from enhancement.errors import InputError
 
 PREDICTED = -1
@@ -27,11 +28,14 @@ class Heatmaps:
         Of the same forward pass, one column a class.
     targets : int64 [n]
         The class that each map explains.
+    grid : Grid
+        Where in the stack the cells of the maps look, for `grid.enlarge`.
     """
 
     maps: np.ndarray
     probabilities: np.ndarray
     targets: np.ndarray
+    grid: Grid
 
 
 def checked_stacks(stacks: Any, model: Any, name: str) -> np.ndarray:

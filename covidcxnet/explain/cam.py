@@ -13,6 +13,7 @@ import numpy as np
 
 from covidcxnet.explain.batches import Heatmaps, checked_stacks, checked_targets, in_batches
 from covidcxnet.explain.gradients import compiled
+from covidcxnet.explain.grid import grid_of
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ class CAM:
         A functional model with one input ``[n, H, W, C]``, global average pooling and one dense layer. Its head's
         weights are taken as they are now.
 
+    Attributes
+    ----------
+    grid : Grid
+        Where in the stack the cells of the maps look.
+
     Raises
     ------
     InputError
@@ -108,6 +114,7 @@ class CAM:
             )
         self.model, self.head, self.layer = model, head, head.layer
         self.classes = head.kernel.shape[1]
+        self.grid = grid_of(model, head.layer)
         self._both = keras.Model(model.inputs[0], [head.features, model.outputs[0]], name="cam")
         shape = tuple(model.input_shape[1:])
         self._run = compiled(self._maps, model, [(shape, "float32"), ((), "int32")])
@@ -142,7 +149,7 @@ class CAM:
         maps = np.maximum(maps, 0)
         peak = maps.max(axis=(1, 2), keepdims=True) if len(maps) else np.ones((0, 1, 1), "float32")
         # An all-negative map has no peak: it stays all zero instead of becoming 0 / 0.
-        return Heatmaps(maps / np.maximum(peak, np.finfo("float32").tiny), probabilities, targets)
+        return Heatmaps(maps / np.maximum(peak, np.finfo("float32").tiny), probabilities, targets, self.grid)
 
     def signed(self, stacks: np.ndarray, class_index: Any = None, *, batch_size: int = 16) -> np.ndarray:
         """The maps as they are, ``float32 [n, h, w]`` in units of the score: what speaks against is negative."""

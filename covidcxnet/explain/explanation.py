@@ -13,6 +13,7 @@ from enhancement.errors import InputError
 
 if TYPE_CHECKING:
     from covidcxnet.classifier import Classifier
+    from covidcxnet.explain.grid import Grid
     from covidcxnet.prediction import Prediction
     from segmentation.regions import Frame
 
@@ -38,6 +39,8 @@ class Explanation:
     map : float32 [h, w] or None
         In the frame of the stack. Grad-CAM and CAM: 0..1 at the feature layer's resolution. LIME: signed weights
         ``[S, S]``.
+    grid : Grid or None
+        Where in the stack the map's cells look; None for LIME.
     frame : Frame or None
         The way from the stack back to the radiograph.
     lungs : bool [S, S] or None
@@ -51,6 +54,7 @@ class Explanation:
     method: str
     target: str | None = None
     map: np.ndarray | None = field(default=None, repr=False)
+    grid: Grid | None = None
     frame: Frame | None = field(default=None, repr=False)
     lungs: np.ndarray | None = field(default=None, repr=False)
     fit: float | None = None
@@ -73,7 +77,7 @@ class Explanation:
     @property
     def weights(self) -> np.ndarray:
         """The map itself in the radiograph's frame, ``float32 [H, W]``: signed for LIME."""
-        return self._frame.to_radiograph(self._map)
+        return self._frame.to_radiograph(self._map) if self.method == "lime" else self.heatmap
 
     @property
     def radiograph(self) -> np.ndarray:
@@ -105,6 +109,8 @@ class Explanation:
     @property
     def caption(self) -> list[str]:
         """Lines for a figure: class and probability, what is drawn, the lungs, the file."""
+        from covidcxnet.explain.grid import remark
+
         prediction = self.prediction
         lines = [f"{prediction.label}, probability {prediction.probability:.2f}"]
         text = f"{_NAMES[self.method]} for {self.target}"
@@ -112,8 +118,8 @@ class Explanation:
             text += f" (probability {prediction.probabilities[self.target or '']:.2f})"
         if self.fit is not None:
             text += f"; local fit R\N{SUPERSCRIPT TWO} {self.fit:.2f}"
-        if not np.any(self._map > 0):
-            text += "; no place speaks for this class"
+        if said := remark(self._map):
+            text += f"; {said}"
         lines.append(text)
         if prediction.lungs is not None and not prediction.lungs.trusted:
             lines.append("Lungs not found reliably: " + "; ".join(prediction.lungs.reasons))
@@ -149,10 +155,10 @@ class Explanation:
 
     def _heat(self) -> np.ndarray:
         """The positive part in 0..1, ``[S, S]``."""
-        from covidcxnet.explain.gradcam import enlarge
+        from covidcxnet.explain.grid import enlarge
 
         heat = np.maximum(self._map, 0)
-        return enlarge(heat / max(float(heat.max()), _TINY), self._frame.size)
+        return enlarge(heat / max(float(heat.max()), _TINY), self._frame.size, self.grid)
 
     @property
     def _map(self) -> np.ndarray:
@@ -214,13 +220,14 @@ def _explain_each(classifier, batches, method, index, batch_size, options):
             if outcome.prepared is None:
                 yield Explanation(item, classifier.prediction(item, outcome, None), method)
                 continue
-            values, row, chosen, fit = next(maps)
+            values, row, chosen, fit, grid = next(maps)
             yield Explanation(
                 item,
                 classifier.prediction(item, outcome, row),
                 method,
                 target=classifier.classes[chosen],
                 map=values,
+                grid=grid,
                 frame=outcome.prepared.frame,
                 lungs=outcome.prepared.lungs if outcome.trusted else None,
                 fit=fit,
@@ -233,7 +240,7 @@ def _activation_maps(classifier, method, stacks, index):
     result = getattr(classifier, method).explain(np.stack(stacks), index, batch_size=len(stacks))
     classifier.check_finite(result.probabilities)
     for values, row, chosen in zip(result.maps, result.probabilities, result.targets, strict=True):
-        yield values, row, int(chosen), None
+        yield values, row, int(chosen), None, result.grid
 
 
 def _lime_maps(classifier, stacks, index, batch_size, options):
@@ -243,7 +250,7 @@ def _lime_maps(classifier, stacks, index, batch_size, options):
     plane = channels.index("raw") if "raw" in channels else -1
     for stack in stacks:
         result = explain_lime(classifier, stack, index, plane=plane, batch_size=batch_size, **options)
-        yield result.weights, result.probabilities, result.target, result.score
+        yield result.weights, result.probabilities, result.target, result.score, None
 
 
 _NAMES = {"gradcam": "Grad-CAM", "cam": "CAM", "lime": "LIME"}

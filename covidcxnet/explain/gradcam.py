@@ -13,6 +13,7 @@ import numpy as np
 
 from covidcxnet.explain.batches import Heatmaps, checked_stacks, checked_targets, in_batches
 from covidcxnet.explain.gradients import compiled, scores_and_gradient
+from covidcxnet.explain.grid import grid_of
 from covidcxnet.models import feature_layer
 from enhancement.errors import InputError
 
@@ -33,6 +34,11 @@ class GradCAM:
     layer : str, optional
         Name of the feature layer; by default `covidcxnet.models.feature_layer`.
 
+    Attributes
+    ----------
+    grid : Grid
+        Where in the stack the cells of the maps look.
+
     Raises
     ------
     InputError
@@ -45,6 +51,7 @@ class GradCAM:
         self.layer = layer or feature_layer(model)
         self.classes = max(2, int(model.output_shape[-1]))
         self._backbone, self._head, self._output = _split(model, self.layer)
+        self.grid = grid_of(model, self.layer)
         self._compiled: dict[str, Callable] = {}
 
     def __call__(self, stacks: np.ndarray, class_index: Any = None, *, batch_size: int = 16) -> np.ndarray:
@@ -79,7 +86,7 @@ class GradCAM:
             return self._compiled[kind](batch.astype(kind, copy=False), chosen)
 
         features = self._backbone.output_shape[1:3]
-        return Heatmaps(*in_batches(run, stacks, targets, batch_size, features, self.classes))
+        return Heatmaps(*in_batches(run, stacks, targets, batch_size, features, self.classes), self.grid)
 
     def _explain_batch(self, stacks, targets):
         from keras import ops
@@ -100,19 +107,6 @@ class GradCAM:
         # An all-negative map has no peak: it stays all zero instead of becoming 0 / 0.
         maps = maps / ops.maximum(peak, float(np.finfo("float32").tiny))
         return ops.where(ops.isfinite(maps), maps, 0.0), probabilities, chosen
-
-
-def enlarge(heat: np.ndarray, size: int) -> np.ndarray:
-    """Bring a map of few cells, ``float32 [h, w]`` in 0..1, to ``[size, size]`` of the stack, for drawing.
-
-    Smoothly: straight lines between cells would show stars where there are spots.
-    """
-    import cv2
-
-    values = np.ascontiguousarray(heat, "float32")
-    if values.shape == (size, size):
-        return values
-    return cv2.resize(values, (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 1)
 
 
 def _is_spatial(layer) -> bool:

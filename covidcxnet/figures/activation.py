@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from covidcxnet.explain.explanation import Explanation
+from covidcxnet.explain.grid import remark
 from covidcxnet.figures.subjects import NamedModel, Radiograph
 from enhancement.errors import InputError
 
@@ -168,12 +169,13 @@ def draw(radiographs: Sequence[Radiograph], columns: Sequence[Column]) -> Figure
 
 
 def _maps(classifier, mapper, stacks, index):
-    """Map, probabilities, class and fit of each stack."""
+    """Map, probabilities, class, fit and grid of each stack."""
     if not stacks:
         return []
     found = mapper.explain(np.stack(stacks), index)
     classifier.check_finite(found.probabilities)
-    return [(*one, None) for one in zip(found.maps, found.probabilities, (int(t) for t in found.targets), strict=True)]
+    each = zip(found.maps, found.probabilities, (int(t) for t in found.targets), strict=True)
+    return [(*one, None, found.grid) for one in each]
 
 
 def _lime(classifier, stacks, index, samples: int, seed: int, progress: bool, name: str):
@@ -186,7 +188,7 @@ def _lime(classifier, stacks, index, samples: int, seed: int, progress: bool, na
     found = []
     for stack in tqdm(stacks, desc=f"LIME of {name}", unit="image", disable=not progress):
         one = explain_lime(classifier, stack, index, samples=samples, plane=plane, seed=seed)
-        found.append((one.weights, one.probabilities, one.target, one.score))
+        found.append((one.weights, one.probabilities, one.target, one.score, None))
     return found
 
 
@@ -196,13 +198,14 @@ def _cells(classifier, radiographs, outcomes, found, method: str):
         if outcome.prepared is None:
             yield Explanation(radiograph.path, classifier.prediction(radiograph.path, outcome, None), method)
             continue
-        values, row, chosen, fit = next(maps)
+        values, row, chosen, fit, grid = next(maps)
         yield Explanation(
             radiograph.path,
             classifier.prediction(radiograph.path, outcome, row),
             method,
             target=classifier.classes[chosen],
             map=values,
+            grid=grid,
             frame=outcome.prepared.frame,
             lungs=outcome.prepared.lungs if outcome.trusted else None,
             fit=fit,
@@ -250,6 +253,8 @@ def _said(cell: Explanation) -> str:
         text += f", R\N{SUPERSCRIPT TWO} {cell.fit:.2f}"
     if cell.map is not None and not np.any(cell.map > 0):
         text += ", nothing for it"
+    elif cell.map is not None and remark(cell.map):
+        text += f", {cell.map.shape[0]} x {cell.map.shape[1]} cells"
     return text
 
 

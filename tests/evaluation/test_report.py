@@ -109,7 +109,7 @@ def test_cases_show_what_was_called_and_how_it_was_explained(make_findings):
         "a.png", "normal", "normal", "typical right call", {"normal": 0.9}, True, radiograph=PIXEL, gradcam=PIXEL
     )
     wrong = Case("b.png", "covid19", "normal", "confident wrong call", {"normal": 0.8}, False, radiograph=PIXEL,
-                 gradcam=PIXEL, lime=PIXEL, fit="Local fit R² 0.80.", silent=True)  # fmt: skip
+                 gradcam=PIXEL, lime=PIXEL, fit="Local fit R² 0.80.", heat="no place speaks for it")  # fmt: skip
     text = _Page(render(make_findings(cases=(right, wrong)))).text
     assert "Right: called normal" in text and "Wrong: called normal" in text
     assert "LIME for normal" in text and "Local fit R² 0.80." in text and "no place speaks for it" in text

@@ -1,0 +1,108 @@
+"""The grid of a feature layer: maps lie where their cells look, with padding and without."""
+
+from __future__ import annotations
+
+import cv2
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from covidcxnet.classifier import Classifier
+from covidcxnet.explain.grid import Grid, enlarge, grid_of, remark
+from covidcxnet.models import create, feature_layer
+from covidcxnet.settings import InputSettings
+
+SIZE = 48
+NETS = {
+    "valid": [layers.Conv2D(1, 5), layers.AveragePooling2D(2), layers.Conv2D(1, 3, strides=2)],
+    "same": [layers.Conv2D(1, 3, strides=2, padding="same"), layers.Conv2D(1, 4, padding="same")],
+    "dilated": [layers.Conv2D(1, 3, dilation_rate=2), layers.AveragePooling2D(3, strides=2)],
+    "padded": [
+        layers.ZeroPadding2D(((3, 2), (1, 0))),
+        layers.Conv2D(1, 7, strides=2),
+        layers.Cropping2D(((2, 1), (1, 3))),
+    ],
+    "oblong": [layers.DepthwiseConv2D((5, 1), strides=(2, 2)), layers.Activation("relu")],
+}
+
+
+def _linear(net) -> keras.Model:
+    """Windows that weigh all their pixels alike."""
+    stack = keras.Input((SIZE, SIZE, 1))
+    x = stack
+    for layer in net:
+        x = layer.__class__.from_config(layer.get_config())(x)
+    model = keras.Model(stack, x)
+    model.set_weights([np.zeros(w.shape) if w.ndim == 1 else np.ones(w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_cell_looks_at_the_mean_place_of_the_pixels_it_weighs(name):
+    model = _linear(NETS[name])
+    row, column = np.mgrid[:SIZE, :SIZE].astype("float32")
+    flat, rows, columns = (
+        model.predict(x[None, :, :, None], verbose=0)[0, :, :, 0] for x in (np.ones_like(row), row, column)
+    )
+    grid = grid_of(model, model.layers[-1].name)
+    whole = flat == flat.max()  # at the edge a padded window sees only part of its pixels
+    assert whole.sum() > 20
+    i, j = np.nonzero(whole)
+    np.testing.assert_allclose(rows[whole] / flat[whole], grid.top + i * grid.down, atol=1e-3)
+    np.testing.assert_allclose(columns[whole] / flat[whole], grid.left + j * grid.right, atol=1e-3)
+
+
+def test_branches_that_meet_look_at_the_mean_place_and_a_gate_at_none():
+    stack = keras.Input((SIZE, SIZE, 1))
+    one = layers.Conv2D(1, 3, strides=2, padding="same")(stack)
+    other = layers.AveragePooling2D(2)(stack)
+    gate = layers.GlobalAveragePooling2D(keepdims=True)(one)
+    x = layers.Multiply(name="gated")([layers.Add(name="met")([one, other]), gate])
+    model = keras.Model(stack, x)
+    assert grid_of(model, "met") == grid_of(model, "gated") == Grid(0.75, 0.75, 2.0, 2.0)
+    with pytest.raises(ValueError, match="no layer 'nothing'"):
+        grid_of(model, "nothing")
+
+
+def test_the_grids_of_known_networks():
+    dense = create("covid-cxnet", size=64, classes=("normal", "covid19"), blocks=[1, 1, 1, 1])
+    assert grid_of(dense, feature_layer(dense)) == Grid(14.0, 14.0, 32.0, 32.0)
+    base = create("base-cnn", size=256, classes=("normal", "covid19"))
+    grid = grid_of(base, feature_layer(base))
+    assert (grid.top, grid.down) == (32.0, 32.0)
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (4, 9), (1, 1), (30, 2)])
+def test_without_a_grid_a_map_tiles_the_stack(shape):
+    heat = np.random.default_rng(0).random(shape, "float32")
+    expected = cv2.resize(heat, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    np.testing.assert_allclose(enlarge(heat, SIZE), expected, atol=1e-5)
+    np.testing.assert_allclose(enlarge(heat, SIZE, Grid.even((SIZE, SIZE), shape)), expected, atol=1e-5)
+    whole = np.random.default_rng(0).random((SIZE, SIZE), "float32")
+    assert enlarge(whole, SIZE) is whole
+
+
+@pytest.mark.parametrize(("name", "size"), [("base-cnn", 256), ("small-cnn", 128)])
+@pytest.mark.parametrize("place", [(0.3, 0.55), (0.5, 0.5), (0.7, 0.35)])
+def test_heat_lies_on_the_one_bright_spot_though_no_convolution_is_padded(name, size, place):
+    model = create(name, size=size, classes=("normal", "covid19"))
+    for layer in model.layers:
+        if not isinstance(layer, layers.BatchNormalization):  # as it begins, it changes nothing
+            layer.set_weights([np.zeros(w.shape) if w.ndim == 1 else np.abs(w) for w in layer.get_weights()])
+    settings = InputSettings(size=size, channels=("raw",) * model.input_shape[-1])
+    classifier = Classifier(model, {"classes": ["normal", "covid19"], "input": settings.to_dict()})
+    row, column = (round(share * size) for share in place)
+    image = np.zeros((size, size), np.uint8)
+    image[row - 4 : row + 4, column - 4 : column + 4] = 255
+    (found,) = classifier.explain(image, target="covid19")
+    i, j = np.unravel_index(found.map.argmax(), found.map.shape)
+    grid = found.grid
+    assert abs(grid.top + i * grid.down - row) <= grid.down and abs(grid.left + j * grid.right - column) <= grid.right
+    assert found.heatmap[row, column] > 0.7
+
+
+def test_a_map_that_shows_no_place_says_so():
+    assert remark(np.zeros((7, 7))) == "no place speaks for it"
+    assert remark(np.ones((2, 7))) == "2 x 7 cells are too few to show a place"
+    assert remark(np.eye(4)) == ""
