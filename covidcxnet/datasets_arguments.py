@@ -76,6 +76,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     dicom.add_argument(
         "--key", help="file with the key of patient hashes, made if missing (default: in the user's settings)"
     )
+    for one in (check, duplicates, convert, dicom):
+        one.add_argument("--overwrite", action="store_true", help="replace a table that exists")
     for name in ("modalities", "body_parts", "views"):
         dicom.add_argument(f"--{name}", help="values to take, with commas; none stands for files that say nothing")
     dicom.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -11,6 +11,7 @@ from pathlib import Path
 from covidcxnet.datasets_arguments import build_parser
 from enhancement import command_line
 from enhancement.errors import InputError
+from enhancement.files import check_output
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet datasets") -> int:
@@ -83,6 +84,7 @@ def _summary(arguments) -> int:
 def _check(arguments) -> int:
     from covidcxnet.datasets.check import PROBLEMS, check, save_verdicts
 
+    check_output(arguments.out, overwrite=arguments.overwrite)
     dataset = _open(arguments.data, arguments.root)
     pixels = tuple(arguments.pixels) if arguments.pixels else None
     table = check(dataset, pixels=pixels, jobs=arguments.jobs, progress=not arguments.quiet)
@@ -105,10 +107,10 @@ def _duplicates(arguments) -> int:
     from covidcxnet.datasets.duplicates import find_duplicates
     from enhancement.files import whole_file
 
+    out = check_output(arguments.out, overwrite=arguments.overwrite)
+    groups = check_output(out.with_suffix(".groups.csv"), overwrite=arguments.overwrite)
     dataset = _open_all(arguments, plain=True)
     found = find_duplicates(dataset, jobs=arguments.jobs, progress=not arguments.quiet)
-    out = Path(arguments.out)
-    groups = out.with_suffix(".groups.csv")
     for table, path in ((found.pairs, out), (found.groups, groups)):
         with whole_file(path) as temporary:
             table.to_csv(temporary, index=False)
@@ -138,6 +140,7 @@ def _bias(arguments) -> int:
     from covidcxnet.datasets.bias import find_bias
     from covidcxnet.evaluation.bias_page import save
 
+    check_output(arguments.out)
     found = find_bias(_open_all(arguments), jobs=arguments.jobs, progress=not arguments.quiet)
     print(f"{found.name}: {found.images} images measured, {found.unreadable} could not be read")
     for probe in found.probes:
@@ -154,6 +157,7 @@ def _opacities(arguments) -> int:
     from covidcxnet.datasets.opacity_pairs import make_opacity_pairs
     from segmentation import LungSegmenter
 
+    check_output(arguments.out, folder=True)
     dataset = _open(arguments.data, arguments.root)
     if arguments.label not in dataset.classes:
         raise InputError(f"--label: {arguments.label!r} given, one of {', '.join(dataset.classes)} expected")
@@ -188,6 +192,7 @@ def _convert(arguments) -> int:
     from covidcxnet.datasets.duplicates import with_groups
     from enhancement.files import whole_file
 
+    out = check_output(arguments.out, overwrite=arguments.overwrite)
     if arguments.verdicts and len(arguments.verdicts) != len(arguments.data):
         raise InputError(f"--verdicts: {len(arguments.verdicts)} given for {len(arguments.data)} sets; one for each")
     datasets = [_open(data, arguments.root) for data in arguments.data]
@@ -203,7 +208,6 @@ def _convert(arguments) -> int:
     dataset = merge(*datasets, accept=arguments.accept)
     if arguments.duplicates:
         dataset = with_groups(dataset, arguments.duplicates)
-    out = Path(arguments.out)
     table = _relative_to(dataset, out.absolute().parent)
     with whole_file(out) as temporary:
         table.to_csv(temporary, index=False)
@@ -216,11 +220,12 @@ def _convert(arguments) -> int:
 def _dicom(arguments) -> int:
     import platformdirs
 
-    from covidcxnet.datasets.archive import read_archive
+    from covidcxnet.datasets.archive import UNKNOWN, read_archive
     from covidcxnet.datasets.dataset import Dataset
     from enhancement.dicom_header import patient_key
     from enhancement.files import whole_file
 
+    out = check_output(arguments.out, overwrite=arguments.overwrite)
     key = Path(arguments.key) if arguments.key else platformdirs.user_config_path("covidcxnet") / "patients.key"
     chosen = {
         name: ["" if v.strip().lower() == "none" else v.strip() for v in getattr(arguments, name).split(",")]
@@ -230,13 +235,14 @@ def _dicom(arguments) -> int:
     table, left, root = read_archive(
         arguments.inputs, patient_key(key), labels=arguments.labels, progress=not arguments.quiet, **chosen
     )
-    out = Path(arguments.out)
     moved = _relative_to(Dataset(table, root, (), "archive"), out.absolute().parent)
     with whole_file(out) as temporary:
         moved.to_csv(temporary, index=False)
     print(f"{out}: {len(table)} radiographs, {table['patient'].nunique()} patients; {len(left)} files left out")
     for reason, rows in left.groupby("reason"):
         print(f"  {len(rows)}: {reason} (the first {rows['path'].iloc[0]})")
+    if nameless := int(table["label"].eq(UNKNOWN).sum()):
+        print(f"  {nameless} without a label stand as {UNKNOWN}; train --classes with the others leaves them out")
     print(f"{key}: key of the patient hashes; keep it apart from the table")
     return 0
 

@@ -41,7 +41,8 @@ def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None =
     Returns
     -------
     int
-        The command's own code; 2 after an `InputError` (one line on stderr, with ``--debug`` the traceback before it);
+        The command's own code; 2 after an `InputError`, or a file or folder that the system refuses (one line on
+        stderr, with ``--debug`` the traceback before it);
         130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -54,13 +55,20 @@ def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None =
             traceback.print_exc()
         print(f"{prog}: error: {one_line(error)}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # the reader of a pipe, such as head, has gone
+            sys.stderr.close()
+            return 0
+        if debug:
+            traceback.print_exc()
+        # A place that may not be written, a full disk: nothing that a traceback would explain.
+        what = f"{error.filename}: " if error.filename else ""
+        print(f"{prog}: error: {what}{one_line(error.strerror or error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as interrupt:
         # What was being done may say how to go on with it.
         print(f"\n{prog}: {one_line(interrupt) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of a pipe, such as head, has gone
-        sys.stderr.close()
-        return 0
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -85,8 +93,8 @@ def named_values(pairs: Sequence[str], flag: str) -> dict[str, list[str]]:
     return found
 
 
-def one_line(error: BaseException) -> str:
-    """An exception's message without line breaks."""
+def one_line(error: object) -> str:
+    """A message without line breaks."""
     return " ".join(str(error).split())
 
 

@@ -57,6 +57,44 @@ def whole_file(path: PathLike) -> Iterator[Path]:
         raise
 
 
+def check_output(path: PathLike, *, overwrite: bool = True, folder: bool = False) -> Path:
+    """Refuse a place that can't be written before hours of work are lost on it.
+
+    Parameters
+    ----------
+    path : path-like
+        File, or folder, that is to be written.
+    overwrite : bool
+        Whether a file that exists may be replaced.
+    folder : bool
+        `path` is a folder.
+
+    Returns
+    -------
+    pathlib.Path
+        `path`.
+
+    Raises
+    ------
+    InputError
+        If it exists and must not, is a folder where a file is meant or the other way round, or lies where this process
+        may not write.
+    """
+    target = Path(path)
+    if target.is_dir() and not folder:
+        raise InputError(f"{target}: is a folder; give the name of a file to write")
+    if target.exists() and not folder and not overwrite:
+        raise InputError(f"{target}: exists; give another place or --overwrite")
+    there = target if folder else target.parent
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise InputError(f"{target}: cannot be written, {there} is a file and not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{target}: cannot be written, {there} allows no writing")
+    return target
+
+
 def find_images(inputs: PathLike | Sequence[PathLike], recursive: bool = True) -> list[Path]:
     """Find radiographs by file, folder or glob pattern.
 

@@ -5,6 +5,7 @@ The files stay where they are, unchanged. Nothing that this module writes, print
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,13 +73,18 @@ def read_archive(
     Raises
     ------
     InputError
-        If there are no files, the list of labels is none, or no file is a radiograph of the kind asked for.
+        If there are no files, the list of labels is none or fits no radiograph, or no file is a radiograph of the kind
+        asked for.
     """
-    import os.path
-
     files = [path.absolute() for path in find_images(inputs)]
     root = Path(os.path.commonpath([path.parent for path in files]))
     known, link = _labels(labels)
+    if link == "path":
+        # as its author saw them: from where the list lies, a folder that was given, or the files' common one
+        given = [inputs] if isinstance(inputs, str | Path) else inputs
+        places = [root, *(Path(one) for one in given if Path(one).is_dir()), *([Path(labels).parent] if labels else [])]
+        known = {os.path.abspath(place / name): label for name, label in known.items() for place in places}
+    matched = 0
     rows, left = [], []
     words: set[str] = set()
     for path in tqdm(files, "reading headers", unit="file", disable=not progress):
@@ -89,12 +95,13 @@ def read_archive(
             words |= case.words
             if any(word in name.lower() for word in case.words):
                 name, reason = _HIDDEN, _NAMED
-            label = known.get(name if link == "path" else case.links[link], UNKNOWN)
+            label = known.get(str(path) if link == "path" else case.links[link], UNKNOWN)
         except RadiographError as error:
             reason = error.reason
         if reason is not None:
             left.append({"path": name, "reason": reason})
             continue
+        matched += label != UNKNOWN
         rows.append(
             {
                 "path": name,
@@ -118,6 +125,8 @@ def read_archive(
     if not rows:
         first = f", the first {left[0]['path']}: {left[0]['reason']}" if left else ""
         raise InputError(f"{len(files)} files, none a chest radiograph of the kind asked for{first}")
+    if labels is not None and not matched:
+        raise InputError(f"{labels}: gives none of {len(rows)} radiographs a label; is its {link} that of these files?")
     return pd.DataFrame(rows, columns=list(COLUMNS)), refused, root
 
 

@@ -256,12 +256,13 @@ def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
         table[column] = table[column].map(_text)
     twice = table["path"].duplicated()
     if twice.any():
-        raise InputError(
-            f"{name}: {table['path'][twice].iloc[0]} stands in {int(twice.sum()) + 1} rows or more; "
-            "each image may stand once"
-        )
+        first, several = table["path"][twice].iloc[0], table["path"][twice].nunique()
+        rows = int(table["path"].eq(first).sum())
+        more = f" ({several} images stand in several)" if several > 1 else ""
+        raise InputError(f"{name}: {first} stands in {rows} rows{more}; each image may stand once")
     if "patient" in table:
-        table["patient"] = table["patient"].map(_text, na_action="ignore")
+        named = table["patient"].map(_text, na_action="ignore")
+        table["patient"] = named.mask(named.eq(""), None)  # a blank cell is no patient's name
     return table
 
 

@@ -146,6 +146,18 @@ def test_the_hash_depends_on_the_key_and_the_key_is_its_owners(archive, tmp_path
         patient_key(tmp_path / "short")
 
 
+def test_paths_of_labels_may_begin_at_the_folder_given_or_where_the_list_lies(archive):
+    """Not only at the deepest folder that all files have in common."""
+    for place, name in (
+        (archive / "labels.csv", "study1/IM0002"),
+        (archive.parent / "l.csv", f"{archive.name}/study1/IM0002"),
+    ):
+        place.write_text(f"path,label\n{name},covid19\n")
+        for inputs in (archive, archive / "study1"):
+            table, _, _ = read_archive(inputs, KEY, labels=place, progress=False)
+            assert table.set_index("path")["label"].eq("covid19").sum() == 1
+
+
 @pytest.mark.parametrize("link", ["path", "SOPInstanceUID", "PatientID"])
 def test_labels_are_joined_by_what_the_list_has(archive, tmp_path, link):
     header = pydicom.dcmread(archive / "study1" / "IM0002")
@@ -154,6 +166,9 @@ def test_labels_are_joined_by_what_the_list_has(archive, tmp_path, link):
     csv.write_text(f"{link},label\n{value},covid19\n")
     table, _, _ = read_archive(archive, KEY, labels=csv, progress=False)
     assert table["label"][1] == "covid19" and table["label"][2] == "unknown"
+    csv.write_text(f"{link},label\nanother,covid19\n")
+    with pytest.raises(InputError, match="none of 3 radiographs a label"):
+        read_archive(archive, KEY, labels=csv, progress=False)
     csv.write_text(f"{link},label\n{value},covid19\n{value},normal\n")
     with pytest.raises(InputError, match="two different labels") as refused:
         read_archive(archive, KEY, labels=csv, progress=False)

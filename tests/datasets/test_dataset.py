@@ -204,3 +204,17 @@ def test_the_real_table_is_read_from_its_own_folder(real_data):
     dataset = load_dataset(real_data / "classification" / "metadata.csv")
     assert dataset.root == real_data and dataset.classes == ("normal", "covid19", "pneumonia")
     assert dataset.paths[0].is_file() and dataset.table["patient"].nunique() == 2127
+
+
+def test_blank_patients_are_unknown_and_not_one_person(tmp_path):
+    table = pd.DataFrame({"path": ["a.png", "b.png", "c.png"], "label": "normal", "patient": ["", "  ", "p1"]})
+    one = Dataset(table, tmp_path, name="one")
+    assert one.table["patient"].isna().tolist() == [True, True, False]
+    both = merge(one, Dataset(table.assign(path=["d.png", "e.png", "f.png"]), tmp_path, name="two"), accept=["normal"])
+    assert both.table["patient"].isna().sum() == 4
+
+
+def test_images_that_stand_twice_are_counted_rightly(tmp_path):
+    table = pd.DataFrame({"path": ["a.png", "b.png", "a.png", "b.png", "c.png", "a.png"], "label": "normal"})
+    with pytest.raises(InputError, match=r"a\.png stands in 3 rows \(2 images stand in several\)"):
+        Dataset(table, tmp_path)

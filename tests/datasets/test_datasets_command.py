@@ -44,7 +44,10 @@ def test_check_writes_verdicts_and_its_exit_code_tells_of_rejects(kermany, tmp_p
     assert main(arguments) == 0
     assert "3 images listed; use 3, look 0, reject 0" in capsys.readouterr().out
     (kermany / KERMANY[0]).write_bytes(b"")
-    assert main(arguments) == 1
+    before = out.read_bytes()
+    assert main(arguments) == 2 and "exists" in capsys.readouterr().err
+    assert out.read_bytes() == before, "verdicts edited by hand are not lost"
+    assert main([*arguments, "--overwrite"]) == 1
     assert "unreadable: 1" in capsys.readouterr().out
     assert list(pd.read_csv(out)["verdict"]).count("reject") == 1
 
@@ -62,6 +65,9 @@ def test_convert_writes_a_table_that_loads_from_elsewhere(kermany, lay, tmp_path
     assert main(["datasets", "convert", *data, "--out", str(out)]) == 2
     assert "accept" in capsys.readouterr().err and not out.exists()
     assert main(["datasets", "convert", *data, "--out", str(out), "--accept", "normal", "--accept", "pneumonia"]) == 0
+    before = out.read_bytes()
+    assert main(["datasets", "convert", str(out), "--out", str(out), "--classes", "normal"]) == 2
+    assert "exists" in capsys.readouterr().err and out.read_bytes() == before, "no table is written over itself"
     dataset = from_csv(out)
     assert [p.is_file() for p in dataset.paths] == [True, True, True, True, False]
     assert not dataset.table["path"].str.startswith("/").any() and list(dataset.table["source"].unique()) == [

@@ -39,6 +39,17 @@ def test_an_error_of_the_input_is_one_line_and_debug_adds_the_traceback(capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_a_place_that_the_system_refuses_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+
+    def command(argv):
+        (tmp_path / "file" / "below").mkdir()
+
+    assert run(command, [], prog="x") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"x: error: {tmp_path / 'file' / 'below'}: ") and len(error.splitlines()) == 1
+
+
 def test_an_error_of_the_program_is_not_hidden():
     def command(argv):
         raise ZeroDivisionError

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from enhancement import InputError, find_images, whole_file
-from enhancement.files import find_image_tree
+from enhancement.files import check_output, find_image_tree
 
 
 @pytest.fixture
@@ -123,3 +123,17 @@ def test_a_target_that_cannot_be_is_told(tmp_path):
         pass
     with pytest.raises(InputError, match="not a folder"), whole_file(tmp_path / "file" / "a.png"):
         pass
+
+
+def test_a_place_to_write_is_checked_before_there_is_anything_to_write(tmp_path):
+    (tmp_path / "file").touch()
+    assert check_output(tmp_path / "new" / "deep" / "a.csv") == tmp_path / "new" / "deep" / "a.csv"
+    assert not (tmp_path / "new").exists()
+    assert check_output(tmp_path, folder=True) == tmp_path and check_output(tmp_path / "file") == tmp_path / "file"
+    with pytest.raises(InputError, match="is a folder"):
+        check_output(tmp_path)
+    with pytest.raises(InputError, match=r"file: exists; give another place or --overwrite"):
+        check_output(tmp_path / "file", overwrite=False)
+    for place, folder in ((tmp_path / "file", True), (tmp_path / "file" / "a.csv", False)):
+        with pytest.raises(InputError, match="is a file and not a folder"):
+            check_output(place, folder=folder)
