@@ -60,7 +60,9 @@ def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
     if stored.ndim == 3:
         if is_view(window):
             raise Refusal(f"window: {window} asked for, and a colour image has none")
-        return luma(_eight_bits(stored, int(dataset.BitsStored)))
+        # A palette's entries fill their 16 bits, whatever the depth of the pixels that point to them.
+        bits = 16 if photometric == "PALETTE COLOR" else int(dataset.BitsStored)
+        return luma(_eight_bits(stored, bits))
     if stored.ndim != 2:
         raise Refusal(f"holds pixels of shape {stored.shape}; one gray or colour image expected")
     padding = _padding(stored, dataset)
@@ -117,8 +119,7 @@ def _stored(dataset: pydicom.Dataset) -> NDArray[Any]:
 def _eight_bits(colour: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     if colour.dtype == np.uint8:
         return colour
-    # A palette's entries fill their 16 bits, whatever the depth of the pixels that point to them.
-    return (colour >> (bits - 8 if bits > 8 else 8)).astype(np.uint8)
+    return (colour >> max(0, bits - 8)).astype(np.uint8)
 
 
 def _display(stored: NDArray[Any], dataset: pydicom.Dataset, window: Window, padding: NDArray[np.bool_] | None) -> Gray:

@@ -150,8 +150,12 @@ def _print_summary(title: str, summary: dict[str, dict]) -> None:
     heads = "".join(head.rjust(22) for head in columns.values())
     print(f"{'source':16}{'pairs':>6}{'patients':>9}{heads}{'trusted':>9}")
     for name, s in summary.items():
-        cells = "".join(" {:.3f} ({:.3f}-{:.3f})".format(*s[metric]).rjust(22) for metric in columns)
+        cells = "".join(f" {_with_interval(*s[metric])}".rjust(22) for metric in columns)
         print(f"{name:16}{s['pairs']:6}{s['patients']:9}{cells}{s['trusted'][0]:9.1%}")
+
+
+def _with_interval(value: float, low: float | None, high: float | None) -> str:
+    return f"{value:.3f}" if low is None else f"{value:.3f} ({low:.3f}-{high:.3f})"
 
 
 def _remedy(segmenter) -> str:

@@ -148,7 +148,7 @@ def summarize(rows: Sequence[dict[str, Any]], *, samples: int = 2000, seed: int 
     -------
     dict
         Source name (and "all") to pairs, patients, for each of `METRICS` [mean, low, high], and "median_dice"
-        [median, low, high].
+        [median, low, high]; low and high are None for a single patient, who says nothing about others.
     """
     sources = sorted({r["source"] for r in rows})
     parts = {name or "(no source)": [r for r in rows if r["source"] == name] for name in sources}
@@ -166,12 +166,16 @@ def _with_intervals(rows: Sequence[dict[str, Any]], samples: int, seed: int) -> 
     summary: dict[str, Any] = {"pairs": len(rows), "patients": len(groups)}
     for metric in METRICS:
         sums = np.bincount(index, [float(r[metric]) for r in rows])
-        low, high = np.percentile(drawn @ sums / (drawn @ pairs), [2.5, 97.5])
-        summary[metric] = [float(sums.sum() / len(rows)), float(low), float(high)]
+        summary[metric] = [float(sums.sum() / len(rows)), *_interval(drawn @ sums / (drawn @ pairs), len(groups))]
     values = np.array([r["dice"] for r in rows], float)
-    low, high = np.percentile(_medians(values, index, drawn), [2.5, 97.5])
-    summary["median_dice"] = [float(np.median(values)), float(low), float(high)]
+    summary["median_dice"] = [float(np.median(values)), *_interval(_medians(values, index, drawn), len(groups))]
     return summary
+
+
+def _interval(drawn: np.ndarray, patients: int) -> list[float | None]:
+    if patients < 2:
+        return [None, None]
+    return [float(value) for value in np.percentile(drawn, [2.5, 97.5])]
 
 
 def _medians(values: np.ndarray, index: np.ndarray, drawn: np.ndarray) -> np.ndarray:

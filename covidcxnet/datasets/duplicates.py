@@ -184,7 +184,7 @@ def _near(thumbnails, rows, folder, progress) -> tuple[list[tuple], int]:
                         int(rows[a]),
                         int(rows[b]),
                         min(fit.correlation, 0.9999),
-                        fit.overlap,
+                        (fit.overlap, fit.shown),
                         bool(mirrored),
                     )
     del codes
@@ -197,7 +197,7 @@ def _exact(hashes: list[str]) -> tuple[list[tuple], np.ndarray]:
     pairs: list[tuple] = []
     for i, sha in enumerate(hashes):
         if sha and first.setdefault(sha, i) != i:
-            pairs.append((first[sha], i, 1.0, 1.0, False))
+            pairs.append((first[sha], i, 1.0, (1.0, 1.0), False))
     return pairs, np.array(sorted(first.values()), int)
 
 
@@ -217,10 +217,10 @@ def _components(count: int, pairs: list[tuple[int, int]]) -> np.ndarray:
 
 
 def _pair(row: tuple, sizes, names, groups) -> tuple:
-    a, b, correlation, overlap, mirrored = row
-    kind = "exact" if correlation == 1.0 and overlap == 1.0 and not mirrored else "near"
+    a, b, correlation, (of_a, overlap), mirrored = row
+    kind = "exact" if correlation == 1.0 and of_a == 1.0 and not mirrored else "near"
     if sizes[b] > sizes[a]:
-        a, b = b, a
+        a, b, overlap = b, a, of_a
     return f"d{groups[a]:05d}", kind, names[a], names[b], round(correlation, 3), round(overlap, 2), mirrored
 
 

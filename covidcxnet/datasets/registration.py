@@ -31,10 +31,13 @@ class Fit:
         Of their details where both are seen, -1..1.
     overlap : float
         Share of the first that the second covers, 0..1.
+    shown : float
+        Share of the second that the first shows, 0..1.
     """
 
     correlation: float
     overlap: float
+    shown: float
 
 
 def second_look(first: np.ndarray, second: np.ndarray, window: int = 0, mirrored: bool = False) -> Fit:
@@ -72,11 +75,12 @@ def _fit(first: np.ndarray, second: np.ndarray, warp: np.ndarray, scale: float) 
     laid = cv2.warpAffine(second, warp, (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     seen = cv2.warpAffine(np.ones_like(second), warp, (SIDE, SIDE), flags=flags | cv2.INTER_NEAREST) > 0
     overlap = float(seen.mean())
+    shown = min(1.0, overlap * abs(float(np.linalg.det(warp[:, :2]))))
     if overlap < 0.4:
-        return Fit(-1.0, overlap)
+        return Fit(-1.0, overlap, shown)
     one, two = _details(first, scale)[seen], _details(laid, scale)[seen]
     one, two = one - one.mean(), two - two.mean()
-    return Fit(float((one * two).sum() / np.sqrt((one**2).sum() * (two**2).sum() + 1e-9)), overlap)
+    return Fit(float((one * two).sum() / np.sqrt((one**2).sum() * (two**2).sum() + 1e-9)), overlap, shown)
 
 
 def _details(image: np.ndarray, scale: float) -> np.ndarray:

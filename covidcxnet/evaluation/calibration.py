@@ -106,14 +106,15 @@ def _stated(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray,
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == targets
 
 
-def _slopes(x: np.ndarray, outcome: np.ndarray, weights: np.ndarray, steps: int = 30) -> np.ndarray:
-    """Newton's method for all resamples at once: weights float64 [b, N] -> slopes float64 [b].
+def _slopes(x: np.ndarray, outcome: np.ndarray, weights: np.ndarray, steps: int = 200) -> np.ndarray:
+    """Newton's method for all resamples at once: weights float64 [b, N] -> slopes float64 [b], NaN where it fails.
 
     Sums over images are matrix products with 1, x and x squared.
     """
     y = np.asarray(outcome, np.float64)
     basis = np.stack([np.ones_like(x), x, x * x], axis=1)
     a, b = np.zeros(len(weights)), np.zeros(len(weights))
+    moved = np.zeros(len(weights))
     for _ in range(steps):
         p = 1 / (1 + np.exp(-np.clip(a[:, None] + b[:, None] * x, -40, 40)))
         g0, g1 = ((weights * (y - p)) @ basis[:, :2]).T
@@ -125,9 +126,10 @@ def _slopes(x: np.ndarray, outcome: np.ndarray, weights: np.ndarray, steps: int 
         da = np.where(usable, np.clip((h11 * g0 - h01 * g1) / safe, -5, 5), 0.0)
         db = np.where(usable, np.clip((h00 * g1 - h01 * g0) / safe, -5, 5), 0.0)
         a, b = a + da, b + db
-        if max(np.abs(da).max(initial=0), np.abs(db).max(initial=0)) < 1e-9:
+        moved = np.maximum(np.abs(da), np.abs(db))
+        if moved.max(initial=0) < 1e-9:
             break
-    return np.where(_overlapping(x, y > 0, weights > 0), b, np.nan)
+    return np.where(_overlapping(x, y > 0, weights > 0) & (moved < 1e-6), b, np.nan)
 
 
 def _overlapping(x: np.ndarray, positive: np.ndarray, drawn: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -154,7 +155,7 @@ def load_entry(run: Run, name: str, known_flops: dict[str, int | None], **option
         print(f"{run.path}: {missing}; evaluating its test split", file=sys.stderr, flush=True)
         made = evaluate(run, explain=False, **options)
         report = json.loads(made.metrics_path.read_text(encoding="utf-8"))
-        predictions = pd.read_csv(made.predictions_path)
+        predictions = _read_predictions(made.predictions_path)
     return Entry(
         name=name,
         run=run,
@@ -173,7 +174,7 @@ def read_report(run: Run) -> tuple[dict[str, Any], pd.DataFrame, str]:
     weights = run.best_weights
     try:
         report = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        predictions = pd.read_csv(folder / "predictions.csv")
+        predictions = _read_predictions(folder / "predictions.csv")
         sha256, split = report["model"]["sha256"], report["data"]["split"]
         confusion, images = report.get("confusion_matrix"), report["data"]["images"]
         classes = list(report["classes"])
@@ -193,6 +194,14 @@ def read_report(run: Run) -> tuple[dict[str, Any], pd.DataFrame, str]:
     if not fits or (confusion is not None and _confusion(predictions, classes) != confusion):
         return {}, nothing, "metrics.json and predictions.csv of its report do not belong together"
     return report, predictions, ""
+
+
+def _read_predictions(path: Path) -> pd.DataFrame:
+    """`Predictions.save`'s table: names stay text, also where they look like a number or like nothing."""
+    names = ("path", "label", "labelled", "predicted")
+    empty = {column: [""] for column in pd.read_csv(path, nrows=0).columns if column not in names}
+    text = dict.fromkeys((*names, "patient", "source"), str)
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty)
 
 
 def _confusion(predictions: pd.DataFrame, classes: list[str]) -> list[list[int]]:

@@ -107,9 +107,12 @@ def smooth(losses: Sequence[float] | np.ndarray) -> np.ndarray:
     `DIVERGED` times the first ones, so that the end does not reach into the fall before it.
     """
     losses = np.asarray(losses, np.float64)
-    steps = np.arange(len(losses))
-    weights = np.exp(-0.5 * ((steps[:, None] - steps) / _width(losses)) ** 2)
-    return weights @ _limited(losses) / weights.sum(axis=1)
+    width = _width(losses)
+    reach = min(len(losses) - 1, math.ceil(6 * width))  # beyond it a weight is below 2e-8
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
+    inside = slice(reach, reach + len(losses))
+    sums, counts = (np.convolve(values, weights)[inside] for values in (_limited(losses), np.ones(len(losses))))
+    return sums / counts
 
 
 def suggest(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray) -> float | None:

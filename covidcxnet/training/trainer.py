@@ -34,7 +34,7 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         A run folder to go on with after its last whole epoch, under its own recipe. The result equals that of a run
         that was never stopped.
     epochs : int, optional
-        With `resume`: another number of epochs in all.
+        With `resume`: another number of epochs in all; refused under a cosine, whose rate falls to 0 at their end.
 
     Returns
     -------
@@ -62,6 +62,11 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         if recipe is not None:
             raise InputError("resume: a resumed run keeps its own recipe; give only epochs")
         run = Run(resume)
+        if run.recipe.schedule == "cosine" and epochs not in (None, run.recipe.epochs):
+            raise InputError(
+                f"epochs: the cosine of this run ends after {run.recipe.epochs}, and another end would set the "
+                f"learning rate back; train on with --init {run.path} into another folder"
+            )
         for left in run.path.glob(".*.partial.*"):  # half-written files of a killed process
             left.unlink()
         recipe = run.recipe if epochs is None else dataclasses.replace(run.recipe, epochs=epochs)

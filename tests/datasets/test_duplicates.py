@@ -82,6 +82,21 @@ def test_a_changed_copy_is_found(found, number, name):
     assert pairs["kind"].item() == "near" and pairs["mirrored"].item() == (name == "mirrored")
 
 
+def test_overlap_is_the_share_of_the_smaller_file_that_the_larger_shows(tmp_path):
+    """Whatever the crop: one that was enlarged is the larger file and shows less than all of the other."""
+    whole = _picture(3, 400)
+    part = whole[:, 60:360]
+    for name, size in (("small", (300, 400)), ("large", (600, 800))):
+        folder = tmp_path / name
+        folder.mkdir()
+        cv2.imwrite(str(folder / "whole.png"), whole)
+        cv2.imwrite(str(folder / "part.png"), cv2.resize(part, size))
+        table = pd.DataFrame({"path": ["part.png", "whole.png"], "label": ["normal", "other"]})
+        (pair,) = find_duplicates(Dataset(table, folder), jobs=1, progress=False).pairs.itertuples()
+        assert pair.path_b == ("part.png" if name == "small" else "whole.png")
+        assert pair.overlap == pytest.approx(1.0 if name == "small" else 0.75, abs=0.05)
+
+
 def test_an_exact_copy_is_found_and_different_pictures_are_not(found):
     assert len(found.pairs) == 7
     exact = found.pairs[found.pairs["kind"] == "exact"]
@@ -188,5 +203,5 @@ def test_a_plain_folder_stands_for_all_images_in_it_whatever_lies_where(tmp_path
     assert main([*arguments, "--exclude", "*/masks/*"]) == 0
     assert "2 images; 1 exact and 0 near pairs" in capsys.readouterr().out
     assert set(pd.read_csv(out)[["path_a", "path_b"]].iloc[0]) == {"a.png", "deep/er/b.png"}
-    assert main([*arguments, "--exclude", "*"]) == 2
+    assert main([*arguments, "--overwrite", "--exclude", "*"]) == 2
     assert "3 images, none left after leaving out *" in capsys.readouterr().err

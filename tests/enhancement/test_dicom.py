@@ -213,6 +213,14 @@ def test_a_palette_is_looked_up(read):
     assert (read(dicom(pixels, bits=8, PhotometricInterpretation="PALETTE COLOR", **tags)) == 255 - pixels).all()
 
 
+def test_a_palette_fills_sixteen_bits_whatever_the_depth_of_its_pixels(read):
+    pixels = np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
+    entries = (np.arange(4096) * 16).astype("<u2").tobytes()
+    tags = {f"{name}PaletteColorLookupTableData": entries for name in ("Red", "Green", "Blue")}
+    tags |= {f"{name}PaletteColorLookupTableDescriptor": [4096, 0, 16] for name in ("Red", "Green", "Blue")}
+    assert (read(dicom(pixels, bits=12, PhotometricInterpretation="PALETTE COLOR", **tags)) == pixels // 16).all()
+
+
 def test_run_length_encoding_is_read(read):
     assert (read(dicom(syntax=RLELossless), window="full") == np.rint(RAMP / 4095 * 255)).all()
 

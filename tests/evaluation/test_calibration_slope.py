@@ -38,6 +38,17 @@ def test_slope_tells_extreme_from_timid_and_wrong(extreme, low, high):
     assert low < calibration_slope(_two(p), outcome, Bootstrap(None, 3000, resamples=0))[0] < high
 
 
+def test_slope_of_nearly_perfect_probabilities_is_the_answer_and_not_where_the_steps_ran_out():
+    logit = np.linspace(-0.1, 0.1, 200)
+    outcome = (logit > 0).astype(int)
+    outcome[[99, 100]] = outcome[[100, 99]]
+    p = 1 / (1 + np.exp(-logit))
+    expected = LogisticRegression(C=np.inf, tol=1e-12, solver="newton-cholesky", max_iter=1000)
+    expected = expected.fit(100 * logit[:, None], outcome).coef_[0, 0] * 100
+    (slope,) = calibration_slope(_two(p), outcome, Bootstrap(None, 200, resamples=0))
+    assert slope == pytest.approx(expected, rel=1e-3)
+
+
 def test_slope_is_undefined_for_one_outcome_for_a_perfect_parting_and_for_one_probability():
     none = Bootstrap(None, 4, resamples=0)
     p = np.array([0.1, 0.4, 0.6, 0.9])

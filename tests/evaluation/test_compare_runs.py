@@ -86,6 +86,16 @@ def test_a_report_that_does_not_fit_is_made_anew_and_one_that_fits_is_not(make_r
     assert why in compare_entry.read_report(Run(run))[2]
 
 
+@pytest.mark.parametrize("classes", [("0", "1"), ("00", "01"), ("normal", "None")])
+def test_classes_that_look_like_numbers_or_nothing_are_read_back_as_such(
+    make_run, make_predictions, classes, load_entries
+):
+    run = make_run("a", make_predictions(classes=classes))
+    assert compare_entry.read_report(Run(run))[2] == ""
+    (entry,) = load_entries(run)
+    assert entry.truth.sum(axis=0).min() > 10
+
+
 def _swap_label(path: Path) -> None:
     table = pd.read_csv(path)
     table.loc[0, "predicted"] = "covid19" if table["predicted"][0] != "covid19" else "normal"

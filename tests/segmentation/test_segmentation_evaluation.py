@@ -74,7 +74,13 @@ def test_the_interval_of_the_median_is_that_of_drawn_patients(number):
     drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), 250)
     times = [[sample[names.index(p)] for p in patients] for sample in drawn]
     medians = [np.median(np.repeat(values, n)) for n in times]
-    assert found == pytest.approx([np.median(values), *np.percentile(medians, [2.5, 97.5])])
+    interval = np.percentile(medians, [2.5, 97.5]) if len(names) > 1 else [None, None]
+    assert found == [pytest.approx(np.median(values)), *interval]
+
+
+def test_a_single_patient_has_no_interval():
+    part = summarize(rows([0.9, 0.7], "aa"))["east"]
+    assert part["dice"] == [pytest.approx(0.8), None, None] and part["median_dice"][1:] == [None, None]
 
 
 def test_each_source_stands_beside_all():

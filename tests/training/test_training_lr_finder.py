@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from covidcxnet.training import lr_finder
 from covidcxnet.training.find_lr_command import main
 from covidcxnet.training.lr_finder import RangeTest, range_test, smooth, suggest
 from covidcxnet.training.lr_plot import draw_range_test, save_range_test
@@ -50,6 +51,14 @@ def test_no_rate_is_suggested_where_the_loss_only_grows():
 def test_smoothing_lags_behind_in_neither_direction():
     made = 10 + losses(noise=0)[:140]  # far from the limit on what runs away
     np.testing.assert_allclose(smooth(made), smooth(made[::-1])[::-1], atol=0.02)
+
+
+def test_smoothing_is_that_of_all_steps_without_the_memory_of_all_pairs():
+    made = losses()[:150]
+    steps, width = np.arange(150), lr_finder._width(made)
+    weights = np.exp(-0.5 * ((steps[:, None] - steps) / width) ** 2)
+    np.testing.assert_allclose(smooth(made), weights @ lr_finder._limited(made) / weights.sum(axis=1), rtol=1e-6)
+    assert len(smooth(np.ones(100_000))) == 100_000  # of all pairs: 80 GB
 
 
 @pytest.fixture(scope="module")

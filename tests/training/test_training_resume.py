@@ -13,6 +13,7 @@ import pytest
 from run_helpers import assert_same_weights, stop_after
 
 from covidcxnet.training import Run, save_recipe, train
+from enhancement.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("quick_curves")
 
@@ -102,6 +103,13 @@ def test_a_finished_run_can_be_given_more_epochs(tiny, trained):
     longer = train(resume=run.path, epochs=3)
     assert longer.recipe.epochs == 3
     assert_same_weights(trained.last_weights, longer.last_weights)
+
+
+def test_more_epochs_under_a_cosine_are_refused_as_its_rate_has_fallen_to_zero(tiny):
+    run = train(tiny("cosine", epochs=1, schedule="cosine"))
+    with pytest.raises(InputError, match=r"cosine of this run ends after 1.*--init"):
+        train(resume=run.path, epochs=2)
+    assert run.recipe.epochs == 1 and len(train(resume=run.path, epochs=1).log) == 1
 
 
 def test_training_stops_early_where_nothing_improves_and_stays_stopped(tiny):
