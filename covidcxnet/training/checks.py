@@ -24,7 +24,7 @@ def check_kind(recipe: Recipe) -> None:
         if recipe.options.get("activation") not in (None, "sigmoid"):
             hint = "findings do not exclude each other as a softmax needs it; sigmoid, or nothing,"
             _refuse("options.activation", recipe.options["activation"], f"multilabel {hint}")
-        if recipe.class_weights == "source":
+        if recipe.class_weights.startswith("source"):
             _refuse("class_weights", recipe.class_weights, "multilabel: balanced or none")
         if recipe.sampling != "none":
             _refuse("sampling", recipe.sampling, "multilabel: none, as an image has several findings;")

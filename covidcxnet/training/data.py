@@ -133,8 +133,9 @@ def weights_of(recipe: Recipe, store: Store, rows: np.ndarray, labels: np.ndarra
         # Sampling has balanced the classes already; weights of what is shown are 1.
         return balanced_weights(labels, classes) if recipe.sampling == "none" else None
     if "source" not in store.table or store.table["source"].isna().any():
-        raise InputError("class_weights: source needs a source for each image; give the table that column, or balanced")
-    weights = source_weights(labels, store.table["source"].to_numpy(str)[rows])
+        asked = f"class_weights: {recipe.class_weights}"
+        raise InputError(f"{asked} needs a source for each image; give the table that column, or balanced")
+    weights = source_weights(labels, store.table["source"].to_numpy(str)[rows], recipe.class_weights == "source_rare")
     return weights if recipe.sampling == "none" else without_class_share(weights, labels)
 
 

@@ -92,10 +92,10 @@ class Recipe:
         Epochs over which the cosine's rate first rises from a hundredth.
     label_smoothing : float
         Share of each target spread over all classes, 0 to below 1.
-    class_weights : {"balanced", "source", "none"}
+    class_weights : {"balanced", "source", "source_rare", "none"}
         Whether each class counts the same in the loss, however few images it has; with "source", the classes within
-        each source count the same, so that the place does not give the label; a source by the root of its images
-        times the root of how rare its rarest class is.
+        each source count the same, so that the place does not give the label, and a source by the root of its images;
+        with "source_rare" also by the root of how rare its rarest class is.
     sampling : {"none", "oversample", "undersample"}
         Shows the classes of the training split equally often: small ones repeated, or as many of each as the smallest
         has, drawn anew in each epoch. Class weights are then those of what is shown, 1 for "balanced".
@@ -157,7 +157,7 @@ class Recipe:
     schedule: Literal["plateau", "constant", "cosine"] = "plateau"
     warmup: float = 0.0
     label_smoothing: float = 0.0
-    class_weights: Literal["balanced", "source", "none"] = "balanced"
+    class_weights: Literal["balanced", "source", "source_rare", "none"] = "balanced"
     sampling: Literal["none", "oversample", "undersample"] = "none"
     monitor: Literal["val_auroc", "val_average_precision", "val_accuracy", "val_f1", "val_loss"] = "val_auroc"
     patience: int = 6
@@ -181,7 +181,7 @@ class Recipe:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _among("split_by", self.split_by, ("patient", "patient_where_known", "image"))
         _among("model", self.model, sorted(MODELS))
-        _among("class_weights", self.class_weights, ("balanced", "source", "none"))
+        _among("class_weights", self.class_weights, ("balanced", "source", "source_rare", "none"))
         _among("optimizer", self.optimizer, ("adam", "adamw", "sgd"))
         _among("schedule", self.schedule, ("plateau", "constant", "cosine"))
         _among("sampling", self.sampling, ("none", "oversample", "undersample"))

@@ -45,12 +45,12 @@ def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
     return (len(labels) / (classes * counts[labels])).astype("float32")
 
 
-def source_weights(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
+def source_weights(labels: np.ndarray, sources: np.ndarray, rare: bool = False) -> np.ndarray:
     """Weight of each image so that the classes of a source count the same.
 
     Where a source has several classes, its look then tells nothing of the label; class weights over all sources would
     make the look of a source that is rich in a rare class a sign of that class. A source counts by the root of its
-    images, times the root of how rare its rarest class is over all sources, so that no class is lost.
+    images.
 
     Parameters
     ----------
@@ -58,6 +58,8 @@ def source_weights(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
         Class indices.
     sources : array [N]
         Name of each image's source.
+    rare : bool
+        A source also counts by the root of how rare its rarest class is over all sources, so that no class is lost.
 
     Returns
     -------
@@ -68,6 +70,8 @@ def source_weights(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
     --------
     >>> import numpy as np
     >>> source_weights(np.array([0, 0, 0, 1, 0]), np.array(list("aaaab"))).astype(float).round(2).tolist()
+    [0.56, 0.56, 0.56, 1.67, 1.67]
+    >>> source_weights(np.array([0, 0, 0, 1, 0]), np.array(list("aaaab")), rare=True).astype(float).round(2).tolist()
     [0.67, 0.67, 0.67, 2.0, 1.0]
     """
     _, source = np.unique(np.asarray(sources, str), return_inverse=True)
@@ -75,8 +79,9 @@ def source_weights(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
     np.add.at(counts, (source, labels), 1)
     has = counts > 0
     share = np.sqrt(counts.sum(axis=1)) / has.sum(axis=1)
-    rarity = share.sum() / np.maximum(share @ has, 1e-12)  # of each class, while sources count by the root alone
-    share *= np.sqrt((has * rarity).max(axis=1))
+    if rare:
+        rarity = share.sum() / np.maximum(share @ has, 1e-12)  # of each class, while sources count by the root alone
+        share *= np.sqrt((has * rarity).max(axis=1))
     weights = share[source] / counts[source, labels]
     return (weights / weights.mean()).astype("float32")
 

@@ -66,17 +66,20 @@ def test_with_source_weights_classes_within_a_source_count_the_same_and_a_source
     sources = np.repeat(["both", "both", "one", "other"], [60, 4, 16, 16])
     weights = source_weights(labels, sources)
     sums = [weights[:60].sum(), weights[60:64].sum(), weights[64:80].sum(), weights[80:].sum()]
-    np.testing.assert_allclose(sums, np.array([4, 4, 4, 4]) * 96 / 16, rtol=1e-5)  # roots 8, 4 and 4; no class is rarer
+    np.testing.assert_allclose(sums, np.array([4, 4, 4, 4]) * 96 / 16, rtol=1e-5)  # roots 8, 4 and 4
+    np.testing.assert_allclose(source_weights(labels, sources, rare=True), weights, rtol=1e-6)  # no class is rarer
 
 
-def test_with_source_weights_a_source_counts_more_where_its_rarest_class_has_no_other():
+def test_rare_classes_make_a_source_count_more_where_asked():
     labels = np.repeat([0, 1, 0], [60, 4, 16])
     sources = np.repeat(["both", "both", "one"], [60, 4, 16])
-    weights = source_weights(labels, sources)
+    weights = source_weights(labels, sources, rare=True)
     sums = [weights[:60].sum(), weights[60:64].sum(), weights[64:].sum()]
     # by roots class 0 has 4 + 4 and class 1 has 4: "both" counts root 12/4 times, "one" root 12/8 times
     parts = np.array([4 * 3**0.5, 4 * 3**0.5, 4 * 1.5**0.5])
     np.testing.assert_allclose(sums, parts * 80 / parts.sum(), rtol=1e-5)
+    plain = source_weights(labels, sources)
+    assert plain[60:64].sum() == pytest.approx(plain[64:].sum())  # roots 8, of two classes, and 4
 
 
 def test_jpeg_augmentation_loses_what_opencv_s_jpeg_loses():
