@@ -76,6 +76,8 @@ def trained_segmenter(name: str, metadata: dict[str, Any], settings: InputSettin
     from segmentation.segmenter import LungSegmenter
 
     recorded = metadata.get("segmenter") or {}
+    if not isinstance(recorded, dict) or not isinstance(recorded.get("sha256", ""), str):
+        raise InputError(f"{name}: segmenter {recorded!r:.200} in its metadata, a name and a SHA-256 expected; damaged")
     try:
         found = LungSegmenter(settings.segmenter)
     except (InputError, LookupError) as error:

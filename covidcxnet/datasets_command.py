@@ -144,7 +144,9 @@ def _bias(arguments) -> int:
     found = find_bias(_open_all(arguments), jobs=arguments.jobs, progress=not arguments.quiet)
     print(f"{found.name}: {found.images} images measured, {found.unreadable} could not be read")
     for probe in found.probes:
-        print(f"  {probe.target}: balanced accuracy {probe.accuracy:.2f}, chance {probe.chance:.2f}")
+        without = f" (without {', '.join(probe.left_out)}: too few)" if probe.left_out else ""
+        told = f"{probe.target}: {', '.join(probe.values)}{without}"
+        print(f"  {told}: balanced accuracy {probe.accuracy:.2f}, chance {probe.chance:.2f}")
     for warning in found.warnings:
         print(f"warning: {warning}")
     print(f"{save(found, arguments.out)}: the page")

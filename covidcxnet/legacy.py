@@ -13,11 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from covidcxnet.legacy_description import check_described, described_size, one_sigmoid
 from covidcxnet.legacy_networks import CHEXNET_LABELS, LABELS, LEGACY, UNETS, Legacy
 from covidcxnet.legacy_structure import BASE_SIZES, Structure, recognise
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
+from segmentation.hdf5 import open_plain
 from segmentation.legacy import LegacyLayer, is_legacy, read_config, read_legacy, set_by_position
+from segmentation.weight_files import naming
 
 if TYPE_CHECKING:
     import keras
@@ -78,28 +81,45 @@ def load_legacy(
     >>> covidcxnet.load_legacy("CheXNet_v0.3.0.h5", "chexnet").classes[6]       # doctest: +SKIP
     'Pneumonia'
     """
+    file, name = _file(path)
+    name = architecture or name
+    if not is_legacy(file):
+        with open_plain(file):  # says what is missing or damaged
+            raise InputError(f"{file}: not an HDF5 weights file of Keras 1 or 2; covidcxnet.load_model loads ours")
+    with naming(file):
+        return _load(file, name, size, classes, input, described=not architecture)
+
+
+def _load(
+    file: Path,
+    name: str | None,
+    size: int | None,
+    classes: Sequence[str] | None,
+    input: InputSettings | dict[str, Any] | None,
+    described: bool,
+) -> Classifier | LungSegmenter:
+    """`described`: whether the file's own description of its layers counts, and not only its arrays."""
     from covidcxnet.classifier import Classifier
     from covidcxnet.models import create, outputs_for
     from covidcxnet.models.heads import head_layers
     from covidcxnet.models.transfer import transfer
     from segmentation.legacy_unet import recognise as recognise_unet
 
-    file, name = _file(path)
-    name = architecture or name
-    if not is_legacy(file):
-        raise InputError(f"{file}: not an HDF5 weights file of Keras 1 or 2; covidcxnet.load_model loads ours")
     layers, config = read_legacy(file), read_config(file)
     if name in UNETS or (not name and recognise_unet(layers)):
         return _segmenter(file, name, size, classes, input)
     structure = recognise(layers, file)
+    labels = _labels(structure, classes, file)
+    if structure.outputs == 2:
+        structure, layers = one_sigmoid(structure, layers, config, file)
     name = name or _name(structure, config, file)
     if name not in LEGACY or LEGACY[name].model != structure.model:
         fitting = [known for known, legacy in LEGACY.items() if legacy.model == structure.model]
         raise InputError(f"{file}: architecture {name!r} given; its arrays allow {', '.join(fitting)}")
     settings = _input(LEGACY[name], structure, config, size, input, file)
-    options = _options(LEGACY[name], structure, config if not architecture else {}, settings, file)
-    labels = _labels(structure, classes, file)
+    options = _options(LEGACY[name], structure, config if described else {}, settings, file)
     model = load_structure(structure, layers, options, file)
+    check_described(config, model, file)
     head = "of the file"
     if outputs_for(labels) != structure.outputs:
         options, source, head = options | _new_head(structure), model, "replaced, random"
@@ -157,14 +177,18 @@ def structure_options(structure: Structure, size: int) -> dict[str, Any]:
 def _file(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
     """The file, and the name of its entry if it was given by name."""
     text = os.fspath(path)
-    if os.sep not in text and not Path(text).is_file():
-        import weights
+    if os.sep in text:
+        return Path(text), None
+    import weights
+    from weights import manifest
 
-        try:
-            return weights.released(text), text
-        except LookupError as error:
-            raise InputError(f"{text}: no such file, and {error}") from error
-    return Path(text), None
+    # a name of the manifest comes first, whatever lies in the working directory (./NAME is a path)
+    if text not in manifest.read() and Path(text).is_file():
+        return Path(text), None
+    try:
+        return weights.released(text), text
+    except LookupError as error:
+        raise InputError(f"{text}: no such file, and {error}") from error
 
 
 def _name(structure: Structure, config: dict[str, dict[str, Any]], path: Path) -> str:
@@ -212,7 +236,7 @@ def _input(
     channels = {1: ("raw",), len(known.input.channels): known.input.channels}.get(structure.channels)
     if channels is None and "channels" not in given:
         raise InputError(f"{path}: its stacks have {structure.channels} channels; say which: input with channels")
-    side = size or given.get("size") or _described_size(config, structure)
+    side = size or given.get("size") or described_size(config, structure)
     if side is None and structure.sizes:
         side = BASE_SIZES.get(structure.side)
         if side is None:
@@ -220,15 +244,6 @@ def _input(
             raise InputError(f"{path}: made for stacks of {least} to {most} pixels, and its arrays fit all; give size")
     values = {**known.input.to_dict(), "channels": channels, **given, "size": side or known.input.size}
     return InputSettings.from_dict(values)
-
-
-def _described_size(config: dict[str, dict[str, Any]], structure: Structure) -> int | None:
-    for layer in config.values():
-        shape = layer.get("batch_input_shape") or layer.get("batch_shape")
-        if isinstance(shape, list) and len(shape) == 4:
-            square = shape[1] == shape[2] and isinstance(shape[1], int) and shape[3] == structure.channels
-            return shape[1] if square and 8 <= shape[1] <= 4096 else None
-    return None
 
 
 def _options(

@@ -76,7 +76,7 @@ def _parser(prog: str, description: str) -> argparse.ArgumentParser:
 
 def _add_explain_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("explanations")
-    group.add_argument("--out", type=Path, default=Path("explanations"), metavar="DIR", help="default: explanations")
+    group.add_argument("--out", type=Path, metavar="DIR", help="default: explanations")
     group.add_argument("--target", metavar="CLASS", help="class to explain; default: the one predicted")
     group.add_argument("--full-size", action="store_true", help="also the overlay at full size, alone")
     group.add_argument("--overwrite", action="store_true", help="replace pictures and tables that exist")
@@ -92,6 +92,11 @@ def _positive(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if not arguments.explain:
+        for flag in ("out", "target", "full_size"):
+            if getattr(arguments, flag):
+                raise InputError(f"--{flag.replace('_', '-')}: is of pictures; add --explain, or leave it out")
+    arguments.out = arguments.out or Path("explanations")
     found = find_image_tree(arguments.files)
     paths = [path for path, _ in found]
     pictures = _pictures(found, arguments.out, arguments.explain) if arguments.explain else {}

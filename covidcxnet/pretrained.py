@@ -41,6 +41,7 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
     """
     from covidcxnet.classifier import Classifier
     from segmentation.legacy import is_legacy
+    from segmentation.weight_files import naming
 
     path = resolve(name_or_path)
     if is_legacy(path):
@@ -52,7 +53,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
             raise InputError(f"{name_or_path}: weights of a segmenter, those of a classifier expected")
         return loaded
     metadata = classifier_metadata(path)
-    return Classifier(build(metadata, path), metadata, path=path)
+    with naming(path):
+        return Classifier(build(metadata, path), metadata, path=path)
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:

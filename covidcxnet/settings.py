@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal
 
 from enhancement.errors import InputError
@@ -68,6 +69,12 @@ class InputSettings:
     def __post_init__(self):
         for name in ("channels", "clahe_tile_grid", "histogram"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("size", "resolution", "clahe_tile_grid"):
+            given = getattr(self, name)
+            values = given if isinstance(given, tuple) else (given,)
+            whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in values)
+            _require(whole, name, given, "whole numbers" if isinstance(given, tuple) else "a whole number")
+        _require(isinstance(self.segmenter, str), "segmenter", self.segmenter, "a name or a path")
         _require(8 <= self.size <= 4096, "size", self.size, "8 to 4096 pixels")
         known = 1 <= len(self.channels) <= 64 and all(c in CHANNELS for c in self.channels)
         _require(known, "channels", self.channels, f"1 to 64 of {', '.join(CHANNELS)}")
@@ -80,7 +87,7 @@ class InputSettings:
         _require(self.resolution == 0 or self.resolution >= 32, "resolution", self.resolution, "0 (off) or 32 and more")
         _require(self.region in REGIONS, "region", self.region, f"one of {', '.join(REGIONS)}")
         _require(0 <= self.margin <= 1, "margin", self.margin, "0 to 1")
-        ok = len(self.histogram) in (0, 256) and all(n >= 0 for n in self.histogram)
+        ok = len(self.histogram) in (0, 256) and all(0 <= n <= 1 << 53 for n in self.histogram)
         _require(ok and (not self.histogram or sum(self.histogram) > 0), "histogram", len(self.histogram), "256 counts")
 
     def to_dict(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     classifier = covidcxnet.load_model(arguments.weights)
     unreadable = 0
     # The table appears whole or not at all; the predictions come one by one, so that memory stays flat.
-    with whole_file(arguments.out) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+    with whole_file(arguments.out) as partial, _table(partial) as file:
         writer = csv.writer(file)
         writer.writerow(["file", "label", *(f"probability_{label}" for label in classifier.classes), "lungs", "error"])
         for one in classifier.iter_predict(files, jobs=arguments.jobs, progress=True):
@@ -39,6 +39,11 @@ def main(argv: list[str]) -> int:
             writer.writerow([one.path, one.label or "", *row, lungs, one.error or ""])
     print(f"{arguments.out}: {len(files)} radiographs, {unreadable} could not be read")
     return 1 if unreadable else 0
+
+
+def _table(path: Path):
+    # a file's name may hold bytes that are no UTF-8
+    return open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import numpy as np
 
 from enhancement import read_radiograph
 from enhancement.command_line import run
+from enhancement.errors import InputError
 from enhancement.files import find_image_tree, whole_file
 from segmentation import LungSegmenter
 from segmentation.overlay import draw_outline
@@ -28,9 +29,13 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
 
     found = find_image_tree(arguments.radiographs)
+    first: dict[Path, Path] = {}
+    for path, relative in found:
+        if first.setdefault(relative, path) != path:
+            raise InputError(f"{path} and {first[relative]} would share one mask; segment their folders apart")
     segmenter = LungSegmenter(arguments.weights, convention=arguments.convention)
     unreadable = 0
-    with whole_file(arguments.out / "lungs.csv") as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+    with whole_file(arguments.out / "lungs.csv") as partial, _table(partial) as file:
         writer = csv.writer(file)
         writer.writerow(["file", "lung_pixels", "lung_fraction", "trusted", "reasons", "error"])
         results = segmenter.stream([path for path, _ in found], progress=True)
@@ -49,6 +54,11 @@ def main(argv: list[str]) -> int:
             writer.writerow([path, int(mask.sum()), f"{mask.mean():.4f}", verdict.trusted, reasons, ""])
     print(f"{arguments.out / 'lungs.csv'}: {len(found)} radiographs, {unreadable} could not be read")
     return 1 if unreadable else 0
+
+
+def _table(path: Path):
+    # a file's name may hold bytes that are no UTF-8
+    return open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")
 
 
 def save(path: Path, image: np.ndarray) -> None:

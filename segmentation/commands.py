@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from enhancement.errors import InputError
-from enhancement.files import whole_file
+from enhancement.files import check_output, whole_file
 
 from .backend import quiet_backend
 from .pairs import Pair, pairs_from_csv, pairs_from_folders
@@ -66,6 +66,7 @@ def predict(arguments: Namespace, prog: str) -> int:
 
     from .overlay import FOUND, draw_outline
 
+    check_output(arguments.out, folder=True)
     files = _targets(arguments.inputs)
     table = arguments.out / "verdicts.csv"
     kinds = ("masks", "overlays") if arguments.overlays else ("masks",)
@@ -110,6 +111,8 @@ def evaluate(arguments: Namespace, prog: str) -> int:
         own, _ = read_run(arguments.run)
         pairs, weights = pairs or own, weights or arguments.run / BEST
         out = out or arguments.run / "evaluation"
+    if out is not None:
+        check_output(out, folder=True)
     if pairs is None:
         raise InputError("no pairs given; expected a run folder, --data CSV, or --images DIR --masks DIR")
     if part != "all":

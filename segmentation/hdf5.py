@@ -22,7 +22,10 @@ MOST_BYTES = 4 << 30
 # Keras never compresses; a file of zeros that somebody compressed shrinks a thousandfold and is no weights file.
 _MOST_EXPANSION = 50
 _MOST_OBJECTS = 100_000
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+_DAMAGE = (
+    *(OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError),
+    MemoryError,
+)
 
 
 @contextmanager

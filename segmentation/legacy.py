@@ -7,6 +7,7 @@ Nothing that a file holds is executed: numbers are read, and of a whole model's 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from enhancement.errors import InputError
 
-from .hdf5 import open_plain
+from .hdf5 import open_plain, shapes
 
 if TYPE_CHECKING:
     import h5py
@@ -120,11 +121,17 @@ def _layers(group: h5py.Group, path: str | Path) -> list[LegacyLayer]:
     if not names:
         raise InputError(f"{path}: no layer names in it; not a weights file of Keras 1 or 2")
     layers = []
+    left = sum(math.prod(shape) for shape in shapes(group))
     for name in names:
         if name not in group:
             raise InputError(f"{path}: the layer {name} is named but missing; the file is damaged")
         weights = _names(group[name], "weight_names")
-        arrays = [_array(group[name], weight, path) for weight in _in_order(weights)]
+        arrays = []
+        for weight in _in_order(weights):
+            arrays.append(_array(group[name], weight, path))
+            left -= arrays[-1].size
+            if left < 0:
+                raise InputError(f"{path}: names arrays more than once, at {name}; damaged or hostile")
         if arrays:
             layers.append(LegacyLayer(name, tuple(arrays)))
     return layers
@@ -153,6 +160,8 @@ def _array(group: h5py.Group, name: str, path: str | Path) -> np.ndarray:
     item = group.get(name)
     if item is None or not hasattr(item, "dtype") or item.dtype.kind != "f":
         raise InputError(f"{path}: {name} is missing or not a plain array of numbers; the file is damaged")
+    if not item.size:
+        raise InputError(f"{path}: {name} of shape {item.shape} holds nothing; the file is damaged")
     array = np.asarray(item[()], "float32")
     if not np.isfinite(array).all():
         raise InputError(f"{path}: {name} holds values that are not finite; the file is damaged")

@@ -11,7 +11,7 @@ from enhancement.errors import InputError
 from .bounded import bounded_by
 from .inputs import SegmenterInput
 from .legacy import is_legacy, read_legacy, set_by_position
-from .weight_files import check_widths, load_weights
+from .weight_files import check_widths, load_weights, naming
 
 RELEASED = "lung-unet"
 
@@ -24,11 +24,12 @@ def find_weights(weights: str | Path | None) -> Path:
     InputError
         If there is neither such a file nor such a name.
     """
-    if weights is not None and Path(weights).is_file():
-        return Path(weights)
-    from weights import released
+    from weights import manifest, released
 
     name = RELEASED if weights is None else str(weights)
+    # a name of the manifest comes first, whatever lies in the working directory (./NAME is a path)
+    if weights is not None and (isinstance(weights, Path) or name not in manifest.read()) and Path(name).is_file():
+        return Path(name)
     try:
         return released(name)
     except LookupError as error:
@@ -47,9 +48,15 @@ def read_architecture(path: Path, metadata: dict[str, Any]) -> tuple[tuple[str, 
         raise InputError(f"{path}: holds weights of kind {metadata.get('kind')!r}, a segmenter's expected")
     try:
         name, options = metadata["architecture"]["name"], dict(metadata["architecture"]["options"])
-        conventions, settings = tuple(metadata["conventions"]), SegmenterInput.from_dict(metadata["input"])
-    except (KeyError, TypeError, AttributeError) as error:
+        conventions = tuple(metadata["conventions"])
+        with naming(path):
+            settings = SegmenterInput.from_dict(metadata["input"])
+    except KeyError as error:
         raise InputError(f"{path}: metadata without {error}; the file is damaged") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: metadata with a value of a wrong type ({error}); the file is damaged") from None
+    if not all(isinstance(one, str) for one in conventions) or len(set(conventions)) < len(conventions):
+        raise InputError(f"{path}: masks {conventions!r:.200} in its metadata, different names expected; damaged")
     if name not in ("unet", "imlab-unet") or not conventions or options.get("outputs", 1) != len(conventions):
         raise InputError(f"{path}: architecture {name!r} with masks {conventions} is not known to this version")
     if not set(options) <= {"width", "batch_norm", "channels", "outputs", "scaling"}:

@@ -6,6 +6,10 @@ import hashlib
 import itertools
 import json
 import math
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +114,40 @@ def load_weights(model, path: str | Path) -> None:
         )
     before = model.get_weights()
     try:
-        model.load_weights(str(path))
+        with _known_to_keras(Path(path)) as file:
+            model.load_weights(str(file))
         if not all(np.isfinite(array).all() for array in model.get_weights()):
             raise ValueError("values that are not finite")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
         model.set_weights(before)
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{path}: the weights do not fit the architecture, or the file is damaged: {reason}") from None
+
+
+@contextmanager
+def _known_to_keras(path: Path) -> Iterator[Path]:
+    """The file under a name by which Keras takes it for what it is: by another it would read ZIP or old HDF5."""
+    if path.name.endswith(SUFFIX):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, f"model{SUFFIX}")
+        try:
+            link.symlink_to(path.absolute())
+        except OSError:  # not every system lets everybody make links
+            shutil.copyfile(path, link)
+        yield link
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Errors of the input that are raised inside begin with the file's path."""
+    try:
+        yield
+    except InputError as error:
+        if str(error).startswith(f"{path}: "):
+            raise
+        raise InputError(f"{path}: {str(error).removeprefix(f'{Path(path).name}: ')}") from error
 
 
 def check_widths(path: str | Path, options: dict[str, Any]) -> None:

@@ -105,6 +105,13 @@ def test_lungs_are_written_as_masks_outlines_and_areas(lungs, images, tmp_path):
         assert cv2.imread(str(out / "outlines" / name)).shape == (40, 48, 3)
 
 
+def test_masks_of_files_of_one_name_are_not_written_over_each_other(lungs, images, tmp_path):
+    out = tmp_path / "lungs"
+    with pytest.raises(InputError, match="would share one mask"):
+        _run("segment_lungs", images / "0", images / "1", "--weights", lungs, "--out", out)
+    assert not out.exists()
+
+
 def test_fine_tuning_goes_on_from_the_weights_with_their_input_settings(weights, tmp_path, monkeypatch, capsys):
     from covidcxnet import load_model
     from covidcxnet.datasets import make_phantoms

@@ -219,3 +219,34 @@ def test_many_small_variables_are_too_many(crafted, monkeypatch):
     monkeypatch.setattr(bounded, "MOST_VARIABLES", 10)
     with pytest.raises(InputError, match="11 variables"):
         _ = LungSegmenter(path).model
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("segmenter", 7, "input.segmenter: 7 given"),
+        ("clahe_tile_grid", [1.5, 2], "input.clahe_tile_grid"),
+        ("size", True, "input.size: True given, a whole number expected"),
+        ("histogram", [10**400] * 256, "input.histogram"),
+    ],
+)
+def test_input_settings_of_a_wrong_type_are_refused_with_the_file(crafted, key, value, said):
+    path = crafted(_classifier({"name": "small-cnn", "options": OPTIONS}, {**INPUT, key: value}))
+    with pytest.raises(InputError) as error:
+        covidcxnet.load_model(path)
+    assert str(error.value).startswith(f"{path}: ") and said in str(error.value)
+
+
+@pytest.mark.parametrize("segmenter", ["x", {"sha256": 5}])
+def test_a_segmenter_that_is_no_record_is_refused_and_no_traceback(crafted, segmenter):
+    path = crafted(_classifier({"name": "small-cnn", "options": OPTIONS}) | {"segmenter": segmenter})
+    with pytest.raises(InputError, match="a name and a SHA-256 expected"):
+        _ = covidcxnet.load_model(path).segmenter
+
+
+@pytest.mark.parametrize("conventions", [[["a"], ["b"]], ["a", "a"]])
+def test_masks_without_names_of_their_own_are_refused(crafted, conventions):
+    metadata = {"kind": "segmenter", "conventions": conventions, "input": {"size": 32}}
+    path = crafted(metadata | {"architecture": {"name": "unet", "options": {"width": 16, "outputs": 2}}})
+    with pytest.raises(InputError, match="different names expected"):
+        LungSegmenter(path)

@@ -261,3 +261,40 @@ def test_only_good_files_are_opened(path, tmp_path):
         pass
     with pytest.raises(InputError, match="no such"), open_plain(tmp_path):
         pass
+
+
+def test_arrays_that_are_named_again_and_again_take_no_memory(legacy):
+    with h5py.File(legacy, "r+") as file:
+        file.attrs["layer_names"] = np.array([b"layer0"] * 5_000)
+    with pytest.raises(InputError, match="names arrays more than once"):
+        read_legacy(legacy)
+
+
+def test_arrays_of_nothing_are_refused(legacy):
+    with h5py.File(legacy, "r+") as file:
+        del file["layer0/layer0/kernel:0"]
+        file["layer0/layer0/kernel:0"] = np.zeros((5, 5, 3, 0), "float32")
+    with pytest.raises(InputError, match=r"crafted\.hdf5: .*holds nothing"):
+        covidcxnet.load_legacy(legacy)
+
+
+@pytest.mark.parametrize("name", ["copy.h5", "copy.hdf5", "copy", "copy.weights (1).h5", "copy.keras"])
+def test_a_weights_file_is_read_for_what_it_is_whatever_it_is_called(good, tmp_path, name):
+    copy = Path(shutil.copy(good, tmp_path / name))
+    expected, found = (covidcxnet.load_model(str(path)).model.get_weights() for path in (good, copy))
+    assert all((a == b).all() for a, b in zip(expected, found, strict=True))
+
+
+def test_what_was_checked_is_what_is_loaded_though_the_file_is_a_zip_too(good, tmp_path):
+    """Keras opens a .keras as a ZIP: one that is appended must not be read in place of the arrays that were checked."""
+    import zipfile
+
+    other = small()
+    other.set_weights([np.full(w.shape, 0.5) for w in other.get_weights()])
+    hidden = save_weights(other, tmp_path / "hidden.weights.h5", METADATA)
+    both = Path(shutil.copy(good, tmp_path / "both.keras"))
+    with zipfile.ZipFile(both, "a") as archive:
+        archive.write(hidden, "model.weights.h5")
+    found = covidcxnet.load_model(str(both)).model.get_weights()
+    expected = covidcxnet.load_model(str(good)).model.get_weights()
+    assert all((a == b).all() for a, b in zip(expected, found, strict=True))

@@ -151,12 +151,13 @@ def test_a_radiograph_is_never_overwritten_by_a_panel(folder, weights, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing.png", "--weights", "W"], "nothing.png"),
-        (["IMAGES", "--weights", "missing.weights.h5"], "missing.weights.h5"),
-        (["IMAGES", "--weights", "IMAGES/a.png"], "a.png"),
-        (["IMAGES", "--weights", "W", "--samples", "20"], "--samples"),
+        (["nothing.png", "--weights", "W", "--explain", "gradcam"], "nothing.png"),
+        (["IMAGES", "--weights", "missing.weights.h5", "--explain", "gradcam"], "missing.weights.h5"),
+        (["IMAGES", "--weights", "IMAGES/a.png", "--explain", "gradcam"], "a.png"),
+        (["IMAGES", "--weights", "W", "--explain", "gradcam", "--samples", "20"], "--samples"),
+        (["IMAGES", "--weights", "W"], "--out: is of pictures; add --explain"),
         (["IMAGES", "--weights", "W", "--explain", "gradcam", "--target", "flu"], "normal, covid19"),
-        (["IMAGES", "--weights", "W", "--segmenter", "missing.weights.h5"], "missing.weights.h5"),
+        (["IMAGES", "--weights", "W", "--explain", "cam", "--segmenter", "missing.weights.h5"], "missing.weights.h5"),
     ],
 )
 def test_input_that_cannot_be_used_is_one_line_and_code_two(arguments, message, folder, weights, tmp_path, capsys):

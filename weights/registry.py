@@ -92,9 +92,14 @@ def fetch(entry: Entry, *, progress: bool = True) -> Path:
     if not entry.url:
         raise WeightsError(f"{entry.name}: {entry.file} belongs to this package and is missing; install it again")
     by_hand = f"fetch {entry.url} elsewhere and put it at {target}"
-    if os.environ.get(OFFLINE, "0") not in ("", "0"):
+    if offline():
         raise WeightsError(f"{entry.name}: not on this machine and {OFFLINE} is set; {by_hand}")
     try:
         return download(entry.url, target, entry.verify, size=entry.size, progress=progress)
     except DownloadError as error:
         raise WeightsError(f"{entry.name}: {error}; {by_hand}") from error
+
+
+def offline() -> bool:
+    """Whether the user forbids downloads."""
+    return os.environ.get(OFFLINE, "0") not in ("", "0")

@@ -36,7 +36,9 @@ class Probe:
     images : int
         Of the values probed.
     values : tuple of str
-        That are told apart; those with fewer than `FEWEST` images are left out.
+        That are told apart.
+    left_out : tuple of str
+        Those with fewer than `FEWEST` images, or too few patients for the folds.
     accuracy : float
         Balanced accuracy over the folds, 0..1.
     chance : float
@@ -48,6 +50,7 @@ class Probe:
     target: str
     images: int
     values: tuple[str, ...]
+    left_out: tuple[str, ...]
     accuracy: float
     chance: float
     alone: dict[str, float]
@@ -192,7 +195,8 @@ def _probe(target: str, features, values: pd.Series, groups, seed: int) -> Probe
     for kind, members in FEATURES.items():
         alone[kind] = _accuracy(x[:, start : start + len(members)], y, own, seed)
         start += len(members)
-    return Probe(target, len(y), tuple(sorted(map(str, names))), _accuracy(x, y, own, seed), 1 / len(names), alone)
+    told, rest = (tuple(sorted(map(str, part))) for part in (names, set(counts.index) - set(names)))
+    return Probe(target, len(y), told, rest, _accuracy(x, y, own, seed), 1 / len(names), alone)
 
 
 def _accuracy(x, y, groups, seed: int) -> float:

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from covidcxnet.datasets.bias import Bias
+from covidcxnet.datasets.bias import FEWEST, Bias
 from covidcxnet.datasets.shortcuts import FEATURES
 from covidcxnet.evaluation.markup import Html, count, escape, table, tag
 from enhancement.files import whole_file
@@ -23,7 +23,13 @@ def render(found: Bias) -> str:
     """The page, self-contained HTML."""
     kinds = list(FEATURES)
     rows = [
-        [p.target, f"{p.accuracy:.2f}", f"{p.chance:.2f}", f"{p.images:,}", *(f"{p.alone[k]:.2f}" for k in kinds)]
+        [
+            f"{p.target}: {', '.join(p.values)}",
+            f"{p.accuracy:.2f}",
+            f"{p.chance:.2f}",
+            f"{p.images:,}",
+            *(f"{p.alone[k]:.2f}" for k in kinds),
+        ]
         for p in found.probes
     ]
     title = f"Shortcuts in {found.name}"
@@ -36,6 +42,7 @@ def render(found: Bias) -> str:
         tag("h2", "What can be told"),
         tag("p", _ABOUT),
         table(["told", "accuracy", "chance", "images", *(f"{k} alone" for k in kinds)], rows) if rows else None,
+        _left_out(found),
         None if rows else tag("p", "Too few images, or too few values, to probe anything."),
         [_counts(name, counts) for name, counts in found.tables.items()],
     )
@@ -43,6 +50,12 @@ def render(found: Bias) -> str:
     page = Template(package.joinpath("page.html").read_text(encoding="utf-8"))
     style = package.joinpath("report.css").read_text(encoding="utf-8")
     return page.substitute(title=escape(title), generator="covidcxnet datasets bias", style=style, body=body)
+
+
+def _left_out(found: Bias) -> Html | None:
+    said = [f"{p.target} without {', '.join(p.left_out)}" for p in found.probes if p.left_out]
+    text = f"Left out, with fewer than {FEWEST} images or too few patients: {'; '.join(said)}."
+    return tag("p", text, class_="note") if said else None
 
 
 def save(found: Bias, path: str | Path) -> Path:

@@ -22,6 +22,7 @@ from covidcxnet.evaluation.settings import EvaluationSettings
 from covidcxnet.evaluation.sources import by_source
 from covidcxnet.evaluation.subject import Subject, find_run, newest_run, subject_of_data, subject_of_run
 from enhancement.errors import InputError
+from enhancement.files import check_output
 
 if TYPE_CHECKING:
     from covidcxnet.training import Run
@@ -119,7 +120,7 @@ def evaluate(
         raise InputError(f"{given}: no such run folder or weights file")
     run = find_run(given)
     classifier = load_model(run.best_weights if run is not None and Path(given).is_dir() else given)
-    folder = _folder(out, run, classifier, given, data, split)
+    folder = check_output(_folder(out, run, classifier, given, data, split), folder=True)
     if data is not None:
         subject = subject_of_data(classifier, run, data, folder, **of_data, jobs=jobs, progress=progress)
     elif run is not None:

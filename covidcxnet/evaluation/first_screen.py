@@ -70,6 +70,9 @@ def in_words(f: Evaluation, headline: Headline, lines: Iterable[str] = ()) -> st
     for name, figure, percent in headline:
         between = interval(figure, percent)
         said.append(f"  {name:<26} {number(figure, percent):>8}" + (f"  ({between})" if between else ""))
+    if len(rejected := f.data.rejected):
+        path, reason = rejected[["path", "reason"]].iloc[0]
+        said.append(f"  {count(len(rejected), 'file')} could not be used, the first {path} ({reason})")
     cautions = [f"  Caution: {c.title}. {c.text}" for c in f.cautions]
     return "\n".join([*said, *lines, *cautions, f"  {NOTICE}."])
 

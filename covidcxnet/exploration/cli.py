@@ -11,6 +11,7 @@ from typing import Any
 
 from enhancement import command_line
 from enhancement.errors import InputError
+from enhancement.files import check_output
 
 SUMMARY = """Look at a data set before training on it: images by class, source and split, samples, mean and standard
 deviation image of each class, differences of means, grey levels, sizes; and reasons to be wary. Writes explore.html
@@ -92,6 +93,7 @@ def open_data(arguments: argparse.Namespace) -> Any:
 
 def _explore(argv: list[str], prog: str) -> int:
     arguments = build_parser(prog).parse_args(argv)
+    check_output(arguments.out, folder=True)
     dataset = open_data(arguments)
     from covidcxnet.exploration.page import save
     from covidcxnet.exploration.survey import explore, read_explored_split

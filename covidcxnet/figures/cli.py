@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from covidcxnet.exploration.cli import add_data_arguments, open_data
 from enhancement import command_line
 from enhancement.errors import InputError
+from enhancement.files import check_output
 
 if TYPE_CHECKING:
     from covidcxnet.figures.subjects import NamedModel, Radiograph
@@ -86,7 +88,9 @@ def _figures(argv: list[str], prog: str) -> int:
         if arguments.target is not None and arguments.target not in model.classifier.classes:
             known = ", ".join(model.classifier.classes)
             raise InputError(f"--target: {arguments.target!r} given, {model.name} knows {known}")
-    out, kinds = Path(arguments.out), arguments.only or KINDS
+    out, kinds = check_output(arguments.out, folder=True), arguments.only or KINDS
+    for target, model in zip(arguments.models, models, strict=True):
+        _warn_of_known(target, model, radiographs)
     shown = choose(radiographs, arguments.rows, arguments.seed)
     print(f"{len(models)} models, {len(radiographs)} radiographs; {len(shown)} of them with maps")
     troubles = 0
@@ -98,6 +102,20 @@ def _figures(argv: list[str], prog: str) -> int:
     if "tsne" in kinds:
         troubles += _draw_tsne(models, choose(radiographs, arguments.most, arguments.seed), arguments, out)
     return 1 if troubles else 0
+
+
+def _warn_of_known(target: str, model: NamedModel, radiographs: list[Radiograph]) -> None:
+    """A model's maps and clusters of what it was trained on say little of others."""
+    from covidcxnet.evaluation.subject import find_run
+
+    run = find_run(target)
+    if run is None:
+        return
+    trained = run.split.loc[run.split["split"] == "train", "path"]
+    known = {(run.dataset.root / path).resolve() for path in trained}
+    if number := sum(one.path.resolve() in known for one in radiographs):
+        said = f"{number} of these {len(radiographs)} radiographs"
+        print(f"warning: {model.name} was trained on {said}; what it makes of them flatters", file=sys.stderr)
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -97,6 +97,14 @@ def _plain(argv: Sequence[str]) -> Iterator[str]:
         yield f"--{name}={value}" if yield_value else f"--{name}"
 
 
+_KINDS = {
+    "dict": "COLUMN=VALUE[,VALUE] or {COLUMN: VALUE}, with a space after the colon,",
+    "float": "a finite number",
+    "int": "a whole number",
+    "bool": "true or false",
+}
+
+
 def _rows(text: str) -> str:
     """``source=nih,armiro`` as the YAML that jsonargparse reads; YAML stays as it is."""
     column, equals, values = text.partition("=")
@@ -130,6 +138,8 @@ def _fields(kind) -> set[str]:
 def _readable(error: Exception) -> str:
     """jsonargparse's message as one line that begins with the key; of an unknown flag with the one that is near."""
     text = one_line(error).removeprefix("Parser key ").replace('"', "", 2)
+    if wrong := re.search(r"Expected a <class '(\w+)'>\. Got value: (.*)", text):
+        text = f"{text[: wrong.start()]}{wrong[2]!r} given, {_KINDS.get(wrong[1], wrong[1])} expected"
     stray = re.search(r"--([\w.]+)", text) if text.lower().startswith("unrecognized arguments") else None
     if stray is None:
         return text

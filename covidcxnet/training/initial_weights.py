@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import urllib.error
+import urllib.request
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +20,7 @@ from covidcxnet.models.heads import OUTPUT, networks
 from covidcxnet.models.transfer import transfer
 from enhancement.errors import InputError
 from segmentation.legacy import is_legacy, read_legacy
+from weights.registry import offline
 
 from .checks import check_imagenet
 
@@ -118,6 +123,24 @@ def _ours(path: Path, classes: tuple[str, ...]) -> tuple[keras.Model, set[str]]:
     return source, set() if tuple(metadata["classes"]) == tuple(classes) else {OUTPUT}
 
 
+@contextmanager
+def _downloads() -> Iterator[None]:
+    """What Keras fetches by itself; refused where downloads are forbidden, what lies in its cache is not."""
+    if not offline():
+        yield
+        return
+
+    class Refusing(urllib.request.OpenerDirector):
+        def open(self, *args, **kwargs):
+            raise urllib.error.URLError("COVIDCXNET_OFFLINE is set")
+
+    urllib.request.install_opener(Refusing())
+    try:
+        yield
+    finally:
+        urllib.request.install_opener(urllib.request.build_opener())
+
+
 def _imagenet(model: keras.Model) -> str:
     import numpy as np
 
@@ -128,16 +151,19 @@ def _imagenet(model: keras.Model) -> str:
     check_imagenet(model.name, model.input_shape[-1], {"blocks": _blocks(model)})
     least = 75  # pixels that every one of them accepts
     try:
-        source = applications.build(MODELS[model.name].application, weights="imagenet", input_shape=(least, least, 3))
+        with _downloads():
+            source = applications.build(
+                MODELS[model.name].application, weights="imagenet", input_shape=(least, least, 3)
+            )
     except Exception as error:  # Keras raises a bare Exception where a download fails
         found = re.search(r"https?://\S+?\.h5", str(error))
         if not found:
             raise
         url = found.group()
         folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
+        why = "are not on this machine and COVIDCXNET_OFFLINE is set" if offline() else "cannot be downloaded"
         raise InputError(
-            f"init: the ImageNet weights cannot be downloaded; fetch {url} elsewhere and put it at "
-            f"{folder / url.rsplit('/', 1)[1]}"
+            f"init: the ImageNet weights {why}; fetch {url} elsewhere and put it at {folder / url.rsplit('/', 1)[1]}"
         ) from error
     layers = [layer for layer in source.layers if layer.weights]
     loaded = [(layer, prefix + layer.name) for layer in layers for prefix in networks(model)]

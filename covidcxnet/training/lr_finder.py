@@ -106,12 +106,12 @@ def smooth(losses: Sequence[float] | np.ndarray) -> np.ndarray:
     A running mean would lag behind and put every fall at too high a rate. A loss is counted as no more than
     `DIVERGED` times the first ones, so that the end does not reach into the fall before it.
     """
+    from scipy.ndimage import gaussian_filter1d
+
     losses = np.asarray(losses, np.float64)
     width = _width(losses)
-    reach = min(len(losses) - 1, math.ceil(6 * width))  # beyond it a weight is below 2e-8
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
-    inside = slice(reach, reach + len(losses))
-    sums, counts = (np.convolve(values, weights)[inside] for values in (_limited(losses), np.ones(len(losses))))
+    both = np.stack([_limited(losses), np.ones_like(losses)])
+    sums, counts = gaussian_filter1d(both, width, mode="constant", truncate=6)  # beyond it a weight is below 2e-8
     return sums / counts
 
 

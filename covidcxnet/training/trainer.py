@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from enhancement.errors import InputError
+from enhancement.files import check_output
 
 from . import data, precision
 from .base_image import with_histogram
@@ -159,6 +160,8 @@ def _fit(run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]) -
 def _refuse_used(out: str) -> None:
     """A folder with a run in it is not written over; one that never got to an epoch is."""
     path = Path(out)
+    if out and not path.exists():
+        check_output(path, folder=True)
     if not out or not path.exists():
         return
     if not path.is_dir():

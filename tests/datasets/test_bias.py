@@ -85,6 +85,17 @@ def test_the_command_writes_page_and_json(biased, tmp_path, capsys):
     biased.table.head(60).to_csv(table, index=False)
     arguments = ["datasets", "bias", str(table), "--root", str(biased.root), "--out", str(out), "--quiet"]
     assert main(arguments) == 0
-    assert "source: balanced accuracy" in capsys.readouterr().out
+    assert "source: north, south: balanced accuracy" in capsys.readouterr().out
     said = json.loads(out.with_suffix(".json").read_text())
     assert said["images"] == 60 and said["probes"][0]["target"] == "source" and said["tables"]["source"]
+
+
+def test_a_value_of_too_few_images_is_named_as_left_out(biased, tmp_path, capsys):
+    table, out = tmp_path / "set.csv", tmp_path / "bias.html"
+    rows = biased.table.head(60).copy()
+    rows.loc[rows.index[:5], "source"] = "west"
+    rows.to_csv(table, index=False)
+    arguments = ["datasets", "bias", str(table), "--root", str(biased.root), "--out", str(out), "--quiet"]
+    assert main(arguments) == 0
+    assert "source: north, south (without west: too few): balanced" in capsys.readouterr().out
+    assert "source without west" in out.read_text(encoding="utf-8")

@@ -134,6 +134,9 @@ def config_of(layers, size, channels, *, relu=False, output="sigmoid"):
         if name in dense:
             activation = output if name == dense[-1] else "relu"
             described.append({"class_name": "Dense", "config": {"name": name, "activation": activation}})
+        if name.startswith("conv_layer"):  # of a base CNN
+            said = {"name": name, "activation": "relu", "strides": [2, 2]}
+            described.append({"class_name": "Conv2D", "config": said})
         if name == "bn" and relu:
             described.append({"class_name": "Activation", "config": {"name": "relu", "activation": "relu"}})
     return {"class_name": "Model", "config": {"name": "m", "layers": described}}

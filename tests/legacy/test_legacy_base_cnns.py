@@ -33,6 +33,50 @@ def test_a_base_cnn_of_weights_alone_has_a_published_size_or_must_be_told(tmp_pa
         covidcxnet.load_legacy(path, size=225)
 
 
+@pytest.mark.parametrize(
+    ("layer", "changes", "said"),
+    [
+        ("conv_layer3", {"activation": "tanh"}, r"conv_layer3 has activation 'tanh'; only 'relu'"),
+        ("conv_layer1", {"strides": [1, 1]}, r"conv_layer1 has strides \[1, 1\]"),
+        ("fc_layer1", {"activation": "tanh"}, r"fc_layer1 has activation 'tanh'"),
+        ("output_layer", {"activation": "linear"}, r"output_layer has activation 'linear'; only sigmoid or softmax"),
+    ],
+)
+def test_a_description_of_other_layers_than_those_known_is_refused(tmp_path, layer, changes, said):
+    layers = base_layers(65, 1)
+    config = config_of(layers, 65, 1)
+    (described,) = [one for one in config["config"]["layers"] if one["config"]["name"] == layer]
+    described["config"].update(changes)
+    path = keras2_file(tmp_path / "old.hdf5", layers, config=config)
+    with pytest.raises(InputError, match=said) as error:
+        covidcxnet.load_legacy(path)
+    assert str(error.value).startswith(str(path))
+
+
+def test_a_softmax_of_two_is_the_sigmoid_of_their_difference(tmp_path):
+    layers = base_layers(65, 1, outputs=2)
+    path = keras2_file(tmp_path / "old.hdf5", layers, config=config_of(layers, 65, 1, output="softmax"))
+    with pytest.raises(InputError, match="2 outputs in its head and no labels known"):
+        covidcxnet.load_legacy(path)
+    classifier = covidcxnet.load_legacy(path, classes=["normal", "tb"])
+    name, ((_, kernel), (_, bias)) = layers[-1]
+    one = [*layers[:-1], (name, [("kernel", kernel[:, 1:] - kernel[:, :1]), ("bias", bias[1:] - bias[:1])])]
+    found = classifier.predict_stacks(stacks_of(classifier))
+    np.testing.assert_allclose(found[:, 1:], base_cnn_in_numpy(stacks_of(classifier), one), atol=1e-5)
+    unsaid = keras2_file(tmp_path / "unsaid.hdf5", layers)
+    with pytest.raises(InputError, match="nothing in the file says that they are a softmax"):
+        covidcxnet.load_legacy(unsaid, size=65, classes=["normal", "tb"])
+
+
+def test_a_missing_file_and_a_truncated_one_are_called_so(tmp_path):
+    with pytest.raises(InputError, match=r"none\.h5: no such"):
+        covidcxnet.load_legacy(tmp_path / "none.h5")
+    path = keras2_file(tmp_path / "old.hdf5", base_layers(65))
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"old\.hdf5: not an HDF5 weights file, or a damaged one"):
+        covidcxnet.load_legacy(path)
+
+
 def test_two_channels_must_be_said(tmp_path):
     path = keras2_file(tmp_path / "c.h5", base_layers(65, 2))
     with pytest.raises(InputError, match="2 channels"):

@@ -220,6 +220,16 @@ def test_imagenet_without_network_is_one_error_that_says_where_to_put_the_file(m
     assert str(tmp_path / "models" / "densenet121_notop.h5") in str(error.value)
 
 
+def test_offline_imagenet_weights_are_not_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("COVIDCXNET_OFFLINE", "1")
+    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
+    asked = []
+    monkeypatch.setattr("socket.socket.connect", lambda *a: asked.append(a))
+    with pytest.raises(InputError, match=r"COVIDCXNET_OFFLINE is set; fetch https://"):
+        initialise(create("covid-cxnet", size=32), "imagenet", CLASSES)
+    assert not asked
+
+
 def test_imagenet_fills_the_whole_backbone(monkeypatch):
     import keras
 
