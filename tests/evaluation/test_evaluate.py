@@ -118,10 +118,13 @@ def test_other_data_are_prepared_and_images_that_training_or_validation_saw_are_
     from covidcxnet import evaluate
 
     found = evaluate(run.best_weights, data=other, out=tmp_path, explain=False, bootstrap=20, jobs=1, progress=False)
+    from covidcxnet.evaluation.overview import summary
+
     data = found.findings.data
     assert len(found.findings.predictions) == 7
     assert data.rejected["path"].tolist() == ["normal/broken.png"]
     assert data.overlap == 4
+    assert "1 file could not be used, the first normal/broken.png (not an image" in summary(found.findings)
     keys = {w["key"] for w in json.loads(found.metrics_path.read_text())["warnings"]}
     assert {"overlap", "patients_unknown", "small_test", "rejected"} <= keys
     assert found.findings.openings == ()

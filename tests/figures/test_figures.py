@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ from covidcxnet.datasets import Dataset
 from covidcxnet.figures.activation import activation_maps, draw
 from covidcxnet.figures.embedding import alike, embed, feature_tensor, reduce, table
 from covidcxnet.figures.feature_maps import feature_maps
-from covidcxnet.figures.subjects import NamedModel, choose, from_dataset, from_files, load_models
+from covidcxnet.figures.subjects import NamedModel, Radiograph, choose, from_dataset, from_files, load_models
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 
@@ -242,3 +244,19 @@ def test_bad_input_is_one_line_and_exit_code_2(dataset, files, tmp_path, capsys,
 def test_without_a_run_radiographs_must_be_named(files, tmp_path, capsys):
     assert main(["figures", files[0], "--out", str(tmp_path)]) == 2
     assert "--images or --data: one of them is needed" in capsys.readouterr().err
+
+
+def test_images_that_a_model_was_trained_on_are_counted_aloud(monkeypatch, tmp_path, capsys):
+    """Of two runs the second may have been trained on what the first was validated on."""
+    from covidcxnet.figures import cli
+
+    split = pd.DataFrame({"path": ["a.png", "b.png", "c.png"], "split": ["train", "validation", "train"]})
+    run = SimpleNamespace(split=split, dataset=SimpleNamespace(root=tmp_path))
+    monkeypatch.setattr("covidcxnet.evaluation.subject.find_run", lambda target: run if target == "run" else None)
+    shown = [Radiograph(tmp_path / name) for name in ("a.png", "b.png", "d.png")]
+    model = SimpleNamespace(name="second")
+    cli._warn_of_known("run", model, shown)
+    assert "second was trained on 1 of these 3 radiographs" in capsys.readouterr().err
+    cli._warn_of_known("weights", model, shown)
+    cli._warn_of_known("run", model, shown[1:])
+    assert not capsys.readouterr().err

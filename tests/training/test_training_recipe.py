@@ -138,6 +138,23 @@ def test_print_config_gives_a_recipe_file(capsys, tmp_path):
     assert load_recipe(tmp_path / "r.yaml") == parse_recipe(["--epochs", "3", "--input.size=64"])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--holdout", "{source:x}"],
+            "'{source:x}' given, COLUMN=VALUE[,VALUE] or {COLUMN: VALUE}, with a space after",
+        ),
+        (["--learning_rate", "nan"], "'nan' given, a finite number expected"),
+        (["--epochs", "two"], "'two' given, a whole number expected"),
+    ],
+)
+def test_values_of_a_wrong_kind_are_told_in_words(arguments, said, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error and "<class" not in error and len(error.splitlines()) == 1
+
+
 def test_bad_input_is_one_line_and_exit_code_2(capsys):
     assert main(["--epochs", "0"]) == 2
     out, err = capsys.readouterr()
