@@ -5,6 +5,7 @@ COVID-CXNet chose its rate so (figure 10): where the loss falls most steeply.
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -92,12 +93,15 @@ def range_test(
         growth = _Growth(rates, fitting.batches, recipe.seed, progress)
         epochs = math.ceil(steps / len(fitting.batches))
         fitting.model.fit(fitting.batches, epochs=epochs, verbose=0, callbacks=[growth], shuffle=False)
-    losses = np.array(growth.losses)
+    losses, diverged = np.array(growth.losses), growth.diverged
+    # An epoch that is broken off leaves its iterator open, and TensorFlow complains of it when the program ends.
+    del fitting, growth
+    gc.collect()
     if len(losses) < 10:
         raise InputError(f"lowest: the loss is not finite after {len(losses)} steps from {lowest:g}; begin lower")
     rates = rates[: len(losses)]
     smoothed = smooth(losses)
-    return RangeTest(rates, losses, smoothed, suggest(rates, losses, smoothed), growth.diverged)
+    return RangeTest(rates, losses, smoothed, suggest(rates, losses, smoothed), diverged)
 
 
 def smooth(losses: Sequence[float] | np.ndarray) -> np.ndarray:
