@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from enhancement import command_line
 from enhancement.errors import InputError
-from enhancement.files import IMAGE_SUFFIXES, find_image_tree, whole_file
+from enhancement.files import IMAGE_SUFFIXES, check_output, find_image_tree, whole_file
 
 if TYPE_CHECKING:
     from covidcxnet.explain.explanation import Explanation
@@ -104,6 +104,10 @@ def _run(arguments: argparse.Namespace) -> int:
     for path in pictures.values():
         written += [path, _overlay_path(path)] if arguments.full_size else [path]
     _refuse(written, paths, arguments.overwrite)
+    if arguments.csv:
+        check_output(arguments.csv)
+    if arguments.explain:
+        check_output(arguments.out, folder=True)
     lime = {name: value for name in ("samples", "segments", "seed") if (value := getattr(arguments, name)) is not None}
     if lime and arguments.explain != "lime":
         raise InputError(f"--{next(iter(lime))}: is a setting of LIME; add lime as the method, or leave it out")

@@ -158,6 +158,7 @@ def test_a_radiograph_is_never_overwritten_by_a_panel(folder, weights, capsys):
         (["IMAGES", "--weights", "W"], "--out: is of pictures; add --explain"),
         (["IMAGES", "--weights", "W", "--explain", "gradcam", "--target", "flu"], "normal, covid19"),
         (["IMAGES", "--weights", "W", "--explain", "cam", "--segmenter", "missing.weights.h5"], "missing.weights.h5"),
+        (["IMAGES", "--weights", "W", "--explain", "cam", "--csv", "IMAGES/a.png/t.csv"], "is a file and not a folder"),
     ],
 )
 def test_input_that_cannot_be_used_is_one_line_and_code_two(arguments, message, folder, weights, tmp_path, capsys):

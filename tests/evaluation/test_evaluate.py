@@ -116,15 +116,15 @@ def test_automatic_threshold_comes_from_the_validation_split(run, tmp_path):
 
 def test_other_data_are_prepared_and_images_that_training_or_validation_saw_are_counted(run, other, tmp_path):
     from covidcxnet import evaluate
-
-    found = evaluate(run.best_weights, data=other, out=tmp_path, explain=False, bootstrap=20, jobs=1, progress=False)
     from covidcxnet.evaluation.overview import summary
 
+    found = evaluate(run.best_weights, data=other, out=tmp_path, explain=False, bootstrap=20, jobs=1, progress=False)
     data = found.findings.data
     assert len(found.findings.predictions) == 7
     assert data.rejected["path"].tolist() == ["normal/broken.png"]
     assert data.overlap == 4
-    assert "1 file could not be used, the first normal/broken.png (not an image" in summary(found.findings)
+    reason = data.rejected["reason"].iloc[0]
+    assert f"1 file could not be used, the first normal/broken.png ({reason})" in summary(found.findings)
     keys = {w["key"] for w in json.loads(found.metrics_path.read_text())["warnings"]}
     assert {"overlap", "patients_unknown", "small_test", "rejected"} <= keys
     assert found.findings.openings == ()
