@@ -110,7 +110,7 @@ def test_a_dry_run_lists_the_trainings_and_writes_nothing(tmp_path, capsys, monk
         ([], "RECIPE: a packaged recipe's name or a YAML file expected first"),
         (["--over", "epochs=1,2"], "RECIPE"),
         (["no-recipe", "--repeats", "2"], "'no-recipe' is neither a file nor"),
-        (["phantom", "--over", "learning_rate=abc,1"], "learning_rate: Expected"),
+        (["phantom", "--over", "learning_rate=abc,1"], "learning_rate: 'abc' given, a finite number expected"),
         (["phantom", "--over", "epochs"], "over: 'epochs' given, KEY=a,b,c expected"),
         (["phantom", "--over", "epochs=1,2", "--over", "epochs=3"], "epochs is given twice"),
         (["phantom", "--repeats", "2", "--resume", "x"], "--resume: is not for a sweep"),
