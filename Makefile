@@ -19,7 +19,7 @@ demo: $(VENV)/installed
 	$(RUN) evaluate.py $(DEMO)
 
 test: $(VENV)/installed
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/installed
 	$(RUN) -m ruff check .
