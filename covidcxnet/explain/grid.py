@@ -91,7 +91,8 @@ def enlarge(heat: np.ndarray, size: int, grid: Grid | None = None) -> np.ndarray
     Returns
     -------
     float32 [size, size]
-        0..1. Beyond the outermost cells their value goes on.
+        0..1. Beyond the outermost cells their value goes on for half a cell and falls to 0 over the next whole one:
+        no cell looks at what lies further out but from the side.
     """
     values = np.asarray(heat, "float32")
     if grid is None:
@@ -123,7 +124,8 @@ def _cubic(size: int, cells: int, start: float, step: float) -> np.ndarray:
         far = _KEYS * (d**3 - 5 * d**2 + 8 * d - 4)
         share = np.where(d <= 1, near, np.where(d < 2, far, 0.0))
         np.add.at(shares, (np.arange(size), (first + offset).clip(0, cells - 1)), share)
-    return shares
+    beyond = np.maximum(-at, at - (cells - 1)) - 0.5
+    return shares * (1 - beyond.clip(0, 1)[:, None]).astype("float32")
 
 
 def _through(operation, tensors, grids: list[Grid], stack) -> Grid:

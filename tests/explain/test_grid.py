@@ -83,6 +83,13 @@ def test_without_a_grid_a_map_tiles_the_stack(shape):
     assert enlarge(whole, SIZE) is whole
 
 
+def test_heat_ends_where_no_cell_looks():
+    """Two cells at 16 and 24 of 48 pixels: full from 12 to 28, gone before 4 and after 36."""
+    row = enlarge(np.ones((2, 2), "float32"), SIZE, Grid(16, 16, 8, 8))[20]
+    assert row[12:29] == pytest.approx(1) and row[:5] == pytest.approx(0) and row[36:] == pytest.approx(0)
+    assert row[8] == pytest.approx(0.5) and row[32] == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize(("name", "size"), [("base-cnn", 256), ("small-cnn", 128)])
 @pytest.mark.parametrize("place", [(0.3, 0.55), (0.5, 0.5), (0.7, 0.35)])
 def test_heat_lies_on_the_one_bright_spot_though_no_convolution_is_padded(name, size, place):
