@@ -117,7 +117,7 @@ def _load(
         fitting = [known for known, legacy in LEGACY.items() if legacy.model == structure.model]
         raise InputError(f"{file}: architecture {name!r} given; its arrays allow {', '.join(fitting)}")
     settings = _input(LEGACY[name], structure, config, size, input, file)
-    options = _options(LEGACY[name], structure, config if described else {}, settings, file)
+    options = _options(LEGACY[name], structure, config if described else {}, settings)
     model = load_structure(structure, layers, options, file)
     check_described(config, model, file)
     head = "of the file"
@@ -251,14 +251,9 @@ def _options(
     structure: Structure,
     config: dict[str, dict[str, Any]],
     settings: InputSettings,
-    path: Path,
 ) -> dict[str, Any]:
     options = {**structure_options(structure, settings.size), "normalization": known.normalization, **known.options}
     dense = [layer for layer in config.values() if layer["class"] == "Dense"]
-    for layer in dense[:-1]:
-        if layer.get("activation") != "relu":
-            name, found = layer["name"], layer.get("activation")
-            raise InputError(f"{path}: its layer {name} has activation {found!r}; only relu is known here")
     if dense and structure.outputs > 1 and dense[-1].get("activation") in ("sigmoid", "softmax"):
         options["activation"] = "sigmoid" if dense[-1]["activation"] == "sigmoid" else None
     return options

@@ -77,10 +77,11 @@ def check_described(config: dict[str, dict[str, Any]], model: keras.Model, path:
                         f"{path}: its layer {said['name']} has {key} {said[key]!r}; only {known[key]!r} is known here"
                     )
     dense = [layer for layer in config.values() if layer["class"] == "Dense"]
-    last = dense[-1].get("activation") if dense else None
-    if last is not None and last not in ("sigmoid", "softmax"):
-        name = dense[-1]["name"]
-        raise InputError(f"{path}: its layer {name} has activation {last!r}; only sigmoid or softmax is known here")
+    for number, layer in enumerate(dense, start=1):
+        known = ("sigmoid", "softmax") if number == len(dense) else ("relu",)
+        if (found := layer.get("activation")) not in known:
+            wrong = f"its layer {layer['name']} has activation {found!r}"
+            raise InputError(f"{path}: {wrong}; only {' or '.join(known)} is known here")
 
 
 def _same(said: Any, known: Any) -> bool:

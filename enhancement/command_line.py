@@ -55,10 +55,10 @@ def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None =
             traceback.print_exc()
         print(f"{prog}: error: {one_line(error)}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of a pipe, such as head, has gone
+        sys.stderr.close()
+        return 0
     except OSError as error:
-        if isinstance(error, BrokenPipeError):  # the reader of a pipe, such as head, has gone
-            sys.stderr.close()
-            return 0
         if debug:
             traceback.print_exc()
         # A place that may not be written, a full disk: nothing that a traceback would explain.

@@ -84,7 +84,6 @@ def read_archive(
         given = [inputs] if isinstance(inputs, str | Path) else inputs
         places = [root, *(Path(one) for one in given if Path(one).is_dir()), *([Path(labels).parent] if labels else [])]
         known = {os.path.abspath(place / name): label for name, label in known.items() for place in places}
-    matched = 0
     rows, left = [], []
     words: set[str] = set()
     for path in tqdm(files, "reading headers", unit="file", disable=not progress):
@@ -101,7 +100,6 @@ def read_archive(
         if reason is not None:
             left.append({"path": name, "reason": reason})
             continue
-        matched += label != UNKNOWN
         rows.append(
             {
                 "path": name,
@@ -125,7 +123,7 @@ def read_archive(
     if not rows:
         first = f", the first {left[0]['path']}: {left[0]['reason']}" if left else ""
         raise InputError(f"{len(files)} files, none a chest radiograph of the kind asked for{first}")
-    if labels is not None and not matched:
+    if labels is not None and all(row["label"] == UNKNOWN for row in rows):
         raise InputError(f"{labels}: gives none of {len(rows)} radiographs a label; is its {link} that of these files?")
     return pd.DataFrame(rows, columns=list(COLUMNS)), refused, root
 

@@ -114,7 +114,7 @@ def _slopes(x: np.ndarray, outcome: np.ndarray, weights: np.ndarray, steps: int 
     y = np.asarray(outcome, np.float64)
     basis = np.stack([np.ones_like(x), x, x * x], axis=1)
     a, b = np.zeros(len(weights)), np.zeros(len(weights))
-    moved = np.zeros(len(weights))
+    moved, highest = np.zeros(len(weights)), _overlapping(x, y > 0, weights > 0)
     for _ in range(steps):
         p = 1 / (1 + np.exp(-np.clip(a[:, None] + b[:, None] * x, -40, 40)))
         g0, g1 = ((weights * (y - p)) @ basis[:, :2]).T
@@ -127,9 +127,9 @@ def _slopes(x: np.ndarray, outcome: np.ndarray, weights: np.ndarray, steps: int 
         db = np.where(usable, np.clip((h00 * g1 - h01 * g0) / safe, -5, 5), 0.0)
         a, b = a + da, b + db
         moved = np.maximum(np.abs(da), np.abs(db))
-        if moved.max(initial=0) < 1e-9:
+        if moved[highest].max(initial=0) < 1e-9:
             break
-    return np.where(_overlapping(x, y > 0, weights > 0) & (moved < 1e-6), b, np.nan)
+    return np.where(highest & (moved < 1e-6), b, np.nan)
 
 
 def _overlapping(x: np.ndarray, positive: np.ndarray, drawn: np.ndarray) -> np.ndarray:

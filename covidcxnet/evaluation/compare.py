@@ -15,7 +15,7 @@ from covidcxnet.evaluation.compare_entry import Entry, load_entry
 from covidcxnet.evaluation.compare_rows import Row
 from covidcxnet.evaluation.published import citation, published_rows
 from enhancement.errors import InputError
-from enhancement.files import whole_file
+from enhancement.files import check_output, whole_file
 
 if TYPE_CHECKING:
     from covidcxnet.training import Run
@@ -107,8 +107,7 @@ def compare(
     if bootstrap < 0:
         raise InputError(f"bootstrap: {bootstrap} given, 0 or more expected")
     target = Path(FOLDER if out is None else out)
-    if target.exists() and not target.is_dir():
-        raise InputError(f"out: {target} is a file; give the name of a folder")
+    check_output(target, folder=True)
     options: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed, "batch_size": batch_size, "progress": progress}
     flops: dict[str, int | None] = {}
     entries = [load_entry(run, name, flops, **options) for run, name in zip(folders, called, strict=True)]

@@ -19,6 +19,7 @@ from covidcxnet.training.augment_settings import AugmentSettings
 from covidcxnet.training.recipe import Recipe
 from enhancement.command_line import one_line
 from enhancement.errors import InputError
+from enhancement.files import check_output
 
 if TYPE_CHECKING:
     from covidcxnet.evaluation.compare import Comparison
@@ -162,8 +163,7 @@ def _claim(folder: Path, recipes: Mapping[str, Recipe]) -> None:
     """Make the folder these groups', or make sure that it is."""
     from covidcxnet.training.run import write_json
 
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"out: {folder} is a file; give the name of a folder")
+    check_output(folder, folder=True)
     now = json.loads(json.dumps({name: _compared(one) for name, one in recipes.items()}, default=str))
     path = folder / "groups.json"
     begun = any((folder / name / "run.json").is_file() for name in recipes)

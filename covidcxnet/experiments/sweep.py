@@ -16,6 +16,7 @@ from covidcxnet.experiments.outcome import Outcome, outcome_of
 from covidcxnet.training.recipe import Recipe
 from enhancement.command_line import one_line
 from enhancement.errors import InputError
+from enhancement.files import check_output
 
 FORMAT = 1
 
@@ -163,8 +164,7 @@ def _claim(folder: Path, recipe: Recipe, over: Mapping[str, Sequence[Any]], repe
     """Make the folder this sweep's, or make sure that it is."""
     from covidcxnet.training.run import write_json
 
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"out: {folder} is a file; give the name of a folder")
+    check_output(folder, folder=True)
     plan_file = folder / "sweep.json"
     base = _base(recipe.to_dict())
     if plan_file.is_file():

@@ -20,6 +20,14 @@ SUMMARY = """Train a classifier on chest radiographs. Without arguments: a small
 Every setting is a flag and, under the same name, a key of a recipe file; flags win over the recipe. The run folder
 holds all that happened. A research tool, not a medical device."""
 
+# What jsonargparse calls by the name of a class, in words.
+_KINDS = {
+    "dict": "COLUMN=VALUE[,VALUE] or {COLUMN: VALUE}, with a space after the colon,",
+    "float": "a finite number",
+    "int": "a whole number",
+    "bool": "true or false",
+}
+
 
 def parse_recipe(argv: Sequence[str], prog: str = "train.py", summary: str = SUMMARY) -> Recipe:
     """Recipe from command-line arguments.
@@ -95,14 +103,6 @@ def _plain(argv: Sequence[str]) -> Iterator[str]:
         if yield_value and name == "recipe":
             value = _recipe_file(value)
         yield f"--{name}={value}" if yield_value else f"--{name}"
-
-
-_KINDS = {
-    "dict": "COLUMN=VALUE[,VALUE] or {COLUMN: VALUE}, with a space after the colon,",
-    "float": "a finite number",
-    "int": "a whole number",
-    "bool": "true or false",
-}
 
 
 def _rows(text: str) -> str:

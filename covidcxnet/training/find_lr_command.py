@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from enhancement import command_line
-from enhancement.errors import InputError
+from enhancement.files import check_output
 
 from .arguments import named_first, parse_recipe, refuse_flags
 
@@ -44,8 +44,7 @@ def _find(argv: list[str], prog: str) -> int:
     given, others = parser.parse_known_args(named_first(argv))
     recipe = parse_recipe(others, prog, SUMMARY)
     folder = Path(recipe.out) if recipe.out else Path("runs") / f"find-lr-{recipe.model}"
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"out: {folder} is a file; give the name of a folder")
+    check_output(folder, folder=True)
     from .lr_finder import range_test
     from .lr_plot import draw_range_test, save_range_test
 

@@ -159,10 +159,11 @@ def _fit(run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]) -
 
 def _refuse_used(out: str) -> None:
     """A folder with a run in it is not written over; one that never got to an epoch is."""
+    if not out:
+        return
     path = Path(out)
-    if out and not path.exists():
+    if not path.exists():
         check_output(path, folder=True)
-    if not out or not path.exists():
         return
     if not path.is_dir():
         raise InputError(f"out: {path} is a file; give the name of a new folder")

@@ -58,16 +58,6 @@ def dicom(
     return file.getvalue()
 
 
-@pytest.fixture
-def read(tmp_path):
-    def read_bytes(data: bytes, **settings) -> np.ndarray:
-        path = tmp_path / "radiograph.dcm"
-        path.write_bytes(data)
-        return read_radiograph(path, **settings)
-
-    return read_bytes
-
-
 def linear(values, center, width):
     """PS3.3 C.11.2.1.2.1, to 0..255."""
     share = (values - (center - 0.5)) / (width - 1) + 0.5
