@@ -31,7 +31,7 @@ def check_kind(recipe: Recipe) -> None:
     if recipe.model == hierarchical.NAME:
         check_levels(recipe.classes)
     if recipe.model == logistic.NAME:
-        for key, only in (("init", "random"), ("trainable", "all"), ("sampling", "none")):
+        for key, only in (("init", "random"), ("trainable", "all"), ("sampling", "none"), ("ema", 0)):
             if getattr(recipe, key) != only:
                 _refuse(key, getattr(recipe, key), f"{logistic.NAME} is solved from nothing on all images: {only}")
 

@@ -21,7 +21,7 @@ from .curves import draw_curves
 from .f1 import MacroF1
 from .features import FeatureBatches, compute_features
 from .metadata import weights_metadata
-from .optimizers import optimizer_for
+from .optimizers import averaged, optimizer_for
 from .precision import compiled
 from .recipe import Recipe
 from .state import load_state, save_state
@@ -133,6 +133,11 @@ class Fitting:
         """What is trained: the whole model."""
         return self.core
 
+    @property
+    def best_name(self) -> str:
+        """File of the best epoch in the run folder."""
+        return "best.weights.h5"
+
     def _log(self) -> list[dict[str, float]]:
         return self.history
 
@@ -180,7 +185,8 @@ class Fitting:
         return Batches(self.run.store, side.rows, side.targets, batch_size=self.recipe.batch_size)
 
     def _validate(self) -> dict[str, float]:
-        probabilities = self.predictor.predict(self.validation_input, verbose=0)
+        with averaged(self.model):
+            probabilities = self.predictor.predict(self.validation_input, verbose=0)
         self.equal = all_equal(probabilities)
         return self._figures(probabilities)
 
@@ -208,13 +214,15 @@ class Fitting:
     def _derived(self) -> None:
         with whole_file(self.run.path / "log.csv") as partial:
             pd.DataFrame(self._log()).to_csv(partial, index=False, float_format="%.7g")
-        save_weights(self.core, self.run.path / "last.weights.h5", self._metadata(self.epoch, self.history[-1]))
+        with averaged(self.model):
+            save_weights(self.core, self.run.path / "last.weights.h5", self._metadata(self.epoch, self.history[-1]))
         best = self.history[self.monitor.best_epoch - 1]
         figures = {name: value for name, value in best.items() if name.startswith("val_")}
         self.run.update(epoch=self.epoch, best_epoch=self.monitor.best_epoch, best=figures)
 
     def _save_best(self, epoch: int, logs: dict[str, float]) -> None:
-        save_weights(self.core, self.run.path / "best.weights.h5", self._metadata(epoch, logs))
+        with averaged(self.model):
+            save_weights(self.core, self.run.path / self.best_name, self._metadata(epoch, logs))
 
     def _metadata(self, epoch: int, figures: dict[str, float]) -> dict[str, Any]:
         return weights_metadata(self.run, self.recipe, self.options, epoch, figures)

@@ -89,7 +89,7 @@ def range_test(
         raise InputError("model: logistic-regression has no learning rate; it is solved")
     rates = np.geomspace(lowest, highest, steps)
     with precision.precision(recipe.precision):
-        fitting = _fitting(replace(recipe, schedule="constant", warmup=0.0))
+        fitting = _fitting(replace(recipe, schedule="constant", warmup=0.0, ema=0.0))
         growth = _Growth(rates, fitting.batches, recipe.seed, progress)
         epochs = math.ceil(steps / len(fitting.batches))
         fitting.model.fit(fitting.batches, epochs=epochs, verbose=0, callbacks=[growth], shuffle=False)

@@ -1,6 +1,9 @@
-"""The optimizer of a recipe, with its learning rate over the steps."""
+"""The optimizer of a recipe: its learning rate over the steps, and the moving average of the weights."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import keras
 
@@ -22,10 +25,23 @@ def optimizer_for(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
             warmup_target=recipe.learning_rate if warm else None,
             warmup_steps=warm,
         )
+    average = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
     if recipe.optimizer == "sgd":
-        return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+        return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **average)
     if recipe.optimizer == "adam":
-        return keras.optimizers.Adam(rate)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+        return keras.optimizers.Adam(rate, **average)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **average)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
+
+
+@contextmanager
+def averaged(model: keras.Model) -> Iterator[None]:
+    """Within it `model` has the moving average of its weights, where its optimizer keeps one."""
+    kept = [keras.ops.copy(v) for v in model.trainable_variables]
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, kept, strict=True):
+            variable.assign(value)

@@ -30,7 +30,7 @@ class Recipe:
     """One training experiment. The defaults train a small CNN on the built-in phantom in a few minutes.
 
     In order: data and split (data to holdout), model (model, options, init), images (input, match_to, augment), steps
-    (epochs to warmup), loss and what is shown (label_smoothing, class_weights, sampling), choice of the epoch (monitor
+    (epochs to ema), loss and what is shown (label_smoothing, class_weights, sampling), choice of the epoch (monitor
     to lr_factor), and how and where it runs (precision to deterministic).
 
     Parameters
@@ -90,6 +90,9 @@ class Recipe:
         How the learning rate goes: lowered on a plateau of `monitor`, kept, or a cosine to zero at the last step.
     warmup : float
         Epochs over which the cosine's rate first rises from a hundredth.
+    ema : float
+        Momentum of a moving average of the weights over the steps, which is what is then validated and saved, as in
+        0.99; 0 for the weights themselves. Averages vary less from training to training.
     label_smoothing : float
         Share of each target spread over all classes, 0 to below 1.
     class_weights : {"balanced", "source", "source_rare", "none"}
@@ -156,6 +159,7 @@ class Recipe:
     weight_decay: float = 0.0
     schedule: Literal["plateau", "constant", "cosine"] = "plateau"
     warmup: float = 0.0
+    ema: float = 0.0
     label_smoothing: float = 0.0
     class_weights: Literal["balanced", "source", "source_rare", "none"] = "balanced"
     sampling: Literal["none", "oversample", "undersample"] = "none"
@@ -205,6 +209,7 @@ class Recipe:
         _require(decays, "weight_decay", self.weight_decay, "0, or with optimizer adamw at most 1,")
         warms = self.warmup == 0 or (self.schedule == "cosine" and 0 < self.warmup < self.epochs)
         _require(warms, "warmup", self.warmup, "0, or with schedule cosine less than epochs,")
+        _require(0 <= self.ema < 1, "ema", self.ema, "0 to below 1")
         _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to below 1")
         _require(0 < self.lr_factor < 1, "lr_factor", self.lr_factor, "between 0 and 1")
         matched = bool(self.match_to) and bool(self.input.histogram)

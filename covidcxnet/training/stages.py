@@ -15,7 +15,7 @@ import numpy as np
 
 from covidcxnet.models.hierarchical import level_head, level_model
 from covidcxnet.preparation import Batches
-from segmentation.weight_files import load_weights, save_weights
+from segmentation.weight_files import load_weights
 
 from . import data
 from .curves import draw_curves
@@ -111,6 +111,11 @@ class StageFitting(Fitting):
         return self.own
 
     @property
+    def best_name(self) -> str:
+        """File of the stage's best epoch in the run folder."""
+        return FIRST if self.level == 1 else super().best_name
+
+    @property
     def log(self) -> list[dict[str, float]]:
         """Rows of the run so far, stage and all."""
         now = [row | {"epoch": len(self.earlier) + row["epoch"], "stage": self.level} for row in self.history]
@@ -156,10 +161,6 @@ class StageFitting(Fitting):
 
     def _state(self) -> dict[str, Any]:
         return {"stage": self.level, "earlier": self.earlier}
-
-    def _save_best(self, epoch: int, logs: dict[str, float]) -> None:
-        name = FIRST if self.level == 1 else "best.weights.h5"
-        save_weights(self.core, self.run.path / name, self._metadata(epoch, logs))
 
     def _derived(self) -> None:
         super()._derived()

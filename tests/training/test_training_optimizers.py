@@ -6,7 +6,7 @@ import pytest
 
 from covidcxnet.training.augment_settings import AugmentSettings
 from covidcxnet.training.augmentation import RandomJpeg, augmenter
-from covidcxnet.training.optimizers import optimizer_for
+from covidcxnet.training.optimizers import averaged, optimizer_for
 from covidcxnet.training.recipe import Recipe
 from covidcxnet.training.validation import source_weights
 from enhancement.errors import InputError
@@ -45,6 +45,31 @@ def test_adamw_decays_kernels_and_not_biases_or_batch_norms():
     assert changed == {"kernel"}
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_the_moving_average_is_there_within_the_block_and_the_weights_are_back_after_it(name):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    (kernel,) = model.trainable_variables
+    model.compile(optimizer_for(Recipe(optimizer=name, ema=0.5, learning_rate=0.1), steps=1), loss="mse")
+    average, seen = None, []
+    for _ in range(4):
+        model.train_on_batch(np.ones((1, 1)), np.full((1, 1), 5.0))
+        seen.append(float(keras.ops.convert_to_numpy(kernel)[0, 0]))
+        average = seen[-1] if average is None else 0.5 * average + 0.5 * seen[-1]
+    with averaged(model):
+        assert float(keras.ops.convert_to_numpy(kernel)[0, 0]) == pytest.approx(average, abs=1e-5)
+    assert float(keras.ops.convert_to_numpy(kernel)[0, 0]) == seen[-1] != pytest.approx(average, abs=1e-3)
+
+
+def test_without_an_average_the_block_has_the_weights_themselves():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(optimizer_for(Recipe(), steps=1), loss="mse")
+    model.train_on_batch(np.ones((1, 1)), np.ones((1, 1)))
+    before = model.get_weights()
+    with averaged(model):
+        for one, other in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize(
     ("values", "key"),
     [
@@ -54,6 +79,8 @@ def test_adamw_decays_kernels_and_not_biases_or_batch_norms():
         ({"warmup": 2}, "warmup"),
         ({"warmup": 5, "schedule": "cosine", "epochs": 5}, "warmup"),
         ({"class_weights": "sources"}, "class_weights"),
+        ({"ema": 1.0}, "ema"),
+        ({"ema": 0.9, "model": "logistic-regression"}, "ema"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused_by_name(values, key):

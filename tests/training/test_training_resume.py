@@ -18,9 +18,12 @@ from enhancement.errors import InputError
 pytestmark = pytest.mark.usefixtures("quick_curves")
 
 
-@pytest.mark.parametrize(("trainable", "learning_rate"), [("all", 0.05), ("head", 0.5)])
-def test_a_resumed_run_equals_one_that_was_never_stopped(tiny, monkeypatch, trainable, learning_rate):
-    settings = {"trainable": trainable, "learning_rate": learning_rate, "epochs": 4, "lr_patience": 1, "patience": 0}
+@pytest.mark.parametrize(
+    ("trainable", "learning_rate", "ema"), [("all", 0.05, 0.0), ("all", 0.05, 0.6), ("head", 0.5, 0.0)]
+)
+def test_a_resumed_run_equals_one_that_was_never_stopped(tiny, monkeypatch, trainable, learning_rate, ema):
+    settings = {"trainable": trainable, "learning_rate": learning_rate, "ema": ema}
+    settings |= {"epochs": 4, "lr_patience": 1, "patience": 0}
     whole = train(tiny("whole", **settings))
     with monkeypatch.context() as patch:
         stop_after(patch, 2)

@@ -3,6 +3,7 @@
 import json
 import os
 
+import h5py
 import numpy as np
 import pytest
 from run_helpers import assert_same_weights, weights
@@ -11,6 +12,7 @@ from covidcxnet.pretrained import load_model
 from covidcxnet.training import train
 from covidcxnet.training.data import split_of
 from covidcxnet.training.run import dataset_of
+from covidcxnet.training.validation import loss_for, targets_for
 from segmentation.weight_files import read_metadata
 
 pytestmark = pytest.mark.usefixtures("quick_curves")
@@ -138,3 +140,16 @@ def test_the_run_says_whose_patient_is_unknown(tiny, trained, phantoms, tmp_path
     assert run.status["unknown_patients"] == 36 and run.status["split_by"] == "image"
     assert "the patient of 36 of 36 images is unknown" in capsys.readouterr().err
     assert set(run.split["grouped_by"]) == {"image, patient unknown"}
+
+
+def test_with_a_moving_average_it_is_the_average_that_is_validated_and_saved(tiny):
+    run = train(tiny(learning_rate=0.05, ema=0.8))
+    with h5py.File(run.path / "state.h5") as state:
+        stepped = [item[()] for item in state["model"].values()]
+    saved = load_model(run.path / "last.weights.h5").model.get_weights()
+    assert max(np.abs(one - other).max() for one, other in zip(saved, stepped, strict=True)) > 1e-3
+    best = load_model(run.best_weights).model
+    rows = run.rows("validation")
+    targets = targets_for((run.store.table["label"][rows] == "covid19").to_numpy().astype(int), 2)
+    loss = loss_for(2, 0.0)(targets, best.predict(run.store.read(rows), verbose=0))
+    assert float(loss) == pytest.approx(run.status["best"]["val_loss"], abs=1e-5)
