@@ -176,17 +176,13 @@ def structure_options(structure: Structure, size: int) -> dict[str, Any]:
 
 def _file(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
     """The file, and the name of its entry if it was given by name."""
+    import weights
+
     text = os.fspath(path)
     if os.sep in text:
         return Path(text), None
-    import weights
-    from weights import manifest
-
-    # a name of the manifest comes first, whatever lies in the working directory (./NAME is a path)
-    if text not in manifest.read() and Path(text).is_file():
-        return Path(text), None
     try:
-        return weights.released(text), text
+        return weights.locate(text), text if weights.is_name(text) else None
     except LookupError as error:
         raise InputError(f"{text}: no such file, and {error}") from error
 

@@ -74,17 +74,13 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     path, text = Path(name_or_path), os.fspath(name_or_path)
     bare = len(path.parts) == 1 and not path.suffix and os.sep not in text
     try:
-        if bare and _entry(text):
-            return weights.released(text)
-        if path.is_file():
-            return path
-        if path.is_dir():
+        if path.is_dir() and not weights.is_name(text):
             from covidcxnet.training.run import Run
 
             return Run(path).best_weights
-        if not bare:
+        if not bare and not path.is_file():
             raise InputError(f"{path}: no such weights file")
-        return weights.released(text)
+        return weights.locate(text)
     except LookupError as error:
         reason = str(error.args[0]) if error.args else ""
         if _entry(text):

@@ -24,14 +24,11 @@ def find_weights(weights: str | Path | None) -> Path:
     InputError
         If there is neither such a file nor such a name.
     """
-    from weights import manifest, released
+    from weights import locate
 
     name = RELEASED if weights is None else str(weights)
-    # a name of the manifest comes first, whatever lies in the working directory (./NAME is a path)
-    if weights is not None and (isinstance(weights, Path) or name not in manifest.read()) and Path(name).is_file():
-        return Path(name)
     try:
-        return released(name)
+        return locate(name)
     except LookupError as error:
         raise InputError(f"weights {name}: no such file, and {error}") from None
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -40,3 +41,19 @@ def released(name: str, *, progress: bool = True) -> Path:
     from .registry import resolve
 
     return resolve(name, progress=progress)
+
+
+def is_name(name_or_path: str | os.PathLike[str]) -> bool:
+    """Whether released weights are meant: a name of the manifest, whatever lies in the working directory.
+
+    ``./NAME`` is a path.
+    """
+    from .manifest import read
+
+    return os.fspath(name_or_path) in read()
+
+
+def locate(name_or_path: str | os.PathLike[str]) -> Path:
+    """File of released weights if `is_name`, else the file of that path; raises as `released` if there is neither."""
+    path = Path(name_or_path)
+    return path if path.is_file() and not is_name(name_or_path) else released(os.fspath(name_or_path))
