@@ -1,12 +1,13 @@
 """Speed of training: ``python benchmarks/training.py [--model covid-cxnet] [--size 320] [--batch 8]``.
 
-Images per second of whole training steps without and with augmentation, and under mixed precision, after the first
-step's tracing. The stacks are random: only time is measured.
+Milliseconds an image of each augmentation layer alone, then images per second of whole training steps without and with
+augmentation, and under mixed precision, after the first step's tracing. The stacks are random: only time is measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 import time
@@ -27,6 +28,8 @@ def main() -> None:
     from covidcxnet.training.recipe import load_recipe
 
     everything = load_recipe("covid-cxnet").augment
+    for layer, seconds in layer_times(given):
+        print(f"{layer:<42} {1000 * seconds:7.2f} ms an image", flush=True)
     slowest = None
     for title, precision, augment in (
         ("float32", "float32", None),
@@ -38,8 +41,38 @@ def main() -> None:
         print(f"{title:<42} {rate:7.2f} images/s  {rate / slowest:5.2f} of float32", flush=True)
 
 
+def layer_times(given) -> list[tuple[str, float]]:
+    """Name and seconds an image of every augmentation layer, compiled alone, the fastest of some calls."""
+    import numpy as np
+    import tensorflow as tf
+
+    from covidcxnet.training import AugmentSettings
+    from covidcxnet.training.augmentation import augmenter
+
+    settings = AugmentSettings(contrast=(0.7, 1.3), gamma=(0.7, 1.4), blur=1.6, noise=8, jpeg=30, erase=0.2, spectrum=1)
+    shape = (given.batch, given.size, given.size, 3)
+    stacks = tf.constant(np.random.default_rng(0).integers(0, 256, shape), "float32")
+    made = []
+    for layer in augmenter(settings):
+        call = tf.function(functools.partial(layer, training=True))
+        call(stacks)
+        seconds = fastest(functools.partial(call, stacks), given.steps)
+        made.append((type(layer).__name__, seconds / given.batch))
+    return made
+
+
+def fastest(call, steps: int) -> float:
+    """Seconds of the fastest of some calls: a busy machine slows the others."""
+    times = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
 def measure(given, precision: str, augment) -> float:
-    """Images per second of the fastest of some steps: a busy machine slows the others."""
+    """Images per second of the fastest of some steps."""
     import keras
     import numpy as np
 
@@ -56,12 +89,7 @@ def measure(given, precision: str, augment) -> float:
         model = keras.Sequential([keras.Input(core.input_shape[1:]), *layers, core])
         model.compile("adam", "binary_crossentropy", jit_compile=formats.compiled())
         model.train_on_batch(stacks, targets)
-        times = []
-        for _ in range(given.steps):
-            start = time.perf_counter()
-            model.train_on_batch(stacks, targets)
-            times.append(time.perf_counter() - start)
-    return given.batch / min(times)
+        return given.batch / fastest(lambda: model.train_on_batch(stacks, targets), given.steps)
 
 
 if __name__ == "__main__":
