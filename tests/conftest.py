@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,11 @@ def real_data() -> Path:
     if not (folder / "classification" / "metadata.csv").is_file():
         pytest.skip("no real radiographs: set COVIDCXNET_DATA to their folder")
     return folder
+
+
+@pytest.fixture
+def interrupts():
+    """Child processes heed Ctrl-C (SIGINT) even where these tests run as a shell's background job, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

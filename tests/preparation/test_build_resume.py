@@ -169,6 +169,7 @@ def test_a_kill_costs_only_what_was_not_yet_written_down(slow_prepare, dataset, 
     pd.testing.assert_frame_equal(store.table, whole.table)
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_a_signal_ends_it_cleanly_and_two_at_once_are_refused(slow_prepare, dataset, settings, tmp_path):
     process = slow_prepare(40)
     with pytest.raises(InputError, match="another process"):

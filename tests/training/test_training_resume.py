@@ -78,6 +78,7 @@ def test_a_run_stopped_before_its_first_epoch_starts_over(tiny, trained, monkeyp
     assert_same_weights(trained.last_weights, resumed.last_weights)
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_ends_the_command_with_130_and_says_how_to_resume(tiny, tmp_path):
     recipe = tiny("run", epochs=10_000, patience=0)
     save_recipe(recipe, tmp_path / "recipe.yaml")
