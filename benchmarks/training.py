@@ -1,7 +1,8 @@
 """Speed of training: ``python benchmarks/training.py [--model covid-cxnet] [--size 320] [--batch 8]``.
 
-Milliseconds an image of each augmentation layer alone, then images per second of whole training steps without and with
-augmentation, and under mixed precision, after the first step's tracing. The stacks are random: only time is measured.
+Milliseconds an image of each augmentation layer alone, then images per second of whole training steps after the first
+one's tracing, taken in turns so that all meet the same machine: with the batch norm of Keras, with the fused one that
+`train.py` uses, with augmentation, under mixed precision. The stacks are random: only time is measured.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+Setting = tuple[str, str, Any, bool]  # title, number format, augmentation or None, whether the batch norms are fused
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -28,17 +32,17 @@ def main() -> None:
     from covidcxnet.training.recipe import load_recipe
 
     everything = load_recipe("covid-cxnet").augment
-    for layer, seconds in layer_times(given):
-        print(f"{layer:<42} {1000 * seconds:7.2f} ms an image", flush=True)
-    slowest = None
-    for title, precision, augment in (
-        ("float32", "float32", None),
-        ("float32, the paper's augmentation", "float32", everything),
-        ("mixed_bfloat16, the paper's augmentation", "mixed_bfloat16", everything),
-    ):
-        rate = measure(given, precision, augment)
-        slowest = slowest or rate
-        print(f"{title:<42} {rate:7.2f} images/s  {rate / slowest:5.2f} of float32", flush=True)
+    for layer, duration in layer_times(given):
+        print(f"{layer:<42} {1000 * duration:7.2f} ms an image", flush=True)
+    settings = [
+        ("float32, batch norm of Keras", "float32", None, False),
+        ("float32", "float32", None, True),
+        ("float32, the paper's augmentation", "float32", everything, True),
+        ("mixed_bfloat16, the paper's augmentation", "mixed_bfloat16", everything, True),
+    ]
+    rates = measure(given, settings)
+    for (title, *_), rate in zip(settings, rates, strict=True):
+        print(f"{title:<42} {rate:7.2f} images/s  {rate / rates[0]:5.2f} of the first")
 
 
 def layer_times(given) -> list[tuple[str, float]]:
@@ -56,40 +60,53 @@ def layer_times(given) -> list[tuple[str, float]]:
     for layer in augmenter(settings):
         call = tf.function(functools.partial(layer, training=True))
         call(stacks)
-        seconds = fastest(functools.partial(call, stacks), given.steps)
-        made.append((type(layer).__name__, seconds / given.batch))
+        made.append((type(layer).__name__, fastest(functools.partial(call, stacks), given.steps) / given.batch))
     return made
 
 
 def fastest(call, steps: int) -> float:
     """Seconds of the fastest of some calls: a busy machine slows the others."""
-    times = []
-    for _ in range(steps):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(seconds(call) for _ in range(steps))
 
 
-def measure(given, precision: str, augment) -> float:
-    """Images per second of the fastest of some steps."""
-    import keras
+def seconds(call) -> float:
+    """How long one call took."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def measure(given, settings: list[Setting]) -> list[float]:
+    """Images per second of the fastest of some steps under each setting, a step of each in turns."""
     import numpy as np
-
-    from covidcxnet.models import create
-    from covidcxnet.training import precision as formats
-    from covidcxnet.training.augmentation import augmenter
 
     random = np.random.default_rng(0)
     stacks = random.integers(0, 256, (given.batch, given.size, given.size, 3), dtype=np.uint8)
     targets = random.integers(0, 2, (given.batch, 1)).astype("float32")
+    calls = [functools.partial(trained(given, *setting[1:]).train_on_batch, stacks, targets) for setting in settings]
+    for call in calls:
+        call()
+    rounds = [[seconds(call) for call in calls] for _ in range(given.steps)]
+    return [given.batch / min(times) for times in zip(*rounds, strict=True)]
+
+
+def trained(given, precision: str, augment, fused: bool):
+    """The model as `train.py` puts it together."""
+    import keras
+
+    from covidcxnet.models import create
+    from covidcxnet.training import precision as formats
+    from covidcxnet.training.augmentation import augmenter
+    from segmentation.fused_batch_norm import fuse_batch_norm
+
     with formats.precision(precision):
         core = create(given.model, size=given.size, channels=3)
         layers = augmenter(augment) if augment else []
         model = keras.Sequential([keras.Input(core.input_shape[1:]), *layers, core])
-        model.compile("adam", "binary_crossentropy", jit_compile=formats.compiled())
-        model.train_on_batch(stacks, targets)
-        return given.batch / fastest(lambda: model.train_on_batch(stacks, targets), given.steps)
+    if fused:
+        fuse_batch_norm(model)
+    model.compile("adam", "binary_crossentropy", jit_compile=formats.compiled())
+    return model
 
 
 if __name__ == "__main__":

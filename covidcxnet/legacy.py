@@ -182,7 +182,7 @@ def _file(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
     if os.sep in text:
         return Path(text), None
     try:
-        return weights.locate(text), text if weights.is_name(text) else None
+        return weights.locate(path), text if weights.is_name(path) else None
     except LookupError as error:
         raise InputError(f"{text}: no such file, and {error}") from error
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import keras
 
     from covidcxnet.classifier import Classifier
-    from weights.manifest import Entry
 
 
 def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
@@ -39,6 +38,7 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
     >>> load_model("runs/phantom-small-cnn").predict("chest.png")[0].label   # doctest: +SKIP
     'normal'
     """
+    import weights
     from covidcxnet.classifier import Classifier
     from segmentation.legacy import is_legacy
     from segmentation.weight_files import naming
@@ -47,8 +47,7 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
     if is_legacy(path):
         from covidcxnet.legacy import load_legacy
 
-        entry = _entry(name_or_path)
-        loaded = load_legacy(path, entry.name if entry else None)
+        loaded = load_legacy(path, os.fspath(name_or_path) if weights.is_name(name_or_path) else None)
         if not isinstance(loaded, Classifier):
             raise InputError(f"{name_or_path}: weights of a segmenter, those of a classifier expected")
         return loaded
@@ -60,8 +59,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     """The weights file that a released name, a path or a run folder means.
 
-    A name of the manifest comes first, whatever lies in the working directory (``./NAME`` is a path): the package's own
-    file, then the cache, then a download into the cache; each verified.
+    A name of the manifest comes first, whatever lies in the working directory (``./NAME`` is a path, and so is every
+    `Path`): the package's own file, then the cache, then a download into the cache; each verified.
 
     Raises
     ------
@@ -74,25 +73,18 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     path, text = Path(name_or_path), os.fspath(name_or_path)
     bare = len(path.parts) == 1 and not path.suffix and os.sep not in text
     try:
-        if path.is_dir() and not weights.is_name(text):
+        if path.is_dir() and not weights.is_name(name_or_path):
             from covidcxnet.training.run import Run
 
             return Run(path).best_weights
         if not bare and not path.is_file():
             raise InputError(f"{path}: no such weights file")
-        return weights.locate(text)
+        return weights.locate(name_or_path)
     except LookupError as error:
         reason = str(error.args[0]) if error.args else ""
-        if _entry(text):
+        if weights.is_name(name_or_path):
             raise InputError(reason) from error
         raise InputError(f"{text}: neither a weights file nor released weights. {reason}".strip()) from error
-
-
-def _entry(name_or_path: str | os.PathLike[str]) -> Entry | None:
-    """The manifest's entry of a name, if it is one."""
-    from weights import manifest
-
-    return manifest.read().get(os.fspath(name_or_path))
 
 
 def classifier_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:

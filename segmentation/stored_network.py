@@ -26,7 +26,7 @@ def find_weights(weights: str | Path | None) -> Path:
     """
     from weights import locate
 
-    name = RELEASED if weights is None else str(weights)
+    name = RELEASED if weights is None else weights
     try:
         return locate(name)
     except LookupError as error:

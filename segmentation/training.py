@@ -47,6 +47,7 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
     """
     import keras
 
+    from .fused_batch_norm import fuse_batch_norm
     from .losses import loss_named
 
     run = Path(run)
@@ -77,6 +78,7 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
         load_weights(model, initial_weights(settings, conventions))
     optimizer = keras.optimizers.Adam(settings.learning_rate)
     optimizer.build(model.trainable_variables)
+    fuse_batch_norm(model)
     model.compile(optimizer, loss=loss_named(settings.loss))
     rows = restore(run / STATE, model)
 

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import weights
+from covidcxnet import pretrained
+from segmentation.stored_network import find_weights
 from weights import WeightsError, download, manifest, registry
 from weights.manifest import Entry, file_sha256
 
@@ -249,3 +251,14 @@ def test_a_second_process_waits_and_does_not_download_again(server, entry):
     assert [process.returncode for process in processes] == [0, 0], answers
     assert {out.strip() for out, _ in answers} == {str(cached(entry))}
     assert len(server.requests) == 1
+
+
+def test_a_name_comes_before_a_file_of_that_name_and_a_path_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "lung-unet"
+    mine.write_bytes(b"mine")
+    assert weights.locate("lung-unet") == weights.released("lung-unet")
+    for path in ("./lung-unet", mine.relative_to(tmp_path), mine):
+        assert weights.locate(path).resolve() == mine
+        assert find_weights(path).resolve() == mine
+        assert pretrained.resolve(path).resolve() == mine

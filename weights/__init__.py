@@ -46,11 +46,11 @@ def released(name: str, *, progress: bool = True) -> Path:
 def is_name(name_or_path: str | os.PathLike[str]) -> bool:
     """Whether released weights are meant: a name of the manifest, whatever lies in the working directory.
 
-    ``./NAME`` is a path.
+    ``./NAME`` is a path, and so is every `Path`, which forgets the ``./``.
     """
     from .manifest import read
 
-    return os.fspath(name_or_path) in read()
+    return not isinstance(name_or_path, Path) and os.fspath(name_or_path) in read()
 
 
 def locate(name_or_path: str | os.PathLike[str]) -> Path:

@@ -71,8 +71,8 @@ class AugmentSettings:
             object.__setattr__(self, name, value)
             ok = len(value) == 2 and 0.01 <= value[0] <= value[1] <= 100
             _require(ok, name, list(value), "two numbers, smaller first, in 0.01..100")
-        most = {"rotation": 180, "shift": 1, "fill": 255, "blur": 50, "noise": 255, "jpeg": 100, "erase": 1}
-        most["spectrum"] = 1
+        most = {"rotation": 180, "fill": 255, "blur": 50, "noise": 255, "jpeg": 100}
+        most |= dict.fromkeys(("shift", "erase", "spectrum"), 1)
         for name, limit in most.items():
             _require(0 <= getattr(self, name) <= limit, name, getattr(self, name), f"0 to {limit}")
 

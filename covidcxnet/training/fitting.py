@@ -12,6 +12,7 @@ import pandas as pd
 from covidcxnet.models import split_head
 from covidcxnet.preparation import Batches
 from enhancement.files import whole_file
+from segmentation.fused_batch_norm import fuse_batch_norm
 from segmentation.weight_files import save_weights
 
 from . import callbacks, data
@@ -56,6 +57,7 @@ class Fitting:
             self._head_on_features()
         else:
             self._whole_on_stacks()
+        fuse_batch_norm(self.model)
         self.model.compile(
             optimizer=optimizer_for(recipe, steps=len(self.batches)),
             loss=self.loss,
