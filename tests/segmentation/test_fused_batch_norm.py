@@ -103,3 +103,20 @@ def test_training_leaves_the_names_of_what_is_saved(tmp_path):
     plain.load_weights(tmp_path / "fused.weights.h5")
     for expected, given in zip(fused.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(given, expected)
+
+
+def test_a_gpu_leaves_frozen_layers_to_keras(monkeypatch):
+    import tensorflow as tf
+
+    gpus = ["a GPU"]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: gpus if kind == "GPU" else [])
+    operations = []
+    real = tf.raw_ops.FusedBatchNormV3
+    monkeypatch.setattr(tf.raw_ops, "FusedBatchNormV3", lambda **given: operations.append(given) or real(**given))
+    model = network()
+    fuse_batch_norm(model)
+    images = np.ones((2, 6, 5, 3), "float32")
+    model(images, training=False)
+    assert not operations
+    model(images, training=True)
+    assert len(operations) == 2
