@@ -63,6 +63,8 @@ class Classifier:
         *,
         segmenter: LungSegmenter | None = None,
     ):
+        from segmentation.fused_batch_norm import fuse_batch_norm
+
         self.model = model
         self.metadata = metadata
         self.path = None if path is None else Path(path)
@@ -72,6 +74,7 @@ class Classifier:
         self._given_segmenter = segmenter
         self.multilabel = independent(metadata, model.output_shape[-1])
         check_fit(self.name, model, self.classes, self.input, self.multilabel)
+        fuse_batch_norm(model)
         self.thresholds = thresholds_of(self.name, metadata, self.classes)
 
     @cached_property

@@ -51,13 +51,13 @@ class Fitting:
         self.classes = recipe.classes
         self.train, self.validation = self._sides()
         self.loss = self._loss()
+        fuse_batch_norm(core)
         self.batches: Batches | FeatureBatches
         self.validation_input: Batches | np.ndarray
         if recipe.trainable == "head":
             self._head_on_features()
         else:
             self._whole_on_stacks()
-        fuse_batch_norm(self.model)
         self.model.compile(
             optimizer=optimizer_for(recipe, steps=len(self.batches)),
             loss=self.loss,
