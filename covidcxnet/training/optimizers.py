@@ -38,9 +38,7 @@ def optimizer_for(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
 @contextmanager
 def averaged(model: keras.Model) -> Iterator[None]:
     """Within it `model` has the moving average of its weights, where its optimizer keeps one."""
-    if not model.optimizer.use_ema:
-        yield
-        return
+    # Always: under mixed_float16 Keras wraps the optimizer, and the wrapper's own `use_ema` is false.
     kept = [keras.ops.copy(v) for v in model.trainable_variables]
     model.optimizer.finalize_variable_values(model.trainable_variables)
     try:

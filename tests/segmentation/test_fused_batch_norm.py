@@ -10,7 +10,7 @@ pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason=
 
 
 def network(**options) -> keras.Model:
-    """A convolution, a batch norm with weights that are not their initial ones, and another in a model of its own."""
+    """A convolution, a batch norm, and another in a model of its own."""
     image = keras.Input((6, 5, 3))
     x = keras.layers.Conv2D(4, 3, padding="same", use_bias=False, name="conv")(image)
     x = keras.layers.BatchNormalization(momentum=0.8, epsilon=1e-2, name="bn", **options)(x)
@@ -20,7 +20,7 @@ def network(**options) -> keras.Model:
 
 
 def twins(random, **options) -> tuple[keras.Model, keras.Model]:
-    """The same network twice, the second fused."""
+    """The same network twice with weights that are not their initial ones, the second fused."""
     plain, fused = network(**options), network(**options)
     values = [random.uniform(0.5, 1.5, w.shape).astype("float32") for w in plain.get_weights()]
     for model in (plain, fused):
