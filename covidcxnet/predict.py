@@ -64,7 +64,7 @@ def _parser(prog: str, description: str) -> argparse.ArgumentParser:
         epilog="Exit code: 0 done, 1 done but some files could not be read, 2 the input cannot be used.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="radiographs, folders or glob patterns")
-    parser.add_argument("--weights", required=True, metavar="W", help="a .weights.h5 file or a released name")
+    parser.add_argument("--weights", required=True, metavar="W", help="weights file, run folder or released name")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line for each file, no table")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the predictions as a table")
     parser.add_argument("--batch-size", type=_positive, default=16, help="default 16")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from covidcxnet.training.arguments import named_first, parse_recipe, refuse_flags
+from covidcxnet.training.arguments import named_first, parse_recipe
 from enhancement import command_line
 
 SUMMARY = """Train a recipe on the three data groups of the pediatric pneumonia study: raw, augmented, balanced (by
@@ -16,6 +16,13 @@ oversampling) and augmented; evaluate them on the same test images and compare. 
 
 --out names the folder (by default one under runs/) with a run for each group, comparison.html, comparison.csv,
 comparison.md and groups.png. The same command goes on where it was stopped. A research tool, not a medical device."""
+_DECIDED = "the groups decide it; --balance undersample balances the other way"
+REFUSED = {
+    "sampling": _DECIDED,
+    "class_weights": _DECIDED,
+    "resume": "give the same command again, and it goes on",
+    "print_config": "the groups are three recipes; train --print_config shows what they share",
+}
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet groups") -> int:
@@ -30,20 +37,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet groups") -> 
 
 
 def _groups(argv: list[str], prog: str) -> int:
-    decided = "the groups decide it; --balance undersample balances the other way"
-    refuse_flags(
-        argv,
-        ("sampling", decided),
-        ("class_weights", decided),
-        ("resume", "give the same command again, and it goes on"),
-        ("print_config", "the groups are three recipes; train --print_config shows what they share"),
-    )
     parser = command_line.Parser(prog=prog, add_help=False)
     parser.add_argument("--balance", choices=("oversample", "undersample"), default="oversample")
     parser.add_argument("--published", action="store_true")
     parser.add_argument("--bootstrap", type=int, default=2000)
     given, others = parser.parse_known_args(named_first(argv))
-    recipe = parse_recipe(others, prog, SUMMARY)
+    recipe = parse_recipe(others, prog, SUMMARY, REFUSED)
     folder = Path(recipe.out) if recipe.out else Path("runs") / f"groups-{recipe.model}"
     from covidcxnet.evaluation.compare_tables import to_markdown
 

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from covidcxnet import recipes
@@ -29,7 +29,9 @@ _KINDS = {
 }
 
 
-def parse_recipe(argv: Sequence[str], prog: str = "train.py", summary: str = SUMMARY) -> Recipe:
+def parse_recipe(
+    argv: Sequence[str], prog: str = "train.py", summary: str = SUMMARY, refused: Mapping[str, str] | None = None
+) -> Recipe:
     """Recipe from command-line arguments.
 
     Parameters
@@ -37,15 +39,19 @@ def parse_recipe(argv: Sequence[str], prog: str = "train.py", summary: str = SUM
     argv : sequence of str
         Flags such as ``--epochs 3`` or ``--input.size=64``. Dashes in names count as underscores, lists may be written
         with commas, and ``--recipe`` takes a YAML file or the name of a packaged recipe.
+    refused : mapping, optional
+        Flags of train that the command has no use for, each with the reason why: not in its help, an error when given.
 
     Raises
     ------
     InputError
-        For an unknown flag or key, or a value of the wrong kind or range.
+        For an unknown or refused flag, an unknown key, or a value of the wrong kind or range.
     SystemExit
         After ``--help``.
     """
-    parser = build_parser(prog, summary)
+    refused = refused or {}
+    _refuse(argv, refused)
+    parser = build_parser(prog, summary, hidden=refused)
     try:
         values = parser.parse_args(list(_plain(argv))).as_dict()
     except (argparse.ArgumentError, TypeError) as error:
@@ -53,8 +59,11 @@ def parse_recipe(argv: Sequence[str], prog: str = "train.py", summary: str = SUM
     return Recipe.from_dict({key: value for key, value in values.items() if key in _fields(Recipe)})
 
 
-def build_parser(prog: str, summary: str = SUMMARY):
-    """The jsonargparse parser: one flag for each field of `Recipe`, `InputSettings` and `AugmentSettings`."""
+def build_parser(prog: str, summary: str = SUMMARY, hidden: Collection[str] = ()):
+    """The jsonargparse parser: one flag for each field of `Recipe`, `InputSettings` and `AugmentSettings`.
+
+    Those that `hidden` names are parsed, as a recipe may have their keys, and left out of the help.
+    """
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False, print_config=None)
@@ -63,6 +72,9 @@ def build_parser(prog: str, summary: str = SUMMARY):
     parser.add_argument("--print_config", action="store_true", help="print the resolved recipe as YAML and stop")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_class_arguments(Recipe)
+    for action in parser._actions:
+        if action.dest in hidden:
+            action.help = argparse.SUPPRESS
     return parser
 
 
@@ -72,10 +84,9 @@ def named_first(argv: Sequence[str]) -> list[str]:
     return ["--recipe", *arguments] if arguments and not arguments[0].startswith("-") else arguments
 
 
-def refuse_flags(argv: Sequence[str], *reasons: tuple[str, str]) -> None:
-    """`InputError` for the first of some flags of train that another command has no use for; flag and why."""
+def _refuse(argv: Sequence[str], refused: Mapping[str, str]) -> None:
     given = {argument.partition("=")[0].replace("-", "_").lstrip("_") for argument in argv if argument.startswith("--")}
-    for name, why in reasons:
+    for name, why in refused.items():
         if name in given:
             raise InputError(f"--{name}: {why}")
 

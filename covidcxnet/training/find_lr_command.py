@@ -10,13 +10,17 @@ from pathlib import Path
 from enhancement import command_line
 from enhancement.files import check_output
 
-from .arguments import named_first, parse_recipe, refuse_flags
+from .arguments import named_first, parse_recipe
 
 SUMMARY = """Find a learning rate: train with a rate that grows from step to step and suggest where the loss falls most
 steeply (Smith 2017). usage: covidcxnet find-lr [RECIPE] [--lowest 1e-7] [--highest 1] [--steps 200] [flags of train].
 
 Writes learning_rate.png and learning_rate.csv to --out (by default a folder under runs/). Model, images, augmentation
 and loss are the recipe's; its schedule is left out and no weights are saved."""
+REFUSED = {
+    "resume": "a range test begins from initial weights; give the recipe",
+    "print_config": "train --print_config shows the recipe",
+}
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet find-lr") -> int:
@@ -32,17 +36,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet find-lr") ->
 
 
 def _find(argv: list[str], prog: str) -> int:
-    refuse_flags(
-        argv,
-        ("resume", "a range test begins from initial weights; give the recipe"),
-        ("print_config", "train --print_config shows the recipe"),
-    )
     parser = command_line.Parser(prog=prog, add_help=False)
     parser.add_argument("--lowest", type=float, default=1e-7)
     parser.add_argument("--highest", type=float, default=1.0)
     parser.add_argument("--steps", type=int, default=200)
     given, others = parser.parse_known_args(named_first(argv))
-    recipe = parse_recipe(others, prog, SUMMARY)
+    recipe = parse_recipe(others, prog, SUMMARY, REFUSED)
     folder = Path(recipe.out) if recipe.out else Path("runs") / f"find-lr-{recipe.model}"
     check_output(folder, folder=True)
     from .lr_finder import range_test

@@ -15,6 +15,10 @@ SUMMARY = """Prepare radiographs for training: decode, find lungs, enhance, resi
 Takes the flags and recipes of train; those that say nothing about data or input are without effect here, but that with
 match_to training the split and the seed say which images grey levels are matched to. What is prepared already is not
 done again, and an interrupted preparation goes on where it stopped."""
+REFUSED = {
+    "resume": "give the same command again, and it goes on",
+    "print_config": "train --print_config shows the recipe",
+}
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet prepare") -> int:
@@ -29,7 +33,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet prepare") ->
 
 
 def _prepare(argv: list[str], prog: str) -> int:
-    recipe = parse_recipe(argv, prog, SUMMARY)
+    recipe = parse_recipe(argv, prog, SUMMARY, REFUSED)
     from . import data
     from .base_image import with_histogram
     from .run import dataset_of
