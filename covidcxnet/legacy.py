@@ -108,6 +108,8 @@ def _load(
     layers, config = read_legacy(file), read_config(file)
     if name in UNETS or (not name and recognise_unet(layers)):
         return _segmenter(file, name, size, classes, input)
+    if recognise_unet(layers):
+        raise InputError(f"{file}: architecture {name!r} given; its arrays are those of a lung U-Net")
     structure = recognise(layers, file)
     labels = _labels(structure, classes, file)
     if structure.outputs == 2:
@@ -157,10 +159,12 @@ def load_structure(
     """
     from covidcxnet.models import create, split_head
     from segmentation.backend import quiet_backend
+    from segmentation.bounded import bounded_by
 
     quiet_backend()
     count = max(2, structure.outputs)
-    model = create(structure.model, classes=[str(n) for n in range(count)], **options)
+    with bounded_by(path):
+        model = create(structure.model, classes=[str(n) for n in range(count)], **options)
     # A file without a head sets the backbone alone, which shares its layers with the model.
     set_by_position(model if structure.outputs else split_head(model)[0], layers, Path(path))
     return model
@@ -238,6 +242,9 @@ def _input(
         if side is None:
             least, most = structure.sizes[0], structure.sizes[-1]
             raise InputError(f"{path}: made for stacks of {least} to {most} pixels, and its arrays fit all; give size")
+    elif side is not None and structure.sizes and side not in structure.sizes:
+        least, most = structure.sizes[0], structure.sizes[-1]
+        raise InputError(f"{path}: size {side} for a file whose arrays are made for stacks of {least} to {most} pixels")
     values = {**known.input.to_dict(), "channels": channels, **given, "size": side or known.input.size}
     return InputSettings.from_dict(values)
 

@@ -73,9 +73,8 @@ def check_described(config: dict[str, dict[str, Any]], model: keras.Model, path:
             known = layer.get_config()
             for key in keys:
                 if key in said and not _same(said[key], known[key]):
-                    raise InputError(
-                        f"{path}: its layer {said['name']} has {key} {said[key]!r}; only {known[key]!r} is known here"
-                    )
+                    found = f"its layer {said['name']} has {key} {said[key]!r:.80}"
+                    raise InputError(f"{path}: {found}; only {known[key]!r} is known here")
     dense = [layer for layer in config.values() if layer["class"] == "Dense"]
     for number, layer in enumerate(dense, start=1):
         known = ("sigmoid", "softmax") if number == len(dense) else ("relu",)
@@ -86,5 +85,5 @@ def check_described(config: dict[str, dict[str, Any]], model: keras.Model, path:
 
 def _same(said: Any, known: Any) -> bool:
     if isinstance(known, float):
-        return isinstance(said, int | float) and abs(said - known) < 1e-8
+        return isinstance(said, int | float) and -1e6 < said < 1e6 and abs(said - known) < 1e-8
     return list(said) == list(known) if isinstance(known, list | tuple) and isinstance(said, list) else said == known

@@ -71,13 +71,13 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     import weights
 
     path, text = Path(name_or_path), os.fspath(name_or_path)
-    bare = len(path.parts) == 1 and not path.suffix and os.sep not in text
+    bare = isinstance(name_or_path, str) and len(path.parts) == 1 and not path.suffix and os.sep not in text
     try:
-        if path.is_dir() and not weights.is_name(name_or_path):
+        if os.path.isdir(path) and not weights.is_name(name_or_path):
             from covidcxnet.training.run import Run
 
             return Run(path).best_weights
-        if not bare and not path.is_file():
+        if not bare and not os.path.isfile(path):
             raise InputError(f"{path}: no such weights file")
         return weights.locate(name_or_path)
     except LookupError as error:

@@ -30,7 +30,9 @@ def main(argv: list[str]) -> None:
         radiograph = phantom("covid19", seed=1, size=512).image  # uint8 [H, W] will do as well as a file
 
     # The prediction comes with the explanation; classifier.predict(radiograph) gives it alone.
-    (explanation,) = classifier.explain(radiograph)
+    explanation, *others = classifier.explain(radiograph)
+    if others:
+        sys.exit(f"{radiograph}: {1 + len(others)} radiographs; give one, or use covidcxnet explain")
     if explanation.error:
         sys.exit(f"{radiograph}: {explanation.error}")
     for label, probability in explanation.prediction.probabilities.items():

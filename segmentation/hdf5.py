@@ -1,11 +1,15 @@
 """HDF5 files of strangers: opened only after everything in them has been looked at and found to be plain arrays.
 
 HDF5 can point at other files (external and soft links, external storage, virtual data sets), declare arrays of
-petabytes in a few bytes, and tie its groups into a ring. A weights file does none of that.
+petabytes in a few bytes, compress a gigabyte into one chunk, tie its groups into a ring or nest them without end, and
+hold attributes on which the library itself crashes. A weights file does none of that. What this cannot see is damage
+within HDF5's own tables (heaps, free lists), on some of which the library loops for ever, outside of Python's reach.
 """
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +26,7 @@ MOST_BYTES = 4 << 30
 # Keras never compresses; a file of zeros that somebody compressed shrinks a thousandfold and is no weights file.
 _MOST_EXPANSION = 50
 _MOST_OBJECTS = 100_000
+_DEEPEST = 32  # groups within groups; Keras nests some eight
 _DAMAGE = (
     *(OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError),
     MemoryError,
@@ -46,7 +51,7 @@ def open_plain(path: str | Path) -> Iterator[h5py.File]:
     import h5py
 
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such weights file")
     try:
         with h5py.File(path, "r") as file:
@@ -72,6 +77,7 @@ def _check(file: h5py.File, path: Path) -> None:
     most = min(MOST_BYTES, max(1 << 20, _MOST_EXPANSION * path.stat().st_size))
     declared, visited, waiting = 0, 0, [(file["/"], "")]
     groups = {_address(file)}
+    _check_attributes(file, "/", path)
     while waiting:
         group, place = waiting.pop()
         for name in group:
@@ -83,11 +89,16 @@ def _check(file: h5py.File, path: Path) -> None:
             if not isinstance(link, h5py.HardLink):
                 raise InputError(f"{path}: {where} is a link to {_target(link)}; a weights file has its arrays inside")
             item = group[name]
+            _check_attributes(item, where, path)
             if isinstance(item, h5py.Group):
                 address = _address(item)
                 if address in groups:
                     raise InputError(f"{path}: {where} is a group that stands elsewhere in it; damaged or hostile")
                 groups.add(address)
+                if where.count("/") > _DEEPEST:
+                    raise InputError(
+                        f"{path}: groups nested deeper than {_DEEPEST}, at {where:.80}; damaged or hostile"
+                    )
                 waiting.append((item, where))
             elif isinstance(item, h5py.Dataset):
                 declared += _declared(item, where, path)
@@ -100,12 +111,24 @@ def _check(file: h5py.File, path: Path) -> None:
                 raise InputError(f"{path}: {where} is neither a group nor an array")
 
 
+def _check_attributes(item: h5py.Group | h5py.Dataset, where: str, path: Path) -> None:
+    """Refuse attributes that are neither text nor numbers, unread: reading some of the others kills the process."""
+    import h5py
+
+    plain = (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)
+    for number in range(h5py.h5a.get_num_attrs(item.id)):
+        attribute = h5py.h5a.open(item.id, index=number)
+        if attribute.get_type().get_class() not in plain:
+            raise InputError(f"{path}: {where} has an attribute that is neither text nor numbers; damaged or hostile")
+
+
 def _declared(item: h5py.Dataset, where: str, path: Path) -> int:
     if item.is_virtual or item.external:
         raise InputError(f"{path}: {where} takes its numbers from another file; a weights file has them inside")
     if item.dtype.kind not in "fiub" or item.shape is None:
         raise InputError(f"{path}: {where} is not a plain array of numbers (type {item.dtype})")
-    return int(item.size) * item.dtype.itemsize
+    # Of a chunk all is unpacked, however little of it the array needs.
+    return max(int(item.size), math.prod(item.chunks or ())) * item.dtype.itemsize
 
 
 def _address(item: h5py.Group) -> object:

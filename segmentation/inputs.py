@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,11 @@ class SegmenterInput:
     fit: str = "pad"
 
     def __post_init__(self):
-        object.__setattr__(self, "clahe_tile_grid", tuple(self.clahe_tile_grid))
+        grid = self.clahe_tile_grid
+        if isinstance(grid, list | tuple):
+            object.__setattr__(self, "clahe_tile_grid", tuple(grid))
+        if not _whole(self.size):
+            raise InputError(f"size: {self.size!r:.80} given, a whole number expected")
         if not 16 <= self.size <= 4096 or self.size % 16:
             raise InputError(
                 f"size: {self.size} given, a multiple of 16 up to 4096 expected (the U-Net halves it four times)"
@@ -49,9 +54,11 @@ class SegmenterInput:
             raise InputError(f"enhancement: {self.enhancement!r} given, one of {', '.join(ENHANCEMENTS)} expected")
         if self.fit not in FITS:
             raise InputError(f"fit: {self.fit!r} given, one of {', '.join(FITS)} expected")
-        grid = self.clahe_tile_grid
-        if not self.clahe_clip_limit > 0 or len(grid) != 2 or not all(1 <= tiles <= 64 for tiles in grid):
-            raise InputError("clahe_clip_limit must be above 0 and clahe_tile_grid two numbers in 1..64")
+        limit = self.clahe_clip_limit
+        limited = isinstance(limit, int | float) and not isinstance(limit, bool) and 0 < limit < math.inf
+        paired = isinstance(grid, list | tuple) and len(grid) == 2
+        if not limited or not paired or not all(_whole(tiles) and 1 <= tiles <= 64 for tiles in grid):
+            raise InputError("clahe_clip_limit must be a number above 0 and clahe_tile_grid two whole numbers in 1..64")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -96,3 +103,7 @@ class SegmenterInput:
         """
         frame = self.frame(image.shape)
         return self.enhance(frame.place(frame.cut(image))), frame
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,13 +43,15 @@ def is_legacy(path: str | Path) -> bool:
     """Whether a file has the layout of Keras 1 or 2, told by content: weights alone or a whole model."""
     import h5py
 
+    if not os.path.isfile(path):
+        return False
     try:
         with h5py.File(path, "r") as file:
             if isinstance(file.get("model_weights", getlink=True), h5py.SoftLink | h5py.ExternalLink):
                 return True  # reading it will say what is wrong
             group = _group(file)
             return "layer_names" in group.attrs or "layer_names0" in group.attrs
-    except (OSError, KeyError, RuntimeError, ValueError):
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError):
         return False
 
 

@@ -30,6 +30,8 @@ def find_weights(weights: str | Path | None) -> Path:
     try:
         return locate(name)
     except LookupError as error:
+        if isinstance(name, Path):
+            raise InputError(str(error)) from None
         raise InputError(f"weights {name}: no such file, and {error}") from None
 
 
@@ -50,6 +52,8 @@ def read_architecture(path: Path, metadata: dict[str, Any]) -> tuple[tuple[str, 
             settings = SegmenterInput.from_dict(metadata["input"])
     except KeyError as error:
         raise InputError(f"{path}: metadata without {error}; the file is damaged") from None
+    except InputError:
+        raise
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: metadata with a value of a wrong type ({error}); the file is damaged") from None
     if not all(isinstance(one, str) for one in conventions) or len(set(conventions)) < len(conventions):
@@ -58,6 +62,8 @@ def read_architecture(path: Path, metadata: dict[str, Any]) -> tuple[tuple[str, 
         raise InputError(f"{path}: architecture {name!r} with masks {conventions} is not known to this version")
     if not set(options) <= {"width", "batch_norm", "channels", "outputs", "scaling"}:
         raise InputError(f"{path}: unknown options in {sorted(options)}; a newer version wrote the file")
+    if options.get("channels", 1) != 1:
+        raise InputError(f"{path}: a U-Net for {options['channels']!r:.80} channels; a radiograph has one, gray")
     return conventions, settings, options
 
 
@@ -91,7 +97,7 @@ def load_network(path: Path, metadata: dict[str, Any], options: dict[str, Any], 
         check_widths(path, {**options, "size": size})
     build: Callable[..., Any] = imlab_unet if metadata["architecture"]["name"] == "imlab-unet" else unet
     try:
-        with bounded_by(path):
+        with naming(path), bounded_by(path):
             model = build(**options, size=size)
     except InputError:
         raise

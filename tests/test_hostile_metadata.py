@@ -172,6 +172,9 @@ def _segmenter(**changes):
         {"architecture": {"name": "unet", "options": {"width": 10**400}}},
         {"architecture": {"name": "unet", "options": {"width": "wide"}}},
         {"architecture": {"name": "unet", "options": {"channels": 10**9}}},
+        {"architecture": {"name": "unet", "options": {"channels": 3}}},
+        {"architecture": {"name": "unet", "options": {"scaling": ["x"]}}},
+        {"input": {"size": 32.0}},
         {"architecture": {"name": "unet", "options": {"outputs": "many"}}},
         {"architecture": {"name": "imlab-unet", "options": {"width": 2}}},
         {"architecture": {"name": "unet", "options": {"outputs": 5000}}, "conventions": ["x"] * 5000},
@@ -190,7 +193,7 @@ def test_an_absurd_segmenter_is_refused(crafted, monkeypatch, made, changes, wid
         monkeypatch.setattr("segmentation.stored_network.check_widths", lambda *_: None)
     path = crafted(_segmenter(**changes))
     made.clear()
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="crafted"):
         _ = LungSegmenter(path).model
     assert sum(made) < 10**6
 

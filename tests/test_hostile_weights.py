@@ -65,7 +65,7 @@ def craft(path, array, how):
     with h5py.File(path, "r+") as file:
         item = file[array]
         shape, content = item.shape, item[()]
-        if how in ("beside: external link", "beside: ring", "beside: words"):
+        if how.startswith("beside"):
             pass
         elif how == "group instead of array":
             del file[array]
@@ -100,14 +100,33 @@ def craft(path, array, how):
             file[array] = np.zeros((*shape, 1), "float32")
         if how == "bomb":
             file.create_dataset(array, (20_000, 20_000), "float32", fillvalue=0, chunks=True, compression="gzip")
+        if how == "one huge chunk":  # the library unpacks all of it to read one number
+            file.create_dataset(
+                array, shape, "float32", data=content, chunks=(3000,) * len(shape[:2]) + (1,) * len(shape[2:]),
+                maxshape=(None,) * len(shape), compression="gzip",
+            )  # fmt: skip
         if how == "not finite":
             file[array] = np.full(shape, np.nan, "float32")
         if how == "beside: external link":
             file["extra"] = h5py.ExternalLink("/etc/hostname", "/")
+        if how == "beside: strange link":
+            file["a strange link"] = h5py.ExternalLink("elsewhere.h5", "x")
         if how == "beside: ring":
             file["extra/again"] = file["/"]
         if how == "beside: words":
             file["extra"] = "words"
+        if how == "beside: deep":
+            file["/".join("a" * 60)] = np.zeros(1, "float32")
+        if how.startswith("beside: attribute"):
+            at = {"file": file["/"], "group": file[array].parent, "array": file[array]}[how.rpartition(" ")[2]]
+            lists = np.empty(1, object)
+            lists[0] = np.arange(3, dtype="int32")
+            at.attrs.create("lists", lists, dtype=h5py.vlen_dtype("int32"))
+    if how == "beside: strange link":  # of a kind that no library knows
+        crafted = bytearray(path.read_bytes())
+        at = crafted.index(b"a strange link")
+        crafted[crafted.rindex(h5py.h5l.TYPE_EXTERNAL, at - 8, at)] += 1
+        path.write_bytes(crafted)
 
 
 WAYS = [
@@ -122,10 +141,16 @@ WAYS = [
     "objects",
     "another shape",
     "bomb",
+    "one huge chunk",
     "not finite",
     "beside: external link",
     "beside: ring",
     "beside: words",
+    "beside: strange link",
+    "beside: deep",
+    "beside: attribute of file",
+    "beside: attribute of group",
+    "beside: attribute of array",
 ]
 
 

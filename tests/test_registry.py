@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import covidcxnet
 import weights
 from covidcxnet import pretrained
+from enhancement.errors import InputError
 from segmentation.stored_network import find_weights
 from weights import WeightsError, download, manifest, registry
 from weights.manifest import Entry, file_sha256
@@ -48,6 +50,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         how = server.script.pop(0) if server.script else "good"
         server.gate.wait(10)
         content = server.content
+        if "\r\n" in how:
+            self.wfile.write(how.encode("latin-1"))
+            return
+        if how.startswith("anew"):  # no ranges, and the connection ends early
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: int(how.split()[1])])
+            return
         if how.isdigit():
             self.send_error(int(how))
             return
@@ -163,6 +174,38 @@ def test_a_server_that_does_not_give_the_part_asked_for(server, entry, how):
     assert weights.released("one", progress=False).read_bytes() == CONTENT
 
 
+def test_a_server_that_begins_anew_each_time_and_never_ends_is_given_up(server, entry):
+    server.script = ["anew 60000", "anew 20000"] * 50
+    with pytest.raises(weights.WeightsError, match="cannot be downloaded"):
+        weights.released("one")
+    assert len(server.requests) <= 2 * download.ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "HTTP/1.1 302 x\r\nLocation: http://[bad/x\r\n\r\n",
+        f"HTTP/1.1 302 x\r\nLocation: http://{'a' * 100}.test/\r\n\r\n",
+        "HTTP/1.1 302 x\r\nLocation: /file.h5\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nabc",
+        "HTTP/1.1 200 x\r\nContent-Length: \u00b2\r\n\r\n",
+        f"HTTP/1.1 206 x\r\nContent-Range: bytes {'9' * 5000}-5/{'9' * 5000}\r\n\r\n",
+        "words\r\n\r\n",
+    ],
+)
+def test_answers_that_make_no_sense_end_in_one_line_with_url_and_place(server, entry, answer):
+    server.script = [answer] * 100
+    with pytest.raises(weights.WeightsError) as error:
+        weights.released("one")
+    assert entry.url in str(error.value) and str(cached(entry)) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_home_folder_of_nobody_is_no_reason_to_miss_the_package(entry, monkeypatch):
+    monkeypatch.setenv("COVIDCXNET_HOME", "~nobody-of-this-name/x")
+    (weights.FOLDER / entry.file).write_bytes(CONTENT)
+    assert weights.released("one") == weights.FOLDER / entry.file
+
+
 def test_what_the_server_says_is_whole_but_too_short_is_refused(server, entry):
     server.script = ["says less"] * 20
     with pytest.raises(WeightsError, match="150,000 bytes, 300,000 expected"):
@@ -262,3 +305,11 @@ def test_a_name_comes_before_a_file_of_that_name_and_a_path_is_a_path(tmp_path, 
         assert weights.locate(path).resolve() == mine
         assert find_weights(path).resolve() == mine
         assert pretrained.resolve(path).resolve() == mine
+
+
+@pytest.mark.parametrize("path", [Path("lung-unet"), Path("covid-cxnet"), "a" * 300, f"/{'a' * 300}"])
+def test_a_path_is_never_a_name_and_what_no_system_can_name_is_no_file(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    for load in (weights.locate, find_weights, pretrained.resolve, covidcxnet.load_legacy):
+        with pytest.raises((InputError, weights.WeightsError), match=r"no such|neither|no released"):
+            load(path)

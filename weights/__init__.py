@@ -56,4 +56,8 @@ def is_name(name_or_path: str | os.PathLike[str]) -> bool:
 def locate(name_or_path: str | os.PathLike[str]) -> Path:
     """File of released weights if `is_name`, else the file of that path; raises as `released` if there is neither."""
     path = Path(name_or_path)
-    return path if path.is_file() and not is_name(name_or_path) else released(os.fspath(name_or_path))
+    if os.path.isfile(path) and not is_name(name_or_path):
+        return path
+    if isinstance(name_or_path, Path):
+        raise WeightsError(f"{path}: no such weights file")
+    return released(os.fspath(name_or_path))

@@ -31,6 +31,8 @@ TIMEOUT = 30.0
 
 _BLOCK = 1 << 18
 _MOST_BYTES = 2 << 30
+_NUMBER = "[0-9]{1,18}"
+_BROKEN = (OSError, http.client.HTTPException, ValueError)  # the last for addresses and lengths that are none
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -109,14 +111,14 @@ def _get(url: str, target: Path, verify: Callable[[Path], None], size: int | Non
 
 def _fill(url: str, partial: Path, size: int | None, progress: bool) -> None:
     """Bring the partial file to its end, over as many connections as it takes."""
-    idle, before = 0, _length(partial)
+    idle, most = 0, _length(partial)
     while True:
         try:
             return _connect(url, partial, size, progress)
         except _Interrupted as error:
             now = _length(partial)
-            idle = 0 if now > before else idle + 1
-            before = now
+            idle = 0 if now > most else idle + 1  # a server that begins anew each time may fall short of it for ever
+            most = max(most, now)
             if idle >= error.tries:
                 kept = f"; {now:,} bytes are kept for the next try" if now else ""
                 raise DownloadError(f"cannot be downloaded ({error}{kept})") from error
@@ -137,18 +139,19 @@ def _connect(url: str, partial: Path, size: int | None, progress: bool) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
+        answer = f"{error.code} {_one_line(error.reason)}"
         if error.code == 416 and start:  # nothing after what we have: complete, or of another version
             if _total(error.headers.get("Content-Range")) == start:
                 return
             partial.unlink(missing_ok=True)
             raise _Interrupted("the server has another version") from error
         if error.code in _RETRIED:
-            raise _Interrupted(f"the server answers {error.code} {error.reason}") from error
-        raise DownloadError(f"cannot be downloaded (the server answers {error.code} {error.reason})") from error
-    except (OSError, http.client.HTTPException) as error:
+            raise _Interrupted(f"the server answers {answer}") from error
+        raise DownloadError(f"cannot be downloaded (the server answers {answer})") from error
+    except _BROKEN as error:
         reason = getattr(error, "reason", error)
         kind = _NoNetwork if isinstance(reason, socket.gaierror) else _Interrupted
-        raise kind(str(reason) or type(error).__name__) from error
+        raise kind(_one_line(reason) or type(error).__name__) from error
     with response:
         begin, total = _begin(response, start)
         if begin is None:
@@ -161,10 +164,10 @@ def _connect(url: str, partial: Path, size: int | None, progress: bool) -> None:
 
 def _begin(response, start: int) -> tuple[int | None, int | None]:
     """Where the response's bytes belong (None: nowhere) and how long the whole file is, if the server says so."""
-    length = response.headers.get("Content-Length")
-    length = int(length) if length and length.isdigit() else None
+    said = response.headers.get("Content-Length") or ""
+    length = int(said) if re.fullmatch(_NUMBER, said) else None
     if response.status == 206:
-        found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+        found = re.match(rf"bytes ({_NUMBER})-", response.headers.get("Content-Range", ""))
         if found and int(found.group(1)) == start:
             total = _total(response.headers.get("Content-Range"))
             return start, total if total is not None or length is None else start + length
@@ -189,8 +192,8 @@ def _copy(response, partial: Path, start: int, shown: int | None, most: int | No
             except http.client.IncompleteRead as error:
                 file.write(error.partial)
                 raise _Interrupted("the connection was cut") from error
-            except (OSError, http.client.HTTPException) as error:
-                raise _Interrupted(str(error) or "the connection was cut") from error
+            except _BROKEN as error:
+                raise _Interrupted(_one_line(error) or "the connection was cut") from error
             if not block:
                 break
             file.write(block)
@@ -205,8 +208,12 @@ def _copy(response, partial: Path, start: int, shown: int | None, most: int | No
 
 
 def _total(content_range: str | None) -> int | None:
-    found = re.search(r"/(\d+)\s*$", content_range or "")
+    found = re.search(rf"/({_NUMBER})\s*$", content_range or "")
     return int(found.group(1)) if found else None
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
 
 
 def _length(path: Path) -> int:

@@ -23,9 +23,9 @@ def cache_folder(entry: Entry | None = None) -> Path:
     The files of `keras.applications` lie where Keras looks for them (``KERAS_HOME/models``).
     """
     if entry is not None and entry.home == "keras":
-        return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+        return Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")) / "models"
     if os.environ.get("COVIDCXNET_HOME"):
-        return Path(os.environ["COVIDCXNET_HOME"]).expanduser() / "weights"
+        return Path(os.path.expanduser(os.environ["COVIDCXNET_HOME"])) / "weights"
     from platformdirs import user_cache_path
 
     return user_cache_path("covidcxnet", appauthor=False) / "weights"
@@ -72,7 +72,7 @@ def resolve(name: str, *, progress: bool = True) -> Path:
         return find(entry) or fetch(entry, progress=progress)
     # A file that lies here and is not registered yet: weights in the making.
     path = weights.FOLDER / f"{name}.weights.h5"
-    if Path(name).name == name and path.is_file():
+    if Path(name).name == name and os.path.isfile(path):
         return path
     raise WeightsError(f"no released weights are named {name!r}; there are: {', '.join(weights.names()) or 'none yet'}")
 

@@ -29,7 +29,7 @@ def test_a_base_cnn_of_weights_alone_has_a_published_size_or_must_be_told(tmp_pa
     with pytest.raises(InputError, match=r"193 to 224 pixels"):
         covidcxnet.load_legacy(path)
     assert covidcxnet.load_legacy(path, size=200).model.input_shape == (None, 200, 200, 1)
-    with pytest.raises(InputError, match="shapes"):
+    with pytest.raises(InputError, match=r"size 225 .* 193 to 224 pixels"):
         covidcxnet.load_legacy(path, size=225)
 
 
@@ -53,6 +53,13 @@ def test_a_description_of_other_layers_than_those_known_is_refused(tmp_path, lay
     assert str(error.value).startswith(str(path))
 
 
+def test_a_description_of_a_size_that_the_arrays_contradict_builds_nothing(tmp_path):
+    layers = base_layers(65, 1)
+    path = keras2_file(tmp_path / "old.hdf5", layers, config=config_of(layers, 4096, 1))
+    with pytest.raises(InputError, match=r"size 4096 .* 65 to 96 pixels"):
+        covidcxnet.load_legacy(path)
+
+
 def test_a_softmax_of_two_is_the_sigmoid_of_their_difference(tmp_path):
     layers = base_layers(65, 1, outputs=2)
     path = keras2_file(tmp_path / "old.hdf5", layers, config=config_of(layers, 65, 1, output="softmax"))
@@ -71,6 +78,8 @@ def test_a_softmax_of_two_is_the_sigmoid_of_their_difference(tmp_path):
 def test_a_missing_file_and_a_truncated_one_are_called_so(tmp_path):
     with pytest.raises(InputError, match=r"none\.h5: no such"):
         covidcxnet.load_legacy(tmp_path / "none.h5")
+    with pytest.raises(InputError, match=r"no such"):
+        covidcxnet.load_legacy(tmp_path)
     path = keras2_file(tmp_path / "old.hdf5", base_layers(65))
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(InputError, match=r"old\.hdf5: not an HDF5 weights file, or a damaged one"):

@@ -103,6 +103,17 @@ def test_hidden_activations_that_are_not_known_here_are_refused(tmp_path):
         covidcxnet.load_legacy(keras2_file(tmp_path / "old.h5", layers, config=config))
 
 
+@pytest.mark.parametrize("epsilon", [0.001, 10**400])
+def test_another_epsilon_of_the_batch_norm_is_refused(tmp_path, epsilon):
+    layers = densenet_layers(**TINY)
+    config = config_of(layers, 32, 3)
+    for layer in config["config"]["layers"]:
+        if layer["class_name"] == "BatchNormalization":
+            layer["config"]["epsilon"] = epsilon
+    with pytest.raises(InputError, match="conv1/bn has epsilon"):
+        covidcxnet.load_legacy(keras2_file(tmp_path / "old.h5", layers, config=config))
+
+
 def test_a_legacy_model_saved_as_ours_loads_and_predicts_the_same(tmp_path):
     classifier = covidcxnet.load_legacy(
         keras2_file(tmp_path / "old.h5", densenet_layers(**TINY)), "chexnet", size=33, input={"channels": ["raw"] * 3}

@@ -50,3 +50,20 @@ def test_an_old_unet_that_does_not_fit_is_refused(tmp_path, change):
         layers[1] = r.convolution("conv2d_1", 3, 1, 40_000)
     with pytest.raises(InputError, match=r"old\.h5"):
         covidcxnet.load_legacy(keras2_file(tmp_path / "old.h5", layers))
+
+
+def test_what_is_wrong_with_an_argument_is_not_said_of_the_file(tmp_path):
+    path = keras2_file(tmp_path / "old.h5", unet_layers())
+    for given in ({"size": 100}, {"size": "32"}, {"input": {"colour": 1}}):
+        with pytest.raises(InputError, match=r"size|colour") as error:
+            covidcxnet.load_legacy(path, **given)
+        assert str(error.value).count("old.h5") == 1 and "wrong type" not in str(error.value)
+    with pytest.raises(InputError, match="'chexnet' given; its arrays are those of a lung U-Net"):
+        covidcxnet.load_legacy(path, "chexnet")
+
+
+def test_an_old_unet_for_colour_is_refused(tmp_path):
+    layers = unet_layers()
+    layers[1] = Random().convolution(layers[1][0], 3, 3, 2)
+    with pytest.raises(InputError, match="3 channels"):
+        covidcxnet.load_legacy(keras2_file(tmp_path / "old.h5", layers))

@@ -36,7 +36,22 @@ def test_settings_come_back_from_a_dict():
         SegmenterInput.from_dict({"colour": 1})
 
 
-@pytest.mark.parametrize("wrong", [{"size": 100}, {"enhancement": "sharpen"}, {"fit": "crop"}, {"clahe_clip_limit": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size": 100},
+        {"size": 32.0},
+        {"size": "32"},
+        {"size": True},
+        {"enhancement": "sharpen"},
+        {"fit": "crop"},
+        {"clahe_clip_limit": 0},
+        {"clahe_clip_limit": "2"},
+        {"clahe_clip_limit": float("nan")},
+        {"clahe_tile_grid": 8},
+        {"clahe_tile_grid": (8.5, 8)},
+    ],
+)
 def test_values_outside_their_range_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         SegmenterInput(**wrong)
