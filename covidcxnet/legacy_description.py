@@ -73,8 +73,8 @@ def check_described(config: dict[str, dict[str, Any]], model: keras.Model, path:
             known = layer.get_config()
             for key in keys:
                 if key in said and not _same(said[key], known[key]):
-                    found = f"its layer {said['name']} has {key} {said[key]!r:.80}"
-                    raise InputError(f"{path}: {found}; only {known[key]!r} is known here")
+                    wrong = f"its layer {said['name']} has {key} {said[key]!r:.80}"
+                    raise InputError(f"{path}: {wrong}; only {known[key]!r} is known here")
     dense = [layer for layer in config.values() if layer["class"] == "Dense"]
     for number, layer in enumerate(dense, start=1):
         known = ("sigmoid", "softmax") if number == len(dense) else ("relu",)

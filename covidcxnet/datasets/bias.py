@@ -15,13 +15,9 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.shortcuts import COUNT, FEATURES, shortcuts
+from covidcxnet.datasets.shortcuts import COUNT, FEATURES, FEWEST, FOLDS, shortcuts, tell_apart
 from enhancement.errors import InputError
 
-FEWEST = 20
-"""Images (and, where known, patients: 5) that a value needs to be probed."""
-
-_FOLDS = 5
 _BATCH = 32  # files a task
 
 
@@ -186,7 +182,7 @@ def _probe(target: str, features, values: pd.Series, groups, seed: int) -> Probe
     values = values.reset_index(drop=True)
     counts = values.value_counts()
     people = pd.Series(groups).groupby(values).nunique()
-    names = [v for v in counts.index if counts[v] >= FEWEST and people[v] >= _FOLDS]
+    names = [v for v in counts.index if counts[v] >= FEWEST and people[v] >= FOLDS]
     rows = values.isin(names).to_numpy()
     if len(names) < 2:
         return None
@@ -200,16 +196,9 @@ def _probe(target: str, features, values: pd.Series, groups, seed: int) -> Probe
 
 
 def _accuracy(x, y, groups, seed: int) -> float:
-    from sklearn.linear_model import RidgeClassifier
     from sklearn.metrics import balanced_accuracy_score
-    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
-    model = make_pipeline(StandardScaler(), RidgeClassifier(1.0, class_weight="balanced"))
-    told = cross_val_predict(model, x, y, groups=groups, cv=folds)
-    return float(balanced_accuracy_score(y, told))
+    return float(balanced_accuracy_score(y, tell_apart(x, y, groups, seed=seed)))
 
 
 def _warnings(tables: dict[str, pd.DataFrame], probes: tuple[Probe, ...]) -> Iterator[str]:

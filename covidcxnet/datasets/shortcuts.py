@@ -21,6 +21,12 @@ FEATURES: dict[str, tuple[str, ...]] = {
 
 COUNT = sum(map(len, FEATURES.values()))
 
+FEWEST = 20
+"""Images of each value that a probe needs."""
+
+FOLDS = 5
+"""Of its cross-validation, and so the patients of each value that it needs."""
+
 
 def shortcuts(image: np.ndarray) -> np.ndarray:
     """Features of an image ``uint8 [H, W]``, float32 [COUNT]; sizes as logarithms, grey levels of 255."""
@@ -42,6 +48,39 @@ def shortcuts(image: np.ndarray) -> np.ndarray:
         at = cv2.pyrDown(at)
     values.append(_blocks(image))
     return np.array(values, np.float32)
+
+
+def tell_apart(
+    features: np.ndarray, values: np.ndarray, patients: np.ndarray, *, seed: int = 0, method: str = "predict"
+) -> np.ndarray:
+    """What a linear probe of standardised features says of each image when its patient is not among those it learnt.
+
+    Parameters
+    ----------
+    features : np.ndarray
+        float [N, F].
+    values : np.ndarray
+        [N], what is told.
+    patients : np.ndarray
+        int [N]; images of one patient stay on one side of each fold.
+    seed : int
+        Of the folds.
+    method : {"predict", "decision_function"}
+        The value, or how far on the side of the second of two values an image lies.
+
+    Returns
+    -------
+    np.ndarray
+        [N].
+    """
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    model = make_pipeline(StandardScaler(), RidgeClassifier(1.0, class_weight="balanced"))
+    return cross_val_predict(model, features, values, groups=patients, cv=folds, method=method)
 
 
 def _blocks(image: np.ndarray) -> float:

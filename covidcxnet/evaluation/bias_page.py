@@ -7,8 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from covidcxnet.datasets.bias import FEWEST, Bias
-from covidcxnet.datasets.shortcuts import FEATURES
+from covidcxnet.datasets.bias import Bias
+from covidcxnet.datasets.shortcuts import FEATURES, FEWEST
 from covidcxnet.evaluation.markup import Html, count, escape, table, tag
 from enhancement.files import whole_file
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from covidcxnet.evaluation.markup import count
+from covidcxnet.evaluation.place import WITHIN
 
 if TYPE_CHECKING:
     from covidcxnet.evaluation.findings import Findings
@@ -134,6 +135,22 @@ def _place(f: Findings):
             f"a high score can come from recognising the place. Within sources the AUROC {known}."
         )
         yield Caution("confounded_source", "Source and label are confounded", text)
+    yield from _statistics(f)
+
+
+def _statistics(f: Findings):
+    """Within one source the place tells nothing, but its images of one label may all be made alike."""
+    told = []
+    for place in () if f.places is None else f.places.rows:
+        first = place.comparisons[0] if place.kind == WITHIN else None
+        if first is not None and first.statistics is not None and first.statistics.value >= CONFOUNDED:
+            told.append(f"{place.sources[0]}: {first.statistics.value:.3f}, the model {first.auroc.value:.3f}")
+    if told:
+        text = (
+            "Border, grey levels and sharpness of the network's own input rank the label by themselves, AUROC within "
+            f"{'; '.join(told)}. There a figure can come from how images were made; part of it may be the disease."
+        )
+        yield Caution("statistics_tell", "Within a source simple statistics tell the label", text)
 
 
 def _are(images: int) -> str:

@@ -34,6 +34,10 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("Internal, held out, within a source",
      "Images of the sources that training saw, of other patients; images of sources that it never saw; images of one "
      "and the same source. Which sources training saw comes from the run, or from the lists given by --seen."),
+    ("Simple statistics alone",
+     "AUROC of a linear probe that knows only border, grey levels, sharpness and corners of the network's own input, "
+     "learnt on the other patients of these images. What it reaches, a network can reach without seeing the disease; "
+     "part of it may be the disease."),
     ("Grad-CAM", "Where the last feature maps of the network raise the score of the called class; coarse by nature."),
     ("LIME", "Which patches, when hidden, lower the score of the called class; a random method, seeded here."),
     ("Phantom", "A computed picture that resembles a radiograph and shows no patient."),

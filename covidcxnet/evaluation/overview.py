@@ -151,9 +151,9 @@ def _place_lines(f: Findings) -> list[str]:
     for place in f.places.rows:
         for c in place.comparisons[:1]:  # the page has them all
             between = interval(c.auroc)
-            lines.append(
-                f"  {place_name(place)}: {_compared(c)}, AUROC {number(c.auroc)}" + (f" ({between})" if between else "")
-            )
+            alone = "" if c.statistics is None else f"; simple statistics alone {number(c.statistics)}"
+            figure = number(c.auroc) + (f" ({between})" if between else "")
+            lines.append(f"  {place_name(place)}: {_compared(c)}, AUROC {figure}{alone}")
     if f.places.gap is not None and defined(f.places.gap.auroc):
         gap, between = f.places.gap, interval(f.places.gap.auroc)
         said = f"{gap.positive} against {gap.negative}, by {gap.score}"

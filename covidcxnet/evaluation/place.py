@@ -27,6 +27,8 @@ class Comparison:
         Images.
     auroc : Estimate
         With its interval over patients.
+    statistics : Estimate or None
+        The same of simple statistics of the network's input; see `statistics_alone`. None where not measured.
     """
 
     positive: str
@@ -35,6 +37,7 @@ class Comparison:
     positives: int
     negatives: int
     auroc: Estimate
+    statistics: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,10 @@ def _gap_to_dict(gap: Gap) -> dict[str, Any]:
 
 def place_to_dict(place: Place) -> dict[str, Any]:
     """Plain values for JSON."""
-    comparisons = [{**vars(c), "auroc": c.auroc.to_dict()} for c in place.comparisons]
+    comparisons = [
+        {**vars(c), "auroc": c.auroc.to_dict(), "statistics": None if c.statistics is None else c.statistics.to_dict()}
+        for c in place.comparisons
+    ]
     calibration = {key: e.to_dict() for key, e in place.calibration.items()}
     return {**vars(place), "comparisons": comparisons, "calibration": calibration}
 

@@ -17,6 +17,7 @@ from covidcxnet.evaluation.calibration import brier, calibration_slope, expected
 from covidcxnet.evaluation.metrics import NORMAL
 from covidcxnet.evaluation.place import HELD_OUT, INTERNAL, WITHIN, Comparison, Gap, Place, Places
 from covidcxnet.evaluation.ranking import concordance
+from covidcxnet.evaluation.statistics_alone import scores_of_statistics
 from covidcxnet.evaluation.within import UNKNOWN, largest_first, source_names
 
 _MOST_PAIRED = 3  # classes up to which each is compared with each; with more, only with normal
@@ -32,6 +33,7 @@ def compare_places(
     seen_sources: Iterable[str] | None,
     trained_on: np.ndarray | None = None,
     labelled: pd.Series | None = None,
+    statistics: np.ndarray | None = None,
 ) -> Places | None:
     """Figures of each place; None where no source is known or nothing can be compared.
 
@@ -48,6 +50,8 @@ def compare_places(
     labelled : pd.Series, optional
         Labels as the data have them, where they differ from the class that an image is counted as. Such images count
         within their source only: they do not show what a class of the model is said to be.
+    statistics : np.ndarray, optional
+        float [N, F] from `statistics_alone.input_statistics`, to be compared with.
     """
     sources = source_names(table.get("source"))
     if sources is None:
@@ -55,7 +59,7 @@ def compare_places(
     names = np.array(classes, dtype=object)[targets] if labelled is None else labelled.to_numpy(dtype=object)
     keep = np.ones(len(table), bool) if trained_on is None else ~np.asarray(trained_on, bool)
     known = frozenset(seen_sources) if seen_sources is not None else None
-    maker = _Maker(sources, names, targets, probabilities, classes, bootstrap)
+    maker = _Maker(sources, names, targets, probabilities, classes, bootstrap, statistics)
     rows: list[Place] = []
     genuine = keep & (names == np.array(classes, dtype=object)[targets])
     gap = None
@@ -78,10 +82,10 @@ def compare_places(
 class _Maker:
     """Makes places from one set of predictions."""
 
-    def __init__(self, sources, names, targets, probabilities, classes, bootstrap):
+    def __init__(self, sources, names, targets, probabilities, classes, bootstrap, statistics):
         self.sources, self.names, self.targets = sources, names, np.asarray(targets)
         self.probabilities = np.asarray(probabilities, np.float64)
-        self.classes, self.bootstrap = classes, bootstrap
+        self.classes, self.bootstrap, self.statistics = classes, bootstrap, statistics
 
     def place(self, kind: str, members: np.ndarray, seen: bool | None) -> Place:
         rows = np.flatnonzero(members)
@@ -146,7 +150,16 @@ class _Maker:
             positives=int(upper.sum()),
             negatives=int(lower.sum()),
             auroc=part.estimate(self._auroc(rows, part, positive, negative, score)),
+            statistics=self._of_statistics(rows, part, positive, negative),
         )
+
+    def _of_statistics(self, rows, part: Bootstrap, positive, negative) -> Estimate | None:
+        if self.statistics is None:
+            return None
+        upper = np.isin(self.targets[rows], positive)
+        members = np.flatnonzero(upper | np.isin(self.targets[rows], negative))
+        scores = scores_of_statistics(self.statistics[rows[members]], upper[members], part.index[members])
+        return None if scores is None else part.estimate(ratio(*concordance(scores, upper[members], part, members)))
 
     def _auroc(self, rows, part: Bootstrap, positive, negative, score) -> np.ndarray:
         """In each resample, float [1 + resamples]."""
