@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.evaluation.card_parts import (
+    STATISTICS,
     about_file,
     commands,
     compose,
     evaluated,
     intervals,
     markdown_table,
+    or_dash,
     with_interval,
 )
 from covidcxnet.evaluation.facts import part_name
@@ -111,7 +113,7 @@ def _places(f: Findings) -> list[str]:
         for k, c in enumerate(place.comparisons):
             rows.append([name if k == 0 else "", f"{c.positives:,} {c.positive}", f"{c.negatives:,} {c.negative}",
                          c.score, with_interval(c.auroc),
-                         "–" if c.statistics is None else with_interval(c.statistics)])  # fmt: skip
+                         or_dash(c.statistics)])  # fmt: skip
         if not place.comparisons:
             rows.append([name, labels_said(place.by_label), "–", "", "undefined: one class", ""])
     if f.places.gap is not None and defined(f.places.gap.auroc):
@@ -123,17 +125,11 @@ def _places(f: Findings) -> list[str]:
     header = ["images of", "images", "against", "ranked by", "AUROC (95% interval)", "simple statistics alone"]
     lines += markdown_table(header, rows)
     if any(c.statistics is not None for place in f.places.rows for c in place.comparisons):
-        lines += ["", _STATISTICS]
+        lines += ["", STATISTICS]
     if f.data.counted:
         said = "; ".join(f"{label} is counted as {name}" for label, name in f.data.counted.items())
         lines += ["", f"Within a source {said}; the other rows leave these images out."]
     return lines
-
-
-_STATISTICS = (
-    "Simple statistics: border, grey levels, sharpness and corners of the network's own input, told by a linear probe "
-    "learnt on these images, cross-validated over patients."
-)
 
 
 def _by_source(f: Findings) -> list[str]:

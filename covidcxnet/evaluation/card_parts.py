@@ -12,6 +12,12 @@ from covidcxnet.evaluation.page import NOTICE
 
 TO_WRITE = ("Purpose", "Known failures, as they look", "Must not be used for")
 
+STATISTICS = (
+    "Simple statistics: border, grey levels, sharpness and corners of the network's own input, told by a linear probe "
+    "learnt on these images, cross-validated over patients."
+)
+"""What the column of that name is."""
+
 
 def compose(f: Evaluation, sections: Iterable[tuple[str, list[str]]]) -> str:
     """Markdown of titled sections, below a line that says where they come from."""
@@ -81,6 +87,11 @@ def with_interval(estimate: Estimate, percent: bool = False) -> str:
     """``0.941 (0.912 to 0.968)``."""
     between = interval(estimate, percent)
     return number(estimate, percent) + (f" ({between})" if between else "")
+
+
+def or_dash(estimate: Estimate | None) -> str:
+    """As `with_interval`, and a dash for what was not measured."""
+    return "–" if estimate is None else with_interval(estimate)
 
 
 def markdown_table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> list[str]:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from covidcxnet.evaluation.card_parts import (
+    STATISTICS,
     about_file,
     commands,
     compose,
     evaluated,
     intervals,
     markdown_table,
+    or_dash,
     with_interval,
 )
 from covidcxnet.evaluation.facts import part_name
@@ -86,11 +88,14 @@ def _places(found: FindingPlaces, classes: tuple[str, ...]) -> list[str]:
         rows = []
         for place in found.rows:
             if place.comparisons:
-                mean = ["mean", f"{place.images:,} images", "", with_interval(place.macro)]
-                each = [[c.positive, f"{c.positives:,}", f"{c.negatives:,}", with_interval(c.auroc)]
-                        for c in place.comparisons]  # fmt: skip
+                mean = ["mean", f"{place.images:,} images", "", with_interval(place.macro), or_dash(place.statistics)]
+                each = [[c.positive, f"{c.positives:,}", f"{c.negatives:,}", with_interval(c.auroc),
+                         or_dash(c.statistics)] for c in place.comparisons]  # fmt: skip
                 rows += [[place_name(place) if k == 0 else "", *row] for k, row in enumerate([mean, *each])]
-        lines += ["", *markdown_table(["images of", "finding", "with", "without", "AUROC (95% interval)"], rows)]
+        header = ["images of", "finding", "with", "without", "AUROC (95% interval)", "simple statistics alone"]
+        lines += ["", *markdown_table(header, rows)]
+        if any(place.statistics is not None for place in found.rows):
+            lines += ["", STATISTICS]
     said = notes(found, classes)
     return [*lines, "", said] if said else lines
 

@@ -9,6 +9,7 @@ from covidcxnet.evaluation.multilabel_places import FindingPlace, FindingPlaces
 from covidcxnet.evaluation.place import place_name, seen_said, training_notes
 
 if TYPE_CHECKING:
+    from covidcxnet.evaluation.bootstrap import Estimate
     from covidcxnet.evaluation.multilabel import MultilabelFindings
 
 _COLUMNS = 7  # of a table that is not yet wider than the page
@@ -44,13 +45,20 @@ def places(f: MultilabelFindings) -> Html | None:
 
 _CAPTION = (
     "AUROC with 95% interval over patients; below it, images with the finding of those in which it is known. Within "
-    "sources: pairs of images from one and the same source only. Source alone: a reader who sees only its name."
+    "sources: pairs of images from one and the same source only. Source alone: a reader who sees only its name. "
+    "Statistics: a linear probe of border, grey levels and sharpness of the network's own input, learnt there, "
+    "cross-validated."
 )
 
 
 def one_source(found: FindingPlaces) -> str:
     """Where there is but one, all has been said."""
-    return f"All images come from one source, {found.rows[0].sources[0]}: every figure here is within it."
+    row = found.rows[0]
+    said = f"All images come from one source, {row.sources[0]}: every figure here is within it."
+    if row.statistics is None:
+        return said
+    alone = f"{said} Simple statistics of the network's own input alone have a mean AUROC of {number(row.statistics)}"
+    return f"{alone}, the model {number(row.macro)}."
 
 
 def source_alone(found: FindingPlaces) -> str:
@@ -86,7 +94,8 @@ def place_lines(f: MultilabelFindings) -> list[str]:
         if row.comparisons:
             said = f"{number(row.macro)} ({interval(row.macro) or 'no interval'})"
             over = count(len(row.comparisons), "finding")
-            lines.append(f"  {place_name(row)}: mean AUROC over {over} {said}, {count(row.images, 'image')}")
+            alone = "" if row.statistics is None else f"; simple statistics alone {number(row.statistics)}"
+            lines.append(f"  {place_name(row)}: mean AUROC over {over} {said}, {count(row.images, 'image')}{alone}")
     return [*lines, f"  {source_alone(f.places)}"] if f.places.mean is not None else lines
 
 
@@ -101,10 +110,12 @@ def _columns(found: FindingPlaces) -> list[list[Any]]:
         ["Source alone", *[number_only(own.source_alone) for own in all_rows]],
     ]
     for row in (row for row in found.rows if row.comparisons):
-        made = {c.positive: _figure(cell(c.auroc), f"{c.positives:,} of {c.positives + c.negatives:,}")
-                for c in row.comparisons}  # fmt: skip
+        made = {
+            c.positive: _figure(cell(c.auroc), f"{c.positives:,} of {c.positives + c.negatives:,}", c.statistics)
+            for c in row.comparisons
+        }
         made |= {name: tag("span", _ONE_SIDED[side], class_="note") for name, side in row.one_sided.items()}
-        mean = _figure(cell(row.macro), f"over {count(len(row.comparisons), 'finding')}")
+        mean = _figure(cell(row.macro), f"over {count(len(row.comparisons), 'finding')}", row.statistics)
         columns.append([_heading(row), *[made[own.name] for own in found.findings], mean])
     return columns
 
@@ -114,5 +125,6 @@ def _heading(row: FindingPlace) -> list[Any]:
     return [row.sources[0], *[tag("span", text, class_="interval") for text in said]]
 
 
-def _figure(made: Html, below: str) -> Html:
-    return Html(made + tag("span", below, class_="interval"))
+def _figure(made: Html, below: str, statistics: Estimate | None) -> Html:
+    alone = "" if statistics is None else tag("span", f"statistics {number(statistics)}", class_="interval")
+    return Html(made + tag("span", below, class_="interval") + alone)

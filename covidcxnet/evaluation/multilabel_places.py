@@ -12,6 +12,7 @@ from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate, mean_of_defined
 from covidcxnet.evaluation.multilabel_metrics import FindingPredictions
 from covidcxnet.evaluation.place import WITHIN, Comparison, Place, place_to_dict
 from covidcxnet.evaluation.ranking import concordance
+from covidcxnet.evaluation.statistics_alone import scores_of_statistics
 from covidcxnet.evaluation.within import UNKNOWN, Within, largest_first, source_alone, source_names, within_sources
 
 
@@ -28,11 +29,14 @@ class FindingPlace(Place):
         Mean of the AUROCs of `comparisons`.
     one_sided : dict
         The other findings: "absent" or "present" in all images of the source, or "unknown" in all.
+    statistics : Estimate or None
+        Mean of those of `comparisons` that have one.
     """
 
     _: KW_ONLY
     macro: Estimate
     one_sided: dict[str, str]
+    statistics: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class FindingPlaces:
         """Plain values for JSON."""
         mean = None if self.mean is None else _to_dict(self.mean)
         return {
-            "rows": [{**place_to_dict(row), "macro": row.macro.to_dict()} for row in self.rows],
+            "rows": [_row_to_dict(row) for row in self.rows],
             "by_class": {own.name: _to_dict(own) for own in self.findings},
             "mean": mean,
             "images_left_out_as_trained_on": self.skipped,
@@ -99,6 +103,7 @@ def finding_places(
     *,
     seen_sources: Iterable[str] | None = None,
     trained_on: np.ndarray | None = None,
+    statistics: np.ndarray | None = None,
 ) -> FindingPlaces | None:
     """Figures within each source; None where no source is known, or training saw all images.
 
@@ -108,7 +113,7 @@ def finding_places(
         Column ``source`` of its table.
     bootstrap : Bootstrap
         Made from the patients of these images.
-    seen_sources, trained_on
+    seen_sources, trained_on, statistics
         As in `places.compare_places`.
     """
     names = source_names(predictions.column("source"))
@@ -123,10 +128,11 @@ def finding_places(
     rows = []
     for name in largest_first(names[keep]):
         saw = None if seen is None or name == UNKNOWN else name in seen
-        rows.append(_place(predictions, np.flatnonzero(keep & (names == name)), name, saw, within, bootstrap))
-    findings, statistics = [], []
-    for k, own in enumerate(within):
-        if own.pooled is None:
+        own = np.flatnonzero(keep & (names == name))
+        rows.append(_place(predictions, own, name, saw, within, bootstrap, statistics))
+    findings, aurocs = [], []
+    for k, pairs in enumerate(within):
+        if pairs.pooled is None:
             continue
         images = np.flatnonzero(known[k])
         present = predictions.targets[images, k] == 1
@@ -134,9 +140,9 @@ def finding_places(
         part = bootstrap.part(images)
         alone = source_alone(names[images], present)
         name = predictions.classes[k]
-        findings.append(WithinFinding(name, part.estimate(own.pooled), part.estimate(overall), alone))
-        statistics.append((own.pooled, overall))
-    mean = _mean(findings, statistics, bootstrap.part(np.flatnonzero(keep))) if findings else None
+        findings.append(WithinFinding(name, part.estimate(pairs.pooled), part.estimate(overall), alone))
+        aurocs.append((pairs.pooled, overall))
+    mean = _mean(findings, aurocs, bootstrap.part(np.flatnonzero(keep))) if findings else None
     return FindingPlaces(tuple(rows), tuple(findings), mean, int((~keep).sum()))
 
 
@@ -152,18 +158,23 @@ def _place(
     seen: bool | None,
     within: list[Within],
     bootstrap: Bootstrap,
+    statistics: np.ndarray | None,
 ) -> FindingPlace:
     part, targets = bootstrap.part(rows), predictions.targets[rows]
-    comparisons, one_sided, statistics = [], {}, []
+    comparisons, one_sided, aurocs, alone = [], {}, [], []
     for k, finding in enumerate(predictions.classes):
         present, absent = int((targets[:, k] == 1).sum()), int((targets[:, k] == 0).sum())
         if not present or not absent:
             one_sided[finding] = "present" if present else "absent" if absent else "unknown"
             continue
         auroc = within[k].by_source[name]
-        estimate = part.estimate(auroc)
-        comparisons.append(Comparison(finding, f"no {finding}", f"P({finding})", present, absent, estimate))
-        statistics.append(auroc)
+        told = None if statistics is None else _told(statistics[rows], targets[:, k], part)
+        simple = None if told is None else part.estimate(told)
+        named = (finding, f"no {finding}", f"P({finding})")
+        comparisons.append(Comparison(*named, present, absent, part.estimate(auroc), simple))
+        aurocs.append(auroc)
+        if told is not None:
+            alone.append(told)
     return FindingPlace(
         kind=WITHIN,
         sources=(name,),
@@ -172,15 +183,29 @@ def _place(
         patients=part.patients,
         by_label={finding: int((targets[:, k] == 1).sum()) for k, finding in enumerate(predictions.classes)},
         comparisons=tuple(comparisons),
-        macro=part.estimate(mean_of_defined(statistics)) if statistics else Estimate(float("nan")),
+        macro=part.estimate(mean_of_defined(aurocs)) if aurocs else Estimate(float("nan")),
         one_sided=one_sided,
+        statistics=part.estimate(mean_of_defined(alone)) if alone else None,
     )
 
 
-def _mean(findings: list[WithinFinding], statistics: list[tuple[np.ndarray, np.ndarray]], part: Bootstrap):
-    within, overall = (part.estimate(mean_of_defined(list(column))) for column in zip(*statistics, strict=True))
+def _told(statistics: np.ndarray, truth: np.ndarray, part: Bootstrap) -> np.ndarray | None:
+    """AUROC float64 [1 + resamples] of statistics float [n, F] against one finding, 1, 0 or NaN [n]; None with few."""
+    known = np.flatnonzero(~np.isnan(truth))
+    present = truth[known] == 1
+    scores = scores_of_statistics(statistics[known], present, part.index[known])
+    return None if scores is None else ratio(*concordance(scores, present, part, known))
+
+
+def _mean(findings: list[WithinFinding], aurocs: list[tuple[np.ndarray, np.ndarray]], part: Bootstrap):
+    within, overall = (part.estimate(mean_of_defined(list(column))) for column in zip(*aurocs, strict=True))
     alone = float(np.mean([own.source_alone for own in findings]))
     return WithinFinding("mean", within, overall, alone)
+
+
+def _row_to_dict(row: FindingPlace) -> dict[str, Any]:
+    statistics = None if row.statistics is None else row.statistics.to_dict()
+    return {**place_to_dict(row), "macro": row.macro.to_dict(), "statistics": statistics}
 
 
 def _to_dict(own: WithinFinding) -> dict[str, Any]:

@@ -169,3 +169,32 @@ def test_sources_that_hold_no_finding_both_ways_are_named_and_nothing_is_compare
     text = _report(changed, tmp_path, found).path.read_text()
     assert "no source has images both with and without mass, effusion or hernia" in text
     assert "No source has images both with and without a finding" in text  # the warning
+
+
+def test_simple_statistics_stand_beside_each_finding_of_a_source(predictions, tmp_path):
+    """Mass shows in a statistic of source `a`; a finding with few images there has none."""
+    statistics = np.random.default_rng(0).normal(size=(200, 6))
+    own = (predictions.table["source"] == "a").to_numpy()
+    statistics[own, 2] += 5 * (predictions.targets[own, 0] == 1)
+    found = _places(predictions, seen_sources={"a"}, statistics=statistics)
+    a, b = found.rows[:2]
+    mass, effusion = a.comparisons
+    assert mass.statistics.value > 0.95 and mass.statistics.low > 0.9 and effusion.statistics.value < 0.75
+    assert a.statistics.value == pytest.approx((mass.statistics.value + effusion.statistics.value) / 2)
+    assert b.comparisons[0].statistics.value < 0.75 and mass.auroc == _places(predictions).rows[0].comparisons[0].auroc
+    report = _report(predictions, tmp_path, found)
+    page, card = report.path.read_text(), report.card_path.read_text()
+    assert f"statistics {mass.statistics.value:.3f}" in page and "a linear probe" in page and "linear probe" in card
+    assert f"({mass.statistics.low:.3f} to {mass.statistics.high:.3f}) |" in card
+    assert f"simple statistics alone {a.statistics.value:.3f}" in report.findings.summary()
+    read = json.loads(report.metrics_path.read_text())["places"]["rows"][0]
+    assert read["statistics"]["value"] == pytest.approx(a.statistics.value)
+    assert read["comparisons"][0]["statistics"]["value"] == pytest.approx(mass.statistics.value)
+    alone = _changed(predictions, own)
+    found = _places(alone, statistics=statistics[own])
+    assert (
+        f"alone have a mean AUROC of {found.rows[0].statistics.value:.3f}"
+        in _report(alone, tmp_path / "one", found).path.read_text()
+    )
+    few = _places(_changed(predictions, own & (np.arange(200) < 30)), statistics=statistics[:30])
+    assert few.rows[0].statistics is None
