@@ -37,6 +37,10 @@ FACTS = Facts(
         "The published validation folder has 16 images, and patients of it stand in training too: make your own "
         "split, or hold out `published_split: test`.",
         "Kaggle's archive holds everything twice (`chest_xray/chest_xray`): the inner copy is passed over.",
+        "How an image was made tells its label: on 299 of them (copies of at most 512 pixels) a linear probe of size, "
+        "grey levels, border and sharpness has a balanced accuracy of 0.92 (`datasets bias`), aspect ratio alone 0.81, "
+        "and after lung crop and matched grey levels an AUROC of 0.92. A network's AUROC within this set says little "
+        "below that.",
     ),
     citation="Kermany et al., Cell 172 (2018).",
     options={"labels": ("three", "two")},
