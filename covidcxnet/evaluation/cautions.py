@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from covidcxnet.evaluation.markup import count
-from covidcxnet.evaluation.place import WITHIN
+from covidcxnet.evaluation.place import WITHIN, Comparison
 
 if TYPE_CHECKING:
     from covidcxnet.evaluation.findings import Findings
@@ -135,19 +136,23 @@ def _place(f: Findings):
             f"a high score can come from recognising the place. Within sources the AUROC {known}."
         )
         yield Caution("confounded_source", "Source and label are confounded", text)
-    yield from _statistics(f)
+    single = () if f.places is None else [place for place in f.places.rows if place.kind == WITHIN]
+    yield from statistics_tell((f"within {place.sources[0]}", place.comparisons[0]) for place in single)
 
 
-def _statistics(f: Findings):
-    """Within one source the place tells nothing, but its images of one label may all be made alike."""
-    told = []
-    for place in () if f.places is None else f.places.rows:
-        first = place.comparisons[0] if place.kind == WITHIN else None
-        if first is not None and first.statistics is not None and first.statistics.value >= CONFOUNDED:
-            told.append(f"{place.sources[0]}: {first.statistics.value:.3f}, the model {first.auroc.value:.3f}")
+def statistics_tell(compared: Iterable[tuple[str, Comparison]]) -> Iterator[Caution]:
+    """Within one source the place tells nothing, but its images of one label may all be made alike.
+
+    `compared` has comparisons within a source, each with what is said of it.
+    """
+    told = [
+        f"{name}: {c.statistics.value:.3f}, the model {c.auroc.value:.3f}"
+        for name, c in compared
+        if c.statistics is not None and c.statistics.value >= CONFOUNDED
+    ]
     if told:
         text = (
-            "Border, grey levels and sharpness of the network's own input rank the label by themselves, AUROC within "
+            "Border, grey levels and sharpness of the network's own input rank it by themselves, AUROC "
             f"{'; '.join(told)}. There a figure can come from how images were made; part of it may be the disease."
         )
         yield Caution("statistics_tell", "Within a source simple statistics tell the label", text)

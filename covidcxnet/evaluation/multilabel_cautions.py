@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from covidcxnet.evaluation.cautions import CONFOUNDED, FEW_PATIENTS, Caution, independence
+from covidcxnet.evaluation.cautions import CONFOUNDED, FEW_PATIENTS, Caution, independence, statistics_tell
 from covidcxnet.evaluation.markup import count, number
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def _place(f: MultilabelFindings):
     elif f.predictions.column("source") is None:
         text = "If findings come from different hospitals, a score can come from the place, and nothing would show it."
         yield Caution("sources_unknown", "Sources are unknown", text)
+    rows = () if f.places is None else f.places.rows
+    yield from statistics_tell((f"of {c.positive} within {row.sources[0]}", c) for row in rows for c in row.comparisons)
 
 
 def _size(f: MultilabelFindings):

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.description import Data, Model
 from covidcxnet.evaluation.multilabel import MultilabelFindings
+from covidcxnet.evaluation.multilabel_cautions import finding_cautions
 from covidcxnet.evaluation.multilabel_metrics import FindingPredictions, measure_findings
 from covidcxnet.evaluation.multilabel_page import write_findings_report
 from covidcxnet.evaluation.multilabel_places import finding_places
@@ -187,6 +188,9 @@ def test_simple_statistics_stand_beside_each_finding_of_a_source(predictions, tm
     assert f"statistics {mass.statistics.value:.3f}" in page and "a linear probe" in page and "linear probe" in card
     assert f"({mass.statistics.low:.3f} to {mass.statistics.high:.3f}) |" in card
     assert f"simple statistics alone {a.statistics.value:.3f}" in report.findings.summary()
+    (caution,) = [c for c in finding_cautions(report.findings) if c.key == "statistics_tell"]
+    assert f"of mass within a: {mass.statistics.value:.3f}, the model {mass.auroc.value:.3f}" in caution.text
+    assert "effusion" not in caution.text and "within b" not in caution.text
     read = json.loads(report.metrics_path.read_text())["places"]["rows"][0]
     assert read["statistics"]["value"] == pytest.approx(a.statistics.value)
     assert read["comparisons"][0]["statistics"]["value"] == pytest.approx(mass.statistics.value)
