@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
+
+import pytest
 
 from covidcxnet.workers import in_order
 
@@ -32,3 +38,38 @@ def test_one_job_works_here_and_asks_for_no_process():
     seen = []
     assert list(in_order(lambda task: seen.append(os.getpid()) or task, [[1], [2]], 1, None)) == [[1], [2]]
     assert set(seen) == {os.getpid()}
+
+
+PARENT = """
+import os, sys
+from covidcxnet.workers import in_order
+
+def pid(task):
+    return [os.getpid()]
+
+if __name__ == "__main__":
+    found = in_order(pid, [[i] for i in range(8)], 2, None)
+    print(next(found)[0], flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_workers_end_with_a_parent_that_is_killed_outright(tmp_path):
+    (tmp_path / "parent.py").write_text(PARENT)
+    command = [sys.executable, str(tmp_path / "parent.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        worker = process.stdout.readline().strip()
+        assert _runs(worker)
+        process.send_signal(signal.SIGKILL)
+    end = time.monotonic() + 30
+    while _runs(worker) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not _runs(worker)
+
+
+def _runs(pid: str) -> bool:
+    try:
+        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
