@@ -58,7 +58,8 @@ if __name__ == "__main__":
 def test_workers_end_with_a_parent_that_is_killed_outright(tmp_path):
     (tmp_path / "parent.py").write_text(PARENT)
     command = [sys.executable, str(tmp_path / "parent.py")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **pipes, text=True) as process:
         worker = process.stdout.readline().strip()
         assert _runs(worker)
         process.send_signal(signal.SIGKILL)
