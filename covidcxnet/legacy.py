@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from covidcxnet.legacy_description import check_described, described_size, one_sigmoid
+from covidcxnet.legacy_description import check_described, described_size, ends_with_relu, one_sigmoid
 from covidcxnet.legacy_networks import CHEXNET_LABELS, LABELS, LEGACY, UNETS, Legacy
 from covidcxnet.legacy_structure import BASE_SIZES, Structure, recognise
 from covidcxnet.settings import InputSettings
@@ -106,9 +106,10 @@ def _load(
     from segmentation.legacy_unet import recognise as recognise_unet
 
     layers, config = read_legacy(file), read_config(file)
-    if name in UNETS or (not name and recognise_unet(layers)):
+    of_unet = recognise_unet(layers)
+    if name in UNETS or (not name and of_unet):
         return _segmenter(file, name, size, classes, input)
-    if recognise_unet(layers):
+    if of_unet:
         raise InputError(f"{file}: architecture {name!r} given; its arrays are those of a lung U-Net")
     structure = recognise(layers, file)
     labels = _labels(structure, classes, file)
@@ -198,7 +199,7 @@ def _name(structure: Structure, config: dict[str, dict[str, Any]], path: Path) -
     if structure.outputs and structure.hidden:
         return "covid-cxnet"
     if structure.outputs == len(CHEXNET_LABELS) and config:
-        return "covid-cxnet-chexnet" if _ends_with_relu(config) else "chexnet"
+        return "covid-cxnet-chexnet" if ends_with_relu(config) else "chexnet"
     from weights.manifest import git_blob_id, read
 
     blob = git_blob_id(path)
@@ -209,17 +210,6 @@ def _name(structure: Structure, config: dict[str, dict[str, Any]], path: Path) -
         f"{path}: its arrays do not say whether a ReLU precedes the pooling and how the input is scaled; give "
         "architecture: chexnet, covid-cxnet-chexnet or imagenet"
     )
-
-
-def _ends_with_relu(config: dict[str, dict[str, Any]]) -> bool:
-    """Whether a ReLU follows the last batch norm of a whole-model file's description."""
-    last = False
-    for layer in config.values():
-        if layer["class"] == "BatchNormalization":
-            last = False
-        elif layer["class"] in ("Activation", "ReLU"):
-            last = layer["class"] == "ReLU" or layer.get("activation") == "relu"
-    return last
 
 
 def _input(

@@ -24,6 +24,17 @@ def described_size(config: dict[str, dict[str, Any]], structure: Structure) -> i
     return None
 
 
+def ends_with_relu(config: dict[str, dict[str, Any]]) -> bool:
+    """Whether a ReLU follows the last batch norm of a whole-model file's description."""
+    last = False
+    for layer in config.values():
+        if layer["class"] == "BatchNormalization":
+            last = False
+        elif layer["class"] in ("Activation", "ReLU"):
+            last = layer["class"] == "ReLU" or layer.get("activation") == "relu"
+    return last
+
+
 def one_sigmoid(
     structure: Structure, layers: list[LegacyLayer], config: dict[str, dict[str, Any]], path: str | os.PathLike[str]
 ) -> tuple[Structure, list[LegacyLayer]]:

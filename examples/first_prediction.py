@@ -20,6 +20,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--weights", default="covid-cxnet", help="a released name, a weights file or a run folder")
     parser.add_argument("--out", type=Path, default=Path("first-prediction.png"), help="picture to write")
     arguments = parser.parse_args(argv)
+    if arguments.radiograph and Path(arguments.radiograph).is_dir():
+        sys.exit(f"{arguments.radiograph}: a folder; give one radiograph, or use covidcxnet explain")
 
     # Architecture, labels and input settings are in the file: nothing else can be set wrongly.
     classifier = covidcxnet.load_model(arguments.weights)
@@ -30,9 +32,7 @@ def main(argv: list[str]) -> None:
         radiograph = phantom("covid19", seed=1, size=512).image  # uint8 [H, W] will do as well as a file
 
     # The prediction comes with the explanation; classifier.predict(radiograph) gives it alone.
-    explanation, *others = classifier.explain(radiograph)
-    if others:
-        sys.exit(f"{radiograph}: {1 + len(others)} radiographs; give one, or use covidcxnet explain")
+    (explanation,) = classifier.explain(radiograph)
     if explanation.error:
         sys.exit(f"{radiograph}: {explanation.error}")
     for label, probability in explanation.prediction.probabilities.items():

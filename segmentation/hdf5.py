@@ -26,6 +26,7 @@ MOST_BYTES = 4 << 30
 # Keras never compresses; a file of zeros that somebody compressed shrinks a thousandfold and is no weights file.
 _MOST_EXPANSION = 50
 _MOST_OBJECTS = 100_000
+_MOST_ATTRIBUTES = 100  # of one object; the library's time grows with their square
 _DEEPEST = 32  # groups within groups; Keras nests some eight
 _DAMAGE = (
     *(OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError),
@@ -116,9 +117,10 @@ def _check_attributes(item: h5py.Group | h5py.Dataset, where: str, path: Path) -
     import h5py
 
     plain = (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)
-    for number in range(h5py.h5a.get_num_attrs(item.id)):
-        attribute = h5py.h5a.open(item.id, index=number)
-        if attribute.get_type().get_class() not in plain:
+    if h5py.h5a.get_num_attrs(item.id) > _MOST_ATTRIBUTES:
+        raise InputError(f"{path}: {where} has more than {_MOST_ATTRIBUTES} attributes; damaged or hostile")
+    for name in item.attrs:
+        if item.attrs.get_id(name).get_type().get_class() not in plain:
             raise InputError(f"{path}: {where} has an attribute that is neither text nor numbers; damaged or hostile")
 
 

@@ -117,6 +117,9 @@ def craft(path, array, how):
             file["extra"] = "words"
         if how == "beside: deep":
             file["/".join("a" * 60)] = np.zeros(1, "float32")
+        if how == "beside: many attributes":  # the time to read them grows with their square
+            for number in range(101):
+                file[array].attrs[f"a{number}"] = 1
         if how.startswith("beside: attribute"):
             at = {"file": file["/"], "group": file[array].parent, "array": file[array]}[how.rpartition(" ")[2]]
             lists = np.empty(1, object)
@@ -148,6 +151,7 @@ WAYS = [
     "beside: words",
     "beside: strange link",
     "beside: deep",
+    "beside: many attributes",
     "beside: attribute of file",
     "beside: attribute of group",
     "beside: attribute of array",

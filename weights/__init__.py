@@ -50,7 +50,7 @@ def is_name(name_or_path: str | os.PathLike[str]) -> bool:
     """
     from .manifest import read
 
-    return not isinstance(name_or_path, Path) and os.fspath(name_or_path) in read()
+    return isinstance(name_or_path, str) and name_or_path in read()
 
 
 def locate(name_or_path: str | os.PathLike[str]) -> Path:
@@ -58,6 +58,6 @@ def locate(name_or_path: str | os.PathLike[str]) -> Path:
     path = Path(name_or_path)
     if os.path.isfile(path) and not is_name(name_or_path):
         return path
-    if isinstance(name_or_path, Path):
+    if not isinstance(name_or_path, str):
         raise WeightsError(f"{path}: no such weights file")
-    return released(os.fspath(name_or_path))
+    return released(name_or_path)

@@ -112,8 +112,7 @@ def _places(f: Findings) -> list[str]:
         name = place_name(place) + ("" if place.kind == WITHIN else f" ({', '.join(place.sources)})")
         for k, c in enumerate(place.comparisons):
             rows.append([name if k == 0 else "", f"{c.positives:,} {c.positive}", f"{c.negatives:,} {c.negative}",
-                         c.score, with_interval(c.auroc),
-                         or_dash(c.statistics)])  # fmt: skip
+                         c.score, with_interval(c.auroc), or_dash(c.statistics)])  # fmt: skip
         if not place.comparisons:
             rows.append([name, labels_said(place.by_label), "–", "", "undefined: one class", ""])
     if f.places.gap is not None and defined(f.places.gap.auroc):
