@@ -11,6 +11,7 @@ from covidcxnet import __version__
 COMMANDS = {
     "train": ("covidcxnet.training.cli:main", "train a classifier from a folder or CSV of radiographs"),
     "find-lr": ("covidcxnet.training.find_lr_command:main", "find a learning rate by a range test, with its plot"),
+    "average": ("covidcxnet.training.average_command:main", "average the weights of runs that went on from others"),
     "groups": ("covidcxnet.experiments.groups_command:main", "train on raw, augmented and balanced data, and compare"),
     "evaluate": ("covidcxnet.evaluation.cli:main", "write the report of a run or of weights on new data"),
     "compare": ("covidcxnet.evaluation.compare_cli:main", "set runs against each other: one table, one page, curves"),
