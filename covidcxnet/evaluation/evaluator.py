@@ -20,8 +20,8 @@ from covidcxnet.evaluation.record import circumstances, commands, model_of, open
 from covidcxnet.evaluation.report import Report, write_report
 from covidcxnet.evaluation.settings import EvaluationSettings
 from covidcxnet.evaluation.sources import by_source
-from covidcxnet.evaluation.statistics_alone import input_statistics
 from covidcxnet.evaluation.subject import Subject, find_run, newest_run, subject_of_data, subject_of_run
+from covidcxnet.preparation.stack_statistics import stack_statistics
 from enhancement.errors import InputError
 from enhancement.files import check_output
 
@@ -191,7 +191,7 @@ def evaluate_classes(
             seen_sources=trained_sources,
             trained_on=subject.trained_on,
             labelled=everything.labelled,
-            statistics=None if sources is None else input_statistics(subject, settings.progress),
+            statistics=None if sources is None else stack_statistics(subject.store, subject.rows, settings.progress),
         ),
         with_counted=None if predictions is everything else everything,
         **circumstances(run, classifier, settings.seed),

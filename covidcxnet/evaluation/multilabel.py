@@ -19,7 +19,7 @@ from covidcxnet.evaluation.multilabel_metrics import FindingMetrics, FindingPred
 from covidcxnet.evaluation.multilabel_places import FindingPlaces, finding_places
 from covidcxnet.evaluation.predicting import predict_subject, predict_validation
 from covidcxnet.evaluation.record import circumstances, model_of, open_test
-from covidcxnet.evaluation.statistics_alone import input_statistics
+from covidcxnet.preparation.stack_statistics import stack_statistics
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:
@@ -125,7 +125,9 @@ def evaluate_findings(
             draws,
             seen_sources=subject.data.trained_sources,
             trained_on=subject.trained_on,
-            statistics=None if predictions.column("source") is None else input_statistics(subject, settings.progress),
+            statistics=None
+            if predictions.column("source") is None
+            else stack_statistics(subject.store, subject.rows, settings.progress),
         ),
         **circumstances(run, classifier, settings.seed),
     )

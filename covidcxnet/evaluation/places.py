@@ -51,7 +51,7 @@ def compare_places(
         Labels as the data have them, where they differ from the class that an image is counted as. Such images count
         within their source only: they do not show what a class of the model is said to be.
     statistics : np.ndarray, optional
-        float [N, F] from `statistics_alone.input_statistics`, to be compared with.
+        float [N, F] from `covidcxnet.preparation.stack_statistics`, to be compared with.
     """
     sources = source_names(table.get("source"))
     if sources is None:

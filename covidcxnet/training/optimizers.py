@@ -41,6 +41,9 @@ def averaged(model: keras.Model) -> Iterator[None]:
     # Always: under mixed_float16 Keras wraps the optimizer, and the wrapper's own `use_ema` is false.
     kept = [keras.ops.copy(v) for v in model.trainable_variables]
     model.optimizer.finalize_variable_values(model.trainable_variables)
+    for variable in model.trainable_variables:  # the average is taken before constraints are applied
+        if variable.constraint is not None:
+            variable.assign(variable.constraint(variable))
     try:
         yield
     finally:

@@ -102,6 +102,9 @@ class Recipe:
     sampling : {"none", "oversample", "undersample"}
         Shows the classes of the training split equally often: small ones repeated, or as many of each as the smallest
         has, drawn anew in each epoch. Class weights are then those of what is shown, 1 for "balanced".
+    erase_shortcuts : int
+        With trainable head: how many directions of the backbone's features, those that most tell border, grey levels
+        and sharpness of the training images within a source and class, the head may not use; 0 for none.
     monitor : {"val_auroc", "val_average_precision", "val_accuracy", "val_f1", "val_loss"}
         Validation figure that picks the best weights.
     patience : int
@@ -163,6 +166,7 @@ class Recipe:
     label_smoothing: float = 0.0
     class_weights: Literal["balanced", "source", "source_rare", "none"] = "balanced"
     sampling: Literal["none", "oversample", "undersample"] = "none"
+    erase_shortcuts: int = 0
     monitor: Literal["val_auroc", "val_average_precision", "val_accuracy", "val_f1", "val_loss"] = "val_auroc"
     patience: int = 6
     lr_patience: int = 2
@@ -211,6 +215,8 @@ class Recipe:
         _require(warms, "warmup", self.warmup, "0, or with schedule cosine less than epochs,")
         _require(0 <= self.ema < 1, "ema", self.ema, "0 to below 1")
         _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to below 1")
+        erases = self.erase_shortcuts == 0 or (self.trainable == "head" and self.erase_shortcuts > 0)
+        _require(erases, "erase_shortcuts", self.erase_shortcuts, "0, or with trainable head 1 or more,")
         _require(0 < self.lr_factor < 1, "lr_factor", self.lr_factor, "between 0 and 1")
         matched = bool(self.match_to) and bool(self.input.histogram)
         _require(not matched, "match_to", self.match_to, "it or input.histogram, not both,")
