@@ -116,6 +116,10 @@ def _input(settings) -> str:
 def _training(trained) -> str:
     names = ("epoch", "seed", "init", "batch_size", "learning_rate", "label_smoothing", "class_weights", "precision")
     said = [f"{name.replace('_', ' ')} {trained[name]}" for name in names if trained.get(name) not in (None, "")]
+    if trained.get("erase_shortcuts"):
+        said.append(f"{trained['erase_shortcuts']} directions of simple statistics erased")
+    if trained.get("average"):
+        said.append("mean of the weights of " + " and ".join(trained["average"]))
     for part, by_class in (trained.get("images") or {}).items():
         said.append(f"{part}: " + ", ".join(f"{n:,} {label}" for label, n in by_class.items()))
     return "; ".join(said)

@@ -46,6 +46,7 @@ def folder(tmp_path_factory):
     model = create("small-cnn", classes=("normal", "covid19"), **options)
     facts = {"kind": "classifier", "classes": ["normal", "covid19"], "segmenter": {}, "input": settings.to_dict()}
     facts |= {"architecture": {"name": "small-cnn", "options": options}, "training": {"epoch": 3, "seed": 0}}
+    facts["training"] |= {"erase_shortcuts": 5, "average": ["one", "two, SHA-256 0a"]}
     save_weights(model, root / "net.weights.h5", facts)
     return root
 
@@ -121,6 +122,7 @@ def test_card_has_data_figures_and_the_command(folder, whole):
     card = whole.card_path.read_text()
     digest = hashlib.sha256((folder / "net.weights.h5").read_bytes()).hexdigest()
     assert f"SHA-256 `{digest}`" in card
+    assert "5 directions of simple statistics erased; mean of the weights of one and two, SHA-256 0a" in card
     assert "| source | label | training | validation |" in card
     assert re.search(r"\| cohen \| covid19 \| 2 \| 1 \| 1 \| 12 \| CC BY 4.0 \(12\); CC BY-NC \(4\) \|", card)
     for title in ("Data", "Results", "Calibration", "Confusion matrix", "Wrong calls by kind"):
