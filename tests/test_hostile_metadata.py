@@ -18,7 +18,7 @@ from segmentation import bounded
 from segmentation.bounded import bounded_by
 from segmentation.segmenter import LungSegmenter
 from segmentation.unet import unet
-from segmentation.weight_files import save_weights
+from segmentation.weight_files import read_metadata, save_weights
 
 OPTIONS = {"size": 32, "channels": 1, "filters": [4, 4], "hidden": [4]}
 INPUT = {"size": 32, "channels": ["raw"]}
@@ -76,6 +76,13 @@ ABSURD = [
     ("small-cnn", {**OPTIONS, "filters": [4] * 5000}),
     ("small-cnn", {**OPTIONS, "hidden": [BILLION]}),
     ("small-cnn", {**OPTIONS, "hidden": [4] * 5000}),
+    ("small-cnn", {**OPTIONS, "filters": [10**6, 10**6]}),
+    ("small-cnn", {**OPTIONS, "filters": [4] * 40 + [BILLION]}),
+    ("small-cnn", {**OPTIONS, "filters": [-1, 4]}),
+    ("small-cnn", {**OPTIONS, "filters": "many"}),
+    ("small-cnn", {**OPTIONS, "hidden": {"a": 1}}),
+    ("small-cnn", {**OPTIONS, "size": 10**6}),
+    ("small-cnn", {**OPTIONS, "channels": BILLION}),
     ("small-cnn", {**OPTIONS, "size": 4096, "channels": 10**7}),
     ("base-cnn", {"size": 4096, "channels": 1, "filters": 64}),
     ("covid-cxnet", {"size": 64, "channels": 3, "blocks": [10**6, 10**6]}),
@@ -101,6 +108,15 @@ def test_a_network_that_the_file_cannot_fill_is_refused_before_memory_is_taken(
         covidcxnet.load_model(path)
     assert "\n" not in str(error.value) and len(str(error.value)) < 1000
     assert sum(made) < 10**6 and len(made) < 1000
+
+
+@pytest.mark.parametrize("text", ["[" * 50_000, '{"format": 1e999}', b"\xed\xa0\x80", b"\xff"])
+def test_metadata_that_are_no_record_are_refused(crafted, text):
+    path = crafted({"kind": "classifier"})
+    with h5py.File(path, "r+") as file:
+        file.attrs["covidcxnet"] = text
+    with pytest.raises(InputError, match="crafted"):
+        read_metadata(path)
 
 
 def test_too_many_classes_are_refused(crafted, made):
@@ -168,6 +184,7 @@ def _segmenter(**changes):
 @pytest.mark.parametrize(
     "changes",
     [
+        {"architecture": {"name": "unet", "options": {"width": 10**6}}},
         {"architecture": {"name": "unet", "options": {"width": 10**9}}},
         {"architecture": {"name": "unet", "options": {"width": 10**400}}},
         {"architecture": {"name": "unet", "options": {"width": "wide"}}},

@@ -17,6 +17,7 @@ import numpy as np
 
 from covidcxnet import pretrained
 from covidcxnet.models.heads import LEVELS, OUTPUT
+from covidcxnet.prediction import predict_rows
 from enhancement.errors import InputError
 
 from . import data
@@ -88,7 +89,7 @@ def average_weights(
     if not all(np.isfinite(array).all() for array in model.get_weights()):
         raise InputError(f"{target}: not written; the mean of these weights gives numbers that are not finite")
     classifier = Classifier(model, metadata, target)
-    figures = _validated(classifier, first, batch_size)
+    figures = _validated(classifier, first, batch_size, progress)
     told = {key: value for key, value in metadata["training"].items() if key not in _OF_ONE_TRAINING}
     told["average"] = [named(os.fspath(one)) for one in (first.path, *others)]
     told["figures"] = {name: round(value, 6) for name, value in figures.items() if name.startswith("val_")}
@@ -171,7 +172,7 @@ def _set_mean(model: keras.Model, metadata: dict[str, Any], others: Sequence[str
         layer.set_weights([np.mean(arrays, axis=0, dtype="float64") for arrays in found[name]])
 
 
-def _validated(classifier: Classifier, run: Run, batch_size: int) -> dict[str, float]:
+def _validated(classifier: Classifier, run: Run, batch_size: int, progress: bool) -> dict[str, float]:
     """Figures on the run's validation images, but for the loss, which belongs to the training."""
     from .multilabel import multilabel_figures
     from .multilabel import sides as multilabel_sides
@@ -180,8 +181,7 @@ def _validated(classifier: Classifier, run: Run, batch_size: int) -> dict[str, f
         (multilabel_sides, multilabel_figures) if classifier.multilabel else (data.sides, validation_figures)
     )
     _, side = sides(run.recipe, run.store, run.split, classifier.classes)
-    parts = [side.rows[i : i + batch_size] for i in range(0, len(side.rows), batch_size)]
-    chances = np.concatenate([classifier.predict_stacks(run.store.read(part), batch_size) for part in parts])
+    chances = predict_rows(run.store, side.rows, classifier, batch_size, progress, "validation")
     chances = chances[:, 1:] if side.targets.shape[1] == 1 else chances
     found = figures(side.targets, chances, lambda *_: np.float32(np.nan), classifier.classes)
     return {name: value for name, value in found.items() if name != "val_loss"}

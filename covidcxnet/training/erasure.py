@@ -60,7 +60,7 @@ class Erased(keras.constraints.Constraint):
 
     def __call__(self, w):
         """The kernel that gives of features what `w` gives of their projection."""
-        return keras.ops.matmul(self.projection, keras.ops.cast(w, "float32"))
+        return keras.ops.matmul(self.projection, w)
 
 
 def erase(head: keras.Model, projection: np.ndarray) -> None:

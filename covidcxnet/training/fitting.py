@@ -189,8 +189,9 @@ class Fitting:
 
     def _projection(self, features: np.ndarray) -> np.ndarray:
         rows, store = self.train.rows, self.run.store
-        told = [store.table[name].astype(str) for name in ("source", "label") if name in store.table]
-        groups = sum(told[1:], told[0]).to_numpy()[rows] if told else np.zeros(len(rows))
+        table = store.table.iloc[rows]
+        kinds = [name for name in ("source", "label") if name in table]
+        groups = table.groupby(kinds, dropna=False).ngroup().to_numpy() if kinds else np.zeros(len(rows))
         statistics = stack_statistics(store, rows, progress=True)
         return erasing_projection(features, statistics, groups, self.recipe.erase_shortcuts)
 

@@ -256,7 +256,7 @@ def test_newest_run_is_the_one_with_the_latest_weights(tmp_path):
 
 
 def test_predicting_reads_a_store_in_parts_and_in_order():
-    from covidcxnet.evaluation.predicting import predict
+    from covidcxnet.prediction import predict_rows
 
     rows = np.arange(600)[::-1]
     store = SimpleNamespace(read=lambda r: np.asarray(r)[:, None])
@@ -267,7 +267,7 @@ def test_predicting_reads_a_store_in_parts_and_in_order():
         return stacks.astype(float)
 
     classifier = SimpleNamespace(predict_stacks=predict_stacks, classes=("a", "b"))
-    found = predict(store, rows, classifier, 16, False, "test")
+    found = predict_rows(store, rows, classifier, 16, False, "test")
     np.testing.assert_array_equal(found[:, 0], rows)
     assert max(sizes) <= 256
 
