@@ -124,7 +124,7 @@ def _features(dataset: Dataset, jobs: int | None, progress: bool) -> tuple[np.nd
     """Features ``float32 [N, COUNT]``, and for which images there are any."""
     from tqdm import tqdm
 
-    from covidcxnet.workers import in_order
+    from enhancement.parallel import in_order
 
     paths = dataset.paths
     features, readable = np.zeros((len(paths), COUNT), np.float32), np.zeros(len(paths), bool)

@@ -178,7 +178,7 @@ def with_verdicts(dataset: Dataset, verdicts: str | Path | pd.DataFrame) -> Data
 def _looks(paths, pixels, jobs: int | None, progress: bool) -> Iterator[Look]:
     from tqdm import tqdm
 
-    from covidcxnet.workers import in_order
+    from enhancement.parallel import in_order
 
     tasks = [[(path, pixels) for path in paths[i : i + _BATCH]] for i in range(0, len(paths), _BATCH)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -242,7 +242,7 @@ def _array(folder: str, name: str, shape: tuple[int, ...], kind) -> np.ndarray:
 def _read(paths: list[Path], jobs: int | None, progress: bool) -> Iterator[tuple]:
     from tqdm import tqdm
 
-    from covidcxnet.workers import in_order
+    from enhancement.parallel import in_order
 
     tasks = [paths[i : i + _FILES] for i in range(0, len(paths), _FILES)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -78,7 +78,7 @@ def measure_all(
     """
     from tqdm import tqdm
 
-    from covidcxnet.workers import in_order
+    from enhancement.parallel import in_order
 
     tasks = [
         [(int(rows[i]), paths[i]) for i in range(start, min(start + _BATCH, len(paths)))]

@@ -16,8 +16,8 @@ import numpy as np
 
 from covidcxnet.preparation.outcome import Item, Outcome, Prepared, Segmenter
 from covidcxnet.settings import InputSettings
-from covidcxnet.workers import in_order
 from enhancement.errors import InputError, RadiographError
+from enhancement.parallel import in_order
 from segmentation.regions import Frame, box_of, bring_down, dilate, frame_for, keep_inside
 
 VERSION = 1  # of what the pixels of a stack are: raise it when any step changes, and every store is made anew

@@ -1,7 +1,8 @@
-"""Worker processes: an item that kills its worker is the only one lost."""
+"""Maps over worker processes: an item that kills its worker is the only one lost."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -11,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from covidcxnet.workers import in_order
+from enhancement.parallel import cores, map_files, sha256
 
 MODULE = """
 import os
 
-def double_or_die(task):
-    if "die" in task:
+def double_or_die(item):
+    if item == "die":
         os._exit(11)
-    return [2 * item for item in task]
+    return 2 * item
 """
 
 
@@ -28,28 +29,29 @@ def test_results_come_in_order_and_a_deadly_item_is_lost_alone(tmp_path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     from deadly_work import double_or_die
 
-    tasks = [[1, 2], [3, "die"], [4, 5], [6]]
-    found = list(in_order(double_or_die, tasks, 2, lambda item: f"lost {item}"))
-    assert found == [[2, 4], [6, "lost die"], [8, 10], [12]]
+    results = map_files(double_or_die, [1, 2, 3, "die", 4, 5, 6], lost=lambda item: f"lost {item}", jobs=2, batch=2)
+    assert list(results) == [2, 4, 6, "lost die", 8, 10, 12]
     del sys.modules["deadly_work"]
 
 
-def test_one_job_works_here_and_asks_for_no_process():
-    seen = []
-    assert list(in_order(lambda task: seen.append(os.getpid()) or task, [[1], [2]], 1, None)) == [[1], [2]]
-    assert set(seen) == {os.getpid()}
+def test_one_job_works_here_lazily_and_starts_no_process():
+    calls = []
+    results = map_files(lambda item: calls.append(os.getpid()) or item, [1, 2, 3], lost=str, jobs=1)
+    assert next(results) == 1 and calls == [os.getpid()]
+    assert list(results) == [2, 3] and set(calls) == {os.getpid()}
+    assert list(map_files(str, [], lost=str)) == []
 
 
 PARENT = """
 import os, sys
-from covidcxnet.workers import in_order
+from enhancement.parallel import map_files
 
-def pid(task):
-    return [os.getpid()]
+def pid(item):
+    return os.getpid()
 
 if __name__ == "__main__":
-    found = in_order(pid, [[i] for i in range(8)], 2, None)
-    print(next(found)[0], flush=True)
+    results = map_files(pid, range(8), lost=str, jobs=2, batch=1)
+    print(next(results), flush=True)
     sys.stdin.read()
 """
 
@@ -74,3 +76,9 @@ def _runs(pid: str) -> bool:
         return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_file_has_its_sha256_and_a_machine_at_least_one_core(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+    assert cores() >= 1

@@ -1,0 +1,189 @@
+"""Work over many files on all cores: one ordered map, the number of cores, and the SHA-256 of a file."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import Any, TypeVar
+
+from enhancement.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+DIED = "the process that read it died: damaged, or too large for memory"
+"""What to say of a file whose worker process died."""
+
+# Starting a spawned worker takes about as long as reading this many radiographs.
+_ITEMS_A_WORKER = 200
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content, in hexadecimal; `OSError` if it cannot be read."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def map_files(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    lost: Callable[[Item], Result],
+    jobs: int | None = None,
+    batch: int = 32,
+    desc: str = "reading",
+    unit: str = "file",
+    progress: bool = False,
+) -> Iterator[Result]:
+    """``work(item)`` for every item, in order, over worker processes; memory holds a few batches whatever their number.
+
+    Parameters
+    ----------
+    work : callable
+        Takes an item, gives its result. It should catch what a damaged file raises: an exception ends the map. With
+        several jobs it must be picklable (a function of a module, or a `functools.partial` of one).
+    items : sequence
+        Paths, or anything that can be pickled.
+    lost : callable
+        Takes an item that killed its worker (a decoder's crash, memory), gives its result. The other items are done.
+    jobs : int, optional
+        Processes; 1 works in this one. None: one per core, fewer for a few hundred items.
+    batch : int
+        Items sent to a worker at once.
+    desc, unit : str
+        Words of the progress bar.
+    progress : bool
+        Show a progress bar.
+
+    Yields
+    ------
+    object
+        Results in the order of the items. At most two batches a worker are under way.
+
+    Raises
+    ------
+    InputError
+        If worker processes cannot be started.
+    """
+    from tqdm import tqdm
+
+    batches = [items[i : i + batch] for i in range(0, len(items), batch)]
+    jobs = jobs or min(cores(), max(1, len(items) // _ITEMS_A_WORKER))
+    with tqdm(total=len(items), desc=desc, unit=unit, disable=not progress) as bar:
+        for results in in_order(partial(_each, work), batches, min(jobs, max(1, len(batches))), lost):
+            for result in results:
+                bar.update()
+                yield result
+
+
+def _each(work: Callable[[Any], Any], batch: Sequence[Any]) -> Iterator[Any] | list[Any]:
+    # Results of a worker travel as a list; in this process each is handed on as soon as it is there.
+    results = map(work, batch)
+    return results if multiprocessing.parent_process() is None else list(results)
+
+
+def in_order(
+    work: Callable[[Any], Iterable[Any]], batches: Iterable[Any], jobs: int, lost: Callable[[Any], Any]
+) -> Iterator[Iterable[Any]]:
+    """``work(batch)`` for every batch, in order; a batch whose worker dies is done again, item by item."""
+    if jobs == 1:
+        yield from map(work, batches)
+        return
+    waiting: deque[tuple[Any, Future | None]] = deque()
+    pool = _start(jobs)
+    try:
+        for batch in (*batches, None):
+            if batch is not None:
+                waiting.append((batch, _submit(pool, work, batch)))
+            while waiting and (batch is None or len(waiting) >= 2 * jobs):
+                try:
+                    results = _result(waiting[0][1])
+                    waiting.popleft()
+                    yield results
+                except BrokenProcessPool:
+                    # A pool does not tell whose worker died, so all that was under way is done again, one by one.
+                    again = [batch for batch, _ in waiting]
+                    waiting.clear()
+                    pool.shutdown()
+                    for suspect in again:
+                        yield _carefully(work, suspect, lost)
+                    pool = _start(jobs)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, work: Callable, batch: Any) -> Future | None:
+    try:
+        return pool.submit(work, batch)
+    except BrokenProcessPool:
+        return None
+
+
+def _result(future: Future | None) -> Iterable[Any]:
+    if future is None:
+        raise BrokenProcessPool
+    return future.result()
+
+
+def _carefully(work: Callable, batch: Any, lost: Callable[[Any], Any]) -> list[Any]:
+    """A batch in a process of its own; if that dies too, each item in one."""
+    with _start(1) as pool:
+        try:
+            return list(pool.submit(work, batch).result())
+        except BrokenProcessPool:
+            pass
+    results = []
+    for item in batch:
+        with _start(1) as pool:
+            try:
+                results += pool.submit(work, [item]).result()
+            except BrokenProcessPool:
+                results.append(lost(item))
+    return results
+
+
+def _start(jobs: int) -> ProcessPoolExecutor:
+    # Spawned, not forked: a fork of a process that runs TensorFlow may hang.
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _prepare_worker)
+    try:
+        pool.submit(_nothing).result()
+    except BrokenProcessPool:
+        raise InputError(
+            "worker processes cannot be started; does the script that was run lack its "
+            '`if __name__ == "__main__":`? jobs=1 does without them'
+        ) from None
+    return pool
+
+
+def _prepare_worker() -> None:
+    import cv2
+
+    # Ctrl-C goes to the parent alone, which ends in good order; OpenCV's own threads would fight over the cores.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker waits for tasks for ever; a parent that was killed outright cannot tell it to stop."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _nothing() -> None:
+    pass
