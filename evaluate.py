@@ -2,7 +2,7 @@
 
 import sys
 
-from covidcxnet.evaluation.cli import main
+from covidcxnet.cli.evaluate import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import sys
 
-from covidcxnet.training.cli import main
+from covidcxnet.cli.train import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from covidcxnet.predict import main_explain, main_predict
+from covidcxnet.cli.predict import main_explain, main_predict
 
 cv2 = pytest.importorskip("cv2")
 
@@ -82,7 +82,7 @@ def test_json_is_one_object_a_line_and_nothing_else(folder, weights, capsys):
 
 
 def test_numbers_that_are_none_become_null():
-    from covidcxnet.predict import _finite
+    from covidcxnet.cli.predict import _finite
 
     value = _finite({"a": float("nan"), "b": [float("inf"), 1.5], "c": ("x", None, True)})
     assert value == {"a": None, "b": [None, 1.5], "c": ["x", None, True]}
@@ -189,7 +189,7 @@ def test_file_names_that_no_terminal_can_show_do_not_end_the_run(folder, weights
 @pytest.mark.parametrize("command", ["main_predict", "main_explain"])
 def test_help_needs_no_keras(command):
     code = (
-        "import sys, covidcxnet.predict as p\n"
+        "import sys, covidcxnet.cli.predict as p\n"
         f"try: p.{command}(['--help'])\n"
         "except SystemExit as stop: assert stop.code == 0\n"
         "assert not {'keras', 'tensorflow', 'matplotlib', 'lime'} & set(sys.modules), sorted(sys.modules)"

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from covidcxnet import recipes
-from covidcxnet.recipes_command import facts, main
+from covidcxnet.cli.recipes import facts, main
 
 
 def test_the_list_has_a_line_for_each_recipe(capsys):
@@ -63,7 +63,7 @@ def test_what_cannot_be_is_answered_by_one_line(arguments, word, capsys):
 
 
 def test_the_list_loads_no_keras():
-    code = "import sys; from covidcxnet.recipes_command import main; main(['list']);"
+    code = "import sys; from covidcxnet.cli.recipes import main; main(['list']);"
     code += "print({'keras', 'tensorflow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"

@@ -9,8 +9,8 @@ import pytest
 
 import covidcxnet
 import weights
+from covidcxnet.cli.weights import main, register
 from covidcxnet.models import create
-from covidcxnet.weights_command import main, register
 from enhancement.errors import InputError
 from segmentation.weight_files import save_weights
 from weights import manifest

@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from covidcxnet.cli.compare import main
 from covidcxnet.evaluation import compare_entry, compare_page
 from covidcxnet.evaluation.compare import compare
-from covidcxnet.evaluation.compare_cli import main
 from covidcxnet.evaluation.compare_plots import draw_learning, draw_roc, roc_classes
 from covidcxnet.evaluation.compare_rows import Row
 from covidcxnet.evaluation.compare_tables import to_markdown
@@ -183,8 +183,8 @@ def test_what_cannot_be_compared_ends_in_one_line(make_run, make_predictions, ca
 
 def test_help_of_compare_and_sweep_loads_nothing_heavy():
     code = (
-        "import sys; from covidcxnet.evaluation.compare_cli import build_parser as one;"
-        "from covidcxnet.experiments.cli import build_parser as two;"
+        "import sys; from covidcxnet.cli.compare import build_parser as one;"
+        "from covidcxnet.cli.sweep import build_parser as two;"
         "one('x').format_help(); two('y').format_help();"
         "print(*[m for m in ('keras', 'tensorflow', 'matplotlib', 'sklearn', 'pandas') if m in sys.modules])"
     )

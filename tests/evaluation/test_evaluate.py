@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from covidcxnet.evaluation.cli import main
+from covidcxnet.cli.evaluate import main
 from covidcxnet.evaluation.subject import newest_run
 from enhancement.errors import InputError
 
@@ -274,7 +274,7 @@ def test_predicting_reads_a_store_in_parts_and_in_order():
 
 def test_help_is_quick_and_loads_no_keras():
     code = (
-        "import sys; from covidcxnet.evaluation.cli import build_parser; build_parser('evaluate.py').format_help();"
+        "import sys; from covidcxnet.cli.evaluate import build_parser; build_parser('evaluate.py').format_help();"
         "import covidcxnet.evaluation;"
         "print(*[m for m in ('keras', 'tensorflow', 'matplotlib', 'sklearn', 'pandas') if m in sys.modules])"
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from covidcxnet.evaluation.cli import main
+from covidcxnet.cli.evaluate import main
 from enhancement.errors import InputError
 
 QUICK = {"explain": False, "bootstrap": 40, "jobs": 1, "progress": False}

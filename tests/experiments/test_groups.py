@@ -8,12 +8,12 @@ import matplotlib.image
 import pandas as pd
 import pytest
 
+from covidcxnet.cli.groups import main
 from covidcxnet.datasets import make_phantoms
 from covidcxnet.evaluation.bootstrap import Estimate
 from covidcxnet.evaluation.compare_rows import Row
 from covidcxnet.experiments import groups
 from covidcxnet.experiments.groups import STUDY_AUGMENT, group_recipes, train_groups
-from covidcxnet.experiments.groups_command import main
 from covidcxnet.experiments.groups_plot import draw_groups
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import AugmentSettings, Recipe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from covidcxnet.experiments.cli import main
+from covidcxnet.cli.sweep import main
 from covidcxnet.experiments.grid import parse_values, plan
 from covidcxnet.training import Recipe
 from enhancement.errors import InputError

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from covidcxnet.cli.models import main
 from covidcxnet.models import MODELS
-from covidcxnet.models_command import main
 
 
 def test_list_has_every_model_with_size_parameters_operations_and_weights(capsys):

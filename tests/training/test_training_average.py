@@ -8,10 +8,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from covidcxnet import load_model
+from covidcxnet.cli.average import main
 from covidcxnet.models import create
 from covidcxnet.training import Run
 from covidcxnet.training.average import average_weights, measure_moments
-from covidcxnet.training.average_command import main
 from enhancement.errors import InputError
 from segmentation.weight_files import read_metadata, save_weights
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from covidcxnet.cli.find_lr import main
 from covidcxnet.training import lr_finder
-from covidcxnet.training.find_lr_command import main
 from covidcxnet.training.lr_finder import RangeTest, range_test, smooth, suggest
 from covidcxnet.training.lr_plot import draw_range_test, save_range_test
 from enhancement.errors import InputError

@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from covidcxnet import recipes
+from covidcxnet.cli.train import main
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Recipe, load_recipe, save_recipe
 from covidcxnet.training.arguments import parse_recipe
 from covidcxnet.training.augment_settings import AugmentSettings
-from covidcxnet.training.cli import main
 from enhancement.errors import InputError
 
 
@@ -173,7 +173,7 @@ def test_resume_takes_no_other_setting_than_epochs(capsys):
 
 def test_help_names_every_setting_and_loads_no_keras():
     code = (
-        "import sys; from covidcxnet.training.cli import main\n"
+        "import sys; from covidcxnet.cli.train import main\n"
         "try: main(['--help'])\n"
         "except SystemExit as end: assert end.code in (0, None)\n"
         "assert not {'keras', 'tensorflow', 'sklearn', 'matplotlib'} & set(sys.modules)"

@@ -2,9 +2,9 @@
 
 import pytest
 
+from covidcxnet.cli.train import main
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Recipe, train
-from covidcxnet.training.cli import main
 from enhancement.errors import InputError
 
 ONE, TWO = InputSettings(size=64, channels=("raw",)), InputSettings(size=64, channels=("raw", "clahe"))

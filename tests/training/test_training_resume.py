@@ -82,7 +82,7 @@ def test_a_run_stopped_before_its_first_epoch_starts_over(tiny, trained, monkeyp
 def test_ctrl_c_ends_the_command_with_130_and_says_how_to_resume(tiny, tmp_path):
     recipe = tiny("run", epochs=10_000, patience=0)
     save_recipe(recipe, tmp_path / "recipe.yaml")
-    command = [sys.executable, "-m", "covidcxnet.training.cli", "--recipe", str(tmp_path / "recipe.yaml")]
+    command = [sys.executable, "-m", "covidcxnet.cli.train", "--recipe", str(tmp_path / "recipe.yaml")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     log = tmp_path / "run" / "log.csv"
     started = time.monotonic()

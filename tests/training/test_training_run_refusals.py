@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from covidcxnet.cli.train import main
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Run, train
-from covidcxnet.training.cli import main
 from enhancement.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("quick_curves")

@@ -38,9 +38,8 @@ def _average(argv: list[str], prog: str) -> int:
     given = parser.parse_args(argv)
     check_output(given.out)
     from covidcxnet.pretrained import classifier_metadata
-
-    from .average import average_weights
-    from .run import Run
+    from covidcxnet.training.average import average_weights
+    from covidcxnet.training.run import Run
 
     path = average_weights(given.run, given.others, given.out, batch_size=given.batch_size, progress=True)
     alone, mean = (_auroc(classifier_metadata(one)) for one in (Run(given.run).best_weights, path))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from covidcxnet.datasets_arguments import build_parser
+from covidcxnet.cli.datasets_arguments import build_parser
 from enhancement import command_line
 from enhancement.errors import InputError
 from enhancement.files import check_output

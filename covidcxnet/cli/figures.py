@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from covidcxnet.exploration.cli import add_data_arguments, open_data
+from covidcxnet.cli.explore import add_data_arguments, open_data
 from enhancement import command_line
 from enhancement.errors import InputError
 from enhancement.files import check_output

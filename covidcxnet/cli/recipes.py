@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from covidcxnet.recipes import STUDIES, names, read
 from enhancement import command_line
 from enhancement.errors import InputError
-
-from .recipes import STUDIES, names, read
 
 SHARES = ("accuracy", "f1", "f1_covid19", "auroc")
 """Published figures that the list shows."""

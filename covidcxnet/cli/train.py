@@ -6,10 +6,9 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+from covidcxnet.training.arguments import parse_recipe
 from enhancement import command_line
 from enhancement.errors import InputError
-
-from .arguments import parse_recipe
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "train.py") -> int:
@@ -31,7 +30,7 @@ def _train(argv: list[str], prog: str) -> int:
     if printing:
         print(recipe.to_yaml(), end="")
         return 0
-    from .trainer import train
+    from covidcxnet.training.trainer import train
 
     run = train(recipe)
     _say(run, prog)
@@ -45,7 +44,7 @@ def _resume(argv: list[str], prog: str) -> int:
     given, others = parser.parse_known_args(argv)
     if others:
         raise InputError(f"{others[0]}: a resumed run keeps its recipe; only --epochs can be given beside --resume")
-    from .trainer import train
+    from covidcxnet.training.trainer import train
 
     run = train(resume=given.resume, epochs=given.epochs)
     _say(run, prog)

@@ -45,8 +45,7 @@ def _groups(argv: list[str], prog: str) -> int:
     recipe = parse_recipe(others, prog, SUMMARY, REFUSED)
     folder = Path(recipe.out) if recipe.out else Path("runs") / f"groups-{recipe.model}"
     from covidcxnet.evaluation.compare_tables import to_markdown
-
-    from .groups import train_groups
+    from covidcxnet.experiments.groups import train_groups
 
     found = train_groups(recipe, folder, sampling=given.balance, published=given.published, bootstrap=given.bootstrap)
     for caution in found.comparison.cautions:

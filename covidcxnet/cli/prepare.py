@@ -6,9 +6,8 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+from covidcxnet.training.arguments import parse_recipe
 from enhancement import command_line
-
-from .arguments import parse_recipe
 
 SUMMARY = """Prepare radiographs for training: decode, find lungs, enhance, resize, once, into one HDF5 store.
 
@@ -34,9 +33,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet prepare") ->
 
 def _prepare(argv: list[str], prog: str) -> int:
     recipe = parse_recipe(argv, prog, SUMMARY, REFUSED)
-    from . import data
-    from .base_image import with_histogram
-    from .run import dataset_of
+    from covidcxnet.training import data
+    from covidcxnet.training.base_image import with_histogram
+    from covidcxnet.training.run import dataset_of
 
     dataset = dataset_of(recipe)
     recipe = with_histogram(recipe, dataset)

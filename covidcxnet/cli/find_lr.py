@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from covidcxnet.training.arguments import named_first, parse_recipe
 from enhancement import command_line
 from enhancement.files import check_output
-
-from .arguments import named_first, parse_recipe
 
 SUMMARY = """Find a learning rate: train with a rate that grows from step to step and suggest where the loss falls most
 steeply (Smith 2017). usage: covidcxnet find-lr [RECIPE] [--lowest 1e-7] [--highest 1] [--steps 200] [flags of train].
@@ -44,8 +43,8 @@ def _find(argv: list[str], prog: str) -> int:
     recipe = parse_recipe(others, prog, SUMMARY, REFUSED)
     folder = Path(recipe.out) if recipe.out else Path("runs") / f"find-lr-{recipe.model}"
     check_output(folder, folder=True)
-    from .lr_finder import range_test
-    from .lr_plot import draw_range_test, save_range_test
+    from covidcxnet.training.lr_finder import range_test
+    from covidcxnet.training.lr_plot import draw_range_test, save_range_test
 
     found = range_test(recipe, lowest=given.lowest, highest=given.highest, steps=given.steps)
     table = save_range_test(found, folder / "learning_rate.csv")
