@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import covidcxnet
-from covidcxnet import export_check, export_command, export_formats
+from covidcxnet import export_check, export_formats
+from covidcxnet.cli import export as export_command
 from covidcxnet.export import default_path, export
 from covidcxnet.export_formats import FORMATS
 from covidcxnet.models import create

@@ -248,15 +248,15 @@ def test_without_a_run_radiographs_must_be_named(files, tmp_path, capsys):
 
 def test_images_that_a_model_was_trained_on_are_counted_aloud(monkeypatch, tmp_path, capsys):
     """Of two runs the second may have been trained on what the first was validated on."""
-    from covidcxnet.figures import cli
+    from covidcxnet.cli import figures
 
     split = pd.DataFrame({"path": ["a.png", "b.png", "c.png"], "split": ["train", "validation", "train"]})
     run = SimpleNamespace(split=split, dataset=SimpleNamespace(root=tmp_path))
     monkeypatch.setattr("covidcxnet.evaluation.subject.find_run", lambda target: run if target == "run" else None)
     shown = [Radiograph(tmp_path / name) for name in ("a.png", "b.png", "d.png")]
     model = SimpleNamespace(name="second")
-    cli._warn_of_known("run", model, shown)
+    figures._warn_of_known("run", model, shown)
     assert "second was trained on 1 of these 3 radiographs" in capsys.readouterr().err
-    cli._warn_of_known("weights", model, shown)
-    cli._warn_of_known("run", model, shown[1:])
+    figures._warn_of_known("weights", model, shown)
+    figures._warn_of_known("run", model, shown[1:])
     assert not capsys.readouterr().err

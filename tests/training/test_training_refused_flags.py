@@ -2,8 +2,7 @@
 
 import pytest
 
-from covidcxnet.experiments import groups_command
-from covidcxnet.training import find_lr_command, prepare_command
+from covidcxnet.cli import find_lr, groups, prepare
 from covidcxnet.training.arguments import parse_recipe
 from enhancement.errors import InputError
 
@@ -11,9 +10,9 @@ from enhancement.errors import InputError
 @pytest.mark.parametrize(
     ("command", "flags"),
     [
-        (prepare_command, ["resume", "print_config"]),
-        (find_lr_command, ["resume", "print_config"]),
-        (groups_command, ["resume", "print_config", "sampling", "class_weights"]),
+        (prepare, ["resume", "print_config"]),
+        (find_lr, ["resume", "print_config"]),
+        (groups, ["resume", "print_config", "sampling", "class_weights"]),
     ],
 )
 def test_what_a_command_has_no_use_for_is_not_offered_and_refused(command, flags, capsys):
