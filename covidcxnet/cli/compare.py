@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet compare") ->
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    """Flags; each is an argument of `covidcxnet.evaluation.compare.compare` under the same name."""
+    """Flags; each is an argument of `covidcxnet.experiments.compare.compare` under the same name."""
     parser = command_line.Parser(prog=prog, description=SUMMARY)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders; differences are taken from the first")
     parser.add_argument("--out", metavar="DIR", help="folder to write to (default reports/comparison)")
@@ -51,13 +51,13 @@ def _compare(argv: list[str], prog: str) -> int:
     names = arguments.pop("names")
     arguments["names"] = names.split(",") if names else ()
     arguments["published"] = [name for given in arguments["published"] for name in given.split(",")]
-    from covidcxnet.evaluation.published import STUDIES
+    from covidcxnet.experiments.published import STUDIES
 
     unknown = [name for name in arguments["published"] if name not in STUDIES]
     if unknown:
         raise InputError(f"--published: {unknown[0]!r} given, one of {', '.join(STUDIES)} expected")
-    from covidcxnet.evaluation.compare import compare
-    from covidcxnet.evaluation.compare_tables import to_markdown
+    from covidcxnet.experiments.compare import compare
+    from covidcxnet.experiments.compare_tables import to_markdown
 
     found = compare(arguments.pop("runs"), **arguments)
     for caution in found.cautions:

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet explore") ->
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    """Flags; those of the work are arguments of `covidcxnet.exploration.explore` under the same name."""
+    """Flags; those of the work are arguments of `covidcxnet.experiments.explore.explore` under the same name."""
     parser = command_line.Parser(
         prog=prog,
         description=SUMMARY,
@@ -95,8 +95,8 @@ def _explore(argv: list[str], prog: str) -> int:
     arguments = build_parser(prog).parse_args(argv)
     check_output(arguments.out, folder=True)
     dataset = open_data(arguments)
-    from covidcxnet.exploration.page import save
-    from covidcxnet.exploration.survey import explore, read_explored_split
+    from covidcxnet.experiments.explore import explore, read_explored_split
+    from covidcxnet.experiments.explore_page import save
 
     split = read_explored_split(arguments.split, dataset) if arguments.split else None
     survey = explore(

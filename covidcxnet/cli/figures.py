@@ -15,7 +15,7 @@ from enhancement.errors import InputError
 from enhancement.files import check_output
 
 if TYPE_CHECKING:
-    from covidcxnet.figures.subjects import NamedModel, Radiograph
+    from covidcxnet.experiments.figure_inputs import NamedModel, Radiograph
 
 SUMMARY = """Draw what trained models make of radiographs: t-SNE of the features before the head, feature maps of the
 first and the last convolution, and CAM (where the head has its closed form) and Grad-CAM of all models side by side on
@@ -77,8 +77,8 @@ def _figures(argv: list[str], prog: str) -> int:
     _check(arguments)
     radiographs = _radiographs(arguments)
 
+    from covidcxnet.experiments.figure_inputs import choose, load_models
     from covidcxnet.explain.layers import require_cut
-    from covidcxnet.figures.subjects import choose, load_models
 
     models = load_models(arguments.models)
     layers = arguments.layer * len(models) if len(arguments.layer) == 1 else arguments.layer or [None] * len(models)
@@ -146,7 +146,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _radiographs(arguments: argparse.Namespace) -> list[Radiograph]:
-    from covidcxnet.figures.subjects import from_dataset, from_files
+    from covidcxnet.experiments.figure_inputs import from_dataset, from_files
 
     if arguments.images:
         from enhancement.files import find_images
@@ -171,8 +171,8 @@ def _radiographs(arguments: argparse.Namespace) -> list[Radiograph]:
 
 
 def _draw_maps(models: list[NamedModel], layers, shown: list[Radiograph], arguments, out: Path) -> int:
+    from covidcxnet.experiments.figures import activation_maps, draw
     from covidcxnet.explain.overlay import save_figure
-    from covidcxnet.figures.activation import activation_maps, draw
 
     columns, troubles = [], 0
     for model, layer in zip(models, layers, strict=True):
@@ -201,9 +201,9 @@ def _draw_maps(models: list[NamedModel], layers, shown: list[Radiograph], argume
 
 
 def _draw_features(model: NamedModel, shown: list[Radiograph], out: Path) -> int:
+    from covidcxnet.experiments.feature_maps import draw, feature_maps
+    from covidcxnet.experiments.figure_inputs import stacks_of
     from covidcxnet.explain.overlay import save_figure
-    from covidcxnet.figures.feature_maps import draw, feature_maps
-    from covidcxnet.figures.subjects import stacks_of
 
     chosen, made = _one_each(shown), 0
     for rows, stacks in stacks_of(model, chosen):
@@ -221,8 +221,8 @@ def _one_each(shown: list[Radiograph]) -> list[Radiograph]:
 
 
 def _draw_tsne(models: list[NamedModel], radiographs: list[Radiograph], arguments, out: Path) -> int:
+    from covidcxnet.experiments.embedding import FEWEST, draw, embed, table
     from covidcxnet.explain.overlay import save_figure
-    from covidcxnet.figures.embedding import FEWEST, draw, embed, table
     from enhancement.files import whole_file
 
     if len(radiographs) < FEWEST:

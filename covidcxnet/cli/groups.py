@@ -44,7 +44,7 @@ def _groups(argv: list[str], prog: str) -> int:
     given, others = parser.parse_known_args(named_first(argv))
     recipe = parse_recipe(others, prog, SUMMARY, REFUSED)
     folder = Path(recipe.out) if recipe.out else Path("runs") / f"groups-{recipe.model}"
-    from covidcxnet.evaluation.compare_tables import to_markdown
+    from covidcxnet.experiments.compare_tables import to_markdown
     from covidcxnet.experiments.groups import train_groups
 
     found = train_groups(recipe, folder, sampling=given.balance, published=given.published, bootstrap=given.bootstrap)

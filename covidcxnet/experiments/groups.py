@@ -22,7 +22,7 @@ from enhancement.errors import InputError
 from enhancement.files import check_output
 
 if TYPE_CHECKING:
-    from covidcxnet.evaluation.compare import Comparison
+    from covidcxnet.experiments.compare import Comparison
 
 CALLED = ("raw", "augmented", "balanced and augmented")
 # Table 1 of the study: rotation range 10 degrees, zoom range 0.1, width and height shift 0.1.
@@ -112,7 +112,7 @@ def train_groups(
             free_memory()
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; the same command goes on in {folder}") from None
-    from covidcxnet.evaluation.compare import compare
+    from covidcxnet.experiments.compare import compare
     from covidcxnet.experiments.groups_plot import draw_groups
 
     found = compare(

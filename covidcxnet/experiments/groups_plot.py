@@ -11,7 +11,7 @@ from enhancement.files import whole_file
 
 if TYPE_CHECKING:
     from covidcxnet.evaluation.bootstrap import Estimate
-    from covidcxnet.evaluation.compare_rows import Row
+    from covidcxnet.experiments.compare_rows import Row
 
 _STYLES = (("o", "#1b4f72"), ("s", "#b9770e"), ("^", "#616a6b"), ("D", "#7d3c98"))
 

@@ -160,7 +160,7 @@ def outcome_of(trial: Trial, run: Run, evaluate_options: Mapping[str, Any] | Non
 
 
 def _report(run: Run, options: Mapping[str, Any]) -> dict[str, Any]:
-    from covidcxnet.evaluation.compare_entry import read_report
+    from covidcxnet.experiments.compare_entry import read_report
 
     report, _, missing = read_report(run)
     if not missing:

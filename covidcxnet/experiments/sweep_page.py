@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from covidcxnet.evaluation.compare_page import STYLE
-from covidcxnet.evaluation.compare_plots import svg
 from covidcxnet.evaluation.markup import Html, count, figure, tag
 from covidcxnet.evaluation.page import NOTICE, footer, page
 from covidcxnet.evaluation.plots import data_uri
+from covidcxnet.experiments.compare_page import STYLE
+from covidcxnet.experiments.compare_plots import svg
 from covidcxnet.experiments.grid import data_key, text_of
 from covidcxnet.experiments.outcome import cells_of
 from covidcxnet.experiments.sweep_plot import draw

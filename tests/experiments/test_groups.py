@@ -11,8 +11,8 @@ import pytest
 from covidcxnet.cli.groups import main
 from covidcxnet.datasets import make_phantoms
 from covidcxnet.evaluation.bootstrap import Estimate
-from covidcxnet.evaluation.compare_rows import Row
 from covidcxnet.experiments import groups
+from covidcxnet.experiments.compare_rows import Row
 from covidcxnet.experiments.groups import STUDY_AUGMENT, group_recipes, train_groups
 from covidcxnet.experiments.groups_plot import draw_groups
 from covidcxnet.settings import InputSettings
@@ -46,7 +46,7 @@ def trained(monkeypatch):
     row = Row("raw", "small-cnn", f1=Estimate(0.5, 0.4, 0.6), f1_by_class={"normal": Estimate(0.5)})
     found = SimpleNamespace(rows=(row, row, row), cautions=(), path="comparison.html")
     monkeypatch.setattr("covidcxnet.training.train", train)
-    monkeypatch.setattr("covidcxnet.evaluation.compare.compare", lambda runs, **options: found)
+    monkeypatch.setattr("covidcxnet.experiments.compare.compare", lambda runs, **options: found)
     return asked
 
 

@@ -205,7 +205,7 @@ def test_each_training_is_a_dot_of_the_plot():
 
 def test_a_sweep_trains_evaluates_and_is_compared(tmp_path):
     from covidcxnet.datasets import make_phantoms
-    from covidcxnet.evaluation.compare import compare
+    from covidcxnet.experiments.compare import compare
 
     make_phantoms(tmp_path / "data", 36, seed=1, size=32, classes=("normal", "covid19"), progress=False)
     recipe = Recipe(

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from covidcxnet.evaluation.cautions import Caution
-from covidcxnet.evaluation.compare_checks import comparison_cautions, differences, shared_cautions
-from covidcxnet.evaluation.compare_entry import Entry, load_entry
-from covidcxnet.evaluation.compare_rows import Row
-from covidcxnet.evaluation.published import citation, published_rows
+from covidcxnet.experiments.compare_checks import comparison_cautions, differences, shared_cautions
+from covidcxnet.experiments.compare_entry import Entry, load_entry
+from covidcxnet.experiments.compare_rows import Row
+from covidcxnet.experiments.published import citation, published_rows
 from enhancement.errors import InputError
 from enhancement.files import check_output, whole_file
 
@@ -126,9 +126,9 @@ def compare(
 
 def _write(found: Comparison) -> Comparison:
     """All files or none: everything is made before the first takes its name."""
-    from covidcxnet.evaluation.compare_page import markdown, render
-    from covidcxnet.evaluation.compare_plots import draw_learning, draw_roc
-    from covidcxnet.evaluation.compare_tables import to_csv
+    from covidcxnet.experiments.compare_page import markdown, render
+    from covidcxnet.experiments.compare_plots import draw_learning, draw_roc
+    from covidcxnet.experiments.compare_tables import to_csv
 
     pictures = {"roc.png": draw_roc(found.entries), "learning.png": draw_learning(found.entries)}
     texts = {

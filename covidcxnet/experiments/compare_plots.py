@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from covidcxnet.evaluation.bootstrap import Bootstrap
-from covidcxnet.evaluation.compare_checks import targets
-from covidcxnet.evaluation.compare_entry import Entry
 from covidcxnet.evaluation.plots import (
     COLOURS,
     FAINT,
@@ -23,6 +21,8 @@ from covidcxnet.evaluation.plots import (
     _unit_square,
 )
 from covidcxnet.evaluation.ranking import rank
+from covidcxnet.experiments.compare_checks import targets
+from covidcxnet.experiments.compare_entry import Entry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

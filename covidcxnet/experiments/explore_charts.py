@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.evaluation.plots import COLOURS, FAINT, INK, MARKERS, STYLES
-from covidcxnet.exploration.pictures import DPI
-from covidcxnet.exploration.survey import Survey
+from covidcxnet.experiments.explore import Survey
+from covidcxnet.experiments.explore_pictures import DPI
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

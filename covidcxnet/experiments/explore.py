@@ -15,9 +15,9 @@ import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.splits import SPLITS
-from covidcxnet.exploration.measuring import measure_all
-from covidcxnet.exploration.sums import Moments
-from covidcxnet.exploration.wariness import find_warnings
+from covidcxnet.experiments.explore_measure import measure_all
+from covidcxnet.experiments.explore_sums import Moments
+from covidcxnet.experiments.explore_warnings import find_warnings
 from enhancement.errors import InputError
 
 MOST_SOURCES = 10

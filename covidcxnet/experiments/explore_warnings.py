@@ -22,7 +22,7 @@ def find_warnings(
     Parameters
     ----------
     counts : mapping
-        As `covidcxnet.exploration.survey.Survey.counts`.
+        As `covidcxnet.experiments.explore.Survey.counts`.
     sizes : DataFrame
         As `Survey.sizes`.
     absent : tuple of str

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from covidcxnet.evaluation.bootstrap import Estimate
-from covidcxnet.evaluation.compare_rows import Row
 from covidcxnet.evaluation.markup import Html, cell, count, footnotes, interval, number, tag
 from covidcxnet.evaluation.metrics import NORMAL
+from covidcxnet.experiments.compare_rows import Row
 
 
 def classes_of(rows: Sequence[Row]) -> tuple[str, ...]:

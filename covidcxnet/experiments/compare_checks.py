@@ -8,10 +8,10 @@ import numpy as np
 
 from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate
 from covidcxnet.evaluation.cautions import Caution
-from covidcxnet.evaluation.compare_entry import Entry
 from covidcxnet.evaluation.markup import count
 from covidcxnet.evaluation.ranking import rank
 from covidcxnet.evaluation.seen import TRAINING
+from covidcxnet.experiments.compare_entry import Entry
 
 
 def same_test(first: Entry, other: Entry) -> bool:

@@ -16,8 +16,9 @@ import pandas as pd
 
 from covidcxnet import __version__
 from covidcxnet.evaluation.markup import Html, count, escape, figure, table, tag
-from covidcxnet.exploration import charts, pictures
-from covidcxnet.exploration.survey import Survey
+from covidcxnet.experiments import explore_charts as charts
+from covidcxnet.experiments import explore_pictures as pictures
+from covidcxnet.experiments.explore import Survey
 from enhancement.files import whole_file
 
 if TYPE_CHECKING:

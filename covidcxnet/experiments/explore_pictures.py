@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from covidcxnet.exploration.survey import Survey
+from covidcxnet.experiments.explore import Survey
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from covidcxnet.experiments.figure_inputs import NamedModel, Radiograph
 from covidcxnet.explain.explanation import Explanation
 from covidcxnet.explain.grid import remark
-from covidcxnet.figures.subjects import NamedModel, Radiograph
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from covidcxnet.evaluation.compare_plots import roc_classes, svg
-from covidcxnet.evaluation.compare_tables import published_notes, tested, to_html, to_markdown
 from covidcxnet.evaluation.markup import Html, figure, table, tag
 from covidcxnet.evaluation.page import NOTICE, footer, page
 from covidcxnet.evaluation.plots import svg_uri
+from covidcxnet.experiments.compare_plots import roc_classes, svg
+from covidcxnet.experiments.compare_tables import published_notes, tested, to_html, to_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from covidcxnet.evaluation.compare import Comparison
+    from covidcxnet.experiments.compare import Comparison
 
 STYLE = """
 body { max-width: 86rem; }

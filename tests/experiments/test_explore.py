@@ -12,11 +12,12 @@ import pytest
 
 from covidcxnet.cli import main
 from covidcxnet.datasets import Dataset
-from covidcxnet.exploration import explore, save
-from covidcxnet.exploration.measuring import measure
-from covidcxnet.exploration.pictures import differences, differences_within, means_by_source
-from covidcxnet.exploration.sums import Moments
-from covidcxnet.exploration.wariness import find_warnings
+from covidcxnet.experiments.explore import explore
+from covidcxnet.experiments.explore_measure import measure
+from covidcxnet.experiments.explore_page import save
+from covidcxnet.experiments.explore_pictures import differences, differences_within, means_by_source
+from covidcxnet.experiments.explore_sums import Moments
+from covidcxnet.experiments.explore_warnings import find_warnings
 from enhancement.errors import InputError
 
 PATIENT = "DOE-JOHN-19450101"

@@ -12,10 +12,10 @@ import pytest
 from covidcxnet.classifier import Classifier
 from covidcxnet.cli import main
 from covidcxnet.datasets import Dataset
-from covidcxnet.figures.activation import activation_maps, draw
-from covidcxnet.figures.embedding import alike, embed, feature_tensor, reduce, table
-from covidcxnet.figures.feature_maps import feature_maps
-from covidcxnet.figures.subjects import NamedModel, Radiograph, choose, from_dataset, from_files, load_models
+from covidcxnet.experiments.embedding import alike, embed, feature_tensor, reduce, table
+from covidcxnet.experiments.feature_maps import feature_maps
+from covidcxnet.experiments.figure_inputs import NamedModel, Radiograph, choose, from_dataset, from_files, load_models
+from covidcxnet.experiments.figures import activation_maps, draw
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from covidcxnet.evaluation.plots import COLOURS, FAINT, INK, MARKERS
-from covidcxnet.figures.subjects import NamedModel, Radiograph, stacks_of
+from covidcxnet.experiments.figure_inputs import NamedModel, Radiograph, stacks_of
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:

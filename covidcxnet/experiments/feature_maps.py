@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from covidcxnet.experiments.figure_inputs import NamedModel
 from covidcxnet.explain.layers import convolutions
-from covidcxnet.figures.subjects import NamedModel
 
 if TYPE_CHECKING:
     import keras

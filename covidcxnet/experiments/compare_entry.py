@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.evaluation.bootstrap import Estimate
-from covidcxnet.evaluation.compare_rows import Row
 from covidcxnet.evaluation.predictions import PREFIX
+from covidcxnet.experiments.compare_rows import Row
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from covidcxnet.evaluation.bootstrap import Estimate
-from covidcxnet.evaluation.compare_rows import Row
+from covidcxnet.experiments.compare_rows import Row
 from enhancement.errors import InputError
 
 STUDIES = ("covid-cxnet", "pneumonia", "radiography", "group-q")
@@ -75,7 +75,7 @@ def _study(name: str) -> dict[str, Any]:
         raise InputError(f"published: {name!r} given, one of {', '.join(STUDIES)} expected")
     import yaml
 
-    return yaml.safe_load(files("covidcxnet.evaluation").joinpath("published.yaml").read_text(encoding="utf-8"))[name]
+    return yaml.safe_load(files("covidcxnet.experiments").joinpath("published.yaml").read_text(encoding="utf-8"))[name]
 
 
 def _sentence(text: str) -> str:
