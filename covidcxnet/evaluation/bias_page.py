@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 from covidcxnet.datasets.bias import Bias
 from covidcxnet.datasets.shortcuts import FEATURES, FEWEST
-from covidcxnet.evaluation.markup import Html, count, escape, table, tag
+from covidcxnet.evaluation.markup import Html, count, table, tag
+from covidcxnet.evaluation.page import page
 from enhancement.files import whole_file
 
 _ABOUT = (
@@ -46,10 +45,7 @@ def render(found: Bias) -> str:
         None if rows else tag("p", "Too few images, or too few values, to probe anything."),
         [_counts(name, counts) for name, counts in found.tables.items()],
     )
-    package = files("covidcxnet.evaluation")
-    page = Template(package.joinpath("page.html").read_text(encoding="utf-8"))
-    style = package.joinpath("report.css").read_text(encoding="utf-8")
-    return page.substitute(title=escape(title), generator="covidcxnet datasets bias", style=style, body=body)
+    return page(title, body)
 
 
 def _left_out(found: Bias) -> Html | None:

@@ -9,46 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from covidcxnet.reporting.table import Estimate
+
 LEVEL = 0.95
 _BLOCK_CELLS = 2_000_000  # weights held at once; 16 MB as float64
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its interval.
-
-    Parameters
-    ----------
-    value : float
-        The figure on the data as they are; NaN where it is undefined.
-    low, high : float
-        Percentile interval over the resamples in which the figure is defined; NaN where there is none.
-    undefined : int
-        Resamples left out of the interval because the figure is undefined in them (a class was not drawn).
-    resamples : int
-        Resamples made.
-    """
-
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-    undefined: int = 0
-    resamples: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; NaN becomes None."""
-        return {
-            "value": _number(self.value),
-            "low": _number(self.low),
-            "high": _number(self.high),
-            "undefined_resamples": self.undefined,
-        }
 
 
 class Bootstrap:
@@ -155,6 +123,3 @@ def _number_patients(groups, images: int | None) -> tuple[np.ndarray, int, int]:
     codes[missing] = len(names) + np.arange(missing.sum())
     return codes, len(names) + int(missing.sum()), int(missing.sum())
 
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -7,13 +7,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from covidcxnet.evaluation.bootstrap import Estimate
+from covidcxnet.reporting.table import Estimate, Html
 
 VOID = frozenset({"img", "br", "hr", "meta"})
-
-
-class Html(str):
-    """Text that is HTML already and is not escaped again."""
 
 
 def escape(content: Any) -> Html:

@@ -7,15 +7,14 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from covidcxnet import __version__
-from covidcxnet.evaluation.markup import Html, count, escape, figure, table, tag
+from covidcxnet.evaluation.markup import Html, count, figure, table, tag
+from covidcxnet.evaluation.page import page
 from covidcxnet.experiments import explore_charts as charts
 from covidcxnet.experiments import explore_pictures as pictures
 from covidcxnet.experiments.explore import Survey
@@ -63,9 +62,9 @@ def save(survey: Survey, folder: str | Path) -> Path:
             survey.unreadable.to_csv(partial, index=False)
     else:
         unreadable.unlink(missing_ok=True)
-    page = folder / "explore.html"
-    _write(page, _render(survey, made).encode())
-    return page
+    whole = folder / "explore.html"
+    _write(whole, _render(survey, made).encode())
+    return whole
 
 
 def _pictures(survey: Survey) -> Iterator[_Picture]:
@@ -142,10 +141,7 @@ def _render(survey: Survey, made: list[tuple[_Picture, bytes]]) -> str:
             class_="note"),
         tag("footer", f"{NOTICE}. Made by covidcxnet {__version__}."),
     )  # fmt: skip
-    package = files("covidcxnet.evaluation")
-    page = Template(package.joinpath("page.html").read_text(encoding="utf-8"))
-    style = package.joinpath("report.css").read_text(encoding="utf-8")
-    return page.substitute(title=escape(title), generator=f"covidcxnet {__version__}", style=style, body=body)
+    return page(title, body)
 
 
 def _warned(survey: Survey) -> Html | None:

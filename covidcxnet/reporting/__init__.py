@@ -1,0 +1,1 @@
+"""What every page, card, table and picture is made with: `table`, `pages`, `plots`."""

@@ -1,0 +1,315 @@
+"""Figures with their intervals, and the one table that pages, cards, terminals and CSV files are written with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup, escape
+
+Html = Markup
+"""Text that is HTML already and is not escaped again."""
+
+DASH = "–"
+"""What stands for a value that was not measured."""
+
+_SHORT = 15  # rows of a table that print keeps on one page
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval.
+
+    Parameters
+    ----------
+    value : float
+        The figure on the data as they are; NaN where it is undefined.
+    low, high : float
+        Percentile interval over the resamples in which the figure is defined; NaN where there is none.
+    undefined : int
+        Resamples left out of the interval because the figure is undefined in them (a class was not drawn).
+    resamples : int
+        Number of resamples; 0 for an interval that does not come from resampling.
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    undefined: int = 0
+    resamples: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; NaN becomes None."""
+        plain = [None if math.isnan(part) else float(part) for part in (self.value, self.low, self.high)]
+        return dict(zip(("value", "low", "high"), plain, strict=True)) | {"undefined_resamples": self.undefined}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any] | None, resamples: int = 0) -> Estimate:
+        """The opposite of `to_dict`; None and an empty mapping give an undefined figure."""
+        values = values or {}
+        value, low, high = (math.nan if values.get(k) is None else float(values[k]) for k in ("value", "low", "high"))
+        return cls(value, low, high, values.get("undefined_resamples", 0), resamples)
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of a whole: ``3 of 81 (3.7%)``; `total` is None where it is not known."""
+
+    count: float
+    total: int | None
+
+    def __str__(self) -> str:
+        # counts are means, and so have decimals, where trainings are averaged
+        count = f"{self.count:,}" if isinstance(self.count, int) else f"{self.count:.3g}"
+        if not self.total:
+            return count
+        return f"{count} of {self.total:,} ({100 * self.count / self.total:.1f}%)"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value that is written otherwise than by default, or that has more to say.
+
+    Parameters
+    ----------
+    value : str, int, float, None, Estimate, Share or Html
+        What the cell holds.
+    percent, signed : bool
+        An estimate or float is written as ``94.1%``, or always with its sign.
+    spread : bool
+        The interval is a range of single values, as papers print it, and is called so.
+    below : sequence of str
+        Small print below the value.
+    alert : sequence of str
+        Warnings below the value.
+    """
+
+    value: Any
+    percent: bool = False
+    signed: bool = False
+    spread: bool = False
+    below: Sequence[str] = ()
+    alert: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names its rows.
+
+    Parameters
+    ----------
+    header : sequence of str or Cell
+        Titles of the columns.
+    rows : sequence
+        Each is a sequence of cells (str, int, float, None, `Estimate`, `Share`, `Html` or `Cell`), or a str: the title
+        of the rows below it.
+    caption, note : str
+        Above and below the table.
+    class_ : str
+        Class of the HTML table.
+    """
+
+    header: Sequence[Any]
+    rows: Sequence[Any]
+    caption: str = ""
+    note: str = ""
+    class_: str = ""
+
+    def html(self) -> Html:
+        """The table with its footnotes; a short one is kept on one page in print."""
+        head = Html("").join(Html('<th scope="col">{}</th>').format(_cell_html(_cell(c))) for c in self.header)
+        bodies: list[list[Html]] = [[]]
+        for row in self.rows:
+            if isinstance(row, str):
+                title = Html('<tr class="divide"><th scope="colgroup" colspan="{}">{}</th></tr>')
+                bodies.append([title.format(len(self.header), row)])
+                continue
+            first, *others = (_cell_html(_cell(c)) for c in row)
+            cells = Html("").join(Html("<td>{}</td>").format(c) for c in others)
+            bodies[-1].append(Html('<tr><th scope="row">{}</th>{}</tr>').format(first, cells))
+        parts = [Html("<caption>{}</caption>").format(self.caption)] if self.caption else []
+        parts.append(Html("<thead><tr>{}</tr></thead>").format(head))
+        for k, lines in enumerate(bodies):
+            if lines:
+                opening = Html('<tbody class="divided">') if k else Html("<tbody>")
+                parts.append(opening + Html("").join(lines) + Html("</tbody>"))
+        named = Html(' class="{}"').format(self.class_) if self.class_ else ""
+        keep = "scroll keep" if len(self.rows) <= _SHORT else "scroll"
+        notes = [*footnotes(self._estimates()), *([self.note] if self.note else [])]
+        table = Html('<div class="{}"><table{}>{}</table></div>').format(keep, named, Html("").join(parts))
+        return table + Html("").join(Html('<p class="note">{}</p>').format(note) for note in notes)
+
+    def markdown(self) -> str:
+        """Lines of a pipe table, the caption above and the note below it."""
+        width = len(self.header)
+        lines = [self._pipes(self.header), "| " + " | ".join(["---", *["---:"] * (width - 1)]) + " |"]
+        for row in self.rows:
+            lines.append(self._pipes([f"**{row}**", *[""] * (width - 1)] if isinstance(row, str) else row))
+        above, below = ([self.caption, ""] if self.caption else []), (["", self.note] if self.note else [])
+        return "\n".join([*above, *lines, *below])
+
+    def text(self, indent: int = 0) -> str:
+        """Columns for a terminal: the first to the left, the others to the right."""
+        lines = [row if isinstance(row, str) else [_text(_cell(c)) for c in row] for row in (self.header, *self.rows)]
+        cells = [line for line in lines if not isinstance(line, str)]
+        widths = [max((len(line[k]) for line in cells if k < len(line)), default=0) for k in range(len(self.header))]
+        shown = []
+        for line in lines:
+            if isinstance(line, str):
+                shown.append(line)
+            elif any(line):
+                aligned = [f"{c:>{w}}" if k else f"{c:<{w}}" for k, (c, w) in enumerate(zip(line, widths, strict=True))]
+                shown.append("  ".join(aligned).rstrip())
+        shown = [*([self.caption] if self.caption else []), *shown, *([self.note] if self.note else [])]
+        return "\n".join(" " * indent + line for line in shown)
+
+    def csv(self) -> str:
+        """Plain numbers under the header; a column with estimates becomes three: ``name, name_low, name_high``."""
+        rows = [[_cell(c).value for c in row] for row in self.rows if not isinstance(row, str)]
+        estimated = [any(isinstance(row[k], Estimate) for row in rows) for k in range(len(self.header))]
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        names: list[str] = []
+        for name, three in zip(self.header, estimated, strict=True):
+            name = str(_cell(name).value)
+            names += [name, f"{name}_low", f"{name}_high"] if three else [name]
+        writer.writerow(names)
+        for row in rows:
+            line: list[Any] = []
+            for value, three in zip(row, estimated, strict=True):
+                if three:
+                    estimate = value if isinstance(value, Estimate) else Estimate(math.nan if value is None else value)
+                    line += [_bare(estimate.value), _bare(estimate.low), _bare(estimate.high)]
+                else:
+                    line.append(_bare(value))
+            writer.writerow(line)
+        return stream.getvalue()
+
+    def _pipes(self, row: Sequence[Any]) -> str:
+        cells = [_text(_cell(c)).replace("|", "\\|").replace("\n", " ") for c in row]
+        return "| " + " | ".join(cells) + " |"
+
+    def _estimates(self) -> Iterator[Estimate]:
+        for row in self.rows:
+            for c in () if isinstance(row, str) else row:
+                value = _cell(c).value
+                if isinstance(value, Estimate):
+                    yield value
+
+
+def number(value: Estimate | float, percent: bool = False, signed: bool = False) -> str:
+    """``0.941``, ``94.1%`` or ``+0.012``; ``undefined`` where it is."""
+    value = value.value if isinstance(value, Estimate) else value
+    if math.isnan(value):
+        return "undefined"
+    plus = "+" if signed else ""
+    return f"{100 * value:{plus}.1f}%" if percent else f"{value:{plus}.3f}"
+
+
+def interval(estimate: Estimate, percent: bool = False, signed: bool = False, between: str = " to ") -> str:
+    """``0.912 to 0.968`` or ``91.2 to 96.8%``; empty where there is none."""
+    if math.isnan(estimate.low):
+        return ""
+    low, high = (number(part, percent, signed) for part in (estimate.low, estimate.high))
+    return f"{low.rstrip('%')}{between}{high}"
+
+
+def with_interval(estimate: Estimate | None, percent: bool = False, signed: bool = False) -> str:
+    """``0.941 (0.912 to 0.968)``; a dash for what was not measured."""
+    if estimate is None:
+        return DASH
+    between = interval(estimate, percent, signed)
+    return number(estimate, percent, signed) + (f" ({between})" if between else "")
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """``1 image``, ``2,000 images``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def large(value: float | None) -> str:
+    """``7.05 M``, ``1.4 G``; a dash where unknown."""
+    if value is None:
+        return DASH
+    for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value:g}"
+
+
+def footnotes(estimates: Iterable[Estimate]) -> list[str]:
+    """What the daggers beside figures in HTML point to."""
+    estimates = list(estimates)
+    partial = [e for e in estimates if _mark(e) == "†"]
+    notes = []
+    if partial:
+        most, resamples = max(e.undefined for e in partial), max(e.resamples for e in estimates)
+        notes.append(f"† Undefined in some resamples (at most {most:,} of {resamples:,}); its interval omits them.")
+    if any(_mark(e) == "‡" for e in estimates):
+        notes.append("‡ The same in every resample. This does not make it certain: see 95% interval in the glossary.")
+    return notes
+
+
+def _mark(estimate: Estimate) -> str:
+    if estimate.undefined > 0 and not math.isnan(estimate.low):
+        return "†"
+    # an interval over repeats of a training, or from a paper, has no resamples and nothing to remark on
+    return "‡" if estimate.low == estimate.high and estimate.resamples else ""
+
+
+def _cell(content: Any) -> Cell:
+    return content if isinstance(content, Cell) else Cell(content)
+
+
+def _cell_html(cell: Cell) -> Html:
+    value, lines = cell.value, list(cell.below)
+    if isinstance(value, Estimate):
+        mark = _mark(value)
+        # a dash before a minus sign reads as two
+        dash = " to " if cell.signed or min(value.low, value.high) < 0 else DASH
+        between = interval(value, cell.percent, cell.signed, dash)
+        if between:
+            lines.insert(0, f"{between} range" if cell.spread else between)
+        sup = Html("<sup>{}</sup>").format(mark) if mark else ""
+        shown = Html('<span class="value">{}{}</span>').format(number(value, cell.percent, cell.signed), sup)
+    elif hasattr(value, "__html__"):
+        shown = Html(value.__html__())
+    else:
+        shown = escape(_plain(cell))
+        if lines or cell.alert or isinstance(value, (float, Share)):
+            shown = Html('<span class="value">{}</span>').format(shown)
+    small = Html("").join(Html('<span class="interval">{}</span>').format(line) for line in lines)
+    return shown + small + Html("").join(Html('<span class="alert">{}</span>').format(line) for line in cell.alert)
+
+
+def _text(cell: Cell) -> str:
+    shown = _plain(cell)
+    if isinstance(cell.value, Estimate) and cell.spread:
+        shown = shown.replace("(", "(range ")
+    return "; ".join([part for part in (shown, *cell.below, *cell.alert) if part])
+
+
+def _plain(cell: Cell) -> str:
+    value = cell.value
+    if value is None:
+        return DASH
+    if isinstance(value, Estimate):
+        return with_interval(value, cell.percent, cell.signed)
+    if isinstance(value, Markup):
+        return str(value.striptags())
+    if isinstance(value, float):
+        return number(value, cell.percent, cell.signed)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _bare(value: Any) -> Any:
+    """A value for CSV: nothing for what is not known, six digits of a float."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    if isinstance(value, Markup):
+        return value.striptags()
+    return "" if value is None else value

@@ -1,0 +1,72 @@
+"""The shell, the building blocks and the plots of every page."""
+
+import numpy as np
+import pytest
+
+from covidcxnet.reporting import pages, plots
+from covidcxnet.reporting.table import Html
+
+
+def test_a_page_needs_no_other_file_and_carries_style_and_notice():
+    page = pages.page("a <title>", Html("<p>body</p>") + pages.footer("2026-11-27"), style="p { margin: 0; }")
+    assert "<title>a &lt;title&gt;</title>" in page and "<p>body</p>" in page
+    assert "--ink" in page and "p { margin: 0; }" in page
+    assert pages.NOTICE in page and "2026-11-27" in page
+    assert "src=" not in page and "href=" not in page
+
+
+def blocks(template):
+    """A template of the building blocks alone."""
+    return pages.environment().from_string('{% import "macros.html" as m %}' + template)
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ('{{ m.header("A & B", "today") }}', "<h1>A &amp; B</h1>"),
+        ('{{ m.figure("data:x", "what it shows", "below") }}', '<img src="data:x" alt="what it shows">'),
+        ('{{ m.callout("Before", [("Title", "text"), "alone"]) }}', "<li><strong>Title.</strong> text</li>"),
+        ('{{ m.headline([("AUROC", "0.9", "0.8 to 1")]) }}', '<span class="value">0.9</span>'),
+        ('{{ m.banner("Phantoms.") }}', '<p class="phantom"><strong>Phantoms.</strong></p>'),
+        ('{% call m.section("roc", "ROC") %}<p>x</p>{% endcall %}', '<section id="roc"><h2>ROC</h2>'),
+        ('{% call m.details("More") %}<p>x</p>{% endcall %}', "<summary>More</summary>"),
+        ('{{ m.nav([("roc", "ROC")]) }}', '<a href="#roc">ROC</a>'),
+        ('{{ m.notes(["a", "", none]) }}', '<p class="note">a</p>'),
+        ('{{ m.footer("now") }}', pages.NOTICE),
+    ],
+)
+def test_building_blocks(template, expected):
+    assert expected in blocks(template).render()
+
+
+def test_what_is_empty_is_left_out():
+    assert blocks('{{ m.callout("Before", []) }}').render().strip() == ""
+    made = blocks('{{ m.definitions([("a", 0), ("b", ""), ("c", none)]) }}').render()
+    assert "<dt>a</dt>" in made and "<dt>b</dt>" not in made and "<dt>c</dt>" not in made
+
+
+def test_same_figure_same_bytes(tmp_path):
+    def draw():
+        figure, (left, right) = plots.figure(4, 2, 1, 2, dpi=50)
+        left.plot([0, 1], [0, 1], **plots.line(0, marker=True))
+        plots.unit_square(left)
+        plots.image(right, np.eye(4), "costs $5 and $6")
+        return figure
+
+    assert plots.svg(draw()) == plots.svg(draw()) and plots.png(draw()) == plots.png(draw())
+    assert plots.save(draw(), tmp_path / "a.png").read_bytes() == plots.png(draw())
+    assert plots.save(draw(), tmp_path / "a.svg").read_text(encoding="utf-8") == plots.svg(draw())
+    assert plots.data_uri(draw()).startswith("data:image/svg+xml;base64,")
+    assert plots.data_uri(plots.png(draw())).startswith("data:image/png;base64,")
+
+
+def test_lines_differ_without_colour():
+    drawn = [plots.line(k) for k in range(2 * len(plots.COLOURS))]
+    assert len({(line["color"], str(line["linestyle"])) for line in drawn}) == len(drawn)
+    assert len({str(line["linestyle"]) for line in drawn[: len(plots.COLOURS)]}) == len(plots.COLOURS)
+
+
+def test_a_curve_without_its_straight_points_is_the_same_curve():
+    curve = np.array([[0, 0], [0, 0.25], [0, 0.5], [0.5, 0.5], [1, 1]], float)
+    assert plots.corners(curve).tolist() == [[0, 0], [0, 0.5], [0.5, 0.5], [1, 1]]
+    assert plots.corners(curve[:2]).tolist() == curve[:2].tolist()
