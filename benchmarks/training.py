@@ -94,18 +94,18 @@ def trained(given, precision: str, augment, fused: bool):
     """The model as `train.py` puts it together."""
     import keras
 
+    from covidcxnet import backend
     from covidcxnet.models import create
-    from covidcxnet.training import precision as formats
     from covidcxnet.training.augmentation import augmenter
     from segmentation.fused_batch_norm import fuse_batch_norm
 
-    with formats.precision(precision):
+    with backend.precision(precision):
         core = create(given.model, size=given.size, channels=3)
         layers = augmenter(augment) if augment else []
         model = keras.Sequential([keras.Input(core.input_shape[1:]), *layers, core])
     if fused:
         fuse_batch_norm(model)
-    model.compile("adam", "binary_crossentropy", jit_compile=formats.compiled())
+    model.compile("adam", "binary_crossentropy", jit_compile=backend.jit_compile())
     return model
 
 

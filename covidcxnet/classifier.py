@@ -227,7 +227,7 @@ class Classifier:
 
     @cached_property
     def _forward(self):
-        from covidcxnet.explain.gradients import compiled
+        from covidcxnet.backend import compiled
 
         shape = tuple(self.model.input_shape[1:])
         return compiled(lambda stacks: (self.model(stacks, training=False),), self.model, [(shape, "uint8")])

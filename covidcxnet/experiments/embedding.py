@@ -201,7 +201,7 @@ def _features(model: NamedModel, radiographs, batch_size: int, jobs: int, progre
     """Features ``float32 [n, F]``, predicted classes and rows of those that could be read, and the layer's name."""
     import keras
 
-    from covidcxnet.explain.gradients import compiled
+    from covidcxnet.backend import compiled
 
     classifier = model.classifier
     network = classifier.model

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from covidcxnet.backend import compiled
 from covidcxnet.explain.batches import Heatmaps, checked_stacks, checked_targets, in_batches
-from covidcxnet.explain.gradients import compiled
 from covidcxnet.explain.grid import grid_of
 from enhancement.errors import InputError
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from covidcxnet.backend import compiled, scores_and_gradient
 from covidcxnet.explain.batches import Heatmaps, checked_stacks, checked_targets, in_batches
-from covidcxnet.explain.gradients import compiled, scores_and_gradient
 from covidcxnet.explain.grid import grid_of
 from covidcxnet.models import feature_layer
 from enhancement.errors import InputError

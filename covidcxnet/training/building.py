@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from covidcxnet import backend
 from enhancement.errors import InputError
 from segmentation.backend import quiet_backend
 
-from . import precision
 from .recipe import TRAINING_IMAGES, Recipe
 
 if TYPE_CHECKING:
@@ -81,14 +81,14 @@ class Built:
 def seeded_model(recipe: Recipe, classes: tuple[str, ...], known: dict[str, Any] | None = None) -> Built:
     """`build_model` from the recipe's seed, in its number format."""
     quiet_backend()
-    precision.make_deterministic(recipe.seed, recipe.deterministic)
-    with precision.precision(recipe.precision):
+    backend.make_deterministic(recipe.seed, recipe.deterministic)
+    with backend.precision(recipe.precision):
         return Built(classes, *build_model(recipe, classes, known))
 
 
 def check_model(recipe: Recipe, classes: tuple[str, ...]) -> None:
     """`InputError` if a recipe's model cannot be built or trained to its depth here; weights are not looked for."""
-    precision.check(recipe.precision)
+    backend.check_precision(recipe.precision)
     quiet_backend()
     build_model(recipe, classes, {})
 

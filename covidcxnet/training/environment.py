@@ -18,8 +18,7 @@ def environment(seed: int, precision: str) -> dict[str, Any]:
     import keras
 
     import covidcxnet
-
-    from .precision import devices
+    from covidcxnet.backend import devices
 
     found = {name: _version(name) for name in PACKAGES}
     return {

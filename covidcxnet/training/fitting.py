@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from covidcxnet.backend import jit_compile
 from covidcxnet.models import split_head
 from covidcxnet.preparation import Batches
 from covidcxnet.preparation.stack_statistics import stack_statistics
@@ -25,7 +26,6 @@ from .f1 import MacroF1
 from .features import FeatureBatches, compute_features
 from .metadata import weights_metadata
 from .optimizers import averaged, optimizer_for
-from .precision import compiled
 from .recipe import Recipe
 from .state import load_state, save_state
 from .validation import loss_for, validation_figures
@@ -64,7 +64,7 @@ class Fitting:
             optimizer=optimizer_for(recipe, steps=len(self.batches)),
             loss=self.loss,
             metrics=self._metrics(),
-            jit_compile=compiled(),
+            jit_compile=jit_compile(),
         )
         self.model.optimizer.build(self.model.trainable_variables)
         self.monitor = callbacks.Monitor(recipe, self._validate, self._save_best)

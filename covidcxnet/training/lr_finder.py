@@ -16,9 +16,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from covidcxnet import backend
 from enhancement.errors import InputError
 
-from . import data, precision
+from . import data
 from .base_image import with_histogram
 from .building import check_before_data, fitting_of, model_for
 from .recipe import Recipe
@@ -88,7 +89,7 @@ def range_test(
     if recipe.model == "logistic-regression":
         raise InputError("model: logistic-regression has no learning rate; it is solved")
     rates = np.geomspace(lowest, highest, steps)
-    with precision.precision(recipe.precision):
+    with backend.precision(recipe.precision):
         fitting = _fitting(replace(recipe, schedule="constant", warmup=0.0, ema=0.0))
         growth = _Growth(rates, fitting.batches, recipe.seed, progress)
         epochs = math.ceil(steps / len(fitting.batches))

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from covidcxnet import backend
 from enhancement.errors import InputError
 from enhancement.files import check_output
 
-from . import data, precision
+from . import data
 from .base_image import with_histogram
 from .building import check_before_data, fitting_of, model_for, seeded_model
 from .recipe import Recipe, save_recipe
@@ -51,7 +52,7 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
     if resume is None:
         recipe = recipe or Recipe()
         _refuse_used(recipe.out)
-        precision.check(recipe.precision)
+        backend.check_precision(recipe.precision)
         early = check_before_data(recipe)
         dataset = dataset_of(recipe)
         recipe = dataclasses.replace(recipe, classes=dataset.classes)
@@ -71,11 +72,11 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         for left in run.path.glob(".*.partial.*"):  # half-written files of a killed process
             left.unlink()
         recipe = run.recipe if epochs is None else dataclasses.replace(run.recipe, epochs=epochs)
-        precision.check(recipe.precision)
+        backend.check_precision(recipe.precision)
         dataset, split = run.dataset, run.split
         built = seeded_model(recipe, dataset.classes, run.status.get("options", {}))
 
-    with precision.precision(recipe.precision):
+    with backend.precision(recipe.precision):
         data.segmenter_of(recipe)  # what is missing is said before a folder is made
         if resume is None:
             recipe = with_histogram(recipe, dataset, split)
@@ -130,7 +131,7 @@ def _prepare(run: Run, recipe: Recipe, dataset: Dataset, split: pd.DataFrame, lo
         rejected, copies = len(store.rejected), copies_left_out(store, split)
     run.update(status="running", store=_relative(path, run.path), counts=counts, rejected=rejected, init=loaded)
     _say(f"run {run.path}: {recipe.model}, {loaded}")
-    if slow := precision.advice(recipe.precision):
+    if slow := backend.precision_advice(recipe.precision):
         _say(slow)
     for name, by_class in counts.items():
         note = "; not opened before the evaluation" if name == "test" else ""

@@ -126,7 +126,7 @@ def test_a_model_survives_its_config_and_its_weights_file(normalization, tmp_pat
 def test_outputs_stay_float32_under_mixed_precision():
     import keras
 
-    from covidcxnet.training.precision import precision
+    from covidcxnet.backend import precision
 
     before = keras.config.dtype_policy().name
     with precision("mixed_bfloat16"):

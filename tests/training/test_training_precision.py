@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from covidcxnet.training import Recipe, precision, train
+from covidcxnet import backend
+from covidcxnet.training import Recipe, train
 from covidcxnet.training.run import Run
 from enhancement.errors import InputError
 
 
 @pytest.fixture
 def without_gpu(monkeypatch):
-    monkeypatch.setattr(precision, "has_accelerator", lambda: False)
+    monkeypatch.setattr(backend, "has_accelerator", lambda: False)
 
 
 def test_float16_without_a_gpu_is_refused_before_a_phantom_is_made(without_gpu, monkeypatch, tmp_path):
@@ -34,12 +35,12 @@ def test_a_float16_run_of_another_machine_is_not_resumed_without_a_gpu(without_g
 
 @pytest.mark.parametrize("name", ["float32", "mixed_bfloat16"])
 def test_other_formats_need_no_gpu(without_gpu, name):
-    precision.check(name)
+    backend.check_precision(name)
 
 
 def test_float16_is_allowed_where_there_is_a_gpu(monkeypatch):
-    monkeypatch.setattr(precision, "has_accelerator", lambda: True)
-    precision.check("mixed_float16")
+    monkeypatch.setattr(backend, "has_accelerator", lambda: True)
+    backend.check_precision("mixed_float16")
 
 
 @pytest.mark.parametrize(
@@ -57,20 +58,20 @@ def test_bfloat16_is_advised_against_where_the_processor_lacks_it(
     without_gpu, monkeypatch, tmp_path, flags, name, said
 ):
     (tmp_path / "cpuinfo").write_text(flags)
-    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
-    assert bool(precision.advice(name)) == said
+    monkeypatch.setattr(backend, "CPUINFO", tmp_path / "cpuinfo")
+    assert bool(backend.precision_advice(name)) == said
 
 
 def test_a_gpu_or_an_unknown_system_gets_no_advice(monkeypatch, tmp_path):
-    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
-    assert precision.advice("mixed_bfloat16") == ""
+    monkeypatch.setattr(backend, "CPUINFO", tmp_path / "cpuinfo")
+    assert backend.precision_advice("mixed_bfloat16") == ""
     (tmp_path / "cpuinfo").write_text("flags : fpu\n")
-    monkeypatch.setattr(precision, "has_accelerator", lambda: True)
-    assert precision.advice("mixed_bfloat16") == ""
+    monkeypatch.setattr(backend, "has_accelerator", lambda: True)
+    assert backend.precision_advice("mixed_bfloat16") == ""
 
 
 def test_the_advice_is_said_when_a_training_begins(tiny, quick_curves, without_gpu, monkeypatch, tmp_path, capsys):
     (tmp_path / "cpuinfo").write_text("flags : fpu\n")
-    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(backend, "CPUINFO", tmp_path / "cpuinfo")
     train(tiny(epochs=1, precision="mixed_bfloat16"))
     assert "no bfloat16 arithmetic" in "".join(capsys.readouterr())

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("quick_curves")
 
 
 def test_float16_on_a_cpu_is_refused_before_anything_is_written(tiny):
-    from covidcxnet.training.precision import has_accelerator
+    from covidcxnet.backend import has_accelerator
 
     if has_accelerator():
         pytest.skip("this machine has an accelerator")
