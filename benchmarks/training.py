@@ -53,7 +53,7 @@ def layer_times(given) -> list[tuple[str, float]]:
     from covidcxnet.training import AugmentSettings
     from covidcxnet.training.augmentation import augmenter
 
-    settings = AugmentSettings(contrast=(0.7, 1.3), gamma=(0.7, 1.4), blur=1.6, noise=8, jpeg=30, erase=0.2, spectrum=1)
+    settings = AugmentSettings(contrast=(0.7, 1.3), gamma=(0.7, 1.4), blur=1.6, noise=8, jpeg=30, erase=0.2)
     shape = (given.batch, given.size, given.size, 3)
     stacks = tf.constant(np.random.default_rng(0).integers(0, 256, shape), "float32")
     made = []

@@ -11,7 +11,6 @@ from covidcxnet import __version__
 COMMANDS = {
     "train": ("covidcxnet.cli.train:main", "train a classifier from a folder or CSV of radiographs"),
     "find-lr": ("covidcxnet.cli.find_lr:main", "find a learning rate by a range test, with its plot"),
-    "average": ("covidcxnet.cli.average:main", "average the weights of runs that went on from others"),
     "groups": ("covidcxnet.cli.groups:main", "train on raw, augmented and balanced data, and compare"),
     "evaluate": ("covidcxnet.cli.evaluate:main", "write the report of a run or of weights on new data"),
     "compare": ("covidcxnet.cli.compare:main", "set runs against each other: one table, one page, curves"),

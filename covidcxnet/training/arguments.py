@@ -13,7 +13,7 @@ from covidcxnet import recipes
 from enhancement.command_line import one_line
 from enhancement.errors import InputError
 
-from .recipe import Recipe, refuse_unknown_keys
+from .recipe import Recipe, refuse_unknown_keys, without_retired
 
 SUMMARY = """Train a classifier on chest radiographs. Without arguments: a small CNN on the built-in phantom.
 
@@ -127,8 +127,9 @@ def _recipe_file(name: str) -> str:
     import yaml
 
     file = recipes.read(name)
-    refuse_unknown_keys(file.values, str(file.path))
-    return yaml.safe_dump(file.values)
+    values = without_retired(file.values, str(file.path))
+    refuse_unknown_keys(values, str(file.path))
+    return yaml.safe_dump(values)
 
 
 def _names_of(kind: type) -> set[str]:

@@ -41,8 +41,6 @@ class AugmentSettings:
         Lowest quality of JPEG's block quantisation, 1 to 100, uniform up to 100; 0 for none.
     erase : float
         Side of a square set to `fill`, as a fraction of the image's side; 0 for none.
-    spectrum : float
-        Largest share of another training image's Fourier amplitudes, the own phases kept, 0 to 1; 0 for none.
 
     Raises
     ------
@@ -63,7 +61,6 @@ class AugmentSettings:
     noise: float = 0.0
     jpeg: int = 0
     erase: float = 0.0
-    spectrum: float = 0.0
 
     def __post_init__(self):
         for name in ("zoom", "brightness", "contrast", "gamma"):
@@ -72,7 +69,7 @@ class AugmentSettings:
             ok = len(value) == 2 and 0.01 <= value[0] <= value[1] <= 100
             _require(ok, name, list(value), "two numbers, smaller first, in 0.01..100")
         most = {"rotation": 180, "fill": 255, "blur": 50, "noise": 255, "jpeg": 100}
-        most |= dict.fromkeys(("shift", "erase", "spectrum"), 1)
+        most |= dict.fromkeys(("shift", "erase"), 1)
         for name, limit in most.items():
             _require(0 <= getattr(self, name) <= limit, name, getattr(self, name), f"0 to {limit}")
 

@@ -30,14 +30,11 @@ LUMINANCE = np.array(
 
 
 def augmenter(settings: AugmentSettings, seed: int = 0) -> list[keras.layers.Layer]:
-    """Layers that vary a batch ``[N, S, S, C]`` of 0..255, in order: spectrum, tone, blur, geometry, noise, JPEG,
-    erasing.
+    """Layers that vary a batch ``[N, S, S, C]`` of 0..255, in order: tone, blur, geometry, noise, JPEG, erasing.
 
     Each holds a `keras.random.SeedGenerator`; `callbacks.Seeds` sets them anew at each epoch's start.
     """
     layers: list[keras.layers.Layer] = []
-    if settings.spectrum:
-        layers.append(RandomSpectrum(settings.spectrum, seed=seed + 6))
     if settings.tones:
         layers.append(RandomTone(settings.brightness, settings.contrast, settings.gamma, seed=seed))
     if settings.blur:
@@ -74,38 +71,6 @@ class _Random(keras.layers.Layer):
     def draw(self, images, low: float, high: float):
         """Uniform values ``[N, 1, 1, 1]``."""
         return keras.random.uniform((ops.shape(images)[0], 1, 1, 1), low, high, seed=self.seed_generator)
-
-
-class RandomSpectrum(_Random):
-    """Fourier amplitudes moved towards those of another image of the batch, phases kept.
-
-    Amplitudes hold what a machine and its processing leave on all of a place's images (sharpness, grain, shading);
-    edges lie in the phases. Mixing the former takes away a sign of the place (Xu et al. 2021, "A Fourier-based
-    framework for domain generalization", equations 4 to 6).
-
-    Parameters
-    ----------
-    share : float
-        Of the other image at most; uniform from 0, drawn for each image.
-
-    Notes
-    -----
-    The other image is the one as far from the batch's end as this is from its start: batches are shuffled. In one of
-    odd size the image in the middle stays as it is.
-    """
-
-    def __init__(self, share: float, *, seed: int = 0):
-        super().__init__(seed)
-        self.share = share
-
-    def vary(self, images):
-        planes = ops.transpose(images, (0, 3, 1, 2))
-        real, imaginary = ops.fft2((planes, ops.zeros_like(planes)))
-        amplitude = ops.sqrt(real * real + imaginary * imaginary)
-        towards = ops.flip(amplitude, axis=0) - amplitude
-        factor = 1.0 + self.draw(images, 0.0, self.share) * towards / ops.maximum(amplitude, 1e-3)
-        mixed, _ = ops.ifft2((real * factor, imaginary * factor))
-        return ops.clip(ops.transpose(mixed, (0, 2, 3, 1)), 0.0, 255.0)
 
 
 class RandomTone(_Random):

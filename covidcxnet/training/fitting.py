@@ -12,7 +12,6 @@ import pandas as pd
 from covidcxnet.backend import jit_compile
 from covidcxnet.models import split_head
 from covidcxnet.preparation import Batches
-from covidcxnet.preparation.stack_statistics import stack_statistics
 from enhancement.files import whole_file
 from segmentation.fused_batch_norm import fuse_batch_norm
 from segmentation.weight_files import save_weights
@@ -21,7 +20,6 @@ from . import callbacks, data
 from .augmentation import augmenter
 from .collapse import all_equal, collapse_message, collapsed, equal_message
 from .curves import draw_curves
-from .erasure import erase, erasing_projection
 from .f1 import MacroF1
 from .features import FeatureBatches, compute_features
 from .metadata import weights_metadata
@@ -174,8 +172,6 @@ class Fitting:
             compute_features(backbone, self._plain(side), name)
             for side, name in ((self.train, "train"), (self.validation, "validation"))
         )
-        if self.recipe.erase_shortcuts:
-            erase(head, self._projection(train))
         self.model = self.predictor = head
         self.batches = FeatureBatches(
             train,
@@ -186,14 +182,6 @@ class Fitting:
             sampler=self.train.sampler,
         )
         self.validation_input = validation
-
-    def _projection(self, features: np.ndarray) -> np.ndarray:
-        rows, store = self.train.rows, self.run.store
-        table = store.table.iloc[rows]
-        kinds = [name for name in ("source", "label") if name in table]
-        groups = table.groupby(kinds, dropna=False).ngroup().to_numpy() if kinds else np.zeros(len(rows))
-        statistics = stack_statistics(store, rows, progress=True)
-        return erasing_projection(features, statistics, groups, self.recipe.erase_shortcuts)
 
     def _plain(self, side: data.Side) -> Batches:
         return Batches(self.run.store, side.rows, side.targets, batch_size=self.recipe.batch_size)

@@ -19,7 +19,6 @@ TOLD = (
     "label_smoothing",
     "class_weights",
     "sampling",
-    "erase_shortcuts",
     "precision",
 )
 """Recipe keys that are written as they are."""

@@ -21,6 +21,9 @@ MONITORS = {
     "val_loss": "min",
 }
 
+RETIRED = {"erase_shortcuts": 0, "augment.spectrum": 0}
+"""Keys of earlier recipes and run folders, and the only value that is still accepted: what they did is gone."""
+
 TRAINING_IMAGES = "training"
 """What `match_to` says for the mean of the training images."""
 
@@ -102,9 +105,6 @@ class Recipe:
     sampling : {"none", "oversample", "undersample"}
         Shows the classes of the training split equally often: small ones repeated, or as many of each as the smallest
         has, drawn anew in each epoch. Class weights are then those of what is shown, 1 for "balanced".
-    erase_shortcuts : int
-        With trainable head: how many directions of the backbone's features, those that most tell border, grey levels
-        and sharpness of the training images within a source and class, the head may not use; 0 for none.
     monitor : {"val_auroc", "val_average_precision", "val_accuracy", "val_f1", "val_loss"}
         Validation figure that picks the best weights.
     patience : int
@@ -166,7 +166,6 @@ class Recipe:
     label_smoothing: float = 0.0
     class_weights: Literal["balanced", "source", "source_rare", "none"] = "balanced"
     sampling: Literal["none", "oversample", "undersample"] = "none"
-    erase_shortcuts: int = 0
     monitor: Literal["val_auroc", "val_average_precision", "val_accuracy", "val_f1", "val_loss"] = "val_auroc"
     patience: int = 6
     lr_patience: int = 2
@@ -215,8 +214,6 @@ class Recipe:
         _require(warms, "warmup", self.warmup, "0, or with schedule cosine less than epochs,")
         _require(0 <= self.ema < 1, "ema", self.ema, "0 to below 1")
         _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to below 1")
-        erases = self.erase_shortcuts == 0 or (self.trainable == "head" and self.erase_shortcuts > 0)
-        _require(erases, "erase_shortcuts", self.erase_shortcuts, "0, or with trainable head 1 or more,")
         _require(0 < self.lr_factor < 1, "lr_factor", self.lr_factor, "between 0 and 1")
         matched = bool(self.match_to) and bool(self.input.histogram)
         _require(not matched, "match_to", self.match_to, "it or input.histogram, not both,")
@@ -242,8 +239,8 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """Recipe from plain nested values; what is not named keeps its default, unknown keys are refused."""
+        values = without_retired(values)
         refuse_unknown_keys(values)
-        values = dict(values)
         defaults = cls()
         for name in ("input", "augment"):
             if isinstance(values.get(name, {}), dict):
@@ -271,6 +268,24 @@ def save_recipe(recipe: Recipe, path: str | Path) -> Path:
     with whole_file(path) as partial:
         partial.write_text(recipe.to_yaml(), encoding="utf-8")
     return Path(path)
+
+
+def without_retired(values: dict[str, Any], where: str = "recipe") -> dict[str, Any]:
+    """Nested values without the keys of `RETIRED`; `InputError` if one has another value than the one accepted."""
+    values = dict(values)
+    for key, accepted in RETIRED.items():
+        part, _, name = key.rpartition(".")
+        holder = values.get(part) if part else values
+        if not isinstance(holder, dict) or name not in holder:
+            continue
+        if holder[name] != accepted:
+            raise InputError(
+                f"{where}: {key}: {holder[name]!r} given, but this setting was removed; leave it out, or train with "
+                "the version that docs/experiments.md names"
+            )
+        rest = {k: v for k, v in holder.items() if k != name}
+        values = values | {part: rest} if part else rest
+    return values
 
 
 def refuse_unknown_keys(values: dict[str, Any], where: str = "recipe") -> None:

@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 
 import covidcxnet
-from covidcxnet.datasets.multilabel import multilabel_targets, refuse_one_sided
+from covidcxnet.datasets.multilabel import refuse_one_sided
 from covidcxnet.evaluation import evaluate
 from covidcxnet.training import train
-from covidcxnet.training.average import average_weights
 from covidcxnet.training.multilabel import (
     KnownBinaryCrossentropy,
     best_thresholds,
@@ -143,15 +142,3 @@ def test_nothing_is_prepared_for_a_softmax_or_for_labels_without_findings(made, 
         with pytest.raises(InputError, match=word):
             train(dataclasses.replace(recipe, out=str(out), **changes))
     assert not out.exists()
-
-
-def test_a_mean_of_several_findings_has_thresholds_of_its_own(made, tmp_path):
-    run = made[0]
-    path = average_weights(run.path, [run.last_weights], tmp_path / "mean.weights.h5")
-    classifier = covidcxnet.load_model(path)
-    rows = run.rows("validation")
-    chances = classifier.predict_stacks(run.store.read(rows))
-    expected = best_thresholds(multilabel_targets(run.store.table, run.recipe.classes)[rows], chances)
-    found = [classifier.metadata["thresholds"][name] for name in run.recipe.classes]
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert classifier.multilabel and "threshold_mass" not in classifier.metadata["training"]["figures"]

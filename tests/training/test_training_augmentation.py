@@ -10,14 +10,13 @@ from covidcxnet.training.augmentation import (
     RandomBlur,
     RandomErase,
     RandomNoise,
-    RandomSpectrum,
     RandomTone,
     augmenter,
 )
 
 EVERYTHING = AugmentSettings(
     rotation=170, flip_horizontal=True, flip_vertical=True, zoom=(0.67, 1.25), shift=0.2, brightness=(0.5, 1.3),
-    contrast=(0.8, 1.2), gamma=(0.8, 1.2), blur=1.5, noise=5, erase=0.2, spectrum=0.5,
+    contrast=(0.8, 1.2), gamma=(0.8, 1.2), blur=1.5, noise=5, erase=0.2,
 )  # fmt: skip
 
 
@@ -40,7 +39,7 @@ def centre(image):
 
 def test_settings_that_change_nothing_give_no_layers():
     assert augmenter(AugmentSettings.none()) == []
-    assert len(augmenter(EVERYTHING)) == 6
+    assert len(augmenter(EVERYTHING)) == 5
 
 
 def test_outside_training_every_layer_is_the_identity():
@@ -111,33 +110,6 @@ def test_shift_stays_within_its_range_and_fills_with_the_constant():
     assert outside.any() and (np.abs(out - 10) < 0.5)[:, 4:16, 4:16].all()
 
 
-def test_the_whole_spectrum_of_another_image_leaves_the_own_phases():
-    layer = RandomSpectrum(1.0)
-    layer.draw = lambda images, low, high: keras.ops.full((1, 1, 1, 1), high)
-    # Middle greys far from 0 and 255, so that clipping takes nothing away.
-    images = 128 + (stacks(4, size=16) - 128.0).astype("float32") / 8
-    before, after = (np.fft.fft2(np.asarray(x), axes=(1, 2)) for x in (images, layer(images, training=True)))
-    np.testing.assert_allclose(np.abs(after), np.abs(before[::-1]), rtol=1e-3, atol=0.1)
-    turned = np.angle(after * before.conj())[np.abs(before) > 1]
-    assert np.abs(turned).max() < 0.05
-
-
-def test_the_share_of_another_spectrum_is_drawn_for_each_image_up_to_what_is_asked():
-    images = np.full((40, 8, 8, 2), 100.0, "float32")
-    images[20:] = 200.0  # the amplitude of a flat image is its mean
-    means = np.asarray(RandomSpectrum(0.5)(images, training=True)).mean(axis=(1, 2, 3))
-    assert 100 <= means[:20].min() < 115 and 135 < means[:20].max() <= 150.01
-    assert 150 <= means[20:].min() < 165 and 185 < means[20:].max() <= 200.01
-
-
-def test_a_black_image_takes_no_harm_from_its_empty_spectrum():
-    images = stacks(2).astype("float32")
-    images[0] = 0
-    out = np.asarray(RandomSpectrum(1.0)(images, training=True))
-    assert np.isfinite(out).all()
-    np.testing.assert_array_equal(out[0], 0)
-
-
 def test_tone_multiplies_as_the_settings_say():
     images = np.full((32, 4, 4, 1), 100.0, "float32")
     out = np.asarray(RandomTone(brightness=(0.5, 1.3))(images, training=True))
@@ -174,7 +146,7 @@ def test_resetting_the_seed_states_repeats_the_draws():
     layers = augmenter(EVERYTHING, seed=5)
     model = keras.Sequential([keras.Input((32, 32, 3)), *layers])
     states = [v for v in model.variables if v.name == "seed_generator_state"]
-    assert len(states) == 6
+    assert len(states) == 5
     first = [np.array(keras.ops.convert_to_numpy(v)) for v in states]
     once = np.asarray(model(stacks(), training=True))
     other = np.asarray(model(stacks(), training=True))

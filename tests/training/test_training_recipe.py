@@ -132,6 +132,20 @@ def test_from_dict_refuses_unknown_keys():
         Recipe.from_dict({"epoch": 1})
 
 
+def test_retired_keys_load_at_the_value_that_they_had_by_default(tmp_path):
+    text = Recipe().to_yaml().replace("augment: {", "augment: {spectrum: 0.0, ")
+    (tmp_path / "r.yaml").write_text(f"{text}erase_shortcuts: 0\n")
+    assert load_recipe(tmp_path / "r.yaml") == Recipe()
+    assert Recipe.from_dict({"augment": {"spectrum": 0.0}, "erase_shortcuts": 0}) == Recipe()
+
+
+@pytest.mark.parametrize("text", ["erase_shortcuts: 5\n", "augment: {spectrum: 0.5}\n"])
+def test_retired_keys_are_refused_at_any_other_value(text, tmp_path):
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"r.yaml: (erase_shortcuts|augment.spectrum): .*removed.*experiments.md"):
+        load_recipe(tmp_path / "r.yaml")
+
+
 def test_print_config_gives_a_recipe_file(capsys, tmp_path):
     assert main(["--print-config", "--epochs", "3", "--input.size=64"]) == 0
     (tmp_path / "r.yaml").write_text(capsys.readouterr().out)

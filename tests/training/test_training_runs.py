@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from run_helpers import assert_same_weights, weights
 
+from covidcxnet.datasets.shortcuts import shortcuts
+from covidcxnet.preparation.stack_statistics import stack_statistics
 from covidcxnet.pretrained import load_model
 from covidcxnet.training import train
 from covidcxnet.training.data import split_of
@@ -153,3 +155,10 @@ def test_with_a_moving_average_it_is_the_average_that_is_validated_and_saved(tin
     targets = targets_for((run.store.table["label"][rows] == "covid19").to_numpy().astype(int), 2)
     loss = loss_for(2, 0.0)(targets, best.predict(run.store.read(rows), verbose=0))
     assert float(loss) == pytest.approx(run.status["best"]["val_loss"], abs=1e-5)
+
+
+def test_statistics_of_stacks_are_those_of_the_radiographs_plane(trained):
+    rows = trained.rows("train")
+    stacks = trained.store.read(rows)  # raw, clahe
+    expected = [shortcuts(np.ascontiguousarray(stack[..., 0])) for stack in stacks]
+    np.testing.assert_array_equal(stack_statistics(trained.store, rows), expected)
