@@ -266,7 +266,12 @@ def compare_h5(old: Path, new: Path) -> list[str]:
     problems = [] if names_a == names_b else [f"attributes {sorted(set(names_a) ^ set(names_b))}"]
     if sorted(a) != sorted(b):
         return [*problems, f"data sets {sorted(set(a) ^ set(b))[:5]}"]
-    return problems + [f"{name} differs" for name in a if not np.array_equal(a[name], b[name])]
+    return problems + [f"{name} differs" for name in a if not equal(a[name], b[name])]
+
+
+def equal(a, b) -> bool:
+    """Whether two arrays hold the same values; NaN equals NaN."""
+    return np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind == "f")
 
 
 CHECKS = {
