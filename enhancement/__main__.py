@@ -122,7 +122,6 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         help="BEASF's gammas on the sheet (default: 0.5,1,1.5,2 and --gamma)",
     )
     add("--no-progress", action="store_true", help="no progress bar")
-    add("--debug", action="store_true", help="show tracebacks")
 
 
 def _run(arguments: argparse.Namespace, prog: str) -> int:

@@ -1,29 +1,153 @@
-"""What all command lines share: how flags are spelt, and one line and exit code 2 for input that cannot be used."""
+"""The grammar of all command lines: how flags are spelt, how unknown ones are answered, which code ends a command.
+
+Dashes stand in names (``--batch-size``); underscores are accepted, as the same setting has them in YAML and Python.
+"""
 
 from __future__ import annotations
 
 import argparse
+import difflib
+import os
+import re
 import sys
+import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial, wraps
 from typing import Any, NoReturn
 
 from enhancement.errors import InputError
 
 INTERRUPTED = 130
+ALIASES = {"lr": "learning-rate", "batch": "batch-size", "size": "input.size"}
+"""Usual short names, each for a flag that a command may have; a flag of that very name comes first."""
+
+
+class Help(argparse.HelpFormatter):
+    """Help that names every default and keeps paragraphs and indented examples apart."""
+
+    def _get_help_string(self, action):
+        text = action.help or ""
+        value = action.default
+        # Nothing is to be said of a switch that is off or an empty list, nor where the text names the default itself.
+        if value is None or value is False or value in ("", [], (), argparse.SUPPRESS) or "default" in text:
+            return text
+        if isinstance(value, list | tuple):
+            value = " ".join(map(str, value))
+        return f"{text} (default: {'yes' if value is True else value})"
+
+    def _fill_text(self, text, width, indent):
+        paragraphs = text.strip().split("\n\n")
+        raw = [any(line.startswith("  ") for line in paragraph.split("\n")) for paragraph in paragraphs]
+        filled = [
+            p if keep else textwrap.fill(" ".join(p.split()), width) for p, keep in zip(paragraphs, raw, strict=True)
+        ]
+        return textwrap.indent("\n\n".join(filled), indent)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are `InputError`, and that takes ``--batch_size`` for ``--batch-size``."""
+    """An argument parser in the project's grammar; its errors are `InputError`, in one line.
+
+    Flags are never abbreviated: a new flag would change what an abbreviation means. The nearest ones are named instead.
+    """
 
     def __init__(self, *args: Any, **options: Any):
-        super().__init__(*args, **{"allow_abbrev": False, **options})
+        super().__init__(*args, **{"allow_abbrev": False, "formatter_class": Help, **options})
+        if self.add_help:
+            # `run` takes it out of the arguments, so that it works before any parser is built; this is for the help.
+            self.add_argument(
+                "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+            )
+
+    def add_subparsers(self, **options: Any):
+        return super().add_subparsers(**{"parser_class": _Command, **options})
 
     def parse_known_args(self, args=None, namespace=None):
-        return super().parse_known_args(list(_with_dashes(sys.argv[1:] if args is None else args)), namespace)
+        return super().parse_known_args(self._spelt(sys.argv[1:] if args is None else args), namespace)
+
+    def parse_args(self, args=None, namespace=None):
+        values, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self._refuse(unknown)
+        return values
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (see --help)")
+        for kind, words in (("int", "a whole number"), ("float", "a number")):
+            message = re.sub(rf"invalid {kind} value: (.*)", rf"\1 given, {words} expected", message)
+        raise InputError(f"{message.removeprefix('argument ')} (see {self.prog} --help)")
+
+    def _spelt(self, arguments: Sequence[str]) -> list[str]:
+        """Arguments up to ``--`` with dashes in the names of flags, and full names for the usual short ones."""
+        arguments = list(arguments)
+        end = arguments.index("--") if "--" in arguments else len(arguments)
+        return [spelling(argument, self._option_string_actions) for argument in arguments[:end]] + arguments[end:]
+
+    def _refuse(self, unknown: Sequence[str]) -> NoReturn:
+        flag = next((argument.partition("=")[0] for argument in unknown if argument.startswith("-")), None)
+        if flag is None:
+            self.error(f"unexpected argument {unknown[0]!r}")
+        self.error(f"unknown flag {flag}{did_you_mean(flag, self._option_string_actions)}")
+
+    def _check_value(self, action, value):
+        if action.choices is None or value in action.choices:
+            return
+        choices = list(map(str, action.choices))
+        if isinstance(action, argparse._SubParsersAction):
+            self.error(f"unknown command {value!r}, one of {', '.join(choices)} expected{did_you_mean(value, choices)}")
+        name = "/".join(action.option_strings) or action.metavar or action.dest
+        self.error(f"{name}: {value!r} given, one of {', '.join(choices)} expected{did_you_mean(str(value), choices)}")
+
+
+class _Command(Parser):
+    """A parser below another: answers unknown flags itself, as only it knows which flags it has."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        values, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self._refuse(unknown)
+        return values, unknown
+
+
+def spelling(argument: str, known: Iterable[str]) -> str:
+    """One argument with its flag, if it is one, as `known` spells it: dashes, and the usual short names in full."""
+    flag, equals, value = argument.partition("=")
+    if not flag.startswith("--"):
+        return argument
+    flag = flag.replace("_", "-")
+    alias = f"--{ALIASES.get(flag[2:])}"
+    return (alias if flag not in known and alias in known else flag) + equals + value
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean ...?"`` with at most three of the names that begin with `word` or resemble it."""
+    word = word.lstrip("-").replace("_", "-")
+    begin, scores = [], {}
+    for flag in sorted(known):
+        name = flag.lstrip("-").replace("_", "-")
+        # A nested key is also found by its last part: --rotation is near --augment.rotation.
+        parts = {name} if "." in word else {name, name.rpartition(".")[2]}
+        begin += [flag] if word and any(part.startswith(word) for part in parts) else []
+        scores[flag] = max(difflib.SequenceMatcher(None, word, part).ratio() for part in parts)
+    # 0.6 is what difflib itself calls close.
+    enough = max(0.6, max(scores.values(), default=0) - 0.1)
+    near = (begin or sorted((flag for flag in scores if scores[flag] >= enough), key=lambda flag: -scores[flag]))[:3]
+    if not near:
+        return ""
+    *others, last = near
+    return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
+
+
+def command(prog: str) -> Callable[[Callable[[list[str], str], int | None]], Callable[..., int]]:
+    """Decorator that makes ``main(argv=None, prog=prog) -> exit code`` of ``work(arguments, prog)``, by `run`."""
+
+    def decorate(work: Callable[[list[str], str], int | None]) -> Callable[..., int]:
+        @wraps(work)
+        def main(argv: Sequence[str] | None = None, prog: str = prog) -> int:
+            return run(partial(work, prog=prog), argv, prog=prog)
+
+        return main
+
+    return decorate
 
 
 def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None = None, *, prog: str) -> int:
@@ -42,33 +166,42 @@ def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None =
     -------
     int
         The command's own code; 2 after an `InputError`, or a file or folder that the system refuses (one line on
-        stderr, with ``--debug`` the traceback before it);
-        130 after Ctrl-C.
+        stderr, with ``--debug`` the traceback before it); 130 after Ctrl-C; 0 when the reader of a pipe has gone.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        return command(arguments) or 0
+        try:
+            return command([argument for argument in arguments if argument != "--debug"]) or 0
+        finally:
+            # A pipe that `head` has closed shows here; at the interpreter's exit it would be a traceback.
+            sys.stdout.flush()
     except InputError as error:
         if debug:
             traceback.print_exc()
         print(f"{prog}: error: {one_line(error)}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of a pipe, such as head, has gone
-        sys.stderr.close()
+    except BrokenPipeError:
+        # What is still buffered has no reader: the exit's flush writes it nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         if debug:
             traceback.print_exc()
-        # A place that may not be written, a full disk: nothing that a traceback would explain.
+        # A folder that may not be written, a full disk: nothing that a traceback would explain.
         what = f"{error.filename}: " if error.filename else ""
         print(f"{prog}: error: {what}{one_line(error.strerror or error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        # What was being done may say how to go on with it.
+        # The interrupted work may say how to resume it.
         print(f"\n{prog}: {one_line(interrupt) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
+
+
+def add_progress(parser: argparse.ArgumentParser) -> None:
+    """``--progress`` and ``--no-progress``, ``--quiet`` for short."""
+    parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True, help="show progress bars")
+    parser.add_argument("--quiet", dest="progress", action="store_false", help="the same as --no-progress")
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -83,24 +216,16 @@ def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
 
 
 def named_values(pairs: Sequence[str], flag: str) -> dict[str, list[str]]:
-    """What a repeatable flag says as ``COLUMN=VALUE[,VALUE]``; `InputError` for anything else."""
-    found = {}
+    """Values of a repeatable flag ``COLUMN=VALUE[,VALUE]``, by column; `InputError` for anything else."""
+    values = {}
     for pair in pairs:
-        column, equals, values = pair.partition("=")
-        if not equals or not column or not values:
+        column, equals, text = pair.partition("=")
+        if not equals or not column or not text:
             raise InputError(f"{flag}: {pair!r} given, COLUMN=VALUE[,VALUE] expected")
-        found[column] = values.split(",")
-    return found
+        values[column] = text.split(",")
+    return values
 
 
 def one_line(error: object) -> str:
     """A message without line breaks."""
     return " ".join(str(error).split())
-
-
-def _with_dashes(argv: Sequence[str]) -> Iterator[str]:
-    flags = True
-    for argument in argv:
-        flags = flags and argument != "--"
-        name, equals, value = argument.partition("=")
-        yield name.replace("_", "-") + equals + value if flags and name.startswith("--") else argument

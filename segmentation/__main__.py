@@ -39,7 +39,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     for add in (_add_train, _add_predict, _add_evaluate):
         command = add(commands)
         command.add_argument("--quiet", action="store_true", help="no progress bars")
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 

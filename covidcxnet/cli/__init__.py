@@ -1,4 +1,4 @@
-"""The command `covidcxnet`: hands each sub-command to the room that owns it, importing nothing of the others."""
+"""The command `covidcxnet`: each sub-command is a module here, imported when it is called; nothing imports them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from covidcxnet import __version__
+from enhancement import command_line
+from enhancement.command_line import did_you_mean
+from enhancement.errors import InputError
 
 COMMANDS = {
     "train": ("covidcxnet.cli.train:main", "train a classifier from a folder or CSV of radiographs"),
@@ -44,28 +47,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0 done, 1 done but some files could not be read, 2 the input cannot be used, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_help())
-        return 0 if arguments else 2
-    if arguments[0] == "--version":
+    if not arguments or arguments[0] not in COMMANDS:
+        return command_line.run(_answer, arguments, prog="covidcxnet")
+    module, function = COMMANDS[arguments[0]][0].split(":")
+    return getattr(import_module(module), function)(arguments[1:], prog=f"covidcxnet {arguments[0]}")
+
+
+def _answer(arguments: list[str]) -> int:
+    """The help, the version, or the commands nearest to one that does not exist."""
+    if arguments[:1] == ["--version"]:
         print(f"covidcxnet {__version__}")
-        return 0
-    command = arguments[0]
-    if command not in COMMANDS:
-        print(f"covidcxnet: {command!r} is not a command; there are: {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
-    module, function = COMMANDS[command][0].split(":")
-    return getattr(import_module(module), function)(arguments[1:], prog=f"covidcxnet {command}")
-
-
-def _help() -> str:
-    lines = [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: covidcxnet COMMAND [arguments]     (covidcxnet COMMAND --help says more)",
-            "",
-            *lines,
-            "",
-            "A research tool for chest radiographs. Not a medical device.",
-        ]
-    )
+    elif not arguments or arguments[0] in ("-h", "--help"):
+        lines = [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+        print("usage: covidcxnet COMMAND [arguments]     (covidcxnet COMMAND --help says more)", "", *lines, sep="\n")
+        print("\nA research tool for chest radiographs. Not a medical device.")
+    else:
+        near = did_you_mean(arguments[0], COMMANDS)
+        raise InputError(f"unknown command {arguments[0]!r}, one of {', '.join(COMMANDS)} expected{near}")
+    return 0 if arguments else 2

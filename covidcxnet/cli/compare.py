@@ -41,13 +41,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default %(default)s")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True, help="progress bars")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
 def _compare(argv: list[str], prog: str) -> int:
     arguments = vars(build_parser(prog).parse_args(argv))
-    del arguments["debug"]
     names = arguments.pop("names")
     arguments["names"] = names.split(",") if names else ()
     arguments["published"] = [name for given in arguments["published"] for name in given.split(",")]

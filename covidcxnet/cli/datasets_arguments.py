@@ -15,7 +15,6 @@ _DATA = "NAME:FOLDER (NAME,option=value:FOLDER), a folder with a folder per clas
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Arguments of all nine."""
     parser = command_line.Parser(prog=prog, description=_SUMMARY)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="list|show|summary|check|duplicates|bias|opacities|convert|dicom"
     )

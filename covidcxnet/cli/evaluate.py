@@ -74,13 +74,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default %(default)s")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes that prepare --data; default one a core")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True, help="progress bars")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
 def _evaluate(argv: list[str], prog: str) -> int:
     arguments = vars(build_parser(prog).parse_args(argv))
-    del arguments["debug"]
     arguments["where"] = command_line.named_values(arguments["where"], "--where")
     arguments["count"] = _count(arguments["count"])
     from covidcxnet.evaluation.evaluator import evaluate

@@ -44,7 +44,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of the choice of samples (default %(default)s)")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes that read; default one a core")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True, help="progress bars")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 

@@ -67,7 +67,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     text = "number type of the input, 0..255 in both; default float32"
     parser.add_argument("--input-type", choices=INPUT_TYPES, default="float32", help=text)
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 

@@ -68,7 +68,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default %(default)s")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that read (default %(default)s)")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True, help="progress bars")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 

@@ -70,7 +70,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         description="Classifiers by name, for train.py --model NAME.",
         epilog=f"FLOPs: {FLOPS}. Licences of weights: {LICENCES}.",
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     text = "what there is: stack, parameters, FLOPs, weights; for two classes"
     one = actions.add_parser("list", help=text, description=text)

@@ -70,7 +70,6 @@ def _parser(prog: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=_positive, default=16, help="default 16")
     parser.add_argument("--jobs", type=_positive, default=1, help="processes that read and enhance; default 1")
     parser.add_argument("--segmenter", metavar="W", help="find lungs with these weights instead of the recorded ones")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 

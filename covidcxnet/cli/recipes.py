@@ -73,7 +73,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         description="Experiments by name, for train.py --recipe NAME --data ...",
         epilog="Published figures are the papers' own, on their own splits; read each with its split.",
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     text = "what there is: paper, place in it, model, classes, input, published figure"
     one = actions.add_parser("list", help=text, description=text)

@@ -57,7 +57,6 @@ def build_parser(prog: str):
     parser.add_argument("--bootstrap", type=int, default=2000, metavar="N", help="resamples (default %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="list the trainings and what is left of them, and stop")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True, help="progress bars")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 

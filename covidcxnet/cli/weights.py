@@ -115,7 +115,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         description="Released weights: this package's own, and public files that are downloaded once and verified.",
         epilog="COVIDCXNET_HOME names the folder of the cache; COVIDCXNET_OFFLINE=1 forbids downloads.",
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     def action(name: str, function, text: str) -> argparse.ArgumentParser:

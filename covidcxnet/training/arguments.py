@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from covidcxnet import recipes
-from enhancement.command_line import one_line
+from enhancement.command_line import did_you_mean, one_line, spelling
 from enhancement.errors import InputError
 
 from .recipe import Recipe, refuse_unknown_keys, without_retired
@@ -66,7 +65,12 @@ def build_parser(prog: str, summary: str = SUMMARY, hidden: Collection[str] = ()
     """
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False, print_config=None)
+    class Parser(ArgumentParser):
+        def format_help(self) -> str:
+            # jsonargparse names flags as Python does; the commands' grammar has dashes.
+            return re.sub(r"--[a-z][\w.]*", lambda flag: flag[0].replace("_", "-"), super().format_help())
+
+    parser = Parser(prog=prog, description=summary, exit_on_error=False, print_config=None, allow_abbrev=False)
     parser.add_argument("--recipe", action="config", help="YAML file, or a name that `covidcxnet recipes list` shows")
     parser.add_argument("--resume", help="run folder to go on with from its last whole epoch; only --epochs may change")
     parser.add_argument("--print_config", action="store_true", help="print the resolved recipe as YAML and stop")
@@ -88,15 +92,16 @@ def _refuse(argv: Sequence[str], refused: Mapping[str, str]) -> None:
     given = {argument.partition("=")[0].replace("-", "_").lstrip("_") for argument in argv if argument.startswith("--")}
     for name, why in refused.items():
         if name in given:
-            raise InputError(f"--{name}: {why}")
+            raise InputError(f"--{name.replace('_', '-')}: {why}")
 
 
 def _plain(argv: Sequence[str]) -> Iterator[str]:
     """Arguments as jsonargparse wants them: underscores in names, brackets round lists, a value after each switch."""
     lists, switches, tables = _names_of(tuple), _names_of(bool), {"where", "holdout"}
+    flags = _flags()
     rest = list(argv)
     while rest:
-        argument = rest.pop(0)
+        argument = spelling(rest.pop(0), flags)
         if not argument.startswith("--"):
             yield argument
             continue
@@ -155,6 +160,10 @@ def _readable(error: Exception) -> str:
     stray = re.search(r"--([\w.]+)", text) if text.lower().startswith("unrecognized arguments") else None
     if stray is None:
         return text
-    known = sorted(_names_of(object) | {"recipe", "resume", "print_config", "debug"})
-    near = difflib.get_close_matches(stray[1], known, n=1)
-    return f"{text}; " + (f"did you mean --{near[0]}? " if near else "") + "--help lists all"
+    flag = f"--{stray[1].replace('_', '-')}"
+    return f"unknown flag {flag}{did_you_mean(flag, _flags())} (--help lists all)"
+
+
+def _flags() -> set[str]:
+    names = _names_of(object) | {"recipe", "resume", "print_config", "debug"}
+    return {f"--{name.replace('_', '-')}" for name in names}

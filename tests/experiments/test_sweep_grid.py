@@ -114,7 +114,7 @@ def test_a_dry_run_lists_the_trainings_and_writes_nothing(tmp_path, capsys, monk
         (["phantom", "--over", "epochs"], "over: 'epochs' given, KEY=a,b,c expected"),
         (["phantom", "--over", "epochs=1,2", "--over", "epochs=3"], "epochs is given twice"),
         (["phantom", "--repeats", "2", "--resume", "x"], "--resume: is not for a sweep"),
-        (["phantom", "--repeats", "2", "--nonsense", "3"], "unrecognized arguments: --nonsense"),
+        (["phantom", "--repeats", "2", "--nonsense", "3"], "unknown flag --nonsense"),
         (["phantom", "--over", "where={a", "--repeats", "2"], "is not a list of YAML values"),
     ],
 )

@@ -194,7 +194,7 @@ def test_help_names_every_setting_and_loads_no_keras():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for flag in ("--learning_rate", "--input.size", "--augment.rotation", "--resume", "--recipe", "--print_config"):
+    for flag in ("--learning-rate", "--input.size", "--augment.rotation", "--resume", "--recipe", "--print-config"):
         assert flag in done.stdout
 
 

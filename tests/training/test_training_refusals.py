@@ -115,7 +115,7 @@ def test_a_class_without_images_is_refused_before_anything_is_prepared(phantoms,
 @pytest.mark.parametrize(
     ("flag", "meant"),
     [
-        ("--learning_rte=1", "--learning_rate"),
+        ("--learning_rte=1", "--learning-rate"),
         ("--input.sze=64", "--input.size"),
         ("--augment.rotations=3", "--augment.rotation"),
         ("--xyz", ""),
@@ -124,5 +124,5 @@ def test_a_class_without_images_is_refused_before_anything_is_prepared(phantoms,
 def test_unknown_flags_are_refused_by_name_with_the_one_that_is_near(flag, meant, capsys):
     assert main([flag]) == 2
     said = capsys.readouterr().err
-    assert flag.partition("=")[0] in said and said.count("\n") == 1 and "--help lists all" in said
+    assert flag.partition("=")[0].replace("_", "-") in said and said.count("\n") == 1 and "--help lists all" in said
     assert (f"did you mean {meant}?" in said) if meant else "did you mean" not in said

@@ -19,12 +19,12 @@ def test_what_a_command_has_no_use_for_is_not_offered_and_refused(command, flags
     with pytest.raises(SystemExit):
         command.main(["--help"])
     offered = capsys.readouterr().out
-    assert "--learning_rate" in offered
+    assert "--learning-rate" in offered
     for flag in flags:
-        assert f"--{flag}" not in offered
+        assert f"--{flag.replace('_', '-')}" not in offered
         for given in (f"--{flag}=x", f"--{flag.replace('_', '-')}"):
             assert command.main([given]) == 2
-            assert f"--{flag}: {command.REFUSED[flag]}" in capsys.readouterr().err
+            assert f"--{flag.replace('_', '-')}: {command.REFUSED[flag]}" in capsys.readouterr().err
 
 
 def test_a_recipe_may_have_the_keys_of_refused_flags(tmp_path):
