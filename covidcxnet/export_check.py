@@ -111,10 +111,10 @@ def _stacks(subject: Classifier | LungSegmenter, files: Sequence[Path], unreadab
 
 def _made_stacks(subject: Classifier | LungSegmenter) -> np.ndarray:
     from covidcxnet.classifier import Classifier
-    from covidcxnet.datasets.phantom import CLASSES, phantom
+    from covidcxnet.datasets.phantom import PHANTOM_CLASSES, phantom
     from covidcxnet.preparation.pipeline import prepare_image
 
-    phantoms = [phantom(label, seed) for seed, label in enumerate(CLASSES)]
+    phantoms = [phantom(label, seed) for seed, label in enumerate(PHANTOM_CLASSES)]
     if isinstance(subject, Classifier):
         made = [prepare_image(one.image, one.lungs, None, subject.input).stack for one in phantoms]
     else:

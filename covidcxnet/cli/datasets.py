@@ -273,10 +273,10 @@ def _open_all(arguments, plain: bool = False):
     `plain`: a folder stands for all images below it, not for one folder a class.
     """
     from covidcxnet.datasets.dataset import merge
-    from covidcxnet.datasets.sources import from_files
+    from covidcxnet.datasets.load import load_files
 
     datasets = [
-        from_files(data, arguments.exclude) if plain and Path(data).is_dir() else _open(data, arguments.root)
+        load_files(data, arguments.exclude) if plain and Path(data).is_dir() else _open(data, arguments.root)
         for data in arguments.data
     ]
     labels = sorted({label for dataset in datasets for label in dataset.classes})
@@ -284,6 +284,6 @@ def _open_all(arguments, plain: bool = False):
 
 
 def _open(data: str, root: str | None):
-    from covidcxnet.datasets import load_dataset, open_dataset
+    from covidcxnet.datasets import load
 
-    return load_dataset("phantom", root=root) if data == "phantom" else open_dataset(data, root)
+    return load(data, root=root, for_training=False)

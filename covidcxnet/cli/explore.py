@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from enhancement import command_line
-from enhancement.errors import InputError
 from enhancement.files import check_output
 
 SUMMARY = """Look at a data set before training on it: images by class, source and split, samples, mean and standard
@@ -63,26 +62,19 @@ def add_data_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
 
 def open_data(arguments: argparse.Namespace) -> Any:
     """The data set that the flags of `add_data_arguments` name; a single class will do."""
-    from covidcxnet.datasets import Dataset, load_dataset, open_dataset
+    from covidcxnet.datasets import load
 
-    if arguments.data == "phantom":
-        dataset = load_dataset("phantom", root=arguments.root)
-    else:
-        dataset = open_dataset(arguments.data, arguments.root)
+    dataset = load(
+        arguments.data,
+        root=arguments.root,
+        classes=[label.strip() for label in (arguments.classes or "").split(",") if label.strip()],
+        where=command_line.named_values(arguments.where, "--where"),
+        for_training=False,
+    )
     path = Path(arguments.data)
     if path.suffix:
         # Half of all tables are called metadata.csv.
         dataset = replace(dataset, name=f"{path.absolute().parent.name}/{path.name}")
-    where = command_line.named_values(arguments.where, "--where")
-    if where:
-        dataset = dataset.filter(**where)
-    if arguments.classes:
-        wanted = tuple(label.strip() for label in arguments.classes.split(",") if label.strip())
-        there = set(dataset.table["label"])
-        if unknown := [label for label in wanted if label not in there]:
-            raise InputError(f"--classes: no image is labelled {unknown[0]!r}; labels are {', '.join(dataset.classes)}")
-        kept = dataset.table[dataset.table["label"].isin(wanted)]
-        dataset = Dataset(kept, dataset.root, wanted, dataset.name, dataset.definitions)
     if arguments.verdicts:
         from covidcxnet.datasets.check import with_verdicts
 

@@ -1,21 +1,21 @@
 """Labelled radiographs: one table over image files, wherever they come from, and how they are split."""
 
 from covidcxnet.datasets.dataset import Dataset, merge
-from covidcxnet.datasets.named import load_named
-from covidcxnet.datasets.phantom import make_phantoms
-from covidcxnet.datasets.sources import from_csv, from_folder, load_dataset, open_dataset
+from covidcxnet.datasets.load import load, load_files
+from covidcxnet.datasets.phantom import PHANTOM_CLASSES, make_phantoms
 from covidcxnet.datasets.splits import SPLITS, read_split, save_split, split
 
+load_dataset = load  # its name where `covidcxnet` exports it
+
 __all__ = [
+    "PHANTOM_CLASSES",
     "SPLITS",
     "Dataset",
-    "from_csv",
-    "from_folder",
+    "load",
     "load_dataset",
-    "load_named",
+    "load_files",
     "make_phantoms",
     "merge",
-    "open_dataset",
     "read_split",
     "save_split",
     "split",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from covidcxnet.datasets.findings import UNKNOWN
+from covidcxnet.datasets.vocabulary import UNKNOWN
 from enhancement.dicom_header import Header, read_case
 from enhancement.errors import InputError, RadiographError
 from enhancement.files import find_images

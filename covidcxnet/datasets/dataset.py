@@ -1,21 +1,24 @@
 """A data set is a labelled table over image files: one row an image, paths relative to one root.
 
-Every source (a folder per class, a CSV, the phantom) ends up as the same `Dataset`, so nothing downstream knows where
-the images came from.
+Every source (a folder per class, a CSV, a published set, the phantom) ends up as the same `Dataset`, so nothing
+downstream knows where the images came from.
 """
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from covidcxnet.datasets.findings import DEFINITIONS, findings_in
+from covidcxnet.datasets.vocabulary import DEFINITIONS, PREFIX, findings_in, findings_of, independent_targets
 from enhancement.errors import InputError
+
+TASKS = ("exclusive", "independent")
 
 
 @dataclass(frozen=True)
@@ -28,22 +31,27 @@ class Dataset:
         One row an image. Columns ``path`` (relative to `root`, with ``/``) and ``label``; optionally ``patient`` (what
         splits are grouped by), ``view``, ``source``, ``mask`` and ``lesion`` (relative paths of mask images; several
         in one cell, separated by ``;``, count as their union), ``rejected`` (why an image is not to be used, empty
-        where it is) and ``finding_...`` (1 present, 0 absent, NaN unknown; see `covidcxnet.datasets.findings`); any
+        where it is) and ``finding_...`` (1 present, 0 absent, NaN unknown; see `covidcxnet.datasets.vocabulary`); any
         other column is kept. The index is renumbered from 0.
     root : Path
         Folder that all paths are relative to.
     classes : tuple of str, optional
-        Labels in the order of the model's outputs; none given: ``normal`` first, then the others sorted.
+        In the order of the model's outputs: labels (none given: ``normal`` first, then the others sorted), or the
+        findings to learn where `task` is "independent".
     name : str, optional
         What reports call it.
     definitions : mapping, optional
-        What labels rest on, as keys of `covidcxnet.datasets.findings.DEFINITIONS`; empty where nobody knows.
+        What labels rest on, as keys of `covidcxnet.datasets.vocabulary.DEFINITIONS`; empty where it is not known.
+    task : {"exclusive", "independent"}, optional
+        Whether each image has exactly one of the classes, its ``label``, or any number of them, each in a column
+        ``finding_NAME``. In the second case ``label`` is a single-label view: the only finding, ``normal``,
+        ``several`` or ``unknown``.
 
     Raises
     ------
     InputError
-        If ``path`` or ``label`` is missing or empty, a path stands twice, there are no rows, or a label is not among
-        `classes`. Files are not looked at here: one that is missing is reported when it is prepared.
+        If ``path`` or ``label`` is missing or empty, a path stands twice, there are no rows, a label is not among
+        `classes`, or a finding has no column. Files are not opened: a missing one is reported when it is prepared.
     """
 
     table: pd.DataFrame
@@ -51,12 +59,22 @@ class Dataset:
     classes: tuple[str, ...] = ()
     name: str = "dataset"
     definitions: Mapping[str, str] = field(default_factory=dict)
+    task: str = "exclusive"
 
     def __post_init__(self):
-        table = _checked(self.table, self.name)
+        if self.task not in TASKS:
+            raise InputError(f"{self.name}: task {self.task!r} given, one of {', '.join(TASKS)} expected")
+        table, classes = _checked(self.table, self.name), tuple(self.classes)
+        if self.task == "exclusive":
+            classes = _class_order(table["label"].unique(), classes, self.name)
+        else:
+            missing = [name for name in classes if PREFIX + name not in table]
+            if missing or len(set(classes)) < len(classes):
+                there = ", ".join(findings_of(table)) or "none"
+                raise InputError(f"{self.name}: no finding {(missing or classes)[0]!r} (or twice); there are {there}")
         object.__setattr__(self, "table", table)
         object.__setattr__(self, "root", Path(self.root))
-        object.__setattr__(self, "classes", _class_order(table["label"].unique(), tuple(self.classes), self.name))
+        object.__setattr__(self, "classes", classes)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -69,12 +87,24 @@ class Dataset:
 
     @property
     def targets(self) -> np.ndarray:
-        """Index into `classes`, int64 [N]."""
+        """Index into `classes`, int64 [N]; for independent classes float32 [N, K]: 1 present, 0 absent, NaN unknown."""
+        if self.task == "independent":
+            return independent_targets(self.table, self.classes)
         return pd.Index(self.classes).get_indexer(pd.Index(self.table["label"])).astype(np.int64)
 
     @property
+    def truth(self) -> np.ndarray:
+        """The same for both tasks, float64 [N, K]: 1 where the image has the class, 0 where not, NaN unknown."""
+        if self.task == "independent":
+            return self.targets.astype(float)
+        return np.eye(len(self.classes))[self.targets]
+
+    @property
     def indicators(self) -> np.ndarray:
-        """What each side of a split should hold its share of, float64 [N, K]: each label."""
+        """What each side of a split should hold its share of, float64 [N, K]: each label, or each finding and none."""
+        if self.task == "independent":
+            present = self.targets == 1
+            return np.column_stack([present, ~present.any(axis=1)]).astype(float)
         return pd.get_dummies(self.table["label"]).to_numpy(float)
 
     @property
@@ -106,15 +136,17 @@ class Dataset:
     def filter(self, **where: Any) -> Dataset:
         """Rows whose columns hold the given value, or one of a list of values: ``filter(source=["nih"], view="PA")``.
 
-        Filtering by ``label`` narrows `classes` to the labels asked for, in their order here.
+        Filtering by ``label`` narrows exclusive `classes` to the labels given, in their order here.
         """
         keep = self.rows(where)
         if not keep.any():
-            raise InputError(f"{self.name}: no image has {_said(where)}; see summary() for what there is")
+            wanted = " and ".join(f"{k}={v}" for k, v in where.items())
+            raise InputError(f"{self.name}: no image has {wanted}; see summary() for what there is")
         classes = self.classes
-        if "label" in where:
-            classes = tuple(c for c in self.classes if c in {str(v) for v in _values(where["label"])})
-        return Dataset(self.table[keep], self.root, classes, self.name, self.definitions)
+        if "label" in where and self.task == "exclusive":
+            labels = {str(v) for v in _values(where["label"])}
+            classes = tuple(c for c in classes if c in labels)
+        return replace(self, table=self.table[keep], classes=classes)
 
     def rows(self, where: Mapping[str, Any]) -> np.ndarray:
         """Which rows `filter` would keep, bool [N]."""
@@ -144,26 +176,6 @@ class Dataset:
             counts.insert(1, "patients", patients)
         return counts
 
-    @classmethod
-    def from_folder(cls, folder: str | Path, classes: Sequence[str] = ()) -> Dataset:
-        """A folder per class; see `from_folder`."""
-        from covidcxnet.datasets.sources import from_folder
-
-        return from_folder(folder, classes)
-
-    @classmethod
-    def from_csv(
-        cls,
-        csv: str | Path,
-        root: str | Path | None = None,
-        columns: Mapping[str, str] | None = None,
-        classes: Sequence[str] = (),
-    ) -> Dataset:
-        """A CSV; see `from_csv`."""
-        from covidcxnet.datasets.sources import from_csv
-
-        return from_csv(csv, root, columns, classes)
-
 
 def merge(*datasets: Dataset, accept: Sequence[str] = ()) -> Dataset:
     """Several data sets as one, its root the deepest folder that holds them all.
@@ -183,30 +195,30 @@ def merge(*datasets: Dataset, accept: Sequence[str] = ()) -> Dataset:
     ------
     InputError
         If a label rests on different things (one set's ``normal`` was read by physicians, another's mined from
-        reports) and is not among `accept`, or an image stands in two of them.
+        reports) and is not among `accept`, an image stands in two of them, or their tasks differ.
     """
-    import os.path
-
     if not datasets:
         raise InputError("merge: no data sets given")
+    if len({d.task for d in datasets}) > 1:
+        raise InputError("merge: some labels exclude each other and some do not; load all sets for one task")
     definitions = _agreed(datasets, accept)
     roots = [d.root.resolve() for d in datasets]
     root = Path(os.path.commonpath(roots))
     parts = []
-    for dataset, own_root in zip(datasets, roots, strict=True):
-        part, prefix = dataset.table.copy(), own_root.relative_to(root)
+    for dataset, its_root in zip(datasets, roots, strict=True):
+        part, prefix = dataset.table.copy(), its_root.relative_to(root)
         for column in {"path", "mask", "lesion"} & set(part.columns):
-            part[column] = part[column].map(lambda p, prefix=prefix: moved(p, lambda one: (prefix / one).as_posix()))
+            part[column] = part[column].map(lambda p, prefix=prefix: moved(p, lambda name: (prefix / name).as_posix()))
         source = part["source"] if "source" in part else pd.Series(None, part.index, dtype=object)
         part["source"] = source.where(source.map(_text) != "", dataset.name)
-        if "patient" in part and own_root != root:
+        if "patient" in part and its_root != root:
             known = part["patient"].notna()
             part["patient"] = part["patient"].where(~known, f"{prefix.as_posix()}:" + part["patient"].astype(str))
         parts.append(part)
     classes = tuple(dict.fromkeys(c for d in datasets for c in d.classes))
     classes = tuple(sorted(classes, key=lambda c: c.lower() != "normal"))
     name = "+".join(d.name for d in datasets)
-    return Dataset(pd.concat(parts, ignore_index=True), root, classes, name, definitions)
+    return Dataset(pd.concat(parts, ignore_index=True), root, classes, name, definitions, datasets[0].task)
 
 
 def cell_paths(cell: Any) -> tuple[str, ...]:
@@ -290,7 +302,3 @@ def _text(value) -> str:
 
 def _values(value) -> list:
     return list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
-
-
-def _said(where: Mapping[str, Any]) -> str:
-    return " and ".join(f"{k}={v}" for k, v in where.items())

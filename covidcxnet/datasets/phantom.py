@@ -13,20 +13,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import pandas as pd
 
+from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.exposure import expose
 from covidcxnet.datasets.lesions import lesion_path
 from covidcxnet.datasets.torso import Torso, draw_anatomy, trace
 from enhancement.errors import InputError
 
-if TYPE_CHECKING:
-    from covidcxnet.datasets.dataset import Dataset
-
-CLASSES = ("normal", "pneumonia", "covid19")
+PHANTOM_CLASSES = ("normal", "pneumonia", "covid19")
 VERSION = 3  # of the pictures: raise it when any pixel changes, so that folders made before are not mistaken for new
 
 
@@ -68,8 +66,8 @@ def phantom(label: str, seed: int, size: int = 256, image: int = 0) -> Phantom:
     InputError
         If the label is none of the three or the size too small.
     """
-    if label not in CLASSES:
-        raise InputError(f"phantom: label {label!r} given, one of {', '.join(CLASSES)} expected")
+    if label not in PHANTOM_CLASSES:
+        raise InputError(f"phantom: label {label!r} given, one of {', '.join(PHANTOM_CLASSES)} expected")
     if size < 32:
         raise InputError(f"phantom: size {size} given, 32 pixels or more expected")
     anatomy = draw_anatomy(np.random.default_rng([seed, 0]))
@@ -108,7 +106,7 @@ def make_phantoms(
     n: int = 600,
     seed: int = 0,
     size: int = 256,
-    classes: Sequence[str] = CLASSES,
+    classes: Sequence[str] = PHANTOM_CLASSES,
     *,
     progress: bool = True,
 ) -> Dataset:
@@ -125,7 +123,7 @@ def make_phantoms(
     size : int
         Side in pixels.
     classes : sequence of str
-        From `CLASSES`.
+        From `PHANTOM_CLASSES`.
     progress : bool
         Show a progress bar.
 
@@ -141,11 +139,11 @@ def make_phantoms(
     """
     folder = Path(folder)
     parameters = {"version": VERSION, "n": int(n), "seed": int(seed), "size": int(size), "classes": list(classes)}
-    unknown = [c for c in classes if c not in CLASSES]
+    unknown = [c for c in classes if c not in PHANTOM_CLASSES]
     if unknown or not classes or n < len(classes) or size < 32:
         raise InputError(
             f"phantoms: {n} images of {size} pixels, classes {', '.join(classes) or 'none'} given; an image or more "
-            f"for each class, 32 pixels or more, classes from {', '.join(CLASSES)} expected"
+            f"for each class, 32 pixels or more, classes from {', '.join(PHANTOM_CLASSES)} expected"
         )
     if _usable(folder, parameters):
         return _open(folder, classes)
@@ -186,7 +184,6 @@ def _plan(parameters) -> list[tuple[str, int, int]]:
 
 
 def _write(folder: Path, parameters, progress: bool) -> None:
-    import pandas as pd
     from tqdm import tqdm
 
     for part in ("images", "lungs", "lesions"):
@@ -254,8 +251,4 @@ def _put(temporary: Path, folder: Path, parameters) -> None:
 
 
 def _open(folder: Path, classes: Sequence[str]) -> Dataset:
-    from covidcxnet.datasets.dataset import Dataset
-    from covidcxnet.datasets.sources import from_csv
-
-    found = from_csv(folder / "phantom.csv", folder)
-    return Dataset(found.table, folder, tuple(classes), "phantom")
+    return Dataset(pd.read_csv(folder / "phantom.csv", dtype=str), folder, tuple(classes), "phantom")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from covidcxnet.datasets.multilabel import MultilabelDataset
+from covidcxnet.datasets import Dataset, load
+from covidcxnet.datasets.named import address_of
 from covidcxnet.evaluation.description import LeftOut
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:
     from covidcxnet.classifier import Classifier
-    from covidcxnet.datasets import Dataset
     from covidcxnet.evaluation.seen import Marks, Seen
 
 # Phantoms that no training has seen: trainings use the seeds from 0 on.
@@ -24,12 +24,19 @@ _PHANTOM_SEED, _PHANTOM_IMAGES = 20_000, 150
 
 def open_whole(data: str | Path, root: str | Path | None, classifier: Classifier) -> Dataset:
     """All images of the data; those of a single class will do: an external set often has no other."""
-    return _open_findings(data, root, classifier) if classifier.multilabel else _open(data, root, classifier.classes)
+    if classifier.multilabel:
+        if str(data) == "phantom":
+            raise InputError(f"{classifier.name}: knows findings; a phantom has one label. Give a CSV with findings")
+        return load(data, root=root, classes=classifier.classes, task="independent", for_training=False)
+    if str(data) == "phantom":
+        phantoms = {"phantom_images": _PHANTOM_IMAGES, "seed": _PHANTOM_SEED}
+        return load("phantom", root=root, classes=classifier.classes, **phantoms)
+    return load(data, root=root, for_training=False)
 
 
 def narrow(whole: Dataset, data, where, classes: tuple[str, ...], counted: Mapping[str, str]) -> Dataset:
     """The images asked for; every label is a class of the model or counted as one."""
-    if isinstance(whole, MultilabelDataset):
+    if whole.task == "independent":
         if counted:
             raise InputError("count: belongs to labels that exclude each other; this model knows findings")
         return whole.filter(**where) if where else whole
@@ -74,8 +81,6 @@ def leave_out(dataset: Dataset, whole: Dataset, lists: Seen, marks: Marks) -> tu
 
 def name_of(data: str | Path, name: str) -> str:
     """A table is called by its folder too: half of all of them are called metadata.csv."""
-    from covidcxnet.datasets.named import address_of
-
     if address_of(data) is not None:
         return name
     path = Path(data)
@@ -84,26 +89,5 @@ def name_of(data: str | Path, name: str) -> str:
 
 def word_for(data: str | Path) -> str:
     """A word for the data that can stand in a folder's name."""
-    from covidcxnet.datasets.named import address_of
-
     found = address_of(data)
     return Path(data).absolute().stem if found is None else found[0]
-
-
-def _open(data, root, classes: tuple[str, ...]) -> Dataset:
-    from covidcxnet.datasets import load_dataset, open_dataset
-
-    if str(data) != "phantom":
-        return open_dataset(data, root)
-    return load_dataset("phantom", root=root, classes=classes, phantom_images=_PHANTOM_IMAGES, seed=_PHANTOM_SEED)
-
-
-def _open_findings(data, root, classifier: Classifier) -> Dataset:
-    """All images of the data, with what they say of each finding of the model; of others nothing is said."""
-    from covidcxnet.datasets import open_dataset
-    from covidcxnet.datasets.findings import UNKNOWN
-    from covidcxnet.datasets.multilabel import for_findings
-
-    if str(data) == "phantom":
-        raise InputError(f"{classifier.name}: knows findings; a phantom has one label. Give a CSV with findings")
-    return for_findings(open_dataset(data, root, label=UNKNOWN), classifier.classes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from covidcxnet.datasets.multilabel import multilabel_targets
+from covidcxnet.datasets.vocabulary import independent_targets
 from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.cases import Case
 from covidcxnet.evaluation.cautions import Caution
@@ -91,7 +91,7 @@ def evaluate_findings(
     from covidcxnet.evaluation.multilabel_page import write_findings_report
 
     classifier, table = subject.classifier, subject.table
-    targets = multilabel_targets(table, classifier.classes)
+    targets = independent_targets(table, classifier.classes)
     if np.isnan(targets).all():
         raise InputError(f"{subject.data.name}: none of {', '.join(classifier.classes)} is known of any image")
     cut, origin = _thresholds(subject, settings)
@@ -146,7 +146,7 @@ def _thresholds(subject: Subject, settings: EvaluationSettings) -> tuple[np.ndar
     if settings.threshold != "auto":
         return np.full(len(classifier.classes), float(settings.threshold)), "as asked for"
     store, rows, probabilities = predict_validation(subject, settings)
-    targets = multilabel_targets(store.table, classifier.classes)[rows]
+    targets = independent_targets(store.table, classifier.classes)[rows]
     return best_thresholds(targets, probabilities), "highest F1 of each finding on the validation split"
 
 
@@ -159,7 +159,7 @@ def _parts(subject: Subject, run: Run | None) -> pd.DataFrame:
     else:
         table, part = subject.table, pd.Series(subject.data.split, subject.table.index)
     names = subject.classifier.classes
-    targets = multilabel_targets(table, names)
+    targets = independent_targets(table, names)
     order = [name for name in ("train", "validation", "test", "other", "none") if (part == name).any()]
     rows = []
     for name in order:

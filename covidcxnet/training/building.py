@@ -109,8 +109,9 @@ def check_before_data(recipe: Recipe) -> Built | None:
     ------
     InputError
     """
+    from covidcxnet.datasets import PHANTOM_CLASSES
+
     from .data import segmenter_of
-    from .run import PHANTOM_CLASSES
 
     for key in ("split", "verdicts", "match_to"):
         path = Path(getattr(recipe, key))

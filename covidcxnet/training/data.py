@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from covidcxnet.datasets.multilabel import MultilabelDataset, multilabel_targets, refuse_one_sided
+from covidcxnet.datasets.vocabulary import independent_targets, refuse_one_sided
 from enhancement.errors import InputError
 
 from .recipe import Recipe
@@ -59,7 +59,7 @@ def split_of(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
 def refuse_empty(split: pd.DataFrame, dataset: Dataset) -> None:
     """`InputError` if a class has no image in train or validation, said before anything is prepared."""
     for name in ("train", "validation"):
-        if isinstance(dataset, MultilabelDataset):
+        if dataset.task == "independent":
             refuse_one_sided(dataset.targets[(split["split"] == name).to_numpy()], dataset.classes, name)
             continue
         there = set(dataset.table["label"][(split["split"] == name).to_numpy()])
@@ -144,7 +144,7 @@ def counts_of(
 ) -> dict[str, dict[str, int]]:
     """Images by split and class, or finding present, of those that could be read."""
     if multilabel:
-        targets = multilabel_targets(store.table, classes)
+        targets = independent_targets(store.table, classes)
         rows = {name: rows_of(store, split, name) for name in ("train", "validation", "test")}
         present = {name: (targets[own] == 1).sum(axis=0).tolist() for name, own in rows.items()}
         return {name: dict(zip(classes, counts, strict=True)) for name, counts in present.items()}

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from covidcxnet.datasets.multilabel import multilabel_targets, refuse_one_sided
+from covidcxnet.datasets.vocabulary import independent_targets, refuse_one_sided
 
 from . import data
 from .f1 import MacroF1, f1_by_class
@@ -76,7 +76,7 @@ def finding_weights(targets: np.ndarray) -> np.ndarray:
 
 def sides(recipe: Recipe, store: Store, split: pd.DataFrame, classes: Sequence[str]) -> tuple[data.Side, data.Side]:
     """Train and validation; `InputError` if a finding is never present, or never absent, on one of them."""
-    targets = multilabel_targets(store.table, classes)
+    targets = independent_targets(store.table, classes)
     made = []
     for name in ("train", "validation"):
         rows = rows_of(store, split, name)

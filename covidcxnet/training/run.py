@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from covidcxnet.preparation import Store
 
 _SIDES = ("train", "validation", "test")
-PHANTOM_CLASSES = ("normal", "pneumonia", "covid19")
 
 
 class Run:
@@ -148,31 +147,17 @@ class Run:
 
 def dataset_of(recipe: Recipe, data: str | Path | None = None) -> Dataset:
     """The data set that a recipe names. The phantom has all three classes unless told otherwise."""
-    from covidcxnet.datasets import load_dataset
+    from covidcxnet.datasets import load
+    from covidcxnet.datasets.check import with_verdicts
 
-    if recipe.multilabel:
-        return _multilabel_of(recipe, data or recipe.data)
-    classes = recipe.classes or (PHANTOM_CLASSES if recipe.data == "phantom" else ())
-    dataset = load_dataset(
+    dataset = load(
         data or recipe.data,
         root=recipe.root or None,
-        classes=classes,
+        classes=recipe.classes,
         where=recipe.where or None,
+        task="independent" if recipe.multilabel else "exclusive",
         phantom_images=recipe.phantom_images,
     )
-    if not recipe.verdicts:
-        return dataset
-    from covidcxnet.datasets.check import with_verdicts
-
-    return with_verdicts(dataset, recipe.verdicts)
-
-
-def _multilabel_of(recipe: Recipe, data: str | Path) -> Dataset:
-    from covidcxnet.datasets.check import with_verdicts
-    from covidcxnet.datasets.multilabel import load_multilabel
-
-    where = recipe.where or None
-    dataset = load_multilabel(data, root=recipe.root or None, classes=recipe.classes, where=where)
     return with_verdicts(dataset, recipe.verdicts) if recipe.verdicts else dataset
 
 

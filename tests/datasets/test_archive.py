@@ -22,7 +22,7 @@ from pydicom.uid import (
 )
 
 from covidcxnet.cli import main
-from covidcxnet.datasets import from_csv, make_phantoms
+from covidcxnet.datasets import load, make_phantoms
 from covidcxnet.datasets.archive import read_archive
 from covidcxnet.datasets.phantom import phantom
 from enhancement import RadiographError, read_radiograph
@@ -121,7 +121,7 @@ def test_no_written_or_printed_word_tells_who_a_patient_is(archive, tmp_path, ca
         "--quiet",
     ]
     assert main([*arguments, "--labels", str(labels)]) == 0
-    dataset = from_csv(out / "t.csv")
+    dataset = load(out / "t.csv", for_training=False)
     assert set(dataset.table["label"]) == {"covid19"} and all(path.is_file() for path in dataset.paths)
     assert main(["datasets", "check", str(out / "t.csv"), "--out", str(out / "v.csv"), "--quiet"]) == 0
     damaged = dataset.paths[0].read_bytes()

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from covidcxnet.datasets import Dataset, from_csv, from_folder, load_dataset, merge
+from covidcxnet.datasets import Dataset, load, merge
 from enhancement.errors import InputError
 
 
@@ -101,7 +101,7 @@ def test_summary_counts_classes_sources_and_patients(tmp_path):
 
 def test_a_folder_per_class_is_a_dataset(tmp_path):
     images(tmp_path, "NORMAL/x.png", "NORMAL/deep/y.jpg", "flu/z.webp", "flu/notes.txt", "stray.png")
-    dataset = from_folder(tmp_path)
+    dataset = load(tmp_path, for_training=False)
     assert dataset.classes == ("NORMAL", "flu")
     assert sorted(dataset.table["path"]) == ["NORMAL/deep/y.jpg", "NORMAL/x.png", "flu/z.webp"]
     assert dataset.group is None
@@ -109,7 +109,7 @@ def test_a_folder_per_class_is_a_dataset(tmp_path):
 
 def test_split_folders_are_not_taken_for_classes(tmp_path):
     images(tmp_path, "train/normal/x.png", "test/flu/z.png", "val/flu/w.png")
-    dataset = from_folder(tmp_path)
+    dataset = load(tmp_path, for_training=False)
     assert dataset.classes == ("normal", "flu")
     assert set(dataset.table["published_split"]) == {"train", "test", "val"}
 
@@ -117,15 +117,15 @@ def test_split_folders_are_not_taken_for_classes(tmp_path):
 def test_a_folder_without_class_folders_is_refused(tmp_path):
     images(tmp_path, "x.png")
     with pytest.raises(InputError, match="one folder per class"):
-        from_folder(tmp_path)
-    with pytest.raises(InputError, match="no such folder"):
-        from_folder(tmp_path / "missing")
+        load(tmp_path, for_training=False)
+    with pytest.raises(InputError, match="no such folder or CSV"):
+        load(tmp_path / "missing")
 
 
 def test_csv_columns_are_found_by_their_usual_names(tmp_path):
     csv = tmp_path / "t.csv"
     csv.write_text("Filename,Finding,patient_id,group_id,Age\nx.png,flu,p1,g1,30\ny.png,normal,p1,007,\n")
-    dataset = from_csv(csv)
+    dataset = load(csv, for_training=False)
     assert list(dataset.table["path"]) == ["x.png", "y.png"]
     assert list(dataset.table["patient"]) == ["g1", "007"], "the group wins over the patient, and stays text"
     assert list(dataset.table["patient_id"]) == ["p1", "p1"]
@@ -135,28 +135,28 @@ def test_csv_columns_are_found_by_their_usual_names(tmp_path):
 def test_csv_columns_can_be_named(tmp_path):
     csv = tmp_path / "t.csv"
     csv.write_text("path,label,diagnosis\nx.png,1,flu\n")
-    assert list(from_csv(csv, columns={"label": "diagnosis"}).table["label"]) == ["flu"]
+    assert list(load(csv, columns={"label": "diagnosis"}, for_training=False).table["label"]) == ["flu"]
     with pytest.raises(InputError, match="no column 'nothing'"):
-        from_csv(csv, columns={"label": "nothing"})
+        load(csv, columns={"label": "nothing"})
 
 
 def test_csv_paths_relative_to_the_parent_folder_are_found(tmp_path, capsys):
     images(tmp_path, "set/x.png", "set/y.png")
     csv = tmp_path / "set" / "t.csv"
     csv.write_text("path,label\nset/x.png,flu\nset/y.png,normal\n")
-    dataset = from_csv(csv)
+    dataset = load(csv, for_training=False)
     assert dataset.root == tmp_path and all(p.is_file() for p in dataset.paths)
     assert "relative to" in capsys.readouterr().err
     csv.write_text("path,label\nx.png,flu\nset\\y.png,normal\n")
-    assert from_csv(csv, tmp_path / "set").table["path"][1] == "set/y.png"
+    assert load(csv, root=tmp_path / "set").table["path"][1] == "set/y.png"
 
 
 def test_absolute_paths_must_lie_under_the_root(tmp_path):
     csv = tmp_path / "t.csv"
     csv.write_text(f"path,label\n{tmp_path}/x.png,flu\n")
-    assert from_csv(csv).table["path"][0] == "x.png"
+    assert load(csv, for_training=False).table["path"][0] == "x.png"
     with pytest.raises(InputError, match="not under"):
-        from_csv(csv, tmp_path / "elsewhere")
+        load(csv, root=tmp_path / "elsewhere", for_training=False)
 
 
 @pytest.mark.parametrize(
@@ -172,36 +172,36 @@ def test_a_csv_that_is_no_table_of_images_is_refused(tmp_path, text, said):
     csv = tmp_path / "t.csv"
     csv.write_text(text)
     with pytest.raises(InputError, match=said):
-        from_csv(csv)
-    with pytest.raises(InputError, match="no such file"):
-        from_csv(tmp_path / "missing.csv")
+        load(csv, for_training=False)
+    with pytest.raises(InputError, match="no such folder or CSV file"):
+        load(tmp_path / "missing.csv")
 
 
 def test_binary_rubbish_is_no_csv(tmp_path):
     csv = tmp_path / "t.csv"
     csv.write_bytes(bytes(range(256)) * 9)
     with pytest.raises(InputError):
-        from_csv(csv)
+        load(csv, for_training=False)
 
 
-def test_load_dataset_takes_classes_in_order_and_filters(tmp_path):
+def test_load_takes_classes_in_order_and_filters(tmp_path):
     csv = tmp_path / "t.csv"
     csv.write_text("path,label,view\na,covid19,PA\nb,normal,PA\nc,pneumonia,PA\nd,covid19,AP\n")
-    dataset = load_dataset(csv, classes=("normal", "pneumonia", "covid19"), where={"view": "PA"})
+    dataset = load(csv, classes=("normal", "pneumonia", "covid19"), where={"view": "PA"})
     assert dataset.classes == ("normal", "pneumonia", "covid19") and len(dataset) == 3
-    assert load_dataset(csv, classes=("normal", "covid19")).classes == ("normal", "covid19")
-    assert len(load_dataset(csv, classes=("normal", "covid19"))) == 3
+    assert load(csv, classes=("normal", "covid19")).classes == ("normal", "covid19")
+    assert len(load(csv, classes=("normal", "covid19"))) == 3
     with pytest.raises(InputError, match="no image is labelled 'flu'"):
-        load_dataset(csv, classes=("normal", "flu"))
+        load(csv, classes=("normal", "flu"))
     with pytest.raises(InputError, match="only one class"):
-        load_dataset(csv, where={"view": "AP"})
+        load(csv, where={"view": "AP"})
     with pytest.raises(InputError, match="no such folder or CSV"):
-        load_dataset(tmp_path / "nowhere")
+        load(tmp_path / "nowhere")
 
 
 @pytest.mark.real
 def test_the_real_table_is_read_from_its_own_folder(real_data):
-    dataset = load_dataset(real_data / "classification" / "metadata.csv")
+    dataset = load(real_data / "classification" / "metadata.csv")
     assert dataset.root == real_data and dataset.classes == ("normal", "covid19", "pneumonia")
     assert dataset.paths[0].is_file() and dataset.table["patient"].nunique() == 2127
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from covidcxnet.cli import main
-from covidcxnet.datasets import from_csv
+from covidcxnet.datasets import load
 from covidcxnet.datasets.named import NAMES
 from covidcxnet.datasets.phantom import phantom
 
@@ -68,7 +68,7 @@ def test_convert_writes_a_table_that_loads_from_elsewhere(kermany, lay, tmp_path
     before = out.read_bytes()
     assert main(["datasets", "convert", str(out), "--out", str(out), "--classes", "normal"]) == 2
     assert "exists" in capsys.readouterr().err and out.read_bytes() == before, "no table is written over itself"
-    dataset = from_csv(out)
+    dataset = load(out, for_training=False)
     assert [p.is_file() for p in dataset.paths] == [True, True, True, True, False]
     assert not dataset.table["path"].str.startswith("/").any() and list(dataset.table["source"].unique()) == [
         "kermany",
@@ -86,9 +86,10 @@ def test_convert_carries_masks_and_verdicts_along(lay, tmp_path, capsys):
     root, out, verdicts = lay(files), tmp_path / "t.csv", tmp_path / "v.csv"
     assert main(["datasets", "check", f"montgomery:{root}", "--out", str(verdicts), "--quiet"]) == 1
     assert main(["datasets", "convert", f"montgomery:{root}", "--out", str(out), "--verdicts", str(verdicts)]) == 0
-    dataset = from_csv(out)
+    dataset = load(out, for_training=False)
     assert all(file.is_file() for file in dataset.masks[0]) and len(dataset.masks[0]) == 2
     assert dataset.rejected[0] and dataset.rejected[1] is None
+
     from segmentation.pairs import pairs_from_csv
 
     table = pd.read_csv(out)

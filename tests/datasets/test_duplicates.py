@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from covidcxnet.cli import main
-from covidcxnet.datasets import Dataset, from_csv, read_split, save_split, split
+from covidcxnet.datasets import Dataset, load, read_split, save_split, split
 from covidcxnet.datasets.duplicates import find_duplicates, with_groups
 from covidcxnet.datasets.fingerprint import WINDOWS, encode, thumbnail
 from covidcxnet.datasets.neighbours import near
@@ -190,7 +190,7 @@ def test_the_command_writes_pairs_groups_and_a_sheet_that_convert_takes(planted,
     assert len(pd.read_csv(out)) == 7 and cv2.imread(str(out.with_suffix(".png"))).shape[0] > 300
     groups, both = tmp_path / "copies.groups.csv", tmp_path / "both.csv"
     assert main(["datasets", "convert", *data, "--duplicates", str(groups), "--out", str(both)]) == 0
-    assert from_csv(both).table["duplicate_group"].notna().sum() == 14
+    assert load(both, for_training=False).table["duplicate_group"].notna().sum() == 14
 
 
 def test_a_plain_folder_stands_for_all_images_in_it_whatever_lies_where(tmp_path, capsys):

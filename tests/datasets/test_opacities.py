@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from covidcxnet.cli import main
-from covidcxnet.datasets import from_csv
+from covidcxnet.datasets import load
 from covidcxnet.datasets.opacities import _FILLS, KINDS, _Places, draw_opacities
 from covidcxnet.datasets.opacity_pairs import make_opacity_pairs
 from covidcxnet.datasets.phantom import phantom
@@ -111,14 +111,14 @@ def test_what_cannot_be_drawn_on_is_refused(image, lungs):
 
 
 def test_a_pair_stays_with_its_patient_and_what_cannot_be_used_is_listed(folder, lungs_of, tmp_path):
-    dataset = from_csv(folder / "table.csv").filter(label="normal")
+    dataset = load(folder / "table.csv", for_training=False).filter(label="normal")
     table, left = make_opacity_pairs(dataset, tmp_path / "o", lungs_of, size=64, progress=False)
     assert table["label"].value_counts().to_dict() == {"normal": 5, "opacity": 5}
     assert table.groupby("original")["patient"].nunique().eq(1).all()
     reasons = left.set_index("path")["reason"]
     assert set(reasons.index) == {"images/dark.png", "images/broken.png"}
     assert "too dark" in reasons["images/dark.png"] and "broken.png" in reasons["images/broken.png"]
-    read = from_csv(tmp_path / "o" / "pairs.csv")
+    read = load(tmp_path / "o" / "pairs.csv")
     assert read.classes == ("normal", "opacity") and read.group is not None
     for original, pair in table.set_index("label").groupby("original"):
         clear, filled = (cv2.imread(str(tmp_path / "o" / pair.loc[c, "path"]), 0) for c in ("normal", "opacity"))
@@ -129,7 +129,7 @@ def test_a_pair_stays_with_its_patient_and_what_cannot_be_used_is_listed(folder,
 
 
 def test_a_name_says_nothing_of_the_label_and_pictures_there_are_kept(folder, lungs_of, tmp_path):
-    dataset = from_csv(folder / "table.csv").filter(label="normal")
+    dataset = load(folder / "table.csv", for_training=False).filter(label="normal")
     first, _ = make_opacity_pairs(dataset, tmp_path / "o", lungs_of, progress=False)
     times = {p: (tmp_path / "o" / p).stat().st_mtime_ns for p in first["path"]}
     lost = first["path"].iloc[1]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from covidcxnet.datasets import load_dataset, make_phantoms
-from covidcxnet.datasets.phantom import CLASSES, phantom
+from covidcxnet.datasets.phantom import PHANTOM_CLASSES, phantom
 from enhancement.errors import InputError
 
 SIZE = 96
@@ -114,14 +114,14 @@ def test_what_cannot_be_made_is_refused(label, size):
 def test_a_folder_of_phantoms_is_a_dataset(tmp_path):
     dataset = make_phantoms(tmp_path / "p", 40, seed=1, size=48, progress=False)
     table = dataset.table
-    assert len(dataset) == 40 and dataset.classes == CLASSES
+    assert len(dataset) == 40 and dataset.classes == PHANTOM_CLASSES
     assert table["label"].value_counts().max() - table["label"].value_counts().min() <= 3
     assert table.groupby("patient")["label"].nunique().max() == 1
     assert set(table.groupby("patient").size()) == {1, 2, 3}
     assert (table["source"] == "phantom").all() and (table["view"] == "PA").all()
     for column in ("path", "mask", "lesion"):
         assert all((dataset.root / p).is_file() for p in table[column])
-    assert not any(label in path for path in table["path"] for label in CLASSES)
+    assert not any(label in path for path in table["path"] for label in PHANTOM_CLASSES)
     mask = cv2.imread(str(dataset.root / table["mask"][0]), cv2.IMREAD_UNCHANGED)
     assert set(np.unique(mask)) == {0, 255}
 
@@ -129,8 +129,8 @@ def test_a_folder_of_phantoms_is_a_dataset(tmp_path):
 def test_images_per_patient_do_not_depend_on_the_class(tmp_path):
     from covidcxnet.datasets.phantom import _plan
 
-    plan = _plan({"seed": 0, "n": 6000, "classes": list(CLASSES)})
-    counts = {label: np.bincount([image for one, _, image in plan if one == label]) for label in CLASSES}
+    plan = _plan({"seed": 0, "n": 6000, "classes": list(PHANTOM_CLASSES)})
+    counts = {label: np.bincount([image for one, _, image in plan if one == label]) for label in PHANTOM_CLASSES}
     shares = np.array([c / c.sum() for c in counts.values()])
     assert np.ptp(shares, axis=0).max() < 0.03
 

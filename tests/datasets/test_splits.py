@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from covidcxnet.datasets import Dataset, load_dataset, read_split, save_split, split
+from covidcxnet.datasets import Dataset, load, read_split, save_split, split
 from covidcxnet.datasets.splits import unknown_patients
 from enhancement.errors import InputError
 
@@ -184,7 +184,7 @@ def test_a_patient_on_two_sides_is_refused_unless_images_were_split(mixed, tmp_p
 
 @pytest.mark.real
 def test_the_real_table_splits_evenly(real_data):
-    dataset = load_dataset(real_data / "classification" / "metadata.csv")
+    dataset = load(real_data / "classification" / "metadata.csv")
     table = split(dataset)
     assert table.groupby(dataset.table["patient"])["split"].nunique().max() == 1
     wanted = pd.Series({"train": 0.7, "validation": 0.15, "test": 0.15})

@@ -191,11 +191,12 @@ def test_lungs_are_looked_for_in_shown_cases_alone_where_the_model_sees_whole_ra
 
 
 def test_a_public_set_is_evaluated_by_name(run, other, tmp_path, capsys, monkeypatch):
-    from covidcxnet.datasets import from_folder, named
+    from covidcxnet.datasets import load, named
 
-    monkeypatch.setattr(
-        named, "load_named", lambda name, folder, **options: replace(from_folder(folder), name=f"{name} {options}")
-    )
+    def cohen(name, folder, **options):
+        return replace(load(folder, for_training=False), name=f"{name} {options}")
+
+    monkeypatch.setattr(named, "load_named", cohen)
     alone = tmp_path / "alone.weights.h5"
     alone.write_bytes(run.best_weights.read_bytes())
     monkeypatch.chdir(tmp_path)

@@ -173,10 +173,10 @@ def test_odd_columns_come_back_as_they_were(dataset, settings, tmp_path):
 
 @pytest.mark.real
 def test_real_radiographs_are_prepared(real_data, tmp_path):
-    from covidcxnet.datasets import load_dataset
+    from covidcxnet.datasets import load
     from covidcxnet.settings import InputSettings
 
-    dataset = load_dataset(real_data / "classification" / "metadata.csv")
+    dataset = load(real_data / "classification" / "metadata.csv")
     some = Dataset(dataset.table.iloc[:: len(dataset) // 60], dataset.root, dataset.classes, "real")
     store = prepare(some, InputSettings(size=96), tmp_path / "s.h5", jobs=1, progress=False)
     assert len(store) == len(some) and not len(store.rejected)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import covidcxnet
-from covidcxnet.datasets.multilabel import refuse_one_sided
+from covidcxnet.datasets.vocabulary import refuse_one_sided
 from covidcxnet.evaluation import evaluate
 from covidcxnet.training import train
 from covidcxnet.training.multilabel import (

@@ -8,13 +8,10 @@ from __future__ import annotations
 import re
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from covidcxnet.datasets.dataset import Dataset
+from covidcxnet.datasets.named.facts import Facts
 from enhancement.errors import InputError
-
-if TYPE_CHECKING:
-    from covidcxnet.datasets.dataset import Dataset
-    from covidcxnet.datasets.named.facts import Facts
 
 NAMES = (
     "covidcxnet",

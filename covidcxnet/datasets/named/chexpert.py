@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.findings import PREFIX, SEVERAL, UNKNOWN, single_label
 from covidcxnet.datasets.named import layout
 from covidcxnet.datasets.named.facts import Facts
+from covidcxnet.datasets.vocabulary import PREFIX, SEVERAL, UNKNOWN, single_label
 
 NAMES = {
     "no finding": "normal",
@@ -102,7 +102,7 @@ def load(
         known = said.where(said.isin([0, 1]), np.where(said == -1, _MAPPED[uncertain], _MAPPED[blank]))
         table[PREFIX + ours] = known.astype(float)
     found = [PREFIX + name for name in NAMES.values()]
-    table["label"] = single_label(table[found].rename(columns=lambda c: c[len(PREFIX) :]))
+    table["label"] = single_label(table[found])
     return layout.made(table, root, FACTS, unlabelled=unlabelled)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.findings import known_from_labels
 from covidcxnet.datasets.named import layout
 from covidcxnet.datasets.named.facts import Facts
+from covidcxnet.datasets.vocabulary import known_from_labels
 
 FACTS = Facts(
     name="jsrt",

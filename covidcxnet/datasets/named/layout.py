@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.findings import UNKNOWN
 from covidcxnet.datasets.named.facts import Facts
+from covidcxnet.datasets.vocabulary import UNKNOWN
 from enhancement.errors import InputError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp")

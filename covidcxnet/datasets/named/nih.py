@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.findings import PREFIX, SEVERAL, single_label, table_of
 from covidcxnet.datasets.named import layout
 from covidcxnet.datasets.named.facts import Facts
+from covidcxnet.datasets.vocabulary import PREFIX, SEVERAL, single_label, table_of
 
 NAMES = {
     "Atelectasis": "atelectasis",
@@ -91,7 +91,7 @@ def load(folder: str | Path, *, labels: str = "all") -> Dataset:
     ]
     found = table_of(findings, NAMES.values())
     table = table.join(found)
-    table["label"] = single_label(found.rename(columns=lambda c: c[len(PREFIX) :]))
+    table["label"] = single_label(found)
     if labels == "seven":
         table = _seven(table)
     return layout.made(table, root, FACTS)
@@ -121,5 +121,5 @@ def _seven(table: pd.DataFrame) -> pd.DataFrame:
     normal = normal[~table["patient"].iloc[normal].duplicated().to_numpy()][:SEVEN_NORMALS]
     kept = table.iloc[np.sort(np.concatenate([np.flatnonzero(sick), normal]))].reset_index(drop=True)
     dropped = [PREFIX + name for name in NAMES.values() if name not in SEVEN]
-    kept["label"] = single_label(kept[[*six, PREFIX + "normal"]].rename(columns=lambda c: c[len(PREFIX) :]))
+    kept["label"] = single_label(kept[[*six, PREFIX + "normal"]])
     return kept.drop(columns=dropped)

@@ -11,9 +11,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.findings import UNKNOWN, known_from_labels
 from covidcxnet.datasets.named import layout
 from covidcxnet.datasets.named.facts import Facts
+from covidcxnet.datasets.vocabulary import UNKNOWN, known_from_labels
 from enhancement.errors import InputError
 
 FACTS = Facts(

@@ -5,10 +5,13 @@ Unknown stays unknown: a set that says nothing about a finding gives NaN, never 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+
+from enhancement.errors import InputError
 
 PREFIX = "finding_"
 """Columns of a data set's table that hold 1 (present), 0 (absent) or NaN (unknown) for one finding."""
@@ -48,6 +51,16 @@ FINDINGS = {
     "support_devices": "tubes, lines, pacemakers and the like",
 }
 
+ALIASES = {
+    "no_finding": "normal",
+    "nothing": "normal",
+    "pleural_effusion": "effusion",
+    "covid_19": "covid19",
+    "covid": "covid19",
+    "oedema": "edema",
+}
+"""Published names to those of the vocabulary, both as `finding_name` writes them."""
+
 BROADER = {
     "bacterial_pneumonia": "pneumonia",
     "viral_pneumonia": "pneumonia",
@@ -67,6 +80,85 @@ DEFINITIONS = {
 """What the same word can rest on. Labels of one name and different definitions are not merged unasked."""
 
 
+def finding_name(text: str) -> str:
+    """A finding's name in the vocabulary: lower case, words joined by ``_``, published names translated.
+
+    Examples
+    --------
+    >>> finding_name("Pleural_Thickening"), finding_name("Pleural Effusion"), finding_name("No Finding")
+    ('pleural_thickening', 'effusion', 'normal')
+    """
+    name = re.sub(r"[^a-z0-9]+", "_", str(text).strip().lower()).strip("_").removeprefix(PREFIX)
+    return ALIASES.get(name, name)
+
+
+def findings_of(table: pd.DataFrame) -> list[str]:
+    """Findings that a table has columns for, without ``normal``, which is what remains where there is none."""
+    names = [str(c)[len(PREFIX) :] for c in table.columns if str(c).startswith(PREFIX)]
+    return [name for name in names if name != "normal"]
+
+
+def findings_in(table: pd.DataFrame) -> pd.DataFrame | None:
+    """The finding columns of the vocabulary without their prefix; None where a table has none."""
+    columns = [c for c in table.columns if str(c).startswith(PREFIX) and str(c)[len(PREFIX) :] in FINDINGS]
+    if not columns:
+        return None
+    return table[columns].astype(float).rename(columns=lambda c: c[len(PREFIX) :])
+
+
+def independent_targets(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
+    """Columns ``finding_NAME`` of a data set's or a store's table for each of `classes`.
+
+    Returns
+    -------
+    float32 [N, K]
+        1 present, 0 absent, NaN unknown.
+
+    Raises
+    ------
+    InputError
+        If a finding has no column.
+    """
+    columns = [PREFIX + finding_name(name) for name in classes]
+    missing = [name for name, column in zip(classes, columns, strict=True) if column not in table]
+    if missing:
+        there = ", ".join(findings_of(table)) or "none"
+        raise InputError(f"no finding {missing[0]!r} in these data; there are {there}")
+    return table[columns].astype("float32").to_numpy()
+
+
+def refuse_one_sided(targets: np.ndarray, classes: Sequence[str], side: str) -> None:
+    """`InputError` that names the first finding present in no image of `side`, or absent in none."""
+    for state, word in ((1, "present"), (0, "absent")):
+        missing = ~(targets == state).any(axis=0)
+        if missing.any():
+            finding = classes[int(np.argmax(missing))]
+            usable = [c for c, gone in zip(classes, missing, strict=True) if not gone]
+            raise InputError(
+                f"split: finding {finding} is {word} in no image of {side} ({len(targets)} images); give more images, "
+                f"another seed or other fractions, or leave it out: classes {','.join(usable)}"
+            )
+
+
+def single_label(findings: pd.DataFrame) -> pd.Series:
+    """One label an image: its only finding, ``normal``, ``several`` or ``unknown``.
+
+    Parameters
+    ----------
+    findings : DataFrame
+        Columns named as in `FINDINGS`, with or without `PREFIX`, 1 / 0 / NaN; support devices do not count.
+    """
+    findings = findings.rename(columns=lambda c: str(c).removeprefix(PREFIX))
+    names = [c for c in findings if c not in ("normal", "support_devices")]
+    positive = findings[names].eq(1)
+    count = positive.sum(axis=1)
+    label = positive.idxmax(axis=1).where(count == 1) if names else pd.Series(index=findings.index, dtype=object)
+    label = label.where(count < 2, SEVERAL)
+    if "normal" in findings:
+        label = label.where(~(findings["normal"].eq(1) & (count == 0)), "normal")
+    return label.fillna(UNKNOWN)
+
+
 def table_of(present: Iterable[Mapping[str, float]], findings: Iterable[str]) -> pd.DataFrame:
     """Finding columns from one mapping an image.
 
@@ -83,9 +175,9 @@ def table_of(present: Iterable[Mapping[str, float]], findings: Iterable[str]) ->
         float64 [N, K], columns with `PREFIX`.
     """
     names = list(findings)
-    unheard = [name for name in names if name not in FINDINGS]
-    if unheard:
-        raise KeyError(f"{unheard[0]!r} is not in the vocabulary")
+    foreign = [name for name in names if name not in FINDINGS]
+    if foreign:
+        raise KeyError(f"{foreign[0]!r} is not in the vocabulary")
     values = [[row.get(name, np.nan) for name in names] for row in present]
     return pd.DataFrame(np.array(values, float).reshape(-1, len(names)), columns=[PREFIX + name for name in names])
 
@@ -105,38 +197,9 @@ def known_from_labels(labels: pd.Series, settled: Mapping[str, Mapping[str, floa
     return table_of((full.get(label, {}) for label in labels), names)
 
 
-def findings_in(table: pd.DataFrame) -> pd.DataFrame | None:
-    """The finding columns of a table without their prefix, or None where it has none."""
-    columns = [c for c in table.columns if str(c).startswith(PREFIX) and str(c)[len(PREFIX) :] in FINDINGS]
-    if not columns:
-        return None
-    return table[columns].astype(float).rename(columns=lambda c: c[len(PREFIX) :])
-
-
-def single_label(findings: pd.DataFrame, given: Iterable[str] | None = None) -> pd.Series:
-    """One label an image: its only finding, ``normal``, ``several`` or ``unknown``.
-
-    Parameters
-    ----------
-    findings : DataFrame
-        Columns named as in `FINDINGS`, 1 / 0 / NaN.
-    given : iterable of str, optional
-        Findings that count; others are passed over. None: all but support devices.
-    """
-    names = [c for c in findings if c not in ("normal", "support_devices")]
-    if given is not None:
-        names = [c for c in names if c in set(given)]
-    positive = findings[names].eq(1)
-    count = positive.sum(axis=1)
-    label = positive.idxmax(axis=1).where(count == 1) if names else pd.Series(index=findings.index, dtype=object)
-    label = label.where(count < 2, SEVERAL)
-    if "normal" in findings:
-        label = label.where(~(findings["normal"].eq(1) & (count == 0)), "normal")
-    return label.fillna(UNKNOWN)
-
-
 def _with_broader(known: Mapping[str, float]) -> dict[str, float]:
     full = dict(known)
+    # present climbs to the broader finding, absent falls to the narrower; the reverse of neither follows
     for narrow, broad in BROADER.items():
         if full.get(narrow) == 1:
             full.setdefault(broad, 1.0)

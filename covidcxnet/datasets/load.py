@@ -1,0 +1,383 @@
+"""The one door to data: a published set by name, a folder per class, a CSV or the phantom becomes a `Dataset`."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from covidcxnet.datasets.dataset import TASKS, Dataset, cell_paths, moved
+from covidcxnet.datasets.named import NAMES, load_address
+from covidcxnet.datasets.phantom import PHANTOM_CLASSES, cached_phantoms
+from covidcxnet.datasets.vocabulary import FINDINGS, PREFIX, UNKNOWN, finding_name, findings_of, single_label
+from enhancement.errors import InputError
+from enhancement.files import find_images
+
+_ALIASES = {
+    "path": ("path", "image", "filename", "file"),
+    "label": ("label", "finding", "class"),
+    # group_id before patient_id: where a table has both, the group is what must stay on one side of a split
+    "patient": ("patient", "group_id", "patient_id", "patientid", "subject"),
+    "source": ("source",),
+    "view": ("view",),
+    "mask": ("mask",),
+    "lesion": ("lesion",),
+}
+# read as text, or ids such as 007 would become numbers
+_TEXT_COLUMNS = {v for names in _ALIASES.values() for name in names for v in (name, name.capitalize(), name.upper())}
+_SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+_SEPARATOR = "|"
+_LISTS = ("labels", "finding_labels", "findings", "label", "finding")
+"""Columns that may hold findings as a list, ``Effusion|Mass``, in this order of preference."""
+
+_NOT_FINDINGS = {
+    "path",
+    "patient",
+    "source",
+    "view",
+    "mask",
+    "lesion",
+    "label",
+    "sex",
+    "age",
+    "rejected",
+    "published_split",
+}
+
+
+def load(
+    data: str | Path,
+    *,
+    root: str | Path | None = None,
+    classes: Sequence[str] = (),
+    where: Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None,
+    task: str = "exclusive",
+    for_training: bool = True,
+    phantom_images: int = 600,
+    phantom_size: int = 256,
+    seed: int = 0,
+) -> Dataset:
+    """The data set that a command line or a recipe names.
+
+    Parameters
+    ----------
+    data : str or Path
+        ``"phantom"``; ``NAME:FOLDER`` for a published set (``NAME,option=value:FOLDER`` with options, see
+        `covidcxnet.datasets.named`); a folder with one folder per class; or a CSV file.
+
+        In a CSV, columns are found by name, in this order of preference: path, image, filename, file; label, finding,
+        class; patient, group_id, patient_id, patientid, subject; mask; lesion. Others are kept as they are.
+        Independent findings are columns ``finding_NAME``; or a column of lists such as NIH's (``labels`` or ``Finding
+        Labels`` with ``Effusion|Mass``), where what is not listed is absent, and what no list names unknown; or a
+        column for each finding named in `classes` or known to the vocabulary. In columns 1 is present, 0 absent, -1
+        or nothing unknown.
+    root : str or Path, optional
+        What the CSV's paths are relative to (default: its folder, or the parent where only that holds the files); for
+        the phantom the folder to keep it under (default: the user's cache).
+    classes : sequence of str
+        Classes to keep, in the order of the model's outputs; none: all there are (of findings those that are present
+        in one image and absent in another).
+    where : mapping, optional
+        Column to value or list of values: only such rows are kept.
+    columns : mapping, optional
+        For a CSV: our column name to the table's own, e.g. ``{"label": "diagnosis"}``; goes before the names above.
+    task : {"exclusive", "independent"}
+        Whether an image has exactly one of the classes or any number of them; see `Dataset`.
+    for_training : bool
+        Whether there must be two classes or more to tell apart. False takes whatever there is: images of a single
+        class, and findings of which the data say nothing (unknown in every image) as long as they speak of one.
+    phantom_images, phantom_size, seed : int
+        Number, side in pixels and seed of the phantoms.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    InputError
+        If there is no such data, nothing is left, a class is unknown, or the classes cannot be told apart.
+    """
+    if task not in TASKS:
+        raise InputError(f"task: {task!r} given, one of {', '.join(TASKS)} expected")
+    if task == "independent":
+        if str(data) == "phantom" or Path(data).is_dir():
+            what = "the phantom has" if str(data) == "phantom" else f"{data} is a folder per class, which gives"
+            raise InputError(f"multilabel: {what} one label an image; give a CSV with findings, or NAME:FOLDER")
+        dataset = _open(data, root, columns, label=UNKNOWN)
+        return _independent(dataset.filter(**where) if where else dataset, classes, for_training)
+    if str(data) == "phantom":
+        dataset = cached_phantoms(phantom_images, seed, phantom_size, tuple(classes) or PHANTOM_CLASSES, root)
+    else:
+        dataset = _open(data, root, columns)
+    if where:
+        dataset = dataset.filter(**where)
+    if classes:
+        unknown = [c for c in classes if c not in set(dataset.table["label"])]
+        if unknown:
+            raise InputError(f"{data}: no image is labelled {unknown[0]!r}; labels are {', '.join(dataset.classes)}")
+        kept = dataset.table[dataset.table["label"].isin(list(classes))]
+        dataset = replace(dataset, table=kept, classes=tuple(classes))
+    if not for_training:
+        return dataset
+    present = dataset.table["label"].unique()
+    if len(present) < 2:
+        raise InputError(f"{data}: only one class, {present[0]!r}; a classifier needs at least two")
+    return replace(dataset, classes=tuple(c for c in dataset.classes if c in set(present)))
+
+
+def load_files(folder: str | Path, exclude: Sequence[str] = ()) -> Dataset:
+    """Every image below a folder, whatever it is, for questions that need no labels.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Searched all the way down; hidden files and folders are passed over.
+    exclude : sequence of str
+        Patterns of paths below it that are left out, as in ``*/masks/*``; ``*`` stands for slashes too.
+
+    Returns
+    -------
+    Dataset
+        Label and source are the path's first folder; ``unknown`` for images that lie in the folder itself.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or no image is left in it.
+    """
+    root = Path(folder)
+    paths = _images_below(root)
+    kept = [p for p in paths if not any(fnmatch.fnmatch(p.as_posix(), pattern) for pattern in exclude)]
+    if not kept:
+        raise InputError(f"{root}: {len(paths)} images, none left after leaving out {', '.join(exclude) or 'nothing'}")
+    first = [p.parts[0] if len(p.parts) > 1 else UNKNOWN for p in kept]
+    table = pd.DataFrame({"path": [p.as_posix() for p in kept], "label": first, "source": first})
+    return Dataset(table, root, (), root.absolute().name)
+
+
+def _open(data: str | Path, root, columns, *, label: str | None = None) -> Dataset:
+    """All images that an address, a folder or a CSV names; `label` is that of a CSV's images without one."""
+    dataset = load_address(data)
+    if dataset is not None:
+        return dataset
+    if Path(data).is_dir():
+        return _open_folder(Path(data))
+    if Path(data).is_file():
+        return _open_csv(Path(data), root, columns, label)
+    raise InputError(
+        f"{data}: no such folder or CSV file (nor the word phantom, "
+        f"nor a set as NAME:FOLDER with one of {', '.join(NAMES)})"
+    )
+
+
+def _images_below(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder")
+    paths = [Path(p).relative_to(root) for p in find_images(root, recursive=True)]
+    return [p for p in paths if not any(part.startswith(".") for part in p.parts)]
+
+
+def _open_folder(root: Path) -> Dataset:
+    """Images under one folder per class. There is no patient column: file names do not reliably tell."""
+    paths = [p for p in _images_below(root) if len(p.parts) > 1]
+    if not paths:
+        raise InputError(f"{root}: no images in class folders; expected one folder per class, e.g. {root}/normal/*.png")
+    table = pd.DataFrame({"path": [p.as_posix() for p in paths], "label": [p.parts[0] for p in paths]})
+    # where the first level is named after splits, the second is the class
+    if {p.parts[0].lower() for p in paths} <= _SPLIT_FOLDERS and all(len(p.parts) > 2 for p in paths):
+        table["published_split"] = table["label"]
+        table["label"] = [p.parts[1] for p in paths]
+    return Dataset(table, root, (), root.absolute().name)
+
+
+def _open_csv(csv: Path, root: str | Path | None, columns: Mapping[str, str] | None, label: str | None) -> Dataset:
+    try:
+        table = pd.read_csv(csv, dtype=dict.fromkeys(_TEXT_COLUMNS, str), skipinitialspace=True)
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise InputError(f"{csv}: not a CSV table that can be read ({str(error).strip().splitlines()[0]})") from error
+    table = _named_columns(table, dict(columns or {}), csv, needed=("path",) if label else ("path", "label"))
+    if label:
+        given = table["label"] if "label" in table else pd.Series(None, table.index, dtype=object)
+        table["label"] = given.where(given.notna() & (given.astype(str).str.strip() != ""), label)
+    if table.empty:
+        raise InputError(f"{csv}: no rows")
+    table["path"] = table["path"].map(_posix)
+    for column in ("mask", "lesion"):
+        if column in table:
+            table[column] = table[column].map(_posix)
+    root = Path(root) if root is not None else _root_of(csv, table["path"])
+    return Dataset(_relative(table, root), root, (), csv.stem)
+
+
+def _named_columns(
+    table: pd.DataFrame, columns: dict[str, str], csv: Path, needed: Sequence[str] = ("path", "label")
+) -> pd.DataFrame:
+    lower = {str(c).strip().lower(): c for c in reversed(table.columns)}
+    rename = {}
+    for ours, aliases in _ALIASES.items():
+        if ours in columns:
+            if columns[ours] not in table:
+                raise InputError(f"{csv}: no column {columns[ours]!r}; there are {', '.join(map(str, table.columns))}")
+            rename[columns[ours]] = ours
+        else:
+            column = next((lower[a] for a in aliases if a in lower and lower[a] not in rename), None)
+            if column is not None:
+                rename[column] = ours
+            elif ours in needed:
+                raise InputError(
+                    f"{csv}: no column for the {ours}; expected one of {', '.join(aliases)}, "
+                    f"found {', '.join(map(str, table.columns))}"
+                )
+    # a column that already bears our name but was not chosen would stand twice
+    table = table.drop(columns=[c for c in rename.values() if c in table and c not in rename])
+    return table.rename(columns=rename)
+
+
+def _root_of(csv: Path, paths: pd.Series) -> Path:
+    """The CSV's folder, or its parent where only that holds the files (judged by a sample, first to last row)."""
+    folder = csv.absolute().parent
+    sample = [p for p in paths.dropna() if p]
+    sample = sample[:: max(1, len(sample) // 50)]
+    present = [sum((place / p).is_file() for p in sample) for place in (folder, folder.parent)]
+    if present[1] > present[0]:
+        print(f"{csv}: paths are relative to {folder.parent}, not to the table's own folder", file=sys.stderr)
+        return folder.parent
+    return folder
+
+
+def _relative(table: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """Absolute paths brought under `root`; one outside it is refused: the table could not move with its files."""
+
+    def below(text: str) -> str:
+        if not Path(text).is_absolute():
+            return text
+        try:
+            return Path(text).relative_to(root.absolute()).as_posix()
+        except ValueError:
+            raise InputError(f"{text}: is not under {root}; name a root that holds all files (root=...)") from None
+
+    for column in {"path", "mask", "lesion"} & set(table.columns):
+        absolute = table[column].map(lambda cell: any(Path(part).is_absolute() for part in cell_paths(cell)))
+        for i in np.flatnonzero(absolute):
+            table.at[i, column] = moved(table.at[i, column], below)
+    return table
+
+
+def _posix(path):
+    return path.strip().replace("\\", "/") if isinstance(path, str) else path
+
+
+def _independent(dataset: Dataset, classes: Sequence[str], for_training: bool) -> Dataset:
+    """The data set with its findings, in whatever form they stand, as independent classes."""
+    name, table = dataset.name, _with_findings(dataset.table, classes, dataset.name)
+    there, names = findings_of(table), tuple(finding_name(c) for c in classes)
+    if for_training:
+        names = names or tuple(c for c in there if _tells_apart(table[PREFIX + c]))
+        if len(set(names)) < 2:
+            raise InputError(
+                f"{name}: multilabel needs two findings or more, each present in one image and absent in another; "
+                f"findings here: {', '.join(there) or 'none'} (columns of 1, 0 and -1, or a column labels with "
+                "Effusion|Mass expected)"
+            )
+        dataset = replace(dataset, table=table, classes=names, task="independent")
+        for finding in names:
+            values = table[PREFIX + finding]
+            if not _tells_apart(values):
+                raise InputError(
+                    f"{name}: finding {finding} is present in {int((values == 1).sum())} images and absent in "
+                    f"{int((values == 0).sum())}; leave it out of classes"
+                )
+        return dataset
+    names = names or tuple(there)
+    if not any(n in there and table[PREFIX + n].notna().any() for n in names):
+        raise InputError(f"{name}: findings {', '.join(there) or 'none'}; the model knows {', '.join(names)}")
+    missing = {PREFIX + n: np.nan for n in names if n not in there}
+    return replace(dataset, table=table.assign(**missing), classes=names, task="independent")
+
+
+def _with_findings(table: pd.DataFrame, classes: Sequence[str], name: str) -> pd.DataFrame:
+    """The table with a column ``finding_NAME`` for each finding, and the single-label view as its label."""
+    prefixed = [c for c in table.columns if str(c).startswith(PREFIX) and str(c) != "finding_labels"]
+    lists = _list_column(table)
+    if prefixed:
+        findings = pd.DataFrame({PREFIX + finding_name(c): _states(table[c], str(c), name) for c in prefixed})
+    elif lists is not None:
+        findings = _from_lists(table[lists], classes)
+    else:
+        findings = _from_columns(table, classes, name)
+    rest = table.drop(columns=[c for c in (*prefixed, *findings.columns) if c in table])
+    view = single_label(findings)
+    if PREFIX + "normal" not in findings and len(findings.columns):
+        # where every finding is known and absent, nothing is left but normal
+        view = view.where(~findings.eq(0).all(axis=1), "normal")
+    return rest.assign(label=view).join(findings)
+
+
+def _list_column(table: pd.DataFrame) -> str | None:
+    """The column that holds lists; the label itself only if one of its cells has several or says "No Finding"."""
+    named: dict[str, str] = {}
+    for column in table.columns:
+        named.setdefault(re.sub(r"[^a-z0-9]+", "_", str(column).strip().lower()), str(column))
+    for name in _LISTS:
+        if name in named and not pd.api.types.is_numeric_dtype(table[named[name]]):
+            cells = table[named[name]].dropna().astype(str)
+            if cells.str.contains(_SEPARATOR, regex=False).any() or cells.map(finding_name).eq("normal").any():
+                if name in ("label", "finding") and not cells.str.contains(_SEPARATOR, regex=False).any():
+                    continue
+                return named[name]
+    return None
+
+
+def _from_lists(cells: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
+    """What is listed is present, what is not is absent; of an image without a list nothing is known."""
+    lists = [
+        None
+        if pd.isna(cell) or str(cell).strip() in ("", UNKNOWN)
+        else {finding_name(part) for part in str(cell).split(_SEPARATOR)} - {""}
+        for cell in cells
+    ]
+    listed = set().union(*(s for s in lists if s))
+    every = sorted(listed | {finding_name(c) for c in classes})
+    order = [n for n in FINDINGS if n in every] + [n for n in every if n not in FINDINGS]
+    # what no list ever names may not have been looked for
+    rows = [[np.nan if s is None or n not in listed else float(n in s) for n in order] for s in lists]
+    columns = [PREFIX + n for n in order]
+    return pd.DataFrame(np.array(rows, float).reshape(-1, len(order)), index=cells.index, columns=columns)
+
+
+def _from_columns(table: pd.DataFrame, classes: Sequence[str], name: str) -> pd.DataFrame:
+    """Columns named after findings; where `classes` name them, what is not in the vocabulary counts too."""
+    wanted = {finding_name(c) for c in classes} | set(FINDINGS)
+    states = {}
+    for column in table.columns:
+        finding = finding_name(column)
+        if finding in wanted and column not in _NOT_FINDINGS and PREFIX + finding not in states:
+            states[PREFIX + finding] = _states(table[column], str(column), name)
+    return pd.DataFrame(states, index=table.index)
+
+
+def _states(cells: pd.Series, column: str, name: str) -> pd.Series:
+    """1, 0 and NaN from cells of 1, 0, -1 or nothing."""
+    empty = cells.isna() | (cells.astype(str).str.strip() == "")
+    numbers = pd.to_numeric(cells.where(~empty), errors="coerce")
+    wrong = ~empty & ~numbers.isin([0, 1, -1])
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise InputError(
+            f"{name}: column {column}, row {row + 1}: {cells.iloc[row]!r} found; 1 (present), 0 (absent), -1 or nothing"
+            " (unknown) expected"
+        )
+    return numbers.where(numbers != -1).astype(float)
+
+
+def _tells_apart(values: pd.Series) -> bool:
+    return bool((values == 1).any() and (values == 0).any())
