@@ -40,7 +40,7 @@ def measure(name: str, build, images, rounds: int) -> None:
     """Time one network both ways."""
     import numpy as np
 
-    from segmentation.fused_batch_norm import fuse_batch_norm
+    from segmentation.backend import fuse_batch_norm
 
     plain, fused = build(), build()
     fused.set_weights(plain.get_weights())

@@ -97,7 +97,7 @@ def trained(given, precision: str, augment, fused: bool):
     from covidcxnet import backend
     from covidcxnet.models import create
     from covidcxnet.training.augmentation import augmenter
-    from segmentation.fused_batch_norm import fuse_batch_norm
+    from segmentation.backend import fuse_batch_norm
 
     with backend.precision(precision):
         core = create(given.model, size=given.size, channels=3)

@@ -63,7 +63,7 @@ class Classifier:
         *,
         segmenter: LungSegmenter | None = None,
     ):
-        from segmentation.fused_batch_norm import fuse_batch_norm
+        from segmentation.backend import fuse_batch_norm
 
         self.model = model
         self.metadata = metadata

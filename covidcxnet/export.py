@@ -205,9 +205,9 @@ def _move(folder: Path, target: Path, suffix: str) -> None:
 
 def _load(weights: str | os.PathLike[str]) -> Classifier | LungSegmenter:
     from covidcxnet import pretrained
-    from segmentation.legacy import is_legacy
+    from weights.legacy_h5 import is_legacy
     from segmentation.segmenter import LungSegmenter
-    from segmentation.weight_files import read_metadata
+    from weights.format import read_metadata
 
     path = pretrained.resolve(weights)
     if is_legacy(path):
@@ -231,11 +231,11 @@ def _entry(weights: str | os.PathLike[str], sha256: str) -> Any:
 
 def _facts(subject: Classifier | LungSegmenter, weights: str | os.PathLike[str], input_type: str) -> dict[str, Any]:
     """The description: what the weights file says, and what goes in and comes out."""
-    from segmentation.weight_files import file_sha256
+    from enhancement import parallel
 
     if subject.path is None:
         raise InputError(f"{weights}: no file")
-    sha256 = file_sha256(subject.path)
+    sha256 = parallel.sha256(subject.path)
     entry = _entry(weights, sha256)
     model, metadata = subject.model, subject.metadata
     kept: dict[str, Any] = {

@@ -18,9 +18,9 @@ from covidcxnet.legacy_networks import CHEXNET_LABELS, LABELS, LEGACY, UNETS, Le
 from covidcxnet.legacy_structure import BASE_SIZES, Structure, recognise
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
-from segmentation.hdf5 import open_plain
-from segmentation.legacy import LegacyLayer, is_legacy, read_config, read_legacy, set_by_position
-from segmentation.weight_files import naming
+from weights.hdf5 import open_plain
+from weights.legacy_h5 import LegacyLayer, is_legacy, read_config, read_legacy, set_by_position
+from weights.format import naming
 
 if TYPE_CHECKING:
     import keras
@@ -69,7 +69,7 @@ def load_legacy(
     -------
     Classifier or LungSegmenter
         A lung U-Net gives the latter; both have the network as `.model` and everything known as `.metadata`, ready for
-        `segmentation.save_weights`.
+        `weights.save_weights`.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def load_structure(
     """
     from covidcxnet.models import create, split_head
     from segmentation.backend import quiet_backend
-    from segmentation.bounded import bounded_by
+    from weights.bounded import bounded_by
 
     quiet_backend()
     count = max(2, structure.outputs)

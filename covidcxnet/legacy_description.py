@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from covidcxnet.legacy_structure import Structure
 from enhancement.errors import InputError
-from segmentation.legacy import LegacyLayer
+from weights.legacy_h5 import LegacyLayer
 
 if TYPE_CHECKING:
     import keras
@@ -59,7 +59,7 @@ def check_described(config: dict[str, dict[str, Any]], model: keras.Model, path:
     Parameters
     ----------
     config : dict
-        From `segmentation.legacy.read_config`; empty, or of another number of layers, it says nothing.
+        From `weights.legacy_h5.read_config`; empty, or of another number of layers, it says nothing.
     model : keras.Model
     path : path-like
         For messages.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from enhancement.errors import InputError
-from segmentation.legacy import LegacyLayer
+from weights.legacy_h5 import LegacyLayer
 
 # Sides of the published base CNNs, by the side of the last feature map; 31 other sides lead to the same.
 BASE_SIZES = {11: 400, 8: 300}

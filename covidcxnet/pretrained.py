@@ -40,8 +40,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
     """
     import weights
     from covidcxnet.classifier import Classifier
-    from segmentation.legacy import is_legacy
-    from segmentation.weight_files import naming
+    from weights.legacy_h5 import is_legacy
+    from weights.format import naming
 
     path = resolve(name_or_path)
     if is_legacy(path):
@@ -89,7 +89,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
 
 def classifier_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Metadata of a classifier's weights file; `InputError` if it is another kind of file."""
-    from segmentation.weight_files import read_metadata
+    from weights.format import read_metadata
 
     metadata = read_metadata(Path(path))
     kind = metadata.get("kind")
@@ -102,8 +102,8 @@ def build(metadata: dict[str, Any], path: str | os.PathLike[str]) -> keras.Model
     """The model that metadata describe, with the weights of the file; `InputError` if they do not fit."""
     from covidcxnet.models import create
     from segmentation.backend import quiet_backend
-    from segmentation.bounded import bounded_by
-    from segmentation.weight_files import check_widths, load_weights
+    from weights.bounded import bounded_by
+    from weights.format import check_widths, load_weights
 
     quiet_backend()
     try:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from .segmenter import LungSegmenter
     from .unet import CONVENTIONS
     from .verdict import Limits, Verdict
-    from .weight_files import file_sha256, read_metadata, save_weights
 
 _HOMES = {
     "CONVENTIONS": "unet",
@@ -27,11 +26,8 @@ _HOMES = {
     "box_of": "regions",
     "cut_region": "regions",
     "dilate": "regions",
-    "file_sha256": "weight_files",
     "frame_for": "regions",
     "keep_inside": "regions",
-    "read_metadata": "weight_files",
-    "save_weights": "weight_files",
 }
 
 __all__ = [
@@ -44,11 +40,8 @@ __all__ = [
     "box_of",
     "cut_region",
     "dilate",
-    "file_sha256",
     "frame_for",
     "keep_inside",
-    "read_metadata",
-    "save_weights",
 ]
 
 

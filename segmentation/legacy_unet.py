@@ -7,7 +7,7 @@ from typing import Any
 
 from enhancement.errors import InputError
 
-from .legacy import LegacyLayer, read_legacy
+from weights.legacy_h5 import LegacyLayer, read_legacy
 from .unet import CONVENTIONS
 
 # How each published network saw radiographs in its training.

@@ -19,7 +19,7 @@ from .inputs import SegmenterInput
 from .pairs import Pair, pairs_from_csv
 from .splits import split_pairs
 from .unet import CONVENTIONS
-from .weight_files import read_metadata
+from weights.format import read_metadata
 
 BEST, STATE, SPLIT_TABLE, SETTINGS, LOG = "best.weights.h5", "state.h5", "split.csv", "settings.json", "log.csv"
 

@@ -14,14 +14,15 @@ import numpy as np
 
 from enhancement.errors import InputError, RadiographError
 
-from .legacy import is_legacy
+from weights.legacy_h5 import is_legacy
 from .legacy_unet import legacy_metadata
 from .lung_mask import LungMask
 from .postprocessing import clean_map
 from .regions import Frame
 from .stored_network import find_weights, load_network, read_architecture
 from .verdict import Limits, judge
-from .weight_files import file_sha256, read_metadata
+from enhancement.parallel import sha256
+from weights.format import read_metadata
 
 
 class LungSegmenter:
@@ -83,7 +84,7 @@ class LungSegmenter:
             self.metadata = metadata or legacy_metadata(self.path)
         else:
             self.metadata = read_metadata(self.path)
-        self.sha256 = file_sha256(self.path)
+        self.sha256 = sha256(self.path)
         if not 0 < threshold < 1 or batch_size < 1 or components < 1 or not 0 <= dilation < 0.5:
             raise InputError(
                 f"threshold {threshold} (0 to 1), batch_size {batch_size} and components {components} (1 and more), "

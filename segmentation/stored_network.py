@@ -8,10 +8,10 @@ from typing import Any
 
 from enhancement.errors import InputError
 
-from .bounded import bounded_by
+from weights.bounded import bounded_by
 from .inputs import SegmenterInput
-from .legacy import is_legacy, read_legacy, set_by_position
-from .weight_files import check_widths, load_weights, naming
+from weights.legacy_h5 import is_legacy, read_legacy, set_by_position
+from weights.format import check_widths, load_weights, naming
 
 RELEASED = "lung-unet"
 

@@ -30,7 +30,7 @@ from .run_folder import (
     write_log,
 )
 from .unet import unet
-from .weight_files import load_weights, save_weights
+from weights.format import load_weights, save_weights
 
 
 def train(run: str | Path, *, progress: bool = True) -> Path:
@@ -47,7 +47,7 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
     """
     import keras
 
-    from .fused_batch_norm import fuse_batch_norm
+    from .backend import fuse_batch_norm
     from .losses import loss_named
 
     run = Path(run)

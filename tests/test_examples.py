@@ -17,7 +17,7 @@ from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from segmentation.unet import unet
-from segmentation.weight_files import save_weights
+from weights.format import save_weights
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))

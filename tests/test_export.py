@@ -21,7 +21,8 @@ from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from segmentation.unet import unet
-from segmentation.weight_files import file_sha256, save_weights
+from enhancement.parallel import sha256
+from weights.format import save_weights
 
 OPTIONS = {"size": 33, "channels": 3, "blocks": [1, 1], "growth": 4, "normalization": "imagenet"}
 SETTINGS = InputSettings(size=33, channels=("raw", "clahe", "beasf"), region="crop")
@@ -108,7 +109,7 @@ def test_the_description_says_how_to_feed_the_file_and_where_it_comes_from(weigh
     assert facts["stack"]["planes"] == ["raw", "clahe", "beasf"] and facts["stack"]["range"] == [0, 255]
     assert facts["classes"] == ["normal", "covid19"] and facts["segmenter"] == SEGMENTER
     assert facts["output"]["meaning"].startswith("probability of covid19")
-    assert facts["origin"]["sha256"] == file_sha256(weights)
+    assert facts["origin"]["sha256"] == sha256(weights)
     assert "Research only" in facts["research_only"] and "not known" in facts["licence"]
     assert facts["check"]["largest_difference"] == done.comparison.difference
 
@@ -117,7 +118,7 @@ def test_the_licence_of_released_weights_is_carried_along_even_under_another_nam
     from weights import manifest
 
     entry = manifest.Entry(
-        name="released", file="f.weights.h5", kind="classifier", licence="CC BY-NC 4.0", sha256=file_sha256(weights)
+        name="released", file="f.weights.h5", kind="classifier", licence="CC BY-NC 4.0", sha256=sha256(weights)
     )
     monkeypatch.setattr(manifest, "read", lambda path=None: {"released": entry})
     done = export(weights, tmp_path / "made", "savedmodel")

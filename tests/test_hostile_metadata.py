@@ -14,11 +14,11 @@ import covidcxnet
 from covidcxnet.models import MODELS, create
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
-from segmentation import bounded
-from segmentation.bounded import bounded_by
+from weights import bounded
+from weights.bounded import bounded_by
 from segmentation.segmenter import LungSegmenter
 from segmentation.unet import unet
-from segmentation.weight_files import read_metadata, save_weights
+from weights.format import read_metadata, save_weights
 
 OPTIONS = {"size": 32, "channels": 1, "filters": [4, 4], "hidden": [4]}
 INPUT = {"size": 32, "channels": ["raw"]}
@@ -102,7 +102,7 @@ def test_a_network_that_the_file_cannot_fill_is_refused_before_memory_is_taken(
     assert name in MODELS
     path = crafted(_classifier({"name": name, "options": options}))
     if widths == "not known":  # options that nobody thought of: what the layers ask for is counted all the same
-        monkeypatch.setattr("segmentation.weight_files.check_widths", lambda *_: None)
+        monkeypatch.setattr("weights.format.check_widths", lambda *_: None)
     made.clear()
     with pytest.raises(InputError, match="crafted") as error:
         covidcxnet.load_model(path)

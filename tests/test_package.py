@@ -67,7 +67,7 @@ def test_arrows_only_point_down(room, forbidden):
     own layer, and other backends compute that), and the writers of TensorFlow's own file formats.
     """
     for file in (REPOSITORY / room).rglob("*.py"):
-        if file.name in ("backend.py", "fused_batch_norm.py", "export_formats.py"):
+        if file.name in ("backend.py", "export_formats.py"):
             continue
         found = {name.split(".")[0] for name in _imports(file)} & forbidden
         assert not found, f"{file.relative_to(REPOSITORY)} imports {found}"

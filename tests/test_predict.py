@@ -20,7 +20,7 @@ def weights(tmp_path_factory):
     """Weights of a small CNN at 94 x 94, written as training writes them."""
     from covidcxnet.models import create
     from covidcxnet.settings import InputSettings
-    from segmentation.weight_files import save_weights
+    from weights.format import save_weights
 
     options = {"size": 94, "channels": 3, "filters": [4, 4, 4, 4, 4], "hidden": [4]}
     model = create("small-cnn", **options)

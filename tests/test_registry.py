@@ -15,7 +15,8 @@ import pytest
 
 import weights
 from weights import WeightsError, download, manifest, registry
-from weights.manifest import Entry, file_sha256
+from enhancement.parallel import sha256
+from weights.manifest import Entry
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
@@ -106,7 +107,7 @@ def entry(server, tmp_path, monkeypatch) -> Entry:
     monkeypatch.delenv("COVIDCXNET_OFFLINE", raising=False)
     (tmp_path / "package").mkdir()
     (tmp_path / "good").write_bytes(CONTENT)
-    facts = {"kind": "classifier", "summary": "a file", "licence": "none", "sha256": file_sha256(tmp_path / "good")}
+    facts = {"kind": "classifier", "summary": "a file", "licence": "none", "sha256": sha256(tmp_path / "good")}
     one = Entry(name="one", file="file.h5", url=server.url, size=len(CONTENT), **facts)
     monkeypatch.setattr(weights, "FOLDER", tmp_path / "package")
     monkeypatch.setattr(manifest, "PATH", manifest.write({"one": one}, tmp_path / "manifest.json"))

@@ -12,7 +12,7 @@ import weights
 from covidcxnet.cli.weights import main, register
 from covidcxnet.models import create
 from enhancement.errors import InputError
-from segmentation.weight_files import save_weights
+from weights.format import save_weights
 from weights import manifest
 
 OPTIONS = {"size": 32, "channels": 1, "filters": [4, 4]}

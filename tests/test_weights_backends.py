@@ -14,7 +14,7 @@ import pytest
 import covidcxnet
 from covidcxnet.models import create
 from segmentation.unet import unet
-from segmentation.weight_files import load_weights, save_weights
+from weights.format import load_weights, save_weights
 
 MODELS = {
     "covid-cxnet": {"size": 33, "channels": 3, "blocks": [2, 1], "growth": 4, "final_relu": False},
@@ -28,7 +28,7 @@ import numpy as np
 import keras
 import covidcxnet
 from segmentation.unet import unet
-from segmentation.weight_files import load_weights, save_weights
+from weights.format import load_weights, save_weights
 assert keras.backend.backend() == sys.argv[1], keras.backend.backend()
 folder = sys.argv[2]
 for name in sys.argv[3:]:

@@ -6,13 +6,36 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from enhancement.errors import InputError
+
+if TYPE_CHECKING:
+    from .format import load_weights, read_metadata, save_weights
 
 FOLDER = Path(__file__).parent
 
 
-class WeightsError(LookupError):
-    """No such weights, or none that can be trusted. One line for people: what was found, and what to do."""
+# Reading and writing weights files needs h5py: loaded on first use.
+_HOMES = {"load_weights": "format", "read_metadata": "format", "save_weights": "format"}
+
+__all__ = [
+    "FOLDER",
+    "WeightsError",
+    "is_name",
+    "load_weights",
+    "locate",
+    "names",
+    "read_metadata",
+    "released",
+    "save_weights",
+]
+
+
+class WeightsError(InputError):
+    """No such weights, or none that can be trusted: one line with what was found and what to do."""
 
 
 def names() -> list[str]:
@@ -35,7 +58,7 @@ def released(name: str, *, progress: bool = True) -> Path:
     Raises
     ------
     WeightsError
-        A `LookupError`: no weights of that name, a file that is not the released one, or no way to fetch it; the
+        No weights of that name, a file that is not the released one, or no way to fetch it; the
         message says where to get it and where to put it by hand.
     """
     from .registry import resolve
@@ -61,3 +84,15 @@ def locate(name_or_path: str | os.PathLike[str]) -> Path:
     if not isinstance(name_or_path, str):
         raise WeightsError(f"{path}: no such weights file")
     return released(name_or_path)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from enhancement.parallel import sha256
+
 from . import FOLDER, WeightsError
 
 PATH = FOLDER / "manifest.json"
@@ -96,7 +98,7 @@ class Entry:
         if self.size is not None and found != self.size:
             raise WeightsError(f"{path}: {found:,} bytes, {self.name} has {self.size:,}; damaged or another file")
         for what, expected, digest in (
-            ("SHA-256", self.sha256, file_sha256),
+            ("SHA-256", self.sha256, sha256),
             ("git blob id", self.git_blob, git_blob_id),
             ("MD5", self.md5, _file_md5),
         ):
@@ -136,12 +138,6 @@ def write(entries: dict[str, Entry], path: Path | None = None) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_blob_id(path: str | os.PathLike[str]) -> str:

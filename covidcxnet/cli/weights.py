@@ -64,7 +64,8 @@ def register(
         If it is not such a file, or the card is missing.
     """
     import weights
-    from segmentation.weight_files import SUFFIX, file_sha256, read_metadata
+    from enhancement.parallel import sha256
+    from weights.format import SUFFIX, read_metadata
     from weights.manifest import PATH, Entry, read, write
 
     path = Path(path)
@@ -89,7 +90,7 @@ def register(
             card=card,
             url=url,
             size=path.stat().st_size,
-            sha256=file_sha256(path),
+            sha256=sha256(path),
         )
         write({**(read(target) if target.is_file() else {}), name: entry}, target)
     except KeyError as error:
@@ -225,8 +226,8 @@ def _path(arguments: argparse.Namespace) -> int:
 
 
 def _halve(arguments: argparse.Namespace) -> int:
-    from segmentation.half_precision import halve
-    from segmentation.weight_files import SUFFIX, read_metadata
+    from weights.half_precision import halve
+    from weights.format import SUFFIX, read_metadata
 
     if not arguments.out.endswith(SUFFIX) or Path(arguments.out).exists():
         raise InputError(f"{arguments.out}: name a new file that ends in {SUFFIX}")

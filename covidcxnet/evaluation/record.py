@@ -22,14 +22,14 @@ OPENINGS = "test_opened.json"
 
 def model_of(classifier: Classifier) -> Model:
     """Which model it is, and whose file."""
-    from segmentation.weight_files import file_sha256
+    from enhancement.parallel import sha256
 
     path = classifier.path
     architecture = classifier.metadata.get("architecture", {})
     return Model(
         name=str(architecture.get("name") or classifier.model.name),
         weights=str(path or "not from a file"),
-        sha256=file_sha256(path) if path is not None else "",
+        sha256=sha256(path) if path is not None else "",
         parameters=int(classifier.model.count_params()),
         size=path.stat().st_size if path is not None else 0,
         training=classifier.metadata.get("training") or {},

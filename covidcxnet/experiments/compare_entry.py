@@ -168,7 +168,7 @@ def load_entry(run: Run, name: str, known_flops: dict[str, int | None], **option
 
 def read_report(run: Run) -> tuple[dict[str, Any], pd.DataFrame, str]:
     """The run's report as it lies there, and why it cannot be used; empty if it can."""
-    from segmentation.weight_files import file_sha256
+    from enhancement import parallel
 
     folder, nothing = run.path / "report", pd.DataFrame()
     weights = run.best_weights
@@ -188,7 +188,7 @@ def read_report(run: Run) -> tuple[dict[str, Any], pd.DataFrame, str]:
         return {}, nothing, "its report is of another version"
     if split != "test":
         return {}, nothing, f"its report is of {split}"
-    if sha256 != file_sha256(weights):
+    if sha256 != parallel.sha256(weights):
         return {}, nothing, "its report is of other weights"
     fits = len(predictions) == images and columns <= set(predictions)
     if not fits or (confusion is not None and _confusion(predictions, classes) != confusion):
@@ -225,7 +225,7 @@ def _identities(run: Run, predictions: pd.DataFrame) -> list[str]:
 
 def _flops(run: Run, known: dict[str, int | None]) -> int | None:
     """Operations for one stack; None for a model that has no layers to count."""
-    from segmentation.weight_files import read_metadata
+    from weights.format import read_metadata
 
     metadata = read_metadata(run.best_weights)
     key = json.dumps([metadata.get("architecture"), len(metadata.get("classes", ()))], sort_keys=True)

@@ -13,8 +13,8 @@ from covidcxnet.backend import jit_compile
 from covidcxnet.models import split_head
 from covidcxnet.preparation import Batches
 from enhancement.files import whole_file
-from segmentation.fused_batch_norm import fuse_batch_norm
-from segmentation.weight_files import save_weights
+from segmentation.backend import fuse_batch_norm
+from weights.format import save_weights
 
 from . import callbacks, data
 from .augmentation import augmenter

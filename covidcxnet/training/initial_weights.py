@@ -19,7 +19,7 @@ from covidcxnet.models import MODELS, hierarchical
 from covidcxnet.models.heads import OUTPUT, networks
 from covidcxnet.models.transfer import transfer
 from enhancement.errors import InputError
-from segmentation.legacy import is_legacy, read_legacy
+from weights.legacy_h5 import is_legacy, read_legacy
 from weights.registry import offline
 
 from .checks import check_imagenet
@@ -97,13 +97,13 @@ def initialise(model: keras.Model, init: str, classes: tuple[str, ...]) -> str:
 
 def named(init: str) -> str:
     """Initial weights as a weights file may tell them: a name, or a file's name and content; never a machine's path."""
-    from segmentation.weight_files import file_sha256
+    from enhancement.parallel import sha256
 
     path = Path(init)
     if not path.exists():
         return path.name
     file = pretrained.resolve(init)
-    return f"{path.name}, SHA-256 {file_sha256(file)}"
+    return f"{path.name}, SHA-256 {sha256(file)}"
 
 
 def _legacy(path: Path, classes: tuple[str, ...]) -> tuple[keras.Model, set[str]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from covidcxnet.models.hierarchical import level_head, level_model
 from covidcxnet.preparation import Batches
-from segmentation.weight_files import load_weights
+from weights.format import load_weights
 
 from . import data
 from .curves import draw_curves

@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
     """Radiographs of three sources in a table, and untrained weights `net.weights.h5` for them."""
     from covidcxnet.models import create
     from covidcxnet.settings import InputSettings
-    from segmentation.weight_files import save_weights
+    from weights.format import save_weights
 
     root = tmp_path_factory.mktemp("released")
     rng = np.random.default_rng(0)

@@ -16,7 +16,7 @@ from covidcxnet.evaluation.cautions import cautions
 from covidcxnet.evaluation.statistics_alone import scores_of_statistics
 from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
-from segmentation.weight_files import save_weights
+from weights.format import save_weights
 
 
 def _auroc(scores, positive):

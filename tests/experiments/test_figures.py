@@ -63,7 +63,7 @@ def dataset(tmp_path_factory) -> Dataset:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Weights of a linear head, where CAM has its closed form, and of another."""
-    from segmentation import save_weights
+    from weights import save_weights
 
     folder = tmp_path_factory.mktemp("weights")
     for name, head in (("linear", "linear"), ("hidden", None)):

@@ -10,7 +10,7 @@ from numpy_networks import densenet_in_numpy
 import covidcxnet
 from covidcxnet.legacy import CHEXNET_LABELS, LEGACY
 from enhancement.errors import InputError
-from segmentation.weight_files import save_weights
+from weights.format import save_weights
 
 
 @pytest.mark.parametrize("blocks", [(2, 1), (6, 12, 24, 16)])

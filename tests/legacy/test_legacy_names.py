@@ -11,7 +11,7 @@ from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from segmentation.legacy_unet import legacy_metadata
-from segmentation.weight_files import save_weights
+from weights.format import save_weights
 from weights import manifest
 
 

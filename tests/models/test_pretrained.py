@@ -8,7 +8,7 @@ from covidcxnet import pretrained
 from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
-from segmentation.weight_files import save_weights
+from weights.format import save_weights
 
 OPTIONS = {"size": 32, "channels": 2, "normalization": "symmetric", "filters": [4, 4], "hidden": [4]}
 METADATA = {

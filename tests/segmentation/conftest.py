@@ -65,7 +65,7 @@ def chest_weights(tmp_path_factory) -> Path:
     from segmentation.inputs import SegmenterInput
     from segmentation.losses import combined_loss
     from segmentation.unet import CONVENTIONS, unet
-    from segmentation.weight_files import save_weights
+    from weights.format import save_weights
 
     keras.utils.set_random_seed(1)
     settings = SegmenterInput(size=48, enhancement="none")
@@ -93,7 +93,7 @@ def field_weights(tmp_path_factory) -> Path:
     """An untrained network of one output, lung_field, as a weights file."""
     from segmentation.inputs import SegmenterInput
     from segmentation.unet import unet
-    from segmentation.weight_files import save_weights
+    from weights.format import save_weights
 
     metadata = {
         "kind": "segmenter",

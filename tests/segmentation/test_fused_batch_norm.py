@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from segmentation.fused_batch_norm import fuse_batch_norm
+from segmentation.backend import fuse_batch_norm
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an operation of TensorFlow")
 

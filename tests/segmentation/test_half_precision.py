@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from enhancement.errors import InputError
-from segmentation.half_precision import halve
+from weights.half_precision import halve
 from segmentation.unet import unet
-from segmentation.weight_files import load_weights, read_metadata, save_weights
+from weights.format import load_weights, read_metadata, save_weights
 
 
 def test_a_halved_file_is_smaller_and_predicts_nearly_the_same(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from enhancement.errors import InputError
 from segmentation.evaluation import dice
 from segmentation.segmenter import LungSegmenter
-from segmentation.weight_files import file_sha256
+from enhancement.parallel import sha256
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_dilation_grows_mask_and_box(chest_weights, chest):
 
 
 def test_a_segmenter_knows_its_weights(segmenter, chest_weights):
-    assert segmenter.name == "tiny" and segmenter.sha256 == file_sha256(chest_weights)
+    assert segmenter.name == "tiny" and segmenter.sha256 == sha256(chest_weights)
     assert segmenter.metadata["kind"] == "segmenter"
 
 

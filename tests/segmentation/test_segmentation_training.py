@@ -18,7 +18,7 @@ from segmentation.run_folder import TrainingSettings, start_run
 from segmentation.segmenter import LungSegmenter
 from segmentation.training import train
 from segmentation.unet import CONVENTIONS
-from segmentation.weight_files import read_metadata
+from weights.format import read_metadata
 
 TINY = TrainingSettings(
     width=2, epochs=3, batch_size=2, input=SegmenterInput(size=32), fractions=(0.5, 0.25, 0.25), seed=4

@@ -10,7 +10,8 @@ import pytest
 
 from enhancement.errors import InputError
 from segmentation.unet import unet
-from segmentation.weight_files import file_sha256, load_weights, read_metadata, save_weights
+from enhancement.parallel import sha256
+from weights.format import load_weights, read_metadata, save_weights
 
 
 def test_metadata_and_weights_come_back(tmp_path):
@@ -40,7 +41,7 @@ def test_a_compiled_model_leaves_its_optimizer_out(tmp_path):
 
 def test_reading_metadata_needs_no_keras(tmp_path):
     path = save_weights(unet(2, size=16), tmp_path / "a.weights.h5", {})
-    code = f"import sys; from segmentation.weight_files import read_metadata; read_metadata({str(path)!r}); "
+    code = f"import sys; from weights.format import read_metadata; read_metadata({str(path)!r}); "
     code += "sys.exit(any(m in sys.modules for m in ('keras', 'tensorflow')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -95,4 +96,4 @@ def test_weights_of_another_network_are_refused(tmp_path):
 
 def test_the_hash_is_of_the_content(tmp_path):
     (tmp_path / "a").write_bytes(b"lungs")
-    assert file_sha256(tmp_path / "a") == hashlib.sha256(b"lungs").hexdigest()
+    assert sha256(tmp_path / "a") == hashlib.sha256(b"lungs").hexdigest()

@@ -12,7 +12,8 @@ from covidcxnet.training import Recipe
 from covidcxnet.training.building import build_model
 from covidcxnet.training.initial_weights import brought_options, initialise, named
 from enhancement.errors import InputError
-from segmentation.weight_files import file_sha256, save_weights
+from enhancement.parallel import sha256
+from weights.format import save_weights
 from weights import manifest
 
 CLASSES = ("normal", "covid19")
@@ -244,7 +245,7 @@ def test_imagenet_fills_the_whole_backbone(monkeypatch):
 def test_weights_tell_where_they_began_by_content_and_not_by_a_path_of_the_machine(tmp_path):
     path = tmp_path / "start.weights.h5"
     save_weights(small()[0], path, {"kind": "classifier"})
-    assert named(str(path)) == f"start.weights.h5, SHA-256 {file_sha256(path)}"
+    assert named(str(path)) == f"start.weights.h5, SHA-256 {sha256(path)}"
     path.unlink()
     assert named(str(path)) == "start.weights.h5"
     assert named("chexnet") == "chexnet"

@@ -15,7 +15,7 @@ from covidcxnet.training.run import write_json
 from covidcxnet.training.statistics import channel_statistics
 from enhancement import match_histogram
 from enhancement.errors import InputError
-from segmentation.weight_files import read_metadata
+from weights.format import read_metadata
 
 
 @pytest.fixture(autouse=True)

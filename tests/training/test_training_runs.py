@@ -15,7 +15,7 @@ from covidcxnet.training import train
 from covidcxnet.training.data import split_of
 from covidcxnet.training.run import dataset_of
 from covidcxnet.training.validation import loss_for, targets_for
-from segmentation.weight_files import read_metadata
+from weights.format import read_metadata
 
 pytestmark = pytest.mark.usefixtures("quick_curves")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -186,9 +185,3 @@ def _shapes(path: str | Path) -> list[tuple[int, ...]]:
         if "layers" not in file:
             raise InputError(f"{path}: no group 'layers' in it; not a weights file of Keras 3")
         return shapes(file["layers"])
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
