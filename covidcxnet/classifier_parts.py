@@ -80,7 +80,7 @@ def trained_segmenter(name: str, metadata: dict[str, Any], settings: InputSettin
         raise InputError(f"{name}: segmenter {recorded!r:.200} in its metadata, a name and a SHA-256 expected; damaged")
     try:
         found = LungSegmenter(settings.segmenter)
-    except (InputError, LookupError) as error:
+    except InputError as error:
         if settings.region == "none":
             return None
         raise InputError(

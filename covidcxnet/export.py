@@ -205,9 +205,9 @@ def _move(folder: Path, target: Path, suffix: str) -> None:
 
 def _load(weights: str | os.PathLike[str]) -> Classifier | LungSegmenter:
     from covidcxnet import pretrained
-    from weights.legacy_h5 import is_legacy
     from segmentation.segmenter import LungSegmenter
     from weights.format import read_metadata
+    from weights.legacy_h5 import is_legacy
 
     path = pretrained.resolve(weights)
     if is_legacy(path):

@@ -18,9 +18,9 @@ from covidcxnet.legacy_networks import CHEXNET_LABELS, LABELS, LEGACY, UNETS, Le
 from covidcxnet.legacy_structure import BASE_SIZES, Structure, recognise
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
+from weights.format import naming
 from weights.hdf5 import open_plain
 from weights.legacy_h5 import LegacyLayer, is_legacy, read_config, read_legacy, set_by_position
-from weights.format import naming
 
 if TYPE_CHECKING:
     import keras
@@ -186,10 +186,7 @@ def _file(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
     text = os.fspath(path)
     if os.sep in text:
         return Path(text), None
-    try:
-        return weights.locate(path), text if weights.is_name(path) else None
-    except LookupError as error:
-        raise InputError(f"{text}: no such file, and {error}") from error
+    return weights.locate(path), text if weights.is_name(path) else None
 
 
 def _name(structure: Structure, config: dict[str, dict[str, Any]], path: Path) -> str:

@@ -40,8 +40,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
     """
     import weights
     from covidcxnet.classifier import Classifier
-    from weights.legacy_h5 import is_legacy
     from weights.format import naming
+    from weights.legacy_h5 import is_legacy
 
     path = resolve(name_or_path)
     if is_legacy(path):
@@ -70,21 +70,11 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     """
     import weights
 
-    path, text = Path(name_or_path), os.fspath(name_or_path)
-    bare = isinstance(name_or_path, str) and len(path.parts) == 1 and not path.suffix and os.sep not in text
-    try:
-        if os.path.isdir(path) and not weights.is_name(name_or_path):
-            from covidcxnet.training.run import Run
+    if os.path.isdir(name_or_path) and not weights.is_name(name_or_path):
+        from covidcxnet.training.run import Run
 
-            return Run(path).best_weights
-        if not bare and not os.path.isfile(path):
-            raise InputError(f"{path}: no such weights file")
-        return weights.locate(name_or_path)
-    except LookupError as error:
-        reason = str(error.args[0]) if error.args else ""
-        if weights.is_name(name_or_path):
-            raise InputError(reason) from error
-        raise InputError(f"{text}: neither a weights file nor released weights. {reason}".strip()) from error
+        return Run(name_or_path).best_weights
+    return weights.locate(name_or_path)
 
 
 def classifier_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from enhancement.errors import InputError
-
 from weights.legacy_h5 import LegacyLayer, read_legacy
+
 from .unet import CONVENTIONS
 
 # How each published network saw radiographs in its training.

@@ -13,13 +13,14 @@ from typing import Any
 
 from enhancement.errors import InputError
 from enhancement.files import whole_file
+from weights import locate
+from weights.format import read_metadata
 
 from .augmentation import MaskAugmentation
 from .inputs import SegmenterInput
 from .pairs import Pair, pairs_from_csv
 from .splits import split_pairs
 from .unet import CONVENTIONS
-from weights.format import read_metadata
 
 BEST, STATE, SPLIT_TABLE, SETTINGS, LOG = "best.weights.h5", "state.h5", "split.csv", "settings.json", "log.csv"
 
@@ -152,13 +153,8 @@ def initial_weights(settings: TrainingSettings, conventions: tuple[str, ...]) ->
     InputError
         If there is none, or it is of another network or of other masks.
     """
-    from weights import released
-
     init, options = settings.init, network_options(settings, conventions)
-    try:
-        path = Path(init) if Path(init).is_file() else released(init)
-    except LookupError as error:
-        raise InputError(f"init: neither a file nor a released name: {error.args[0]}") from error
+    path = locate(init)
     known = read_metadata(path)
     if known.get("kind") != "segmenter":
         raise InputError(f"init: {path} holds no segmenter")

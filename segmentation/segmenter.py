@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 
 from enhancement.errors import InputError, RadiographError
-
+from enhancement.parallel import sha256
+from weights import locate
+from weights.format import read_metadata
 from weights.legacy_h5 import is_legacy
+
 from .legacy_unet import legacy_metadata
 from .lung_mask import LungMask
 from .postprocessing import clean_map
 from .regions import Frame
-from .stored_network import find_weights, load_network, read_architecture
+from .stored_network import RELEASED, load_network, read_architecture
 from .verdict import Limits, judge
-from enhancement.parallel import sha256
-from weights.format import read_metadata
 
 
 class LungSegmenter:
@@ -77,7 +78,7 @@ class LungSegmenter:
         limits: Limits | None = None,
         metadata: dict[str, Any] | None = None,
     ):
-        self.path = find_weights(weights)
+        self.path = locate(RELEASED if weights is None else weights)
         self.name = self.path.name.removesuffix(".weights.h5")
         self.legacy = is_legacy(self.path)
         if self.legacy:

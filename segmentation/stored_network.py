@@ -7,32 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from enhancement.errors import InputError
-
 from weights.bounded import bounded_by
-from .inputs import SegmenterInput
-from weights.legacy_h5 import is_legacy, read_legacy, set_by_position
 from weights.format import check_widths, load_weights, naming
+from weights.legacy_h5 import is_legacy, read_legacy, set_by_position
+
+from .inputs import SegmenterInput
 
 RELEASED = "lung-unet"
-
-
-def find_weights(weights: str | Path | None) -> Path:
-    """The file of a released name or a path; None stands for the released segmenter.
-
-    Raises
-    ------
-    InputError
-        If there is neither such a file nor such a name.
-    """
-    from weights import locate
-
-    name = RELEASED if weights is None else weights
-    try:
-        return locate(name)
-    except LookupError as error:
-        if isinstance(name, Path):
-            raise InputError(str(error)) from None
-        raise InputError(f"weights {name}: no such file, and {error}") from None
 
 
 def read_architecture(path: Path, metadata: dict[str, Any]) -> tuple[tuple[str, ...], SegmenterInput, dict[str, Any]]:

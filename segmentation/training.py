@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from enhancement.errors import InputError
+from weights.format import load_weights, save_weights
 
 from .batches import PairBatches
 from .pairs import SPLITS, Pair
@@ -30,7 +31,6 @@ from .run_folder import (
     write_log,
 )
 from .unet import unet
-from weights.format import load_weights, save_weights
 
 
 def train(run: str | Path, *, progress: bool = True) -> Path:

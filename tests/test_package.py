@@ -12,6 +12,7 @@ import pytest
 
 import weights
 from covidcxnet.cli import COMMANDS, main
+from enhancement.errors import InputError
 
 REPOSITORY = Path(__file__).parents[1]
 HEAVY = ("tensorflow", "keras", "torch", "jax", "sklearn", "matplotlib", "lime")
@@ -74,7 +75,7 @@ def test_arrows_only_point_down(room, forbidden):
 
 
 def test_unknown_released_weights_are_refused_by_name():
-    with pytest.raises(LookupError, match="no-such-weights"):
+    with pytest.raises(InputError, match="no-such-weights"):
         weights.released("no-such-weights")
 
 

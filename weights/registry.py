@@ -74,7 +74,8 @@ def resolve(name: str, *, progress: bool = True) -> Path:
     path = weights.FOLDER / f"{name}.weights.h5"
     if Path(name).name == name and os.path.isfile(path):
         return path
-    raise WeightsError(f"no released weights are named {name!r}; there are: {', '.join(weights.names()) or 'none yet'}")
+    there = ", ".join(weights.names()) or "none yet"
+    raise WeightsError(f"{name}: no such weights file, and no released weights of that name; there are {there}")
 
 
 def fetch(entry: Entry, *, progress: bool = True) -> Path:

@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from enhancement import command_line
@@ -27,87 +26,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet weights") ->
     return command_line.run(partial(_run, prog=prog), argv, prog=prog)
 
 
-def register(
-    path: str | Path,
-    *,
-    licence: str,
-    card: str = "",
-    name: str | None = None,
-    summary: str = "",
-    url: str = "",
-    manifest: str | Path | None = None,
-) -> Any:
-    """Enter a weights file of this project in the manifest, from the metadata that it carries.
-
-    Parameters
-    ----------
-    path : str or Path
-        A ``.weights.h5`` file; it must lie in the package's ``weights/`` folder unless `url` is given.
-    licence : str
-        Terms of the file, which follow from its training data.
-    card : str
-        File name of its card beside it; ``NAME.md`` where that file exists.
-    name : str, optional
-        The file's own name without its ending when not given.
-    summary, url : str
-    manifest : str or Path, optional
-        Manifest to write; the package's own when not given.
-
-    Returns
-    -------
-    weights.manifest.Entry
-        As written: with size, SHA-256, architecture, input settings and labels of the file.
-
-    Raises
-    ------
-    InputError
-        If it is not such a file, or the card is missing.
-    """
-    import weights
-    from enhancement.parallel import sha256
-    from weights.format import SUFFIX, read_metadata
-    from weights.manifest import PATH, Entry, read, write
-
-    path = Path(path)
-    metadata = read_metadata(path)
-    name = name or path.name.removesuffix(SUFFIX)
-    if not url and path.resolve().parent != weights.FOLDER.resolve():
-        raise InputError(f"{path}: lies outside {weights.FOLDER}; put it there, or give the url where it will be found")
-    card = card or (f"{name}.md" if (path.parent / f"{name}.md").is_file() else "")
-    if not card or not (path.parent / card).is_file():
-        raise InputError(f"{path.parent / (card or f'{name}.md')}: no such card; released weights need one")
-    target = PATH if manifest is None else Path(manifest)
-    try:
-        entry = Entry(
-            name=name,
-            file=path.name,
-            kind=str(metadata.get("kind")),
-            summary=summary,
-            licence=licence,
-            architecture=metadata["architecture"],
-            input=metadata["input"],
-            labels=tuple(metadata["conventions" if metadata.get("kind") == "segmenter" else "classes"]),
-            card=card,
-            url=url,
-            size=path.stat().st_size,
-            sha256=sha256(path),
-        )
-        write({**(read(target) if target.is_file() else {}), name: entry}, target)
-    except KeyError as error:
-        raise InputError(f"{path}: its metadata lack {error}") from error
-    except LookupError as error:
-        raise InputError(str(error)) from error
-    return entry
-
-
 def _run(argv: list[str], prog: str) -> int:
     arguments = _parser(prog).parse_args(argv)
-    try:
-        return arguments.action(arguments)
-    except LookupError as error:
-        if isinstance(error, KeyError | IndexError):
-            raise
-        raise InputError(str(error)) from error
+    return arguments.action(arguments)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -133,17 +54,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     one.add_argument("names", nargs="+", metavar="NAME")
     one = action("path", _path, "print the file of a name; nothing is downloaded")
     one.add_argument("name", metavar="NAME")
-    one = action("halve", _halve, "copy a weights file with its kernels in half precision (for releases)")
-    one.add_argument("file", metavar="FILE")
-    one.add_argument("out", metavar="OUT", help="new file; must end in .weights.h5")
-    one = action("register", _register, "enter a weights file in the manifest (for releases)")
-    one.add_argument("file", metavar="FILE")
-    one.add_argument("--licence", required=True, help="terms of the file, which follow from its training data")
-    one.add_argument("--card", default="", metavar="FILE.md", help="its card, beside it; default NAME.md")
-    one.add_argument("--name", help="default: the file's name without .weights.h5")
-    one.add_argument("--summary", default="", help="one line")
-    one.add_argument("--url", default="", help="where it can be downloaded, if it is not in the package")
-    one.add_argument("--manifest", metavar="FILE", help="default: the package's own")
     return parser
 
 
@@ -188,7 +98,7 @@ def _verify(arguments: argparse.Namespace) -> int:
             try:
                 entry.verify(path)
                 print(f"{entry.name}: {path}: as released")
-            except LookupError as error:
+            except InputError as error:
                 wrong += 1
                 print(f"{entry.name}: {error}", file=sys.stderr)
         if not present and arguments.names:
@@ -200,13 +110,12 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from weights import WeightsError
     from weights.registry import fetch, find
 
     for entry in [_entry(name) for name in arguments.names]:
         try:
             path = find(entry)
-        except WeightsError as error:
+        except InputError as error:
             print(f"{error}", file=sys.stderr)
             path = None
         print(path or fetch(entry))
@@ -222,25 +131,6 @@ def _path(arguments: argparse.Namespace) -> int:
         looked = " or ".join(str(place) for place in places(entry))
         raise InputError(f"{entry.name}: not at {looked}; covidcxnet weights fetch {entry.name}")
     print(path)
-    return 0
-
-
-def _halve(arguments: argparse.Namespace) -> int:
-    from weights.half_precision import halve
-    from weights.format import SUFFIX, read_metadata
-
-    if not arguments.out.endswith(SUFFIX) or Path(arguments.out).exists():
-        raise InputError(f"{arguments.out}: name a new file that ends in {SUFFIX}")
-    read_metadata(arguments.file)
-    path = halve(arguments.file, arguments.out)
-    print(f"{path}: {path.stat().st_size:,} bytes of {Path(arguments.file).stat().st_size:,}")
-    return 0
-
-
-def _register(arguments: argparse.Namespace) -> int:
-    given = {key: getattr(arguments, key) for key in ("licence", "card", "name", "summary", "url", "manifest")}
-    entry = register(arguments.file, **given)
-    print(f"{entry.name}: {entry.size:,} bytes, SHA-256 {entry.sha256}")
     return 0
 
 

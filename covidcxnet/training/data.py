@@ -89,7 +89,7 @@ def segmenter_of(recipe: Recipe) -> LungSegmenter | None:
 
     try:
         return LungSegmenter(recipe.input.segmenter)
-    except (LookupError, InputError) as error:
+    except InputError as error:
         reason = error.args[0] if error.args else error
         raise InputError(f"input.region: {recipe.input.region} needs a lung segmenter; {reason}") from error
 

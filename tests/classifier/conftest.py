@@ -16,6 +16,6 @@ def no_released_segmenter(monkeypatch):
     import weights
 
     def released(name):
-        raise LookupError(f"no released weights are named {name!r}")
+        raise weights.WeightsError(f"no released weights are named {name!r}")
 
     monkeypatch.setattr(weights, "released", released)

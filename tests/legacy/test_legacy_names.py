@@ -11,8 +11,8 @@ from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from segmentation.legacy_unet import legacy_metadata
-from weights.format import save_weights
 from weights import manifest
+from weights.format import save_weights
 
 
 @pytest.mark.parametrize("name", ["chexnet", "covid-cxnet-chexnet", "imagenet"])

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+import weights
 from segmentation.evaluation import score_pairs
 from segmentation.pairs import pairs_from_csv, read_mask
 from segmentation.segmenter import LungSegmenter
 from segmentation.splits import split_pairs
-from segmentation.stored_network import find_weights
 
 pytestmark = pytest.mark.real
 
@@ -20,7 +20,7 @@ def pairs(real_data):
 @pytest.fixture(scope="module")
 def released():
     try:
-        find_weights(None)
+        weights.locate("lung-unet")
     except ValueError as error:
         pytest.skip(str(error))
     return LungSegmenter()

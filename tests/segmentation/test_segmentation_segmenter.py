@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from enhancement.errors import InputError
+from enhancement.parallel import sha256
 from segmentation.evaluation import dice
 from segmentation.segmenter import LungSegmenter
-from enhancement.parallel import sha256
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from covidcxnet.training.building import build_model
 from covidcxnet.training.initial_weights import brought_options, initialise, named
 from enhancement.errors import InputError
 from enhancement.parallel import sha256
-from weights.format import save_weights
 from weights import manifest
+from weights.format import save_weights
 
 CLASSES = ("normal", "covid19")
 DENSE = {"blocks": (1, 1), "growth": 4}

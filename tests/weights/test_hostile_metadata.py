@@ -14,10 +14,10 @@ import covidcxnet
 from covidcxnet.models import MODELS, create
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
-from weights import bounded
-from weights.bounded import bounded_by
 from segmentation.segmenter import LungSegmenter
 from segmentation.unet import unet
+from weights import bounded
+from weights.bounded import bounded_by
 from weights.format import read_metadata, save_weights
 
 OPTIONS = {"size": 32, "channels": 1, "filters": [4, 4], "hidden": [4]}

@@ -13,9 +13,9 @@ import pytest
 import covidcxnet
 from covidcxnet.models import create
 from enhancement.errors import InputError
+from weights.format import load_weights, save_weights
 from weights.hdf5 import open_plain
 from weights.legacy_h5 import is_legacy, read_legacy
-from weights.format import load_weights, save_weights
 
 OPTIONS = {"size": 32, "channels": 1, "filters": [4, 4], "hidden": [4]}
 METADATA = {

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import weights
-from weights import WeightsError, download, manifest, registry
 from enhancement.parallel import sha256
+from weights import WeightsError, download, manifest, registry
 from weights.manifest import Entry
 
 CONTENT = np.random.default_rng(0).bytes(300_000)

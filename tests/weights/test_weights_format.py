@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from enhancement.errors import InputError
-from segmentation.unet import unet
 from enhancement.parallel import sha256
+from segmentation.unet import unet
 from weights.format import load_weights, read_metadata, save_weights
 
 
