@@ -55,7 +55,7 @@ def test_no_command_prints_the_help_and_says_research_only(capsys):
 @pytest.mark.parametrize(
     ("room", "forbidden"),
     [
-        ("weights", {"enhancement", "segmentation", "covidcxnet", "keras", "tensorflow"}),
+        ("weights", {"segmentation", "covidcxnet", "tensorflow"}),
         ("enhancement", {"segmentation", "covidcxnet", "weights", "keras", "tensorflow"}),
         ("segmentation", {"covidcxnet", "tensorflow"}),
         ("covidcxnet", {"tensorflow"}),
