@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from covidcxnet.cli.explore import add_data_arguments, open_data
+from covidcxnet.cli._common import add_data, open_data
 from enhancement import command_line
 from enhancement.errors import InputError
 from enhancement.files import check_output
@@ -48,7 +48,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("models", nargs="+", metavar="RUN|WEIGHTS", help="run folders, weights files, released names")
     parser.add_argument("--images", nargs="+", metavar="FILE", help="radiographs, folders or glob patterns")
-    add_data_arguments(parser, required=False)
+    add_data(parser)
     parser.add_argument("--split", choices=("validation", "test", "train"), help="of a run; default validation")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the figures")
     parser.add_argument(

@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from functools import partial
 
 from covidcxnet.training.arguments import parse_recipe
-from enhancement import command_line
+from enhancement.command_line import command
 
-SUMMARY = """Prepare radiographs for training: decode, find lungs, enhance, resize, once, into one HDF5 store.
+SUMMARY = """Prepare radiographs for training: decode, find lungs, enhance and resize them once, into one HDF5 store.
 
-Takes the flags and recipes of train; those that say nothing about data or input are without effect here, but that with
-match_to training the split and the seed say which images grey levels are matched to. What is prepared already is not
-done again, and an interrupted preparation goes on where it stopped."""
+Takes the flags and recipes of train. Those that concern neither data nor input have no effect here, except that with
+--match-to training the split and the seed decide which images grey levels are matched to. What is prepared already is
+not done again, and an interrupted preparation resumes where it stopped."""
 REFUSED = {
-    "resume": "give the same command again, and it goes on",
-    "print_config": "train --print_config shows the recipe",
+    "resume": "give the same command again, and it resumes",
+    "print_config": "train --print-config shows the recipe",
 }
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet prepare") -> int:
-    """Prepare a store from command-line arguments.
-
-    Returns
-    -------
-    int
-        0 done, 1 done but some files could not be used (listed), 2 the input cannot be used, 130 interrupted.
-    """
-    return command_line.run(partial(_prepare, prog=prog), argv, prog=prog)
-
-
-def _prepare(argv: list[str], prog: str) -> int:
+@command("covidcxnet prepare")
+def main(argv: list[str], prog: str) -> int:
+    """Prepare a store: 0 done, 1 done but some files could not be used (listed)."""
     recipe = parse_recipe(argv, prog, SUMMARY, REFUSED)
+
     from covidcxnet.training import data
     from covidcxnet.training.base_image import with_histogram
     from covidcxnet.training.run import dataset_of

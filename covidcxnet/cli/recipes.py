@@ -1,41 +1,45 @@
-"""The command `covidcxnet recipes`: which experiments can be repeated, from which paper, and what of them cannot."""
+"""The command `covidcxnet recipes`: which published experiments can be repeated, and which parts of them cannot."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import textwrap
-from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
+from covidcxnet.cli._common import add_action
 from covidcxnet.recipes import STUDIES, names, read
-from enhancement import command_line
+from covidcxnet.reporting.table import Table
+from enhancement.command_line import Parser, command
 from enhancement.errors import InputError
 
-SHARES = ("accuracy", "f1", "f1_covid19", "auroc")
-"""Published figures that the list shows."""
+FIGURES = ("accuracy", "f1", "f1_covid19", "auroc")  # what the list shows of the published ones
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "covidcxnet recipes") -> int:
-    """Run one action on the packaged recipes.
-
-    Returns
-    -------
-    int
-        0 done; 2 the input cannot be used; 130 interrupted.
-    """
-    return command_line.run(partial(_run, prog=prog), argv, prog=prog)
+@command("covidcxnet recipes")
+def main(argv: list[str], prog: str) -> int:
+    """Run one action on the packaged recipes."""
+    parser = Parser(
+        prog=prog,
+        description="Experiments by name, for train.py --recipe NAME --data ...",
+        epilog="Published figures are the papers' own, on their own splits; read each with its split.",
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    listing = add_action(
+        actions, "list", _list, "list all: paper, place in it, model, classes, input, published figure"
+    )
+    text = "show what a recipe reproduces of its paper and what it does not, then its YAML"
+    showing = add_action(actions, "show", _show, text)
+    showing.add_argument("names", metavar="NAME", nargs="*", help="a recipe, by name or as a file")
+    for action in (listing, showing):
+        action.add_argument("--paper", choices=tuple(STUDIES), help="all recipes of one paper")
+        action.add_argument("--json", action="store_true", help="print all that is known as JSON")
+    arguments = parser.parse_args(argv)
+    return arguments.action(arguments)
 
 
 def facts(name: str) -> dict[str, Any]:
-    """What a recipe is, ready for JSON: where it stands, model, classes, input, published figures, and its keys.
-
-    Raises
-    ------
-    InputError
-        If there is no such recipe, or it is none.
-    """
+    """What a recipe is, ready for JSON: place in a paper, model, classes, input, published figures, and its keys."""
     from covidcxnet.training.recipe import Recipe, refuse_unknown_keys
 
     file = read(name)
@@ -43,138 +47,75 @@ def facts(name: str) -> dict[str, Any]:
     recipe, about = Recipe.from_dict(file.values), file.about
     return {
         "name": file.name,
-        "study": about.study,
+        **vars(about),
         "title": about.title,
-        "place": about.place,
         "data": about.data or (recipe.data if recipe.data == "phantom" and not about.study else ""),
         "model": recipe.model,
         "init": recipe.init,
-        "classes": list(recipe.classes),
+        "classes": recipe.classes,
         "stack": [recipe.input.size, recipe.input.size, len(recipe.input.channels)],
-        "channels": list(recipe.input.channels),
+        "channels": recipe.input.channels,
         "region": recipe.input.region,
-        "published": about.published,
-        "reproduced": list(about.reproduced),
-        "not_reproduced": list(about.not_reproduced),
-        "chosen": list(about.chosen),
-        "notes": list(about.notes),
         "values": file.values,
     }
 
 
-def _run(argv: list[str], prog: str) -> int:
-    arguments = _parser(prog).parse_args(argv)
-    return arguments.action(arguments)
-
-
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = command_line.Parser(
-        prog=prog,
-        description="Experiments by name, for train.py --recipe NAME --data ...",
-        epilog="Published figures are the papers' own, on their own splits; read each with its split.",
-    )
-    actions = parser.add_subparsers(metavar="ACTION", required=True)
-    text = "what there is: paper, place in it, model, classes, input, published figure"
-    one = actions.add_parser("list", help=text, description=text)
-    one.set_defaults(action=_list)
-    _add_paper(one)
-    one.add_argument("--json", action="store_true", help="print all that is known as JSON")
-    text = "what a recipe reproduces of its paper and what not, then its YAML"
-    one = actions.add_parser("show", help=text, description=text)
-    one.set_defaults(action=_show)
-    one.add_argument("names", metavar="NAME", nargs="*", help="a recipe, by name or as a file")
-    _add_paper(one)
-    one.add_argument("--json", action="store_true", help="print it as JSON")
-    return parser
-
-
-def _add_paper(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--paper", metavar="PAPER", help=f"all recipes of one paper: {', '.join(STUDIES)}")
-
-
-def _of(paper: str | None) -> list[dict[str, Any]]:
-    """Packaged recipes, paper by paper, our own last."""
-    if paper is not None and paper not in STUDIES:
-        raise InputError(f"--paper: {paper!r} given, one of {', '.join(STUDIES)} expected")
+def _packaged(paper: str | None) -> list[dict[str, Any]]:
+    """Packaged recipes, paper by paper, those without a paper last."""
     order = [*STUDIES, ""]
-    found = sorted((facts(name) for name in names()), key=lambda one: order.index(one["study"]))
-    return [one for one in found if paper in (None, one["study"])]
+    recipes = sorted(map(facts, names()), key=lambda recipe: order.index(recipe["study"]))
+    return [recipe for recipe in recipes if paper in (None, recipe["study"])]
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    found = _of(arguments.paper)
+    recipes = _packaged(arguments.paper)
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(recipes))
         return 0
-    rows = [("name", "paper", "model", "classes", "input", "published", "place")]
-    for one in found:
-        place = textwrap.shorten(one["place"], 60, placeholder=" ...")
-        classes = str(len(one["classes"])) if one["classes"] else "any"
-        model = one["model"] + _head(one["values"]) + _start(one["init"])
-        cells = (model, classes, _stack(one), _published(one["published"]), place)
-        rows.append((one["name"], one["study"] or "-", *(cell or "-" for cell in cells)))
-    print(command_line.aligned(rows))
+    rows = []
+    for recipe in recipes:
+        head, init = recipe["values"].get("options", {}).get("head"), recipe["init"]
+        model = recipe["model"] + (f" ({head} head)" if head else "")
+        model += "" if init == "random" else f" from {'CheXNet' if 'chexnet' in init else init}"
+        lungs = "" if recipe["region"] == "none" else ", lungs"
+        stack = f"{recipe['stack'][0]} {'+'.join(dict.fromkeys(recipe['channels']))}{lungs}"
+        published = ", ".join(f"{key} {recipe['published'][key]:g}" for key in FIGURES if key in recipe["published"])
+        classes = str(len(recipe["classes"]) or "any")
+        place = textwrap.shorten(recipe["place"], 60, placeholder=" ...")
+        rows.append(
+            [cell or "-" for cell in (recipe["name"], recipe["study"], model, classes, stack, published, place)]
+        )
+    print(Table(("name", "paper", "model", "classes", "input", "published", "place"), rows).text())
     return 0
 
 
 def _show(arguments: argparse.Namespace) -> int:
     if bool(arguments.names) == (arguments.paper is not None):
         raise InputError("show: names of recipes or --paper expected; covidcxnet recipes list shows both")
-    found = [facts(name) for name in arguments.names] or _of(arguments.paper)
+    recipes = list(map(facts, arguments.names)) or _packaged(arguments.paper)
     if arguments.json:
-        print(json.dumps(found if len(found) > 1 else found[0]))
-        return 0
-    print("\n\n".join(_text(one) for one in found))
+        print(json.dumps(recipes if len(recipes) > 1 else recipes[0]))
+    else:
+        print("\n\n".join(map(_text, recipes)))
     return 0
 
 
-def _text(one: dict[str, Any]) -> str:
+def _text(recipe: dict[str, Any]) -> str:
     import yaml
 
-    lines = [one["name"]]
-    told = {
-        "paper": one["title"],
-        "place": one["place"],
-        "published": ", ".join(f"{key} {value:g}" for key, value in one["published"].items()),
-        "data": f"--data {one['data']}" if one["data"] else "",
-    }
-    for key, value in told.items():
-        if value:
-            lines += _wrapped(f"{key:<10} {value}", " " * 11)
-    headings = {
-        "reproduced": "Reproduced",
-        "not_reproduced": "Not reproduced",
-        "chosen": "Left out by the paper, chosen here",
-        "notes": "How to go on",
-    }
-    for key, heading in headings.items():
-        if one[key]:
-            lines += ["", f"{heading}:"]
-            for sentence in one[key]:
-                lines += _wrapped(f"- {sentence}", "  ")
-    text = yaml.safe_dump(one["values"], sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
-    rest = f"# what is not named keeps its default: train.py --recipe {one['name']} --print-config"
+    def wrapped(text: str, indent: str) -> list[str]:
+        return textwrap.wrap(text, 110, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+
+    lines = [recipe["name"]]
+    published = ", ".join(f"{key} {value:g}" for key, value in recipe["published"].items())
+    head = {"paper": recipe["title"], "place": recipe["place"], "published": published, "data": recipe["data"]}
+    for key, value in head.items():
+        lines += wrapped(f"{key:<10} {'--data ' if key == 'data' else ''}{value}", " " * 11) if value else []
+    headings = ("Reproduced", "Not reproduced", "Not stated in the paper, chosen here", "How to go on")
+    for key, heading in zip(("reproduced", "not_reproduced", "chosen", "notes"), headings, strict=True):
+        lines += ["", f"{heading}:"] if recipe[key] else []
+        for sentence in recipe[key]:
+            lines += wrapped(f"- {sentence}", "  ")
+    text = yaml.safe_dump(recipe["values"], sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
+    rest = f"# every other key keeps its default: train.py --recipe {recipe['name']} --print-config"
     return "\n".join([*lines, "", text.rstrip(), rest])
-
-
-def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(text, 110, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
-
-
-def _head(values: dict[str, Any]) -> str:
-    head = values.get("options", {}).get("head")
-    return f" ({head} head)" if head else ""
-
-
-def _start(init: str) -> str:
-    return "" if init == "random" else f" from {'CheXNet' if 'chexnet' in init else init}"
-
-
-def _stack(one: dict[str, Any]) -> str:
-    kinds = list(dict.fromkeys(one["channels"]))
-    lungs = "" if one["region"] == "none" else ", lungs"
-    return f"{one['stack'][0]} {'+'.join(kinds)}{lungs}"
-
-
-def _published(figures: dict[str, float]) -> str:
-    return ", ".join(f"{key} {figures[key]:g}" for key in SHARES if key in figures)

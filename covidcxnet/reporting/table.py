@@ -153,7 +153,10 @@ class Table:
         return "\n".join([*above, *lines, *below])
 
     def text(self, indent: int = 0) -> str:
-        """Columns for a terminal: the first to the left, the others to the right."""
+        """Columns for a terminal: text to the left, columns with numbers to the right."""
+        rows = [row for row in self.rows if not isinstance(row, str)]
+        numeric = int | float | Estimate | Share
+        right = [any(isinstance(_cell(row[k]).value, numeric) for row in rows) for k in range(len(self.header))]
         lines = [row if isinstance(row, str) else [_text(_cell(c)) for c in row] for row in (self.header, *self.rows)]
         cells = [line for line in lines if not isinstance(line, str)]
         widths = [max((len(line[k]) for line in cells if k < len(line)), default=0) for k in range(len(self.header))]
@@ -162,7 +165,7 @@ class Table:
             if isinstance(line, str):
                 shown.append(line)
             elif any(line):
-                aligned = [f"{c:>{w}}" if k else f"{c:<{w}}" for k, (c, w) in enumerate(zip(line, widths, strict=True))]
+                aligned = [c.rjust(w) if to else c.ljust(w) for c, w, to in zip(line, widths, right, strict=True)]
                 shown.append("  ".join(aligned).rstrip())
         shown = [*([self.caption] if self.caption else []), *shown, *([self.note] if self.note else [])]
         return "\n".join(" " * indent + line for line in shown)

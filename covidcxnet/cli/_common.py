@@ -1,0 +1,94 @@
+"""Flags that several commands have, each spelt and explained once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from enhancement.command_line import add_progress, named_values
+from enhancement.errors import InputError
+
+RESEARCH_ONLY = "A research tool, not a medical device."
+EXIT_CODES = "Exit code: 0 done, 1 done but some files could not be read, 2 the input cannot be used."
+DATA = "NAME:FOLDER of a public set (NAME,option=value:FOLDER), a folder with one folder per class, a CSV, or phantom"
+
+
+def add_data(parser: argparse.ArgumentParser, *, required: bool = False, narrow: bool = True) -> None:
+    """``--data`` and the flags that say what of it is used."""
+    parser.add_argument("--data", required=required, metavar="DATA", help=DATA)
+    parser.add_argument("--root", metavar="DIR", help="folder that the CSV's paths are relative to")
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="COLUMN=VALUE[,VALUE]", help="rows to use; repeatable"
+    )
+    if narrow:
+        parser.add_argument("--classes", metavar="CLASS[,CLASS]", help="labels to keep, in this order; default all")
+        parser.add_argument("--verdicts", metavar="CSV", help="table of datasets check: rejected images are left out")
+
+
+def open_data(arguments: argparse.Namespace) -> Any:
+    """The data set that the flags of `add_data` name; a single class is enough."""
+    from covidcxnet.datasets import load
+    from covidcxnet.datasets.check import with_verdicts
+
+    where = named_values(arguments.where, "--where")
+    classes = words(arguments.classes)
+    dataset = load(arguments.data, root=arguments.root, classes=classes, where=where, for_training=False)
+    path = Path(arguments.data)
+    if path.suffix:
+        # Half of all tables are called metadata.csv.
+        dataset = replace(dataset, name=f"{path.absolute().parent.name}/{path.name}")
+    return with_verdicts(dataset, arguments.verdicts) if arguments.verdicts else dataset
+
+
+def add_work(
+    parser: argparse.ArgumentParser, *, batch_size: bool = True, jobs: int | None = None, seed: str = ""
+) -> None:
+    """How the work is done: ``--batch-size``, ``--jobs``, ``--seed`` of what it names, ``--progress``."""
+    if seed:
+        parser.add_argument("--seed", type=int, default=0, help=f"seed of {seed}")
+    if batch_size:
+        parser.add_argument("--batch-size", type=at_least(1), default=16, metavar="N", help="images in one pass")
+    text = "processes that read images" + ("" if jobs else "; default one per core")
+    parser.add_argument("--jobs", type=at_least(1), default=jobs, metavar="N", help=text)
+    add_progress(parser)
+
+
+def add_bootstrap(parser: argparse.ArgumentParser) -> None:
+    """``--bootstrap``: resamples behind the intervals."""
+    text = "resamples for the intervals; 0 for none"
+    parser.add_argument("--bootstrap", type=at_least(0), default=2000, metavar="N", help=text)
+
+
+def add_action(actions: Any, name: str, work: Callable[[argparse.Namespace], int], text: str) -> Any:
+    """A parser below a command, which leaves `work` as ``arguments.action``."""
+    parser = actions.add_parser(name, help=text, description=text)
+    parser.set_defaults(action=work)
+    return parser
+
+
+def at_least(lowest: int, highest: int | None = None) -> Callable[[str], int]:
+    """A type of argparse: a whole number in a range."""
+
+    def number(text: str) -> int:
+        value = int(text) if text.isascii() and text.lstrip("-").isdigit() else None
+        if value is None or value < lowest or (highest is not None and value > highest):
+            to = "" if highest is None else f" to {highest}"
+            raise argparse.ArgumentTypeError(f"{text!r} given, a whole number from {lowest}{to} expected")
+        return value
+
+    return number
+
+
+def words(text: str | None) -> tuple[str, ...]:
+    """The parts of a list with commas, without empty ones."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def refuse_without(arguments: argparse.Namespace, needed: str, flags: tuple[str, ...]) -> None:
+    """`InputError` for the first of `flags` that is given although `needed`, which it belongs to, is not."""
+    for flag in flags:
+        if getattr(arguments, flag) and not getattr(arguments, needed):
+            raise InputError(f"--{flag.replace('_', '-')}: belongs to --{needed}, which is not given")

@@ -1,0 +1,114 @@
+"""What `predict` and `explain` write: a line a file for people or programs, a CSV, and names of pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from enhancement.errors import InputError
+from enhancement.files import IMAGE_SUFFIXES
+
+EXPECTED = "an upright frontal chest radiograph"
+
+
+class Lines:
+    """Rows for people, printed as they come."""
+
+    def __init__(self, paths: list[Path]):
+        self.width = min(max([4, *(len(str(path)) for path in paths)]), 100)
+        print(f"{'file':<{self.width}}  {'label':<12}  probability  lungs")
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        file = printable(row["file"]).ljust(self.width)
+        if row["error"] is not None:
+            print(f"{file}  not read: {printable(row['error'])}", flush=True)
+            return
+        lungs = row["lungs"]
+        if lungs is None:
+            verdict = "not looked for"
+        else:
+            verdict = "found" if lungs["trusted"] else f"not trusted: {'; '.join(lungs['reasons'])}"
+        cells = [file, f"{row['label']:<12}", f"{row['probability']:11.3f}", verdict]
+        if row["notes"]:
+            cells.append(f"not like {EXPECTED}: {'; '.join(row['notes'])}")
+        if "explanation" in row:
+            cells.append(printable(row["explanation"]["panel"]))
+        print("  ".join(cells), flush=True)
+
+
+def print_json(row: dict[str, Any]) -> None:
+    """One JSON object a line, flushed, so that a program can read it before the last file is done."""
+    print(json.dumps(_finite(row), allow_nan=False), flush=True)
+
+
+class Csv:
+    """A table for a spreadsheet or pandas, with one probability column a class."""
+
+    def __init__(self, path: Path, classes: Sequence[str], stack: ExitStack):
+        self.classes = classes
+        # File names that are no valid text come out as the bytes they are.
+        file = open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        self.writer = csv.writer(stack.enter_context(file))
+        probabilities = [f"probability_{label}" for label in classes]
+        last = ["lungs_trusted", "lungs_reasons", "notes", "error"]
+        self.writer.writerow(["file", "label", "probability", *probabilities, *last])
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        lungs = row["lungs"] or {}
+        first = [row["file"], row["label"], row["probability"]]
+        probabilities = [row["probabilities"].get(label) for label in self.classes]
+        reasons, notes = ("; ".join(texts) for texts in (lungs.get("reasons", ()), row["notes"]))
+        self.writer.writerow([*first, *probabilities, lungs.get("trusted"), reasons, notes, row["error"]])
+
+
+def panel_paths(files: list[tuple[Path, Path]], out: Path, method: str) -> dict[Path, Path]:
+    """A path below `out` for the panel of each radiograph, in the tree in which the radiographs lie."""
+    panels: dict[Path, Path] = {}
+    taken: set[Path] = set()
+    for path, relative in files:
+        # "1.2.840.10008.5" is the whole name of a DICOM file, not a name and its ending.
+        stem = relative.stem if relative.suffix.lower() in IMAGE_SUFFIXES else relative.name
+        panel, number = relative.with_name(f"{stem}.{method}.png"), 1
+        while panel in taken:
+            number += 1
+            panel = relative.with_name(f"{stem}-{number}.{method}.png")
+        taken.add(panel)
+        panels[path] = out / panel
+    return panels
+
+
+def overlay_path(panel: Path) -> Path:
+    """Where the overlay at full size stands, beside its panel."""
+    return panel.with_name(f"{panel.stem}.overlay.png")
+
+
+def refuse_loss(outputs: list[Path], inputs: list[Path], overwrite: bool) -> None:
+    """`InputError` before the work where it would overwrite a file unasked, or a radiograph in any case."""
+    existing = [path for path in outputs if path.exists()]
+    if existing and not overwrite:
+        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        raise InputError(f"{existing[0]}{more}: exists; give another path or --overwrite")
+    originals = {path.resolve() for path in inputs} if existing else set()
+    for path in existing:
+        if path.resolve() in originals:
+            raise InputError(f"{path}: is one of the radiographs and is never overwritten; give another --out")
+
+
+def printable(text: str) -> str:
+    """A file name may hold bytes that no terminal encoding takes, and line breaks that would break the table."""
+    safe = str(text).encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in safe)
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN: null stands for a number that is none."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,16 @@
+"""The command `covidcxnet explain`: draws the evidence of a prediction on the radiograph."""
+
+from __future__ import annotations
+
+from covidcxnet.cli.predict import METHODS, build_parser, run
+from enhancement.command_line import command
+
+
+@command("covidcxnet explain")
+def main(argv: list[str], prog: str) -> int:
+    """Explain predictions."""
+    text = "Draw where a classifier finds its evidence, on the radiograph, with the outline of the lungs."
+    parser = build_parser(prog, text)
+    text = "cam needs a network of pooling and one dense layer; lime takes minutes a file"
+    parser.add_argument("--method", dest="explain", choices=METHODS, default="gradcam", help=text)
+    return run(parser.parse_args(argv))
