@@ -5,9 +5,7 @@ Keras has none. The radiography study trains it from torchvision's ImageNet weig
 
 from __future__ import annotations
 
-from enhancement.errors import InputError
-
-from .registry import register
+from .registry import check_side, register
 
 
 @register(
@@ -26,8 +24,7 @@ def alexnet(stack):
     """Pooled feature map ``[N, h, w, 256]``; 6 x 6 at 224 pixels, so that no adaptive pooling is needed."""
     from keras import layers
 
-    if stack.shape[1] < 63:
-        raise InputError(f"model alexnet: a stack of {stack.shape[1]} pixels given, 63 or more expected")
+    check_side("alexnet", stack, 63)
     x = layers.ZeroPadding2D(2, name="conv1_pad")(stack)
     x = layers.Conv2D(64, 11, strides=4, activation="relu", name="conv1")(x)
     x = layers.MaxPooling2D(3, strides=2, name="pool1")(x)

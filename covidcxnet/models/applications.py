@@ -1,62 +1,113 @@
-"""What the backbones from `keras.applications` share: built into our graph, under names that are always the same."""
+"""Backbones from `keras.applications`: one row each, built into our graph under names that are always the same.
+
+VGG (Simonyan and Zisserman 2015), ResNet50 (He et al. 2016), InceptionV3 (Szegedy et al. 2016), Xception (Chollet
+2017), NASNet-A Mobile (Zoph et al. 2018), MobileNetV3 (Howard et al. 2019) and EfficientNet (Tan and Le 2019).
+"""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
-from enhancement.errors import InputError
+import numpy as np
+
+from .registry import check_side, register
+from .scaling import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
     import keras
-
 
 # Of the moving mean and variance that prediction uses. MobileNetV3 comes with 0.999 and NASNet with 0.9997, meant for
 # millions of images: after the hundreds of steps of a small set they have hardly moved, and a network that has learnt
 # its training images predicts noise. PyTorch's MobileNetV3, which Group-Q trained, has 0.99 too.
 MOMENTUM = 0.99
 
+_RESEARCH = "trained on ImageNet, for non-commercial research"
+_VGG = {
+    "normalization": "caffe",
+    "origin": "ImageNet, ported from the Visual Geometry Group, Oxford, through keras.applications",
+    "licence": f"CC BY 4.0; {_RESEARCH}",
+}
+_RESNET = {
+    "normalization": "caffe",
+    "origin": "ImageNet, ported from He et al., through keras.applications",
+    "licence": f"MIT; {_RESEARCH}",
+}
+_XCEPTION = {
+    "normalization": "symmetric",
+    "origin": "ImageNet, by its author, through keras.applications",
+    "licence": f"MIT; {_RESEARCH}",
+}
+_GOOGLE = {
+    "normalization": "symmetric",
+    "origin": "ImageNet, by Google, through keras.applications",
+    "licence": f"Apache 2.0; {_RESEARCH}",
+}
+_MOBILENET = _GOOGLE | {"licence": f"Apache 2.0 at tensorflow/models, Keras states none; {_RESEARCH}"}
+# EfficientNet scales by layers of its own, so that its stack stays 0..255; statistics of other images are put ahead.
+_EFFICIENTNET = _GOOGLE | {
+    "normalization": "none",
+    "scalings": ("none", "radiograph"),
+    "scales": True,
+    "licence": f"Apache 2.0 at tensorflow/tpu, Keras states none; {_RESEARCH}",
+}
 
-def backbone(name: str, application: str, stack, least: int, **options: Any):
-    """Feature map of a network of `keras.applications` without its top, as layers of the stack's own graph.
+# Name, class in keras.applications, size, smallest size, feature layer, parameters, flops, other facts.
+# The feature layer of VGG is that before its last pooling: twice as fine, and the same features.
+_ROWS = [
+    ("vgg16", "VGG16", 224, 32, "block5_conv3", 14_719_829, 30_693_271_572, _VGG),
+    ("vgg19", "VGG19", 224, 32, "block5_conv4", 20_029_525, 39_016_867_860, _VGG),
+    ("resnet50", "ResNet50", 224, 32, "conv5_block3_out", 23_608_213, 7_711_891_476, _RESNET),
+    ("inception-v3", "InceptionV3", 299, 75, "mixed10", 21_823_285, 11_422_377_172, _GOOGLE),
+    ("xception", "Xception", 299, 71, "block14_sepconv2_act", 20_881_981, 16_710_751_972, _XCEPTION),
+    ("nasnet-mobile", "NASNetMobile", 224, 32, "activation_187", 4_280_297, 1_125_186_772, _GOOGLE),
+    ("mobilenet-v3-large", "MobileNetV3Large", 224, 32, "activation_19", 3_005_973, 428_181_140, _MOBILENET),
+    ("efficientnet-b1", "EfficientNetB1", 240, 32, "top_activation", 6_588_060, 1_371_071_284, _EFFICIENTNET),
+]
+_SUMMARIES = {
+    "vgg16": "13 convolutions in five blocks",
+    "vgg19": "16 convolutions in five blocks",
+    "resnet50": "50 layers with identity shortcuts; blocks conv2 to conv5",
+    "inception-v3": "eleven inception modules, mixed0 to mixed10",
+    "xception": "36 convolutions, most of them separable; block1 to block14",
+    "nasnet-mobile": "cells found by search, for small machines",
+    "mobilenet-v3-large": "inverted residuals with squeeze and excitation",
+    "efficientnet-b1": "compound scaling of depth, width and size; block1 to block7",
+}
+# The scaling layer that stands in MobileNetV3 itself is an operation of our graph, like every model's here.
+_BUILD = {"MobileNetV3Large": {"include_preprocessing": False}}
 
-    Parameters
-    ----------
-    name : str
-        Of our model, for messages.
-    application : str
-        Function in `keras.applications`.
-    stack : Keras tensor [N, S, S, 3]
-        Scaled as the network expects.
-    least : int
-        Smallest side of a stack.
-    **options
-        Of the function.
 
-    Returns
-    -------
-    Keras tensor [N, h, w, F]
-    """
-    return network(name, application, stack, least, **options).output
+def _backbone(name: str, application: str, least: int, scales: bool = False):
+    """Function from the scaled stack to the feature map of one network."""
 
+    def backbone(stack):
+        check_side(name, stack, least)
+        options = {"input_tensor": stack, "input_shape": tuple(stack.shape[1:]), **_BUILD.get(application, {})}
+        network = build(application, weights=None, **options)
+        if scales:  # by a layer whose mean and variance are 0 and 1 until weights are loaded
+            set_statistics(network.get_layer("normalization"), IMAGENET_MEAN, np.square(IMAGENET_STD))
+        return network.output
 
-def network(name: str, application: str, stack, least: int, **options: Any) -> keras.Model:
-    """The same as a model, whose layers can still be prepared."""
-    if stack.shape[1] < least:
-        raise InputError(f"model {name}: a stack of {stack.shape[1]} pixels given, {least} or more expected")
-    return build(application, weights=None, input_tensor=stack, input_shape=tuple(stack.shape[1:]), **options)
+    return backbone
 
 
 def build(application: str, **options: Any) -> keras.Model:
     """A network of `keras.applications` without its top, every layer under a name of its own."""
     import keras
 
-    built = getattr(keras.applications, application)(include_top=False, **options)
-    _rename(built)
-    for layer in built.layers:
+    network = getattr(keras.applications, application)(include_top=False, **options)
+    _rename(network)
+    for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = min(layer.momentum, MOMENTUM)
-    return built
+    return network
+
+
+def set_statistics(layer, mean, variance) -> None:
+    """Give a normalization layer the mean and variance of each plane, on a scale of 0..1."""
+    layer.set_weights([np.asarray(mean, "float32"), np.asarray(variance, "float32"), *layer.get_weights()[2:]])
+    layer.finalize_state()
 
 
 def _rename(model: keras.Model) -> None:
@@ -66,16 +117,28 @@ def _rename(model: keras.Model) -> None:
     """
     import keras
 
-    counted: dict[str, list[tuple[int, Any]]] = {}
+    numbered: dict[str, list[tuple[int, Any]]] = {}
     for layer in model.layers:
-        found = re.fullmatch(r"([a-z_]+(?:\dd)?(?:_[a-z]+)*)(?:_(\d+))?", layer.name)
-        if (
-            isinstance(layer, keras.layers.InputLayer)
-            or not found
-            or found[1].replace("_", "") != type(layer).__name__.lower()
-        ):
-            continue
-        counted.setdefault(found[1], []).append((int(found[2] or 0), layer))
-    for base, layers in counted.items():
+        match = re.fullmatch(r"([a-z_]+(?:\dd)?(?:_[a-z]+)*)(?:_(\d+))?", layer.name)
+        by_counter = match and match[1].replace("_", "") == type(layer).__name__.lower()
+        if by_counter and not isinstance(layer, keras.layers.InputLayer):
+            numbered.setdefault(match[1], []).append((int(match[2] or 0), layer))
+    for base, layers in numbered.items():
         for number, (_, layer) in enumerate(sorted(layers, key=lambda pair: pair[0])):
             layer.name = f"{base}_{number}" if number else base
+
+
+for _name, _application, _size, _least, _layer, _parameters, _flops, _facts in _ROWS:
+    register(
+        _name,
+        size=_size,
+        channels=3,
+        planes=3,
+        feature_layer=_layer,
+        application=_application,
+        head={"pool": "average", "hidden": (10,), "dropout": 0.2},
+        summary=_SUMMARIES[_name],
+        parameters=_parameters,
+        flops=_flops,
+        **_facts,
+    )(_backbone(_name, _application, _least, _facts.get("scales", False)))

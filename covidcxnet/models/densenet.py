@@ -11,10 +11,17 @@ from collections.abc import Sequence
 
 from enhancement.errors import InputError
 
-from .registry import register
+from .registry import check_side, register
 
 DENSENET121 = (6, 12, 24, 16)
 EPSILON = 1.001e-5  # of the published weights; Keras' default is 1e-3
+# What published weights of DenseNet121 ask of a model that takes them.
+PUBLISHED = {
+    "application": "DenseNet121",
+    "published_options": ("blocks", "growth"),
+    "three_plane_weights": ("imagenet", "chexnet", "covid-cxnet-chexnet"),
+    "licence": "BSD 3-clause; trained on ImageNet, for non-commercial research; CheXNet: MIT",
+}
 
 
 @register(
@@ -24,12 +31,11 @@ EPSILON = 1.001e-5  # of the published weights; Keras' default is 1e-3
     normalization="unit",
     feature_layer="relu",
     head={"pool": "average", "hidden": (10,), "dropout": 0.2, "activation": None},
-    application="DenseNet121",
     origin="ImageNet, ported from Huang et al., through keras.applications; CheXNet, see covidcxnet weights list",
-    licence="BSD 3-clause; trained on ImageNet, for non-commercial research; CheXNet: MIT",
     summary="DenseNet121, global average pooling, Dense 10, dropout 0.2; 7,047,765 parameters",
     parameters=7_047_765,
     flops=11_563_847_700,
+    **PUBLISHED,
 )
 def densenet(
     stack, blocks: Sequence[int] = DENSENET121, growth: int = 32, final_relu: bool = True, momentum: float = 0.99
@@ -54,9 +60,7 @@ def densenet(
     blocks = list(blocks)
     if not blocks or any(not isinstance(n, int) or n < 1 for n in [*blocks, growth]):
         raise InputError(f"options: blocks {blocks} and growth {growth!r} given, whole numbers above 0 expected")
-    least = 2 ** (len(blocks) + 1)  # the stem halves twice, every block but the last once
-    if stack.shape[1] < least:
-        raise InputError(f"model covid-cxnet: a stack of {stack.shape[1]} pixels given, {least} or more expected")
+    check_side("covid-cxnet", stack, 2 ** (len(blocks) + 1))  # the stem halves twice, every block but the last once
     x = layers.ZeroPadding2D(3, name="conv1_pad")(stack)
     x = layers.Conv2D(2 * growth, 7, strides=2, use_bias=False, name="conv1_conv")(x)
     x = _norm_relu(x, "conv1", momentum)

@@ -9,13 +9,14 @@ about. Both are levels of one flat model with three probabilities, ``P(normal) =
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from enhancement.errors import InputError
 
-from .densenet import DENSENET121, densenet
+from .densenet import DENSENET121, PUBLISHED, densenet
 from .heads import LEVELS, OUTPUT, add_head, check_head
-from .registry import register
+from .registry import Stage, register
 
 if TYPE_CHECKING:
     import keras
@@ -47,11 +48,6 @@ def add_levels(
     Returns
     -------
     Keras tensor [N, 3], float32
-
-    Notes
-    -----
-    The last layer is a softmax of the three log-probabilities. As these belong to a distribution already it changes
-    nothing, but gives losses and Grad-CAM scores whose gradients do not vanish where a level is sure.
     """
     from keras import layers, ops
 
@@ -59,15 +55,66 @@ def add_levels(
         raise InputError(f"model {NAME}: three classes expected, normal and two kinds of pneumonia")
     check_head(pool, hidden, dropout)
     half = features.shape[-1] // 2
-    parts = (features[..., :half], features[..., half:])
-    sick, second = (
+    first, second = (
         add_head(part, 1, pool=pool, hidden=hidden, dropout=dropout, activation="linear", prefix=prefix)
-        for part, prefix in zip(parts, LEVELS, strict=True)
+        for part, prefix in zip((features[..., :half], features[..., half:]), LEVELS, strict=True)
     )
-    well = ops.negative(ops.softplus(sick))
-    ill = ops.negative(ops.softplus(ops.negative(sick)))
-    one, two = (ops.subtract(ill, ops.softplus(logit)) for logit in (second, ops.negative(second)))
-    return layers.Activation("softmax", name=OUTPUT, dtype="float32")(ops.concatenate([well, one, two], axis=-1))
+    normal = ops.negative(ops.softplus(first))
+    pneumonia = ops.negative(ops.softplus(ops.negative(first)))
+    cap, covid = (ops.subtract(pneumonia, ops.softplus(logit)) for logit in (second, ops.negative(second)))
+    # These are log-probabilities of a distribution already, so that the softmax changes nothing. It gives losses and
+    # Grad-CAM scores whose gradients do not vanish where a level is sure.
+    return layers.Activation("softmax", name=OUTPUT, dtype="float32")(ops.concatenate([normal, cap, covid], axis=-1))
+
+
+def check_levels(classes: Sequence[str]) -> None:
+    """`InputError` if labels are no hierarchy: normal first, then two kinds of pneumonia."""
+    if len(classes) != 3 or classes[0].lower() != "normal":
+        raise InputError(
+            f"classes: {','.join(classes)!r} given, {NAME}: normal and two kinds of pneumonia, as in "
+            f"{','.join(CLASSES)}, expected"
+        )
+
+
+def level_model(model: keras.Model, level: int) -> keras.Model:
+    """One level alone, stack to ``float32 [N, 1]``; it shares its layers with the whole model, and runs half of it.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A hierarchical model of the registry.
+    level : {1, 2}
+        1 gives a, the probability of any pneumonia; 2 gives b, that of the third class among the pneumonias.
+    """
+    import keras
+
+    backbone, head = level_split(model, level)
+    return keras.Model(model.input, head(backbone.output), name=backbone.name)
+
+
+def level_split(model: keras.Model, level: int) -> tuple[keras.Model, keras.Model]:
+    """A level cut behind its pooling layer: stack to pooled features ``[N, F]``, and those to ``[N, 1]``."""
+    import keras
+    from keras import ops
+
+    prefix = LEVELS[level - 1]
+    names = ("pooling_layer", "flatten", "dropout_fc", "fc", "dropout", OUTPUT)
+    in_level = [layer for layer in model.layers if layer.name.startswith(prefix)]
+    pooling, *dense = [layer for layer in in_level if layer.name[len(prefix) :].rstrip("0123456789") in names]
+    pooled = pooling(model.get_layer(FEATURES).input[level - 1])
+    backbone = keras.Model(model.input, pooled, name=f"{model.name}-level{level}")
+    x = features = keras.Input(pooled.shape[1:], name="features")
+    for layer in dense:
+        x = layer(x)
+    return backbone, keras.Model(features, ops.sigmoid(x), name=f"{backbone.name}-head")
+
+
+# The first level sees every image, the second only pneumonia. In the published code normal images stay in the second
+# training, among the other pneumonias, and its second network has to tell them apart once more.
+STAGES = tuple(
+    Stage(negative, positive, partial(level_model, level=level), partial(level_split, level=level))
+    for level, (negative, positive) in enumerate((((0,), (1, 2)), ((1,), (2,))), start=1)
+)
 
 
 @register(
@@ -79,12 +126,14 @@ def add_levels(
     head={"pool": "average", "hidden": (10,), "dropout": 0.2},
     add_head=add_levels,
     classes=CLASSES,
+    check_classes=check_levels,
+    level="covid-cxnet",
+    stages=STAGES,
     summary="two COVID-CXNets: normal or pneumonia, then which pneumonia; 14,095,530 parameters; three classes",
     parameters=14_095_530,
     flops=23_127_695_400,
-    application="DenseNet121",
     origin="ImageNet, through keras.applications; CheXNet, see covidcxnet weights list",
-    licence="BSD 3-clause; trained on ImageNet, for non-commercial research; CheXNet: MIT",
+    **PUBLISHED,
 )
 def hierarchical(
     stack, blocks: Sequence[int] = DENSENET121, growth: int = 32, final_relu: bool = True, momentum: float = 0.99
@@ -94,51 +143,19 @@ def hierarchical(
 
     maps = []
     for prefix in LEVELS:
-        own = keras.Input(stack.shape[1:])
-        trunk = keras.Model(own, densenet(own, blocks, growth, final_relu, momentum))
+        level = keras.Input(stack.shape[1:])
+        trunk = keras.Model(level, densenet(level, blocks, growth, final_relu, momentum))
         maps.append(_renamed(trunk, stack, prefix))
     return keras.layers.Concatenate(name=FEATURES)(maps)
 
 
-def level_model(model: keras.Model, level: int, outputs: str = "probability") -> keras.Model:
-    """One level alone, stack to ``float32 [N, 1]``; it shares its layers with the whole model, and runs half of it.
-
-    Parameters
-    ----------
-    model : keras.Model
-        A hierarchical model of the registry.
-    level : {1, 2}
-        1 gives a, the probability of any pneumonia; 2 gives b, that of the third class among the pneumonias.
-    outputs : {"probability", "pooled"}
-        What the model ends in; "pooled" is the feature vector ``[N, F]`` before the head.
-    """
-    import keras
-    from keras import ops
-
-    head = level_head(model, level)
-    x = model.get_layer(FEATURES).input[level - 1]
-    x = head[0](x)
-    if outputs == "probability":
-        for layer in head[1:]:
-            x = layer(x)
-        x = ops.sigmoid(x)
-    return keras.Model(model.input, x, name=f"{model.name}-level{level}")
-
-
-def level_head(model: keras.Model, level: int) -> list[keras.layers.Layer]:
-    """Layers of a level's head in order, its pooling first."""
-    prefix = LEVELS[level - 1]
-    names = ("pooling_layer", "flatten", "dropout_fc", "fc", "dropout", OUTPUT)
-    own = [layer for layer in model.layers if layer.name.startswith(prefix)]
-    return [layer for layer in own if layer.name[len(prefix) :].rstrip("0123456789") in names]
-
-
 def _renamed(trunk: keras.Model, stack, prefix: str):
     """Output of a copy of `trunk` on `stack`, its layers under names of their own in the same flat graph."""
-    made = {id(trunk.inputs[0]): stack}
+    tensors = {id(trunk.inputs[0]): stack}
     for layer in trunk.layers[1:]:
         copy = type(layer).from_config(layer.get_config() | {"name": prefix + layer.name})
-        given = layer.input
-        read = [made[id(t)] for t in given] if isinstance(given, list) else made[id(given)]
-        made[id(layer.output)] = copy(read)
-    return made[id(trunk.outputs[0])]
+        inputs = layer.input
+        tensors[id(layer.output)] = copy(
+            [tensors[id(t)] for t in inputs] if isinstance(inputs, list) else tensors[id(inputs)]
+        )
+    return tensors[id(trunk.outputs[0])]

@@ -1,18 +1,28 @@
 """Logistic regression on pixels: the floor that a network has to rise above.
 
 Written as a network of two steps, the evidence of each pixel and its sum, so that it is saved, evaluated and explained
-like the others. The weights come from scikit-learn, see `covidcxnet.training.logistic`.
+like the others. Its weights come from scikit-learn at once, without epochs.
 """
 
 from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from enhancement.errors import InputError
 
 from .heads import OUTPUT
 from .registry import register
 
+if TYPE_CHECKING:
+    import keras
+
 NAME = "logistic-regression"
 EVIDENCE = "evidence"
+MOST_BYTES = 8 << 30  # of pixels as the solver holds them
 
 
 def add_sum(evidence, outputs: int):
@@ -25,16 +35,87 @@ def add_sum(evidence, outputs: int):
     from keras import layers, ops
 
     side, channels = evidence.shape[1], evidence.shape[-1]
-    weighing = layers.EinsumDense(
-        "nhwc,hwck->nhwk", (side, side, outputs), bias_axes="k", kernel_initializer="zeros", name=EVIDENCE,
-        dtype="float32",
-    )  # fmt: skip
     if side * side * channels * outputs > 50_000_000:
         raise InputError(
             f"model {NAME}: a stack of {side} x {side} x {channels} given, fewer pixels expected, as in 64"
         )
-    scores = ops.sum(weighing(evidence), axis=(1, 2))
+    shape = (side, side, outputs)
+    options = {"bias_axes": "k", "kernel_initializer": "zeros", "dtype": "float32"}
+    scores = ops.sum(layers.EinsumDense("nhwc,hwck->nhwk", shape, name=EVIDENCE, **options)(evidence), axis=(1, 2))
     return layers.Activation("sigmoid" if outputs == 1 else "softmax", name=OUTPUT, dtype="float32")(scores)
+
+
+def solve(
+    model: keras.Model,
+    stacks: Iterable[np.ndarray],
+    targets: np.ndarray,
+    weights: np.ndarray | None = None,
+    *,
+    C: float = 1.0,
+    max_iter: int = 1000,
+) -> tuple[int, str]:
+    """Set the model's weights to the minimum of the penalised loss.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A logistic regression of the registry.
+    stacks : iterable of uint8 [B, S, S, C]
+        Training images in batches, in the order of `targets`.
+    targets : float [N, 1] or [N, K]
+        1 or 0; with several columns one 1 a row.
+    weights : float [N], optional
+        Weight of each image in the loss.
+    C, max_iter
+        As in `logistic_regression`.
+
+    Returns
+    -------
+    steps : int
+        That the solver took.
+    warning : str
+        What to do where it did not converge; empty where it did.
+
+    Raises
+    ------
+    InputError
+        If the pixels of all images together are too many to be held in memory.
+    """
+    import keras
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    check_memory(model, len(targets))
+    layer = model.get_layer(EVIDENCE)
+    scaled = keras.Model(model.input, layer.input)
+    pixels = np.concatenate([keras.ops.convert_to_numpy(scaled(batch)) for batch in stacks])
+    pixels = pixels.reshape(len(pixels), -1).astype(np.float64)  # with float32 the solver stops early
+    labels = targets[:, 0].astype(int) if targets.shape[1] == 1 else targets.argmax(axis=1)
+    solver = LogisticRegression(C=C, max_iter=int(max_iter))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        solver.fit(pixels, labels, sample_weight=weights)
+    shape = tuple(layer.kernel.shape)
+    # The scores are a sum over all pixels, so that each carries its share of the intercept.
+    share = solver.intercept_ / (shape[0] * shape[1])
+    layer.set_weights([solver.coef_.T.reshape(shape).astype("float32"), share.astype("float32")])
+    steps = int(np.max(solver.n_iter_))
+    if not any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
+        return steps, ""
+    return steps, (
+        f"the solver stopped after {steps} steps without converging; options.max_iter above {int(max_iter)}, or "
+        f"options.C below {C:g} (stronger regularisation), helps"
+    )
+
+
+def check_memory(model: keras.Model, images: int) -> None:
+    """`InputError` if the pixels of so many training images are too many for the solver."""
+    side, pixels = model.input_shape[1], int(np.prod(model.input_shape[1:]))
+    if images * pixels * 8 > MOST_BYTES:
+        raise InputError(
+            f"input.size: {side} given, {images} images of {pixels} numbers each are "
+            "too many to be solved at once; 64 or less, and one channel, expected"
+        )
 
 
 @register(
@@ -44,6 +125,9 @@ def add_sum(evidence, outputs: int):
     normalization="symmetric",
     feature_layer=EVIDENCE,
     add_head=add_sum,
+    solve=solve,
+    only={"init": "random", "trainable": "all", "sampling": "none", "ema": 0},
+    only_why="is solved from nothing on all images",
     summary="logistic regression on the pixels of the stack, solved by scikit-learn; 4,097 parameters at 64 x 64 x 1",
     parameters=4_097,
     flops=8_192,

@@ -1,4 +1,4 @@
-"""The model registry: `MODELS` says which classifiers there are, `create` builds one from its name.
+"""The model registry: `MODELS` lists the classifiers, `create` builds one by name.
 
 A backbone is a function from the scaled stack to the last feature map, under a `register` decorator; `create` puts
 scaling before it and a head behind it. Nothing here imports Keras before a model is built.
@@ -7,22 +7,59 @@ scaling before it and a head behind it. Nothing here imports Keras before a mode
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from covidcxnet.backend import jit_compile
 from enhancement.errors import InputError
 
 from . import heads
-from .scaling import NORMALIZATIONS, Normalization, scale, scale_ahead
+from .scaling import NORMALIZATIONS, Normalization, check_normalization, scale, scale_ahead
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of a model whose levels are trained one after the other.
+
+    Parameters
+    ----------
+    negative, positive : tuple of int
+        Indices of the classes that the level tells apart. It does not see images of other classes.
+    model : callable
+        ``model(whole) -> keras.Model``: the level alone, stack to ``[N, 1]``, sharing its layers with the whole model.
+    split : callable
+        ``split(whole) -> (backbone, head)``, as `heads.split_head` does for a whole model.
+    """
+
+    negative: tuple[int, ...]
+    positive: tuple[int, ...]
+    model: Callable[[keras.Model], keras.Model]
+    split: Callable[[keras.Model], tuple[keras.Model, keras.Model]]
+
+    def targets(self, labels: np.ndarray) -> np.ndarray:
+        """``int64 [N]`` for class indices ``int [N]``: 0, 1, and -1 for the images that the level does not see."""
+        import numpy as np
+
+        return np.where(np.isin(labels, self.positive), 1, np.where(np.isin(labels, self.negative), 0, -1))
+
+    def names(self, classes: Sequence[str]) -> tuple[str, str]:
+        """Labels of the level's two sides; several classes together are "pneumonia"."""
+        sides = (self.negative, self.positive)
+        return tuple(classes[side[0]] if len(side) == 1 else "pneumonia" for side in sides)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What is known of a model before it is built.
+    """What is known of a model before it is built, and how its training differs from that of other models.
+
+    A training asks three things: `check` refuses settings that do not go with the model; where `solve` is set it takes
+    the place of gradient descent; where there are `stages` they are trained one after the other.
 
     Parameters
     ----------
@@ -48,6 +85,12 @@ class ModelSpec:
         The network scales by ImageNet's statistics itself, in layers of its own; other statistics are put ahead of it.
     application : str
         Class in `keras.applications` with ImageNet weights of the backbone; empty where there is none.
+    published_options : tuple of str
+        Options that must keep their defaults for ImageNet weights to fit.
+    three_plane_weights : tuple of str
+        Named initial weights that fit a stack of three planes only, where `planes` does not say so.
+    level : str
+        Model of the registry that each level of this one is, so that its weights fit; empty for a single network.
     parameters, flops : int
         Of the model as `create` builds it without options. `flops` are those of one stack, see `counts.flops`.
     origin, licence : str
@@ -55,8 +98,20 @@ class ModelSpec:
         "License" (keras.io/applications, Keras 2.2), and where it says nothing, that of the repository of their origin.
     add_head : callable, optional
         ``add_head(features, outputs, **head) -> probabilities``, for a model whose head is not `heads.add_head`'s.
+        Its classes exclude each other.
     classes : tuple of str
         Labels where none are given.
+    check_classes : callable, optional
+        ``check_classes(classes)`` raises `InputError` for labels that the model cannot have.
+    only : dict
+        Settings of a recipe to the only value that the model can be trained with.
+    only_why : str
+        Why, for the message of the refusal.
+    solve : callable, optional
+        ``solve(model, stacks, targets, weights, **options) -> (steps, warning)`` sets the weights without epochs, see
+        `logistic.solve`.
+    stages : tuple of Stage
+        Trainings to run one after the other; empty: the whole model at once.
     """
 
     name: str
@@ -71,12 +126,20 @@ class ModelSpec:
     scalings: tuple[str, ...] = NORMALIZATIONS
     scales: bool = False
     application: str = ""
+    published_options: tuple[str, ...] = ()
+    three_plane_weights: tuple[str, ...] = ()
+    level: str = ""
     parameters: int = 0
     flops: int = 0
     origin: str = "no pretrained weights; random"
     licence: str = ""
     add_head: Callable[..., Any] | None = None
     classes: tuple[str, ...] = ("normal", "covid19")
+    check_classes: Callable[[Sequence[str]], None] | None = None
+    only: Mapping[str, Any] = field(default_factory=dict)
+    only_why: str = ""
+    solve: Callable[..., tuple[int, str]] | None = None
+    stages: tuple[Stage, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -90,6 +153,73 @@ class ModelSpec:
         """What `heads.add_head`, or the model's own, is given where nothing is chosen."""
         return self.head if self.add_head else {"activation": None} | self.head
 
+    def check(self, settings: Mapping[str, Any], task: str = "exclusive") -> None:
+        """Refuse settings of a training that do not go with this model; nothing is built.
+
+        Parameters
+        ----------
+        settings : mapping
+            A recipe as plain values: ``init``, ``options``, ``classes``, ``input`` with ``channels``, and the keys of
+            `only`. What is missing is not checked.
+        task : {"exclusive", "independent"}
+            Whether classes exclude each other, or are findings of which an image may have several.
+
+        Raises
+        ------
+        InputError
+            Naming the key, its value and what is expected.
+        """
+        options, init = settings.get("options", {}), settings.get("init", "random")
+        channels = settings.get("input", {}).get("channels", ("raw",) * self.channels)
+        if "normalization" in options:
+            check_normalization(options["normalization"], len(channels))
+        if "multilabel" in options:
+            raise _refusal("options.multilabel", options["multilabel"], "the recipe's own key multilabel")
+        if task == "independent":
+            if self.add_head:
+                hint = f"{self.name} has classes that exclude each other; another model, or false,"
+                raise _refusal("multilabel", True, hint)
+            if options.get("activation") not in (None, "sigmoid"):
+                hint = "multilabel findings do not exclude each other as a softmax needs it; sigmoid, or nothing,"
+                raise _refusal("options.activation", options["activation"], hint)
+        if self.check_classes and settings.get("classes"):
+            self.check_classes(settings["classes"])
+        for key, value in self.only.items():
+            if settings.get(key, value) != value:
+                raise _refusal(key, settings[key], f"{self.name} {self.only_why}: {value}")
+        unknown = sorted(set(options) - {*self.options, "normalization", "size", "channels"})
+        if unknown:
+            takes = ", ".join(("normalization", *self.options))
+            raise InputError(f"options: {self.name} has no option {unknown[0]!r}; it takes {takes}")
+        if init == "imagenet":
+            self.check_imagenet(options)
+        if self.planes and len(channels) not in (1, self.planes):
+            hint = f"{self.planes} planes for {self.name}, as in raw,raw,raw, or 1 plane,"
+            raise _refusal("input.channels", ",".join(channels), hint)
+        if len(channels) == 3 or self.planes:
+            return
+        normalization = options.get("normalization", self.normalization)
+        if normalization in ("imagenet", "caffe"):
+            hint = "unit, or input.channels of 3 planes, as in raw,raw,raw,"
+            raise _refusal("options.normalization", normalization, hint)
+        # A file or run folder of that name comes before the released weights, and may have any number of planes.
+        if init in self.three_plane_weights and not Path(init).exists():
+            hint = f"3 planes for init {init}, as in raw,raw,raw, or init random,"
+            raise _refusal("input.channels", ",".join(channels), hint)
+
+    def check_imagenet(self, options: Mapping[str, Any]) -> None:
+        """`InputError` if there are no ImageNet weights for this network, or none with these options."""
+        if not self.application:
+            known = ", ".join(sorted(name for name, spec in MODELS.items() if spec.application))
+            hint = f"{self.name} has no ImageNet weights, only {known}; random, or a file,"
+            raise _refusal("init", "imagenet", hint)
+        for key in self.published_options:
+            published = self.options[key]
+            value = options.get(key, published)
+            if (tuple(value) if isinstance(value, list) else value) != published:
+                hint = f"{published} for init imagenet, as {self.name} is published, or init random,"
+                raise _refusal(f"options.{key}", value, hint)
+
 
 MODELS: dict[str, ModelSpec] = {}
 
@@ -102,6 +232,13 @@ def register(name: str, **facts) -> Callable:
         return backbone
 
     return enter
+
+
+def spec_of(name: str) -> ModelSpec:
+    """Facts of a model by name; `InputError` with the known names for another."""
+    if name not in MODELS:
+        raise InputError(f"model: {name!r} is unknown; there are {', '.join(sorted(MODELS))}")
+    return MODELS[name]
 
 
 def create(
@@ -133,7 +270,7 @@ def create(
         of radiographs; planes in the order blue, green, red minus their ImageNet means; x as it is. A mapping
         ``{"mean": [...], "std": [...]}`` has statistics of x/255 for each plane.
     multilabel : bool
-        Classes are findings that do not exclude each other: one sigmoid each, were there only two.
+        Classes are findings that do not exclude each other: one sigmoid each, even if there are only two.
     **options
         The model's own, see ``MODELS[name].options``. For all of them ``head``, a name of `heads.HEADS`, and over it
         ``pool``, ``hidden``, ``dropout`` and ``activation``, where "sigmoid" makes classes independent findings.
@@ -154,19 +291,24 @@ def create(
     >>> create("covid-cxnet").count_params()
     7047765
     """
-    spec = _spec(name)
+    spec = spec_of(name)
     size = spec.size if size is None else size
     channels = spec.channels if channels is None else channels
     classes = spec.classes if classes is None else classes
+    normalization = spec.normalization if normalization is None else normalization
     unknown = sorted(set(options) - set(spec.options))
     if unknown:
         raise InputError(f"options: {name} has no option {unknown[0]!r}; it takes {', '.join(spec.options)}")
     if not (isinstance(size, int) and isinstance(channels, int) and size >= 1 and channels >= 1):
         raise InputError(f"model {name}: size {size!r} and channels {channels!r} given, whole numbers above 0 expected")
+    kind = normalization if isinstance(normalization, str) else "radiograph"
+    if kind in NORMALIZATIONS and kind not in spec.scalings:
+        allowed = ", ".join(spec.scalings)
+        raise InputError(f"normalization: {normalization} given; {name} scales inside, only {allowed} is possible")
     import keras
 
     stack = keras.Input((size, size, channels), name="stack")
-    scaled = (scale_ahead if spec.scales else scale)(_planes(stack, spec), _normalization(spec, normalization))
+    scaled = (scale_ahead if spec.scales else scale)(_planes(stack, spec), normalization)
     settings = {key: options.get(key, default) for key, default in spec.options.items()}
     preset = _preset(settings.pop("head", None))
     head = {key: options.get(key, preset.get(key, default)) for key, default in spec.head_options.items()}
@@ -176,8 +318,7 @@ def create(
         outputs, head = len(classes), _sigmoids(spec, head)
     features = spec.backbone(scaled, **settings)
     model = keras.Model(stack, (spec.add_head or heads.add_head)(features, outputs, **head), name=name)
-    if keras.backend.backend() == "tensorflow":
-        # "auto" means XLA, which predicts no faster here and compiles anew for every batch size.
+    if jit_compile() is False:  # XLA predicts no faster on TensorFlow and compiles anew for every batch size
         model.jit_compile = False
     return model
 
@@ -192,7 +333,7 @@ def outputs_for(classes: Sequence[str]) -> int:
 def feature_layer(model: keras.Model) -> str:
     """Name of the layer with a built model's last feature map, for Grad-CAM.
 
-    Models of this registry say it themselves; in any other Keras model it is the last layer with a 4-D output.
+    Models of this registry name it themselves; in any other Keras model it is the last layer with a 4-D output.
     """
     spec = MODELS.get(model.name)
     if spec and any(layer.name == spec.feature_layer for layer in model.layers):
@@ -203,25 +344,22 @@ def feature_layer(model: keras.Model) -> str:
     raise InputError(f"model {model.name}: no layer with a feature map [N, h, w, F] to explain; name one")
 
 
+def check_side(name: str, stack, least: int) -> None:
+    """`InputError` where a stack is too small for a network to leave at least one pixel of it."""
+    if stack.shape[1] < least:
+        raise InputError(f"model {name}: a stack of {stack.shape[1]} pixels given, {least} or more expected")
+
+
 def _planes(stack, spec: ModelSpec):
     """A stack of as many planes as the network is bound to; one plane is repeated, as for a grey photograph."""
     from keras import ops
 
-    given = stack.shape[-1]
-    if spec.planes in (None, given):
+    planes = stack.shape[-1]
+    if spec.planes in (None, planes):
         return stack
-    if given != 1:
-        raise InputError(f"model {spec.name}: a stack of {given} channels given, 1 or {spec.planes} expected")
+    if planes != 1:
+        raise InputError(f"model {spec.name}: a stack of {planes} channels given, 1 or {spec.planes} expected")
     return ops.repeat(stack, spec.planes, axis=-1)
-
-
-def _normalization(spec: ModelSpec, normalization: Normalization | None) -> Normalization:
-    chosen = spec.normalization if normalization is None else normalization
-    kind = chosen if isinstance(chosen, str) else "radiograph"
-    if kind in NORMALIZATIONS and kind not in spec.scalings:
-        allowed = ", ".join(spec.scalings)
-        raise InputError(f"normalization: {chosen} given; {spec.name} scales inside, only {allowed} is possible")
-    return chosen
 
 
 def _preset(name: str | None) -> dict[str, Any]:
@@ -244,7 +382,5 @@ def _sigmoids(spec: ModelSpec, head: dict[str, Any]) -> dict[str, Any]:
     return head | {"activation": "sigmoid"}
 
 
-def _spec(name: str) -> ModelSpec:
-    if name not in MODELS:
-        raise InputError(f"model: {name!r} is unknown; there are {', '.join(sorted(MODELS))}")
-    return MODELS[name]
+def _refusal(key: str, value, expected: str) -> InputError:
+    return InputError(f"{key}: {value!r} given, {expected} expected")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from enhancement.errors import InputError
 
 from .heads import OUTPUT, head_layers, networks
+from .registry import MODELS
 
 if TYPE_CHECKING:
     import keras
@@ -37,7 +38,7 @@ def transfer(source: keras.Model, model: keras.Model, origin: object, skip: Coll
     InputError
         If the models are not of one family, or a layer of the backbone has other shapes.
     """
-    both = source.name == "covid-cxnet" and len(networks(model)) > 1
+    both = model.name in MODELS and source.name == MODELS[model.name].level
     if source.name != model.name and not both:
         raise InputError(f"init: {origin} holds a {source.name}, the recipe's model is {model.name}")
     prefixes = networks(model) if both else ("",)

@@ -145,7 +145,7 @@ def _imagenet(model: keras.Model) -> str:
     import numpy as np
 
     from covidcxnet.models import applications
-    from covidcxnet.models.efficientnet import set_statistics
+    from covidcxnet.models.applications import set_statistics
     from covidcxnet.models.scaling import IMAGENET_STD
 
     check_imagenet(model.name, model.input_shape[-1], {"blocks": _blocks(model)})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from covidcxnet.models.hierarchical import level_head, level_model
+from covidcxnet.models.hierarchical import level_model, level_split
 from covidcxnet.preparation import Batches
 from weights.format import load_weights
 
@@ -150,11 +150,7 @@ class StageFitting(Fitting):
         return validation_figures(self.validation.targets, probabilities, self.loss, self.names)
 
     def _split(self) -> tuple[keras.Model, keras.Model]:
-        backbone = level_model(self.core, self.level, "pooled")
-        x = features = keras.Input(backbone.output_shape[1:], name="features")
-        for layer in level_head(self.core, self.level)[1:]:
-            x = layer(x)
-        return backbone, keras.Model(features, keras.ops.sigmoid(x), name=f"{self.own.name}-head")
+        return level_split(self.core, self.level)
 
     def _log(self) -> list[dict[str, float]]:
         return self.log

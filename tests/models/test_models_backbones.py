@@ -5,8 +5,8 @@ import pytest
 
 from covidcxnet.explain.gradcam import GradCAM
 from covidcxnet.models import MODELS, create, feature_layer
+from covidcxnet.models.applications import set_statistics
 from covidcxnet.models.counts import flops, parameters
-from covidcxnet.models.efficientnet import set_statistics
 from covidcxnet.models.heads import head_layers
 from covidcxnet.models.scaling import IMAGENET_MEAN, IMAGENET_STD
 from covidcxnet.training.initial_weights import initialise

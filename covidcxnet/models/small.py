@@ -1,7 +1,9 @@
-"""The small CNN of the pediatric pneumonia study: 558,849 parameters at 128 x 128 x 3, met exactly.
+"""Two small networks: that of the pediatric pneumonia study, and the base CNN of COVID-CXNet.
 
-Five blocks of a valid 3 x 3 convolution, batch norm, ReLU and 2 x 2 max pooling, with dropout between blocks. Quick
-enough for a first run on two cores.
+The first has 558,849 parameters at 128 x 128 x 3, as published: five blocks of a valid 3 x 3 convolution, batch norm,
+ReLU and 2 x 2 max pooling, with dropout between blocks. It is quick enough for a first run on two cores. The second has
+five strided convolutions, no pooling, no batch norm (Haghanifar et al. 2020, section 4.1); its sizes are those of the
+weights that its authors published.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections.abc import Sequence
 
 from enhancement.errors import InputError
 
-from .registry import register
+from .registry import check_side, register
 
 FILTERS = (32, 64, 64, 128, 256)
 # Keras' 0.99 averages over some hundred steps: more than the first epochs of a small data set have.
@@ -44,9 +46,10 @@ def small_cnn(stack, filters: Sequence[int] = FILTERS, block_dropout: float = 0.
         raise InputError(f"options.filters: {filters} given, whole numbers above 0 expected")
     if not 0 <= block_dropout < 1:
         raise InputError(f"options.block_dropout: {block_dropout!r} given, 0 to below 1 expected")
-    least = _least_size(len(filters))
-    if stack.shape[1] < least:
-        raise InputError(f"model small-cnn: a stack of {stack.shape[1]} pixels given, {least} or more expected")
+    least = 1
+    for _ in filters:
+        least = 2 * least + 2  # undo the pooling, then the valid convolution
+    check_side("small-cnn", stack, least)
     x = stack
     for number, width in enumerate(filters, start=1):
         last = number == len(filters)
@@ -59,8 +62,23 @@ def small_cnn(stack, filters: Sequence[int] = FILTERS, block_dropout: float = 0.
     return x
 
 
-def _least_size(blocks: int) -> int:
-    size = 1
-    for _ in range(blocks):
-        size = 2 * size + 2  # undo the pooling, then the valid convolution
-    return size
+@register(
+    "base-cnn",
+    size=400,
+    channels=1,
+    normalization="unit",
+    feature_layer="conv_layer5",
+    head={"pool": "flatten", "hidden": (10, 10), "dropout": 0.0},
+    summary="five strided convolutions, Dense 10, 10; 76,675 parameters at 400 x 400 x 1",
+    parameters=76_675,
+    flops=294_273_116,
+)
+def base_cnn(stack, filters: int = 32):
+    """Feature map ``[N, h, w, filters]`` of five valid ReLU convolutions of stride 2: one 5 x 5, four 3 x 3."""
+    from keras import layers
+
+    check_side("base-cnn", stack, 65)  # backwards from one pixel: four times 2n + 1, then 2n + 3
+    x = stack
+    for number, side in enumerate((5, 3, 3, 3, 3), start=1):
+        x = layers.Conv2D(filters, side, strides=2, activation="relu", name=f"conv_layer{number}")(x)
+    return x

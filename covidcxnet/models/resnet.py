@@ -1,13 +1,12 @@
 """ResNet34 in the layout of torchvision (He et al. 2016): 21,797,672 learned parameters for 1000 classes.
 
-Keras begins at 50 layers. Strided convolutions pad both sides by one, as there: "same" would pad one side only.
+Keras begins at 50 layers (a row of `applications`). Strided convolutions pad both sides by one, as in torchvision:
+"same" would pad one side only.
 """
 
 from __future__ import annotations
 
-from enhancement.errors import InputError
-
-from .registry import register
+from .registry import check_side, register
 
 STAGES = (3, 4, 6, 3)  # blocks of two convolutions
 EPSILON = 1e-5  # PyTorch's
@@ -30,8 +29,7 @@ def resnet34(stack):
     """Feature map ``[N, S/32, S/32, 512]``; blocks are ``layer1_block1`` to ``layer4_block3``."""
     from keras import layers
 
-    if stack.shape[1] < 32:
-        raise InputError(f"model resnet34: a stack of {stack.shape[1]} pixels given, 32 or more expected")
+    check_side("resnet34", stack, 32)
     x = layers.ReLU(name="conv1_relu")(_convolution(stack, 64, 7, 2, "conv1"))
     # The pixels beyond the edge are 0 here and minus infinity there: alike behind a ReLU.
     x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
