@@ -19,13 +19,13 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.exposure import expose
-from covidcxnet.datasets.lesions import lesion_path
-from covidcxnet.datasets.torso import Torso, draw_anatomy, trace
+from covidcxnet.datasets.lesions import expose, lesion_path
+from covidcxnet.datasets.phantom_anatomy import Torso, draw_anatomy, trace
 from enhancement.errors import InputError
 
 PHANTOM_CLASSES = ("normal", "pneumonia", "covid19")
 VERSION = 3  # of the pictures: raise it when any pixel changes, so that folders made before are not mistaken for new
+_PARTS = ("images", "lungs", "lesions")
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,17 @@ def phantom(label: str, seed: int, size: int = 256, image: int = 0) -> Phantom:
         raise InputError(f"phantom: label {label!r} given, one of {', '.join(PHANTOM_CLASSES)} expected")
     if size < 32:
         raise InputError(f"phantom: size {size} given, 32 pixels or more expected")
+    # anatomy, take and lesion have streams of their own, so that the same patient can be drawn with another lesion
     anatomy = draw_anatomy(np.random.default_rng([seed, 0]))
     take = np.random.default_rng([seed, 1, image])
     torso = _stand(anatomy, take, size)
     lesion = np.zeros((size, size), np.float32)
     if label != "normal":
-        place, now = np.random.default_rng([seed, 2]), np.random.default_rng([seed, 3, image])
-        lesion = lesion_path(label, torso, place, now, size)
-    picture = expose(torso, lesion, take)
-    return Phantom(picture, torso.lungs, (lesion > 0.25 * lesion.max()) & torso.lungs if lesion.any() else lesion > 0)
+        shape, now = np.random.default_rng([seed, 2]), np.random.default_rng([seed, 3, image])
+        lesion = lesion_path(label, torso, shape, now, size)
+    # its faint rim is no part of the truth: nobody could see it
+    visible = (lesion > 0.25 * lesion.max()) & torso.lungs
+    return Phantom(expose(torso, lesion, take), torso.lungs, visible)
 
 
 def _stand(anatomy, rng, size: int) -> Torso:
@@ -147,6 +149,7 @@ def make_phantoms(
         )
     if _usable(folder, parameters):
         return _open(folder, classes)
+    # written beside its place and moved there whole: an interrupted call leaves nothing that looks like phantoms
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -186,17 +189,16 @@ def _plan(parameters) -> list[tuple[str, int, int]]:
 def _write(folder: Path, parameters, progress: bool) -> None:
     from tqdm import tqdm
 
-    for part in ("images", "lungs", "lesions"):
+    for part in _PARTS:
         (folder / part).mkdir(parents=True)
-    patients = np.random.default_rng([parameters["seed"], 18])
     plan = _plan(parameters)
-    seeds = patients.integers(2**62, size=len(plan))
+    seeds = np.random.default_rng([parameters["seed"], 18]).integers(2**62, size=len(plan))
 
     def make(label, patient, image) -> dict[str, str]:
-        made = phantom(label, int(seeds[patient]), parameters["size"], image)
+        drawn = phantom(label, int(seeds[patient]), parameters["size"], image)
         name = f"p{patient:05d}_{image}.png"  # says nothing about the label
-        pictures = {"images": made.image, "lungs": made.lungs * np.uint8(255), "lesions": made.lesion * np.uint8(255)}
-        for part, picture in pictures.items():
+        pictures = (drawn.image, drawn.lungs * np.uint8(255), drawn.lesion * np.uint8(255))
+        for part, picture in zip(_PARTS, pictures, strict=True):
             if not cv2.imwrite(str(folder / part / name), picture):
                 raise OSError(f"{folder / part / name}: could not be written; is the disk full?")
         return {
@@ -211,33 +213,32 @@ def _write(folder: Path, parameters, progress: bool) -> None:
 
     # threads do: nearly all of the time is spent in NumPy and OpenCV, which let go of the interpreter
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        made = pool.map(make, *zip(*plan, strict=True))
-        rows = list(tqdm(made, "phantoms", len(plan), unit="image", disable=not progress))
+        rows = list(tqdm(pool.map(make, *zip(*plan, strict=True)), "phantoms", len(plan), disable=not progress))
     pd.DataFrame(rows).to_csv(folder / "phantom.csv", index=False)
     (folder / "phantom.json").write_text(json.dumps(parameters, indent=1) + "\n")
 
 
 def _usable(folder: Path, parameters) -> bool:
-    """Is this the complete folder asked for? Refuses one that holds anything that is not ours."""
+    """Whether this is the complete folder of these phantoms; `InputError` if it holds anything else."""
     if not folder.exists() or not any(folder.iterdir()):
         return False
     try:
-        found = json.loads((folder / "phantom.json").read_text())
+        there = json.loads((folder / "phantom.json").read_text())
     except (OSError, ValueError):
         raise InputError(f"{folder}: is not empty and holds no phantoms; name a new folder") from None
-    if found != parameters:
-        raise InputError(f"{folder}: holds phantoms made with {found}, not with {parameters}; name another folder")
-    rows = [f"p{patient:05d}_{image}.png" for _, patient, image in _plan(parameters)]
+    if there != parameters:
+        raise InputError(f"{folder}: holds phantoms made with {there}, not with {parameters}; name another folder")
+    names = {f"p{patient:05d}_{image}.png" for _, patient, image in _plan(parameters)}
+    # a listing a folder is much faster than a look at each file
     return (folder / "phantom.csv").is_file() and all(
-        set(rows) <= {entry.name for entry in os.scandir(folder / part)} if (folder / part).is_dir() else False
-        for part in ("images", "lungs", "lesions")
+        (folder / part).is_dir() and names <= set(os.listdir(folder / part)) for part in _PARTS
     )
 
 
 def _put(temporary: Path, folder: Path, parameters) -> None:
     """Move a finished folder into its place; where another process was faster, its copy stands."""
     if folder.exists() and any(folder.iterdir()) and not _usable(folder, parameters):
-        for part in ("images", "lungs", "lesions"):  # files went missing: ours to replace, by the check above
+        for part in _PARTS:  # files went missing, and only phantoms lie here, as the check above says
             shutil.rmtree(folder / part, ignore_errors=True)
         (folder / "phantom.csv").unlink(missing_ok=True)
         (folder / "phantom.json").unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import pytest
 
 from covidcxnet.datasets import Dataset, load, merge
 from covidcxnet.datasets.named import NAMES, address_of, facts_of, folder_of, load_address, load_named, readdressed
+from covidcxnet.datasets.named.facts import all_facts
 from covidcxnet.datasets.vocabulary import DEFINITIONS, FINDINGS, SEVERAL, UNKNOWN, single_label
 from enhancement.errors import InputError
 
@@ -23,6 +24,10 @@ def test_every_set_stands_in_the_guide_as_its_facts_say(name):
     assert " ".join(about.markdown().split()) in " ".join(GUIDE.read_text(encoding="utf-8").split())
     for key, value in about.lines():
         assert value.strip(), f"{name} says nothing about {key}"
+
+
+def test_every_set_has_facts_and_a_reader():
+    assert tuple(all_facts()) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,4 +1,4 @@
-"""Public sets by name: the folder as published and unpacked becomes a `Dataset`. One module a set.
+"""Public sets by name: the folder as published and unpacked becomes a `Dataset`. One module a publisher.
 
 ``NAME:FOLDER`` addresses a set wherever data is asked for, ``NAME,option=value:FOLDER`` with options.
 """
@@ -6,37 +6,45 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
 from pathlib import Path
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.named.facts import Facts
+from covidcxnet.datasets.named import (
+    chexpert,
+    cohen,
+    covidcxnet,
+    covidx,
+    hannover,
+    jsrt,
+    kermany,
+    nih,
+    nlm,
+    radiography,
+    rsna,
+)
+from covidcxnet.datasets.named.facts import facts_of
 from enhancement.errors import InputError
 
-NAMES = (
-    "covidcxnet",
-    "cohen",
-    "hannover",
-    "figure1",
-    "actualmed",
-    "radiography",
-    "kermany",
-    "nih",
-    "rsna",
-    "chexpert",
-    "shenzhen",
-    "montgomery",
-    "jsrt",
-)
-"""The sets there are; each is the module of its name."""
+_READERS = {
+    "covidcxnet": covidcxnet.read,
+    "cohen": cohen.read,
+    "hannover": hannover.read,
+    "figure1": covidx.read_figure1,
+    "actualmed": covidx.read_actualmed,
+    "radiography": radiography.read,
+    "kermany": kermany.read,
+    "nih": nih.read,
+    "rsna": rsna.read,
+    "chexpert": chexpert.read,
+    "shenzhen": nlm.read_shenzhen,
+    "montgomery": nlm.read_montgomery,
+    "jsrt": jsrt.read,
+}
+NAMES = tuple(_READERS)
+"""The sets there are."""
 
 # one letter is a Windows drive
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9_-]+)((?:,[^:,]*)*):(.+)", re.S)
-
-
-def facts_of(name: str) -> Facts:
-    """Facts about a set; `InputError` with the list of sets for an unknown name."""
-    return _module(name).FACTS
 
 
 def load_named(name: str, folder: str | Path, **options: str) -> Dataset:
@@ -56,15 +64,14 @@ def load_named(name: str, folder: str | Path, **options: str) -> Dataset:
     InputError
         For an unknown name, option or value, or a folder that does not hold the set.
     """
-    module = _module(name)
+    facts = facts_of(name)
     for key, value in options.items():
-        allowed = module.FACTS.options.get(key)
-        if allowed is None:
-            there = ", ".join(module.FACTS.options) or "none"
-            raise InputError(f"{name}: no option {key!r}; there are: {there}")
-        if value not in allowed:
-            raise InputError(f"{name}: {key}={value!r} given, one of {', '.join(allowed)} expected")
-    return module.load(folder, **options)
+        if key not in facts.options:
+            raise InputError(f"{name}: no option {key!r}; there are: {', '.join(facts.options) or 'none'}")
+        if value not in facts.options[key]:
+            raise InputError(f"{name}: {key}={value!r} given, one of {', '.join(facts.options[key])} expected")
+    defaults = {key: allowed[0] for key, allowed in facts.options.items()}
+    return _READERS[name](folder, facts, **defaults | options)
 
 
 def address_of(data: str | Path) -> tuple[str, dict[str, str], str] | None:
@@ -79,7 +86,7 @@ def address_of(data: str | Path) -> tuple[str, dict[str, str], str] | None:
     if match is None or match[3].startswith("//") or Path(data).exists():
         return None
     options = {}
-    _module(match[1])
+    facts_of(match[1])
     for part in match[2].split(",")[1:]:
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
@@ -89,30 +96,24 @@ def address_of(data: str | Path) -> tuple[str, dict[str, str], str] | None:
 
 
 def load_address(data: str | Path) -> Dataset | None:
-    """The set that an address names; None where `data` is none."""
-    found = address_of(data)
-    if found is None:
+    """The set that an address names; None where `data` is not an address."""
+    address = address_of(data)
+    if address is None:
         return None
-    name, options, folder = found
+    name, options, folder = address
     return load_named(name, Path(folder).expanduser(), **options)
 
 
 def folder_of(data: str | Path) -> Path:
     """The folder or file on disk that `data` is about, address or path."""
-    found = address_of(data)
-    return Path(data if found is None else found[2])
+    address = address_of(data)
+    return Path(data if address is None else address[2])
 
 
 def readdressed(data: str | Path, folder: str | Path) -> str | Path:
-    """The same data in another place: an address keeps its name and options, a path is replaced."""
-    found = address_of(data)
-    if found is None:
+    """The same data in another folder: an address keeps its name and options, a path is replaced."""
+    address = address_of(data)
+    if address is None:
         return folder
-    name, options, _ = found
+    name, options, _ = address
     return f"{','.join([name, *(f'{k}={v}' for k, v in options.items())])}:{folder}"
-
-
-def _module(name: str):
-    if name not in NAMES:
-        raise InputError(f"{name!r} is not a set known by name; there are: {', '.join(NAMES)}")
-    return import_module(f"{__name__}.{name}")

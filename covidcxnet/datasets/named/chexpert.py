@@ -8,87 +8,29 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+import covidcxnet.datasets.named.layout as layout
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.named import layout
 from covidcxnet.datasets.named.facts import Facts
-from covidcxnet.datasets.vocabulary import PREFIX, SEVERAL, UNKNOWN, single_label
-
-NAMES = {
-    "no finding": "normal",
-    "enlarged cardiomediastinum": "enlarged_cardiomediastinum",
-    "cardiomegaly": "cardiomegaly",
-    "lung opacity": "lung_opacity",
-    "lung lesion": "lung_lesion",
-    "edema": "edema",
-    "consolidation": "consolidation",
-    "pneumonia": "pneumonia",
-    "atelectasis": "atelectasis",
-    "pneumothorax": "pneumothorax",
-    "pleural effusion": "effusion",
-    "pleural other": "pleural_other",
-    "fracture": "fracture",
-    "support devices": "support_devices",
-}
-"""Published observation in lower case to ours."""
-
-FACTS = Facts(
-    name="chexpert",
-    title="CheXpert",
-    origin="Stanford ML Group: Stanford Hospital, 2002 to 2017.",
-    licence="Stanford University Dataset Research Use Agreement.",
-    access="register with Stanford AIMI and download (440 GB, or 11 GB as `CheXpert-v1.0-small`); give the folder "
-    "that holds `train.csv`, or the one above it; for the large edition the folder that holds the unpacked batches.",
-    size="224,316 JPEG images of 65,240 patients; the small edition has 223,414 for training and 234 for validation.",
-    layout="`train.csv`, `valid.csv` and `train/patient00001/study1/view1_frontal.jpg`; in the large edition "
-    "`CheXpert-v1.0 batch 1 (validate & csv)` to `batch 4 (train 3)`.",
-    labels=dict.fromkeys((*NAMES.values(), SEVERAL, UNKNOWN), "mined"),
-    meaning="1, 0, -1 (uncertain) and blank (not mentioned) fill `finding_effusion` and 13 others with 1, 0, NaN and "
-    "NaN. uncertain=positive or negative maps -1 (U-Ones, U-Zeros); blank=negative takes what is not mentioned for "
-    "absent. The label is the only finding, `normal`, `several`, or, where nothing is certain, `unknown` "
-    "(unlabelled=keep).",
-    patients="the folder's number, `patient00001`.",
-    problems=(
-        "Labels were mined from reports; those of `valid.csv` are radiologists'.",
-        "`Lung Opacity` is an umbrella for edema, consolidation, pneumonia, atelectasis and lesions, and stands "
-        "beside them.",
-        "Lateral views are among them; views=frontal leaves them out.",
-        "One sex is `Unknown`, some ages are 0 for unknown.",
-    ),
-    citation="Irvin et al., *CheXpert*, AAAI (2019).",
-    options={
-        "uncertain": ("unknown", "positive", "negative"),
-        "blank": ("unknown", "negative"),
-        "views": ("frontal", "all"),
-        "unlabelled": ("drop", "keep"),
-    },
-    unlisted=("test/*",),
-)
+from covidcxnet.datasets.vocabulary import PREFIX, SEVERAL, UNKNOWN, finding_name, single_label
 
 _MAPPED = {"unknown": np.nan, "positive": 1.0, "negative": 0.0}
 
 
-def load(
-    folder: str | Path,
-    *,
-    uncertain: str = "unknown",
-    blank: str = "unknown",
-    views: str = "frontal",
-    unlabelled: str = "drop",
-) -> Dataset:
-    """Read the set; see `FACTS`."""
-    root = layout.root_of(folder, FACTS, lambda place: _table(place, "train.csv") is not None)
+def read(folder: str | Path, facts: Facts, *, uncertain: str, blank: str, views: str, unlabelled: str) -> Dataset:
+    """Read the set as `facts` describe it."""
+    root = layout.root_of(folder, facts, lambda place: _table(place, "train.csv") is not None)
     parts = []
     for name, side in (("train.csv", "train"), ("valid.csv", "validation")):
         path = _table(root, name)
         if path is not None:
-            part = layout.read_table(path, ("path", "frontal/lateral", "no finding"), FACTS)
+            part = layout.read_table(path, ("path", "frontal/lateral", "no finding"), facts)
             parts.append(part.assign(published_split=side))
     given = pd.concat(parts, ignore_index=True).drop_duplicates("path")
     if views == "frontal":
         given = given[given["frontal/lateral"].str.lower() == "frontal"]
     given = given.reset_index(drop=True)
-    place = _Places(root)
-    table = pd.DataFrame({"path": given["path"].map(place)})
+    batches = _batches(root)
+    table = pd.DataFrame({"path": given["path"].map(lambda path: _on_disk(path, batches))})
     table["patient"] = given["path"].map(lambda p: m[0] if (m := re.search(r"patient\d+", p)) else None)
     table["study"] = given["path"].map(lambda p: m[0] if (m := re.search(r"study\d+", p)) else None)
     table["sex"] = given["sex"].map(layout.sex) if "sex" in given else None
@@ -97,13 +39,15 @@ def load(
     table["view"] = given["ap/pa"].map(layout.view) if "ap/pa" in given else None
     table.loc[lateral, "view"] = "lateral"
     table["published_split"] = given["published_split"]
-    for theirs, ours in NAMES.items():
-        said = pd.to_numeric(given[theirs], errors="coerce") if theirs in given else pd.Series(np.nan, table.index)
-        known = said.where(said.isin([0, 1]), np.where(said == -1, _MAPPED[uncertain], _MAPPED[blank]))
-        table[PREFIX + ours] = known.astype(float)
-    found = [PREFIX + name for name in NAMES.values()]
-    table["label"] = single_label(table[found])
-    return layout.made(table, root, FACTS, unlabelled=unlabelled)
+    published = {finding_name(column): column for column in given}
+    findings = [name for name in facts.labels if name not in (SEVERAL, UNKNOWN)]
+    for name in findings:
+        column = published.get(name)
+        state = pd.to_numeric(given[column], errors="coerce") if column else pd.Series(np.nan, table.index)
+        known = state.where(state.isin([0, 1]), np.where(state == -1, _MAPPED[uncertain], _MAPPED[blank]))
+        table[PREFIX + name] = known.astype(float)
+    table["label"] = single_label(table[[PREFIX + name for name in findings]])
+    return layout.finish(table, root, facts, unlabelled=unlabelled)
 
 
 def _table(place: Path, name: str) -> Path | None:
@@ -112,20 +56,20 @@ def _table(place: Path, name: str) -> Path | None:
     return next((path for path in choices if path.is_file()), None)
 
 
-class _Places:
-    """Path of the table, ``CheXpert-v1.0-small/train/patient00001/...``, to the path on disk."""
+def _batches(root: Path) -> dict[str, str]:
+    """Folder of a patient in the table, ``train/patient00001``, to that on disk, where the large edition lies."""
+    folders: dict[str, str] = {}
+    for batch in sorted(root.glob("CheXpert-v1.0 batch *")):
+        side = "valid" if "batch 1" in batch.name else "train"
+        for inner in (batch, batch / "train", batch / "valid"):
+            where = inner.relative_to(root).as_posix()
+            folders |= {f"{side}/{p.name}": f"{where}/{p.name}" for p in inner.glob("patient*")}
+    return folders
 
-    def __init__(self, root: Path):
-        self.batches: dict[str, str] = {}
-        for batch in sorted(root.glob("CheXpert-v1.0 batch *")):
-            for inner in (batch, batch / "train", batch / "valid"):
-                if inner.is_dir():
-                    where = inner.relative_to(root).as_posix()
-                    side = "valid" if "batch 1" in batch.name else "train"
-                    self.batches |= {f"{side}/{p.name}": f"{where}/{p.name}" for p in inner.glob("patient*")}
 
-    def __call__(self, path: str) -> str:
-        path = path.replace("\\", "/")
-        inside = path.partition("/")[2] if path.lower().startswith("chexpert") else path
-        head = "/".join(inside.split("/")[:2])
-        return self.batches[head] + inside[len(head) :] if head in self.batches else inside
+def _on_disk(path: str, batches: dict[str, str]) -> str:
+    """Path of the table, ``CheXpert-v1.0-small/train/patient00001/...``, below the root."""
+    path = path.replace("\\", "/")
+    inside = path.partition("/")[2] if path.lower().startswith("chexpert") else path
+    head = "/".join(inside.split("/")[:2])
+    return batches[head] + inside[len(head) :] if head in batches else inside

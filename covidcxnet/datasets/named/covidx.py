@@ -1,14 +1,15 @@
-"""What Figure 1 and Actualmed share: a `metadata.csv` of one make beside a folder `images`."""
+"""The Figure 1 and Actualmed collections, parts of COVIDx: a `metadata.csv` beside a folder `images`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
+import covidcxnet.datasets.named.layout as layout
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.named import layout
 from covidcxnet.datasets.named.facts import Facts
 from covidcxnet.datasets.vocabulary import UNKNOWN, known_from_labels
 
@@ -21,36 +22,45 @@ _SETTLED = {
 }
 
 
-def load(
+def read_figure1(folder: str | Path, facts: Facts, *, unlabelled: str) -> Dataset:
+    """Read the Figure 1 collection as `facts` describe it."""
+
+    def patient(given):
+        # the last letter counts the images of a patient
+        return given["patientid"].map(lambda name: re.sub(r"(?<=\d)[a-z]$", "", name) or None)
+
+    return _read(folder, facts, "patientid", patient, unlabelled, _LABELS)
+
+
+def read_actualmed(folder: str | Path, facts: Facts, *, unlabelled: str) -> Dataset:
+    """Read the Actualmed collection as `facts` describe it."""
+
+    def patient(given):
+        return given["patientid"].map(layout.text)
+
+    return _read(folder, facts, "imagename", patient, unlabelled, _LABELS | {"no finding": "covid_negative"})
+
+
+def _read(
     folder: str | Path,
     facts: Facts,
     name: str,
     patient: Callable[[pd.DataFrame], pd.Series],
     unlabelled: str,
-    labels: Mapping[str, str] | None = None,
+    labels: Mapping[str, str],
 ) -> Dataset:
-    """Read a set of this make.
-
-    Parameters
-    ----------
-    name : str
-        Column that names the image, with or without ending.
-    patient : callable
-        Patients from the table.
-    labels : mapping, optional
-        Published finding in lower case to label, where it differs.
-    """
+    """A set whose column `name` names the image, with or without ending, and `labels` translate its findings."""
     root = layout.root_of(folder, facts, lambda p: (p / "metadata.csv").is_file() and (p / "images").is_dir(), 1)
     given = layout.read_table(root / "metadata.csv", ("patientid", "finding", "view", name), facts)
     given = given[given[name] != ""].drop_duplicates(name).reset_index(drop=True)
     there = layout.by_name(layout.files(root / "images"))
     there |= {layout.stem(path): path for path in there.values()}
     paths = given[name].map(lambda n: there.get(n, n if n.lower().endswith(layout.IMAGES) else f"{n}.jpg"))
-    known = _LABELS | dict(labels or {})
-    table = pd.DataFrame({"path": "images/" + paths, "label": given["finding"].str.lower().map(known).fillna(UNKNOWN)})
+    label = given["finding"].str.lower().map(labels).fillna(UNKNOWN)
+    table = pd.DataFrame({"path": "images/" + paths, "label": label})
     table["published_label"], table["patient"] = given["finding"], patient(given)
-    wanted = {"sex": layout.sex, "age": layout.years, "offset": layout.text_or_none}
+    wanted = {"sex": layout.sex, "age": layout.years, "offset": layout.text}
     table = table.assign(**layout.columns_of(given, wanted))
     table["view"], table["position"] = given["view"].map(layout.view), given["view"].map(layout.position)
     table = table.join(known_from_labels(table["label"], _SETTLED))
-    return layout.made(table, root, facts, unlabelled=unlabelled)
+    return layout.finish(table, root, facts, unlabelled=unlabelled)

@@ -1,9 +1,16 @@
-"""What is known about a published set: plain facts, which `covidcxnet datasets show` prints and datasets.md repeats."""
+"""What is known about the published sets, from ``facts.yaml`` beside this file."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+
+import yaml
+
+from enhancement.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -19,13 +26,13 @@ class Facts:
     origin, licence, access, size, citation : str
         Where it comes from, its terms as stated, how to get it, how much it is, what to cite.
     labels : mapping
-        Our label to the key in `findings.DEFINITIONS` that says what it rests on.
+        Our label to the key in `vocabulary.DEFINITIONS` that says what it rests on.
     meaning : str
         How the published labels become ours.
     layout : str
         Folder and files as published and unpacked.
     patients : str
-        What is known of who is on the images.
+        What is known about the patients.
     problems : tuple of str
         What goes wrong with it.
     options : mapping
@@ -54,34 +61,49 @@ class Facts:
 
     def markdown(self) -> str:
         """The section of datasets.md."""
-        return "\n".join(
-            [f"## {self.title}", f"`{self.name}:FOLDER`", "", *(f"- **{k}**: {v}" for k, v in self.lines())]
-        )
+        lines = [f"- **{heading}**: {text}" for heading, text in self.lines()]
+        return "\n".join([f"## {self.title}", f"`{self.name}:FOLDER`", "", *lines])
 
     def text(self) -> str:
         """The same for a terminal."""
-        import textwrap
-
         lines = [f"{self.name}: {self.title}", ""]
-        for key, value in self.lines():
-            head = f"{key}: "
-            lines += textwrap.wrap(head + value.replace("`", ""), 100, subsequent_indent="  ", break_long_words=False)
+        for heading, text in self.lines():
+            plain = f"{heading}: {text.replace('`', '')}"
+            lines += textwrap.wrap(plain, 100, subsequent_indent="  ", break_long_words=False)
         return "\n".join(lines)
 
     def lines(self) -> list[tuple[str, str]]:
         """Heading and text of each fact."""
-        given = [
+        options = "; ".join(f"`{name}` = {' or '.join(values)}" for name, values in self.options.items())
+        lines = [
             ("Origin", self.origin),
             ("Licence", self.licence),
             ("How to get it", self.access),
             ("Size", self.size),
             ("Folder", self.layout),
             ("Labels", self.meaning),
+            ("Options", f"{options} (the first is the default)." if options else ""),
             ("Patients", self.patients),
             ("Known problems", " ".join(self.problems)),
             ("Cite", self.citation),
         ]
-        if self.options:
-            said = "; ".join(f"`{name}` = {' or '.join(values)}" for name, values in self.options.items())
-            given.insert(6, ("Options", f"{said} (the first is the default)."))
-        return given
+        return [(heading, text) for heading, text in lines if text]
+
+
+@cache
+def all_facts() -> dict[str, Facts]:
+    """Facts of every set by name, in the order in which they are listed."""
+    texts = yaml.safe_load(files(__package__).joinpath("facts.yaml").read_text(encoding="utf-8"))
+    facts = {}
+    for name, values in texts.items():
+        options = {option: tuple(allowed) for option, allowed in values.pop("options", {}).items()}
+        lists = {key: tuple(values.pop(key)) for key in ("problems", "pixels", "unlisted") if key in values}
+        facts[name] = Facts(name, options=options, **lists, **values)
+    return facts
+
+
+def facts_of(name: str) -> Facts:
+    """Facts about a set; `InputError` with the list of sets for an unknown name."""
+    if name not in all_facts():
+        raise InputError(f"{name!r} is not a set known by name; there are: {', '.join(all_facts())}")
+    return all_facts()[name]

@@ -1,4 +1,4 @@
-"""Kermany's pediatric pneumonia radiographs: normal, bacterial and viral, told by file name."""
+"""Kermany's pediatric pneumonia radiographs: normal, bacterial and viral, as file names say."""
 
 from __future__ import annotations
 
@@ -7,45 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+import covidcxnet.datasets.named.layout as layout
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.named import layout
 from covidcxnet.datasets.named.facts import Facts
 from covidcxnet.datasets.vocabulary import UNKNOWN, known_from_labels
-
-FACTS = Facts(
-    name="kermany",
-    title="Kermany pediatric pneumonia",
-    origin='Mendeley Data `rscbjbr9sj` (also on Kaggle as "Chest X-Ray Images (Pneumonia)"): Guangzhou Women and '
-    "Children's Medical Center.",
-    licence="CC BY 4.0.",
-    access="download from Mendeley (`ChestXRay2017.zip`) or Kaggle and unpack; give the folder `chest_xray` or the "
-    "one above it.",
-    size="5,856 images: 1,583 normal, 2,780 bacterial, 1,493 viral.",
-    layout="`train`, `test` (and on Kaggle `val`), each with `NORMAL` (`IM-0115-0001.jpeg`, "
-    "`NORMAL2-IM-1440-0001-0002.jpeg`) and `PNEUMONIA` (`person1_bacteria_2.jpeg`, `person1_virus_6.jpeg`); later "
-    "editions say `NORMAL-1003233-0001.jpeg`, `BACTERIA-1008087-0001.jpeg`, `VIRUS-...`.",
-    labels={
-        "normal": "read",
-        "bacterial_pneumonia": "diagnosed",
-        "viral_pneumonia": "diagnosed",
-        "pneumonia": "diagnosed",
-    },
-    meaning="folder and file name; labels=two joins both pneumonias.",
-    patients="in the file names. `person1` of the bacterial and of the viral series are taken for two people.",
-    problems=(
-        "Children of one to five years: against adults a model learns age.",
-        "The published validation folder has 16 images, and patients of it stand in training too: make your own "
-        "split, or hold out `published_split: test`.",
-        "Kaggle's archive holds everything twice (`chest_xray/chest_xray`): the inner copy is passed over.",
-        "How an image was made tells its label: on 299 of them (copies of at most 512 pixels) a linear probe of size, "
-        "grey levels, border and sharpness has a balanced accuracy of 0.92 (`datasets bias`), aspect ratio alone 0.81, "
-        "and after lung crop and matched grey levels an AUROC of 0.92. A network's AUROC within this set says little "
-        "below that.",
-    ),
-    citation="Kermany et al., Cell 172 (2018).",
-    options={"labels": ("three", "two")},
-    unlisted=("chest_xray/*",),
-)
 
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 _PATIENT = (
@@ -61,9 +26,9 @@ _SETTLED = {
 }
 
 
-def load(folder: str | Path, *, labels: str = "three") -> Dataset:
-    """Read the set; see `FACTS`."""
-    root = layout.root_of(folder, FACTS, lambda place: (place / "train").is_dir() and (place / "test").is_dir())
+def read(folder: str | Path, facts: Facts, *, labels: str) -> Dataset:
+    """Read the set as `facts` describe it."""
+    root = layout.root_of(folder, facts, lambda place: (place / "train").is_dir() and (place / "test").is_dir())
     rows = []
     for side, split in _SPLITS.items():
         for name in layout.files(root / side):
@@ -77,12 +42,12 @@ def load(folder: str | Path, *, labels: str = "three") -> Dataset:
     table = table.join(known_from_labels(table["label"], _SETTLED))
     if labels == "two":
         table["label"] = table["label"].replace({"bacterial_pneumonia": "pneumonia", "viral_pneumonia": "pneumonia"})
-    return layout.made(table, root, FACTS)
+    return layout.finish(table, root, facts)
 
 
 def _kind(name: str) -> str | None:
-    said = layout.stem(name).lower()
-    return "bacterial" if "bacteria" in said else "viral" if "virus" in said else None
+    stem = layout.stem(name).lower()
+    return "bacterial" if "bacteria" in stem else "viral" if "virus" in stem else None
 
 
 def _patient(name: str) -> str | None:

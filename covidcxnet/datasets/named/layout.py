@@ -1,4 +1,4 @@
-"""What the readers of published sets share: finding files, reading their tables, and ages, sexes and views as one."""
+"""What the readers of published sets share: finding files, reading tables, one notation for age, sex and view."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def root_of(folder: str | Path, facts: Facts, holds: Callable[[Path], bool], dep
         raise InputError(f"{folder}: no such folder; {facts.name} expects {facts.layout}")
     level = [folder]
     for _ in range(depth + 1):
-        found = [place for place in level if holds(place)]
-        if found:
-            return found[0]
+        root = next((place for place in level if holds(place)), None)
+        if root is not None:
+            return root
         level = [child for place in level for child in _folders(place)]
     raise InputError(f"{folder}: does not hold {facts.name}; expected {facts.layout}")
 
 
 def files(root: Path, suffixes: Iterable[str] = IMAGES) -> Iterator[str]:
-    """Files below `root` by ending, as sorted relative paths with ``/``, without hidden files and archive leavings."""
+    """Files below `root` by ending: sorted relative paths with ``/``, without hidden files and archive leftovers."""
     wanted = tuple(suffixes)
     for here, folders, names in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if not _leaving(name))
@@ -54,10 +54,10 @@ def files(root: Path, suffixes: Iterable[str] = IMAGES) -> Iterator[str]:
 
 def by_name(paths: Iterable[str]) -> dict[str, str]:
     """File name to path; of files that bear one name the one nearest to the root counts."""
-    found: dict[str, str] = {}
+    nearest: dict[str, str] = {}
     for path in sorted(paths, key=lambda p: (p.count("/"), p)):
-        found.setdefault(path.rpartition("/")[2], path)
-    return found
+        nearest.setdefault(path.rpartition("/")[2], path)
+    return nearest
 
 
 def stem(path: str) -> str:
@@ -81,7 +81,8 @@ def read_table(path: Path, needed: Iterable[str], facts: Facts) -> pd.DataFrame:
                 path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig", encoding_errors="replace"
             )
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as the table of {facts.name} ({_first_line(error)})") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: cannot be read as the table of {facts.name} ({reason})") from error
     table.columns = [str(c).strip().lower() for c in table.columns]
     missing = [column for column in needed if column not in table]
     if missing:
@@ -89,21 +90,20 @@ def read_table(path: Path, needed: Iterable[str], facts: Facts) -> pd.DataFrame:
     return table.apply(lambda column: column.str.strip())
 
 
-def made(table: pd.DataFrame, root: Path, facts: Facts, *, unlabelled: str = "drop") -> Dataset:
-    """The data set: rows without a usable label left out (and counted aloud), columns that are empty dropped."""
+def finish(table: pd.DataFrame, root: Path, facts: Facts, *, unlabelled: str = "drop") -> Dataset:
+    """The data set: rows without a usable label left out, with a line that counts them, and empty columns dropped."""
     table = table.reset_index(drop=True)
     if not len(table):
         raise InputError(f"{root}: no image of {facts.name}; expected {facts.layout}")
     blank = table["label"] == UNKNOWN
     if blank.any() and unlabelled == "drop":
-        print(
-            f"{facts.name}: {int(blank.sum())} of {len(table)} images have no label and are left out", file=sys.stderr
-        )
+        count = f"{int(blank.sum())} of {len(table)} images"
+        print(f"{facts.name}: {count} have no label and are left out", file=sys.stderr)
         table = table[~blank]
         if not len(table):
             raise InputError(f"{root}: no image of {facts.name} has a label")
     table = table.assign(source=facts.name)
-    empty = [c for c in table if c not in ("path", "label") and table[c].map(_nothing).all()]
+    empty = [c for c in table if c not in ("path", "label") and (table[c].isna() | table[c].eq("")).all()]
     table = table.drop(columns=empty)
     definitions = {label: kind for label, kind in facts.labels.items() if label in set(table["label"])}
     return Dataset(table, root, (), facts.name, definitions)
@@ -126,16 +126,15 @@ def sex(text) -> str | None:
 
 def view(text) -> str | None:
     """``PA``, ``AP``, ``lateral`` or None; supine and erect are `position`."""
-    said = str(text).strip().upper()
-    if said[:2] in ("PA", "AP"):
-        return said[:2]
-    return "lateral" if said in ("L", "LL", "RL", "LATERAL", "LAT") else None
+    word = str(text).strip().upper()
+    if word[:2] in ("PA", "AP"):
+        return word[:2]
+    return "lateral" if word in ("L", "LL", "RL", "LATERAL", "LAT") else None
 
 
 def position(text) -> str | None:
     """``supine``, ``erect`` or None."""
-    said = str(text).strip().lower()
-    return next((word for word in ("supine", "erect") if word in said), None)
+    return next((word for word in ("supine", "erect") if word in str(text).lower()), None)
 
 
 def columns_of(table: pd.DataFrame, wanted: Mapping[str, Callable]) -> dict[str, pd.Series]:
@@ -143,9 +142,9 @@ def columns_of(table: pd.DataFrame, wanted: Mapping[str, Callable]) -> dict[str,
     return {name: table[name].map(convert) for name, convert in wanted.items() if name in table}
 
 
-def text_or_none(text) -> str | None:
+def text(value) -> str | None:
     """The text, or None where it is empty."""
-    return str(text).strip() or None
+    return str(value).strip() or None
 
 
 def _folders(place: Path) -> list[Path]:
@@ -158,11 +157,3 @@ def _folders(place: Path) -> list[Path]:
 def _leaving(name: str) -> bool:
     # what macOS, Windows and notebooks leave in archives
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db")
-
-
-def _nothing(value) -> bool:
-    return value is None or value != value or value == ""
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

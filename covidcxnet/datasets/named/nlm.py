@@ -1,4 +1,4 @@
-"""What Shenzhen and Montgomery share: a text file of readings for each image, named like it."""
+"""Shenzhen and Montgomery, of the US National Library of Medicine: a text file of readings for each image."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+import covidcxnet.datasets.named.layout as layout
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.named import layout
 from covidcxnet.datasets.named.facts import Facts
 from covidcxnet.datasets.vocabulary import known_from_labels
 
@@ -17,16 +17,18 @@ _SETTLED = {"normal": {"normal": 1, "tuberculosis": 0}, "tuberculosis": {"tuberc
 _MASK = ("mask", "masks", "leftmask", "rightmask", "manualmask", "left", "right")
 
 
-def load(folder: str | Path, facts: Facts, prefix: str, halves: bool) -> Dataset:
-    """Read a set of this make.
+def read_shenzhen(folder: str | Path, facts: Facts) -> Dataset:
+    """Read the Shenzhen set as `facts` describe it, Stirenko's lung masks with it."""
+    return _read(folder, facts, "CHNCXR", masks_each=1)
 
-    Parameters
-    ----------
-    prefix : str
-        Beginning of the file names, ``CHNCXR`` or ``MCUCXR``.
-    halves : bool
-        Whether left and right lung are two masks; an image must have both or counts as without.
-    """
+
+def read_montgomery(folder: str | Path, facts: Facts) -> Dataset:
+    """Read the Montgomery set as `facts` describe it; left and right lung have a mask each."""
+    return _read(folder, facts, "MCUCXR", masks_each=2)
+
+
+def _read(folder: str | Path, facts: Facts, prefix: str, masks_each: int) -> Dataset:
+    """A set whose file names begin with `prefix`; an image with fewer masks than `masks_each` counts as without."""
     name = re.compile(rf"{prefix}_(\d+)_([01])(_mask)?", re.I)
     root = layout.root_of(folder, facts, lambda place: any(layout.files(place)) and _has(place, name))
     images: dict[str, str] = {}
@@ -44,8 +46,6 @@ def load(folder: str | Path, facts: Facts, prefix: str, halves: bool) -> Dataset
     readings = {layout.stem(p): p for p in layout.files(root, (".txt",))}
     rows = []
     for case, path in sorted(images.items()):
-        found = masks.get(case, [])
-        told = _reading(root / readings[case]) if case in readings else {}
         rows.append(
             {
                 "path": path,
@@ -53,15 +53,15 @@ def load(folder: str | Path, facts: Facts, prefix: str, halves: bool) -> Dataset
                 "patient": case.split("_")[1],
                 "view": "PA",
                 # several masks in one cell: their union counts
-                "mask": ";".join(found) if len(found) == (2 if halves else 1) else None,
+                "mask": ";".join(masks[case]) if len(masks.get(case, [])) == masks_each else None,
                 "convention": CONVENTION,
-                **told,
+                **(_reading(root / readings[case]) if case in readings else {}),
             }
         )
     table = pd.DataFrame(rows)
     if len(table):
         table = table.join(known_from_labels(table["label"], _SETTLED))
-    return layout.made(table, root, facts)
+    return layout.finish(table, root, facts)
 
 
 def _has(place: Path, name: re.Pattern) -> bool:
@@ -75,20 +75,15 @@ def _reading(path: Path) -> dict:
     except OSError:
         return {}
     lines = [line for line in lines if line]
-    told = "\n".join(lines[:2])
-    if "patient's sex" in told.lower():
-        sex = re.search(r"sex:\s*(\w)", told, re.I)
-        age = re.search(r"age:\s*(\w+)", told, re.I)
-        return {
-            "sex": layout.sex(sex[1]) if sex else None,
-            "age": layout.years(age[1]) if age else None,
-            "published_label": " ".join(lines[2:]) or None,
-        }
-    first = lines[0] if lines else ""
-    sex = re.search(r"\b(fe)?mal", first, re.I)
-    age = re.search(r"\d.*", first)
+    head = "\n".join(lines[:2])
+    if "patient's sex" in head.lower():
+        sex, age, rest = re.search(r"sex:\s*(\w)", head, re.I), re.search(r"age:\s*(\w+)", head, re.I), lines[2:]
+    else:
+        head, rest = lines[0] if lines else "", lines[1:]
+        # "femal" is how the set spells it
+        sex, age = re.search(r"\b((?:fe)?mal)", head, re.I), re.search(r"(\d.*)", head)
     return {
-        "sex": ("F" if sex[1] else "M") if sex else None,
-        "age": layout.years(age[0]) if age else None,
-        "published_label": " ".join(lines[1:]) or None,
+        "sex": layout.sex(sex[1]) if sex else None,
+        "age": layout.years(age[1]) if age else None,
+        "published_label": " ".join(rest) or None,
     }

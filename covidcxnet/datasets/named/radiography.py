@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pandas as pd
 
+import covidcxnet.datasets.named.layout as layout
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.named import layout, workbook
 from covidcxnet.datasets.named.facts import Facts
 from covidcxnet.datasets.vocabulary import known_from_labels
+from enhancement.errors import InputError
 
-FACTS = Facts(
-    name="radiography",
-    title="COVID-19 Radiography Database",
-    origin="Kaggle, `tawsifurrahman/covid19-radiography-database` (Qatar University, University of Dhaka). COVID-19 "
-    "from BIMCV/PadChest (2,473), Hannover, SIRM, Cohen and others; normal from RSNA (8,851) and Kermany (1,341); "
-    "lung opacity from RSNA; viral pneumonia from Kermany.",
-    licence="see its page; the sources' own terms hold.",
-    access="download from Kaggle and unpack; give the folder `COVID-19_Radiography_Dataset` or the one above it.",
-    size="21,165 images of 299 x 299 pixels: 10,192 normal, 6,012 lung opacity, 3,616 COVID-19, 1,345 viral "
-    "pneumonia; a lung mask each.",
-    layout="`COVID`, `Lung_Opacity`, `Normal`, `Viral Pneumonia`, each with `images/COVID-1.png` and "
-    "`masks/COVID-1.png`, and `COVID.metadata.xlsx` and so on (the first editions have the images in the class "
-    "folder, and no masks).",
-    labels={"normal": "read", "covid19": "diagnosed", "lung_opacity": "boxed", "viral_pneumonia": "diagnosed"},
-    meaning="the folders. Column `origin` names the site of the image's URL, from the workbooks.",
-    patients="unknown. Several images of one BIMCV patient stand near each other: blocks=20 takes 20 consecutive "
-    "numbers for one group, a guess that keeps most of them together.",
-    problems=(
-        "Each class is from other hospitals: the source gives the label away.",
-        "Children in normal (below about number 1,350) and viral pneumonia, adults elsewhere.",
-        "The aspect ratio was lost.",
-        "The masks were made by a network, not by hand, and measure 256 x 256 pixels.",
-        "Contains images of Cohen, Hannover, COVID-CXNet, RSNA and Kermany.",
-    ),
-    citation="Chowdhury et al., IEEE Access 8 (2020); Rahman et al., Computers in Biology and Medicine 132 (2021).",
-    options={"blocks": ("none", "20")},
-    pixels=(299, 299),
-)
-
+_LARGEST_PART = 50_000_000  # bytes of one unpacked part of a workbook; the real ones have under one million
 _CLASSES = {
     "covid": ("covid19", {"covid19": 1}),
     "lung_opacity": ("lung_opacity", {"lung_opacity": 1, "normal": 0}),
@@ -49,9 +24,9 @@ _CLASSES = {
 }
 
 
-def load(folder: str | Path, *, blocks: str = "none") -> Dataset:
-    """Read the database; see `FACTS`."""
-    root = layout.root_of(folder, FACTS, lambda place: len(_classes_in(place)) >= 3)
+def read(folder: str | Path, facts: Facts, *, blocks: str) -> Dataset:
+    """Read the database as `facts` describe it."""
+    root = layout.root_of(folder, facts, lambda place: len(_classes_in(place)) >= 3)
     rows = []
     for place, label in _classes_in(root).items():
         inner = f"{place}/images" if (root / place / "images").is_dir() else place
@@ -72,7 +47,7 @@ def load(folder: str | Path, *, blocks: str = "none") -> Dataset:
                 }
             )
     table = pd.DataFrame(rows, columns=["path", "label", "published_label", "mask", "patient", "origin"])
-    return layout.made(table.join(known_from_labels(table["label"], dict(_CLASSES.values()))), root, FACTS)
+    return layout.finish(table.join(known_from_labels(table["label"], dict(_CLASSES.values()))), root, facts)
 
 
 def _classes_in(place: Path) -> dict[str, str]:
@@ -86,7 +61,7 @@ def _classes_in(place: Path) -> dict[str, str]:
 
 def _origins(path: Path) -> dict[str, str]:
     """Image to the site that it was taken from."""
-    rows = workbook.rows(path) if path.is_file() else []
+    rows = _workbook_rows(path) if path.is_file() else []
     header = [str(cell).strip().lower() for cell in rows[0]] if rows else []
     if "file name" not in header or "url" not in header:
         return {}
@@ -104,3 +79,50 @@ def _origins(path: Path) -> dict[str, str]:
 def _key(name: str) -> str:
     # "NORMAL-1" in the workbook, "Normal-1.png" on disk; "COVID (1)" in the first edition
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _workbook_rows(path: Path) -> list[list[str]]:
+    """Cells of the first sheet of an .xlsx workbook, by the standard library: this set alone needs one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            shared = _texts(archive, "xl/sharedStrings.xml") if "xl/sharedStrings.xml" in names else []
+            sheets = sorted(name for name in names if re.fullmatch(r"xl/worksheets/sheet\d+\.xml", name))
+            sheet = _part(archive, sheets[0])
+    except (OSError, zipfile.BadZipFile, ElementTree.ParseError, IndexError) as error:
+        raise InputError(f"{path}: not an .xlsx workbook that can be read ({error})") from error
+    return [_cells(row, shared) for row in sheet.iter() if _tag(row) == "row"]
+
+
+def _cells(row, shared: list[str]) -> list[str]:
+    cells: list[str] = []
+    for cell in row:
+        letters = re.match(r"[A-Z]+", cell.get("r", ""))
+        place = len(cells)
+        if letters:
+            place = 0
+            for letter in letters[0]:
+                place = place * 26 + ord(letter) - 64
+            place -= 1
+        cells += [""] * (place - len(cells))
+        text = "".join(part.text or "" for part in cell.iter() if _tag(part) in ("v", "t"))
+        cells.append(shared[int(text)] if cell.get("t") == "s" and text.isdigit() and int(text) < len(shared) else text)
+    return cells
+
+
+def _texts(archive: zipfile.ZipFile, name: str) -> list[str]:
+    root = _part(archive, name)
+    return ["".join(t.text or "" for t in item.iter() if _tag(t) == "t") for item in root if _tag(item) == "si"]
+
+
+def _part(archive: zipfile.ZipFile, name: str):
+    if archive.getinfo(name).file_size > _LARGEST_PART:
+        raise zipfile.BadZipFile(f"{name} is larger than {_LARGEST_PART:,} bytes")
+    data = archive.read(name)
+    if b"<!DOCTYPE" in data[:2000]:  # entities could grow without end
+        raise zipfile.BadZipFile(f"{name} has a document type")
+    return ElementTree.fromstring(data)
+
+
+def _tag(element) -> str:
+    return element.tag.rpartition("}")[2]
