@@ -2,7 +2,7 @@
 
     python benchmarks/explain.py [--model covid-cxnet] [--size 320] [--batch_size 8] [--repeats 5]
 
-Rows: the compiled forward pass, Grad-CAM as `covidcxnet.explain.gradcam` does it, and the usual way, an eager tape over
+Rows: the compiled forward pass, Grad-CAM as `covidcxnet.explain.cam` does it, and the usual way, an eager tape over
 the whole model, one image at a time. A busy machine slows all three alike: trust the ratios. Random weights.
 """
 

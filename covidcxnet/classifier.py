@@ -6,26 +6,33 @@ Files become stacks by the function that training used, with the settings that t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from covidcxnet.classifier_parts import check_fit, check_stacks, independent, thresholds_of, trained_segmenter
-from covidcxnet.items import Item, items_of, prepared_batches
-from covidcxnet.prediction import Prediction, prediction_of
+from covidcxnet.backend import compiled
+from covidcxnet.explain.cam import CAM, GradCAM
+from covidcxnet.explain.explanation import METHODS, Explanation
+from covidcxnet.explain.lime import explain_lime
+from covidcxnet.prediction import Prediction
+from covidcxnet.preparation.outcome import Item, Outcome
+from covidcxnet.preparation.pipeline import prepare_files
+from covidcxnet.preparation.store import Store
 from covidcxnet.settings import InputSettings
+from enhancement import find_images
 from enhancement.errors import InputError
-
-if TYPE_CHECKING:
-    from covidcxnet.explain.cam import CAM
-    from covidcxnet.explain.explanation import Explanation
-    from covidcxnet.explain.gradcam import GradCAM
-    from segmentation.segmenter import LungSegmenter
+from segmentation.backend import fuse_batch_norm
+from segmentation.segmenter import LungSegmenter
 
 __all__ = ["Classifier", "Prediction"]
+
+_OPTIONS = {"gradcam": ("layer",), "cam": (), "lime": ("samples", "segments", "fill", "seed")}
+_CHUNK = 256  # stacks of a store read at once: 75 MB at 320 x 320 x 3
+
+Explainer = Callable[[Sequence[Path | np.ndarray], Sequence[Outcome]], Iterator[Explanation]]
 
 
 class Classifier:
@@ -35,13 +42,23 @@ class Classifier:
     ----------
     model : keras.Model
         Takes stacks ``[n, S, S, C]`` in 0..255; gives one sigmoid (the probability of the second of two classes) or one
-        softmax column a class.
+        column a class.
     metadata : dict
-        Of the weights file: ``classes`` and ``input`` are used, and ``segmenter`` where the lungs matter.
+        Of the weights file: ``classes`` and ``input`` are used, ``thresholds`` for independent findings, and
+        ``segmenter`` where the lungs matter.
     path : str or Path, optional
         The weights file, for messages.
     segmenter : LungSegmenter, optional
         Used instead of the one that the metadata name, whatever its weights.
+
+    Attributes
+    ----------
+    classes : tuple of str
+    input : InputSettings
+    task : {"exclusive", "independent"}
+        Whether classes exclude each other, or are findings of which an image may have several, as in CheXNet.
+    thresholds : float64 [C]
+        Probability from which each class is called; 0.5 unless the training chose others.
 
     Raises
     ------
@@ -63,19 +80,24 @@ class Classifier:
         *,
         segmenter: LungSegmenter | None = None,
     ):
-        from segmentation.backend import fuse_batch_norm
-
         self.model = model
         self.metadata = metadata
         self.path = None if path is None else Path(path)
         self.name = self.path.name if self.path else model.name
         self.classes = tuple(str(label) for label in metadata.get("classes", ()))
         self.input = InputSettings.from_dict(metadata.get("input", {}))
+        options = (metadata.get("architecture") or {}).get("options") or {}
+        sigmoids = options.get("multilabel") or options.get("activation") == "sigmoid"
+        self.task = "independent" if model.output_shape[-1] > 1 and sigmoids else "exclusive"
         self._given_segmenter = segmenter
-        self.multilabel = independent(metadata, model.output_shape[-1])
-        check_fit(self.name, model, self.classes, self.input, self.multilabel)
+        self._check_fit()
+        self.thresholds = self._thresholds()
         fuse_batch_norm(model)
-        self.thresholds = thresholds_of(self.name, metadata, self.classes)
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether the classes are independent findings."""
+        return self.task == "independent"
 
     @cached_property
     def segmenter(self) -> LungSegmenter | None:
@@ -90,20 +112,36 @@ class Classifier:
         """
         if self._given_segmenter is not None:
             return self._given_segmenter
-        return trained_segmenter(self.name, self.metadata, self.input)
+        name, region = self.input.segmenter, self.input.region
+        recorded = self.metadata.get("segmenter") or {}
+        if not isinstance(recorded, dict) or not isinstance(recorded.get("sha256", ""), str):
+            raise InputError(
+                f"{self.name}: segmenter {recorded!r:.200} in its metadata, a name and a SHA-256 expected; damaged"
+            )
+        try:
+            segmenter = LungSegmenter(name)
+        except InputError as error:
+            if region == "none":
+                return None
+            raise InputError(
+                f"{self.name}: its input is the lungs' {region} and needs the segmenter {name!r}: {error}"
+            ) from error
+        trained = recorded.get("sha256")
+        if region != "none" and trained and segmenter.sha256 != trained:
+            raise InputError(
+                f"{self.name}: was trained with a segmenter {name!r} of SHA-256 {trained[:12]}, this one has "
+                f"{str(segmenter.sha256)[:12]}; give the right file as segmenter, or this one if that is what you want"
+            )
+        return segmenter
 
     @cached_property
     def gradcam(self) -> GradCAM:
         """Grad-CAM of the model at its last feature maps."""
-        from covidcxnet.explain.gradcam import GradCAM
-
         return GradCAM(self.model)
 
     @cached_property
     def cam(self) -> CAM:
         """Class activation maps; an `InputError` where the head is not global average pooling and one dense layer."""
-        from covidcxnet.explain.cam import CAM
-
         return CAM(self.model)
 
     def predict(
@@ -159,20 +197,43 @@ class Classifier:
         Returns
         -------
         float32 [n, classes]
-            One column a class, each row adding up to 1 (the sigmoids of CheXNet do not: each is a finding of its own).
+            One column a class, each row adding up to 1 (those of independent findings do not).
 
         Raises
         ------
         InputError
             If the stacks' size, channels or type do not fit, or the model gives values that are not finite.
         """
-        check_stacks(self.name, stacks, self.input)
+        shape = (self.input.size, self.input.size, len(self.input.channels))
+        given, kind = tuple(getattr(stacks, "shape", ())), getattr(stacks, "dtype", type(stacks).__name__)
+        if len(given) != 4 or given[1:] != shape or kind != np.uint8:
+            expected = ", ".join(map(str, shape))
+            raise InputError(f"{self.name}: stacks of {kind} {given} given, uint8 [n, {expected}] expected")
         if batch_size < 1:
             raise InputError(f"batch_size: {batch_size} given, 1 or more expected")
         parts = [self._forward(np.asarray(stacks[i : i + batch_size]))[0] for i in range(0, len(stacks), batch_size)]
         outputs = np.concatenate(parts) if parts else np.zeros((0, self.model.output_shape[-1]), "float32")
         self.check_finite(outputs)
         return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
+
+    def predict_rows(
+        self,
+        store: Store,
+        rows: Sequence[int] | np.ndarray,
+        batch_size: int = 16,
+        progress: bool = False,
+        name: str = "",
+    ) -> np.ndarray:
+        """Probabilities float32 [n, classes] of rows of a store; memory stays flat, `name` stands beside the bar."""
+        from tqdm import tqdm
+
+        parts = [np.empty((0, len(self.classes)), np.float32)]
+        with tqdm(total=len(rows), desc=f"predicting {name}", unit="image", disable=not progress) as bar:
+            for start in range(0, len(rows), _CHUNK):
+                stacks = store.read(rows[start : start + _CHUNK])
+                parts.append(self.predict_stacks(stacks, batch_size=batch_size))
+                bar.update(len(stacks))
+        return np.concatenate(parts)
 
     def explain(
         self, files: Item | Iterable[Item], method: str = "gradcam", target: str | None = None, **options: Any
@@ -188,8 +249,8 @@ class Classifier:
         target : str, optional
             The class to explain; by default the one predicted.
         **options
-            `batch_size`, `jobs` and `progress` as in `predict`; for LIME also `samples`, `segments`, `fill` and `seed`,
-            see `covidcxnet.explain.lime.explain_lime`.
+            `batch_size`, `jobs` and `progress` as in `predict`; for Grad-CAM also `layer`, the name of its feature
+            layer; for LIME also `samples`, `segments`, `fill` and `seed`, see `covidcxnet.explain.lime.explain_lime`.
 
         Returns
         -------
@@ -215,32 +276,141 @@ class Classifier:
         **options: Any,
     ) -> Iterator[Explanation]:
         """Like `explain`, one after the other: memory stays flat however many files there are."""
-        from covidcxnet.explain.explanation import explain_each
-
+        explain = self.explainer(method, target, batch_size=batch_size, **options)
         batches = self.batches(files, batch_size, jobs, progress)
-        return explain_each(self, batches, method, target, batch_size, **options)
+        return (explanation for items, outcomes in batches for explanation in explain(items, outcomes))
+
+    def explainer(
+        self, method: str = "gradcam", target: str | None = None, *, batch_size: int = 16, **options: Any
+    ) -> Explainer:
+        """A function from radiographs and their outcomes of preparation, as `batches` gives them, to explanations.
+
+        Parameters and errors are those of `explain`.
+        """
+        if method not in METHODS:
+            raise InputError(f"method: {method!r} given, one of {', '.join(METHODS)} expected")
+        if target is not None and target not in self.classes:
+            raise InputError(f"target: {target!r} given, one of {', '.join(self.classes)} expected")
+        if unknown := sorted(set(options) - set(_OPTIONS[method])):
+            allowed = ", ".join(_OPTIONS[method]) or "none"
+            raise InputError(f"options: {METHODS[method]} takes no {unknown[0]!r}; it takes {allowed}")
+        index = None if target is None else self.classes.index(target)
+        maps_of = self._lime_maps if method == "lime" else self._activation_maps
+        mapper: Any = self.cam if method == "cam" else self.gradcam if method == "gradcam" else None
+        if options.get("layer"):
+            mapper = GradCAM(self.model, options["layer"])
+
+        def explain(items: Sequence[Path | np.ndarray], outcomes: Sequence[Outcome]) -> Iterator[Explanation]:
+            stacks = [outcome.prepared.stack for outcome in outcomes if outcome.prepared is not None]
+            maps = maps_of(stacks, index, mapper, batch_size, options)
+            for item, outcome in zip(items, outcomes, strict=True):
+                if outcome.prepared is None:
+                    yield Explanation(item, self.prediction(item, outcome, None), method)
+                    continue
+                row, chosen, map_and_fit = next(maps)
+                yield Explanation(
+                    item,
+                    self.prediction(item, outcome, row),
+                    method,
+                    target=self.classes[chosen],
+                    frame=outcome.prepared.frame,
+                    lungs=outcome.prepared.lungs if outcome.trusted else None,
+                    **map_and_fit,
+                )
+
+        return explain
 
     def check_finite(self, probabilities: np.ndarray) -> None:
         """Refuse what a damaged model gives: an `InputError` if a value is not finite."""
         if not np.isfinite(probabilities).all():
             raise InputError(f"{self.name}: the model gives probabilities that are not finite; its weights are damaged")
 
-    @cached_property
-    def _forward(self):
-        from covidcxnet.backend import compiled
-
-        shape = tuple(self.model.input_shape[1:])
-        return compiled(lambda stacks: (self.model(stacks, training=False),), self.model, [(shape, "uint8")])
-
     def batches(
         self, files: Item | Iterable[Item], batch_size: int = 16, jobs: int = 1, progress: bool = False
-    ) -> Iterator[tuple[list[Path | np.ndarray], list[Any]]]:
+    ) -> Iterator[tuple[list[Path | np.ndarray], list[Outcome]]]:
         """Files or arrays with their outcomes of preparation, in order, in groups of up to `batch_size` stacks."""
         if batch_size < 1 or jobs < 1:
             raise InputError(f"batch_size: {batch_size}, jobs: {jobs} given, 1 or more expected")
-        yield from prepared_batches(items_of(files), self.input, self.segmenter, batch_size, jobs, progress)
+        items = _radiographs(files)
+        prepared = prepare_files(
+            items, self.input, segmenter=self.segmenter, jobs=jobs, batch=batch_size, progress=progress, look=True
+        )
+        group: list[Path | np.ndarray] = []
+        outcomes: list[Outcome] = []
+        ready = 0
+        for item, outcome in zip(items, prepared, strict=True):
+            group.append(item)
+            outcomes.append(outcome)
+            ready += outcome.prepared is not None
+            # Unreadable files wait too: a long row of them must not pile up.
+            if ready == batch_size or len(group) == 4 * batch_size:
+                yield group, outcomes
+                group, outcomes, ready = [], [], 0
+        if group:
+            yield group, outcomes
 
-    def prediction(self, item: Path | np.ndarray, outcome: Any, row: np.ndarray | None) -> Prediction:
+    def prediction(self, item: Path | np.ndarray, outcome: Outcome, row: np.ndarray | None) -> Prediction:
         """The prediction of one item from its outcome and its row of probabilities, None where it could not be read."""
         path = None if isinstance(item, np.ndarray) else item
-        return prediction_of(path, outcome, row, self.classes, self.thresholds if self.multilabel else None)
+        if row is None:
+            return Prediction(path, lungs=outcome.verdict, error=outcome.error)
+        thresholds = self.thresholds if self.task == "independent" else None
+        return Prediction.from_row(row, self.classes, thresholds, path=path, lungs=outcome.verdict, notes=outcome.notes)
+
+    @cached_property
+    def _forward(self) -> Callable:
+        shape = tuple(self.model.input_shape[1:])
+        return compiled(lambda stacks: (self.model(stacks, training=False),), self.model, [(shape, "uint8")])
+
+    def _activation_maps(self, stacks, index, mapper, batch_size, options) -> Iterator[tuple[np.ndarray, int, dict]]:
+        """Probabilities, class explained and fields of `Explanation`, one after the other."""
+        if not stacks:
+            return
+        result = mapper.explain(np.stack(stacks), index, batch_size=batch_size)
+        self.check_finite(result.probabilities)
+        for values, row, chosen in zip(result.maps, result.probabilities, result.targets, strict=True):
+            yield row, int(chosen), {"map": values, "grid": result.grid}
+
+    def _lime_maps(self, stacks, index, mapper, batch_size, options) -> Iterator[tuple[np.ndarray, int, dict]]:
+        channels = self.input.channels
+        # Superpixels follow anatomy on the raw plane, enhanced noise on the others.
+        plane = channels.index("raw") if "raw" in channels else -1
+        for stack in stacks:
+            result = explain_lime(self, stack, index, plane=plane, batch_size=batch_size, **options)
+            yield result.probabilities, result.target, {"map": result.weights, "fit": result.score}
+
+    def _check_fit(self) -> None:
+        outputs, count = self.model.output_shape[-1], len(set(self.classes))
+        fitting = (1, 2) if count == 2 and self.task == "exclusive" else (count,)
+        if count < 2 or count != len(self.classes) or outputs not in fitting:
+            raise InputError(f"{self.name}: classes {list(self.classes)} do not fit a model of {outputs} outputs")
+        wanted = (self.input.size, self.input.size, len(self.input.channels))
+        taken = tuple(self.model.input_shape[1:])
+        if len(taken) != 3 or any(t not in (None, w) for t, w in zip(taken, wanted, strict=True)):
+            raise InputError(f"{self.name}: input settings give stacks of {wanted}, but the model takes {taken}")
+
+    def _thresholds(self) -> np.ndarray:
+        chosen = self.metadata.get("thresholds") or {}
+        values = [chosen.get(label, 0.5) for label in self.classes] if isinstance(chosen, dict) else [None]
+        if any(isinstance(v, bool) or not isinstance(v, int | float) or not 0 <= v <= 1 for v in values):
+            raise InputError(f"{self.name}: thresholds {chosen!r} in its metadata, numbers in 0..1 expected; damaged")
+        return np.array(values, float)
+
+
+def _radiographs(files: Item | Iterable[Item]) -> list[Path | np.ndarray]:
+    """Files and arrays one by one; folders become the radiographs in them."""
+    if isinstance(files, np.ndarray) and files.ndim != 2:
+        raise InputError(f"array of shape {files.shape} given, uint8 [H, W] or a list of such arrays expected")
+    single = isinstance(files, str | os.PathLike | np.ndarray)
+    if not single and not isinstance(files, Iterable):
+        raise InputError(f"{type(files).__name__} given, a path, a uint8 array [H, W] or a list of them expected")
+    items: list[Path | np.ndarray] = []
+    for item in [files] if single else files:  # type: ignore[list-item, union-attr]
+        if isinstance(item, np.ndarray):
+            items.append(item)
+        elif isinstance(item, str | os.PathLike):
+            path = Path(item)
+            items.extend(find_images(path) if path.is_dir() else [path])
+        else:
+            raise InputError(f"{type(item).__name__} given, a path or a uint8 array [H, W] expected")
+    return items

@@ -171,7 +171,7 @@ def _radiographs(arguments: argparse.Namespace) -> list[Radiograph]:
 
 def _draw_maps(models: list[NamedModel], layers, shown: list[Radiograph], arguments, out: Path) -> int:
     from covidcxnet.experiments.figures import activation_maps, draw
-    from covidcxnet.explain.overlay import save_figure
+    from covidcxnet.reporting.plots import save as save_figure
 
     columns, troubles = [], 0
     for model, layer in zip(models, layers, strict=True):
@@ -202,7 +202,7 @@ def _draw_maps(models: list[NamedModel], layers, shown: list[Radiograph], argume
 def _draw_features(model: NamedModel, shown: list[Radiograph], out: Path) -> int:
     from covidcxnet.experiments.feature_maps import draw, feature_maps
     from covidcxnet.experiments.figure_inputs import stacks_of
-    from covidcxnet.explain.overlay import save_figure
+    from covidcxnet.reporting.plots import save as save_figure
 
     chosen, made = _one_each(shown), 0
     for rows, stacks in stacks_of(model, chosen):
@@ -221,7 +221,7 @@ def _one_each(shown: list[Radiograph]) -> list[Radiograph]:
 
 def _draw_tsne(models: list[NamedModel], radiographs: list[Radiograph], arguments, out: Path) -> int:
     from covidcxnet.experiments.embedding import FEWEST, draw, embed, table
-    from covidcxnet.explain.overlay import save_figure
+    from covidcxnet.reporting.plots import save as save_figure
     from enhancement.files import whole_file
 
     if len(radiographs) < FEWEST:

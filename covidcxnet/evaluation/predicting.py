@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from covidcxnet.prediction import predict_rows
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 def predict_subject(subject: Subject, settings: EvaluationSettings) -> np.ndarray:
     """Probabilities float32 [N, C] of what is evaluated."""
     how = (settings.batch_size, settings.progress, subject.data.split)
-    return predict_rows(subject.store, subject.rows, subject.classifier, *how)
+    return subject.classifier.predict_rows(subject.store, subject.rows, *how)
 
 
 def predict_validation(subject: Subject, settings: EvaluationSettings) -> tuple[Store, np.ndarray, np.ndarray]:
@@ -34,4 +33,4 @@ def predict_validation(subject: Subject, settings: EvaluationSettings) -> tuple[
         raise InputError("threshold: auto is chosen on a run's validation split; these weights come without their run")
     rows, store = run.rows("validation"), run.store
     how = (settings.batch_size, settings.progress, "validation")
-    return store, rows, predict_rows(store, rows, subject.classifier, *how)
+    return store, rows, subject.classifier.predict_rows(store, rows, *how)

@@ -79,8 +79,9 @@ def activation_maps(
     InputError
         If a method, the class or the layer is unknown; the message says what there is.
     """
-    from covidcxnet.explain.cam import CAM, linear_head
-    from covidcxnet.explain.gradcam import GradCAM
+    from tqdm import tqdm
+
+    from covidcxnet.explain.cam import linear_head
     from covidcxnet.explain.layers import require_cut
 
     classifier = model.classifier
@@ -88,28 +89,21 @@ def activation_maps(
         raise InputError(f"methods: {unknown[0]!r} given, one of {', '.join(METHODS)} expected")
     if target is not None and target not in classifier.classes:
         raise InputError(f"target: {target!r} given, {model.name} knows {', '.join(classifier.classes)}")
-    index = None if target is None else classifier.classes.index(target)
     if layer is not None:
         require_cut(classifier.model, layer)
-    outcomes = [
-        outcome
-        for _, batch in classifier.batches([r.path for r in radiographs], jobs=jobs, progress=progress)
-        for outcome in batch
-    ]
-    stacks = [outcome.prepared.stack for outcome in outcomes if outcome.prepared is not None]
+    paths = [radiograph.path for radiograph in radiographs]
+    outcomes = [o for _, batch in classifier.batches(paths, jobs=jobs, progress=progress) for o in batch]
     columns = []
     for method in METHODS:
         if method not in methods or (method == "cam" and linear_head(classifier.model) is None):
             continue
-        layer_used = ""
-        if method == "lime":
-            found = _lime(classifier, stacks, index, samples, seed, progress, model.name)
-        else:
-            mapper: Any = CAM(classifier.model) if method == "cam" else GradCAM(classifier.model, layer)
-            layer_used = mapper.layer
-            found = _maps(classifier, mapper, stacks, index)
-        cells = tuple(_cells(classifier, radiographs, outcomes, found, method))
-        columns.append(Column(model.name, method, layer_used, cells))
+        options: dict[str, Any] = {"samples": samples, "seed": seed} if method == "lime" else {}
+        layer_used = "" if method == "lime" else classifier.cam.layer if method == "cam" else classifier.gradcam.layer
+        if method == "gradcam" and layer is not None:
+            options, layer_used = {"layer": layer}, layer
+        explain = classifier.explainer(method, target, **options)
+        items = tqdm(paths, desc=f"{METHODS[method]} of {model.name}", unit="image", disable=not progress)
+        columns.append(Column(model.name, method, layer_used, tuple(explain(items, outcomes))))
     return columns
 
 
@@ -124,7 +118,7 @@ def draw(radiographs: Sequence[Radiograph], columns: Sequence[Column]) -> Figure
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from covidcxnet.explain.overlay import RESEARCH_ONLY
+    from covidcxnet.reporting.pages import NOTICE
 
     rows = [k for k in range(len(radiographs)) if any(column.cells[k].error is None for column in columns)]
     if not rows or not columns:
@@ -164,52 +158,8 @@ def draw(radiographs: Sequence[Radiograph], columns: Sequence[Column]) -> Figure
     notes = "Each map on its own scale; blue line: lungs."
     if any(column.method == "lime" for column in columns):
         notes += " LIME: blue + supports the class, orange \N{MINUS SIGN} speaks against it, white line: lungs."
-    figure.text(left / wide, 0.16 / high, f"{notes} {RESEARCH_ONLY}", fontsize=7.5, va="center")
+    figure.text(left / wide, 0.16 / high, f"{notes} {NOTICE}.", fontsize=7.5, va="center")
     return figure
-
-
-def _maps(classifier, mapper, stacks, index):
-    """Map, probabilities, class, fit and grid of each stack."""
-    if not stacks:
-        return []
-    found = mapper.explain(np.stack(stacks), index)
-    classifier.check_finite(found.probabilities)
-    each = zip(found.maps, found.probabilities, (int(t) for t in found.targets), strict=True)
-    return [(*one, None, found.grid) for one in each]
-
-
-def _lime(classifier, stacks, index, samples: int, seed: int, progress: bool, name: str):
-    from tqdm import tqdm
-
-    from covidcxnet.explain.lime import explain_lime
-
-    channels = classifier.input.channels
-    plane = channels.index("raw") if "raw" in channels else -1
-    found = []
-    for stack in tqdm(stacks, desc=f"LIME of {name}", unit="image", disable=not progress):
-        one = explain_lime(classifier, stack, index, samples=samples, plane=plane, seed=seed)
-        found.append((one.weights, one.probabilities, one.target, one.score, None))
-    return found
-
-
-def _cells(classifier, radiographs, outcomes, found, method: str):
-    maps = iter(found)
-    for radiograph, outcome in zip(radiographs, outcomes, strict=True):
-        if outcome.prepared is None:
-            yield Explanation(radiograph.path, classifier.prediction(radiograph.path, outcome, None), method)
-            continue
-        values, row, chosen, fit, grid = next(maps)
-        yield Explanation(
-            radiograph.path,
-            classifier.prediction(radiograph.path, outcome, row),
-            method,
-            target=classifier.classes[chosen],
-            map=values,
-            grid=grid,
-            frame=outcome.prepared.frame,
-            lungs=outcome.prepared.lungs if outcome.trusted else None,
-            fit=fit,
-        )
 
 
 def _shrunk(image: np.ndarray) -> np.ndarray:

@@ -1,23 +1,252 @@
-"""CAM (Zhou et al. 2016): the maps of the last layer, weighted as the output layer weighs their averages.
+"""Class activation maps: feature maps, weighted. One loop over batches; CAM and Grad-CAM differ in their weights only.
 
-It needs a head of global average pooling and one dense layer, where the score is the average of the map: what CAM shows
-is exact, not an estimate. Any other head takes Grad-CAM, which is the same there up to a factor.
+The model is split at its feature layer. The backbone runs once, and where a gradient is needed it goes through the head
+only; both are compiled together for whole batches, so a map costs hardly more than the prediction that comes with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from covidcxnet.backend import compiled
-from covidcxnet.explain.batches import Heatmaps, checked_stacks, checked_targets, in_batches
-from covidcxnet.explain.grid import grid_of
+from covidcxnet.backend import compiled, scores_and_gradient
+from covidcxnet.explain.grid import Grid, grid_of
+from covidcxnet.models import feature_layer
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:
     import keras
+
+_PREDICTED = -1  # stands for the class that the model predicts
+_TINY = float(np.finfo("float32").tiny)
+
+
+@dataclass(frozen=True)
+class Heatmaps:
+    """Class activation maps of some stacks.
+
+    Attributes
+    ----------
+    maps : float32 [n, h, w]
+        At the resolution of the feature maps, 0..1: each map's largest value is 1, or all are 0 where nothing speaks
+        for the class.
+    probabilities : float32 [n, classes]
+        Of the same forward pass, one column a class.
+    targets : int64 [n]
+        The class that each map explains.
+    grid : Grid
+        Where in the stack the cells of the maps look, for `grid.enlarge`.
+    """
+
+    maps: np.ndarray
+    probabilities: np.ndarray
+    targets: np.ndarray
+    grid: Grid
+
+
+class ActivationMaps:
+    """Feature maps of a functional model, summed with the weights that a subclass gives them; batched and compiled.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the feature layer.
+    classes : int
+        Columns of the probabilities; a single sigmoid counts as two.
+    grid : Grid
+        Where in the stack the cells of the maps look.
+    """
+
+    name = "activation maps"
+
+    def __init__(self, model: keras.Model, layer: str, features: Any):
+        self.model, self.layer = model, layer
+        self.classes = max(2, int(model.output_shape[-1]))
+        self._backbone, self._head, self._output = _split(model, layer, features, self.name)
+        self.grid = grid_of(model, layer)
+        self._compiled: dict[str, Callable] = {}
+
+    def weights(self, features: Any, targets: Any) -> tuple[Any, Any, Any]:
+        """Weights float32 [n, F] of the feature maps [n, h, w, F], probabilities [n, classes], classes explained."""
+        raise NotImplementedError
+
+    def __call__(self, stacks: np.ndarray, class_index: Any = None, *, batch_size: int = 16) -> np.ndarray:
+        """Maps alone, ``float32 [n, h, w]`` in 0..1; see `explain`."""
+        return self.explain(stacks, class_index, batch_size=batch_size).maps
+
+    def explain(self, stacks: np.ndarray, class_index: Any = None, *, batch_size: int = 16) -> Heatmaps:
+        """Maps of what speaks for a class, and probabilities from the same pass.
+
+        Parameters
+        ----------
+        stacks : uint8 or float32 [n, H, W, C]
+            As the model takes them, 0..255.
+        class_index : int or int [n], optional
+            Class to explain, one for all or one each; by default the class that the model predicts.
+        batch_size : int
+            Stacks that go through the model together.
+
+        Returns
+        -------
+        Heatmaps
+            Negative values are cut off, and each map is divided by its maximum.
+
+        Raises
+        ------
+        InputError
+            If the stacks' shape or a class does not fit the model.
+        """
+        maps, probabilities, targets = self._run(stacks, class_index, batch_size)
+        with np.errstate(invalid="ignore"):
+            maps = np.maximum(maps, 0)
+            # An all-negative map has no peak: it stays all zero instead of becoming 0 / 0.
+            maps = maps / np.maximum(maps.max(axis=(1, 2), keepdims=True, initial=0), _TINY)
+        return Heatmaps(np.where(np.isfinite(maps), maps, np.float32(0)), probabilities, targets, self.grid)
+
+    def signed(self, stacks: np.ndarray, class_index: Any = None, *, batch_size: int = 16) -> np.ndarray:
+        """The maps as they are, ``float32 [n, h, w]``: what speaks against the class is negative."""
+        return self._run(stacks, class_index, batch_size)[0]
+
+    def _run(self, stacks: np.ndarray, class_index: Any, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Signed maps, probabilities and classes explained, batch by batch."""
+        stacks = np.asarray(stacks)
+        shape = tuple(self.model.input_shape[1:])
+        if stacks.ndim != 4 or any(want not in (None, has) for want, has in zip(shape, stacks.shape[1:], strict=True)):
+            expected = ", ".join(map(str, shape))
+            raise InputError(f"{self.name}: stacks of shape {stacks.shape} given, [n, {expected}] expected")
+        targets = self._targets(class_index, len(stacks))
+        if not len(stacks):
+            height, width = (side or 0 for side in self._backbone.output_shape[1:3])
+            empty = np.zeros((0, self.classes), "float32")
+            return np.zeros((0, height, width), "float32"), empty, targets.astype("int64")
+        # Bytes go to the device as they are: a quarter of the traffic of floats.
+        kind = "uint8" if stacks.dtype == np.uint8 else "float32"
+        if kind not in self._compiled:
+            self._compiled[kind] = compiled(self._batch, self.model, [(shape, kind), ((), "int32")])
+        run, starts = self._compiled[kind], range(0, len(stacks), batch_size)
+        parts = [run(stacks[i : i + batch_size].astype(kind, copy=False), targets[i : i + batch_size]) for i in starts]
+        maps, probabilities, explained = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return maps, probabilities, explained.astype("int64")
+
+    def _targets(self, class_index: Any, count: int) -> np.ndarray:
+        if class_index is None:
+            return np.full(count, _PREDICTED, "int32")
+        targets = np.asarray(class_index)
+        if targets.shape not in ((), (count,)) or targets.dtype.kind not in "iu":
+            raise InputError(f"{self.name}: class_index {class_index!r} given, one int or {count} of them expected")
+        if targets.size and not (targets.min() >= 0 and targets.max() < self.classes):
+            raise InputError(f"{self.name}: class_index {class_index!r} given, 0 to {self.classes - 1} expected")
+        return np.broadcast_to(targets, (count,)).astype("int32")
+
+    def _batch(self, stacks: Any, targets: Any) -> tuple[Any, Any, Any]:
+        from keras import ops
+
+        features = self._backbone(stacks, training=False)
+        weights, probabilities, chosen = self.weights(features, targets)
+        return ops.sum(weights[:, None, None, :] * ops.cast(features, "float32"), axis=-1), probabilities, chosen
+
+    def _scores(self, features: Any, targets: Any) -> tuple[Any, Any, Any]:
+        """Scores and probabilities [n, classes] of feature maps, and the classes to explain [n]."""
+        from keras import ops
+
+        scores, probabilities = self._output(self._head(features, training=False))
+        predicted = ops.cast(ops.argmax(probabilities, axis=-1), "int32")
+        return scores, probabilities, ops.where(targets < 0, predicted, targets)
+
+
+class GradCAM(ActivationMaps):
+    """Grad-CAM: each feature map counts as much as the score of the class rises with it.
+
+    The map of class c is ``relu(sum_k mean_xy(dz_c / dA_k) A_k)`` divided by its maximum, where ``A_k`` are the maps of
+    the feature layer and ``z_c`` is the score *before* sigmoid or softmax (the paper's y^c, section 3): a probability's
+    gradient vanishes where the network is sure, and under a softmax it mixes in the other classes' scores. With a
+    single sigmoid the score of class 0 is ``-z``. Where the output is no dense, activation or softmax layer, its
+    logarithm stands for the score.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A functional model with one input ``[n, H, W, C]`` and one output: one sigmoid, or one column a class.
+    layer : str, optional
+        Name of the feature layer; by default `covidcxnet.models.feature_layer`.
+
+    Raises
+    ------
+    InputError
+        If there is no such layer, if its output has no height and width, or if the rest of the model needs more than
+        this layer's output.
+
+    References
+    ----------
+    R. R. Selvaraju et al.: Grad-CAM: visual explanations from deep networks via gradient-based localization. ICCV 2017.
+    """
+
+    name = "Grad-CAM"
+
+    def __init__(self, model: keras.Model, layer: str | None = None):
+        layer = layer or feature_layer(model)
+        maps = _feature_maps(model)
+        if layer not in maps:
+            last = ", ".join(list(maps)[-6:]) or "none"
+            raise InputError(f"Grad-CAM: no feature layer {layer!r} in {model.name!r}; the last ones are {last}")
+        super().__init__(model, layer, maps[layer])
+
+    def weights(self, features: Any, targets: Any) -> tuple[Any, Any, Any]:
+        """Mean gradient of the score over height and width."""
+        from keras import ops
+
+        def score(maps):
+            scores, probabilities, chosen = self._scores(maps, targets)
+            return ops.take_along_axis(scores, chosen[:, None], axis=-1)[:, 0], (probabilities, chosen)
+
+        _, (probabilities, chosen), gradient = scores_and_gradient(score, features)
+        return ops.mean(ops.cast(gradient, "float32"), axis=(1, 2)), probabilities, chosen
+
+
+class CAM(ActivationMaps):
+    """CAM: each feature map counts as much as the output layer weighs its average.
+
+    It needs a head of global average pooling and one dense layer. There the score of class c before sigmoid or softmax
+    is the average of ``M_c(x, y) = sum_k w_k^c f_k(x, y)`` (equation 2 of the paper) plus the bias: what CAM shows is
+    exact, and Grad-CAM is the same up to a factor. With a single sigmoid the map of class 0 is ``-M_1``.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A functional model with one input ``[n, H, W, C]``. Its head's weights are taken as they are now.
+
+    Raises
+    ------
+    InputError
+        If the head is another; see `linear_head`.
+
+    References
+    ----------
+    B. Zhou, A. Khosla, A. Lapedriza, A. Oliva, A. Torralba: Learning deep features for discriminative localization.
+    CVPR 2016.
+    """
+
+    name = "CAM"
+
+    def __init__(self, model: keras.Model):
+        head = linear_head(model)
+        if head is None:
+            raise InputError(
+                f"CAM: the head of {model.name!r} is not global average pooling and one dense layer; use Grad-CAM "
+                "(gradcam), or train with options.head: linear"
+            )
+        self.head = head
+        super().__init__(model, head.layer, head.features)
+
+    def weights(self, features: Any, targets: Any) -> tuple[Any, Any, Any]:
+        """The column of the output layer's kernel."""
+        from keras import ops
+
+        _, probabilities, chosen = self._scores(features, targets)
+        return ops.take(ops.convert_to_tensor(self.head.kernel.T), chosen, axis=0), probabilities, chosen
 
 
 @dataclass(frozen=True)
@@ -50,17 +279,16 @@ def linear_head(model: keras.Model) -> LinearHead | None:
     """
     from keras import layers
 
-    made = {id(one.output): one for one in model.operations if not isinstance(one.output, list | tuple)}
+    makers = {id(op.output): op for op in model.operations if not isinstance(op.output, list | tuple)}
 
     def before(operation):
-        return made.get(id(operation.input))
+        return makers.get(id(operation.input))
 
-    last = model.operations[-1]
-    if len(model.inputs) != 1 or len(model.outputs) != 1 or last.output is not model.outputs[0]:
+    dense = model.operations[-1]
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or dense.output is not model.outputs[0]:
         return None
-    while isinstance(last, layers.Activation | layers.Softmax):
-        last = before(last)
-    dense = last
+    while isinstance(dense, layers.Activation | layers.Softmax):
+        dense = before(dense)
     if not isinstance(dense, layers.Dense):
         return None
     pool = before(dense)
@@ -75,103 +303,53 @@ def linear_head(model: keras.Model) -> LinearHead | None:
     return LinearHead(pool.input, before(pool).name, kernel, bias)
 
 
-class CAM:
-    """Class activation maps of a functional model, batched and compiled.
+def _feature_maps(model: keras.Model) -> dict[str, Any]:
+    """Name to output of every layer that gives a map [N, h, w, F]."""
+    outputs = {layer.name: getattr(layer, "output", None) for layer in model.layers}
+    return {name: output for name, output in outputs.items() if len(getattr(output, "shape", ())) == 4}
 
-    The map of class c is ``M_c(x, y) = sum_k w_k^c f_k(x, y)`` (equation 2 of the paper): its average over x and y plus
-    the bias is the score of c before sigmoid or softmax. With a single sigmoid the map of class 0 is ``-M_1``.
 
-    Parameters
-    ----------
-    model : keras.Model
-        A functional model with one input ``[n, H, W, C]``, global average pooling and one dense layer. Its head's
-        weights are taken as they are now.
+def _split(model: keras.Model, layer: str, features: Any, name: str) -> tuple[keras.Model, keras.Model, Callable]:
+    """Backbone and head that share the layers of `model`, and the function from head to scores and probabilities."""
+    import keras
 
-    Attributes
-    ----------
-    grid : Grid
-        Where in the stack the cells of the maps look.
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
+        raise InputError(f"{name}: model {model.name!r} must have one input and one output [n, classes]")
+    end, output = _end_of_head(model)
+    try:
+        return keras.Model(model.inputs, features, name="features"), keras.Model(features, end, name="head"), output
+    except ValueError as error:
+        last = ", ".join(list(_feature_maps(model))[-6:])
+        raise InputError(
+            f"{name}: {model.name!r} can't be split at {layer!r}: later layers need more than its output; "
+            f"the last feature layers are {last}"
+        ) from error
 
-    Raises
-    ------
-    InputError
-        If the head is another; see `linear_head`.
 
-    References
-    ----------
-    B. Zhou, A. Khosla, A. Lapedriza, A. Oliva, A. Torralba: Learning deep features for discriminative localization.
-    CVPR 2016.
-    """
+def _end_of_head(model: keras.Model) -> tuple[Any, Callable]:
+    """Tensor where the head ends, and a function from its values to scores and probabilities, one column a class."""
+    import keras
+    from keras import ops
 
-    def __init__(self, model: keras.Model):
-        import keras
+    last, output = model.operations[-1], model.outputs[0]
+    single = output.shape[-1] == 1
+    dense = isinstance(last, keras.layers.Dense)
+    activation = last.activation if dense else last
+    opaque = not isinstance(last, keras.layers.Dense | keras.layers.Activation | keras.layers.Softmax)
 
-        head = linear_head(model)
-        if head is None:
-            raise InputError(
-                f"CAM: the head of {model.name!r} is not global average pooling and one dense layer; use Grad-CAM "
-                "(gradcam), or train with options.head: linear"
-            )
-        self.model, self.head, self.layer = model, head, head.layer
-        self.classes = head.kernel.shape[1]
-        self.grid = grid_of(model, head.layer)
-        self._both = keras.Model(model.inputs[0], [head.features, model.outputs[0]], name="cam")
-        shape = tuple(model.input_shape[1:])
-        self._run = compiled(self._maps, model, [(shape, "float32"), ((), "int32")])
+    def scores_and_probabilities(values):
+        values = ops.cast(values, "float32")
+        if opaque:
+            # Nothing is known of what came before: the logarithm undoes a softmax up to a constant, a sigmoid exactly.
+            inside = ops.clip(values, 1e-30, 1.0 - 1e-7)
+            scores, probabilities = ops.log(inside) - (ops.log(1.0 - inside) if single else 0.0), values
+        else:
+            scores = ops.matmul(values, ops.cast(last.kernel, "float32")) if dense else values
+            if dense and last.bias is not None:
+                scores = scores + ops.cast(last.bias, "float32")
+            probabilities = ops.cast(activation(scores), "float32")
+        if not single:
+            return scores, probabilities
+        return ops.concatenate([-scores, scores], -1), ops.concatenate([1.0 - probabilities, probabilities], -1)
 
-    def __call__(self, stacks: np.ndarray, class_index: Any = None, *, batch_size: int = 16) -> np.ndarray:
-        """Maps alone, ``float32 [n, h, w]`` in 0..1; see `explain`."""
-        return self.explain(stacks, class_index, batch_size=batch_size).maps
-
-    def explain(self, stacks: np.ndarray, class_index: Any = None, *, batch_size: int = 16) -> Heatmaps:
-        """Maps of what speaks for a class, and probabilities from the same pass.
-
-        Parameters
-        ----------
-        stacks : uint8 or float32 [n, H, W, C]
-            As the model takes them, 0..255.
-        class_index : int or int [n], optional
-            Class to explain, one for all or one each; by default the class that the model predicts.
-        batch_size : int
-            Stacks that go through the model together.
-
-        Returns
-        -------
-        Heatmaps
-            As Grad-CAM's: negative places are cut off, and each map is divided by its maximum.
-
-        Raises
-        ------
-        InputError
-            If the stacks' shape or a class does not fit the model.
-        """
-        maps, probabilities, targets = self._explain(stacks, class_index, batch_size)
-        maps = np.maximum(maps, 0)
-        peak = maps.max(axis=(1, 2), keepdims=True) if len(maps) else np.ones((0, 1, 1), "float32")
-        # An all-negative map has no peak: it stays all zero instead of becoming 0 / 0.
-        return Heatmaps(maps / np.maximum(peak, np.finfo("float32").tiny), probabilities, targets, self.grid)
-
-    def signed(self, stacks: np.ndarray, class_index: Any = None, *, batch_size: int = 16) -> np.ndarray:
-        """The maps as they are, ``float32 [n, h, w]`` in units of the score: what speaks against is negative."""
-        return self._explain(stacks, class_index, batch_size)[0]
-
-    def _explain(self, stacks, class_index, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        stacks = checked_stacks(stacks, self.model, "CAM")
-        targets = checked_targets(class_index, len(stacks), self.classes, "CAM")
-
-        def run(batch, chosen):
-            return self._run(batch.astype("float32"), chosen)
-
-        return in_batches(run, stacks, targets, batch_size, self.head.features.shape[1:3], self.classes)
-
-    def _maps(self, stacks, targets):
-        from keras import ops
-
-        features, outputs = self._both(stacks, training=False)
-        features, probabilities = ops.cast(features, "float32"), ops.cast(outputs, "float32")
-        if probabilities.shape[-1] == 1:
-            probabilities = ops.concatenate([1.0 - probabilities, probabilities], axis=-1)
-        predicted = ops.cast(ops.argmax(probabilities, axis=-1), "int32")
-        chosen = ops.where(targets < 0, predicted, targets)
-        weights = ops.take(ops.transpose(ops.convert_to_tensor(self.head.kernel)), chosen, axis=0)
-        return ops.sum(features * weights[:, None, None, :], axis=-1), probabilities, chosen
+    return (output if opaque else last.input), scores_and_probabilities

@@ -10,7 +10,7 @@ from enhancement.errors import InputError
 if TYPE_CHECKING:
     import keras
 
-_NAMED = 12
+_LISTED = 12  # layers that a message names
 
 
 def cut_layers(model: keras.Model) -> list[str]:
@@ -22,12 +22,19 @@ def cut_layers(model: keras.Model) -> list[str]:
     from keras import layers
 
     operations = list(model.operations)
-    own = {layer.name for layer in model.layers if not isinstance(layer, layers.InputLayer)}
-    last_use = _last_use(operations)
+    names_of_layers = {layer.name for layer in model.layers if not isinstance(layer, layers.InputLayer)}
+    makers = {id(tensor): k for k, operation in enumerate(operations) for tensor in _tensors(operation, "output")}
+    last_use: dict[int, int] = {}
+    for position, operation in enumerate(operations):
+        for tensor in _tensors(operation, "input"):
+            maker = makers.get(id(tensor), position)
+            if maker != position:
+                last_use[maker] = position
     names, open_until = [], -1
     for position, operation in enumerate(operations):
+        is_map = len(getattr(operation.output, "shape", ())) == 4
         # What was made before this layer must not be needed after it.
-        if open_until <= position and _is_map(operation) and operation.name in own:
+        if open_until <= position and is_map and operation.name in names_of_layers:
             names.append(operation.name)
         open_until = max(open_until, last_use.get(position, -1))
     return names
@@ -45,47 +52,25 @@ def require_cut(model: keras.Model, name: str, key: str = "layer") -> str:
     if name in names:
         return name
     close = difflib.get_close_matches(name, names, n=4)
-    listed = ", ".join(dict.fromkeys([*close, *names[-_NAMED:]])) or "none"
-    before = f" (and {len(names) - _NAMED} before them)" if len(names) > _NAMED else ""
-    known = any(layer.name == name for layer in model.layers)
+    listed = ", ".join(dict.fromkeys([*close, *names[-_LISTED:]])) or "none"
+    before = f" (and {len(names) - _LISTED} before them)" if len(names) > _LISTED else ""
     why = f"is no layer of {model.name}"
-    if known:
+    if any(layer.name == name for layer in model.layers):
         why = f"is no place to cut {model.name}: it gives no feature map, or what follows needs more than it"
     raise InputError(f"{key}: {name!r} {why}; layers to choose from: {listed}{before}")
 
 
 def convolutions(model: keras.Model) -> list[str]:
-    """Names of the convolutional layers of a model, from input to output.
+    """Names of the convolutional layers of a model, from input to output; an `InputError` if there is none."""
+    from keras import layers
 
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
-    import keras
-
-    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+    kinds = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
     names = [layer.name for layer in model.layers if isinstance(layer, kinds)]
     if not names:
         raise InputError(f"model {model.name}: no convolutional layer, so there are no feature maps to draw")
     return names
 
 
-def _is_map(operation) -> bool:
-    return len(getattr(operation.output, "shape", ())) == 4
-
-
-def _last_use(operations) -> dict[int, int]:
-    """Position of each operation to the last position that reads its output."""
-    made = {id(tensor): position for position, one in enumerate(operations) for tensor in _tensors(one, "output")}
-    last: dict[int, int] = {}
-    for position, operation in enumerate(operations):
-        for tensor in _tensors(operation, "input"):
-            if (maker := made.get(id(tensor))) is not None and maker != position:
-                last[maker] = max(last.get(maker, -1), position)
-    return last
-
-
 def _tensors(operation, side: str) -> list:
-    found = getattr(operation, side)
-    return list(found) if isinstance(found, list | tuple) else [found]
+    tensors = getattr(operation, side)
+    return list(tensors) if isinstance(tensors, list | tuple) else [tensors]

@@ -37,10 +37,6 @@ class LimeExplanation:
         The class explained.
     probabilities : float32 [classes]
         Of the whole stack.
-    intercept : float
-        Of the linear fit.
-    samples : int
-        Perturbed stacks that were predicted.
     """
 
     weights: np.ndarray
@@ -48,14 +44,6 @@ class LimeExplanation:
     score: float
     target: int
     probabilities: np.ndarray
-    intercept: float
-    samples: int
-
-    @property
-    def heatmap(self) -> np.ndarray:
-        """The supporting part as a map ``float32 [S, S]`` in 0..1; all 0 where nothing supports."""
-        positive = np.maximum(self.weights, 0)
-        return positive / max(float(positive.max()), float(np.finfo("float32").tiny))
 
 
 def explain_lime(
@@ -65,20 +53,19 @@ def explain_lime(
     *,
     samples: int = 1000,
     segments: int = 64,
-    content: np.ndarray | None = None,
     plane: int = -1,
     fill: float | tuple[float, ...] | None = None,
     batch_size: int = 16,
     seed: int = 0,
-    progress: bool = False,
 ) -> LimeExplanation:
     """Explain one prediction by hiding superpixels of the stack.
 
+    Superpixels are made in the rectangle outside which every plane is 0; that padding is never touched.
+
     Parameters
     ----------
-    classifier : Classifier or callable
-        Something with ``predict_stacks``, or a function, from ``uint8 [n, S, S, C]`` to probabilities ``[n, classes]``
-        with one column a class.
+    classifier : callable, or an object with ``predict_stacks``
+        From ``uint8 [n, S, S, C]`` to probabilities ``[n, classes]`` with one column a class.
     stack : uint8 [S, S, C]
         What the model is fed.
     target : int, optional
@@ -87,9 +74,6 @@ def explain_lime(
         Perturbed stacks to predict; the first is the stack itself.
     segments : int
         Superpixels wished for. About 15 samples a superpixel give steady weights.
-    content : bool [S, S], optional
-        Where the radiograph lies in the stack: superpixels are made there, and the rest is never touched. By default
-        the rectangle outside which every plane is 0 (padding).
     plane : int
         Plane of the stack that superpixels are made from: the raw one, so that they follow anatomy rather than
         enhanced noise.
@@ -99,16 +83,13 @@ def explain_lime(
         Stacks in each forward pass.
     seed : int
         Same seed, same map.
-    progress : bool
-        Show a progress bar.
 
     Raises
     ------
     InputError
-        If the stack, content, target or a number does not fit.
+        If the stack, the target or a number does not fit.
     """
     from lime.lime_image import LimeImageExplainer
-    from tqdm import tqdm
 
     stack = np.asarray(stack)
     if stack.ndim != 3 or stack.dtype != np.uint8:
@@ -116,13 +97,12 @@ def explain_lime(
     for name, value, least in (("samples", samples, 10), ("segments", segments, 2), ("batch_size", batch_size, 1)):
         if value < least:
             raise InputError(f"LIME: {name}={value} given, {least} or more expected")
+    levels = lung_gray(stack) if fill is None else np.broadcast_to(np.asarray(fill, "float64"), stack.shape[-1:])
+    if not (np.isfinite(levels).all() and levels.min() >= 0 and levels.max() <= 255):
+        raise InputError(f"LIME: fill={fill!r} given, 0 to 255 expected")
     predict: Callable = getattr(classifier, "predict_stacks", classifier)
-    content = content_of(stack) if content is None else np.asarray(content, bool)
-    if content.shape != stack.shape[:2]:
-        raise InputError(f"LIME: content of shape {content.shape} given, {stack.shape[:2]} expected")
-    numbers = superpixels(stack[..., plane], segments, content)
-    colour = _fill(stack, content, fill)
-    bar = tqdm(total=samples, desc="LIME", unit="sample", disable=not progress)
+    numbers = superpixels(stack[..., plane], segments, content_of(stack))
+    first: list[np.ndarray] = []
 
     class Explainer(LimeImageExplainer):
         """lime's sampling and fit; hiding is one look-up a batch instead of one loop a superpixel."""
@@ -133,49 +113,38 @@ def explain_lime(
             shown[0] = 1
             # Background pixels carry number -1: the extra last column, which is always shown.
             keep = np.concatenate([shown.astype(bool), np.ones((num_samples, 1), bool)], axis=1)
-            labels = []
-            for start in range(0, num_samples, batch_size):
-                mask = keep[start : start + batch_size][:, segments]
-                labels.append(classifier_fn(np.where(mask[..., None], image, fudged_image)))
-                bar.update(len(mask))
-            return shown, np.concatenate(labels)
+            masks = (keep[start : start + batch_size][:, segments] for start in range(0, num_samples, batch_size))
+            return shown, np.concatenate([classifier_fn(np.where(m[..., None], image, fudged_image)) for m in masks])
 
-    kept: dict[str, np.ndarray] = {}
-
-    def probabilities(stacks):
+    def probabilities(stacks: np.ndarray) -> np.ndarray:
         values = np.asarray(predict(stacks))
         if values.ndim != 2 or values.shape[1] < 2 or len(values) != len(stacks):
             raise InputError(f"LIME: probabilities of shape {values.shape} given, [n, classes] expected")
         if target is not None and not 0 <= target < values.shape[1]:
             raise InputError(f"LIME: target {target} given, 0 to {values.shape[1] - 1} expected")
-        kept.setdefault("first", values[0])
+        if not first:
+            first.append(values[0].astype("float32"))
         return values
 
-    with bar:
-        explanation = Explainer(feature_selection="none", random_state=seed).explain_instance(
-            stack,
-            probabilities,
-            labels=() if target is None else (target,),
-            top_labels=1 if target is None else None,
-            hide_color=colour,
-            num_samples=samples,
-            batch_size=batch_size,
-            segmentation_fn=lambda image: numbers,
-            random_seed=seed,
-        )
+    explanation = Explainer(feature_selection="none", random_state=seed).explain_instance(
+        stack,
+        probabilities,
+        labels=() if target is None else (target,),
+        top_labels=1 if target is None else None,
+        hide_color=np.round(levels).astype("uint8"),
+        num_samples=samples,
+        batch_size=batch_size,
+        segmentation_fn=lambda image: numbers,
+        random_seed=seed,
+    )
     chosen = int(next(iter(explanation.local_exp)))
+    # One more for the background, whose number -1 reads the last entry: 0.
     worth = np.zeros(int(numbers.max()) + 2, "float32")
     for number, weight in explanation.local_exp[chosen]:
         worth[number] = weight
-    return LimeExplanation(
-        weights=worth[numbers],
-        segments=numbers,
-        score=_finite(explanation.score),
-        target=chosen,
-        probabilities=kept["first"].astype("float32"),
-        intercept=float(explanation.intercept[chosen]),
-        samples=samples,
-    )
+    # A model that never changes its answer leaves nothing to fit, which is a perfect fit of nothing: 0.
+    score = float(explanation.score) if np.isfinite(explanation.score) else 0.0
+    return LimeExplanation(worth[numbers], numbers, score, chosen, first[0])
 
 
 def superpixels(plane: np.ndarray, count: int, content: np.ndarray | None = None) -> np.ndarray:
@@ -250,17 +219,3 @@ def lung_gray(stack: np.ndarray, content: np.ndarray | None = None) -> np.ndarra
     seen = middle[(middle != 0).any(axis=-1)]
     levels = np.quantile(seen, 0.2, axis=0) if len(seen) else np.zeros(stack.shape[-1])
     return np.round(levels).astype("uint8")
-
-
-def _fill(stack, content, fill) -> np.ndarray:
-    if fill is None:
-        return lung_gray(stack, content)
-    levels = np.broadcast_to(np.asarray(fill, "float64"), stack.shape[-1:])
-    if not (np.isfinite(levels).all() and levels.min() >= 0 and levels.max() <= 255):
-        raise InputError(f"LIME: fill={fill!r} given, 0 to 255 expected")
-    return np.round(levels).astype("uint8")
-
-
-def _finite(score) -> float:
-    """R^2; a model that never changes its answer leaves nothing to fit, which is a perfect fit of nothing: 0."""
-    return float(score) if np.isfinite(score) else 0.0

@@ -13,16 +13,20 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from covidcxnet.reporting import plots
+from covidcxnet.reporting.pages import NOTICE
 from enhancement.errors import InputError
 from enhancement.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RESEARCH_ONLY = "Research only. Not a medical device."
 
-# Okabe and Ito's palette (2008).
-BLUE, ORANGE, SKY = (0, 114, 178), (230, 159, 0), (86, 180, 233)
+def _rgb(colour: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(colour[1:]))
+
+
+BLUE, ORANGE, SKY = (_rgb(plots.COLOURS[k]) for k in (0, 5, 4))
 
 # Heat below this share of the peak is left out: it is everywhere, and would only fog the radiograph.
 _FAINT = 0.1
@@ -115,8 +119,8 @@ def outline(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -
     return drawn
 
 
-def panel(radiograph: np.ndarray, drawn: np.ndarray, caption: Sequence[str], method: str = "gradcam") -> Figure:
-    """Radiograph and overlay side by side, with a scale, a caption and "research only".
+def panel(radiograph: np.ndarray, drawn: np.ndarray, caption: Sequence[str], title: str = "Grad-CAM") -> Figure:
+    """Radiograph and overlay side by side, with a scale, a caption and the notice that it is for research only.
 
     Parameters
     ----------
@@ -126,8 +130,8 @@ def panel(radiograph: np.ndarray, drawn: np.ndarray, caption: Sequence[str], met
         The right picture, from `overlay_heatmap` or `overlay_lime`.
     caption : sequence of str
         Lines below the pictures; the first one stands out.
-    method : {"gradcam", "cam", "lime"}
-        Which scale to draw.
+    title : {"Grad-CAM", "CAM", "LIME"}
+        Of the right picture; LIME has a scale of its own.
 
     Returns
     -------
@@ -141,34 +145,23 @@ def panel(radiograph: np.ndarray, drawn: np.ndarray, caption: Sequence[str], met
     # Very wide or tall images are not worth a figure of their full aspect ratio.
     wide = side * min(max(width / height, 0.5), 2.0)
     lines = 0.24 * (len(caption) + 1) + 0.2
-    scale = 0.75
-    total_wide, total_high = 2 * wide + scale + 0.35, side + lines + 0.45
+    total_wide, total_high = 2 * wide + 1.1, side + lines + 0.45
     figure = Figure(figsize=(total_wide, total_high), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
 
     def place(left, bottom, w, h):
         return figure.add_axes((left / total_wide, bottom / total_high, w / total_wide, h / total_high))
 
-    for picture, title, left in ((radiograph, "Radiograph", 0.1), (drawn, _TITLES[method], 0.2 + wide)):
-        axes = place(left, lines, wide, side)
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
-        axes.set_title(title, fontsize=11)
-        axes.set_axis_off()
-    _scale_bar(place(2 * wide + 0.3, lines + 0.15 * side, 0.13, 0.7 * side), method)
-    for number, text in enumerate([*caption, RESEARCH_ONLY]):
-        first = number == 0
-        style: dict[str, Any] = {"fontsize": 11 if first else 9, "fontweight": "bold" if first else "normal"}
+    gray: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255, "interpolation": "antialiased"}
+    for picture, name, left in ((radiograph, "Radiograph", 0.1), (drawn, title, 0.2 + wide)):
+        plots.image(place(left, lines, wide, side), picture, name, size=11, pad=6, **gray)
+    _scale_bar(place(2 * wide + 0.3, lines + 0.15 * side, 0.13, 0.7 * side), title == "LIME")
+    for number, text in enumerate([*caption, f"{NOTICE}."]):
+        style: dict[str, Any] = {"fontsize": 9} if number else {"fontsize": 11, "fontweight": "bold"}
         y = (lines - 0.14 - 0.24 * number) / total_high
         # File names may hold a dollar sign, which is no formula.
         figure.text(0.1 / total_wide, y, text, va="top", parse_math=False, **style)
     return figure
-
-
-def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as PNG, whole or not at all."""
-    with whole_file(path) as partial:
-        figure.savefig(partial, format="png", metadata={"Software": None})
-    return Path(path)
 
 
 def save_image(image: np.ndarray, path: str | Path) -> Path:
@@ -181,27 +174,23 @@ def save_image(image: np.ndarray, path: str | Path) -> Path:
     return Path(path)
 
 
-_TITLES = {"gradcam": "Grad-CAM", "cam": "CAM", "lime": "LIME"}
-
-
-def _scale_bar(axes, method: str) -> None:
+def _scale_bar(axes, signed: bool) -> None:
     from matplotlib import colormaps
 
-    if method != "lime":
-        ramp = colormaps["inferno"](np.linspace(0.3, 0.95, 128))[:, None]
-        labels = {0: "low", 127: "high"}
-    else:
+    if signed:
         blend = np.linspace(-1, 1, 129)[:, None, None]
         side = np.where(blend >= 0, np.array(BLUE) / 255, np.array(ORANGE) / 255)
         ramp = 1 - np.abs(blend) * (1 - side)
         labels = {0: "\N{MINUS SIGN} against", 64: "0", 128: "+ supports"}
+    else:
+        ramp = colormaps["inferno"](np.linspace(0.3, 0.95, 128))[:, None]
+        labels = {0: "low", 127: "high"}
     axes.imshow(ramp, aspect="auto", origin="lower")
     axes.set_xticks([])
-    axes.set_yticks(list(labels), list(labels.values()), fontsize=8)
+    turned: dict[str, Any] = {"rotation": 90, "va": "center"} if signed else {}
+    axes.set_yticks(list(labels), list(labels.values()), fontsize=8, **turned)
     axes.yaxis.tick_right()
     axes.tick_params(length=0)
-    if method == "lime":
-        axes.set_yticks(list(labels), list(labels.values()), fontsize=8, rotation=90, va="center")
 
 
 def _check(radiograph, values, lungs) -> None:

@@ -88,11 +88,11 @@ def unit_square(axes: Axes, legend: str = "") -> None:
         axes.legend(loc=legend, fontsize=8, frameon=True, framealpha=0.9, edgecolor="none", handlelength=3)
 
 
-def image(axes: Axes, pixels: np.ndarray, title: str = "", *, size: float = 9, **how: Any):
+def image(axes: Axes, pixels: np.ndarray, title: str = "", *, size: float = 9, pad: float = 3, **how: Any):
     """Show an image without axes under a title, whose text is never read as a formula."""
     axes.set_axis_off()
     # class names may hold a dollar sign
-    axes.set_title(title, fontsize=size, pad=3).set_parse_math(False)
+    axes.set_title(title, fontsize=size, pad=pad).set_parse_math(False)
     return axes.imshow(pixels, **how)
 
 

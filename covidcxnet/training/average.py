@@ -17,7 +17,6 @@ import numpy as np
 
 from covidcxnet import pretrained
 from covidcxnet.models.heads import LEVELS, OUTPUT
-from covidcxnet.prediction import predict_rows
 from enhancement.errors import InputError
 
 from . import data
@@ -181,7 +180,7 @@ def _validated(classifier: Classifier, run: Run, batch_size: int, progress: bool
         (multilabel_sides, multilabel_figures) if classifier.multilabel else (data.sides, validation_figures)
     )
     _, side = sides(run.recipe, run.store, run.split, classifier.classes)
-    chances = predict_rows(run.store, side.rows, classifier, batch_size, progress, "validation")
+    chances = classifier.predict_rows(run.store, side.rows, batch_size, progress, "validation")
     chances = chances[:, 1:] if side.targets.shape[1] == 1 else chances
     found = figures(side.targets, chances, lambda *_: np.float32(np.nan), classifier.classes)
     return {name: value for name, value in found.items() if name != "val_loss"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -109,6 +111,15 @@ def test_the_forward_pass_is_traced_once():
     assert len(traces) == 1
 
 
+def test_rows_of_a_store_are_read_in_parts_and_in_order():
+    classifier, sizes = small_classifier(), []
+    stacks = np.random.default_rng(0).integers(0, 256, (600, SIZE, SIZE, 3)).astype("uint8")
+    store = SimpleNamespace(read=lambda rows: sizes.append(len(rows)) or stacks[rows])
+    chances = classifier.predict_rows(store, np.arange(600)[::-1], 64)
+    np.testing.assert_allclose(chances[::-1], classifier.predict_stacks(stacks, 64), atol=1e-6)
+    assert max(sizes) <= 256 and classifier.predict_rows(store, []).shape == (0, 2)
+
+
 def test_an_hdf5_data_set_of_stacks_is_read_in_batches(tmp_path):
     h5py = pytest.importorskip("h5py")
     stacks = np.random.default_rng(1).integers(0, 256, (5, SIZE, SIZE, 3)).astype("uint8")
@@ -179,9 +190,7 @@ def test_a_region_without_its_segmenter_is_refused_with_its_name():
 
 
 def test_a_region_with_another_segmenter_than_the_trainings_is_refused(monkeypatch):
-    import segmentation.segmenter
-
-    monkeypatch.setattr(segmentation.segmenter, "LungSegmenter", lambda name: Boxes())
+    monkeypatch.setattr("covidcxnet.classifier.LungSegmenter", lambda name: Boxes())
     settings = InputSettings(size=SIZE, region="crop")
     good = small_classifier(settings=settings, segmenter=None)
     assert good.predict(noise(0))[0].lungs.trusted

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -254,23 +253,6 @@ def test_newest_run_is_the_one_with_the_latest_weights(tmp_path):
         (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / name / "recipe.yaml").touch()
     assert newest_run(tmp_path) == tmp_path / "b"
-
-
-def test_predicting_reads_a_store_in_parts_and_in_order():
-    from covidcxnet.prediction import predict_rows
-
-    rows = np.arange(600)[::-1]
-    store = SimpleNamespace(read=lambda r: np.asarray(r)[:, None])
-    sizes = []
-
-    def predict_stacks(stacks, batch_size):
-        sizes.append(len(stacks))
-        return stacks.astype(float)
-
-    classifier = SimpleNamespace(predict_stacks=predict_stacks, classes=("a", "b"))
-    found = predict_rows(store, rows, classifier, 16, False, "test")
-    np.testing.assert_array_equal(found[:, 0], rows)
-    assert max(sizes) <= 256
 
 
 def test_help_is_quick_and_loads_no_keras():

@@ -103,7 +103,7 @@ def test_cam_is_drawn_only_where_the_head_has_its_closed_form(dataset):
 
 
 def test_grad_cam_at_a_chosen_layer_is_that_layers(dataset):
-    from covidcxnet.explain.gradcam import GradCAM
+    from covidcxnet.explain.cam import GradCAM
 
     model, shown = NamedModel("one", _classifier()), choose(from_dataset(dataset), 2)
     (column,) = activation_maps(model, shown, layer="relu1", methods=["gradcam"], target="covid19", progress=False)

@@ -91,22 +91,23 @@ def test_heat_ends_where_no_cell_looks():
 
 
 @pytest.mark.parametrize(("name", "size"), [("base-cnn", 256), ("small-cnn", 128)])
-@pytest.mark.parametrize("place", [(0.3, 0.55), (0.5, 0.5), (0.7, 0.35)])
-def test_heat_lies_on_the_one_bright_spot_though_no_convolution_is_padded(name, size, place):
+def test_heat_lies_on_the_one_bright_spot_though_no_convolution_is_padded(name, size):
     model = create(name, size=size, classes=("normal", "covid19"))
     for layer in model.layers:
         if not isinstance(layer, layers.BatchNormalization):  # as it begins, it changes nothing
             layer.set_weights([np.zeros(w.shape) if w.ndim == 1 else np.abs(w) for w in layer.get_weights()])
     settings = InputSettings(size=size, channels=("raw",) * model.input_shape[-1])
     classifier = Classifier(model, {"classes": ["normal", "covid19"], "input": settings.to_dict()})
-    row, column = (round(share * size) for share in place)
-    image = np.zeros((size, size), np.uint8)
-    image[row - 4 : row + 4, column - 4 : column + 4] = 255
-    (found,) = classifier.explain(image, target="covid19")
-    i, j = np.unravel_index(found.map.argmax(), found.map.shape)
-    grid = found.grid
-    assert abs(grid.top + i * grid.down - row) <= grid.down and abs(grid.left + j * grid.right - column) <= grid.right
-    assert found.heatmap[row, column] > 0.7
+    spots = [(round(down * size), round(right * size)) for down, right in ((0.3, 0.55), (0.5, 0.5), (0.7, 0.35))]
+    images = np.zeros((3, size, size), np.uint8)
+    for image, (row, column) in zip(images, spots, strict=True):
+        image[row - 4 : row + 4, column - 4 : column + 4] = 255
+    for explanation, (row, column) in zip(classifier.explain(list(images), target="covid19"), spots, strict=True):
+        i, j = np.unravel_index(explanation.map.argmax(), explanation.map.shape)
+        grid = explanation.grid
+        assert abs(grid.top + i * grid.down - row) <= grid.down
+        assert abs(grid.left + j * grid.right - column) <= grid.right
+        assert explanation.heatmap[row, column] > 0.7
 
 
 def test_a_map_that_shows_no_place_says_so():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from covidcxnet.explain.gradcam import GradCAM
+from covidcxnet.explain.cam import GradCAM
 from covidcxnet.models import MODELS, create, feature_layer
 from covidcxnet.models.applications import set_statistics
 from covidcxnet.models.counts import flops, parameters
