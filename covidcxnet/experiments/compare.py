@@ -1,36 +1,31 @@
-"""`compare`: several runs in one table, on one ROC axis and in one picture of learning curves."""
+"""`compare`: several runs in one table, with paired differences and with what forbids or weakens the comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.cautions import Caution
-from covidcxnet.experiments.compare_checks import comparison_cautions, differences, shared_cautions
-from covidcxnet.experiments.compare_entry import Entry, load_entry
-from covidcxnet.experiments.compare_rows import Row
-from covidcxnet.experiments.published import citation, published_rows
+from covidcxnet.evaluation.ranking import rank
+from covidcxnet.evaluation.seen import TRAINING
+from covidcxnet.experiments.entries import Entry, Row, citation, load_entry, published_rows
+from covidcxnet.reporting.table import Estimate, count
+from covidcxnet.training.run import Run
 from enhancement.errors import InputError
-from enhancement.files import check_output, whole_file
-
-if TYPE_CHECKING:
-    from covidcxnet.training import Run
-
-FOLDER = Path("reports") / "comparison"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several runs set against each other.
+    """Several runs set against each other; `covidcxnet.experiments.compare_page.save` writes it.
 
     Parameters
     ----------
-    folder : Path
-        Holds `comparison.html`, `comparison.csv`, `comparison.md`, `roc.png` and `learning.png`.
     entries : tuple of Entry
         The runs.
     rows : tuple of Row
@@ -45,7 +40,6 @@ class Comparison:
         Local date and time.
     """
 
-    folder: Path
     entries: tuple[Entry, ...]
     rows: tuple[Row, ...]
     cautions: tuple[Caution, ...] = ()
@@ -53,16 +47,10 @@ class Comparison:
     citations: tuple[str, ...] = ()
     created: str = ""
 
-    @property
-    def path(self) -> Path:
-        """The page."""
-        return self.folder / "comparison.html"
-
 
 def compare(
     runs: Sequence[str | Path | Run],
     *,
-    out: str | Path | None = None,
     names: Sequence[str] = (),
     published: Sequence[str] = (),
     bootstrap: int = 2000,
@@ -70,14 +58,12 @@ def compare(
     batch_size: int = 16,
     progress: bool = True,
 ) -> Comparison:
-    """Compare runs on their test images and write the page, the tables and the pictures.
+    """Compare runs on their test images.
 
     Parameters
     ----------
     runs : sequence of path-like or Run
         Two or more run folders; one is enough beside published rows. Differences are taken from the first.
-    out : str or Path, optional
-        Folder to write to; reports/comparison by default.
     names : sequence of str, optional
         What the runs are called, one each; the names of their folders by default.
     published : sequence of str
@@ -87,10 +73,6 @@ def compare(
     batch_size, progress
         Of the evaluation of runs without a report.
 
-    Returns
-    -------
-    Comparison
-
     Raises
     ------
     InputError
@@ -98,76 +80,172 @@ def compare(
 
     Notes
     -----
-    A run's own report (``RUN/report``) is used where it is of its best weights and its test split; otherwise the run is
-    evaluated, which is written down in it as one more opening of its test set.
+    A run's own report (``RUN/report``) is used where it is of its best weights and its test split. Otherwise the run is
+    evaluated, which its folder records as one more opening of its test set.
     """
-    folders = _runs(runs, published)
-    called = _names(folders, names)
-    extra = published_rows(published)
-    if bootstrap < 0:
-        raise InputError(f"bootstrap: {bootstrap} given, 0 or more expected")
-    target = Path(FOLDER if out is None else out)
-    check_output(target, folder=True)
-    options: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed, "batch_size": batch_size, "progress": progress}
-    flops: dict[str, int | None] = {}
-    entries = [load_entry(run, name, flops, **options) for run, name in zip(folders, called, strict=True)]
-    apart = differences(entries, resamples=bootstrap, seed=seed)
-    rows = [entry.row(difference) for entry, difference in zip(entries, apart, strict=True)]
-    return _write(Comparison(
-        folder=target,
-        entries=tuple(entries),
-        rows=(*rows, *extra),
-        cautions=tuple(comparison_cautions(entries)),
-        reported=tuple(shared_cautions(entries)),
-        citations=tuple(citation(name) for name in dict.fromkeys(published)),
-        created=datetime.now().strftime("%Y-%m-%d %H:%M"),
-    ))  # fmt: skip
-
-
-def _write(found: Comparison) -> Comparison:
-    """All files or none: everything is made before the first takes its name."""
-    from covidcxnet.experiments.compare_page import markdown, render
-    from covidcxnet.experiments.compare_plots import draw_learning, draw_roc
-    from covidcxnet.experiments.compare_tables import to_csv
-
-    pictures = {"roc.png": draw_roc(found.entries), "learning.png": draw_learning(found.entries)}
-    texts = {
-        "comparison.csv": to_csv(found.rows),
-        "comparison.md": markdown(found),
-        "comparison.html": render(found, pictures["roc.png"], pictures["learning.png"]),
-    }
-    with ExitStack() as stack:
-        for name, figure in pictures.items():
-            if figure is not None:
-                figure.savefig(stack.enter_context(whole_file(found.folder / name)), format="png", dpi=130)
-        for name, text in texts.items():
-            stack.enter_context(whole_file(found.folder / name)).write_text(text, encoding="utf-8")
-    return found
-
-
-def _runs(runs: Sequence[str | Path | Run], published: Sequence[str]) -> list[Run]:
-    from covidcxnet.training import Run
-
     folders = [run if isinstance(run, Run) else Run(run) for run in runs]
     if len(folders) + bool(published) < 2:
         raise InputError(f"runs: {len(folders)} given, two or more expected (or one and --published)")
-    seen = [run.path.resolve() for run in folders]
-    twice = [run.path for run, path in zip(folders, seen, strict=True) if seen.count(path) > 1]
-    if twice:
-        raise InputError(f"{twice[0]}: given twice")
-    return folders
+    paths = [run.path.resolve() for run in folders]
+    for run, path in zip(folders, paths, strict=True):
+        if paths.count(path) > 1:
+            raise InputError(f"{run.path}: given twice")
+    names = _names(paths, names)
+    extra = published_rows(published)
+    if bootstrap < 0:
+        raise InputError(f"bootstrap: {bootstrap} given, 0 or more expected")
+    options: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed, "batch_size": batch_size, "progress": progress}
+    flops: dict[str, int | None] = {}
+    entries = [load_entry(run, name, flops, **options) for run, name in zip(folders, names, strict=True)]
+    rows = [entries[0].row()] if entries else []
+    for entry in entries[1:]:
+        rows.append(entry.row(auroc_difference(entries[0], entry, resamples=bootstrap, seed=seed)))
+    reported: dict[str, list[str]] = {}
+    for entry in entries:
+        for warning in entry.report.get("warnings", []):
+            reported.setdefault(str(warning["text"]), []).append(entry.name)
+    return Comparison(
+        entries=tuple(entries),
+        rows=(*rows, *extra),
+        cautions=tuple(cautions(entries)),
+        reported=tuple(reported.items()),
+        citations=tuple(citation(name) for name in dict.fromkeys(published)),
+        created=datetime.now().strftime("%Y-%m-%d %H:%M"),
+    )
 
 
-def _names(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
-    """Given names, or folder names with as much of the path as tells them apart."""
+def _names(paths: Sequence[Path], names: Sequence[str]) -> list[str]:
+    """Given names, or folder names with as much of the path as distinguishes them."""
     if names:
         different = len(set(names))
-        if not len(names) == different == len(runs):
-            raise InputError(f"names: {different} different ones given, one for each of {len(runs)} runs expected")
+        if not len(names) == different == len(paths):
+            raise InputError(f"names: {different} different ones given, one for each of {len(paths)} runs expected")
         return list(names)
-    paths = [run.path.resolve() for run in runs]
-    for parts in range(1, max((len(path.parts) for path in paths), default=1) + 1):
-        made = ["/".join(path.parts[-parts:]) for path in paths]
-        if len(set(made)) == len(made):
-            break
-    return made
+    longest = max((len(path.parts) for path in paths), default=1)
+    tails = [["/".join(path.parts[-parts:]) for path in paths] for parts in range(1, longest + 1)]
+    return next(tail for tail in tails if len(set(tail)) == len(paths))
+
+
+def auroc_difference(first: Entry, other: Entry, *, resamples: int = 2000, seed: int = 0) -> Estimate | None:
+    """AUROC of `other` minus that of `first` on the same resamples of patients; the mean over more than two classes.
+
+    Returns
+    -------
+    Estimate or None
+        None where test images or classes differ.
+    """
+    if first.classes != other.classes or first.independent != other.independent or not same_test(first, other):
+        return None
+    truth = _by_image(first, first.truth)
+    # Paired (Efron and Tibshirani 1993, ch. 8): a resample of easy patients is easy for both models, and what makes it
+    # easy falls out of the difference.
+    patients = first.predictions.sort_values("image").get("patient")
+    bootstrap = Bootstrap(patients, len(truth), resamples=resamples, seed=seed)
+    binary = len(first.classes) == 2 and not first.independent
+    parts = []
+    for k in [1] if binary else range(len(first.classes)):
+        known = np.flatnonzero(~np.isnan(truth[:, k]))
+        if len(np.unique(truth[known, k])) < 2:
+            continue
+        before, after = (
+            rank(_by_image(e, e.scores)[known, k], truth[known, k] == 1, bootstrap, known) for e in (first, other)
+        )
+        parts.append(after.auroc - before.auroc)
+    return bootstrap.estimate(np.mean(parts, axis=0)) if parts else None
+
+
+def same_test(first: Entry, other: Entry) -> bool:
+    """Whether two runs were tested on the same images, with the same truth of the classes that both know."""
+    if first.images != other.images:
+        return False
+    common = [name for name in first.classes if name in other.classes]
+    truths = [_by_image(e, e.truth)[:, [e.classes.index(name) for name in common]] for e in (first, other)]
+    return bool(common) and np.array_equal(*truths, equal_nan=True)
+
+
+def _by_image(entry: Entry, values: np.ndarray) -> np.ndarray:
+    """Rows in the order of the images' names, which is the same in every run."""
+    return values[np.argsort(entry.predictions["image"].to_numpy(str), kind="stable")]
+
+
+def cautions(entries: Sequence[Entry]) -> list[Caution]:
+    """What must be known before figures of these runs are set against each other, the gravest first."""
+    found = [*_of_test_sets(entries), *_of_classes(entries), *_of_training(entries)]
+    if len(entries) > 2 and not any(caution.key == "test_sets" for caution in found):
+        text = "The best of several runs on one test set is partly the luckiest: expect less of it on new images."
+        found.append(Caution("best_of_many", "The best of many", text))
+    return found
+
+
+def _of_test_sets(entries: Sequence[Entry]) -> Iterator[Caution]:
+    groups: list[list[Entry]] = []
+    for entry in entries:
+        group = next((group for group in groups if same_test(group[0], entry)), None)
+        if group is None:
+            groups.append([entry])
+        else:
+            group.append(entry)
+    if len(groups) > 1:
+        sets = "; ".join(f"{_list(group)}: {count(len(group[0].predictions), 'image')}" for group in groups)
+        shared = len(frozenset.intersection(*(group[0].images for group in groups)))
+        text = (
+            f"{sets}; {count(shared, 'image')} in all of them. A figure changes with the images it is measured on, so "
+            "these figures do not say which run is better. Train on one split (train.py --split FILE) to compare."
+        )
+        yield Caution("test_sets", "The runs were not tested on the same images", text)
+    overlap = sorted({e.name for e in entries for other in entries if other is not e and _trained_on(e, other)})
+    if overlap:
+        text = f"{', '.join(overlap)}: some images of its training or validation are test images of another run here."
+        yield Caution("other_split", "Splits differ", text)
+
+
+def _trained_on(entry: Entry, other: Entry) -> bool:
+    """Whether the training of `entry` used test images of `other`; paths are comparable within one table only."""
+    if entry.run.recipe.data != other.run.recipe.data:
+        return False
+    split = entry.run.split
+    return bool(set(split.loc[split["split"].isin(TRAINING), "path"]) & set(other.predictions["path"]))
+
+
+def _of_classes(entries: Sequence[Entry]) -> Iterator[Caution]:
+    missing = [(entry.name, entry.row().never_found) for entry in entries]
+    lines = [f"{name} recognises no image of {', '.join(classes)} (F1 0)" for name, classes in missing if classes]
+    if lines:
+        text = f"{'; '.join(lines)}. A mean over classes hides that; read the classes one by one."
+        yield Caution("collapse", "A class is never found", text)
+    classes = list(dict.fromkeys(entry.classes for entry in entries))
+    if len(classes) > 1:
+        text = "; ".join(f"{_list([e for e in entries if e.classes == c])}: {', '.join(c)}" for c in classes)
+        yield Caution("classes", "The runs distinguish different classes", f"{text}. Means over them differ in kind.")
+    values = [e.report.get("threshold", {}).get("value") for e in entries]
+    thresholds = [value for value in dict.fromkeys(values) if value is not None]
+    if len(thresholds) > 1:
+        title = f"Decided at different thresholds ({', '.join(f'{value:g}' for value in thresholds)})"
+        text = "F1, accuracy and what is called normal depend on the threshold; AUROC does not."
+        yield Caution("thresholds", title, text)
+
+
+def _of_training(entries: Sequence[Entry]) -> Iterator[Caution]:
+    by_image = [e for e in entries if e.run.recipe.split_by == "image"]
+    if by_image:
+        text = "images of one patient may be in both training and test sets, which inflates the figures."
+        yield Caution("image_split", "Split by image, not by patient", f"{_list(by_image)}: {text}")
+    unfinished = [e for e in entries if e.run.status.get("status") != "finished"]
+    if unfinished:
+        states = ", ".join(f"{e.name} ({e.run.status.get('status')})" for e in unfinished)
+        yield Caution("unfinished", "Not all trainings are finished", f"{states}: more epochs may change the figures.")
+    if len({_machine(entry) for entry in entries}) > 1:
+        text = "Seconds per epoch were taken on different machines or number formats and cannot be compared."
+        yield Caution("machines", "Trained under different conditions", text)
+    bare = [e for e in entries if not e.report["bootstrap"]["resamples"]]
+    if bare:
+        yield Caution("no_intervals", "Some figures have no interval", f"{_list(bare)}: evaluated with --bootstrap 0.")
+
+
+def _machine(entry: Entry) -> tuple[str, ...]:
+    known = entry.run.environment if (entry.run.path / "environment.json").is_file() else {}
+    return tuple(str(known.get(key)) for key in ("machine", "processor", "devices", "device", "cores", "precision"))
+
+
+def _list(entries: Sequence[Entry]) -> str:
+    return ", ".join(entry.name for entry in entries)

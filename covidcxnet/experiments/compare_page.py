@@ -1,138 +1,258 @@
-"""The page of a comparison, self-contained HTML, and the same without pictures as Markdown."""
+"""A comparison as files: one page, its table as CSV and Markdown, ROC and learning curves as PNG."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
-from covidcxnet.evaluation.markup import Html, figure, table, tag
-from covidcxnet.evaluation.page import NOTICE, footer, page
-from covidcxnet.evaluation.plots import svg_uri
-from covidcxnet.experiments.compare_plots import roc_classes, svg
-from covidcxnet.experiments.compare_tables import published_notes, tested, to_html, to_markdown
+import numpy as np
+
+from covidcxnet.evaluation.bootstrap import Bootstrap
+from covidcxnet.evaluation.metrics import NORMAL
+from covidcxnet.evaluation.ranking import rank
+from covidcxnet.experiments.compare import Comparison
+from covidcxnet.experiments.entries import Entry, Row
+from covidcxnet.reporting import pages, plots
+from covidcxnet.reporting.table import DASH, Cell, Estimate, Share, Table, count, large, with_interval
+from enhancement.files import whole_file
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from covidcxnet.experiments.compare import Comparison
-
-STYLE = """
-body { max-width: 86rem; }
-table.comparison { font-size: .85rem; }
-table.comparison th, table.comparison td { padding: .3rem .45rem; }
-table.comparison tbody th, table.comparison thead th:first-child { padding-left: 0; min-width: 10rem; }
-table.comparison tbody th .interval { display: block; font-weight: 400; font-size: .8rem; color: var(--soft);
-  max-width: 26rem; }
-table.comparison thead th { max-width: 7.5rem; }
-tbody.published td, tbody.published th { background: var(--wash); }
-tbody.published th { font-style: italic; padding-left: .5rem !important; }
-tr.divide th { font-style: normal !important; padding-top: .8rem; border-bottom: 1.5px solid var(--ink); }
-.alert { display: block; white-space: nowrap; color: var(--alert); font-weight: 650; font-size: .8rem; }
-figure.wide img { width: 100%; max-width: 76rem; }
-figure.single img { max-width: 40rem; width: 100%; }
-@media print { table.comparison { font-size: 7pt; } table.comparison tbody th { min-width: 24mm; } }
-"""
-_HOW = (
-    "95% intervals: bootstrap over patients (over images where patients are unknown). They say what other patients of "
-    "the same kind might change, not what another training seed or another hospital would; covidcxnet sweep --repeats "
-    "shows the former. A difference of AUROC is taken on the same resamples for both runs; where its interval holds 0, "
-    "these test images do not tell the two apart."
-)
-_UNITS = (
-    "FLOPs: for one stack, two for each multiply-add of convolutions and dense layers; many tables print half of it. "
-    "Seconds per epoch: the median. Best epoch: the one whose weights are evaluated, of those trained."
-)
-
-_PRINTED = "Published rows, printed by their authors on other images and other splits, were not measured here:"
+_MOST_PANELS = 6
+_LONGEST_NAME = 26  # of a run in the legend of a ROC panel, which also holds the figure and its interval
+_FIGURES = {
+    "f1": "F1, mean over classes",
+    "accuracy": "Accuracy",
+    "auroc": "AUROC",
+    "difference": "AUROC − first run's",
+}
+_LEARNED = {"loss": "loss", "f1": "F1 (mean over classes)", "auroc": "AUROC", "accuracy": "accuracy"}
 
 
-def render(found: Comparison, roc: Figure | None, learning: Figure | None) -> str:
-    """The page as text."""
-    body = tag(
-        "main",
-        tag("header",
-            tag("div", tag("h1", _title(found)), tag("p", _when(found), class_="when")),
-            tag("p", NOTICE, class_="research")),
-        _phantom(found),
-        _cautions(found),
-        tag("h2", "Figures"),
-        to_html(found.rows),
-        tag("p", _HOW, class_="note"), tag("p", _UNITS, class_="note"),
-        _pictures(found, roc, learning),
-        _citations(found),
-        _reported(found),
-    )  # fmt: skip
-    return page(_title(found), body + footer(found.created), STYLE)
+def save(comparison: Comparison, folder: str | Path) -> Path:
+    """Write `comparison.html`, `.csv`, `.md`, `roc.png` and `learning.png` into a folder: all of them or none.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    folder = Path(folder)
+    drawn = {"roc": draw_roc(comparison.entries), "learning": draw_learning(comparison.entries)}
+    pictures = {name: figure for name, figure in drawn.items() if figure is not None}
+    files = {f"{name}.png": plots.png(figure) for name, figure in pictures.items()}
+    files["comparison.csv"] = to_csv(comparison.rows).encode()
+    files["comparison.md"] = render(comparison, "comparison.md").encode()
+    files["comparison.html"] = render(comparison, "comparison.html", pictures).encode()
+    write_all(folder, files)
+    return folder / "comparison.html"
 
 
-def markdown(found: Comparison) -> str:
-    """Warnings, tables and citations."""
-    warned = [f"> **{c.title}.** {c.text}" for c in found.cautions]
-    cited = [f"- {text}" for text in found.citations]
-    notes = [f"- {name} ({where}): split {split}{f'; {note}' if note else ''}."
-             for name, where, split, note in published_notes(found.rows)]  # fmt: skip
-    return "\n".join([
-        f"# {_title(found)}", "", f"{NOTICE}. {_when(found)}", "",
-        *[line for text in warned for line in (text, ">")][:-1], *([""] if warned else []),
-        to_markdown(found.rows), "", _HOW, "", _UNITS, "",
-        *([_PRINTED, "", *cited, "", *notes, ""] if cited else []),
-    ])  # fmt: skip
+def write_all(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write several files; none takes its name before all are whole."""
+    with ExitStack() as stack:
+        for name, content in files.items():
+            stack.enter_context(whole_file(folder / name)).write_bytes(content)
 
 
-def _title(found: Comparison) -> str:
-    return f"Comparison of {tested(found.rows)}"
+def render(comparison: Comparison, template: str, pictures: Mapping[str, Figure] | None = None) -> str:
+    """The comparison as `comparison.html` or `comparison.md`."""
+    rows = comparison.rows
+    measured, published = [r for r in rows if not r.published], [r for r in rows if r.published]
+    tested = count(len(measured), "run") + (f" and {count(len(published), 'published row')}" if published else "")
+    sources = [(r.name, f"{r.published}, {r.source}", r.split, r.note or DASH) for r in published]
+    return pages.render(
+        f"experiments/{template}",
+        title=f"Comparison of {tested}",
+        comparison=comparison,
+        cautions=[(caution.title, caution.text) for caution in comparison.cautions],
+        phantoms=[entry.name for entry in comparison.entries if entry.report["data"].get("phantom")],
+        tables=tables(rows),
+        aurocs=", ".join(f"{row.name} {row.auroc.value:.3f}" for row in measured if row.auroc),
+        pictures={name: plots.data_uri(figure) for name, figure in (pictures or {}).items()},
+        single=len(roc_classes(comparison.entries)) == 1,
+        sources=Table(["Published row", "Source", "Split", "Note"], sources, class_="text"),
+    )
 
 
-def _when(found: Comparison) -> str:
-    return f"Test images of each run, {found.created}."
+def tables(rows: Sequence[Row]) -> tuple[Table, Table]:
+    """The figures of each row, and F1 by class; what was published stands below, under a title of its own."""
+    names = [name for name in _FIGURES if name != "difference" or any(row.difference is not None for row in rows)]
+    sizes = ["Parameters", "FLOPs", "s / epoch", "Best epoch", f"Called {NORMAL}"]
+    header = ["Run", "Test images", *(_FIGURES[name] for name in names), *sizes]
+    figures = Table(header, _grouped(rows, lambda row: [row.images, *_figures(row, names), *_facts(row)]))
+    classes = classes_of(rows)
+    with_classes = [row for row in rows if row.f1_by_class]
+    by_class = Table(["F1 by class", *classes], _grouped(with_classes, lambda row: _by_class(row, classes)))
+    return tuple(Table(t.header, t.rows, class_="comparison") for t in (figures, by_class))
 
 
-def _phantom(found: Comparison) -> Html | None:
-    phantoms = [entry.name for entry in found.entries if entry.report["data"].get("phantom")]
-    if not phantoms:
+def classes_of(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Every class that some row has a figure of, "normal" first."""
+    names = dict.fromkeys(name for row in rows for name in (*row.f1_by_class, *row.called_normal))
+    return tuple(sorted(names, key=lambda name: name != NORMAL))
+
+
+def _grouped(rows: Sequence[Row], cells) -> list:
+    lines: list = [[Cell(row.name, below=[row.model]), *cells(row)] for row in rows if not row.published]
+    published = [row for row in rows if row.published]
+    if published:
+        lines.append("Published: printed in the papers, not measured here")
+    for row in published:
+        lines.append([Cell(row.name, below=[f"published: {row.published}, {row.source}"]), *cells(row)])
+    return lines
+
+
+def _figures(row: Row, names: Sequence[str]) -> list[Cell]:
+    cells = {
+        "f1": Cell(row.f1, alert=[f"F1 0: {name}" for name in row.never_found]),
+        # a paper's range over several trainings is not a confidence interval
+        "accuracy": Cell(row.accuracy, percent=True, spread=bool(row.published)),
+        "auroc": Cell(row.auroc),
+        "difference": Cell(row.difference, signed=True),
+    }
+    return [cells[name] for name in names]
+
+
+def _facts(row: Row) -> list:
+    seconds = DASH if row.seconds is None else f"{row.seconds:,.0f}" if row.seconds >= 10 else f"{row.seconds:.1f}"
+    epochs = [str(row.best_epoch or ""), f"of {row.epochs}" if row.epochs is not None else ""]
+    missed = [f"{name}: {Share(n, images)}" for name, (n, images) in row.called_normal.items()]
+    best = " ".join(filter(None, epochs)) or DASH
+    return [large(row.parameters), large(row.flops), seconds, best, Cell("", below=missed) if missed else DASH]
+
+
+def _by_class(row: Row, classes: Sequence[str]) -> list[Cell]:
+    return [
+        Cell(row.f1_by_class.get(name), alert=["never recognised"] if name in row.never_found else [])
+        for name in classes
+    ]
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """One line a row and the same columns whatever the row: fractions in 0..1, nothing where unknown."""
+    classes, unknown = classes_of(rows), Estimate(float("nan"))
+    lines = []
+    for row in rows:
+        line = {
+            "name": row.name,
+            "kind": "published, not measured here" if row.published else "measured",
+            "study": row.published,
+            "model": row.model,
+            "test_images": row.images,
+            "f1": row.f1 or unknown,
+            "accuracy": row.accuracy or unknown,
+            "auroc": row.auroc or unknown,
+            "auroc_difference": row.difference or unknown,
+            "zero_f1_classes": ";".join(row.never_found),
+            "validation_auroc": row.validation_auroc,
+            "parameters": row.parameters,
+            "flops": None if row.flops is None else int(row.flops),
+            "seconds_per_epoch": row.seconds,
+            "best_epoch": row.best_epoch,
+            "epochs": row.epochs,
+        }
+        for name in classes:
+            missed, images = row.called_normal.get(name, (None, None))
+            line[f"f1_{name}"] = row.f1_by_class.get(name, unknown)
+            line |= {f"{name}_called_normal": missed, f"{name}_images": images}
+        lines.append(line | {"source": row.source, "split": row.split, "note": row.note})
+    return Table(list(lines[0]), [list(line.values()) for line in lines]).csv()
+
+
+def roc_classes(entries: Sequence[Entry]) -> list[str]:
+    """Classes that get a panel: those with a ROC curve in some run; the second alone where a run has only two."""
+    wanted: dict[str, None] = {}
+    for entry in entries:
+        # of two classes that exclude each other, one curve is the mirror image of the other
+        binary = len(entry.classes) == 2 and not entry.independent
+        wanted |= dict.fromkeys(entry.classes[1:] if binary else entry.classes)
+    return [label for label in wanted if any(_targets(entry, label) for entry in entries)][:_MOST_PANELS]
+
+
+def _targets(entry: Entry, label: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Scores float [n] and truth bool [n] of a class where it is known; None unless some have it and some do not."""
+    if label not in entry.classes:
         return None
-    text = "of computed phantoms that show no patient; such figures say nothing about real radiographs."
-    return tag("p", tag("strong", f"{', '.join(phantoms)}: {text}"), class_="phantom")
+    k = entry.classes.index(label)
+    truth = entry.truth[:, k]
+    known = ~np.isnan(truth)
+    positive = truth[known] == 1
+    return (entry.scores[known, k], positive) if positive.any() and not positive.all() else None
 
 
-def _cautions(found: Comparison) -> Html | None:
-    if not found.cautions:
+def draw_roc(entries: Sequence[Entry]) -> Figure | None:
+    """ROC curves of every run, one panel a class; None where no run has one."""
+    labels = roc_classes(entries)
+    if not labels:
         return None
-    items = [tag("li", tag("strong", c.title + "."), " ", c.text) for c in found.cautions]
-    title = tag("h2", "Before you compare")
-    return tag("section", title, tag("ul", items), class_="cautions", aria_label="Warnings")
+    columns = min(3, len(labels))
+    rows = -(-len(labels) // columns)
+    width, height = (6.4, 5.6) if len(labels) == 1 else (4.9 * columns, 4.9 * rows)
+    figure, panels = plots.figure(width, height, rows, columns)
+    for axes, label in zip(panels, labels, strict=False):
+        axes.plot([0, 1], [0, 1], **plots.REFERENCE, label="chance")
+        for k, entry in enumerate(entries):
+            targets = _targets(entry, label)
+            if targets is None:
+                continue
+            points = plots.corners(rank(*targets, Bootstrap(None, len(targets[0]), resamples=0)).roc_points)
+            name = entry.name if len(entry.name) <= _LONGEST_NAME else f"…{entry.name[1 - _LONGEST_NAME :]}"
+            # the figure of this class, so that the number belongs to the curve; of two classes it is that of the table
+            auroc = with_interval(entry.figure("auroc", label))
+            axes.plot(points[:, 0], points[:, 1], label=f"{name}  {auroc}", **plots.line(k))
+        axes.set(xlabel="1 − specificity", ylabel="sensitivity")
+        axes.set_title(fill(f"{label} against the rest", 48), fontsize=10).set_parse_math(False)
+        plots.unit_square(axes, "lower right")
+        axes.get_legend().set_title("AUROC (95% interval)", {"size": 8})
+    for axes in panels[len(labels) :]:
+        axes.set_axis_off()
+    return figure
 
 
-def _citations(found: Comparison) -> Html | None:
-    if not found.citations:
+def draw_learning(entries: Sequence[Entry]) -> Figure | None:
+    """Loss, F1 and AUROC over epochs of every run: training dotted and thin, validation solid with marks."""
+    logged = [entry for entry in entries if entry.log is not None and len(entry.log)]
+    columns = {column for entry in logged for column in entry.log}
+    names = [name for name in _LEARNED if f"val_{name}" in columns][:3]
+    if not names:
         return None
-    cited = tag("ul", [tag("li", text, class_="note") for text in found.citations])
-    rows = [(name, where, split, note or "–") for name, where, split, note in published_notes(found.rows)]
-    where_from = table(["Published row", "Stands in", "Split", "Note"], rows, class_="text")
-    return tag("section", tag("h2", "Published rows"), tag("p", _PRINTED), cited, where_from)
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
+
+    figure, panels = plots.figure(4.6 * len(names), 3.9, 1, len(names))
+    for axes, name in zip(panels, names, strict=True):
+        trained = [_draw_log(axes, k, entry, name) for k, entry in enumerate(entries) if entry in logged]
+        axes.set_title(_LEARNED[name] if any(trained) else f"{_LEARNED[name]}, validation only", fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        plots.grid(axes)
+    handles, labels = panels[0].get_legend_handles_labels()
+    for style, label in (
+        ({"color": plots.FAINT, "linestyle": (0, (1, 2))}, "thin, dotted: training"),
+        ({"color": plots.INK, "marker": "o", "markersize": 4}, "solid: validation"),
+        ({"color": plots.FAINT, "linestyle": "", "marker": "*", "markersize": 9}, "epoch of the weights"),
+    ):
+        handles.append(Line2D([], [], **style))
+        labels.append(label)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=8)
+    return figure
 
 
-def _pictures(found: Comparison, roc: Figure | None, learning: Figure | None) -> list[Html]:
-    made = []
-    if roc is not None:
-        names = ", ".join(f"{row.name} {row.auroc.value:.3f}" for row in found.rows if row.auroc and not row.published)
-        classes = roc_classes(found.entries)
-        shape = "single" if len(classes) == 1 else "wide"
-        uri = svg_uri(svg(roc))
-        made += [tag("h2", "ROC curves"), figure(uri, f"ROC curves; AUROC: {names}.", None, shape)]
-    if learning is not None:
-        uri = svg_uri(svg(learning))
-        alt = "Loss and figures of training and validation over epochs, of each run."
-        note = (
-            "Training figures are taken while the weights change, with augmentation and dropout, so they may lie below "
-            "those of validation. A star marks the epoch whose weights were evaluated."
-        )
-        made += [tag("h2", "Learning curves"), figure(uri, alt, note, "wide")]
-    return made
-
-
-def _reported(found: Comparison) -> Html | None:
-    """What the runs' own reports warn of."""
-    if not found.reported:
-        return None
-    items = [tag("li", tag("strong", f"{', '.join(names)}: "), text) for text, names in found.reported]
-    return tag("section", tag("h2", "What the runs' own reports warn of"), tag("ul", items))
+def _draw_log(axes: Axes, k: int, entry: Entry, name: str) -> bool:
+    """Draw one run's curves into a panel; whether training was logged too."""
+    log, column, colour = entry.log, f"val_{name}", plots.colour(k)
+    epochs = log["epoch"].to_numpy() if "epoch" in log else np.arange(1, len(log) + 1)
+    if name in log:
+        axes.plot(epochs, log[name], color=colour, linestyle=(0, (1, 1.5)), linewidth=1.0)
+    if column in log:
+        marker = plots.MARKERS[k % len(plots.MARKERS)] if len(log) <= 60 else ""
+        axes.plot(epochs, log[column], color=colour, marker=marker, markersize=3.6, linewidth=1.6, label=entry.name)
+        best = epochs == (entry.best_epoch or -1)
+        axes.plot(epochs[best], log[column][best], "*", color=colour, markersize=11, markeredgecolor="white")
+    return name in log

@@ -1,31 +1,124 @@
-"""Explore a data set: counts, sums by class and source, sizes, samples to look at, and reasons to be wary."""
+"""`explore`: what a data set looks like before training; every image is read once and only sums are kept."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.splits import SPLITS
-from covidcxnet.experiments.explore_measure import measure_all
-from covidcxnet.experiments.explore_sums import Moments
-from covidcxnet.experiments.explore_warnings import find_warnings
-from enhancement.errors import InputError
+from covidcxnet.datasets.splits import SPLITS, read_split
+from covidcxnet.reporting.table import count
+from enhancement import read_radiograph
+from enhancement.errors import InputError, RadiographError
+from enhancement.parallel import DIED, map_files
 
 MOST_SOURCES = 10
-"""Sources that are kept apart; the smaller ones are `OTHER` together."""
+"""Sources that are shown; the smaller ones are `OTHER` together."""
 
 OTHER, UNKNOWN = "other sources", "unknown"
-SIZES = (32, 512)
-_EVERY = ("source", "view", "sex", "population")
+FEW = 50
+"""Images below which a class is called small."""
+
+_COLUMNS = ("source", "view", "sex", "population")
+# A class "lives" in one value where nearly all of its images have it and less than half of the others.
+_NEARLY_ALL, _HALF = 0.95, 0.5
+_UNEVEN = 10
+
+
+@dataclass
+class Moments:
+    """Sums over ``uint8 [S, S]`` images and their grey-level histograms; exact, whatever the order.
+
+    Examples
+    --------
+    >>> moments = Moments(1)
+    >>> for level in (10, 20):
+    ...     moments.add(np.full((1, 1), level, "uint8"), np.zeros(256))
+    >>> float(moments.mean[0, 0]), float(moments.deviation[0, 0])
+    (15.0, 5.0)
+    """
+
+    size: int
+    images: int = 0
+    total: np.ndarray = field(init=False, repr=False)
+    squares: np.ndarray = field(init=False, repr=False)
+    shares: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self):
+        # Whole numbers: 255 squared times 10^14 images fits, and no digit is ever lost.
+        self.total, self.squares = np.zeros((2, self.size, self.size), np.int64)
+        self.shares = np.zeros(256)
+
+    def add(self, image: np.ndarray, shares: np.ndarray) -> None:
+        """One image, ``uint8 [S, S]``, and its share of pixels at each grey level, ``[256]``."""
+        wide = image.astype(np.int64)
+        self.images += 1
+        self.total += wide
+        self.squares += wide * wide
+        self.shares += shares
+
+    def __add__(self, other: Moments) -> Moments:
+        both = Moments(self.size, self.images + other.images)
+        for name in ("total", "squares", "shares"):
+            setattr(both, name, getattr(self, name) + getattr(other, name))
+        return both
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean image, float64 [S, S], 0..255; NaN without images."""
+        return self.total / (self.images or np.nan)
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """Standard deviation at each pixel (divisor n), float64 [S, S]; NaN without images."""
+        return np.sqrt(np.maximum(self.squares / (self.images or np.nan) - self.mean**2, 0))
+
+    @property
+    def histogram(self) -> np.ndarray:
+        """Mean share of pixels at each grey level, float64 [256]: every image counts alike, large or small."""
+        return self.shares / (self.images or np.nan)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One file: a square copy ``uint8 [S, S]``, the share of each grey level ``float32 [256]``, width and height.
+
+    `error` says why a file could not be read, without its name; all else is then None or 0.
+    """
+
+    small: np.ndarray | None = None
+    shares: np.ndarray | None = None
+    width: int = 0
+    height: int = 0
+    error: str | None = None
+
+
+def measure(path: str | Path, size: int) -> Measured:
+    """Read and measure one file; never raises for what is in the file."""
+    try:
+        image = read_radiograph(path)
+    except RadiographError as error:
+        return Measured(error=error.reason)
+    except Exception as error:  # one bad file among thousands must not end the work, whatever it broke
+        return Measured(error="cannot be read" if isinstance(error, InputError) else type(error).__name__)
+    height, width = image.shape
+    # stretched to a square, so that the lungs of tall and wide radiographs lie on each other
+    how = cv2.INTER_AREA if min(height, width) >= size else cv2.INTER_LINEAR
+    shares = np.bincount(image.ravel(), minlength=256) / image.size
+    return Measured(cv2.resize(image, (size, size), interpolation=how), shares.astype("float32"), width, height)
+
+
+def _lost(path) -> Measured:
+    return Measured(error=DIED)
 
 
 @dataclass(frozen=True)
@@ -49,7 +142,7 @@ class Survey:
     moments : dict of (class, source) to Moments
         Sums; ``source`` is "" where the table has none.
     sizes : DataFrame
-        ``label``, ``source``, ``width``, ``height``, ``images``: how often each size is met.
+        ``label``, ``source``, ``width``, ``height``, ``images``: how often each size occurs.
     samples : dict of str to int array
         Class to rows of the table, picked at random, in turn from each source.
     findings : DataFrame or None
@@ -58,7 +151,6 @@ class Survey:
         Patients with a readable image; None where they are not known.
     warnings : tuple of str
     dataset : Dataset
-        What was explored.
     """
 
     name: str
@@ -80,7 +172,7 @@ class Survey:
     @property
     def images(self) -> int:
         """Images that were read."""
-        return sum(one.images for one in self.moments.values())
+        return sum(moments.images for moments in self.moments.values())
 
     def of_class(self, label: str) -> Moments:
         """Sums of one class."""
@@ -92,6 +184,10 @@ class Survey:
 
     def to_dict(self) -> dict[str, Any]:
         """Counts and warnings as plain values, ready for JSON; no file name is among them."""
+        counts = {
+            name: {str(row): {str(k): int(v) for k, v in values.items()} for row, values in table.T.to_dict().items()}
+            for name, table in self.counts.items()
+        }
         return {
             "name": self.name,
             "listed": self.listed,
@@ -100,7 +196,7 @@ class Survey:
             "unreadable": len(self.unreadable),
             "patients": self.patients,
             "size": self.size,
-            "counts": {name: {k: _plain(v) for k, v in t.T.to_dict().items()} for name, t in self.counts.items()},
+            "counts": counts,
             "warnings": list(self.warnings),
         }
 
@@ -115,7 +211,7 @@ def explore(
     jobs: int | None = None,
     progress: bool = True,
 ) -> Survey:
-    """Read every image of a data set once and say what it looks like.
+    """Read every image of a data set once and describe it; `covidcxnet.experiments.explore_page.save` writes it.
 
     Parameters
     ----------
@@ -124,13 +220,11 @@ def explore(
     size : int
         Side of mean and deviation images in pixels, 32 to 512.
     split : DataFrame, optional
-        Columns ``path`` and ``split``, row-aligned with the table (`covidcxnet.datasets.splits.read_split`).
-    samples : int
-        Images of each class to show, 0 to 100.
-    seed : int
-        Of the choice of samples.
+        Columns ``path`` and ``split``, row-aligned with the table.
+    samples, seed : int
+        Images of each class to show, 0 to 100, and the seed of their choice.
     jobs : int, optional
-        Worker processes; None: one a core, none for a few files.
+        Worker processes; None: one a core, fewer for a few files.
     progress : bool
         Show a progress bar.
 
@@ -139,10 +233,9 @@ def explore(
     InputError
         If a number is out of its range, or no image can be read.
     """
-    _within("size", size, *SIZES)
-    _within("samples", samples, 0, 100)
-    if jobs is not None:
-        _within("jobs", jobs, 1, 1024)
+    for name, value, low, high in (("size", size, 32, 512), ("samples", samples, 0, 100), ("jobs", jobs or 1, 1, 1024)):
+        if not isinstance(value, int) or not low <= value <= high or (name == "jobs" and jobs == 0):
+            raise InputError(f"{name}: {value!r} given, {low} to {high} expected")
     table = dataset.table
     groups, sources = _sources(table)
     used = np.flatnonzero([reason is None for reason in dataset.rejected])
@@ -152,25 +245,30 @@ def explore(
     moments: dict[tuple[str, str], Moments] = {}
     sizes: Counter[tuple[str, str, int, int]] = Counter()
     readable, reasons = np.zeros(len(table), bool), {}
-    paths = dataset.paths
-    for one in measure_all([paths[i] for i in used], used.tolist(), size, jobs=jobs, progress=progress):
-        if one.small is None or one.shares is None:
-            reasons[one.row] = one.error or "cannot be read"
+    paths = [dataset.paths[row] for row in used]
+    work = partial(measure, size=size)
+    results = map_files(work, paths, lost=_lost, jobs=jobs, desc="measuring", progress=progress)
+    for row, result in zip(used, results, strict=True):
+        if result.small is None or result.shares is None:
+            reasons[int(row)] = result.error or "cannot be read"
             continue
-        readable[one.row] = True
-        key = (str(labels[one.row]), str(groups[one.row]))
-        moments.setdefault(key, Moments(size)).add(one.small, one.shares)
-        sizes[(*key, one.width, one.height)] += 1
+        readable[row] = True
+        key = (str(labels[row]), str(groups[row]))
+        moments.setdefault(key, Moments(size)).add(result.small, result.shares)
+        sizes[(*key, result.width, result.height)] += 1
     if not readable.any():
         first = next(iter(reasons.values()))
         raise InputError(f"{dataset.name}: none of {len(used)} images can be read, the first: {first}")
     read = table[readable].assign(source=groups[readable]) if sources else table[readable]
     counts = _counts(read, dataset.classes, None if split is None else split["split"].to_numpy()[readable])
-    drawn = pd.DataFrame(
-        [(*key, n) for key, n in sizes.items()], columns=["label", "source", "width", "height", "images"]
-    )
+    columns = ["label", "source", "width", "height", "images"]
+    by_size = pd.DataFrame([(*key, n) for key, n in sizes.items()], columns=columns)
     classes = tuple(c for c in dataset.classes if (labels[readable] == c).any())
     absent = tuple(c for c in dataset.classes if c not in classes)
+    straddling, patients = 0, dataset.group
+    if split is not None and patients is not None:
+        straddling = int((split["split"].groupby(patients.to_numpy()).nunique() > 1).sum())
+    unreadable = table.iloc[list(reasons)][["path", "label"]].reset_index(drop=True)
     return Survey(
         name=dataset.name,
         classes=classes,
@@ -178,25 +276,20 @@ def explore(
         size=size,
         listed=len(dataset),
         rejected=len(dataset) - len(used),
-        unreadable=pd.DataFrame(
-            {"path": table["path"].iloc[list(reasons)], "label": table["label"].iloc[list(reasons)],
-             "reason": list(reasons.values())}
-        ),
+        unreadable=unreadable.assign(reason=list(reasons.values())),
         counts=counts,
         moments=moments,
-        sizes=drawn,
+        sizes=by_size,
         samples=_samples(labels, groups, readable, classes, samples, seed),
         findings=_findings(dataset, readable),
-        patients=None if dataset.group is None else int(dataset.group[readable].nunique()),
-        warnings=tuple(find_warnings(counts, drawn, absent, _straddling(dataset, split))),
+        patients=None if patients is None else int(patients[readable].nunique()),
+        warnings=tuple(find_warnings(counts, by_size, absent, straddling)),
         dataset=dataset,
-    )  # fmt: skip
+    )
 
 
 def read_explored_split(path: str | Path, dataset: Dataset) -> pd.DataFrame:
     """A split file (or the one in a run folder) to explore; one with a patient on two sides is read and warned of."""
-    from covidcxnet.datasets.splits import read_split
-
     path = Path(path)
     return read_split(path / "split.csv" if path.is_dir() else path, dataset, by="image")
 
@@ -219,21 +312,21 @@ def _text(column: pd.Series) -> pd.Series:
 
 
 def _counts(read: pd.DataFrame, classes, split) -> dict[str, pd.DataFrame]:
-    columns = {name: _text(read[name]) for name in _EVERY if name in read and read[name].notna().any()}
+    columns = {name: _text(read[name]) for name in _COLUMNS if name in read and read[name].notna().any()}
     if "published_split" in read and read["published_split"].notna().any():
         columns["published split"] = _text(read["published_split"])
     if split is not None:
         columns["split"] = pd.Series(split, read.index)
-    made = {}
+    tables = {"class": read["label"].value_counts().reindex(classes, fill_value=0).to_frame("images")}
     for name, values in columns.items():
         counts = pd.crosstab(read["label"], values).reindex(classes, fill_value=0)
         by_size = [str(c) for c in counts.sum().sort_values(ascending=False, kind="stable").index]
-        made[name] = counts[[s for s in SPLITS if s in by_size] if name == "split" else by_size]
-    return {"class": read["label"].value_counts().reindex(classes, fill_value=0).to_frame("images"), **made}
+        tables[name] = counts[[s for s in SPLITS if s in by_size] if name == "split" else by_size]
+    return tables
 
 
 def _samples(labels, groups, readable, classes, most: int, seed: int) -> dict[str, np.ndarray]:
-    """Rows to show: at random, in turn from each source, so that a small source is seen too."""
+    """Rows to show: at random, in turn from each source, so that a small source is shown too."""
     random = np.random.default_rng(seed)
     chosen = {}
     for label in classes:
@@ -245,25 +338,91 @@ def _samples(labels, groups, readable, classes, most: int, seed: int) -> dict[st
 
 
 def _findings(dataset: Dataset, readable: np.ndarray) -> pd.DataFrame | None:
-    findings = dataset.findings
-    if findings is None:
+    if dataset.findings is None:
         return None
-    known = findings[readable]
+    known = dataset.findings[readable]
     counts = {"present": known.eq(1).sum(), "absent": known.eq(0).sum(), "unknown": known.isna().sum()}
     return pd.DataFrame(counts).astype(int)
 
 
-def _straddling(dataset: Dataset, split: pd.DataFrame | None) -> int:
-    """Patients with images on two sides of the split."""
-    if split is None or dataset.group is None:
-        return 0
-    return int((split["split"].groupby(dataset.group.to_numpy()).nunique() > 1).sum())
+def find_warnings(
+    counts: Mapping[str, pd.DataFrame], sizes: pd.DataFrame, absent: tuple[str, ...] = (), straddling: int = 0
+) -> Iterator[str]:
+    """Reasons for caution that counts alone show, the gravest first.
+
+    Parameters
+    ----------
+    counts, sizes
+        As in `Survey`.
+    absent : tuple of str
+        Classes without a readable image.
+    straddling : int
+        Patients on two sides of the split.
+    """
+    if straddling:
+        yield f"{count(straddling, 'patient')} have images on two sides of the split, which inflates the figures"
+    for label in absent:
+        yield f"{label}: no image can be read"
+    present = counts["class"]["images"][counts["class"]["images"] > 0]
+    if "source" in counts and len(present) > 1:
+        yield from _of_sources(counts["source"].loc[present.index])
+    for name in ("split", "published split"):
+        for side, images in counts[name].loc[present.index].items() if name in counts else ():
+            if (images == 0).any():
+                yield f"{name} {side} has no image of {', '.join(map(str, images.index[images == 0]))}"
+    yield from _of_sizes(sizes)
+    few = [f"{label} {n}" for label, n in present.items() if n < FEW]
+    if few:
+        yield f"Fewer than {FEW} images: {', '.join(few)}"
+    if len(present) > 1 and present.max() >= _UNEVEN * present.min():
+        ratio = int(present.max() // present.min())
+        yield f"Classes are uneven: {present.idxmax()} has {ratio} times the images of {present.idxmin()}"
 
 
-def _within(name: str, value: int, low: int, high: int) -> None:
-    if not isinstance(value, int) or not low <= value <= high:
-        raise InputError(f"{name}: {value!r} given, {low} to {high} expected")
+def _of_sources(table: pd.DataFrame) -> Iterator[str]:
+    known = table.drop(columns=UNKNOWN, errors="ignore")
+    counts = known.to_numpy()
+    for label, row in zip(known.index, counts, strict=True):
+        if len(row) < 2 or not row.sum() or row.max() < _NEARLY_ALL * row.sum():
+            continue
+        largest, others = int(row.argmax()), counts.sum(axis=0) - row
+        if others[largest] < _HALF * others.sum():
+            yield (
+                f"{label} comes from one source: {row[largest]:,} of its {row.sum():,} images are from "
+                f"{known.columns[largest]}; a model can learn the source instead of the disease"
+            )
+    apart = [
+        f"{a} and {b}"
+        for i, a in enumerate(known.index)
+        for b in known.index[i + 1 :]
+        if not ((known.loc[a] > 0) & (known.loc[b] > 0)).any()
+    ]
+    if apart:
+        more = f" (and {len(apart) - 5} more pairs)" if len(apart) > 5 else ""
+        yield f"No source has both {'; both '.join(apart[:5])}{more}: disease and source cannot be told apart there"
+    single = (known > 0).sum() == 1
+    if single.any() and len(known.columns) > 1:
+        names = {label: [str(c) for c in known.columns if single[c] and row[c]] for label, row in known.iterrows()}
+        listed = "; ".join(f"{', '.join(columns)} ({label})" for label, columns in names.items() if columns)
+        images = int(known.loc[:, single].to_numpy().sum())
+        yield f"Sources with a single class: {listed}: {images:,} of {int(counts.sum()):,} images reveal their label"
+    total = int(table.to_numpy().sum())
+    by_source, by_class = table.max().sum() / total, table.sum(axis=1).max() / total
+    if by_source >= by_class + _HALF * (1 - by_class) and len(table.columns) > 1:
+        yield (
+            f"The source alone predicts {by_source:.0%} of the labels; always naming the commonest class gives "
+            f"{by_class:.0%}"
+        )
 
 
-def _plain(values: Mapping[Any, Any]) -> dict[str, int]:
-    return {str(key): int(value) for key, value in values.items()}
+def _of_sizes(sizes: pd.DataFrame) -> Iterator[str]:
+    """A class whose images have one size that the others rarely have."""
+    by_class = sizes.groupby(["label", "width", "height"])["images"].sum()
+    labels = by_class.index.get_level_values("label").unique()
+    for label in labels if len(labels) > 1 else ():
+        images, others = by_class.loc[label], by_class.drop(label, level="label")
+        common = images.idxmax()
+        alike = others.groupby(level=("width", "height")).sum().get(common, 0)
+        if images.max() >= _NEARLY_ALL * images.sum() and alike < _HALF * others.sum():
+            size = f"{common[0]} x {common[1]} pixels"
+            yield f"{label}: {images.max():,} of {images.sum():,} images are {size}, unlike other classes"

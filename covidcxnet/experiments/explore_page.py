@@ -1,46 +1,51 @@
-"""An exploration as files: one HTML page that needs no other file, the same pictures as PNG, the counts as JSON."""
+"""An exploration as files: one HTML page that needs no other file, its pictures as PNG, the counts as JSON."""
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import cv2
+import numpy as np
 import pandas as pd
 
-from covidcxnet import __version__
-from covidcxnet.evaluation.markup import Html, count, figure, table, tag
-from covidcxnet.evaluation.page import page
-from covidcxnet.experiments import explore_charts as charts
-from covidcxnet.experiments import explore_pictures as pictures
-from covidcxnet.experiments.explore import Survey
-from enhancement.files import whole_file
+from covidcxnet.experiments.compare_page import write_all
+from covidcxnet.experiments.explore import UNKNOWN, Moments, Survey
+from covidcxnet.reporting import pages, plots
+from covidcxnet.reporting.table import Table, count
+from enhancement import read_radiograph
+from enhancement.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NOTICE = "Research only: not a medical device"
-# Classes with pictures of samples on the page; a hundred labels would make a page that no one can open.
-_MOST_CLASSES = 24
-# Columns of a table that fit beside another table.
-_HALF_PAGE = 5
+_MOST_CLASSES = 24  # with samples on the page: a hundred classes would make a page that no one can open
+_MOST_PAIRED = 4  # with more classes, each is compared with all the others and not with every other
+_LEAST_WITHIN = 20  # images of a class in a source: the mean of fewer is not worth subtracting
+_MOST_SIZES = 4000  # marks on a chart: the commonest sizes stand for all
+_TILE = 192
+_GRAY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
+_HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "++++")  # distinguish neighbours without colours, too
 
 
 @dataclass(frozen=True)
-class _Picture:
+class Picture:
+    """A figure of the page with its texts."""
+
     name: str
     title: str
-    drawn: Figure
+    figure: Figure
     alt: str
-    caption: str
+    caption: str = ""
 
 
 def save(survey: Survey, folder: str | Path) -> Path:
-    """Write ``explore.html``, its pictures as ``*.png`` and ``explore.json`` into a folder, each whole or not at all.
+    """Write ``explore.html``, its pictures as ``*.png`` and ``explore.json`` into a folder: all of them or none.
 
     Files that could not be read are counted on the page and listed, by name, in ``unreadable.csv`` alone.
 
@@ -50,168 +55,303 @@ def save(survey: Survey, folder: str | Path) -> Path:
         The page.
     """
     folder = Path(folder)
-    made: list[tuple[_Picture, bytes]] = []
-    for picture in _pictures(survey):
-        content = _png(picture.drawn)
-        _write(folder / f"{picture.name}.png", content)
-        made.append((picture, content))
-    _write(folder / "explore.json", (json.dumps(survey.to_dict(), indent=1, ensure_ascii=False) + "\n").encode())
-    unreadable = folder / "unreadable.csv"
+    drawn = [(picture, plots.png(picture.figure)) for picture in _pictures(survey)]
+    files = {f"{picture.name}.png": content for picture, content in drawn}
+    files["explore.json"] = (json.dumps(survey.to_dict(), indent=1, ensure_ascii=False) + "\n").encode()
     if len(survey.unreadable):
-        with whole_file(unreadable) as partial:
-            survey.unreadable.to_csv(partial, index=False)
-    else:
-        unreadable.unlink(missing_ok=True)
-    whole = folder / "explore.html"
-    _write(whole, _render(survey, made).encode())
-    return whole
+        files["unreadable.csv"] = survey.unreadable.to_csv(index=False).encode()
+    files["explore.html"] = _render(survey, drawn).encode()
+    write_all(folder, files)
+    if not len(survey.unreadable):
+        (folder / "unreadable.csv").unlink(missing_ok=True)
+    return folder / "explore.html"
 
 
-def _pictures(survey: Survey) -> Iterator[_Picture]:
+def _render(survey: Survey, drawn: Sequence[tuple[Picture, bytes]]) -> str:
+    reasons = survey.unreadable["reason"].value_counts().head(5).items()
+    return pages.render(
+        "experiments/explore.html",
+        title=f"A look at {survey.name}",
+        survey=survey,
+        unreadable=len(survey.unreadable),
+        reasons="; ".join(f"{reason} ({number:,})" for reason, number in reasons),
+        pictures=[(picture, plots.data_uri(content)) for picture, content in drawn],
+        tables={"distribution": _count_tables(survey), "sizes": _size_tables(survey)},
+    )
+
+
+def _count_tables(survey: Survey) -> list[Table]:
+    tables = []
+    for name, counts in survey.counts.items():
+        if name == "class":
+            continue
+        rows = [[label, *map(int, row)] for label, row in zip(counts.index, counts.to_numpy(), strict=True)]
+        header = ["class", *counts.columns]
+        if counts.shape[1] > 1:
+            rows = [[*row, sum(row[1:])] for row in rows]
+            rows.append(["all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])])
+            header.append("all")
+        tables.append(Table(header, rows, f"Images by {name}"))
+    if survey.findings is not None:
+        rows = [[name, *map(int, row)] for name, *row in survey.findings.itertuples()]
+        tables.append(Table(["finding", *survey.findings.columns], rows, "Images by finding"))
+    return tables
+
+
+def _size_tables(survey: Survey) -> list[Table]:
+    columns = ["images", "median width", "median height", "commonest size", "its share", "mean grey level"]
+    return [
+        Table([kind, *columns], [_size_row(survey, kind, name) for name in names], f"Sizes and grey levels by {kind}")
+        for kind, names in (("class", survey.classes), ("source", survey.sources))
+        if names
+    ]
+
+
+def _size_row(survey: Survey, kind: str, name: str) -> list:
+    sizes = survey.sizes[survey.sizes["label" if kind == "class" else "source"] == name]
+    by_size = sizes.groupby(["width", "height"])["images"].sum()
+    width, height = by_size.index[int(np.argmax(by_size.to_numpy()))]
+    moments = survey.of_class(name) if kind == "class" else survey.of_source(name)
+    medians = [_median(sizes[side], sizes["images"]) for side in ("width", "height")]
+    share, grey = by_size.max() / by_size.sum(), float((moments.histogram * np.arange(256)).sum())
+    return [name, moments.images, *medians, f"{width} x {height}", f"{share:.0%}", f"{grey:.1f}"]
+
+
+def _median(values: pd.Series, times: pd.Series) -> int:
+    order = np.argsort(values.to_numpy(), kind="stable")
+    passed = np.cumsum(times.to_numpy()[order])
+    return int(values.to_numpy()[order][np.searchsorted(passed, passed[-1] / 2)])
+
+
+def _pictures(survey: Survey) -> Iterator[Picture]:
     """All pictures in the order of the page, drawn one by one."""
     classes = ", ".join(survey.classes)
-    yield _Picture(
-        "distribution", "Images by class", charts.distribution(survey), f"Bar charts of images by class: {classes}", ""
-    )
-    taken: set[str] = set()
+    yield Picture("distribution", "Images by class", distribution(survey), f"Bar charts of images by class: {classes}")
+    names: set[str] = set()
     for label in survey.classes[:_MOST_CLASSES]:
         if len(survey.samples[label]):
-            name, caption = _file_name("samples", label, taken), "Picked at random, in turn from each source."
-            title = f"Samples of {label}"
-            yield _Picture(name, title, pictures.sample_grid(survey, label), f"Radiographs of {label}", caption)
+            name, text = _file_name(f"samples-{label}", names), "Picked at random, in turn from each source."
+            yield Picture(name, f"Samples of {label}", sample_grid(survey, label), f"Radiographs of {label}", text)
+    means = {label: survey.of_class(label) for label in survey.classes}
     text = (
-        f"Every radiograph stretched to {survey.size} x {survey.size} pixels, grey levels as they are in the file. A "
-        "sharp letter or border in a mean is on many images at one place."
+        f"Every radiograph is stretched to {survey.size} x {survey.size} pixels, with the grey levels of its file. A "
+        "sharp letter or border in a mean is at the same place in many images."
     )
-    yield _Picture("mean", "Mean image of each class", pictures.mean_images(survey), f"Mean images of {classes}", text)
-    drawn = pictures.differences(survey)
-    if drawn:
+    figure = _moments(means, "mean", "mean grey level", **_GRAY)
+    yield Picture("mean", "Mean image of each class", figure, f"Mean images of {classes}", text)
+    if pairs := differences(means):
         text = (
             "Red: brighter in the first class; blue: darker; white: alike. What stands out at the border or the corners"
             " cannot be disease."
         )
-        yield _Picture("difference", "Difference of means", drawn, "Differences between mean images of classes", text)
-    drawn = pictures.differences_within(survey)
-    if drawn:
+        alt = "Differences between mean images of classes"
+        yield Picture("difference", "Difference of means", draw_differences(pairs), alt, text)
+    if pairs := differences_within(survey):
         text = (
-            "The same, within each source that holds both classes: the place cannot make these differences, unless the "
-            "source is itself a collection from several places."
+            "The same within each source that has both classes. The source cannot cause these differences, unless "
+            "it is itself a collection from several sites."
         )
         alt = "Differences between mean images of classes within sources"
-        yield _Picture("difference-within-source", "Difference of means within a source", drawn, alt, text)
+        title = "Difference of means within a source"
+        yield Picture("difference-within-source", title, draw_differences(pairs), alt, text)
     text = "Where images of a class differ from each other: at edges, borders and letters; by exposure."
-    alt = f"Standard deviation images of {classes}"
-    yield _Picture("deviation", "Standard deviation of each class", pictures.deviation_images(survey), alt, text)
-    if len(survey.classes) <= _MOST_CLASSES:
-        drawn = pictures.means_by_source(survey)
-        if drawn:
-            text = "Number of images under each. Differences along a row are the place's, not the disease's."
-            alt = "Mean images by class and source"
-            yield _Picture("mean-by-source", "Mean image of each class in each source", drawn, alt, text)
+    top = max(float(m.deviation.max()) for m in means.values()) or 1.0
+    figure = _moments(means, "deviation", "standard deviation of grey levels", cmap="magma", vmin=0, vmax=top)
+    yield Picture("deviation", "Standard deviation of each class", figure, f"Standard deviations of {classes}", text)
+    if len(survey.classes) <= _MOST_CLASSES and len(survey.sources) > 1:
+        text = "Number of images under each. Differences along a row are due to the source, not to the disease."
+        figure, title = means_by_source(survey), "Mean image of each class in each source"
+        yield Picture("mean-by-source", title, figure, "Mean images by class and source", text)
     text = (
-        "Each image counts alike, whatever its size. Shares of pure black and white may run out of the picture: "
-        "borders, letters and clipping."
+        "Each image counts alike, whatever its size. Shares of pure black and white may exceed the axis: borders, "
+        "letters and clipping."
     )
-    yield _Picture(
-        "grey-levels", "Grey levels", charts.grey_levels(survey), "Histograms of grey levels by class and source", text
-    )
+    alt = "Histograms of grey levels by class and source"
+    yield Picture("grey-levels", "Grey levels", grey_levels(survey), alt, text)
     text = "The larger a mark, the more images of that size; dotted: square."
-    yield _Picture("sizes", "Sizes", charts.image_sizes(survey), "Width and height of images by class and source", text)
+    yield Picture("sizes", "Sizes", image_sizes(survey), "Width and height of images by class and source", text)
 
 
-def _render(survey: Survey, made: list[tuple[_Picture, bytes]]) -> str:
-    from covidcxnet.evaluation.plots import data_uri
-
-    title = f"A look at {survey.name}"
-    sections = []
-    for picture, content in made:
-        shown = figure(data_uri(content, "image/png"), picture.alt, picture.caption or None)
-        sections.append(tag("section", tag("h2", picture.title), shown, _tables(survey, picture.name)))
-    seen = f"{count(survey.images, 'image')} read of {survey.listed:,} listed"
-    if survey.patients is not None:
-        seen += f", {count(survey.patients, 'known patient')}"
-    body = tag(
-        "main",
-        tag("header", tag("h1", title), tag("p", NOTICE, class_="research")),
-        tag("p", f"{seen}.", class_="when"),
-        _warned(survey),
-        _unread(survey),
-        sections,
-        tag("p", "Samples show what is burned into the images: look for names before you pass this page on.",
-            class_="note"),
-        tag("footer", f"{NOTICE}. Made by covidcxnet {__version__}."),
-    )  # fmt: skip
-    return page(title, body)
-
-
-def _warned(survey: Survey) -> Html | None:
-    if not survey.warnings:
-        return None
-    found = [tag("li", warning) for warning in survey.warnings]
-    return tag("section", tag("h2", "Be wary"), tag("ul", found), class_="cautions")
-
-
-def _unread(survey: Survey) -> Html | None:
-    lines = []
-    if survey.rejected:
-        lines.append(f"{count(survey.rejected, 'image')} left out: the table marks them as not to be used.")
-    if len(survey.unreadable):
-        reasons = survey.unreadable["reason"].value_counts()
-        said = "; ".join(f"{reason} ({number:,})" for reason, number in reasons.head(5).items())
-        lines.append(
-            f"{count(len(survey.unreadable), 'image')} could not be read and left out: {said}. unreadable.csv lists "
-            "them."
-        )
-    return Html("".join(tag("p", line) for line in lines)) if lines else None
-
-
-def _tables(survey: Survey, picture: str) -> Html | None:
-    if picture == "distribution":
-        tables = {name: counts for name, counts in survey.counts.items() if name != "class"}
-        if survey.findings is not None:
-            tables["finding"] = survey.findings
-        made = [(_counted(name, counts), counts.shape[1]) for name, counts in tables.items()]
-        wide = [part for part, columns in made if columns > _HALF_PAGE]
-        narrow = [part for part, columns in made if columns <= _HALF_PAGE]
-        return Html("".join(wide) + tag("div", narrow, class_="first"))
-    if picture == "sizes":
-        return Html("".join(_plain(f"by {name}", name, rows) for name, rows in charts.described(survey).items()))
-    return None
-
-
-def _counted(name: str, counts: pd.DataFrame) -> Html:
-    rows = [[label, *(f"{n:,}" for n in row)] for label, row in zip(counts.index, counts.to_numpy(), strict=True)]
-    first = "finding" if name == "finding" else "class"
-    if name != "finding" and counts.shape[1] > 1:
-        rows = [[*row, f"{n:,}"] for row, n in zip(rows, counts.sum(axis=1), strict=True)]
-        total = counts.sum()
-        rows.append(["all", *(f"{n:,}" for n in total), f"{total.sum():,}"])
-        return table([first, *counts.columns, "all"], rows, f"Images by {name}")
-    return table([first, *counts.columns], rows, f"Images by {name}")
-
-
-def _plain(caption: str, first: str, rows: pd.DataFrame) -> Html:
-    cells = [[label, *(f"{v:,}" if isinstance(v, int) else v for v in row)] for label, *row in rows.itertuples()]
-    return table([first, *rows.columns], cells, f"Sizes and grey levels {caption}")
-
-
-def _png(drawn: Figure) -> bytes:
-    stream = io.BytesIO()
-    drawn.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with whole_file(path) as partial:
-        partial.write_bytes(content)
-
-
-def _file_name(kind: str, label: str, taken: set[str]) -> str:
-    """A name that every file system takes, once."""
-    base = f"{kind}-{re.sub(r'[^A-Za-z0-9._-]+', '-', label).strip('-.')[:60] or 'class'}"
-    name, number = base, 1
-    while name.lower() in taken:
+def _file_name(name: str, taken: set[str]) -> str:
+    """A name that every file system accepts, once."""
+    base = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.')[:68]}"
+    base = "samples-class" if base == "samples" else base
+    number = 1
+    while (unique := base if number == 1 else f"{base}-{number}").lower() in taken:
         number += 1
-        name = f"{base}-{number}"
-    taken.add(name.lower())
-    return name
+    taken.add(unique.lower())
+    return unique
+
+
+def differences(means: dict[str, Moments]) -> list[tuple[str, np.ndarray]]:
+    """Titles and differences of mean images: of each pair of a few classes, of each from the mean of all others."""
+    images = {label: moments.mean for label, moments in means.items()}
+    if len(images) <= _MOST_PAIRED:
+        return [(f"{b} \N{MINUS SIGN} {a}", images[b] - images[a]) for a, b in combinations(images, 2)]
+    total = np.sum(list(images.values()), axis=0)
+    return [
+        (f"{label} \N{MINUS SIGN} mean of the others", image - (total - image) / (len(images) - 1))
+        for label, image in images.items()
+    ]
+
+
+def differences_within(survey: Survey) -> list[tuple[str, np.ndarray]]:
+    """The same within each source that has both classes."""
+    pairs = []
+    for source in survey.sources:
+        moments = {c: survey.moments[c, source] for c in survey.classes if (c, source) in survey.moments}
+        enough = [label for label, m in moments.items() if m.images >= _LEAST_WITHIN]
+        for a, b in combinations(enough, 2):
+            pairs.append((f"{b} \N{MINUS SIGN} {a}\nwithin {source}", moments[b].mean - moments[a].mean))
+    return pairs[:12]
+
+
+def draw_differences(pairs: Sequence[tuple[str, np.ndarray]]) -> Figure:
+    """Differences on one scale, the same on both sides of 0: white means no difference everywhere."""
+    top = max(float(np.abs(difference).max()) for _, difference in pairs) or 1.0
+    return _maps(pairs, "difference of mean grey levels", cmap="RdBu_r", vmin=-top, vmax=top)
+
+
+def _moments(means: dict[str, Moments], what: str, label: str, **how: Any) -> Figure:
+    maps = [(f"{name}\n{count(m.images, 'image')}", getattr(m, what)) for name, m in means.items()]
+    return _maps(maps, label, **how)
+
+
+def _maps(maps: Sequence[tuple[str, np.ndarray]], label: str, **how: Any) -> Figure:
+    """Titled images side by side, four a row, under one colour bar."""
+    columns = min(4, len(maps))
+    rows = -(-len(maps) // columns)
+    figure, panels = plots.figure(2.5 * columns + 1.1, 2.85 * rows, rows, columns)
+    for axes, (title, values) in zip(panels, maps, strict=False):
+        shown = plots.image(axes, values, _short(title), **how)
+    for axes in panels[len(maps) :]:
+        axes.set_axis_off()
+    bar = figure.colorbar(shown, ax=panels, fraction=0.05, pad=0.02, shrink=0.9, aspect=24)
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _short(text: str, longest: int = 30) -> str:
+    lines = text.splitlines()
+    return "\n".join(line if len(line) <= longest else f"{line[: longest - 1]}…" for line in lines)
+
+
+def sample_grid(survey: Survey, label: str) -> Figure:
+    """Samples of one class in their own proportions, each with its source; at most eight a row."""
+    rows = survey.samples[label]
+    columns = min(8, len(rows))
+    lines = -(-len(rows) // columns)
+    figure, panels = plots.figure(1.45 * columns, 1.67 * lines, lines, columns)
+    for axes in panels:
+        axes.set_axis_off()
+    for axes, row in zip(panels, rows, strict=False):
+        source = survey.dataset.table["source"].iloc[row] if survey.sources else ""
+        title = UNKNOWN if source is None or source != source else str(source)
+        plots.image(axes, _tile(survey.dataset.paths[row]), _short(title), size=7.5, **_GRAY)
+    return figure
+
+
+def _tile(path: Path) -> np.ndarray:
+    """A radiograph within a white square of `_TILE` pixels, in its own proportions."""
+    tile = np.full((_TILE, _TILE), 255, np.uint8)
+    try:
+        image = read_radiograph(path)
+    except InputError:  # gone since it was measured
+        return tile
+    scale = _TILE / max(image.shape)
+    height, width = (max(1, round(side * scale)) for side in image.shape)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    top, left = (_TILE - height) // 2, (_TILE - width) // 2
+    tile[top : top + height, left : left + width] = cv2.resize(image, (width, height), interpolation=how)
+    return tile
+
+
+def means_by_source(survey: Survey) -> Figure:
+    """Mean image of each class in each source: rows classes, columns sources."""
+    lines, columns = len(survey.classes), len(survey.sources)
+    figure, panels = plots.figure(1.35 * columns, 1.55 * lines, lines, columns)
+    for k, axes in enumerate(panels):
+        label, source = survey.classes[k // columns], survey.sources[k % columns]
+        moments = survey.moments.get((label, source))
+        if k < columns:
+            axes.set_title(_short(source), fontsize=8, pad=3).set_parse_math(False)
+        if k % columns == 0:
+            axes.set_ylabel(_short(label, 18), fontsize=8)
+        axes.set(xticks=[], yticks=[], facecolor="#f4f6f8")
+        axes.spines[:].set_visible(False)
+        if moments is None:
+            axes.set(aspect="equal", xlim=(0, 1), ylim=(0, 1))
+            axes.text(0.5, 0.5, "none", ha="center", va="center", fontsize=7.5, color="#56616d")
+            continue
+        axes.imshow(moments.mean, **_GRAY)
+        axes.set_xlabel(f"{moments.images:,}", fontsize=7.5, labelpad=2)
+    return figure
+
+
+def distribution(survey: Survey) -> Figure:
+    """Images by class, and each class by source and by split."""
+    names = [name for name in ("class", "source", "split", "published split") if name in survey.counts]
+    if len(survey.sources) < 2 and "source" in names:
+        names.remove("source")
+    labels, height = list(survey.classes), max(1.9, 0.36 * len(survey.classes) + 1.25)
+    figure, panels = plots.figure(4.1 * len(names) + 0.4, height, 1, len(names))
+    for axes, name in zip(panels, names, strict=True):
+        counts = survey.counts[name].loc[labels]
+        if name == "source":
+            counts = counts[[s for s in survey.sources if s in counts]]
+        places, left = np.arange(len(counts))[::-1], np.zeros(len(counts))
+        for k, column in enumerate(counts.columns):
+            hatch = "" if name == "class" else _HATCHES[(k // len(plots.COLOURS) + k) % len(_HATCHES)]
+            style: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.6, "hatch": hatch, "label": str(column)}
+            axes.barh(places, counts[column], 0.68, left=left, color=plots.colour(k), **style)
+            left += counts[column].to_numpy()
+        for place, total in zip(places, left, strict=True):
+            axes.text(total, place, f" {int(total):,}", va="center", fontsize=8, color=plots.INK)
+        axes.set_yticks(places, [str(label)[:24] for label in labels])
+        axes.set(xlabel="images", xlim=(0, 1.18 * max(1, left.max())), ylim=(-0.6, len(counts) - 0.4))
+        axes.set_title("all" if name == "class" else f"by {name}", fontsize=10)
+        if name != "class":
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.8 / height)}
+            axes.legend(fontsize=7.5, frameon=False, ncols=min(4, counts.shape[1]), handlelength=1.6, **below)
+    return figure
+
+
+def grey_levels(survey: Survey) -> Figure:
+    """Mean share of pixels at each grey level, by class and by source."""
+    groups = {"class": {label: survey.of_class(label).histogram for label in survey.classes}}
+    if len(survey.sources) > 1:
+        groups["source"] = {source: survey.of_source(source).histogram for source in survey.sources}
+    figure, panels = plots.figure(5.2 * len(groups) + 0.4, 3.5, 1, len(groups))
+    for axes, (name, curves) in zip(panels, groups.items(), strict=True):
+        # Pure black and white (borders, letters) may be a tenth of all pixels; they must not flatten the rest.
+        top = 1.15 * max(100 * float(h[1:255].max()) for h in curves.values())
+        for k, (label, histogram) in enumerate(curves.items()):
+            axes.plot(100 * histogram, label=label, **plots.line(k))
+        axes.set_title(f"by {name}", fontsize=10)
+        axes.set(xlabel="grey level", ylabel="% of pixels", xlim=(0, 255), ylim=(0, top or 1))
+        axes.legend(fontsize=7.5, frameon=False, ncols=2 if len(curves) > 8 else 1, handlelength=3)
+    return figure
+
+
+def image_sizes(survey: Survey) -> Figure:
+    """Width and height of the images, by class and by source; the larger a mark, the more images."""
+    groups = [("label", survey.classes)] + ([("source", survey.sources)] if len(survey.sources) > 1 else [])
+    figure, panels = plots.figure(5.2 * len(groups) + 0.4, 4.3, 1, len(groups))
+    for axes, (column, names) in zip(panels, groups, strict=True):
+        counted = survey.sizes.groupby([column, "width", "height"])["images"].sum().reset_index()
+        counted = counted.sort_values("images", ascending=False, kind="stable").head(_MOST_SIZES)
+        for k, name in enumerate(names):
+            part = counted[counted[column] == name]
+            style = {"marker": plots.line(k, marker=True)["marker"], "linewidths": 0.8, "facecolors": "none"}
+            area = 14 + 26 * np.log10(part["images"].clip(lower=1))
+            axes.scatter(part["width"], part["height"], s=area, edgecolors=plots.colour(k), label=name, **style)
+        longest = 1.06 * float(survey.sizes[["width", "height"]].to_numpy().max())
+        axes.plot([0, longest], [0, longest], **plots.REFERENCE, zorder=0)
+        axes.set_title(f"by {'class' if column == 'label' else column}", fontsize=10)
+        axes.set(xlabel="width, pixels", ylabel="height, pixels", xlim=(0, longest), ylim=(0, longest), aspect="equal")
+        legend = axes.legend(fontsize=7.5, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+        for handle in legend.legend_handles:
+            handle.set_sizes([30])
+    return figure

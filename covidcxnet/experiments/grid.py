@@ -12,21 +12,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from covidcxnet.models import MODELS
 from covidcxnet.training.recipe import Recipe, refuse_unknown_keys
 from enhancement.command_line import one_line
 from enhancement.errors import InputError
 
 # What decides which images there are and on which side each stands: where it differs, so does the split.
-DATA_KEYS = (
-    "data", "phantom_images", "root", "verdicts", "where", "classes", "multilabel", "split", "split_by", "fractions",
-    "holdout",
-)  # fmt: skip
-_TAKEN = {
+_IMAGES = ("data", "phantom_images", "root", "verdicts", "where", "classes", "multilabel")
+DATA_KEYS = (*_IMAGES, "split", "split_by", "fractions", "holdout")
+_REFUSED = {
     "seed": "give --seed for the first and --repeats for how many",
     "out": "--out names the folder of the sweep, and each run has one in it",
     "store": "each setting of the input gets a store of its own",
 }
-_LONGEST = 90
+_LONGEST = 90  # characters of a folder's name
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -53,7 +54,7 @@ class Trial:
 
     @property
     def cell(self) -> str:
-        """What all repeats of these values are called."""
+        """What all repeats of these values are called: ``learning_rate 0.001, init imagenet``."""
         return cell_name(self.values)
 
     @property
@@ -95,22 +96,22 @@ def plan(recipe: Recipe, over: Mapping[str, Sequence[Any]], repeats: int, out: s
     if recipe.store and any(key.startswith("input.") or key in DATA_KEYS for key in over):
         raise InputError("store: one store cannot hold several inputs; leave it out, and each gets its own")
     combinations = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
-    made = [(values, _recipe(recipe, values)) for values in combinations]
+    recipes = [_recipe(recipe, values) for values in combinations]
     last = recipe.seed + repeats - 1
     if last >= 2**31:
         raise InputError(f"seed: the last repeat would have {last}, at most {2**31 - 1} possible")
     return [
-        Trial(values, seed, replace(one, seed=seed), Path(out) / _folder(values) / f"seed-{seed}")
+        Trial(values, seed, replace(combined, seed=seed), Path(out) / _folder(values) / f"seed-{seed}")
         for seed in range(recipe.seed, recipe.seed + repeats)
-        for values, one in made
+        for values, combined in zip(combinations, recipes, strict=True)
     ]
 
 
 def check_key(key: str, recipe: Recipe, *, models_differ: bool = False) -> None:
     """`InputError` if `key` is not a recipe's, or cannot be swept; options are looked up in the recipe's model."""
     first, *rest = key.split(".")
-    if first in _TAKEN:
-        raise InputError(f"over: {first} cannot be swept; {_TAKEN[first]}")
+    if first in _REFUSED:
+        raise InputError(f"over: {first} cannot be swept; {_REFUSED[first]}")
     known = recipe.to_dict()
     if first not in known:
         refuse_unknown_keys({first: None}, "over")
@@ -125,11 +126,9 @@ def check_key(key: str, recipe: Recipe, *, models_differ: bool = False) -> None:
 
 
 def _check_option(name: str, model: str) -> None:
-    from covidcxnet.models import MODELS
-
-    if name not in MODELS[model].options and name != "normalization":
-        known = ", ".join(["normalization", *MODELS[model].options])
-        raise InputError(f"over: {model} has no option {name!r}; it takes {known}")
+    options = ["normalization", *MODELS[model].options]
+    if name not in options:
+        raise InputError(f"over: {model} has no option {name!r}; it takes {', '.join(options)}")
 
 
 def parse_values(text: str) -> tuple[str, list[Any]]:
@@ -142,19 +141,18 @@ def parse_values(text: str) -> tuple[str, list[Any]]:
     >>> parse_values("input.channels=[raw],[clahe, raw]")
     ('input.channels', [['raw'], ['clahe', 'raw']])
     """
-    import yaml
-
     key, equals, values = text.partition("=")
     key = key.strip().replace("-", "_")
     if not equals or not key or not values.strip():
         raise InputError(f"over: {text!r} given, KEY=a,b,c expected")
     try:
-        found = yaml.safe_load(f"[{values}]")
+        parsed = yaml.safe_load(f"[{values}]")
     except yaml.YAMLError as error:
         raise InputError(f"over: {key}: {values!r} is not a list of YAML values ({one_line(error)})") from error
-    if not isinstance(found, list) or any(value is None for value in found):
-        raise InputError(f"over: {key}: {values!r} given, values parted by commas expected")
-    return key, [_number(value) for value in found]
+    if not isinstance(parsed, list) or any(value is None for value in parsed):
+        raise InputError(f"over: {key}: {values!r} given, values separated by commas expected")
+    # YAML 1.1 reads 1e-3 as a word
+    return key, [float(v) if isinstance(v, str) and _NUMBER.fullmatch(v) else v for v in parsed]
 
 
 def text_of(value: Any) -> str:
@@ -177,11 +175,6 @@ def data_key(recipe: Recipe) -> str:
     return json.dumps({name: values.get(name) for name in DATA_KEYS}, sort_keys=True, default=str)
 
 
-def _number(value: Any) -> Any:
-    """YAML 1.1 takes 1e-3 for a word; people do not."""
-    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
-
-
 def _recipe(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     nested = deepcopy(recipe.to_dict())
     for key, value in values.items():
@@ -191,26 +184,24 @@ def _recipe(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
             part = part.setdefault(group, {})
         part[last] = value
     try:
-        made = Recipe.from_dict(nested)
+        combined = Recipe.from_dict(nested)
     except InputError as error:
         raise InputError(f"{error} (in the sweep's {cell_name(values)})") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"over: {cell_name(values)} is not a recipe: {one_line(error)}") from error
     if "model" in values:
-        for name in made.options:
-            _check_option(name, made.model)
-    return made
+        for name in combined.options:
+            _check_option(name, combined.model)
+    return combined
 
 
 def _folder(values: Mapping[str, Any]) -> str:
-    """A folder name that says the values and depends on nothing else, so that a longer sweep finds its runs again."""
+    """A name from the values and nothing else, so that a longer sweep finds the runs of a shorter one again."""
     plain = "_".join(f"{key}={text_of(value)}" for key, value in values.items()) or "recipe"
-    exact = json.dumps(values, sort_keys=True, default=str)
     name = re.sub(r"[^\w.=+-]+", "-", plain)
-    if name == plain and len(name) <= _LONGEST and not any(isinstance(value, float) for value in values.values()):
+    # %g shortens a float: only one that it keeps whole may go without the hash
+    whole = all(float(text_of(value)) == value for value in values.values() if isinstance(value, float))
+    if name == plain and len(name) <= _LONGEST and whole:
         return name
-    # %g shortens a float; only one that it keeps whole may go without the hash.
-    kept = all(float(text_of(value)) == value for value in values.values() if isinstance(value, float))
-    if name == plain and len(name) <= _LONGEST and kept:
-        return name
+    exact = json.dumps(values, sort_keys=True, default=str)
     return f"{name[:_LONGEST].rstrip('-')}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"

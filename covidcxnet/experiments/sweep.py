@@ -1,65 +1,41 @@
-"""`sweep`: train a recipe over values and repeats, on one split; what is finished is not trained again."""
+"""Many trainings of one recipe: `sweep` over values and repeats, `train_groups` over three ways to treat the data.
+
+All trainings of a folder share one split. What is finished is not trained again, so the same call goes on after a stop.
+"""
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from covidcxnet.datasets.splits import save_split
+from covidcxnet.experiments import compare_page, sweep_page
+from covidcxnet.experiments.compare import Comparison, compare
 from covidcxnet.experiments.grid import Trial, data_key, plan
-from covidcxnet.experiments.memory import free_memory
-from covidcxnet.experiments.outcome import Outcome, outcome_of
+from covidcxnet.experiments.outcome import Outcome, Sweep, outcome_of
+from covidcxnet.reporting import plots
+from covidcxnet.reporting.table import count
+from covidcxnet.training.augment_settings import AugmentSettings
+from covidcxnet.training.building import check_model
+from covidcxnet.training.data import split_of
 from covidcxnet.training.recipe import Recipe
+from covidcxnet.training.run import Run, dataset_of, write_json
+from covidcxnet.training.trainer import train
 from enhancement.command_line import one_line
 from enhancement.errors import InputError
 from enhancement.files import check_output
 
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """What came out of a sweep.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds `sweep.html`, `sweep.csv`, `sweep.md`, `runs.csv`, `sweep.png`, the split and a folder for each cell.
-    keys : tuple of str
-        What was swept.
-    outcomes : tuple of Outcome
-        One for each training, failed ones too.
-    repeats : int
-        Trainings of each cell.
-    tested : bool
-        Whether the test set was opened.
-    recipe : Recipe
-        What was not swept.
-    created : str
-        Local date and time.
-    """
-
-    folder: Path
-    keys: tuple[str, ...]
-    outcomes: tuple[Outcome, ...]
-    repeats: int
-    tested: bool
-    recipe: Recipe
-    created: str = ""
-
-    @property
-    def path(self) -> Path:
-        """The page."""
-        return self.folder / "sweep.html"
-
-    @property
-    def failed(self) -> tuple[Outcome, ...]:
-        """Trainings without figures."""
-        return tuple(outcome for outcome in self.outcomes if outcome.reason)
+GROUP_NAMES = {"raw": "raw", "augmented": "augmented", "balanced": "balanced and augmented"}
+# Table 1 of the pediatric pneumonia study: rotation range 10 degrees, zoom range 0.1, width and height shift 0.1.
+STUDY_AUGMENT = replace(AugmentSettings.none(), rotation=10.0, zoom=(0.9, 1.1), shift=0.1)
 
 
 def sweep(
@@ -83,16 +59,12 @@ def sweep(
     repeats : int
         Trainings of each combination. Data and split stay, so that repeats differ by the training alone.
     out : path-like
-        Folder of the sweep. Where it holds this sweep already, finished runs are kept and unfinished ones resumed; the
-        values and the number of repeats may have grown.
+        Folder of the sweep. Where it holds this sweep already, finished runs are reused and unfinished ones resumed;
+        the values and the number of repeats may have grown.
     test : bool
         Evaluate each run on the test split. Without it, validation figures are all there is.
     bootstrap, progress
         Resamples and bars of those evaluations.
-
-    Returns
-    -------
-    Sweep
 
     Raises
     ------
@@ -102,35 +74,128 @@ def sweep(
     KeyboardInterrupt
         After Ctrl-C; the message says how to go on.
     """
-    over = dict(over or {})
-    folder = Path(out)
+    over, folder = dict(over or {}), Path(out)
     trials = plan(recipe, over, repeats, folder)
-    classes = _classes(trials)
-    _check_models(trials, classes)
-    _claim(folder, recipe, over, repeats)
+    _check_models(trials)
+    extra = {"format": FORMAT, "over": {key: list(values) for key, values in over.items()}, "repeats": repeats}
+    _claim(folder / "sweep.json", "a sweep", {"recipe": recipe}, extra, swept=set(over))
     trials = _with_splits(trials, folder)
+    options = {"bootstrap": bootstrap, "progress": progress} if test else None
     outcomes: list[Outcome] = []
 
-    def found() -> Sweep:
+    def result() -> Sweep:
         now = datetime.now().strftime("%Y-%m-%d %H:%M")
         return Sweep(folder, tuple(over), tuple(outcomes), repeats, test, recipe, now)
 
-    evaluate_options = {"bootstrap": bootstrap, "progress": progress} if test else None
     try:
         for number, trial in enumerate(trials, start=1):
-            _say(f"[{number}/{len(trials)}] {trial.name}: {status(trial)}")
-            outcomes.append(_run(trial, evaluate_options))
-            free_memory()
+            _print(f"[{number}/{len(trials)}] {trial.name}: {status(trial)}")
+            try:
+                outcomes.append(outcome_of(trial, _train(trial), options))
+            except Exception as error:
+                # A value that makes one training fail (no memory, a loss that is not finite) must not end the others.
+                name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+                outcomes.append(Outcome(trial, reason=f"{name}{one_line(error)}"))
+                _print(f"  failed: {outcomes[-1].reason}")
+            _free_memory()
     except KeyboardInterrupt:
         if outcomes:
-            _write(found())
+            sweep_page.save(result())
         message = f"stopped after {len(outcomes)} of {len(trials)} trainings; the same command goes on"
         raise KeyboardInterrupt(message) from None
-    return _write(found())
+    sweep_page.save(result())
+    return result()
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The folder with a run for each group, and their comparison."""
+
+    folder: Path
+    comparison: Comparison
+
+    @property
+    def picture(self) -> Path:
+        """F1, accuracy and AUROC of the groups with their intervals."""
+        return self.folder / "groups.png"
+
+
+def group_recipes(
+    recipe: Recipe, *, sampling: Literal["oversample", "undersample"] = "oversample"
+) -> dict[str, Recipe]:
+    """The recipes of the pediatric pneumonia study's three data groups; only augmentation and sampling differ.
+
+    Section 4 A of the study: "raw" is neither augmented nor oversampled, "augmented" has rotations, zooms and shifts,
+    and "balanced" is oversampled as well, until the smaller class has as many images as the larger.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What the groups share. Its augmentation is used, or the study's where it has none.
+    sampling : {"oversample", "undersample"}
+        How "balanced" is balanced; the study oversamples.
+    """
+    if sampling not in ("oversample", "undersample"):
+        raise InputError(f"sampling: {sampling!r} given, oversample or undersample expected")
+    none = AugmentSettings.none()
+    augment = STUDY_AUGMENT if replace(recipe.augment, fill=none.fill) == none else recipe.augment
+    # a class weight balances too, and "raw" would not be raw
+    plain = replace(recipe, class_weights="none", sampling="none", augment=augment)
+    balanced = replace(plain, sampling=sampling)
+    return {"raw": replace(plain, augment=none), "augmented": plain, "balanced": balanced}
+
+
+def train_groups(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    sampling: Literal["oversample", "undersample"] = "oversample",
+    published: bool = False,
+    bootstrap: int = 2000,
+    progress: bool = True,
+) -> Groups:
+    """Train the three groups on one split, evaluate them on its test images, and write the comparison.
+
+    Parameters
+    ----------
+    recipe, sampling
+        As in `group_recipes`.
+    out : path-like
+        Folder of all three runs. Where it holds these groups already, finished runs are reused and unfinished ones
+        resumed.
+    published : bool
+        Show the study's own rows beside, marked as published.
+    bootstrap, progress
+        Of the evaluations.
+
+    Raises
+    ------
+    InputError
+        If a run cannot begin, or `out` holds groups of another recipe.
+    KeyboardInterrupt
+        After Ctrl-C; the same call goes on.
+    """
+    folder, recipes = Path(out), group_recipes(recipe, sampling=sampling)
+    _claim(folder / "groups.json", "groups", recipes)
+    trials = [Trial({"group": name}, group.seed, group, folder / name) for name, group in recipes.items()]
+    try:
+        for number, trial in enumerate(_with_splits(trials, folder), start=1):
+            _print(f"[{number}/{len(trials)}] {trial.folder.name}: {status(trial)}")
+            _train(trial)
+            _free_memory()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; the same command goes on in {folder}") from None
+    names, study = tuple(GROUP_NAMES[name] for name in recipes), ("pneumonia",) if published else ()
+    runs = [trial.folder for trial in trials]
+    groups = Groups(folder, compare(runs, names=names, published=study, bootstrap=bootstrap, progress=progress))
+    compare_page.save(groups.comparison, folder)
+    title = f"{recipe.model}: three data groups, one split"
+    plots.save(sweep_page.draw_groups(groups.comparison.rows[: len(runs)], title), groups.picture)
+    return groups
 
 
 def status(trial: Trial) -> str:
-    """What there is of a training: "to train", "finished", or "to go on after N epochs"."""
+    """What there is of a training: "to train", "finished", or "to go on after epoch N"."""
     try:
         known = json.loads((trial.folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -140,132 +205,116 @@ def status(trial: Trial) -> str:
     return f"to go on after epoch {known.get('epoch', 0)}" if (trial.folder / "state.h5").is_file() else "to train"
 
 
-def _run(trial: Trial, evaluate_options: dict[str, Any] | None) -> Outcome:
-    """Train what is left of one training and read its figures; whatever goes wrong ends in its own row."""
-    from covidcxnet.training import Run, train
-
-    try:
-        now = status(trial)
-        if now == "finished":
-            run = Run(trial.folder)
-        elif now == "to train":
-            run = train(replace(trial.recipe, out=str(trial.folder)))
-        else:
-            run = train(resume=trial.folder)
-        return outcome_of(trial, run, evaluate_options)
-    except Exception as error:
-        # A value that makes one training fail (no memory, a loss that is not finite) must not end the night's others.
-        reason = one_line(error) if isinstance(error, InputError) else f"{type(error).__name__}: {one_line(error)}"
-        _say(f"  failed: {reason}")
-        return Outcome(trial, reason=reason or type(error).__name__)
+def overview(trials: Sequence[Trial], keys: Sequence[str]) -> str:
+    """A plan as lines of text: name, folder, status."""
+    rows = [(trial.name, str(trial.folder), status(trial)) for trial in trials]
+    widths = [max(len(row[k]) for row in rows) for k in range(2)]
+    lines = [f"{name:<{widths[0]}}  {folder:<{widths[1]}}  {state}" for name, folder, state in rows]
+    left = sum(state != "finished" for *_, state in rows)
+    return "\n".join([*lines, f"{count(len(rows), 'training')}, {left} left to do; swept: {', '.join(keys) or 'seed'}"])
 
 
-def _claim(folder: Path, recipe: Recipe, over: Mapping[str, Sequence[Any]], repeats: int) -> None:
-    """Make the folder this sweep's, or make sure that it is."""
-    from covidcxnet.training.run import write_json
+def _train(trial: Trial) -> Run:
+    """Train what is left of one training."""
+    now = status(trial)
+    if now == "finished":
+        return Run(trial.folder)
+    if now == "to train":
+        return train(replace(trial.recipe, out=str(trial.folder)))
+    return train(resume=trial.folder)
 
+
+def _claim(
+    file: Path,
+    kind: str,
+    recipes: Mapping[str, Recipe],
+    extra: Mapping[str, Any] | None = None,
+    swept: Collection[str] = (),
+) -> None:
+    """Reserve the folder of `file` for these recipes, or make sure that it is theirs."""
+    folder = file.parent
     check_output(folder, folder=True)
-    plan_file = folder / "sweep.json"
-    base = _base(recipe.to_dict())
-    if plan_file.is_file():
+    now = {name: _compared(recipe) for name, recipe in recipes.items()}
+    begun = any(True for depth in ("*", "*/*") for _ in folder.glob(f"{depth}/run.json"))
+    if file.is_file() and not begun:
+        # refused before its first training: nothing depends on that split
+        (folder / "split.csv").unlink(missing_ok=True)
+    elif file.is_file():
         try:
-            before = Recipe.from_dict(json.loads(plan_file.read_text(encoding="utf-8"))["recipe"]).to_dict()
+            known = json.loads(file.read_text(encoding="utf-8"))
+            before = {name: _compared(Recipe.from_dict(known[name])) for name in recipes}
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{plan_file}: damaged ({one_line(error)}); name another folder") from error
-        known = json.loads(json.dumps(_base(before), default=str))
-        differs = _difference(known, json.loads(json.dumps(base, default=str)), set(over))
-        if differs:
-            raise InputError(f"out: {folder} holds a sweep with {differs}; name another folder")
+            raise InputError(f"{file}: damaged ({one_line(error)}); name another folder") from error
+        for name in now:
+            if differs := _difference(before[name], now[name], swept):
+                raise InputError(f"out: {folder} holds {kind} with {differs}; name another folder")
     elif folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"out: {folder} is not empty and no sweep; name a new folder")
-    write_json(
-        plan_file, {"format": FORMAT, "recipe": base, "over": {k: list(v) for k, v in over.items()}, "repeats": repeats}
-    )
+        raise InputError(f"out: {folder} is not empty and does not hold {kind}; name a new folder")
+    write_json(file, now | dict(extra or {}))
 
 
-def _base(values: dict[str, Any]) -> dict[str, Any]:
-    """What makes two sweeps the same: not where they lie, nor how many processes prepare."""
-    return {key: value for key, value in values.items() if key not in ("out", "jobs")}
+def _compared(recipe: Recipe) -> dict[str, Any]:
+    """What makes two trainings the same: not where they are written, nor how many processes prepare."""
+    values = {key: value for key, value in recipe.to_dict().items() if key not in ("out", "jobs", "tensorboard")}
+    return json.loads(json.dumps(values, default=str))
 
 
-def _difference(before: dict[str, Any], now: dict[str, Any], swept: set[str], prefix: str = "") -> str:
+def _difference(before: dict[str, Any], now: dict[str, Any], swept: Collection[str], prefix: str = "") -> str:
     """``learning_rate 0.1, not 0.01`` for the first key that differs and is not swept; empty for none."""
     for key in dict.fromkeys([*before, *now]):
         name, old, new = f"{prefix}{key}", before.get(key), now.get(key)
         if name in swept or old == new:
             continue
-        if isinstance(old, dict) and isinstance(new, dict):
-            inner = _difference(old, new, swept, f"{name}.")
-            if inner:
-                return inner
-            continue
-        return f"{name} {old}, not {new}"
+        if not (isinstance(old, dict) and isinstance(new, dict)):
+            return f"{name} {old}, not {new}"
+        if inner := _difference(old, new, swept, f"{name}."):
+            return inner
     return ""
 
 
-def _classes(trials: Sequence[Trial]) -> dict[str, tuple[str, ...]]:
-    """Classes of each set of images; `InputError` if one cannot be had."""
-    from covidcxnet.training.run import dataset_of
-
-    recipes = {data_key(trial.recipe): trial.recipe for trial in trials}
-    return {key: tuple(dataset_of(recipe).classes) for key, recipe in recipes.items()}
-
-
-def _check_models(trials: Sequence[Trial], classes: Mapping[str, tuple[str, ...]]) -> None:
-    """Build each network once: a size or option that it refuses is said now and not in the morning."""
-    from covidcxnet.training.building import check_model
-
-    seen = set()
+def _check_models(trials: Sequence[Trial]) -> None:
+    """Build each network once, so that a refused size or option ends the sweep now and not in the morning."""
+    classes: dict[str, tuple[str, ...]] = {}
+    checked = set()
     for trial in trials:
-        recipe = trial.recipe
+        recipe, data = trial.recipe, data_key(trial.recipe)
+        if data not in classes:
+            classes[data] = tuple(dataset_of(recipe).classes)
         shape = (recipe.model, recipe.options, recipe.input.size, recipe.input.channels, recipe.trainable)
-        key = json.dumps([*shape, recipe.precision, data_key(recipe)], default=str, sort_keys=True)
-        if key in seen or status(trial) == "finished":
+        key = json.dumps([*shape, recipe.precision, data], default=str, sort_keys=True)
+        if key in checked or status(trial) == "finished":
             continue
-        seen.add(key)
+        checked.add(key)
         try:
-            check_model(recipe, classes[data_key(recipe)])
+            check_model(recipe, classes[data])
         except InputError as error:
             raise InputError(f"{error} (in the sweep's {trial.cell})") from error
-        free_memory()
+        _free_memory()
 
 
 def _with_splits(trials: Sequence[Trial], folder: Path) -> list[Trial]:
     """Trials with their split written down: one for all, or one for each set of images where the data are swept."""
-    from covidcxnet.datasets import save_split
-    from covidcxnet.training.data import split_of
-    from covidcxnet.training.run import dataset_of
-
-    first = {data_key(trial.recipe): trial.recipe for trial in reversed(trials)}
-    paths: dict[str, str] = {}
+    recipes: dict[str, Recipe] = {}
     for trial in trials:
-        key = data_key(trial.recipe)
-        if key in paths:
-            continue
-        if trial.recipe.split:
-            paths[key] = trial.recipe.split
-            continue
-        # Named by the data, so that a longer sweep finds the split of its earlier runs again.
-        name = "split.csv" if len(first) == 1 else f"split-{_digest(key)}.csv"
-        if not (folder / name).is_file():
-            made = split_of(first[key], dataset_of(first[key]))
-            save_split(made, folder / name)
-        paths[key] = str(folder / name)
+        recipes.setdefault(data_key(trial.recipe), trial.recipe)
+    paths: dict[str, str] = {}
+    for key, recipe in recipes.items():
+        # named by the data, so that a longer sweep finds the split of its earlier runs again
+        digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+        path = folder / ("split.csv" if len(recipes) == 1 else f"split-{digest}.csv")
+        if not recipe.split and not path.is_file():
+            save_split(split_of(recipe, dataset_of(recipe)), path)
+        paths[key] = recipe.split or str(path)
     return [replace(t, recipe=replace(t.recipe, split=paths[data_key(t.recipe)])) for t in trials]
 
 
-def _digest(text: str) -> str:
-    import hashlib
-
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _write(found: Sweep) -> Sweep:
-    from covidcxnet.experiments.sweep_page import write
-
-    write(found)
-    return found
+def _free_memory() -> None:
+    """Give the memory of the last network back before the next is built."""
+    keras = sys.modules.get("keras")  # not imported where nothing was trained
+    if keras is not None:
+        keras.utils.clear_session()
+    gc.collect()
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,335 @@
+"""What a run or a paper brings to a comparison: a row of figures; for a run also its report, log and test images."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from covidcxnet.evaluation.evaluator import evaluate
+from covidcxnet.evaluation.predictions import PREFIX
+from covidcxnet.models.counts import flops
+from covidcxnet.pretrained import load_model
+from covidcxnet.reporting.table import Estimate
+from covidcxnet.training.run import Run
+from enhancement.errors import InputError
+from enhancement.parallel import sha256
+from weights.format import read_metadata
+
+STUDIES = ("covid-cxnet", "pneumonia", "radiography", "group-q")
+"""Studies whose printed figures can stand beside runs."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Figures of one run or published system; None where unknown.
+
+    Parameters
+    ----------
+    name, model : str
+        What it is called in the table, and its architecture.
+    published : str
+        Name of the study that printed it; empty for what was measured here.
+    images : int or None
+        Test images.
+    f1, accuracy, auroc : Estimate or None
+        F1 as the mean over classes, accuracy, AUROC; in 0..1.
+    f1_by_class : mapping
+        Class to `Estimate`.
+    called_normal : mapping
+        Disease to images called normal and images of it (None where not printed).
+    difference : Estimate or None
+        AUROC minus that of the first run, on the same test images.
+    parameters, flops : int or None
+        Of the model; operations for one stack, two for each multiply-add.
+    validation_auroc : float or None
+        On validation, of the weights used.
+    seconds, best_epoch, epochs
+        Per epoch (median), epoch of the weights used, epochs trained.
+    source, split, note : str
+        Run folder or place in the paper, how the images were split, remarks.
+    """
+
+    name: str
+    model: str
+    published: str = ""
+    images: int | None = None
+    f1: Estimate | None = None
+    accuracy: Estimate | None = None
+    auroc: Estimate | None = None
+    f1_by_class: Mapping[str, Estimate] = field(default_factory=dict)
+    called_normal: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
+    difference: Estimate | None = None
+    parameters: int | None = None
+    flops: float | None = None
+    validation_auroc: float | None = None
+    seconds: float | None = None
+    best_epoch: int | None = None
+    epochs: int | None = None
+    source: str = ""
+    split: str = ""
+    note: str = ""
+
+    @property
+    def never_found(self) -> tuple[str, ...]:
+        """Classes with an F1 of zero: they have images, and the model recognises none of them."""
+        return tuple(name for name, figure in self.f1_by_class.items() if figure.value == 0)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run with everything that a comparison shows of it.
+
+    Parameters
+    ----------
+    name : str
+        What it is called here.
+    run : Run
+        The folder.
+    report : dict
+        Its `metrics.json`, of the test split and the best weights.
+    predictions : pd.DataFrame
+        Its `predictions.csv`, with a column `image` that names the same file in every run.
+    flops : int or None
+        Operations for one stack.
+    log : pd.DataFrame or None
+        Its log.
+    """
+
+    name: str
+    run: Run
+    report: Mapping[str, Any]
+    predictions: pd.DataFrame
+    flops: int | None
+    log: pd.DataFrame | None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Classes in the order of the model's outputs."""
+        return tuple(self.report["classes"])
+
+    @property
+    def independent(self) -> bool:
+        """Whether its classes are findings that do not exclude each other."""
+        return bool(self.report.get("multilabel"))
+
+    @property
+    def truth(self) -> np.ndarray:
+        """float [N, K]: 1 of the class, 0 not, NaN unknown."""
+        if self.independent:
+            return self.predictions[list(self.classes)].to_numpy(float)
+        labels = self.predictions["label"].to_numpy(str)
+        return np.stack([labels == name for name in self.classes], axis=1).astype(float)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Probabilities, float [N, K]."""
+        return self.predictions[[PREFIX + name for name in self.classes]].to_numpy(float)
+
+    @property
+    def images(self) -> frozenset[str]:
+        """Test images, by content where it is known, else by path."""
+        return frozenset(self.predictions["image"])
+
+    @property
+    def best_epoch(self) -> int | None:
+        """Epoch of the weights that were evaluated."""
+        return self.report["model"].get("training", {}).get("epoch") or self.run.status.get("best_epoch")
+
+    @property
+    def validation_auroc(self) -> float | None:
+        """AUROC on validation of the weights that were evaluated; of both levels together where there are two."""
+        # log and weights of a hierarchical run hold the figures of the second level alone
+        stored = self.report["model"].get("training", {}).get("figures") or {}
+        return (self.run.status.get("whole_model") or stored).get("val_auroc")
+
+    def figure(self, name: str, label: str | None = None) -> Estimate:
+        """A figure over all images, or of one class, as the run's report has it."""
+        part = self.report["overall"] if label is None else self.report["by_class"].get(label, {})
+        return Estimate.from_dict(part.get(name), self.report["bootstrap"]["resamples"])
+
+    def row(self, difference: Estimate | None = None) -> Row:
+        """The run's line in the table."""
+        report, recipe = self.report, self.run.recipe
+        overall = {name: self.figure(name) for name in report["overall"]}
+        return Row(
+            name=self.name,
+            model=report["model"]["name"],
+            images=report["data"]["images"],
+            f1=overall.get("macro_f1"),
+            accuracy=overall.get("accuracy"),
+            auroc=overall.get("auroc"),
+            f1_by_class={label: self.figure("f1", label) for label in self.classes},
+            called_normal=called_normal(report),
+            difference=difference,
+            parameters=report["model"]["parameters"] or None,
+            flops=self.flops,
+            seconds=None if self.log is None or "seconds" not in self.log else float(self.log["seconds"].median()),
+            validation_auroc=self.validation_auroc,
+            best_epoch=self.best_epoch,
+            epochs=None if self.log is None else len(self.log),
+            source=str(self.run.path),
+            split=f"by {recipe.split_by.replace('_', ' ')}; {report['data']['name']}",
+            note=f"initial weights: {recipe.init}; seed {recipe.seed}",
+        )
+
+
+def called_normal(report: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Disease to its test images that were called normal and all of its images, from `metrics.json`."""
+    return {m["class"]: (m["missed"], m["images"]) for m in report.get("called_normal", [])}
+
+
+def load_entry(run: Run, name: str, known_flops: dict[str, int | None], **options: Any) -> Entry:
+    """Read a run's report, or evaluate the run where no report fits its best weights.
+
+    Parameters
+    ----------
+    run : Run
+        With best weights.
+    name : str
+        What it is called in the comparison.
+    known_flops : dict
+        Operations by architecture, filled here so that each network is built once.
+    **options
+        Of `evaluate`, where it is called.
+
+    Raises
+    ------
+    InputError
+        If the run has no weights, or cannot be evaluated.
+    """
+    report, predictions = report_of(run, **options)
+    return Entry(
+        name=name,
+        run=run,
+        report=report,
+        predictions=predictions.assign(image=_identities(run, predictions)),
+        flops=_flops(run, known_flops),
+        log=run.log if (run.path / "log.csv").is_file() else None,
+    )
+
+
+def report_of(run: Run, **options: Any) -> tuple[dict[str, Any], pd.DataFrame]:
+    """`metrics.json` and `predictions.csv` of a run's test split; evaluates the run where they do not fit it."""
+    report, predictions, reason = read_report(run)
+    if not reason:
+        return report, predictions
+    print(f"{run.path}: {reason}; evaluating its test split", file=sys.stderr, flush=True)
+    result = evaluate(run, explain=False, **options)
+    return json.loads(result.metrics_path.read_text(encoding="utf-8")), _read_predictions(result.predictions_path)
+
+
+def read_report(run: Run) -> tuple[dict[str, Any], pd.DataFrame, str]:
+    """The run's report as it is, and why it cannot be used; empty if it can."""
+    folder, nothing = run.path / "report", pd.DataFrame()
+    weights = run.best_weights
+    try:
+        report = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        predictions = _read_predictions(folder / "predictions.csv")
+        evaluated, split, images = report["model"]["sha256"], report["data"]["split"], report["data"]["images"]
+        classes, confusion = list(report["classes"]), report.get("confusion_matrix")
+        labels = set(classes) if report.get("multilabel") else {"path", "label", "predicted"}
+        complete = {"overall", "by_class"} <= set(report) and "resamples" in report["bootstrap"]
+    except FileNotFoundError:
+        return {}, nothing, "no report yet"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return {}, nothing, f"its report is damaged ({type(error).__name__}: {error})"
+    if not complete:
+        return {}, nothing, "its report is of another version"
+    if split != "test":
+        return {}, nothing, f"its report is of {split}"
+    if evaluated != sha256(weights):
+        return {}, nothing, "its report is of other weights"
+    fits = len(predictions) == images and {PREFIX + name for name in classes} | labels <= set(predictions)
+    if not fits or (confusion is not None and _confusion(predictions, classes) != confusion):
+        return {}, nothing, "metrics.json and predictions.csv of its report do not belong together"
+    return report, predictions, ""
+
+
+def _read_predictions(path: Path) -> pd.DataFrame:
+    # class names stay text, also where they look like a number ("01") or like nothing ("None")
+    names = ("path", "label", "labelled", "predicted")
+    empty = {column: [""] for column in pd.read_csv(path, nrows=0).columns if column not in names}
+    text = dict.fromkeys((*names, "patient", "source"), str)
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty)
+
+
+def _confusion(predictions: pd.DataFrame, classes: list[str]) -> list[list[int]]:
+    counts = pd.crosstab(predictions["label"], predictions["predicted"])
+    return counts.reindex(index=classes, columns=classes, fill_value=0).to_numpy().tolist()
+
+
+def _identities(run: Run, predictions: pd.DataFrame) -> list[str]:
+    """A name for each image that is the same in every run: by the file's content where the store knows it."""
+    try:
+        with run.store as store:
+            hashes = dict(zip(store.table["path"], store.table["sha256"], strict=True))
+    except (InputError, KeyError, OSError):
+        hashes = {}
+    known = all(isinstance(hashes.get(path), str) for path in predictions["path"])
+    names = pd.Series([hashes[path] if known else path for path in predictions["path"]], dtype=object)
+    # numbered, so that copies of one file stay distinct
+    return [f"{name}#{nth}" for name, nth in zip(names, names.groupby(names).cumcount(), strict=True)]
+
+
+def _flops(run: Run, known: dict[str, int | None]) -> int | None:
+    """Operations for one stack; None for a model that has no layers to count."""
+    metadata = read_metadata(run.best_weights)
+    key = json.dumps([metadata.get("architecture"), len(metadata.get("classes", ()))], sort_keys=True)
+    if key not in known:
+        try:
+            known[key] = flops(load_model(run.best_weights).model) or None
+        except (InputError, AttributeError):
+            known[key] = None
+    return known[key]
+
+
+def citation(name: str) -> str:
+    """Authors, title and place of a study, and what holds for all of its rows."""
+    study = _study(name)
+    note = f" {study['note'][0].upper()}{study['note'][1:].rstrip('.')}." if "note" in study else ""
+    return f"{study['authors']}: {study['title']}. {study['where']}. Split: {study['split']}.{note}"
+
+
+def published_rows(names: Sequence[str]) -> list[Row]:
+    """What the named `STUDIES` print about their systems, in the order of the papers; none of it was measured here."""
+    return [_published(name, _study(name), values) for name in dict.fromkeys(names) for values in _study(name)["rows"]]
+
+
+def _study(name: str) -> dict[str, Any]:
+    if name not in STUDIES:
+        raise InputError(f"published: {name!r} given, one of {', '.join(STUDIES)} expected")
+    return yaml.safe_load(files("covidcxnet.experiments").joinpath("published.yaml").read_text(encoding="utf-8"))[name]
+
+
+def _published(study: str, facts: Mapping[str, Any], values: Mapping[str, Any]) -> Row:
+    computed = f"computed here: {values['computed']}" if "computed" in values else ""
+    low, high = values.get("accuracy_range", (math.nan, math.nan))
+    overall = {name: Estimate(float(values[name])) for name in ("f1", "auroc") if name in values}
+    return Row(
+        name=f"{values['model']}, {values['group']}" if "group" in values else values["model"],
+        model=values["model"],
+        published=study,
+        f1=overall.get("f1"),
+        accuracy=Estimate(values["accuracy"], low, high) if "accuracy" in values else None,
+        auroc=overall.get("auroc"),
+        f1_by_class={label: Estimate(float(value)) for label, value in values.get("f1_by_class", {}).items()},
+        called_normal={name: (n, *(rest or [None])) for name, (n, *rest) in values.get("called_normal", {}).items()},
+        parameters=values.get("parameters"),
+        flops=values.get("flops"),
+        seconds=values.get("seconds_per_epoch"),
+        best_epoch=values.get("best_epoch"),
+        epochs=values.get("epochs"),
+        source=values["source"],
+        split=values.get("split", facts["split"]),
+        note="; ".join(filter(None, (values.get("note", ""), computed))),
+    )
