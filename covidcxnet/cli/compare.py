@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from enhancement import command_line
-from enhancement.errors import InputError
+from enhancement.files import check_output
 
 SUMMARY = """Compare runs: one table (F1, accuracy, AUROC with intervals; parameters, FLOPs, seconds per epoch, best
 epoch; disease called normal), ROC curves on one axis, learning curves. A run without an up-to-date report is evaluated
@@ -49,17 +49,13 @@ def _compare(argv: list[str], prog: str) -> int:
     names = arguments.pop("names")
     arguments["names"] = names.split(",") if names else ()
     arguments["published"] = [name for given in arguments["published"] for name in given.split(",")]
-    from covidcxnet.experiments.published import STUDIES
-
-    unknown = [name for name in arguments["published"] if name not in STUDIES]
-    if unknown:
-        raise InputError(f"--published: {unknown[0]!r} given, one of {', '.join(STUDIES)} expected")
+    out = check_output(arguments.pop("out") or "reports/comparison", folder=True)
     from covidcxnet.experiments.compare import compare
-    from covidcxnet.experiments.compare_tables import to_markdown
+    from covidcxnet.experiments.compare_page import save, tables
 
-    found = compare(arguments.pop("runs"), **arguments)
-    for caution in found.cautions:
+    comparison = compare(arguments.pop("runs"), **arguments)
+    for caution in comparison.cautions:
         print(f"Caution: {caution.title}. {caution.text}")
-    print(to_markdown(found.rows))
-    print(found.path)
+    print(*(table.markdown() for table in tables(comparison.rows)), sep="\n\n")
+    print(save(comparison, out))
     return 0

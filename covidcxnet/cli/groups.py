@@ -44,15 +44,15 @@ def _groups(argv: list[str], prog: str) -> int:
     given, others = parser.parse_known_args(named_first(argv))
     recipe = parse_recipe(others, prog, SUMMARY, REFUSED)
     folder = Path(recipe.out) if recipe.out else Path("runs") / f"groups-{recipe.model}"
-    from covidcxnet.experiments.compare_tables import to_markdown
-    from covidcxnet.experiments.groups import train_groups
+    from covidcxnet.experiments.compare_page import tables
+    from covidcxnet.experiments.sweep import train_groups
 
-    found = train_groups(recipe, folder, sampling=given.balance, published=given.published, bootstrap=given.bootstrap)
-    for caution in found.comparison.cautions:
+    groups = train_groups(recipe, folder, sampling=given.balance, published=given.published, bootstrap=given.bootstrap)
+    for caution in groups.comparison.cautions:
         print(f"Caution: {caution.title}. {caution.text}")
-    print(to_markdown(found.comparison.rows))
-    print(f"Plot: {found.picture}")
-    print(found.comparison.path)
+    print(*(table.markdown() for table in tables(groups.comparison.rows)), sep="\n\n")
+    print(f"Plot: {groups.picture}")
+    print(groups.path)
     return 0
 
 

@@ -72,8 +72,7 @@ def _sweep(argv: list[str], prog: str) -> int:
     if given.dry_run:
         return _list(recipe, over, given.repeats, folder)
     from covidcxnet.experiments.sweep import sweep
-    from covidcxnet.experiments.sweep_page import cautions
-    from covidcxnet.experiments.sweep_tables import to_markdown
+    from covidcxnet.experiments.sweep_page import cautions, to_table
 
     found = sweep(
         recipe, over, repeats=given.repeats, out=folder, test=given.test, bootstrap=given.bootstrap,
@@ -81,7 +80,7 @@ def _sweep(argv: list[str], prog: str) -> int:
     )  # fmt: skip
     for name, text in cautions(found):
         print(f"Caution: {name}. {text}")
-    print(to_markdown(found))
+    print(to_table(found).markdown())
     print(found.path)
     return 1 if found.failed else 0
 
@@ -130,11 +129,9 @@ def _name(recipe: str, over: dict[str, Any]) -> str:
 
 def _list(recipe: Any, over: dict[str, Any], repeats: int, folder: Path) -> int:
     from covidcxnet.experiments.grid import plan
-    from covidcxnet.experiments.sweep import status
-    from covidcxnet.experiments.sweep_page import dry_text
+    from covidcxnet.experiments.sweep import overview
 
-    rows = [(trial.name, str(trial.folder), status(trial)) for trial in plan(recipe, over, repeats, folder)]
-    print(dry_text(tuple(over), rows))
+    print(overview(plan(recipe, over, repeats, folder), tuple(over)))
     return 0
 
 

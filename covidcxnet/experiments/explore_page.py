@@ -130,7 +130,7 @@ def _pictures(survey: Survey) -> Iterator[Picture]:
     names: set[str] = set()
     for label in survey.classes[:_MOST_CLASSES]:
         if len(survey.samples[label]):
-            name, text = _file_name(f"samples-{label}", names), "Picked at random, in turn from each source."
+            name, text = _file_name(label, names), "Picked at random, in turn from each source."
             yield Picture(name, f"Samples of {label}", sample_grid(survey, label), f"Radiographs of {label}", text)
     means = {label: survey.of_class(label) for label in survey.classes}
     text = (
@@ -172,15 +172,15 @@ def _pictures(survey: Survey) -> Iterator[Picture]:
     yield Picture("sizes", "Sizes", image_sizes(survey), "Width and height of images by class and source", text)
 
 
-def _file_name(name: str, taken: set[str]) -> str:
+def _file_name(label: str, taken: set[str]) -> str:
     """A name that every file system accepts, once."""
-    base = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.')[:68]}"
-    base = "samples-class" if base == "samples" else base
-    number = 1
-    while (unique := base if number == 1 else f"{base}-{number}").lower() in taken:
+    base = f"samples-{re.sub(r'[^A-Za-z0-9._-]+', '-', label).strip('-.')[:60] or 'class'}"
+    name, number = base, 1
+    while name.lower() in taken:
         number += 1
-    taken.add(unique.lower())
-    return unique
+        name = f"{base}-{number}"
+    taken.add(name.lower())
+    return name
 
 
 def differences(means: dict[str, Moments]) -> list[tuple[str, np.ndarray]]:

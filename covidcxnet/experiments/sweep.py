@@ -115,6 +115,11 @@ class Groups:
     comparison: Comparison
 
     @property
+    def path(self) -> Path:
+        """The page of the comparison."""
+        return self.folder / "comparison.html"
+
+    @property
     def picture(self) -> Path:
         """F1, accuracy and AUROC of the groups with their intervals."""
         return self.folder / "groups.png"

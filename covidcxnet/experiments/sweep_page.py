@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _LOG = ("learning_rate", "weight_decay")  # drawn on a logarithmic axis
 _REPEATED = (
-    "Means over repeats, which share data and split and differ in the seed of weights, order, augmentation and dropout. "
+    "Means over repeats, which share data and split. The seed of weights, order, augmentation and dropout differs. "
     "95% intervals are Student's t over repeats, cut at 0 and 1. They show what another training might give on these "
     "test images, not what other patients would."
 )

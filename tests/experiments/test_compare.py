@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from pathlib import Path
 
@@ -18,13 +17,9 @@ from covidcxnet.cli.compare import main
 from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.ranking import rank
 from covidcxnet.experiments import compare_page
-from covidcxnet.experiments.compare import compare
-from covidcxnet.experiments.compare_checks import auroc_difference
-from covidcxnet.experiments.compare_entry import Entry, load_entry, read_report
-from covidcxnet.experiments.compare_plots import draw_learning, draw_roc, roc_classes
-from covidcxnet.experiments.compare_rows import Row
-from covidcxnet.experiments.compare_tables import to_markdown
-from covidcxnet.experiments.published import STUDIES, citation, published_rows
+from covidcxnet.experiments.compare import auroc_difference, compare
+from covidcxnet.experiments.compare_page import draw_learning, draw_roc, roc_classes, save, tables, to_csv
+from covidcxnet.experiments.entries import STUDIES, Entry, Row, citation, load_entry, published_rows, read_report
 from covidcxnet.training import Recipe, Run
 from enhancement.errors import InputError
 
@@ -67,7 +62,7 @@ def worse(table: pd.DataFrame) -> pd.DataFrame:
 def make_run(tmp_path, monkeypatch):
     """Function that makes a finished run with the report of a table of predictions."""
     # The weights are plain bytes: there is no network whose operations could be counted.
-    monkeypatch.setattr("covidcxnet.experiments.compare_entry._flops", lambda run, known: 2_000_000)
+    monkeypatch.setattr("covidcxnet.experiments.entries._flops", lambda run, known: 2_000_000)
 
     def make(name: str, table: pd.DataFrame, **recipe) -> Path:
         folder = tmp_path / name
@@ -128,7 +123,7 @@ def entries_of(*runs: Path) -> list[Entry]:
 
 def test_the_table_holds_the_figures_of_the_runs_own_reports(make_run, tmp_path):
     runs = [make_run("a", predictions_of()), make_run("b", worse(predictions_of()))]
-    compare(runs, out=tmp_path / "out", bootstrap=20)
+    save(compare(runs, bootstrap=20), tmp_path / "out")
     table = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index("name")
     for run in runs:
         report = json.loads((run / "report" / "metrics.json").read_text())
@@ -150,7 +145,7 @@ def test_validation_of_a_run_in_two_stages_is_that_of_both_levels_together(make_
     assert [e.validation_auroc for e in entries_of(folder, plain)] == [0.99, None]
     status = json.loads((folder / "run.json").read_text()) | {"whole_model": {"val_auroc": 0.8}}
     (folder / "run.json").write_text(json.dumps(status))
-    compare([folder, plain], out=tmp_path / "out", bootstrap=5)
+    save(compare([folder, plain], bootstrap=5), tmp_path / "out")
     assert pd.read_csv(tmp_path / "out" / "comparison.csv")["validation_auroc"].tolist()[:1] == [0.8]
 
 
@@ -159,11 +154,11 @@ def test_a_class_that_is_never_found_is_named(make_run, tmp_path, capsys):
     runs = [make_run("a", predictions_of()), make_run("b", with_probabilities(predictions_of(), lost))]
     assert main([*map(str, runs), "--out", str(tmp_path / "out"), "--bootstrap", "20"]) == 0
     printed = capsys.readouterr().out
-    assert "A class is never found. b called no image of pneumonia rightly" in printed
+    assert "A class is never found. b recognises no image of pneumonia" in printed
     assert "F1 0: pneumonia" in printed
     table = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index("name")
     assert table.loc["b", "zero_f1_classes"] == "pneumonia" and pd.isna(table.loc["a", "zero_f1_classes"])
-    assert "never called rightly" in (tmp_path / "out" / "comparison.html").read_text()
+    assert "never recognised" in (tmp_path / "out" / "comparison.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -204,17 +199,17 @@ def test_classes_that_look_like_numbers_or_nothing_are_read_back_as_such(make_ru
 
 def test_files_are_all_written_or_none(make_run, tmp_path, monkeypatch):
     runs = [make_run("a", predictions_of()), make_run("b", predictions_of())]
-    compare(runs, out=tmp_path / "out", bootstrap=0)
+    save(compare(runs, bootstrap=0), tmp_path / "out")
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert set(before) == {"comparison.html", "comparison.csv", "comparison.md", "roc.png", "learning.png"}
 
-    def fails(found):
+    def fails(rows):
         raise RuntimeError("disk full")
 
-    monkeypatch.setattr(compare_page, "markdown", fails)
+    monkeypatch.setattr(compare_page, "to_csv", fails)
     for folder in ("out", "new"):
         with pytest.raises(RuntimeError):
-            compare(runs[::-1], out=tmp_path / folder, bootstrap=0)
+            save(compare(runs[::-1], bootstrap=0), tmp_path / folder)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     assert not list((tmp_path / "new").glob("*"))
 
@@ -236,21 +231,19 @@ def test_learning_curves_show_training_and_validation_of_every_run(make_run):
     assert drawn.count((0.3, 0.5, 0.7)) == 2 and drawn.count((0.2, 0.4, 0.3)) == 2
 
 
-def test_runs_are_called_by_as_much_of_their_path_as_tells_them_apart(make_run, tmp_path):
+def test_runs_are_called_by_as_much_of_their_path_as_distinguishes_them(make_run):
     runs = [make_run("x/seed-0", predictions_of()), make_run("y/seed-0", predictions_of())]
-    found = compare(runs, out=tmp_path / "out", bootstrap=0)
-    assert [row.name for row in found.rows] == ["x/seed-0", "y/seed-0"]
-    named = compare(runs, out=tmp_path / "out", names=("first", "second"), bootstrap=0)
-    assert [row.name for row in named.rows] == ["first", "second"]
+    assert [row.name for row in compare(runs, bootstrap=0).rows] == ["x/seed-0", "y/seed-0"]
+    assert [row.name for row in compare(runs, names=("first", "second"), bootstrap=0).rows] == ["first", "second"]
     with pytest.raises(InputError, match="names: 1 different ones given, one for each of 2 runs"):
-        compare(runs, out=tmp_path / "out", names=("first",), bootstrap=0)
+        compare(runs, names=("first",), bootstrap=0)
 
 
 def test_a_figure_that_nobody_knows_is_a_dash_and_never_a_zero():
-    text = to_markdown([Row("a", "m")])
+    text = tables([Row("a", "m")])[0].markdown()
     assert "nan" not in text and "0.0" not in text and text.count("–") >= 8
-    flat = Row("a", "m").flat(("normal",))
-    assert flat["auroc"] is None and not any(isinstance(v, float) and math.isnan(v) for v in flat.values())
+    header, line = to_csv([Row("a", "m")]).splitlines()
+    assert line.replace("measured", "") == f"a,,,m{',' * (header.count(',') - 3)}"
 
 
 @pytest.mark.parametrize(
@@ -259,7 +252,7 @@ def test_a_figure_that_nobody_knows_is_a_dash_and_never_a_zero():
         (["{run}"], "runs: 1 given, two or more expected"),
         (["{run}", "{run}"], "given twice"),
         (["{run}", "no/such"], "no/such: no such run folder"),
-        (["{run}", "--published", "nobody"], "--published: 'nobody' given, one of covid-cxnet"),
+        (["{run}", "--published", "nobody"], "published: 'nobody' given, one of covid-cxnet"),
         (["{run}", "--published", "group-q", "--bootstrap", "-1"], "bootstrap: -1 given"),
         (["{run}", "--published", "group-q", "--out", "{run}/run.json"], "run.json is a file"),
     ],
@@ -307,7 +300,8 @@ def test_the_order_of_the_rows_does_not_matter(make_run):
 
 def test_runs_of_other_test_images_are_compared_under_a_warning_and_without_a_difference(make_run, tmp_path):
     runs = [make_run("all", predictions_of()), make_run("part", predictions_of()[:80])]
-    found = compare(runs, out=tmp_path / "out", bootstrap=20)
+    found = compare(runs, bootstrap=20)
+    save(found, tmp_path / "out")
     assert found.cautions[0].key == "test_sets"
     assert "all: 120 images; part: 80 images; 80 images in all of them" in found.cautions[0].text
     assert found.rows[1].difference is None
@@ -351,15 +345,16 @@ def _make_independent(report: Path) -> None:
 
 
 def test_published_rows_are_marked_in_every_file_and_not_counted_as_runs(make_run, tmp_path):
-    found = compare([make_run("a", predictions_of())], out=tmp_path, published=["covid-cxnet"], bootstrap=0)
+    found = compare([make_run("a", predictions_of())], published=["covid-cxnet"], bootstrap=0)
+    save(found, tmp_path)
     row = pd.read_csv(tmp_path / "comparison.csv").set_index("name").loc["COVID-CXNet v1 (no lungs)"]
     assert row["kind"] == "published, not measured here" and row["source"] == "tables 3 and 5"
     assert (row["accuracy"], row["f1_covid19"], row["covid19_called_normal"]) == (0.9904, 0.96, 3)
-    html, text = (tmp_path / "comparison.html").read_text(), (tmp_path / "comparison.md").read_text()
+    html, text = ((tmp_path / f"comparison.{kind}").read_text() for kind in ("html", "md"))
     assert "Comparison of 1 run and 6 published rows" in html and "not measured here" in html
-    assert "COVID-CXNet v1 (no lungs) [published: covid-cxnet, tables 3 and 5]" in text
+    assert "COVID-CXNet v1 (no lungs); published: covid-cxnet, tables 3 and 5" in text
     assert "99.0% (range 96.4 to 99.5%)" in text and "Haghanifar" in text and "by image" in text
-    assert not found.rows[-1].collapsed
+    assert not found.rows[-1].never_found
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -378,6 +373,6 @@ def test_published_figures_are_those_of_the_papers():
     assert rows["pneumonia", "Xception, balanced and augmented"].accuracy.value == 0.9519
     assert rows["pneumonia", "Small CNN, balanced and augmented"].auroc.value == 0.91
     assert rows["radiography", "ResNet50"].called_normal["covid19"] == (3, None)
-    assert rows["radiography", "Logistic regression"].collapsed == ("viral_pneumonia",)
+    assert rows["radiography", "Logistic regression"].never_found == ("viral_pneumonia",)
     scores = [rows["group-q", f"EfficientNet B1, {group}"].f1.value for group in ("COVID", "pneumonia", "seven labels")]
     assert scores == [0.979, 0.768, 0.445]

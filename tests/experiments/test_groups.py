@@ -2,19 +2,19 @@
 
 import dataclasses
 import json
-from types import SimpleNamespace
+from pathlib import Path
 
-import matplotlib.image
 import pandas as pd
 import pytest
 
 from covidcxnet.cli.groups import main
 from covidcxnet.datasets import make_phantoms
 from covidcxnet.evaluation.bootstrap import Estimate
-from covidcxnet.experiments import groups
-from covidcxnet.experiments.compare_rows import Row
-from covidcxnet.experiments.groups import STUDY_AUGMENT, group_recipes, train_groups
-from covidcxnet.experiments.groups_plot import draw_groups
+from covidcxnet.experiments import sweep as module
+from covidcxnet.experiments.compare import Comparison
+from covidcxnet.experiments.entries import Row
+from covidcxnet.experiments.sweep import STUDY_AUGMENT, group_recipes, train_groups
+from covidcxnet.experiments.sweep_page import draw_groups
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import AugmentSettings, Recipe
 from enhancement.errors import InputError
@@ -39,14 +39,14 @@ def trained(monkeypatch):
 
     def train(recipe=None, *, resume=None):
         asked.append(recipe or resume)
-        folder = groups.Path(recipe.out if recipe else resume)
+        folder = Path(recipe.out if recipe else resume)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "run.json").write_text(json.dumps({"status": "finished"}))
+        (folder / "recipe.yaml").touch()
 
     row = Row("raw", "small-cnn", f1=Estimate(0.5, 0.4, 0.6), f1_by_class={"normal": Estimate(0.5)})
-    found = SimpleNamespace(rows=(row, row, row), cautions=(), path="comparison.html")
-    monkeypatch.setattr("covidcxnet.training.train", train)
-    monkeypatch.setattr("covidcxnet.experiments.compare.compare", lambda runs, **options: found)
+    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(module, "compare", lambda runs, **options: Comparison((), (row, row, row)))
     return asked
 
 
@@ -78,7 +78,7 @@ def test_the_majority_can_be_undersampled_instead():
 def test_all_groups_have_one_split_and_the_same_call_goes_on(recipe, trained, tmp_path):
     out = tmp_path / "out"
     train_groups(recipe, out)
-    assert [groups.Path(one.out).name for one in trained] == ["raw", "augmented", "balanced"]
+    assert [Path(one.out).name for one in trained] == ["raw", "augmented", "balanced"]
     assert {one.split for one in trained} == {str(out / "split.csv")}
     assert set(pd.read_csv(out / "split.csv")["split"]) == {"train", "validation", "test"}
     # the second was stopped within an epoch, the third before its first
@@ -111,7 +111,7 @@ def test_a_call_that_was_refused_does_not_bind_the_next(recipe, trained, tmp_pat
         raise InputError("model: too small a stack")
 
     with monkeypatch.context() as patch, pytest.raises(InputError, match="too small"):
-        patch.setattr("covidcxnet.training.train", refuse)
+        patch.setattr(module, "train", refuse)
         train_groups(recipe, tmp_path / "out")
     train_groups(dataclasses.replace(recipe, fractions=(0.5, 0.25, 0.25), epochs=3), tmp_path / "out")
     assert {one.epochs for one in trained} == {3}
@@ -131,20 +131,27 @@ def test_ctrl_c_says_how_to_go_on(recipe, trained, tmp_path, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("covidcxnet.training.train", stopped)
+    monkeypatch.setattr(module, "train", stopped)
     with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
         train_groups(recipe, tmp_path / "out")
 
 
-def test_the_plot_shows_values_intervals_and_what_is_missing(tmp_path):
+def test_the_plot_shows_values_and_intervals_and_leaves_out_what_is_missing():
     def row(name, f1):
         return Row(name, "m", f1=f1, f1_by_class={"normal": f1}, accuracy=Estimate(0.7), auroc=None)
 
     rows = [row("raw", Estimate(0.5, 0.4, 0.6)), row("augmented", Estimate(0.6))]
-    one = draw_groups(rows, tmp_path / "a.png", title="t").read_bytes()
-    rows[0] = row("raw", Estimate(0.5, 0.2, 0.8))
-    assert draw_groups(rows, tmp_path / "b.png", title="t").read_bytes() != one
-    assert matplotlib.image.imread(tmp_path / "a.png")[..., :3].std() > 0.05
+    (axes,) = draw_groups(rows, "t").axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == [
+        "F1, mean of classes",
+        "F1, normal",
+        "accuracy",
+        "AUROC",
+    ]
+    places = [line.get_xdata() for line in axes.lines]
+    bars = [collection.get_segments() for collection in axes.collections]
+    assert [len(x) for x in places] == [3, 3], "AUROC is not known"
+    assert bars[0][0][:, 1].tolist() == pytest.approx([0.4, 0.6]) and bars[1][0][:, 1].tolist() == [0.6, 0.6]
 
 
 @pytest.mark.parametrize(

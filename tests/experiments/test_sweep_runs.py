@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import covidcxnet.training
-from covidcxnet.evaluation.bootstrap import Estimate
 from covidcxnet.experiments import outcome as outcomes
 from covidcxnet.experiments import sweep as module
 from covidcxnet.experiments import sweep_page
+from covidcxnet.experiments.compare import compare
 from covidcxnet.experiments.grid import plan
-from covidcxnet.experiments.outcome import Outcome, cells_of, t_interval
-from covidcxnet.experiments.sweep import Sweep, sweep
-from covidcxnet.experiments.sweep_plot import draw
+from covidcxnet.experiments.outcome import Outcome, Sweep, t_interval
+from covidcxnet.experiments.sweep import sweep
+from covidcxnet.experiments.sweep_page import draw
+from covidcxnet.reporting.table import Estimate
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Recipe, Run
 from covidcxnet.training.recipe import save_recipe
@@ -53,18 +53,18 @@ def calls(monkeypatch):
         (folder / "run.json").write_text(json.dumps({"status": "finished", "best_epoch": 1, "epoch": 1, "best": best}))
         return Run(folder)
 
-    def report(run, options):
+    def report(run, **options):
         value = 0.5 + run.recipe.learning_rate + run.recipe.seed / 100
         figure = {"value": value, "low": value - 0.1, "high": value + 0.1}
         overall = {"macro_f1": figure, "accuracy": figure, "auroc": figure}
         lost = run.recipe.learning_rate == 0.2
         by_class = {"normal": {"f1": {"value": 0.5}}, "covid19": {"f1": {"value": 0.0 if lost else 0.5}}}
         missed = [{"class": "covid19", "missed": run.recipe.seed, "images": 6}]
-        return {"overall": overall, "by_class": by_class, "bootstrap": {"resamples": 9}, "called_normal": missed}
+        return {"overall": overall, "by_class": by_class, "bootstrap": {"resamples": 9}, "called_normal": missed}, None
 
-    monkeypatch.setattr(covidcxnet.training, "train", train)
-    monkeypatch.setattr(outcomes, "_report", report)
-    monkeypatch.setattr(module, "_check_models", lambda trials, classes: None)
+    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(outcomes, "report_of", report)
+    monkeypatch.setattr(module, "check_model", lambda recipe, classes: None)
     monkeypatch.setattr(sweep_page, "draw", lambda found: None)  # the plot has tests of its own
     return made
 
@@ -110,7 +110,7 @@ def test_a_folder_of_another_sweep_is_refused(table, calls, tmp_path):
         sweep(Recipe(data=table, epochs=4, input=InputSettings(size=96)), over, out=tmp_path / "s")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").touch()
-    with pytest.raises(InputError, match="not empty and no sweep"):
+    with pytest.raises(InputError, match="not empty and does not hold a sweep"):
         sweep(Recipe(data=table), over, out=tmp_path / "full")
 
 
@@ -128,14 +128,14 @@ def test_a_training_that_fails_has_its_reason_in_the_table_and_the_others_go_on(
 def test_after_a_stop_the_tables_hold_what_there_is_and_the_message_says_how_to_go_on(
     table, calls, tmp_path, monkeypatch
 ):
-    original, count = covidcxnet.training.train, iter(range(9))
+    original, count = module.train, iter(range(9))
 
     def train(*given, **named):
         if next(count) == 1:
             raise KeyboardInterrupt("stopped")
         return original(*given, **named)
 
-    monkeypatch.setattr(covidcxnet.training, "train", train)
+    monkeypatch.setattr(module, "train", train)
     with pytest.raises(KeyboardInterrupt, match="stopped after 1 of 3 trainings; the same command goes on"):
         sweep(Recipe(data=table), {"learning_rate": [0.1, 0.2, 0.05]}, out=tmp_path / "s")
     assert len(pd.read_csv(tmp_path / "s" / "runs.csv")) == 1
@@ -166,7 +166,7 @@ def test_a_class_that_is_never_found_is_named_by_cell(table, calls, tmp_path):
 
 
 def test_without_test_figures_the_test_set_stays_closed(table, calls, tmp_path, monkeypatch):
-    monkeypatch.setattr(outcomes, "_report", lambda *given: pytest.fail("the test set was opened"))
+    monkeypatch.setattr(outcomes, "report_of", lambda run, **options: pytest.fail("the test set was opened"))
     sweep(Recipe(data=table), {"learning_rate": [0.1, 0.2]}, out=tmp_path / "s", test=False)
     text = (tmp_path / "s" / "sweep.md").read_text()
     assert "AUROC, validation" in text and "| AUROC |" not in text
@@ -200,12 +200,11 @@ def test_each_training_is_a_dot_of_the_plot():
     axes = draw(found).axes[2]
     dots = sorted(y for line in axes.lines if line.get_markersize() == 4 for y in line.get_ydata())
     assert dots == pytest.approx(sorted(o.figures["auroc"].value for o in found.outcomes))
-    assert len(cells_of(found.outcomes)) == 2
+    assert len(found.cells) == 2
 
 
 def test_a_sweep_trains_evaluates_and_is_compared(tmp_path):
     from covidcxnet.datasets import make_phantoms
-    from covidcxnet.experiments.compare import compare
 
     make_phantoms(tmp_path / "data", 36, seed=1, size=32, classes=("normal", "covid19"), progress=False)
     recipe = Recipe(
@@ -224,6 +223,6 @@ def test_a_sweep_trains_evaluates_and_is_compared(tmp_path):
     again = sweep(recipe, {"learning_rate": [0.01, 0.001]}, **options)
     assert [path.stat().st_mtime_ns for path in weights] == before
     assert [o.figures["auroc"] for o in again.outcomes] == [o.figures["auroc"] for o in found.outcomes]
-    compared = compare([path.parent for path in weights], out=tmp_path / "c", bootstrap=20, progress=False)
+    compared = compare([path.parent for path in weights], bootstrap=20, progress=False)
     assert compared.rows[1].difference is not None and compared.rows[0].flops > 0
     assert len(json.loads((weights[0].parent / "test_opened.json").read_text())) == 1
