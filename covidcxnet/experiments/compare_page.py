@@ -195,6 +195,8 @@ def draw_roc(entries: Sequence[Entry]) -> Figure | None:
     rows = -(-len(labels) // columns)
     width, height = (6.4, 5.6) if len(labels) == 1 else (4.9 * columns, 4.9 * rows)
     figure, panels = plots.figure(width, height, rows, columns)
+    # the plain constrained layout measures a square panel too late and cuts its title off
+    figure.set_layout_engine("compressed")
     for axes, label in zip(panels, labels, strict=False):
         axes.plot([0, 1], [0, 1], **plots.REFERENCE, label="chance")
         for k, entry in enumerate(entries):
