@@ -6,6 +6,7 @@ downstream knows where the images came from.
 
 from __future__ import annotations
 
+import os
 import os.path
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -219,6 +220,28 @@ def merge(*datasets: Dataset, accept: Sequence[str] = ()) -> Dataset:
     classes = tuple(sorted(classes, key=lambda c: c.lower() != "normal"))
     name = "+".join(d.name for d in datasets)
     return Dataset(pd.concat(parts, ignore_index=True), root, classes, name, definitions, datasets[0].task)
+
+
+def table_for(dataset: Dataset, folder: Path) -> pd.DataFrame:
+    """The table with paths relative to another folder, which need not hold the files.
+
+    Raises
+    ------
+    InputError
+        If a file name has the semicolon that separates paths in a cell, or the folder is on another drive.
+    """
+    table, root = dataset.table.copy(), dataset.root.resolve()
+    if table["path"].str.contains(";", regex=False).any():
+        raise InputError(f"{dataset.name}: a file name has a semicolon, which separates names in a cell; rename it")
+    try:
+        prefix = os.path.relpath(root, folder.resolve())
+    except ValueError as error:  # another drive
+        raise InputError(f"{folder}: is on another drive than {root}; name a CSV on the same one") from error
+    for column in {"path", "mask", "lesion"} & set(table.columns):
+        table[column] = table[column].map(
+            lambda cell: moved(cell, lambda path: Path(os.path.normpath(Path(prefix, path))).as_posix())
+        )
+    return table
 
 
 def cell_paths(cell: Any) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from covidcxnet.datasets.dataset import TASKS, Dataset, cell_paths, moved
+from covidcxnet.datasets.dataset import TASKS, Dataset, cell_paths, merge, moved
 from covidcxnet.datasets.named import NAMES, load_address
 from covidcxnet.datasets.phantom import PHANTOM_CLASSES, cached_phantoms
 from covidcxnet.datasets.vocabulary import FINDINGS, PREFIX, UNKNOWN, finding_name, findings_of, single_label
@@ -162,6 +162,31 @@ def load_files(folder: str | Path, exclude: Sequence[str] = ()) -> Dataset:
     first = [p.parts[0] if len(p.parts) > 1 else UNKNOWN for p in kept]
     table = pd.DataFrame({"path": [p.as_posix() for p in kept], "label": first, "source": first})
     return Dataset(table, root, (), root.absolute().name)
+
+
+def load_all(
+    sources: Sequence[str], *, root: str | Path | None = None, exclude: Sequence[str] | None = None
+) -> Dataset:
+    """One data set or several merged for questions about pictures, whatever their labels rest on.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        What `load` takes.
+    root : str or Path, optional
+        What the paths of CSVs are relative to.
+    exclude : sequence of str, optional
+        When given, a folder stands for all images below it less these patterns (see `load_files`), and not for one
+        folder per class.
+    """
+    datasets = [
+        load_files(source, exclude)
+        if exclude is not None and Path(source).is_dir()
+        else load(source, root=root, for_training=False)
+        for source in sources
+    ]
+    labels = sorted({label for dataset in datasets for label in dataset.classes})
+    return merge(*datasets, accept=labels) if len(datasets) > 1 else datasets[0]
 
 
 def _open(data: str | Path, root, columns, *, label: str | None = None) -> Dataset:

@@ -1,0 +1,102 @@
+"""The actions of `covidcxnet datasets` that look at data: summary, check, duplicates, bias."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from covidcxnet.datasets import load
+from covidcxnet.datasets.bias import find_bias
+from covidcxnet.datasets.check import PROBLEMS, save_verdicts
+from covidcxnet.datasets.check import check as check_files
+from covidcxnet.datasets.contact_sheet import contact_sheet
+from covidcxnet.datasets.duplicates import find_duplicates
+from covidcxnet.datasets.load import load_all
+from covidcxnet.evaluation.bias_page import save
+from enhancement.files import check_output, whole_file
+
+
+def summary(arguments: Namespace) -> int:
+    """Print what is in a data set."""
+    dataset = load(arguments.data, root=arguments.root, for_training=False)
+    table = dataset.table
+    print(f"{dataset.name}: {len(dataset)} images in {dataset.root}\n")
+    print(dataset.summary().to_string())
+    for column in ("published_split", "view", "sex", "population"):
+        if column in table:
+            counts = table[column].fillna("unknown").value_counts()
+            print(f"\n{column}: " + ", ".join(f"{value} {n}" for value, n in counts.items()))
+    if "age" in table and table["age"].notna().any():
+        ages = table["age"].astype(float)
+        print(f"\nage: median {ages.median():g}, {ages.min():g} to {ages.max():g}, unknown {ages.isna().sum()}")
+    if dataset.findings is not None:
+        counts = dataset.findings.agg([lambda c: c.eq(1).sum(), lambda c: c.eq(0).sum(), lambda c: c.isna().sum()])
+        counts.index = ["present", "absent", "unknown"]
+        print(f"\n{counts.T.astype(int).to_string()}")
+    if dataset.group is None:
+        print("\npatients unknown: a split by patient is not possible; to split by image, give train --split-by image")
+    return 0
+
+
+def check(arguments: Namespace) -> int:
+    """Write a table of verdicts; 1 where a file is to be rejected."""
+    check_output(arguments.out, overwrite=arguments.overwrite)
+    dataset = load(arguments.data, root=arguments.root, for_training=False)
+    pixels = tuple(arguments.pixels) if arguments.pixels else None
+    table = check_files(dataset, pixels=pixels, jobs=arguments.jobs, progress=arguments.progress)
+    out = save_verdicts(table, arguments.out)
+    counts = {verdict: int((table["verdict"] == verdict).sum()) for verdict in ("use", "look", "reject")}
+    print(f"{dataset.name}: {len(dataset)} images listed; {', '.join(f'{v} {n}' for v, n in counts.items())}")
+    for problem, (verdict, meaning) in PROBLEMS.items():
+        rows = table[[problem in problems.split(";") for problems in table["problems"]]]
+        if len(rows):
+            print(f"  {problem}: {len(rows)} ({verdict}; {meaning}), the first {rows['path'].iloc[0]}")
+    print(f"{out}: verdicts; edit the column verdict where you know better, then train --verdicts {out}")
+    return 1 if counts["reject"] else 0
+
+
+def duplicates(arguments: Namespace) -> int:
+    """Write pairs, groups and a picture of copies."""
+    out = check_output(arguments.out, overwrite=arguments.overwrite)
+    groups = check_output(out.with_suffix(".groups.csv"), overwrite=arguments.overwrite)
+    dataset = load_all(arguments.data, root=arguments.root, exclude=arguments.exclude)
+    result = find_duplicates(dataset, jobs=arguments.jobs, progress=arguments.progress)
+    for table, path in ((result.pairs, out), (result.groups, groups)):
+        with whole_file(path) as temporary:
+            table.to_csv(temporary, index=False)
+    pairs, members = result.pairs, dataset.table.set_index("path").loc[result.groups["path"]]
+    exact = int((pairs["kind"] == "exact").sum())
+    group = result.groups["duplicate_group"].to_numpy()
+    near = len(pairs) - exact
+    print(f"{dataset.name}: {len(dataset)} images; {exact} exact and {near} near pairs, {len(set(group))} groups")
+    for column in ("label", "patient", "source"):
+        if column in members:
+            print(f"  groups with more than one {column}: {int((members[column].groupby(group).nunique() > 1).sum())}")
+    if len(result.unreadable):
+        first = result.unreadable.iloc[0]
+        print(f"  not compared: {len(result.unreadable)}, the first {first['path']} ({first['reason']})")
+    print(f"{out}: pairs")
+    print(f"{groups}: groups; convert --duplicates keeps each on one side of a split, train --verdicts drops copies")
+    if len(pairs):
+        sheet = contact_sheet(pairs, dataset.root, out.with_suffix(".png"))
+        print(f"{sheet}: pairs to look at, the least certain first")
+    return 0
+
+
+def bias(arguments: Namespace) -> int:
+    """Write the page about shortcuts."""
+    check_output(arguments.out)
+    result = find_bias(load_all(arguments.data, root=arguments.root), jobs=arguments.jobs, progress=arguments.progress)
+    print(f"{result.name}: {result.images} images measured, {result.unreadable} could not be read")
+    for probe in result.probes:
+        without = f" (without {', '.join(probe.left_out)}: too few)" if probe.left_out else ""
+        print(
+            f"  {probe.target}: {', '.join(probe.values)}{without}: balanced accuracy {probe.accuracy:.2f}, "
+            f"chance {probe.chance:.2f}"
+        )
+    for warning in result.warnings:
+        print(f"warning: {warning}")
+    print(f"{save(result, arguments.out)}: the page")
+    return 0
+
+
+ACTIONS = {"summary": summary, "check": check, "duplicates": duplicates, "bias": bias}
