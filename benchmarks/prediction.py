@@ -26,7 +26,7 @@ def main() -> None:
     import numpy as np
 
     from covidcxnet.models import create
-    from segmentation.unet import unet
+    from segmentation.model import unet
 
     random = np.random.default_rng(0)
     for name, build, shape in (

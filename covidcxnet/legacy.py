@@ -103,7 +103,7 @@ def _load(
     from covidcxnet.models import create, outputs_for
     from covidcxnet.models.heads import head_layers
     from covidcxnet.models.transfer import transfer
-    from segmentation.legacy_unet import recognise as recognise_unet
+    from segmentation.model import recognise as recognise_unet
 
     layers, config = read_legacy(file), read_config(file)
     of_unet = recognise_unet(layers)
@@ -270,7 +270,7 @@ def _segmenter(
     conventions: Sequence[str] | None,
     given: InputSettings | dict[str, Any] | None,
 ) -> LungSegmenter:
-    from segmentation.legacy_unet import legacy_metadata
+    from segmentation.model import legacy_metadata
     from segmentation.segmenter import LungSegmenter
 
     if isinstance(given, InputSettings):

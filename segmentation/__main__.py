@@ -3,144 +3,307 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 from enhancement import command_line
+from enhancement.errors import InputError
+from enhancement.files import check_output, find_image_tree, whole_file
+from enhancement.radiograph import read_radiograph
 
-from .inputs import ENHANCEMENTS, FITS
-from .unet import CONVENTIONS, SCALINGS
+from . import training
+from .augmentation import AUGMENTATIONS
+from .backend import quiet_backend
+from .evaluation import score_pairs, split_by_knowledge, summarize
+from .losses import LOSSES
+from .model import CONVENTIONS, ENHANCEMENTS, FITS, SCALINGS, SegmenterInput
+from .overlay import FOUND, TRUE, contact_sheet, draw_outline
+from .pairs import SPLITS, Pair, pairs_from_csv, pairs_from_folders, read_mask
+from .segmenter import RELEASED, LungSegmenter
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "python -m segmentation") -> int:
+@command_line.command("python -m segmentation")
+def main(argv: list[str], prog: str) -> int:
     """Run a command.
 
     Returns
     -------
     int
-        0; 1 if some files could not be read; 2 if what was given cannot be used; 130 after Ctrl-C.
+        0; 1 if some files could not be read; 2 if the input cannot be used; 130 after Ctrl-C.
     """
-    return command_line.run(partial(_run, prog=prog), argv, prog=prog)
-
-
-def _run(argv: list[str], prog: str) -> int:
     arguments = _parser(prog).parse_args(argv)
-    # Here, not above: --help must not load Keras.
-    from . import commands
-
-    return getattr(commands, arguments.command)(arguments, prog)
+    return arguments.action(arguments, prog)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = command_line.Parser(prog=prog, description="Lungs on frontal chest radiographs. For research only.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_predict, _add_evaluate):
-        command = add(commands)
-        command.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    def command(action, summary: str, description: str) -> argparse.ArgumentParser:
+        new = commands.add_parser(action.__name__.lstrip("_"), help=summary, description=description)
+        new.set_defaults(action=action)
+        command_line.add_progress(new)
+        return new
+
+    train = command(
+        _train,
+        "train a U-Net on pairs of image and mask",
+        "Train a lung U-Net. The run folder can be resumed after Ctrl-C or a crash.",
+    )
+    _add_data(train)
+    train.add_argument("--out", type=Path, default=Path("runs/lung-unet"), help="run folder to make")
+    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run; nothing else is needed")
+    add = train.add_argument_group("network").add_argument
+    add("--width", type=int, default=16, help="filters at the first level")
+    add("--batch-norm", action=argparse.BooleanOptionalAction, default=True, help="normalize batches")
+    add("--scaling", choices=SCALINGS, default="unit", help="of the input, inside the network")
+    add = train.add_argument_group("input").add_argument
+    add("--size", type=int, default=256, help="side of the network's square, a multiple of 16")
+    add("--enhancement", choices=ENHANCEMENTS, default="clahe", help="of the square")
+    add("--fit", choices=FITS, default="pad", help="how a radiograph fills the square")
+    add("--augment", choices=tuple(AUGMENTATIONS), default="strong", help="how pairs are varied")
+    add = train.add_argument_group("training").add_argument
+    add("--init", default="", metavar="FILE|NAME", help="initial weights, of the same network; random by default")
+    add("--epochs", type=int, default=36, help="passes over the training pairs")
+    add("--batch-size", type=int, default=8, help="pairs in a step")
+    add("--learning-rate", type=float, default=1e-3, help="of Adam; falls to 0 by a cosine")
+    add("--loss", choices=LOSSES, default="combined", help="Dice, cross-entropy or their sum")
+    add("--precision", choices=("float32", "bfloat16"), default="float32", help="of the computation")
+    add("--workers", type=int, default=2, help="threads that augment")
+    add("--seed", type=int, default=0, help="of the split, the weights, the order, the augmentation")
+    add = train.add_argument_group("split (a split column of the table wins, but for held-out sources)").add_argument
+    shares = {"nargs": 3, "type": float, "metavar": ("TRAIN", "VALIDATION", "TEST")}
+    add("--fractions", **shares, default=(0.7, 0.15, 0.15), help="shares of the three parts")
+    add("--split-by", choices=("patient", "source"), default="patient", help="what stays together")
+    add("--holdout", nargs="+", default=(), metavar="SOURCE", help="sources that only test, whatever their split")
+
+    predict = command(
+        _predict,
+        "write lung masks and their verdicts",
+        "Write OUT/masks (PNG, 0 and 255, folders kept), OUT/verdicts.csv and, if wanted, OUT/overlays.",
+    )
+    predict.add_argument("inputs", nargs="+", metavar="INPUT", help="radiographs: files, folders or globs")
+    predict.add_argument("--out", type=Path, required=True, help="folder for the results")
+    predict.add_argument("--overlays", action="store_true", help="also draw the outlines on the radiographs")
+    predict.add_argument("--overwrite", action="store_true", help="replace existing results")
+    _add_segmenter(predict)
+    predict.add_argument("--convention", choices=CONVENTIONS, help="which masks; by default the network's first")
+
+    evaluate = command(
+        _evaluate,
+        "Dice, IoU and Hausdorff distance by source, with intervals",
+        "Compare with known masks. A run folder brings its weights, its pairs and its split.",
+    )
+    evaluate.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run folder of the train command")
+    _add_data(evaluate)
+    _add_segmenter(evaluate)
+    add = evaluate.add_argument
+    add("--split", choices=(*SPLITS, "all"), help="part to evaluate: by default test of a run, all of other data")
+    stand_in = "score pairs of a mask convention that the network has not learnt by its masks of this one"
+    add("--stand-in", choices=CONVENTIONS, help=f"{stand_in}; without it they are counted and not scored")
+    add("--samples", type=int, default=2000, help="bootstrap samples over patients")
+    add("--out", type=Path, help="folder for scores.csv, summary.json, sheet.png; by default RUN/evaluation")
+    add("--sheet", type=int, default=32, metavar="N", help="pairs on the contact sheet, worst first")
     return parser
 
 
-def _add_train(commands) -> argparse.ArgumentParser:
-    new = commands.add_parser(
-        "train",
-        help="train a U-Net on pairs of image and mask",
-        description="Train a lung U-Net. The run folder can be resumed after Ctrl-C or a crash.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    _add_data(new)
-    new.add_argument("--out", type=Path, default=Path("runs/lung-unet"), help="run folder to make")
-    new.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run; nothing else is needed")
-    network = new.add_argument_group("network")
-    network.add_argument("--width", type=int, default=16, help="filters at the first level")
-    network.add_argument("--batch-norm", action=argparse.BooleanOptionalAction, default=True, help="normalise batches")
-    network.add_argument("--scaling", choices=SCALINGS, default="unit", help="of the input, inside the network")
-    seen = new.add_argument_group("input")
-    seen.add_argument("--size", type=int, default=256, help="side of the square that the network sees; times 16")
-    seen.add_argument("--enhancement", choices=ENHANCEMENTS, default="clahe", help="of the square")
-    seen.add_argument("--fit", choices=FITS, default="pad", help="how a radiograph fills the square")
-    seen.add_argument("--augment", choices=("strong", "mild", "none"), default="strong", help="how pairs are varied")
-    training = new.add_argument_group("training")
-    training.add_argument(
-        "--init", default="", metavar="FILE | NAME", help="weights to begin with, of the same network; random if empty"
-    )
-    training.add_argument("--epochs", type=int, default=36, help="passes over the training pairs")
-    training.add_argument("--batch-size", type=int, default=8, help="pairs in a step")
-    training.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam; falls to 0 by a cosine")
-    training.add_argument("--loss", choices=("combined", "dice", "bce"), default="combined", help="loss")
-    precisions = ("float32", "bfloat16")
-    training.add_argument("--precision", choices=precisions, default="float32", help="of the computation")
-    training.add_argument("--workers", type=int, default=2, help="threads that augment")
-    training.add_argument("--seed", type=int, default=0, help="of the split, the weights, the order, the augmentation")
-    split = new.add_argument_group("split (a split column of the table wins, but for held-out sources)")
-    shares = {"nargs": 3, "type": float, "metavar": ("TRAIN", "VALIDATION", "TEST")}
-    split.add_argument("--fractions", **shares, default=(0.7, 0.15, 0.15), help="shares of the three parts")
-    split.add_argument("--split-by", choices=("patient", "source"), default="patient", help="what stays together")
-    split.add_argument(
-        "--holdout", nargs="+", default=(), metavar="SOURCE", help="sources that only test, whatever their split"
-    )
-    return new
-
-
-def _add_predict(commands) -> argparse.ArgumentParser:
-    new = commands.add_parser(
-        "predict",
-        help="write lung masks and their verdicts",
-        description="Write OUT/masks (PNG, 0 and 255, folders kept), OUT/verdicts.csv and, if wanted, OUT/overlays.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    new.add_argument("inputs", nargs="+", metavar="INPUT", help="radiographs: files, folders or globs")
-    new.add_argument("--out", type=Path, required=True, help="folder for the results")
-    new.add_argument("--overlays", action="store_true", help="also draw the outlines on the radiographs")
-    new.add_argument("--overwrite", action="store_true", help="replace results that are there already")
-    _add_segmenter(new)
-    new.add_argument("--convention", choices=CONVENTIONS, help="which masks to give; by default the network's first")
-    return new
-
-
-def _add_evaluate(commands) -> argparse.ArgumentParser:
-    new = commands.add_parser(
-        "evaluate",
-        help="Dice, IoU and Hausdorff distance by source, with intervals",
-        description="Compare with known masks. A run folder brings its weights, its pairs and its split.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    new.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run folder of the train command")
-    _add_data(new)
-    _add_segmenter(new)
-    parts = ("train", "validation", "test", "all")
-    new.add_argument("--split", choices=parts, help="part to evaluate: test of a run, all of other data")
-    new.add_argument(
-        "--stand-in",
-        choices=CONVENTIONS,
-        help="score pairs whose mask convention the network has not learnt by its masks of this one; else they are "
-        "counted and not scored",
-    )
-    new.add_argument("--samples", type=int, default=2000, help="bootstrap samples over patients")
-    new.add_argument("--out", type=Path, help="folder for scores.csv, summary.json, sheet.png; else RUN/evaluation")
-    new.add_argument("--sheet", type=int, default=32, metavar="N", help="pairs on the contact sheet, worst first")
-    return new
-
-
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    data = parser.add_argument_group("pairs")
-    data.add_argument("--data", type=Path, metavar="CSV", help="table with image, mask; source, convention, patient")
-    data.add_argument("--root", type=Path, help="folder that the table's paths are relative to")
-    data.add_argument("--images", type=Path, metavar="DIR", help="folder of images")
-    data.add_argument("--masks", type=Path, nargs="+", metavar="DIR", help="folder of masks, or of left and right ones")
-    convention = "mask convention where no column tells it"
-    data.add_argument("--convention", choices=CONVENTIONS, default=CONVENTIONS[0], help=convention)
+    add = parser.add_argument_group("pairs").add_argument
+    add("--data", type=Path, metavar="CSV", help="table with image, mask; source, convention, patient")
+    add("--root", type=Path, help="folder that the table's paths are relative to")
+    add("--images", type=Path, metavar="DIR", help="folder of images")
+    add("--masks", type=Path, nargs="+", metavar="DIR", help="folder of masks, or of left and right ones")
+    add("--convention", choices=CONVENTIONS, default=CONVENTIONS[0], help="mask convention where no column names it")
 
 
 def _add_segmenter(parser: argparse.ArgumentParser) -> None:
-    segmenter = parser.add_argument_group("segmenter")
-    segmenter.add_argument("--weights", metavar="FILE|NAME", help="weights file or released name; else lung-unet")
-    segmenter.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is lung")
-    segmenter.add_argument("--components", type=int, default=2, help="largest components to keep")
-    segmenter.add_argument("--fill-holes", action=argparse.BooleanOptionalAction, default=True, help="fill holes")
-    segmenter.add_argument("--dilation", type=float, default=0.0, help="growth, as a fraction of the longer side")
-    segmenter.add_argument("--batch-size", type=int, default=16, help="radiographs in one pass")
+    add = parser.add_argument_group("segmenter").add_argument
+    add("--weights", metavar="FILE|NAME", help=f"weights file or released name; by default {RELEASED}")
+    add("--threshold", type=float, default=0.5, help="probability from which a pixel is lung")
+    add("--components", type=int, default=2, help="largest components to keep")
+    add("--fill-holes", action=argparse.BooleanOptionalAction, default=True, help="fill holes")
+    add("--dilation", type=float, default=0.0, help="growth, as a fraction of the longer side")
+    add("--batch-size", type=int, default=16, help="radiographs in one pass")
+
+
+def _train(arguments: Namespace, prog: str) -> int:
+    run = arguments.resume
+    if run is None:
+        pairs = _pairs(arguments)
+        if pairs is None:
+            raise InputError("no pairs given; expected --data CSV, or --images DIR --masks DIR, or --resume RUN")
+        names = ("width", "batch_norm", "scaling", "init", "epochs", "batch_size", "learning_rate", "loss", "precision")
+        names += ("fractions", "split_by", "holdout", "seed", "workers")
+        settings = training.TrainingSettings(
+            input=SegmenterInput(arguments.size, arguments.enhancement, fit=arguments.fit),
+            augmentation=AUGMENTATIONS[arguments.augment],
+            **{name: getattr(arguments, name) for name in names},
+        )
+        run = training.start_run(pairs, settings, arguments.out)
+    for line in training.untrained(training.read_run(run)[0]):
+        print(f"note: {line}", file=sys.stderr)
+    quiet_backend()
+    try:
+        best = training.train(run, progress=arguments.progress)
+    except KeyboardInterrupt:
+        message = f"stopped; to go on after the last whole epoch: {prog} train --resume {run}"
+        raise KeyboardInterrupt(message) from None
+    print(best)
+    return 0
+
+
+def _predict(arguments: Namespace, prog: str) -> int:
+    check_output(arguments.out, folder=True)
+    files = _targets(arguments.inputs)
+    table = arguments.out / "verdicts.csv"
+    kinds = ("masks", "overlays") if arguments.overlays else ("masks",)
+    if not arguments.overwrite:
+        for path in (table, *(arguments.out / kind / target for kind in kinds for _, target in files)):
+            if path.exists():
+                raise InputError(f"{path} exists already; give another --out, or --overwrite")
+    segmenter = _segmenter(arguments, arguments.weights, arguments.convention)
+    unreadable, rows = [], []
+    results = segmenter.stream([path for path, _ in files], progress=arguments.progress)
+    for (path, target), result in zip(files, results, strict=True):
+        row = {"file": str(path), "mask": "", "trusted": "", "reasons": "", "box": "", "error": result.error or ""}
+        if result.mask is None or result.verdict is None:
+            unreadable.append(f"{path}: {result.error}")
+        else:
+            values = result.verdict.to_dict()
+            values["reasons"] = "; ".join(values["reasons"])
+            values["position"] = " ".join(f"{v:.4f}" for v in values["position"])
+            row |= {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in values.items()}
+            row |= {"mask": f"masks/{target.as_posix()}", "box": " ".join(str(v) for v in result.box or ())}
+            _write_png(arguments.out / "masks" / target, result.mask.astype(np.uint8) * 255)
+            if arguments.overlays:
+                drawn = draw_outline(read_radiograph(path), result.mask, FOUND)
+                _write_png(arguments.out / "overlays" / target, drawn)
+        rows.append(row)
+    _write_csv(table, rows)
+    trusted = sum(row["trusted"] is True for row in rows)
+    print(f"{len(rows) - len(unreadable)} masks in {arguments.out}, {trusted} of them trusted; verdicts in {table}")
+    for line in unreadable:
+        print(f"not read: {line}", file=sys.stderr)
+    return 1 if unreadable else 0
+
+
+def _evaluate(arguments: Namespace, prog: str) -> int:
+    pairs, weights, out = _pairs(arguments), arguments.weights, arguments.out
+    part = arguments.split or ("all" if pairs else "test")
+    if arguments.run is not None:
+        pairs = pairs or training.read_run(arguments.run)[0]
+        weights = weights or arguments.run / training.BEST
+        out = out or arguments.run / "evaluation"
+    if out is not None:
+        check_output(out, folder=True)
+    if pairs is None:
+        raise InputError("no pairs given; expected a run folder, --data CSV, or --images DIR --masks DIR")
+    if part != "all":
+        pairs = [p for p in pairs if p.split == part]
+        if not pairs:
+            raise InputError(f"split: no pair belongs to {part}; the table needs a column named split for that")
+    segmenter, stand_in = _segmenter(arguments, weights), arguments.stand_in
+    if stand_in is not None and stand_in not in segmenter.conventions:
+        known = ", ".join(segmenter.conventions)
+        raise InputError(f"stand-in: {stand_in!r} given; {segmenter.path} knows {known}")
+    comparable, others = split_by_knowledge(segmenter.conventions, pairs)
+    if stand_in is not None:
+        comparable = pairs
+    remedy = f"; --stand-in {segmenter.conventions[0]} scores them by another convention's masks"
+    if not comparable:
+        raise InputError(f"none of {len(pairs)} pairs can be scored: {others[0]['reason']}{remedy}")
+    rows = score_pairs(segmenter, comparable, stand_in=stand_in, progress=arguments.progress)
+    summary = summarize(rows, samples=arguments.samples)
+
+    print(f"{segmenter.path}, {part}: means, and the median of Dice (95% interval over patients)")
+    columns = {"dice": "Dice", "median_dice": "median Dice", "iou": "IoU", "hd95": "HD95 (% of side)"}
+    lines = [["source", "pairs", "patients", *columns.values(), "trusted"]]
+    for name, s in summary.items():
+        cells = [
+            f"{v:.3f}" + ("" if low is None else f" ({low:.3f}-{high:.3f})") for v, low, high in map(s.get, columns)
+        ]
+        lines.append([name, str(s["pairs"]), str(s["patients"]), *cells, f"{s['trusted'][0]:.1%}"])
+    print(command_line.aligned(lines, right=range(1, len(lines[0]))))
+    for other in others:
+        what = f"pairs of {other['source']} ({other['pairs']}): {other['reason']}"
+        print(f"not scored: {what}{remedy}" if stand_in is None else f"scored by {stand_in}: {what}")
+
+    if out is not None:
+        _write_csv(out / "scores.csv", rows)
+        report = {"weights": segmenter.name, "sha256": segmenter.sha256, "part": part, "summary": summary}
+        report["other_conventions"] = [{**other, "scored_by": stand_in} for other in others]
+        with whole_file(out / "summary.json") as partial:
+            partial.write_text(json.dumps(report, indent=1), "utf-8")
+        if arguments.sheet > 0:
+            _write_png(out / "sheet.png", _sheet(segmenter, comparable, rows, arguments.sheet))
+        print(f"scores, summary and contact sheet in {out}")
+    return 0
+
+
+def _sheet(segmenter: LungSegmenter, pairs: list[Pair], rows: list[dict], count: int) -> np.ndarray:
+    """The worst pairs by Dice, with the true outline (blue) and the segmenter's (orange)."""
+    pictures, captions = [], []
+    for i in sorted(range(len(rows)), key=lambda i: rows[i]["dice"])[:count]:
+        image = read_radiograph(pairs[i].image)
+        mask = segmenter.following(rows[i]["output"]).predict(image)[0].mask
+        pictures.append(draw_outline(draw_outline(image, read_mask(pairs[i].masks), TRUE), mask, FOUND))
+        trust = "trusted" if rows[i]["trusted"] else "NOT TRUSTED"
+        captions.append(f"{pairs[i].image.stem[:36]}\n{pairs[i].source} Dice {rows[i]['dice']:.3f} {trust}")
+    return contact_sheet(pictures, captions)
+
+
+def _segmenter(arguments: Namespace, weights, convention: str | None = None) -> LungSegmenter:
+    names = ("batch_size", "threshold", "components", "fill_holes", "dilation")
+    settings = {name: getattr(arguments, name) for name in names}
+    segmenter = LungSegmenter(weights, convention=convention, **settings)
+    quiet_backend()
+    return segmenter
+
+
+def _pairs(arguments: Namespace) -> list[Pair] | None:
+    if arguments.data is not None and arguments.images is not None:
+        raise InputError("--data and --images given; one of them is expected")
+    if arguments.data is not None:
+        return pairs_from_csv(arguments.data, arguments.root, arguments.convention)
+    if (arguments.images is None) != (arguments.masks is None):
+        raise InputError("--images and --masks belong together; one is missing")
+    if arguments.images is not None:
+        return pairs_from_folders(arguments.images, arguments.masks, arguments.convention)
+    return None
+
+
+def _targets(inputs: list[str]) -> list[tuple[Path, Path]]:
+    """Each file with the name of its results: its path below the folder it was found in, as PNG."""
+    tree = find_image_tree(inputs)
+    names = [relative.with_suffix(".png") for _, relative in tree]
+    # a.jpg beside a.png: keep both endings apart.
+    names = [r.with_name(r.name + ".png") if names.count(n) > 1 else n for n, (_, r) in zip(names, tree, strict=True)]
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise InputError(f"two inputs would both be written to {twice}; give one folder above them, or run twice")
+    return [(path, name) for (path, _), name in zip(tree, names, strict=True)]
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    """Write ``uint8 [H, W]``, or RGB ``[H, W, 3]``, whole or not at all."""
+    with whole_file(path) as partial:
+        _, data = cv2.imencode(".png", image if image.ndim == 2 else image[..., ::-1])
+        partial.write_bytes(data.tobytes())
+
+
+def _write_csv(path: Path, rows: Sequence[dict]) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with whole_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":

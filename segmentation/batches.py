@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from enhancement.errors import RadiographError
+from enhancement.radiograph import read_radiograph
 
 from .augmentation import MaskAugmentation, augment
-from .inputs import SegmenterInput
+from .model import SegmenterInput
 from .pairs import Pair, read_mask
 
 
@@ -53,19 +55,11 @@ class PairBatches:
         workers: int = 2,
         progress: bool = True,
     ):
-        from tqdm import tqdm
-
         self.pairs, self.inputs, self.conventions = list(pairs), inputs, tuple(conventions)
         self.batch_size, self.augmentation, self.seed, self.workers = batch_size, augmentation, seed, workers
         with ThreadPoolExecutor(workers) as pool:
-            read = tqdm(
-                pool.map(lambda p: _read(p, 2 * inputs.size), self.pairs),
-                "reading pairs",
-                len(self.pairs),
-                unit="pair",
-                disable=not progress,
-            )
-            self._kept = list(read)
+            read = pool.map(lambda pair: _read(pair, 2 * inputs.size), self.pairs)
+            self._arrays = list(tqdm(read, "reading pairs", len(self.pairs), unit="pair", disable=not progress))
 
     def __len__(self) -> int:
         """Batches in an epoch; the last may be smaller, unless augmented (then what is left over waits)."""
@@ -84,10 +78,9 @@ class PairBatches:
         order = np.arange(len(self.pairs))
         if self.augmentation is not None:
             np.random.default_rng((self.seed, number)).shuffle(order)
-        starts = range(0, len(self) * self.batch_size, self.batch_size)
         with ThreadPoolExecutor(self.workers) as pool:
             waiting: deque = deque()
-            for start in starts:
+            for start in range(0, len(self) * self.batch_size, self.batch_size):
                 chosen = order[start : start + self.batch_size]
                 waiting.append([pool.submit(self._sample, int(i), number) for i in chosen])
                 if len(waiting) > 2:
@@ -96,7 +89,7 @@ class PairBatches:
                 yield _stacked(waiting.popleft())
 
     def _sample(self, index: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = self._kept[index]
+        image, mask = self._arrays[index]
         frame = self.inputs.frame(image.shape)
         if self.augmentation is None:
             square, target = frame.place(frame.cut(image)), frame.place(frame.cut(mask))
@@ -110,8 +103,6 @@ class PairBatches:
 
 
 def _read(pair: Pair, longest: int) -> tuple[np.ndarray, np.ndarray]:
-    from enhancement import read_radiograph
-
     image, mask = read_radiograph(pair.image), read_mask(pair.masks)
     if image.shape != mask.shape:
         raise RadiographError(pair.masks[0], f"mask of {mask.shape} pixels for a radiograph of {image.shape}")

@@ -21,19 +21,19 @@ METRICS = ("dice", "iou", "hd95", "trusted")
 _CHUNK = 100
 
 
-def dice(found: np.ndarray, true: np.ndarray) -> float:
+def dice(mask: np.ndarray, truth: np.ndarray) -> float:
     """Dice coefficient of two bool masks, 0..1; 1 where both are empty."""
-    total = int(np.count_nonzero(found)) + int(np.count_nonzero(true))
-    return 2 * int(np.count_nonzero(found & true)) / total if total else 1.0
+    total = int(np.count_nonzero(mask)) + int(np.count_nonzero(truth))
+    return 2 * int(np.count_nonzero(mask & truth)) / total if total else 1.0
 
 
-def iou(found: np.ndarray, true: np.ndarray) -> float:
+def iou(mask: np.ndarray, truth: np.ndarray) -> float:
     """Intersection over union (Jaccard index) of two bool masks, 0..1; 1 where both are empty."""
-    union = int(np.count_nonzero(found | true))
-    return int(np.count_nonzero(found & true)) / union if union else 1.0
+    union = int(np.count_nonzero(mask | truth))
+    return int(np.count_nonzero(mask & truth)) / union if union else 1.0
 
 
-def hausdorff95(found: np.ndarray, true: np.ndarray) -> float:
+def hausdorff95(mask: np.ndarray, truth: np.ndarray) -> float:
     """95th percentile of the distances between two outlines, in both directions.
 
     Returns
@@ -42,22 +42,17 @@ def hausdorff95(found: np.ndarray, true: np.ndarray) -> float:
         Percent of the image's longer side (radiographs come without a scale); 0 where both masks are empty, 100 where
         one is.
     """
-    if not found.any() or not true.any():
-        return 0.0 if found.any() == true.any() else 100.0
-    one, two = _outline(found), _outline(true)
-    there = _distance_to(two)[one]
-    back = _distance_to(one)[two]
-    return 100 * float(max(np.percentile(there, 95), np.percentile(back, 95))) / max(found.shape)
+    if not mask.any() or not truth.any():
+        return 0.0 if mask.any() == truth.any() else 100.0
+    outlines = [_outline(mask), _outline(truth)]
+    # Distance of every pixel to the nearest one of an outline, read at the pixels of the other.
+    distances = [cv2.distanceTransform((~o).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for o in outlines]
+    there, back = distances[1][outlines[0]], distances[0][outlines[1]]
+    return 100 * float(max(np.percentile(there, 95), np.percentile(back, 95))) / max(mask.shape)
 
 
 def split_by_knowledge(conventions: Sequence[str], pairs: Sequence[Pair]) -> tuple[list[Pair], list[dict[str, Any]]]:
-    """Part the pairs that a network's masks can be compared with from those that follow another convention.
-
-    Parameters
-    ----------
-    conventions : sequence of str
-        What the network has learnt.
-    pairs : sequence of Pair
+    """Pairs whose mask convention is one of the network's, and what the others are.
 
     Returns
     -------
@@ -110,23 +105,23 @@ def score_pairs(
     outputs = [stand_in if stand_in and p.convention not in segmenter.conventions else p.convention for p in pairs]
     rows: dict[int, dict[str, Any]] = {}
     for output in sorted(set(outputs)):
-        chosen = [i for i, own in enumerate(outputs) if own == output]
+        chosen = [i for i, convention in enumerate(outputs) if convention == output]
         results = segmenter.following(output).stream([pairs[i].image for i in chosen], progress=progress)
         for i, result in zip(chosen, results, strict=True):
-            pair, true = pairs[i], read_mask(pairs[i].masks)
+            pair, truth = pairs[i], read_mask(pairs[i].masks)
             if result.mask is None or result.verdict is None:
                 raise InputError(f"{pair.image}: {result.error}")
-            if result.mask.shape != true.shape:
-                raise InputError(f"{pair.image}: radiograph of {result.mask.shape}, mask of {true.shape} pixels")
+            if result.mask.shape != truth.shape:
+                raise InputError(f"{pair.image}: radiograph of {result.mask.shape}, mask of {truth.shape} pixels")
             rows[i] = {
                 "image": str(pair.image),
                 "source": pair.source,
                 "convention": pair.convention,
                 "output": output,
                 "group": pair.group or str(pair.image),
-                "dice": dice(result.mask, true),
-                "iou": iou(result.mask, true),
-                "hd95": hausdorff95(result.mask, true),
+                "dice": dice(result.mask, truth),
+                "iou": iou(result.mask, truth),
+                "hd95": hausdorff95(result.mask, truth),
                 "trusted": result.verdict.trusted,
                 "reasons": "; ".join(result.verdict.reasons),
             }
@@ -163,19 +158,20 @@ def _with_intervals(rows: Sequence[dict[str, Any]], samples: int, seed: int) -> 
     pairs = np.bincount(index)
     # How often each patient is drawn, in each sample.
     drawn = np.random.default_rng(seed).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), samples)
+
+    def estimate(value: float, of_samples: np.ndarray) -> list[float | None]:
+        return [
+            float(value),
+            *(map(float, np.percentile(of_samples, [2.5, 97.5])) if len(groups) > 1 else (None, None)),
+        ]
+
     summary: dict[str, Any] = {"pairs": len(rows), "patients": len(groups)}
     for metric in METRICS:
         sums = np.bincount(index, [float(r[metric]) for r in rows])
-        summary[metric] = [float(sums.sum() / len(rows)), *_interval(drawn @ sums / (drawn @ pairs), len(groups))]
+        summary[metric] = estimate(sums.sum() / len(rows), drawn @ sums / (drawn @ pairs))
     values = np.array([r["dice"] for r in rows], float)
-    summary["median_dice"] = [float(np.median(values)), *_interval(_medians(values, index, drawn), len(groups))]
+    summary["median_dice"] = estimate(np.median(values), _medians(values, index, drawn))
     return summary
-
-
-def _interval(drawn: np.ndarray, patients: int) -> list[float | None]:
-    if patients < 2:
-        return [None, None]
-    return [float(value) for value in np.percentile(drawn, [2.5, 97.5])]
 
 
 def _medians(values: np.ndarray, index: np.ndarray, drawn: np.ndarray) -> np.ndarray:
@@ -194,7 +190,3 @@ def _medians(values: np.ndarray, index: np.ndarray, drawn: np.ndarray) -> np.nda
 def _outline(mask: np.ndarray) -> np.ndarray:
     inside = cv2.erode(np.pad(mask, 1).astype(np.uint8), np.ones((3, 3), np.uint8))[1:-1, 1:-1]
     return mask & ~inside.astype(bool)
-
-
-def _distance_to(points: np.ndarray) -> np.ndarray:
-    return cv2.distanceTransform((~points).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)

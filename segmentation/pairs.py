@@ -1,4 +1,4 @@
-"""Pairs of a radiograph and its lung mask: from a CSV or from folders."""
+"""Pairs of a radiograph and its lung mask: from a CSV or from folders, and which of them train, validate and test."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from enhancement.errors import InputError, RadiographError
 from enhancement.files import find_images
 
-from .unet import CONVENTIONS
+from .model import CONVENTIONS
 
 SPLITS = ("train", "validation", "test")
 
@@ -76,8 +77,8 @@ def pairs_from_csv(path: str | Path, root: str | Path | None = None, convention:
     pairs = []
     for number, row in enumerate(rows, 2):
         value = {name: (row[column] or "").strip() for name, column in columns.items()}
-        masks = [m.strip() for key in ("mask", "mask_left", "mask_right") for m in value.get(key, "").split(";")]
-        masks = [m for m in masks if m]
+        cells = [value.get(key, "") for key in ("mask", "mask_left", "mask_right")]
+        masks = [name.strip() for name in ";".join(cells).split(";") if name.strip()]
         if not value["image"] or not masks:
             raise InputError(f"{path}, line {number}: no image or no mask")
         kind = value.get("convention") or convention
@@ -85,16 +86,8 @@ def pairs_from_csv(path: str | Path, root: str | Path | None = None, convention:
             raise InputError(f"{path}, line {number}: convention {kind!r}, one of {', '.join(CONVENTIONS)} expected")
         if value.get("split", "") not in ("", *SPLITS):
             raise InputError(f"{path}, line {number}: split {value['split']!r}, one of {', '.join(SPLITS)} expected")
-        pairs.append(
-            Pair(
-                base / value["image"],
-                tuple(base / m for m in masks),
-                value.get("source", ""),
-                kind,
-                value.get("group", ""),
-                value.get("split", ""),
-            )
-        )
+        files = base / value["image"], tuple(base / m for m in masks)
+        pairs.append(Pair(*files, value.get("source", ""), kind, value.get("group", ""), value.get("split", "")))
     return pairs
 
 
@@ -114,9 +107,9 @@ def pairs_from_folders(
     by_stem = [{_stem(p): p for p in find_images(folder)} for folder in masks]
     pairs = []
     for image in find_images(images):
-        found = [table[image.stem] for table in by_stem if image.stem in table]
-        if found and len(found) == len(by_stem):
-            pairs.append(Pair(image, tuple(found), source or Path(images).name, convention))
+        parts = [table[image.stem] for table in by_stem if image.stem in table]
+        if parts and len(parts) == len(by_stem):
+            pairs.append(Pair(image, tuple(parts), source or Path(images).name, convention))
     if not pairs:
         raise InputError(f"{images}: no image has a mask of the same name in {', '.join(str(m) for m in masks)}")
     return pairs
@@ -132,8 +125,6 @@ def read_mask(paths: Sequence[str | Path]) -> np.ndarray:
     RadiographError
         If a file cannot be read or the files differ in size.
     """
-    import cv2
-
     union = None
     for path in paths:
         try:
@@ -152,13 +143,85 @@ def read_mask(paths: Sequence[str | Path]) -> np.ndarray:
     return union
 
 
+def split_pairs(
+    pairs: Sequence[Pair],
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    *,
+    by: str = "patient",
+    holdout: Sequence[str] = (),
+    seed: int = 0,
+) -> list[str]:
+    """Assign each pair to train, validation or test; all pairs of a patient (or source) go to one side.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+    fractions : tuple of float
+        Shares of the three; they sum to 1.
+    by : {"patient", "source"}
+        "patient" keeps patients together and fills the shares within each source (a pair without a patient stands
+        for itself); "source" keeps whole sources together.
+    holdout : sequence of str
+        Sources that go to the test set whole, and with them the other pairs of their patients; whatever split the
+        pairs carry.
+    seed : int
+
+    Returns
+    -------
+    list of str
+        One of `SPLITS` for each pair. Pairs that carry a split already keep it, all but those held out.
+
+    Raises
+    ------
+    InputError
+        If a part comes out empty, a patient is on two sides of a given split, only some pairs have one, or a source is
+        not there.
+    """
+    unknown = sorted(set(holdout) - {p.source for p in pairs})
+    if unknown:
+        raise InputError(f"holdout: no source {unknown[0]!r}; there are {', '.join(sorted({p.source for p in pairs}))}")
+    if any(p.split for p in pairs):
+        return _given(pairs, holdout)
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise InputError(f"fractions: {fractions} given, three shares that sum to 1 expected")
+    if by not in ("patient", "source"):
+        raise InputError(f"split-by: {by!r} given, patient or source expected")
+    groups: dict[str, list[int]] = {}
+    for i, pair in enumerate(pairs):
+        key = pair.source if by == "source" else (pair.group or str(pair.image))
+        groups.setdefault(key, []).append(i)
+    strata: dict[str, list[str]] = {}
+    for key, members in groups.items():
+        strata.setdefault("" if by == "source" else pairs[members[0]].source, []).append(key)
+
+    assigned = [""] * len(pairs)
+    generator = np.random.default_rng(seed)
+    for _, keys in sorted(strata.items()):
+        shuffled = [sorted(keys)[i] for i in generator.permutation(len(keys))]
+        shuffled = [k for k in shuffled if not {pairs[i].source for i in groups[k]} & set(holdout)]
+        total = sum(len(groups[k]) for k in shuffled)
+        filled = dict.fromkeys(SPLITS, 0.0)
+        for n, key in enumerate(shuffled):
+            lacking = {s: f * total - filled[s] for s, f in zip(SPLITS, fractions, strict=True)}
+            empty = [s for s in SPLITS if not filled[s] and lacking[s] > 0]
+            # What lacks most takes the next group; the last few groups go to parts that would come out empty.
+            side = max(empty if len(shuffled) - n <= len(empty) else SPLITS, key=lambda s: lacking[s])
+            filled[side] += len(groups[key])
+            for i in groups[key]:
+                assigned[i] = side
+    assigned = [a or "test" for a in assigned]
+    for side, share in zip(SPLITS, fractions, strict=True):
+        if side not in assigned and (share > 0 or side == "train"):
+            count = f"{len(groups)} {'sources' if by == 'source' else 'patients'}"
+            remedy = ", other fractions or fewer sources to hold out" if holdout else " or other fractions"
+            raise InputError(f"split: {count} leave nothing for {side}; give more pairs{remedy}")
+    return assigned
+
+
 def _columns(path: Path, names: Sequence[str]) -> dict[str, str]:
     lowered = {name.strip().lower(): name for name in names if name}
-    columns = {}
-    for key, aliases in ALIASES.items():
-        found = next((lowered[a] for a in aliases if a in lowered), None)
-        if found is not None:
-            columns[key] = found
+    matches = {key: [lowered[alias] for alias in aliases if alias in lowered] for key, aliases in ALIASES.items()}
+    columns = {key: names[0] for key, names in matches.items() if names}
     if "image" not in columns or not {"mask", "mask_left", "mask_right"} & set(columns):
         raise InputError(f"{path}: columns {', '.join(names) or '(none)'}; one named image and one named mask expected")
     return columns
@@ -178,3 +241,26 @@ def _stem(path: Path) -> str:
     for end in ("_mask", "-mask", "_left", "_right"):
         stem = stem.removesuffix(end)
     return stem
+
+
+def _given(pairs: Sequence[Pair], holdout: Sequence[str]) -> list[str]:
+    """The pairs' own split, with the held-out sources and their patients in test."""
+    patients = {p.group for p in pairs if p.group and p.source in holdout}
+    sides = ["test" if p.source in holdout or p.group in patients else p.split for p in pairs]
+    if "" in sides:
+        first = pairs[sides.index("")].image
+        raise InputError(
+            f"split: {sides.count('')} of {len(pairs)} pairs have none, the first {first}; give one to each or to none"
+        )
+    side_of: dict[str, str] = {}
+    for pair, side in zip(pairs, sides, strict=True):
+        if pair.group and side_of.setdefault(pair.group, side) != side:
+            raise InputError(f"split: patient {pair.group!r} is both in {side_of[pair.group]} and in {side}")
+    for side in ("train", "validation"):
+        before = sum(p.split == side for p in pairs)
+        if before and side not in sides:
+            raise InputError(
+                f"holdout: all {before} pairs that the split column gives to {side} are of {', '.join(holdout)} (or of "
+                f"patients in it), so {side} is left empty; hold out less, or give other pairs to {side} in that column"
+            )
+    return sides

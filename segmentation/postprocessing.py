@@ -1,4 +1,4 @@
-"""From a soft map to lungs: threshold, keep the two largest components, fill holes."""
+"""From a soft map to lungs: threshold, the two largest components, no holes."""
 
 from __future__ import annotations
 
@@ -32,40 +32,37 @@ def clean_map(
     ndarray, float32 [H, W]
         All 0 where no pixel reaches the threshold.
     """
-    kept = clean_mask(probability >= threshold, components, fill_holes)
-    if not kept.any():
+    lungs = clean_mask(probability >= threshold, components, fill_holes)
+    if not lungs.any():
         return np.zeros(probability.shape, np.float32)
     # One pixel of soft border on each side keeps the outline where linear interpolation puts it.
-    near = cv2.dilate(kept.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    near = cv2.dilate(lungs.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     cleaned = np.where(near, probability, 0).astype(np.float32)
-    cleaned[kept & (probability < threshold)] = 1.0
-    # Pixels of a neighbouring, dropped component may touch the border: keep them below the threshold.
-    cleaned[~kept & (cleaned >= threshold)] = 0.0
+    cleaned[lungs & (probability < threshold)] = 1.0
+    # Pixels of a dropped component next to it may touch the border: they stay below the threshold.
+    cleaned[~lungs & (cleaned >= threshold)] = 0.0
     return cleaned
 
 
 def clean_mask(mask: np.ndarray, components: int = 2, fill_holes: bool = True) -> np.ndarray:
     """The same for a mask: ``bool [H, W]`` in and out."""
-    count, labels, sizes, _ = _components(mask)
-    order = np.argsort(-sizes)[:components]
-    kept = [k for k in order if sizes[k] >= SPECK * sizes.max()] if count else []
-    result = np.isin(labels, np.array(kept, int) + 1)
-    return _filled(result) if fill_holes and result.any() else result
+    labels, areas = _components(mask)
+    largest = np.argsort(-areas)[:components]
+    lungs = np.isin(labels, 1 + np.array([k for k in largest if areas[k] >= SPECK * areas.max()], int))
+    if not fill_holes or not lungs.any():
+        return lungs
+    # Background that cannot be reached from outside is a hole; the border of one pixel joins all of the outside.
+    background = np.pad(~lungs, 1, constant_values=True).astype(np.uint8)
+    _, labels = cv2.connectedComponents(background, connectivity=4)
+    return (labels != labels[0, 0])[1:-1, 1:-1]
 
 
 def component_areas(mask: np.ndarray) -> np.ndarray:
     """Areas in pixels of the 8-connected components of a bool mask, largest first."""
-    return np.sort(_components(mask)[2])[::-1]
+    return np.sort(_components(mask)[1])[::-1]
 
 
-def _components(mask: np.ndarray):
-    """Count, label image (0 is background), areas and centroids of the 8-connected components."""
-    count, labels, stats, centroids = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return count - 1, labels, stats[1:, cv2.CC_STAT_AREA], centroids[1:]
-
-
-def _filled(mask: np.ndarray) -> np.ndarray:
-    # Background that cannot be reached from outside is a hole; the border of one pixel joins all of the outside.
-    outside = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
-    _, labels = cv2.connectedComponents(outside, connectivity=4)
-    return (labels != labels[0, 0])[1:-1, 1:-1]
+def _components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Label image (0 is background) and areas of the 8-connected components."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    return labels, stats[1:, cv2.CC_STAT_AREA]

@@ -10,8 +10,6 @@ import numpy as np
 
 from enhancement.errors import InputError
 
-REGIONS = ("none", "crop", "mask", "crop+mask")
-
 # COVID-CXNet dilates the soft map three times with a 5 x 5 kernel at 320 x 320: 6 px, 2% of the side.
 DILATION = 0.02
 
@@ -55,6 +53,12 @@ class Frame:
         """The box in the radiograph: top, left, bottom, right (half-open)."""
         return self.top, self.left, self.bottom, self.right
 
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """Rows and columns of the square that the box fills."""
+        rows = slice(self.inner_top, self.inner_top + self.inner_height)
+        return rows, slice(self.inner_left, self.inner_left + self.inner_width)
+
     def cut(self, image: np.ndarray) -> np.ndarray:
         """The box of `image`, resized to the inner size.
 
@@ -90,7 +94,7 @@ class Frame:
         if inner.shape[:2] == (self.size, self.size):
             return inner.copy()
         square = np.full((self.size, self.size, *inner.shape[2:]), fill, inner.dtype)
-        square[self._inner_rows, self._inner_columns] = inner
+        square[self.inner] = inner
         return square
 
     def to_radiograph(self, square: np.ndarray, fill=0) -> np.ndarray:
@@ -113,7 +117,7 @@ class Frame:
         values = np.ascontiguousarray(square, np.float32)
         box_height, box_width = self.bottom - self.top, self.right - self.left
         if values.shape == (self.size, self.size):
-            inside = _resize(values[self._inner_rows, self._inner_columns], box_height, box_width)
+            inside = _resize(values[self.inner], box_height, box_width)
         else:
             rows = _positions(box_height, self.inner_top, self.inner_height, self.size, values.shape[0])
             columns = _positions(box_width, self.inner_left, self.inner_width, self.size, values.shape[1])
@@ -131,14 +135,6 @@ class Frame:
     def from_array(cls, values: np.ndarray) -> Frame:
         """Inverse of `to_array`."""
         return cls(*(int(v) for v in values))
-
-    @property
-    def _inner_rows(self) -> slice:
-        return slice(self.inner_top, self.inner_top + self.inner_height)
-
-    @property
-    def _inner_columns(self) -> slice:
-        return slice(self.inner_left, self.inner_left + self.inner_width)
 
 
 def frame_for(
@@ -202,47 +198,6 @@ def dilate(mask: np.ndarray, fraction: float = DILATION) -> np.ndarray:
 def keep_inside(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A copy of `image` ([H, W] or [H, W, C]) that is 0 outside the bool mask [H, W]."""
     return np.where(mask if image.ndim == 2 else mask[..., None], image, 0).astype(image.dtype)
-
-
-def cut_region(
-    image: np.ndarray,
-    mask: np.ndarray | None,
-    region: str = "crop",
-    *,
-    size: int = 320,
-    margin: float = 0.05,
-    stretch: bool = False,
-    dilation: float = DILATION,
-) -> tuple[np.ndarray, Frame]:
-    """The region of interest of a radiograph in a square, and the frame that leads back.
-
-    Parameters
-    ----------
-    image : ndarray, uint8 [H, W]
-    mask : ndarray, bool [H, W], or None
-        The lungs. None or an empty mask: the whole radiograph is taken, whatever `region` says.
-    region : {"none", "crop", "mask", "crop+mask"}
-        The whole radiograph, the lungs' box, everything outside the dilated lungs set to 0, or both.
-    size, margin, stretch
-        As in `frame_for`.
-    dilation : float
-        Growth of the lungs before masking, as a fraction of the radiograph's longer side.
-
-    Returns
-    -------
-    square : ndarray, uint8 [size, size]
-    frame : Frame
-    """
-    if region not in REGIONS:
-        raise InputError(f"region: {region!r} given, one of {', '.join(REGIONS)} expected")
-    box = None if mask is None else box_of(mask)
-    if mask is None or box is None:
-        region = "none"
-    frame = frame_for(image.shape, box if "crop" in region else None, size, margin, stretch)
-    inner = frame.cut(image)
-    if "mask" in region and mask is not None:
-        inner = keep_inside(inner, frame.cut(dilate(mask, dilation)))
-    return frame.place(inner), frame
 
 
 def bring_down(image: np.ndarray, longest: int) -> np.ndarray:

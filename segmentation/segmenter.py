@@ -1,29 +1,88 @@
-"""`LungSegmenter`: radiographs in; lung masks, boxes and verdicts out, in batches, one result for each input."""
+"""`LungSegmenter`: radiographs in; lung masks, boxes and verdicts out, in batches, one `LungMask` for each input."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from enhancement.errors import InputError, RadiographError
 from enhancement.parallel import sha256
+from enhancement.radiograph import read_radiograph
 from weights import locate
-from weights.format import read_metadata
+from weights.format import SUFFIX, read_metadata
 from weights.legacy_h5 import is_legacy
 
-from .legacy_unet import legacy_metadata
-from .lung_mask import LungMask
+from .backend import quiet_backend
+from .model import CONVENTIONS, legacy_metadata, load_network, read_architecture
 from .postprocessing import clean_map
-from .regions import Frame
-from .stored_network import RELEASED, load_network, read_architecture
-from .verdict import Limits, judge
+from .regions import Box, Frame, box_of, dilate
+from .verdict import Limits, Verdict, judge
+
+RELEASED = "lung-unet"
+
+
+@dataclass(frozen=True, eq=False)
+class LungMask:
+    """The lungs of one radiograph.
+
+    Full-size arrays are made from the network's small maps on first use, so that memory holds the results of many large
+    radiographs.
+
+    Attributes
+    ----------
+    path : str or None
+        The file; None for an array.
+    error : str or None
+        Why there is no result (the file cannot be read); then masks, maps, box and verdict are None.
+    verdict : Verdict or None
+    frame : Frame or None
+        How the radiograph sat in the network's square.
+    """
+
+    path: str | None = None
+    error: str | None = None
+    verdict: Verdict | None = None
+    frame: Frame | None = None
+    threshold: float = 0.5
+    dilation: float = 0.0
+    convention: str = CONVENTIONS[0]
+    _cleaned: np.ndarray | None = field(default=None, repr=False)
+    _maps: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def mask(self) -> np.ndarray | None:
+        """Lungs after post-processing (and dilation, if set), ``bool [H, W]`` of the radiograph's own size."""
+        if self.frame is None or self._cleaned is None:
+            return None
+        mask = self.frame.to_radiograph(self._cleaned) >= self.threshold
+        return dilate(mask, self.dilation) if self.dilation else mask
+
+    @property
+    def probability(self) -> np.ndarray | None:
+        """The network's soft map before post-processing, ``float32 [H, W]`` in 0..1."""
+        return None if self.frame is None else self.frame.to_radiograph(self._maps[self.convention])
+
+    def probability_of(self, convention: str) -> np.ndarray | None:
+        """The soft map of a given mask convention, if the network has learnt it."""
+        if self.frame is None:
+            return None
+        if convention not in self._maps:
+            raise InputError(f"convention: {convention!r} given; this network knows {', '.join(self._maps)}")
+        return self.frame.to_radiograph(self._maps[convention])
+
+    @cached_property
+    def box(self) -> Box | None:
+        """Bounding box of the mask: top, left, bottom, right (half-open); None if the mask is empty."""
+        return None if self.mask is None else box_of(self.mask)
 
 
 class LungSegmenter:
@@ -78,41 +137,32 @@ class LungSegmenter:
         limits: Limits | None = None,
         metadata: dict[str, Any] | None = None,
     ):
-        self.path = locate(RELEASED if weights is None else weights)
-        self.name = self.path.name.removesuffix(".weights.h5")
-        self.legacy = is_legacy(self.path)
-        if self.legacy:
-            self.metadata = metadata or legacy_metadata(self.path)
-        else:
-            self.metadata = read_metadata(self.path)
-        self.sha256 = sha256(self.path)
         if not 0 < threshold < 1 or batch_size < 1 or components < 1 or not 0 <= dilation < 0.5:
             raise InputError(
                 f"threshold {threshold} (0 to 1), batch_size {batch_size} and components {components} (1 and more), "
                 f"dilation {dilation} (0 to 0.5): one is out of its range"
             )
+        self.path = locate(RELEASED if weights is None else weights)
+        self.name = self.path.name.removesuffix(SUFFIX)
+        self.legacy = is_legacy(self.path)
+        self.metadata = (metadata or legacy_metadata(self.path)) if self.legacy else read_metadata(self.path)
+        self.sha256 = sha256(self.path)
         self.conventions, self.input, self._options = read_architecture(self.path, self.metadata)
-        self.convention = self.conventions[0] if convention is None else convention
-        if self.convention not in self.conventions:
-            raise InputError(f"convention: {convention!r} given; {self.path} knows {', '.join(self.conventions)}")
+        self.convention = self._known(self.conventions[0] if convention is None else convention)
         self.batch_size, self.threshold, self.components = batch_size, threshold, components
         self.fill_holes, self.dilation, self.limits = fill_holes, dilation, limits or Limits()
 
     @cached_property
     def model(self):
         """The network, a `keras.Model`; built and loaded when first needed."""
-        from .backend import quiet_backend
-
         quiet_backend()
         return load_network(self.path, self.metadata, self._options, self.input.size)
 
     def following(self, convention: str) -> LungSegmenter:
         """The same segmenter, giving the masks of another convention; the network is shared."""
-        if convention not in self.conventions:
-            raise InputError(f"convention: {convention!r} given; {self.path} knows {', '.join(self.conventions)}")
         _ = self.model  # built once, before the copy
         other = copy(self)
-        other.convention = convention
+        other.convention = self._known(convention)
         return other
 
     def predict(self, items: Any, *, progress: bool = False) -> list[LungMask]:
@@ -135,8 +185,6 @@ class LungSegmenter:
 
     def stream(self, items: Iterable[Any], *, progress: bool = False) -> Iterator[LungMask]:
         """Like `predict`, one result after another, for more radiographs than fit in memory."""
-        from tqdm import tqdm
-
         total = len(items) if isinstance(items, Sequence | np.ndarray) else None
         waiting = iter(items)
         with (
@@ -148,13 +196,21 @@ class LungSegmenter:
             while ahead:
                 batch = [future.result() for future in ahead]
                 ahead = [pool.submit(self._read, item) for item in islice(waiting, self.batch_size)]
-                for result in self._results(batch):
+                squares = [square for _, square, _, _ in batch if square is not None]
+                maps = iter(self._maps(squares) if squares else ())
+                for path, square, frame, error in batch:
                     bar.update()
-                    yield result
+                    if square is None or frame is None:
+                        yield LungMask(path=path, error=error)
+                    else:
+                        yield self._result(path, next(maps), frame)
+
+    def _known(self, convention: str) -> str:
+        if convention not in self.conventions:
+            raise InputError(f"convention: {convention!r} given; {self.path} knows {', '.join(self.conventions)}")
+        return convention
 
     def _read(self, item) -> tuple[str | None, np.ndarray | None, Frame | None, str | None]:
-        from enhancement import read_radiograph
-
         path = None if isinstance(item, np.ndarray) else str(item)
         try:
             image = item if isinstance(item, np.ndarray) else read_radiograph(item)
@@ -166,40 +222,23 @@ class LungSegmenter:
         except InputError as error:
             return path, None, None, str(error)
 
-    def _results(self, batch) -> Iterator[LungMask]:
-        squares = [square for _, square, _, _ in batch if square is not None]
-        maps = iter(self._maps(squares) if squares else ())
-        for path, square, frame, error in batch:
-            if square is None or frame is None:
-                yield LungMask(path=path, error=error)
-            else:
-                yield self._result(path, next(maps), frame)
-
     def _maps(self, squares: list[np.ndarray]) -> np.ndarray:
-        """Soft maps ``float32 [N, S, S, K]``; few batch shapes, so that the network is traced a few times only."""
-        size = next(n for n in (1, 4, self.batch_size) if n >= min(len(squares), self.batch_size))
-        size = min(size, self.batch_size)
+        """Soft maps ``float32 [N, S, S, K]``."""
+        # Few batch shapes, so that the network is traced a few times only.
+        size = min(next(n for n in (1, 4, self.batch_size) if n >= min(len(squares), self.batch_size)), self.batch_size)
         batch = np.zeros((size, *squares[0].shape, 1), np.uint8)
         batch[: len(squares), ..., 0] = squares
         return np.asarray(self.model.predict_on_batch(batch), np.float32)[: len(squares)]
 
     def _result(self, path: str | None, maps: np.ndarray, frame: Frame) -> LungMask:
-        inside = np.s_[
-            frame.inner_top : frame.inner_top + frame.inner_height,
-            frame.inner_left : frame.inner_left + frame.inner_width,
-        ]
+        inside = frame.inner
         # Nothing in the padding is lung.
         framed = np.zeros_like(maps)
         framed[inside] = maps[inside]
         by_name = {name: np.ascontiguousarray(framed[..., k]) for k, name in enumerate(self.conventions)}
         chosen = by_name[self.convention]
-        others = [m[inside] for name, m in by_name.items() if name != self.convention]
+        other = next((by_name[name][inside] for name in self.conventions if name != self.convention), None)
         cleaned = clean_map(chosen, self.threshold, self.components, self.fill_holes)
-        verdict = judge(
-            cleaned[inside] >= self.threshold,
-            chosen[inside],
-            others[0] if others else None,
-            threshold=self.threshold,
-            limits=self.limits,
-        )
+        mask = cleaned[inside] >= self.threshold
+        verdict = judge(mask, chosen[inside], other, threshold=self.threshold, limits=self.limits)
         return LungMask(path, None, verdict, frame, self.threshold, self.dilation, self.convention, cleaned, by_name)

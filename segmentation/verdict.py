@@ -62,24 +62,12 @@ class Verdict:
     trusted : bool
     reasons : tuple of str
         Why not; empty where trusted.
-    area_fraction : float
-        Lungs' share of the radiograph, 0..1.
-    components : int
-        Pieces found before cleaning, specks left out.
-    balance : float
-        Area of the smaller over that of the larger half, 0..1.
     position : tuple of float
         Centre of the mask (row, column) as fractions of height and width, 0..1.
-    joined : float
-        Lowest column of the middle third over the highest column, 0..1; 0 where the lungs stand apart.
-    compactness : float
-        Share of the convex hulls of the two halves, 0..1.
-    certainty : float
-        Mean of |2p - 1| on and around the mask, 0..1.
-    aspect : float
-        Width over height of the mask's box.
     agreement : float or None
-        Dice between the masks of the two conventions, 0..1; None where the network knows one.
+        None where the network knows one convention.
+    area_fraction, components, balance, joined, compactness, certainty, aspect
+        As in `Limits`; all but `aspect` and `components` in 0..1.
     """
 
     trusted: bool
@@ -113,7 +101,7 @@ def judge(
     Parameters
     ----------
     mask : ndarray, bool [H, W]
-        Cleaned lungs over the whole radiograph; any resolution, aspect ratio as the radiograph's.
+        At any resolution, aspect ratio as the radiograph's.
     probability : ndarray, float32 [H, W]
         The soft map before cleaning, 0..1.
     other : ndarray, float32 [H, W], optional
@@ -126,37 +114,44 @@ def judge(
     Verdict
         Never raises for an empty mask: that is not trusted, with the reason "no lungs found".
     """
-    found = probability >= threshold
     box = box_of(mask)
     if box is None:
         return Verdict(False, ("no lungs found",))
+    raw = probability >= threshold
     height, width = mask.shape
-    areas = component_areas(found)
+    top, left, bottom, right = box
+    areas = component_areas(raw)
     pieces = int(np.count_nonzero(areas >= max(0.05 * areas[0], 1e-3 * mask.size))) if areas.size else 0
-    *halves, joined = _halves(mask, box)
-    half_areas = sorted(np.count_nonzero(h) for h in halves)
+
+    # The two lungs part at the column of the middle third that crosses the mask least, the nearest to its centre.
+    third = (right - left) // 3
+    crossing = mask[:, left + third : right - third].sum(axis=0)
+    lowest = np.flatnonzero(crossing == crossing.min()) + left + third
+    middle = int(lowest[np.argmin(np.abs(lowest - (left + right) / 2))])
+    halves = mask[:, :middle], mask[:, middle:]
+    smaller, larger = sorted(np.count_nonzero(half) for half in halves)
+
     rows, columns = np.nonzero(mask)
-    hulls = sum(_hull_area(h) for h in halves)
-    band = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=2).astype(bool) | found
+    band = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=2).astype(bool) | raw
     measured: dict[str, Any] = {
         "area_fraction": float(mask.mean()),
         "components": pieces,
-        "balance": float(half_areas[0] / half_areas[1]),
+        "balance": float(smaller / larger),
         "position": (float((rows.mean() + 0.5) / height), float((columns.mean() + 0.5) / width)),
-        "joined": joined,
-        "compactness": float(min(1.0, np.count_nonzero(mask) / hulls)),
+        "joined": float(crossing.min() / mask.sum(axis=0).max()),
+        "compactness": float(min(1.0, np.count_nonzero(mask) / sum(map(_hull_area, halves)))),
         "certainty": float(np.abs(2 * probability[band] - 1).mean()),
-        "aspect": (box[3] - box[1]) / (box[2] - box[0]),
+        "aspect": (right - left) / (bottom - top),
     }
     if other is not None:
-        both, sizes = np.count_nonzero(found & (other >= threshold)), np.count_nonzero(found)
+        both, sizes = np.count_nonzero(raw & (other >= threshold)), np.count_nonzero(raw)
         measured["agreement"] = float(2 * both / (sizes + np.count_nonzero(other >= threshold)))
     reasons = tuple(_reasons(measured, limits))
     return Verdict(not reasons, reasons, **measured)
 
 
 def _reasons(measured: dict[str, Any], limits: Limits):
-    """One line for each limit that is not kept."""
+    """A line for each limit that is broken."""
     area, (row, column) = measured["area_fraction"], measured["position"]
     low, high = limits.area_fraction
     if not low <= area <= high:
@@ -181,22 +176,9 @@ def _reasons(measured: dict[str, Any], limits: Limits):
         yield f"masks with and without the heart agree by {agreement:.2f} (at least {limits.agreement:.2f} expected)"
 
 
-def _halves(mask: np.ndarray, box) -> tuple[np.ndarray, np.ndarray, float]:
-    """The mask left and right of its middle, the column of the middle third that crosses it least; and how high it is
-    there."""
-    _, left, _, right = box
-    third = (right - left) // 3
-    crossing = mask[:, left + third : right - third].sum(axis=0)
-    lowest = np.flatnonzero(crossing == crossing.min()) + left + third
-    middle = int(lowest[np.argmin(np.abs(lowest - (left + right) / 2))])
-    one, two = mask.copy(), mask.copy()
-    one[:, middle:], two[:, :middle] = False, False
-    return one, two, float(crossing.min() / mask.sum(axis=0).max())
-
-
 def _hull_area(mask: np.ndarray) -> int:
     """Pixels of the convex hull of a mask."""
-    points = cv2.findNonZero(mask.astype(np.uint8))
+    points = cv2.findNonZero(mask.astype(np.uint8)) if mask.size else None
     if points is None:
         return 0
     hull = np.zeros(mask.shape, np.uint8)

@@ -16,7 +16,7 @@ import pytest
 from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
-from segmentation.unet import unet
+from segmentation.model import unet
 from weights.format import save_weights
 
 ROOT = Path(__file__).parents[1]

@@ -21,7 +21,7 @@ from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from enhancement.parallel import sha256
-from segmentation.unet import unet
+from segmentation.model import unet
 from weights.format import save_weights
 
 OPTIONS = {"size": 33, "channels": 3, "blocks": [1, 1], "growth": 4, "normalization": "imagenet"}

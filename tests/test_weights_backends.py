@@ -13,7 +13,7 @@ import pytest
 
 import covidcxnet
 from covidcxnet.models import create
-from segmentation.unet import unet
+from segmentation.model import unet
 from weights.format import load_weights, save_weights
 
 MODELS = {
@@ -27,7 +27,7 @@ import sys
 import numpy as np
 import keras
 import covidcxnet
-from segmentation.unet import unet
+from segmentation.model import unet
 from weights.format import load_weights, save_weights
 assert keras.backend.backend() == sys.argv[1], keras.backend.backend()
 folder = sys.argv[2]

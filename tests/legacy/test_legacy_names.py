@@ -10,7 +10,7 @@ from covidcxnet.legacy import CHEXNET_LABELS, LEGACY
 from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
-from segmentation.legacy_unet import legacy_metadata
+from segmentation.model import legacy_metadata
 from weights import manifest
 from weights.format import save_weights
 

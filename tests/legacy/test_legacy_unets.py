@@ -9,9 +9,8 @@ from numpy_networks import unet_in_numpy
 
 import covidcxnet
 from enhancement.errors import InputError
-from segmentation.imlab_unet import imlab_unet
+from segmentation.model import imlab_unet, unet
 from segmentation.segmenter import LungSegmenter
-from segmentation.unet import unet
 
 
 @pytest.mark.parametrize("imlab", [False, True])

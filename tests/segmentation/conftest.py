@@ -62,9 +62,8 @@ def chest_weights(tmp_path_factory) -> Path:
     """A tiny two-output network taught the synthetic chests, as a weights file."""
     import keras
 
-    from segmentation.inputs import SegmenterInput
-    from segmentation.losses import combined_loss
-    from segmentation.unet import CONVENTIONS, unet
+    from segmentation.losses import loss_named
+    from segmentation.model import CONVENTIONS, SegmenterInput, unet
     from weights.format import save_weights
 
     keras.utils.set_random_seed(1)
@@ -76,7 +75,7 @@ def chest_weights(tmp_path_factory) -> Path:
         squares.append(square[..., None])
         targets.append(np.repeat(frame.place(frame.cut(lungs))[..., None], 2, -1).astype(np.float32))
     model = unet(4, outputs=2, size=48, scaling="unit")
-    model.compile(keras.optimizers.Adam(5e-3), loss=combined_loss)
+    model.compile(keras.optimizers.Adam(5e-3), loss=loss_named("combined"))
     model.fit(np.stack(squares), np.stack(targets), batch_size=4, epochs=25, verbose=0)
     metadata = {
         "kind": "segmenter",
@@ -91,8 +90,7 @@ def chest_weights(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def field_weights(tmp_path_factory) -> Path:
     """An untrained network of one output, lung_field, as a weights file."""
-    from segmentation.inputs import SegmenterInput
-    from segmentation.unet import unet
+    from segmentation.model import SegmenterInput, unet
     from weights.format import save_weights
 
     metadata = {

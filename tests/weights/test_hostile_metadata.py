@@ -14,8 +14,8 @@ import covidcxnet
 from covidcxnet.models import MODELS, create
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
+from segmentation.model import unet
 from segmentation.segmenter import LungSegmenter
-from segmentation.unet import unet
 from weights import bounded
 from weights.bounded import bounded_by
 from weights.format import read_metadata, save_weights
@@ -207,7 +207,7 @@ def _segmenter(**changes):
 @pytest.mark.parametrize("widths", ["checked", "not known"])
 def test_an_absurd_segmenter_is_refused(crafted, monkeypatch, made, changes, widths):
     if widths == "not known":
-        monkeypatch.setattr("segmentation.stored_network.check_widths", lambda *_: None)
+        monkeypatch.setattr("segmentation.model.check_widths", lambda *_: None)
     path = crafted(_segmenter(**changes))
     made.clear()
     with pytest.raises(InputError, match="crafted"):

@@ -10,7 +10,7 @@ import pytest
 
 from enhancement.errors import InputError
 from enhancement.parallel import sha256
-from segmentation.unet import unet
+from segmentation.model import unet
 from weights.format import load_weights, read_metadata, save_weights
 
 

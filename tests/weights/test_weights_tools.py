@@ -8,7 +8,7 @@ import pytest
 
 import covidcxnet
 from enhancement.errors import InputError
-from segmentation.unet import unet
+from segmentation.model import unet
 from weights import manifest
 from weights.format import load_weights, read_metadata, save_weights
 

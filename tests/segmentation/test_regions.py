@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enhancement.errors import InputError
-from segmentation.regions import Frame, box_of, cut_region, dilate, frame_for, keep_inside
+from segmentation.regions import Frame, box_of, dilate, frame_for, keep_inside
 
 numbers = np.random.default_rng(0)
 
@@ -117,35 +117,6 @@ def test_dilation_grows_by_its_radius_on_every_side():
     assert box_of(dilate(mask, 0.05)) == (45, 25, 56, 36)
     np.testing.assert_array_equal(dilate(mask, 0), mask)
     assert not dilate(np.zeros((50, 50), bool), 0.1).any()
-
-
-@pytest.mark.parametrize("region", ["none", "crop", "mask", "crop+mask"])
-def test_each_region_shows_what_its_name_says(region):
-    image = np.full((80, 60), 200, np.uint8)
-    mask = np.zeros((80, 60), bool)
-    mask[20:60, 20:40] = True
-    square, frame = cut_region(image, mask, region, size=40, margin=0, dilation=0)
-    assert (frame.box == (20, 20, 60, 40)) == ("crop" in region)
-    shown = frame.to_radiograph(square) > 100
-    if region == "mask":
-        np.testing.assert_array_equal(shown, mask)
-    elif region == "none":
-        assert shown.all()
-    else:
-        assert shown[mask].all()
-
-
-@pytest.mark.parametrize("mask", [None, np.zeros((8, 8), bool)])
-def test_without_lungs_the_whole_radiograph_is_taken(mask):
-    image = np.full((8, 8), 7, np.uint8)
-    square, frame = cut_region(image, mask, "crop+mask", size=8)
-    np.testing.assert_array_equal(square, image)
-    assert frame.box == (0, 0, 8, 8)
-
-
-def test_an_unknown_region_is_refused():
-    with pytest.raises(InputError, match="crop\\+mask"):
-        cut_region(np.zeros((8, 8), np.uint8), None, "box")
 
 
 def test_keep_inside_leaves_its_input_alone():

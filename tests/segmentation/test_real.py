@@ -5,9 +5,8 @@ import pytest
 
 import weights
 from segmentation.evaluation import score_pairs
-from segmentation.pairs import pairs_from_csv, read_mask
+from segmentation.pairs import pairs_from_csv, read_mask, split_pairs
 from segmentation.segmenter import LungSegmenter
-from segmentation.splits import split_pairs
 
 pytestmark = pytest.mark.real
 

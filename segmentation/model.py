@@ -1,0 +1,315 @@
+"""The lung U-Net: what it sees of a radiograph, its two architectures, and loading either from a weights file."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from enhancement.errors import InputError
+from weights.bounded import bounded_by
+from weights.format import check_widths, load_weights, naming
+from weights.legacy_h5 import LegacyLayer, is_legacy, read_legacy, set_by_position
+
+from .regions import Frame, frame_for
+
+CONVENTIONS = ("lung_field", "lung_incl_retrocardiac")
+SCALINGS = ("unit", "symmetric", "centred", "uniform", "none")
+ENHANCEMENTS = ("clahe", "equalize", "adaptive_equalize", "beasf", "none")
+FITS = ("pad", "stretch")
+
+
+@dataclass(frozen=True)
+class SegmenterInput:
+    """From a radiograph to what a lung U-Net sees; these settings travel in its weights file.
+
+    Parameters
+    ----------
+    size : int
+        Side of the square that the network sees; divisible by 16.
+    enhancement : {"clahe", "equalize", "adaptive_equalize", "beasf", "none"}
+        Applied to the square.
+    clahe_clip_limit : float
+    clahe_tile_grid : tuple of int
+        As in `enhancement.clahe`.
+    fit : {"pad", "stretch"}
+        Keep the radiograph's aspect ratio with black borders, or stretch it to the square.
+    """
+
+    size: int = 256
+    enhancement: str = "clahe"
+    clahe_clip_limit: float = 2.0
+    clahe_tile_grid: tuple[int, int] = (8, 8)
+    fit: str = "pad"
+
+    def __post_init__(self):
+        # Metadata of untrusted files end here, so nothing is taken to have the right type.
+        grid, limit = self.clahe_tile_grid, self.clahe_clip_limit
+        if isinstance(grid, list | tuple):
+            object.__setattr__(self, "clahe_tile_grid", tuple(grid))
+        if not _whole(self.size):
+            raise InputError(f"size: {self.size!r:.80} given, a whole number expected")
+        if not 16 <= self.size <= 4096 or self.size % 16:
+            raise InputError(
+                f"size: {self.size} given, a multiple of 16 up to 4096 expected (the U-Net halves it four times)"
+            )
+        if self.enhancement not in ENHANCEMENTS:
+            raise InputError(f"enhancement: {self.enhancement!r} given, one of {', '.join(ENHANCEMENTS)} expected")
+        if self.fit not in FITS:
+            raise InputError(f"fit: {self.fit!r} given, one of {', '.join(FITS)} expected")
+        limited = isinstance(limit, int | float) and not isinstance(limit, bool) and 0 < limit < math.inf
+        paired = isinstance(grid, list | tuple) and len(grid) == 2
+        if not limited or not paired or not all(_whole(tiles) and 1 <= tiles <= 64 for tiles in grid):
+            raise InputError("clahe_clip_limit must be a number above 0 and clahe_tile_grid two whole numbers in 1..64")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {**dataclasses.asdict(self), "clahe_tile_grid": list(self.clahe_tile_grid)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SegmenterInput:
+        """Inverse of `to_dict`; unknown keys are refused."""
+        unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
+        if unknown:
+            raise InputError(
+                f"segmenter input: unknown key {unknown[0]!r}; a newer version wrote the file, or it is damaged"
+            )
+        return cls(**values)
+
+    def frame(self, shape: tuple[int, ...]) -> Frame:
+        """How a radiograph of this shape sits in the network's square."""
+        return frame_for(shape, None, self.size, stretch=self.fit == "stretch")
+
+    def enhance(self, square: np.ndarray) -> np.ndarray:
+        """The enhancement of a square, ``uint8 [S, S]`` in and out."""
+        import enhancement
+
+        if self.enhancement == "clahe":
+            return enhancement.clahe(square, clip_limit=self.clahe_clip_limit, tile_grid=self.clahe_tile_grid)
+        return square if self.enhancement == "none" else getattr(enhancement, self.enhancement)(square)
+
+    def prepare(self, image: np.ndarray) -> tuple[np.ndarray, Frame]:
+        """Of a radiograph ``uint8 [H, W]``: the network's square ``uint8 [S, S]``, and the frame that leads back."""
+        frame = self.frame(image.shape)
+        return self.enhance(frame.place(frame.cut(image))), frame
+
+
+def unet(
+    width: int = 32,
+    batch_norm: bool = False,
+    channels: int = 1,
+    outputs: int = 1,
+    size: int | None = None,
+    scaling: str = "none",
+):
+    """The lung U-Net of COVID-CXNet.
+
+    Four levels of two 3 x 3 ReLU convolutions at `width` times 1, 2, 4, 8, a bottleneck at 16, and four transposed
+    convolutions, each concatenated as [up, skip]. With the defaults: 7,759,521 parameters in 23 weighted layers, in
+    the order of the file published with COVID-CXNet.
+
+    Parameters
+    ----------
+    width : int
+        Filters at the first level.
+    batch_norm : bool
+        Batch normalization between each convolution (then without bias) and its ReLU.
+    channels : int
+        Planes of the input.
+    outputs : int
+        Sigmoid maps, one for each mask convention.
+    size : int or None
+        Side of the square input, divisible by 16; None takes any size divisible by 16.
+    scaling : {"none", "unit", "symmetric", "centred", "uniform"}
+        What the model does to its 0..255 input first: nothing; x/255; x/127.5 - 1; (x - 127)/127, as the published
+        network was trained; or x/255 to mean 0 and deviation 1 for equalized images, whose gray levels are uniform.
+
+    Returns
+    -------
+    keras.Model
+        [N, S, S, channels] -> probabilities ``float32 [N, S, S, outputs]``.
+
+    References
+    ----------
+    Ronneberger et al. 2015, "U-Net"; Haghanifar et al. 2020, "COVID-CXNet".
+    """
+    _check(width, channels, outputs, size, scaling)
+    import keras
+    from keras import layers
+
+    def two_convolutions(x, filters: int, name: str):
+        for step in "ab":
+            if not batch_norm:
+                x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"{name}_{step}")(x)
+                continue
+            x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}_{step}")(x)
+            x = layers.BatchNormalization(name=f"{name}_{step}_bn")(x)
+            x = layers.Activation("relu", name=f"{name}_{step}_relu")(x)
+        return x
+
+    inputs = keras.Input((size, size, channels), name="radiograph")
+    x, skips = _scaled(inputs, scaling), []
+    for level in range(4):
+        x = two_convolutions(x, width * 2**level, f"down{level + 1}")
+        skips.append(x)
+        x = layers.MaxPooling2D(name=f"pool{level + 1}")(x)
+    x = two_convolutions(x, width * 16, "bottleneck")
+    for level in reversed(range(4)):
+        up = layers.Conv2DTranspose(width * 2**level, 2, strides=2, padding="same", name=f"up{level + 1}")(x)
+        x = layers.Concatenate(name=f"join{level + 1}")([up, skips[level]])
+        x = two_convolutions(x, width * 2**level, f"joined{level + 1}")
+    # float32 also under a mixed-precision policy: a bfloat16 sigmoid has two digits.
+    masks = layers.Conv2D(outputs, 1, activation="sigmoid", dtype="float32", name="masks")(x)
+    return keras.Model(inputs, masks, name="unet")
+
+
+def imlab_unet(width: int = 32, channels: int = 1, outputs: int = 1, size: int | None = None, scaling: str = "uniform"):
+    """The lung U-Net of imlab-uiip ("lung-segmentation-2d"), for its weights and those of projects that took it over.
+
+    Its decoder upsamples by repetition and convolves twice before it joins [skip, up], once after. 22 weighted layers,
+    all 3 x 3, same-padded, with ReLU; the last one a sigmoid. Parameters and result as in `unet`; the published
+    network saw equalized images brought to mean 0 and deviation 1.
+    """
+    _check(width, channels, outputs, size, scaling)
+    import keras
+    from keras import layers
+
+    def convolve(x, times: int, name: str):
+        return layers.Conv2D(times * width, 3, padding="same", activation="relu", name=name)(x)
+
+    inputs = keras.Input((size, size, channels), name="radiograph")
+    x, skips = _scaled(inputs, scaling), []
+    for level, (first, second) in enumerate(((1, 1), (2, 2), (2, 2), (4, 4)), start=1):
+        x = convolve(convolve(x, first, f"down{level}_a"), second, f"down{level}_b")
+        skips.append(x)
+        x = layers.MaxPooling2D(name=f"pool{level}")(x)
+    x = convolve(x, 8, "bottleneck")
+    for level, times in ((4, 8), (3, 8), (2, 4), (1, 2)):
+        x = layers.UpSampling2D(name=f"up{level}")(x)
+        x = convolve(convolve(x, times, f"up{level}_a"), times, f"up{level}_b")
+        x = layers.Concatenate(name=f"join{level}")([skips[level - 1], x])
+        x = convolve(x, times, f"joined{level}")
+    masks = layers.Conv2D(outputs, 3, padding="same", activation="sigmoid", dtype="float32", name="masks")(x)
+    return keras.Model(inputs, masks, name="imlab-unet")
+
+
+ARCHITECTURES = {"unet": unet, "imlab-unet": imlab_unet}
+
+
+def recognise(layers: list[LegacyLayer]) -> tuple[str, dict[str, int]] | None:
+    """Name and options of the U-Net that an old file's layers belong to, by its first and widest ones; else None."""
+    name = {23: "unet", 22: "imlab-unet"}.get(len(layers))
+    if name is None or any(len(layer.arrays) != 2 or layer.arrays[0].ndim != 4 for layer in layers):
+        return None
+    kernels = [layer.shapes[0] for layer in layers]
+    width, channels, outputs = kernels[0][3], kernels[0][2], kernels[-1][3]
+    # The widest layer too: a forged first one must not make us build a network of any size.
+    widest = (16 if name == "unet" else 8) * width
+    if kernels[9] != (3, 3, widest, widest) or kernels[0][:2] != (3, 3):
+        return None
+    return name, {"width": width, "channels": channels, "outputs": outputs}
+
+
+def legacy_metadata(path: str | Path) -> dict[str, Any]:
+    """The metadata that an old U-Net file would carry: how the published network of its shapes was trained.
+
+    Raises
+    ------
+    InputError
+        If it is not a legacy file, or not of a U-Net that is known.
+    """
+    layers = read_legacy(path)
+    network = recognise(layers)
+    if network is None or network[1]["outputs"] > len(CONVENTIONS):
+        raise InputError(f"{path}: {len(layers)} layers with weights that are not those of a lung U-Net known here")
+    name, options = network
+    size, enhancement, scaling = (512, "none", "centred") if name == "unet" else (256, "equalize", "uniform")
+    return {
+        "format": 1,
+        "kind": "segmenter",
+        "architecture": {"name": name, "options": {**options, "scaling": scaling}},
+        "conventions": list(CONVENTIONS[: options["outputs"]]),
+        "input": {"size": size, "enhancement": enhancement, "fit": "stretch"},
+    }
+
+
+def read_architecture(path: Path, metadata: dict[str, Any]) -> tuple[tuple[str, ...], SegmenterInput, dict[str, Any]]:
+    """Mask conventions, input settings and network options from metadata; `InputError` if they are not a segmenter's
+    or not of this version."""
+    if metadata.get("kind") != "segmenter":
+        raise InputError(f"{path}: holds weights of kind {metadata.get('kind')!r}, a segmenter's expected")
+    try:
+        name, options = metadata["architecture"]["name"], dict(metadata["architecture"]["options"])
+        conventions = tuple(metadata["conventions"])
+        with naming(path):
+            settings = SegmenterInput.from_dict(metadata["input"])
+    except KeyError as error:
+        raise InputError(f"{path}: metadata without {error}; the file is damaged") from None
+    except InputError:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: metadata with a value of a wrong type ({error}); the file is damaged") from None
+    if not all(isinstance(mask, str) for mask in conventions) or len(set(conventions)) < len(conventions):
+        raise InputError(f"{path}: masks {conventions!r:.200} in its metadata, different names expected; damaged")
+    if name not in tuple(ARCHITECTURES) or not conventions or options.get("outputs", 1) != len(conventions):
+        raise InputError(f"{path}: architecture {name!r} with masks {conventions} is not known to this version")
+    if not set(options) <= {"width", "batch_norm", "channels", "outputs", "scaling"}:
+        raise InputError(f"{path}: unknown options in {sorted(options)}; a newer version wrote the file")
+    if options.get("channels", 1) != 1:
+        raise InputError(f"{path}: a U-Net for {options['channels']!r:.80} channels; a radiograph has one")
+    return conventions, settings, options
+
+
+def load_network(path: Path, metadata: dict[str, Any], options: dict[str, Any], size: int):
+    """Build the network that metadata describe, with `options` of `read_architecture`, and load its weights.
+
+    Raises
+    ------
+    InputError
+        If metadata and file do not describe the same U-Net.
+    """
+    legacy = is_legacy(path)
+    if not legacy:
+        check_widths(path, {**options, "size": size})
+    try:
+        with naming(path), bounded_by(path):
+            model = ARCHITECTURES[metadata["architecture"]["name"]](**options, size=size)
+    except InputError:
+        raise
+    except Exception as error:  # options of an untrusted file: Keras and TensorFlow raise whatever they like
+        raise InputError(f"{path}: its metadata do not describe a U-Net ({error!r:.300})") from error
+    if legacy:
+        set_by_position(model, read_legacy(path), path)
+    else:
+        load_weights(model, path)
+    return model
+
+
+def _check(width: int, channels: int, outputs: int, size: int | None, scaling: str) -> None:
+    if size is not None and (size < 16 or size % 16):
+        raise InputError(f"size: {size} given, a multiple of 16 expected: the U-Net halves its input four times")
+    if scaling not in SCALINGS:
+        raise InputError(f"scaling: {scaling!r} given, one of {', '.join(SCALINGS)} expected")
+    if min(width, channels, outputs) < 1:
+        raise InputError(f"width {width}, channels {channels}, outputs {outputs}: each must be at least 1")
+
+
+def _scaled(inputs, scaling: str):
+    # Plain arithmetic on the graph, not layers: layer counts and positions stay those of the published files.
+    if scaling == "unit":
+        return inputs / 255.0
+    if scaling == "symmetric":
+        return inputs / 127.5 - 1.0
+    if scaling == "centred":
+        return (inputs - 127.0) / 127.0
+    if scaling == "uniform":
+        return (inputs / 255.0 - 0.5) * 12**0.5
+    return inputs
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

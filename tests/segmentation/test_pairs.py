@@ -1,0 +1,178 @@
+"""Pairs from tables and folders, and their parts: by patient, by source, held out, or given by the table."""
+
+import cv2
+import numpy as np
+import pytest
+
+from enhancement.errors import InputError, RadiographError
+from segmentation.pairs import Pair, pairs_from_csv, pairs_from_folders, read_mask, split_pairs
+
+
+def test_a_table_is_read_with_group_id_before_patient_id(pair_folder):
+    pairs = pairs_from_csv(pair_folder / "pairs.csv")
+    assert len(pairs) == 12 and pairs[0].group == "g0" and pairs[11].convention == "lung_incl_retrocardiac"
+    assert all(p.image.is_file() and p.masks[0].is_file() for p in pairs)
+
+
+def test_a_table_may_be_relative_to_its_parent_or_to_a_root(pair_folder, tmp_path):
+    text = (pair_folder / "pairs.csv").read_text()
+    (pair_folder / "tables").mkdir(exist_ok=True)
+    (pair_folder / "tables" / "pairs.csv").write_text(text)
+    assert len(pairs_from_csv(pair_folder / "tables" / "pairs.csv")) == 12
+    (tmp_path / "pairs.csv").write_text(text)
+    assert len(pairs_from_csv(tmp_path / "pairs.csv", root=pair_folder)) == 12
+    with pytest.raises(InputError, match="--root"):
+        pairs_from_csv(tmp_path / "pairs.csv")
+
+
+def test_other_column_names_and_two_masks_are_understood(pair_folder, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("Filename,left_mask,right_mask,subject\nimages/chest00.png,left/chest00.png,right/chest00.png,a\n")
+    (pair,) = pairs_from_csv(table, root=pair_folder)
+    assert pair.group == "a"
+    np.testing.assert_array_equal(read_mask(pair.masks), read_mask([pair_folder / "masks" / "chest00.png"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,label\na.png,1\n", "one named mask"),
+        ("image,mask\n", "no rows"),
+        ("", "columns"),
+        ("image,mask\nimages/chest00.png,\n", "line 2"),
+        ("image,mask,convention\nimages/chest00.png,masks/chest00.png,ribs\n", "ribs"),
+        ("image,mask,split\nimages/chest00.png,masks/chest00.png,dev\n", "dev"),
+    ],
+)
+def test_a_bad_table_is_refused_with_its_reason(pair_folder, tmp_path, text, message):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        pairs_from_csv(tmp_path / "t.csv", root=pair_folder)
+    with pytest.raises(InputError, match="cannot be read"):
+        pairs_from_csv(tmp_path / "none.csv")
+
+
+def test_folders_are_paired_by_name_and_left_and_right_merged(pair_folder):
+    whole = pairs_from_folders(pair_folder / "images", [pair_folder / "masks"])
+    halves = pairs_from_folders(pair_folder / "images", [pair_folder / "left", pair_folder / "right"])
+    assert len(whole) == len(halves) == 12
+    np.testing.assert_array_equal(read_mask(whole[3].masks), read_mask(halves[3].masks))
+
+
+def test_folders_without_a_common_name_are_refused(pair_folder, tmp_path):
+    cv2.imwrite(str(tmp_path / "other.png"), np.zeros((4, 4), np.uint8))
+    with pytest.raises(InputError, match="same name"):
+        pairs_from_folders(pair_folder / "images", [tmp_path])
+
+
+@pytest.mark.parametrize("white", [1, 255])
+def test_a_mask_may_hold_0_and_1_or_0_and_255(tmp_path, white):
+    mask = np.eye(8, dtype=bool)
+    cv2.imwrite(str(tmp_path / "m.png"), mask.astype(np.uint8) * white)
+    np.testing.assert_array_equal(read_mask([tmp_path / "m.png"]), mask)
+
+
+def test_damaged_missing_and_mismatched_masks_are_refused(tmp_path):
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_text("not an image")
+    for name in ("empty.png", "text.png", "none.png"):
+        with pytest.raises(RadiographError, match=name):
+            read_mask([tmp_path / name])
+    for side in (4, 5):
+        cv2.imwrite(str(tmp_path / f"{side}.png"), np.zeros((side, 4), np.uint8))
+    with pytest.raises(RadiographError, match="other half"):
+        read_mask([tmp_path / "4.png", tmp_path / "5.png"])
+
+
+def many(patients=40, each=2, sources=("east", "west")):
+    return [Pair(f"{s}{p}_{i}", (), s, group=f"{s}{p}") for s in sources for p in range(patients) for i in range(each)]
+
+
+def given(*rows):
+    return [Pair(f"{i}", (), source, group=group, split=split) for i, (source, group, split) in enumerate(rows)]
+
+
+def by_image(pairs, **options):
+    return dict(zip((p.image for p in pairs), split_pairs(pairs, **options), strict=True))
+
+
+def test_no_patient_is_on_two_sides_and_every_source_on_all():
+    pairs = many()
+    sides = split_pairs(pairs, seed=3)
+    by_group = {}
+    for pair, side in zip(pairs, sides, strict=True):
+        assert by_group.setdefault(pair.group, side) == side
+    for source in ("east", "west"):
+        shares = [s for p, s in zip(pairs, sides, strict=True) if p.source == source]
+        for side, share in (("train", 0.7), ("validation", 0.15), ("test", 0.15)):
+            assert shares.count(side) / len(shares) == pytest.approx(share, abs=0.03)
+
+
+def test_the_split_follows_the_seed_and_not_the_order():
+    pairs = many()
+    assert by_image(pairs, seed=1) == by_image(pairs[::-1], seed=1) != by_image(pairs, seed=2)
+
+
+def test_sources_can_be_kept_whole_or_held_out():
+    pairs = many(10, 1, ("a", "b", "c", "d"))
+    sides = split_pairs(pairs, by="source")
+    assert all(len({s for p, s in zip(pairs, sides, strict=True) if p.source == name}) == 1 for name in "abcd")
+    held = split_pairs(pairs, holdout=["c"])
+    assert {s for p, s in zip(pairs, held, strict=True) if p.source == "c"} == {"test"}
+
+
+EAST, WEST = "east", "west"
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        # a held-out source is tested whole, whatever the table says, and needs no split of its own
+        (
+            [(EAST, "a", TRAIN), (WEST, "b", TRAIN), (EAST, "c", VALIDATION), (WEST, "", "")],
+            [TRAIN, TEST, VALIDATION, TEST],
+        ),
+        # patients of a held-out source are not trained on elsewhere
+        (
+            [(EAST, "a", TRAIN), (WEST, "a", TRAIN), (EAST, "b", TRAIN), (EAST, "c", VALIDATION)],
+            [TEST, TEST, TRAIN, VALIDATION],
+        ),
+    ],
+)
+def test_a_split_in_the_table_is_kept_but_for_held_out_sources_and_their_patients(rows, expected):
+    assert split_pairs(given(*rows), holdout=[WEST]) == expected
+    assert split_pairs(given((EAST, "a", "train"), (EAST, "b", "test"))) == ["train", "test"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "options", "message"),
+    [
+        (many(1, 4), {}, "nothing for"),
+        (many(), {"by": "source"}, "nothing for"),
+        (many(), {"fractions": (0.5, 0.2, 0.2)}, "sum to 1"),
+        (many(), {"holdout": ["north"]}, "holdout: no source 'north'; there are east, west"),
+        (many(), {"holdout": ["east", "west"]}, "fewer sources to hold out"),
+        (many(), {"by": "image"}, "patient or source"),
+        (given((EAST, "a", "train"), (WEST, "b", "test")), {"holdout": ["north"]}, "no source 'north'"),
+        (given((EAST, "a", "train"), (EAST, "a", "test")), {}, "'a' is both"),
+        (
+            given((EAST, "a", "train"), (EAST, "b", ""), (WEST, "c", "")),
+            {},
+            "split: 2 of 3 pairs have none, the first ",
+        ),
+        (
+            given((WEST, "a", "train"), (EAST, "b", "validation"), (WEST, "c", "validation"), (EAST, "d", "test")),
+            {"holdout": [WEST]},
+            "holdout: all 1 pairs .* to train are of west.* hold out less",
+        ),
+        (
+            given((WEST, "a", "validation"), (EAST, "b", "train"), (WEST, "c", "train"), (EAST, "d", "test")),
+            {"holdout": [WEST]},
+            "holdout: all 1 pairs .* to validation are of west.* hold out less",
+        ),
+    ],
+)
+def test_an_impossible_split_is_refused(pairs, options, message):
+    with pytest.raises(InputError, match=message):
+        split_pairs(pairs, **options)
