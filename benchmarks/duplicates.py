@@ -26,14 +26,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100_000)
     given = parser.parse_args()
-    from covidcxnet.datasets.duplicates import _array, _near
+    from covidcxnet.datasets.duplicates import near_copies
     from covidcxnet.datasets.fingerprint import SIDE
 
     with tempfile.TemporaryDirectory() as folder:
-        thumbnails = _array(folder, "thumbnails", (given.images, SIDE, SIDE), np.uint8)
+        thumbnails = np.memmap(f"{folder}/thumbnails", np.uint8, "w+", shape=(given.images, SIDE, SIDE))
         planted = _fill(thumbnails)
         start = time.perf_counter()
-        pairs, looks = _near(thumbnails, np.arange(given.images), folder, progress=False)
+        pairs, looks = near_copies(thumbnails, np.arange(given.images), folder)
         seconds = time.perf_counter() - start
     found = {(min(a, b), max(a, b)) for a, b, *_ in pairs}
     recall = len(found & planted) / len(planted)

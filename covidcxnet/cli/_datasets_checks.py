@@ -5,13 +5,12 @@ from __future__ import annotations
 from argparse import Namespace
 
 from covidcxnet.datasets import load
-from covidcxnet.datasets.bias import find_bias
+from covidcxnet.datasets.bias import find_bias, save_bias
 from covidcxnet.datasets.check import PROBLEMS, save_verdicts
 from covidcxnet.datasets.check import check as check_files
 from covidcxnet.datasets.contact_sheet import contact_sheet
 from covidcxnet.datasets.duplicates import find_duplicates
 from covidcxnet.datasets.load import load_all
-from covidcxnet.evaluation.bias_page import save
 from enhancement.files import check_output, whole_file
 
 
@@ -95,7 +94,7 @@ def bias(arguments: Namespace) -> int:
         )
     for warning in result.warnings:
         print(f"warning: {warning}")
-    print(f"{save(result, arguments.out)}: the page")
+    print(f"{save_bias(result, arguments.out)}: the page")
     return 0
 
 

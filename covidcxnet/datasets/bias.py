@@ -1,38 +1,68 @@
-"""Can source or label be told from a radiograph's border, grey levels, sharpness and size alone? A probe says how well.
+"""Can source or label be predicted from a radiograph's border, grey levels, sharpness and size alone?
 
-Balanced accuracy of a linear classifier, cross-validated so that images of one patient stay on one side; chance is 1
-over the number of values. What such a probe can tell, a network can learn instead of disease.
+A linear probe says how well, in balanced accuracy cross-validated by patient; chance is 1 over the number of values.
+What such a probe can predict, a network can learn instead of disease. `confounding` asks the same of the table alone.
 """
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.shortcuts import COUNT, FEATURES, FEWEST, FOLDS, shortcuts, tell_apart
+from covidcxnet.reporting.pages import render
+from covidcxnet.reporting.table import Table
+from enhancement import read_radiograph
 from enhancement.errors import InputError
+from enhancement.files import whole_file
+from enhancement.parallel import map_files
 
-_BATCH = 32  # files a task
+_SIDE, _BORDER, _CORNER, _LEVELS = 256, 8, 40, 16
+
+FEATURES: dict[str, tuple[str, ...]] = {
+    "size": ("width", "height"),
+    "aspect": ("aspect ratio",),
+    "grey levels": (*(f"share of level {i}" for i in range(_LEVELS)), "mean", "spread", "levels used"),
+    "border": tuple(f"{side} {what}" for side in ("top", "bottom", "left", "right") for what in ("mean", "spread")),
+    "corners": tuple(
+        f"{place} {what}" for place in ("tl", "tr", "bl", "br") for what in ("mean", "brightest", "edges")
+    ),
+    "sharpness": ("fine", "medium", "coarse", "blocks"),
+}
+"""Kind of feature to its names, in the order of `shortcuts`."""
+
+COUNT = sum(map(len, FEATURES.values()))
+
+FEWEST = 20
+"""Images of each value that a probe needs."""
+
+FOLDS = 5
+"""Of its cross-validation, and so the patients of each value that it needs."""
+
+NEARLY_ALL, HALF = 0.95, 0.5
+"""A label is confounded with a value that this share of its images has and less than that share of all others."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """How well one thing can be told.
+    """How well image statistics predict one thing.
 
     Parameters
     ----------
     target : str
-        What is told: source, label, label within one source, children or adults.
+        Source, label, label within one source, or children or adults.
     images : int
         Of the values probed.
     values : tuple of str
-        That are told apart.
+        Classes of the probe.
     left_out : tuple of str
         Those with fewer than `FEWEST` images, or too few patients for the folds.
     accuracy : float
@@ -54,11 +84,12 @@ class Probe:
 
 @dataclass(frozen=True)
 class Bias:
-    """What `find_bias` found.
+    """Result of `find_bias`.
 
     Parameters
     ----------
     name : str
+        Of the data set.
     images, unreadable : int
     probes : tuple of Probe
     tables : dict of str to DataFrame
@@ -77,6 +108,29 @@ class Bias:
         """Plain values, ready for JSON."""
         tables = {name: {str(k): v for k, v in t.T.to_dict().items()} for name, t in self.tables.items()}
         return {**asdict(self), "tables": tables}
+
+
+@dataclass(frozen=True)
+class Confounding:
+    """How far one column of a table goes with the label.
+
+    Parameters
+    ----------
+    single : tuple of (label, value, images with it, images where it is known)
+        Labels nearly all of whose images share a value that is rare among the other labels.
+    unshared : tuple of (label, label)
+        Pairs without any value in common: nothing but the column may separate them.
+    lonely : tuple of str
+        Values that a single label has.
+    guessed, commonest : float
+        Share of labels guessed from the value alone, and by always naming the commonest label; 0..1.
+    """
+
+    single: tuple[tuple[str, str, int, int], ...]
+    unshared: tuple[tuple[str, str], ...]
+    lonely: tuple[str, ...]
+    guessed: float
+    commonest: float
 
 
 def find_bias(dataset: Dataset, *, seed: int = 0, jobs: int | None = None, progress: bool = True) -> Bias:
@@ -98,11 +152,12 @@ def find_bias(dataset: Dataset, *, seed: int = 0, jobs: int | None = None, progr
     InputError
         If no file can be read.
     """
-    features, readable = _features(dataset, jobs, progress)
+    rows = list(map_files(_measure, dataset.paths, lost=_lost, jobs=jobs, desc="measuring", progress=progress))
+    readable = np.array([row is not None for row in rows])
     if not readable.any():
         raise InputError(f"{dataset.name}: no file can be read")
     table = dataset.table.loc[readable].reset_index(drop=True)
-    features = features[readable]
+    features = np.array([row for row in rows if row is not None], np.float32)
     groups = _patients(table)
     columns = _described(table)
     probes = [_probe("source", features, columns["source"], groups, seed)] if "source" in columns else []
@@ -116,43 +171,130 @@ def find_bias(dataset: Dataset, *, seed: int = 0, jobs: int | None = None, progr
         name: pd.crosstab(table["label"], values.where(values.notna(), "unknown").astype(str))
         for name, values in columns.items()
     }
-    kept = tuple(p for p in probes if p is not None)
-    return Bias(dataset.name, len(table), int((~readable).sum()), kept, tables, tuple(_warnings(tables, kept)))
+    done = tuple(probe for probe in probes if probe is not None)
+    return Bias(dataset.name, len(table), int((~readable).sum()), done, tables, tuple(_warnings(tables, done)))
 
 
-def _features(dataset: Dataset, jobs: int | None, progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Features ``float32 [N, COUNT]``, and for which images there are any."""
-    from tqdm import tqdm
-
-    from enhancement.parallel import in_order
-
-    paths = dataset.paths
-    features, readable = np.zeros((len(paths), COUNT), np.float32), np.zeros(len(paths), bool)
-    tasks = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = jobs or min(cores, max(1, len(paths) // 200))
-    with tqdm(total=len(paths), desc="measuring", unit="file", disable=not progress) as bar:
-        done = (one for task in in_order(_measure, tasks, min(jobs, max(1, len(tasks))), _lost) for one in task)
-        for i, found in enumerate(done):
-            bar.update()
-            if found is not None and np.isfinite(found).all():
-                features[i], readable[i] = found, True
-    return features, readable
-
-
-def _measure(task) -> list[np.ndarray | None]:
-    from enhancement import read_radiograph
-
-    found: list[np.ndarray | None] = []
-    for path in task:
-        try:
-            found.append(shortcuts(read_radiograph(path)))
-        except Exception:  # one bad file among thousands must not end the search, whatever it broke
-            found.append(None)
-    return found
+def confounding(counts: pd.DataFrame) -> Confounding:
+    """Measure confounding in a table of images by label (rows) and value (columns); unknown values do not count."""
+    known = counts.drop(columns="unknown", errors="ignore")
+    single = []
+    for label, row in known.iterrows() if known.shape[1] > 1 else ():
+        others = known.drop(index=label).sum()
+        if row.sum() and row.max() >= NEARLY_ALL * row.sum():
+            value = row.idxmax()
+            if others.sum() and others[value] < HALF * others.sum():
+                single.append((str(label), str(value), int(row.max()), int(row.sum())))
+    present = known > 0
+    pairs = combinations(known.index, 2)
+    unshared = tuple((str(a), str(b)) for a, b in pairs if not (present.loc[a] & present.loc[b]).any())
+    lonely = tuple(str(value) for value in known if present[value].sum() == 1)
+    total = max(1, int(counts.to_numpy().sum()))
+    guessed, commonest = float(counts.max().sum() / total), float(counts.sum(axis=1).max() / total)
+    return Confounding(tuple(single), unshared, lonely, guessed, commonest)
 
 
-def _lost(path) -> None:
+def save_bias(bias: Bias, path: str | Path) -> Path:
+    """Write the page, self-contained HTML, and beside it the same as ``.json``."""
+    path = Path(path)
+    text = json.dumps(bias.to_dict(), indent=1)
+    for target, content in ((path, bias_page(bias)), (path.with_suffix(".json"), text)):
+        with whole_file(target) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    return path
+
+
+def bias_page(bias: Bias) -> str:
+    """The page, self-contained HTML."""
+    rows = [
+        [
+            f"{p.target}: {', '.join(p.values)}",
+            *(f"{figure:.2f}" for figure in (p.accuracy, p.chance)),
+            p.images,
+            *(f"{p.alone[kind]:.2f}" for kind in FEATURES),
+        ]
+        for p in bias.probes
+    ]
+    header = ["predicted", "accuracy", "chance", "images", *(f"{kind} alone" for kind in FEATURES)]
+    tables = [
+        (name, Table(["label", *counts.columns], [[label, *map(int, row)] for label, *row in counts.itertuples()]))
+        for name, counts in bias.tables.items()
+    ]
+    without = "; ".join(f"{p.target} without {', '.join(p.left_out)}" for p in bias.probes if p.left_out)
+    return render(
+        "datasets/bias.html",
+        title=f"Shortcuts in {bias.name}",
+        bias=bias,
+        probes=Table(header, rows) if rows else None,
+        left_out=without and f"Left out, with fewer than {FEWEST} images or too few patients: {without}.",
+        tables=tables,
+    )
+
+
+def shortcuts(image: np.ndarray) -> np.ndarray:
+    """Features of an image ``uint8 [H, W]``, float32 [COUNT]; sizes as logarithms, grey levels of 255."""
+    height, width = image.shape
+    small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    levels = np.bincount(image.ravel() >> 4, minlength=_LEVELS) / image.size
+    used = np.count_nonzero(np.bincount(image.ravel(), minlength=256))
+    values = [np.log(width), np.log(height), np.log(width / height), *levels, image.mean(), image.std(), used]
+    for strip in (small[:_BORDER], small[-_BORDER:], small[:, :_BORDER], small[:, -_BORDER:]):
+        values += [strip.mean(), strip.std()]
+    edges = cv2.Laplacian(small.astype(np.float32), cv2.CV_32F)
+    for rows in (slice(0, _CORNER), slice(-_CORNER, None)):
+        for columns in (slice(0, _CORNER), slice(-_CORNER, None)):
+            corner = small[rows, columns]
+            values += [corner.mean(), np.percentile(corner, 99), np.log1p(np.abs(edges[rows, columns]).mean())]
+    at: np.ndarray = small.astype(np.float32)
+    for _ in range(3):
+        values.append(np.log1p(cv2.Laplacian(at, cv2.CV_32F).std()))
+        at = cv2.pyrDown(at)
+    values.append(_blocks(image))
+    return np.array(values, np.float32)
+
+
+def tell_apart(
+    features: np.ndarray, values: np.ndarray, patients: np.ndarray, *, seed: int = 0, method: str = "predict"
+) -> np.ndarray:
+    """Predictions of a linear probe of standardised features for each image, its patient left out of the fit.
+
+    Parameters
+    ----------
+    features : np.ndarray
+        float [N, F].
+    values : np.ndarray
+        [N], what is predicted.
+    patients : np.ndarray
+        int [N]; images of one patient stay on one side of each fold.
+    seed : int
+        Of the folds.
+    method : {"predict", "decision_function"}
+        The value, or how far on the side of the second of two values an image lies.
+
+    Returns
+    -------
+    np.ndarray
+        [N].
+    """
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    # ridge: features outnumber the patients of small sets, and its fit has no iterations to fail
+    model = make_pipeline(StandardScaler(), RidgeClassifier(1.0, class_weight="balanced"))
+    return cross_val_predict(model, features, values, groups=patients, cv=folds, method=method)
+
+
+def _measure(path: Path) -> np.ndarray | None:
+    try:
+        return shortcuts(read_radiograph(path))
+    except Exception:  # one bad file among thousands must not end the search, whatever it broke
+        return None
+
+
+def _lost(path: Path) -> None:
     return None
 
 
@@ -167,15 +309,15 @@ def _patients(table: pd.DataFrame) -> np.ndarray:
 
 def _described(table: pd.DataFrame) -> dict[str, pd.Series]:
     """Columns to compare labels with, as text or None; children from ages where no population is given."""
-    found = {name: table[name].astype(object) for name in ("source", "view", "sex", "population") if name in table}
+    columns = {name: table[name].astype(object) for name in ("source", "view", "sex", "population") if name in table}
     if "age" in table:
         ages = pd.to_numeric(table["age"], errors="coerce")
         bands = pd.cut(ages, [-1, 17.99, 40, 60, 80, 200], labels=["0-17", "18-40", "41-60", "61-80", "over 80"])
-        found["age band"] = bands.astype(object)
+        columns["age band"] = bands.astype(object)
         by_age = pd.Series(np.where(ages < 18, "paediatric", "adult"), table.index, dtype=object).where(ages.notna())
-        known = found.get("population", pd.Series(None, table.index, dtype=object))
-        found["population"] = known.where(known.notna(), by_age)
-    return {name: values for name, values in found.items() if values.notna().any()}
+        known = columns.get("population", pd.Series(None, table.index, dtype=object))
+        columns["population"] = known.where(known.notna(), by_age)
+    return {name: values for name, values in columns.items() if values.notna().any()}
 
 
 def _probe(target: str, features, values: pd.Series, groups, seed: int) -> Probe | None:
@@ -186,13 +328,13 @@ def _probe(target: str, features, values: pd.Series, groups, seed: int) -> Probe
     rows = values.isin(names).to_numpy()
     if len(names) < 2:
         return None
-    x, y, own = features[rows], values[rows].astype(str).to_numpy(), groups[rows]
+    x, y, patients = features[rows], values[rows].astype(str).to_numpy(), groups[rows]
     alone, start = {}, 0
     for kind, members in FEATURES.items():
-        alone[kind] = _accuracy(x[:, start : start + len(members)], y, own, seed)
+        alone[kind] = _accuracy(x[:, start : start + len(members)], y, patients, seed)
         start += len(members)
-    told, rest = (tuple(sorted(map(str, part))) for part in (names, set(counts.index) - set(names)))
-    return Probe(target, len(y), told, rest, _accuracy(x, y, own, seed), 1 / len(names), alone)
+    probed, rest = (tuple(sorted(map(str, part))) for part in (names, set(counts.index) - set(names)))
+    return Probe(target, len(y), probed, rest, _accuracy(x, y, patients, seed), 1 / len(names), alone)
 
 
 def _accuracy(x, y, groups, seed: int) -> float:
@@ -203,16 +345,18 @@ def _accuracy(x, y, groups, seed: int) -> float:
 
 def _warnings(tables: dict[str, pd.DataFrame], probes: tuple[Probe, ...]) -> Iterator[str]:
     for name, counts in tables.items():
-        for label, row in counts.iterrows():
-            known = row.drop("unknown", errors="ignore")
-            others = counts.drop(index=label).drop(columns="unknown", errors="ignore").sum()
-            if counts.shape[1] > 1 and known.sum() and known.max() >= 0.95 * known.sum():
-                value = str(known.idxmax())
-                if others.sum() and others[value] < 0.5 * others.sum():
-                    yield f"{label}: {known.max()} of {known.sum()} images have {name} {value}, unlike the other labels"
+        for label, value, images, known in confounding(counts).single:
+            yield f"{label}: {images} of {known} images have {name} {value}, unlike the other labels"
     for probe in probes:
-        if probe.accuracy >= probe.chance + 0.5 * (1 - probe.chance):
+        if probe.accuracy >= probe.chance + HALF * (1 - probe.chance):
             yield (
-                f"{probe.target} can be told from simple image statistics: balanced accuracy {probe.accuracy:.2f}, "
-                f"chance {probe.chance:.2f}"
+                f"{probe.target} can be predicted from simple image statistics: balanced accuracy "
+                f"{probe.accuracy:.2f}, chance {probe.chance:.2f}"
             )
+
+
+def _blocks(image: np.ndarray) -> float:
+    """Steps at multiples of 8 pixels over those elsewhere, as a logarithm: what JPEG leaves."""
+    steps = np.abs(np.diff(image.astype(np.int16), axis=1)).mean(axis=0)
+    at = np.arange(1, image.shape[1]) % 8 == 0
+    return float(np.log((steps[at].mean() + 0.5) / (steps[~at].mean() + 0.5))) if at.any() and (~at).any() else 0.0

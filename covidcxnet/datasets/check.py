@@ -6,18 +6,21 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
-import os
-from collections.abc import Iterator, Sequence
+import os.path
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from covidcxnet.datasets.dataset import Dataset
+from covidcxnet.datasets.dataset import Dataset, cell_paths
+from covidcxnet.datasets.named import NAMES, facts_of, load_named
+from covidcxnet.datasets.recognition import recognise
+from enhancement import read_radiograph
 from enhancement.errors import InputError
 from enhancement.files import find_images, whole_file
+from enhancement.parallel import DIED, map_files, sha256
 
 VERDICTS = ("use", "look", "reject")
 
@@ -39,12 +42,11 @@ PROBLEMS = {
 """Problem to verdict and meaning, the gravest first."""
 
 COLUMNS = ("path", "verdict", "problems", "reason", "width", "height", "sha256")
-_BATCH = 32
 
 
 @dataclass(frozen=True)
 class Look:
-    """What opening one file told.
+    """What opening one file shows.
 
     Parameters
     ----------
@@ -94,26 +96,28 @@ def check(
         `COLUMNS`, one row a listed image in table order, then one for each image file that is not listed.
         ``problems`` joins keys of `PROBLEMS` by ``;``.
     """
-    known_pixels, known_unlisted = _published(dataset.name)
-    pixels = pixels or known_pixels
-    looks = list(_looks(dataset.paths, pixels, jobs, progress))
+    if dataset.name in NAMES:
+        facts = facts_of(dataset.name)
+        pixels, unlisted = pixels or facts.pixels, facts.unlisted if unlisted is None else unlisted
+    work = partial(_careful, pixels=pixels)
+    looks = map_files(work, dataset.paths, lost=_lost, jobs=jobs, desc="checking", progress=progress)
     rows = []
-    for path, found, mask in zip(dataset.table["path"], looks, dataset.masks, strict=True):
-        rows.append(_row(path, _with_mask(found, mask)))
-    for path in _not_listed(dataset, known_unlisted if unlisted is None else unlisted):
+    for path, look, mask in zip(dataset.table["path"], looks, dataset.masks, strict=True):
+        missing = [file for file in mask or () if not file.is_file()]
+        if missing:
+            reason = "; ".join(filter(None, (look.reason, f"no such mask: {missing[0].name}")))
+            look = replace(look, problems=(*look.problems, "mask"), reason=reason)
+        rows.append(_row(path, look))
+    for path in _not_listed(dataset, unlisted or ()):
         rows.append(_row(path, Look(("unlisted",), PROBLEMS["unlisted"][1])))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def look_at(path: str | Path, pixels: tuple[int, int] | None = None) -> Look:
     """Open one file and judge it; never raises for what is in the file."""
-    from covidcxnet.datasets.recognition import recognise
-    from enhancement import read_radiograph
-
     path = Path(path)
     try:
-        with open(path, "rb") as file:
-            sha = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256(path)
     except FileNotFoundError:
         return Look(("missing",), "no such file")
     except OSError as error:
@@ -121,13 +125,13 @@ def look_at(path: str | Path, pixels: tuple[int, int] | None = None) -> Look:
     try:
         image = read_radiograph(path)
     except InputError as error:
-        return Look(("unreadable",), getattr(error, "reason", str(error)), sha256=sha)
+        return Look(("unreadable",), getattr(error, "reason", str(error)), sha256=digest)
     height, width = image.shape
-    found = recognise(image, path)
+    problems = recognise(image, path)
     if pixels and (width, height) != tuple(pixels):
-        found["size"] = f"{width} x {height} pixels, {pixels[0]} x {pixels[1]} expected"
-    ordered = [problem for problem in PROBLEMS if problem in found]
-    return Look(tuple(ordered), "; ".join(found[p] for p in ordered), width, height, sha)
+        problems["size"] = f"{width} x {height} pixels, {pixels[0]} x {pixels[1]} expected"
+    ordered = [problem for problem in PROBLEMS if problem in problems]
+    return Look(tuple(ordered), "; ".join(problems[p] for p in ordered), width, height, digest)
 
 
 def save_verdicts(table: pd.DataFrame, path: str | Path) -> Path:
@@ -153,104 +157,62 @@ def with_verdicts(dataset: Dataset, verdicts: str | Path | pd.DataFrame) -> Data
         If it is no such table, a verdict is none of `VERDICTS`, it is about other images, or nothing is left.
     """
     table = verdicts if isinstance(verdicts, pd.DataFrame) else _read(Path(verdicts))
-    said = "the table of verdicts" if isinstance(verdicts, pd.DataFrame) else str(verdicts)
+    source = "the table of verdicts" if isinstance(verdicts, pd.DataFrame) else str(verdicts)
     missing = {"path", "verdict"} - set(table.columns)
     if missing:
-        raise InputError(f"{said}: no column {min(missing)!r}; covidcxnet datasets check writes such a table")
+        raise InputError(f"{source}: no column {min(missing)!r}; covidcxnet datasets check writes such a table")
     wrong = table.loc[~table["verdict"].isin(VERDICTS), "verdict"]
     if len(wrong):
-        raise InputError(f"{said}: verdict {wrong.iloc[0]!r} found, one of {', '.join(VERDICTS)} expected")
+        raise InputError(f"{source}: verdict {wrong.iloc[0]!r} found, one of {', '.join(VERDICTS)} expected")
     if not set(dataset.table["path"]) & set(table["path"]):
-        raise InputError(f"{said}: is about other images than {dataset.name}, the first {table['path'].iloc[0]}")
+        raise InputError(f"{source}: is about other images than {dataset.name}, the first {table['path'].iloc[0]}")
     refused = table[table["verdict"] == "reject"].drop_duplicates("path").set_index("path")
-    reasons = refused["reason"].fillna("").replace("", "rejected by hand") if "reason" in refused else None
-    if reasons is None:
-        reasons = pd.Series("rejected by hand", refused.index)
+    given = refused["reason"] if "reason" in refused else pd.Series("", refused.index, dtype=object)
+    reasons = given.fillna("").replace("", "rejected by hand")
     new = dataset.table["path"].map(reasons)
     if "rejected" in dataset.table:
         new = new.where(new.notna(), dataset.table["rejected"])
     if new.notna().all() and (new != "").all():
-        raise InputError(f"{said}: rejects all {len(dataset)} images")
-    changed = dataset.table.assign(rejected=new)
-    return replace(dataset, table=changed)
+        raise InputError(f"{source}: rejects all {len(dataset)} images")
+    return replace(dataset, table=dataset.table.assign(rejected=new))
 
 
-def _looks(paths, pixels, jobs: int | None, progress: bool) -> Iterator[Look]:
-    from tqdm import tqdm
-
-    from enhancement.parallel import in_order
-
-    tasks = [[(path, pixels) for path in paths[i : i + _BATCH]] for i in range(0, len(paths), _BATCH)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = jobs or min(cores, max(1, len(paths) // 200))
-    with tqdm(total=len(paths), desc="checking", unit="file", disable=not progress) as bar:
-        for done in in_order(_work, tasks, min(jobs, max(1, len(tasks))), _lost):
-            bar.update(len(done))
-            yield from done
-
-
-def _work(task) -> list[Look]:
-    return [_careful(path, pixels) for path, pixels in task]
-
-
-def _careful(path, pixels) -> Look:
+def _careful(path: Path, pixels: tuple[int, int] | None) -> Look:
     try:
         return look_at(path, pixels)
     except Exception as error:  # one bad file among thousands must not end the check, whatever it broke
         return Look(("unreadable",), f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _lost(entry) -> Look:
-    return Look(("unreadable",), "the process that read it died: damaged, or too large for memory")
+def _lost(path: Path) -> Look:
+    return Look(("unreadable",), DIED)
 
 
-def _with_mask(found: Look, mask: tuple[Path, ...] | None) -> Look:
-    gone = [file for file in mask or () if not file.is_file()]
-    if not gone:
-        return found
-    reason = f"no such mask: {gone[0].name}"
-    return Look((*found.problems, "mask"), "; ".join(filter(None, (found.reason, reason))), *_rest(found))
-
-
-def _rest(found: Look) -> tuple[int, int, str]:
-    return found.width, found.height, found.sha256
-
-
-def _row(path: str, found: Look) -> dict[str, Any]:
-    kinds = {PROBLEMS[problem][0] for problem in found.problems}
-    verdict = next((v for v in reversed(VERDICTS) if v in kinds), "use")
-    return {
-        "path": path,
-        "verdict": verdict,
-        "problems": ";".join(found.problems),
-        "reason": found.reason,
-        "width": found.width,
-        "height": found.height,
-        "sha256": found.sha256,
-    }
+def _row(path: str, look: Look) -> tuple:
+    """One row of `COLUMNS`; the gravest of its problems gives the verdict."""
+    verdicts = {PROBLEMS[problem][0] for problem in look.problems}
+    verdict = next((v for v in reversed(VERDICTS) if v in verdicts), "use")
+    return path, verdict, ";".join(look.problems), look.reason, look.width, look.height, look.sha256
 
 
 def _not_listed(dataset: Dataset, patterns: Sequence[str]) -> list[str]:
-    """Image files below the root that the table does not name, neither as image nor as mask."""
-    listed = {Path(os.path.normpath(path)) for path in dataset.paths}
-    listed |= {Path(os.path.normpath(file)) for mask in dataset.masks for file in mask or ()}
-    listed |= {Path(os.path.normpath(path)) for path in _left_out(dataset)}
-    if "lesion" in dataset.table:
-        listed |= {Path(os.path.normpath(dataset.root / p)) for p in dataset.table["lesion"].dropna()}
+    """Image files below the root that the table names neither as image nor as mask or lesion."""
     root = dataset.root.absolute()
-    listed = {path if path.is_absolute() else Path(os.path.normpath(root.parent / path)) for path in listed}
+    listed = [*dataset.paths, *_left_out(dataset)]
+    for column in {"mask", "lesion"} & set(dataset.table):
+        listed += [root / part for cell in dataset.table[column] for part in cell_paths(cell)]
+    # normalised, not resolved: a link is listed under its name, wherever it leads
+    known = {os.path.normpath(path.absolute()) for path in listed}
     try:
         there = find_images(root)
     except InputError:
         return []
-    names = [path.relative_to(root).as_posix() for path in there if Path(os.path.normpath(path)) not in listed]
+    names = [path.relative_to(root).as_posix() for path in there if os.path.normpath(path) not in known]
     return [name for name in names if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
 
 
 def _left_out(dataset: Dataset) -> list[Path]:
     """Images that a published set lists and that options (lateral views, images without a label) left out."""
-    from covidcxnet.datasets.named import NAMES, facts_of, load_named
-
     if dataset.name not in NAMES:
         return []
     widest = {"views": "all", "unlabelled": "keep", "headers": "skip"}
@@ -259,14 +221,6 @@ def _left_out(dataset: Dataset) -> list[Path]:
         return load_named(dataset.name, dataset.root, **options).paths
     except InputError:
         return []
-
-
-def _published(name: str) -> tuple[tuple[int, int] | None, tuple[str, ...]]:
-    from covidcxnet.datasets.named import NAMES, facts_of
-
-    if name not in NAMES:
-        return None, ()
-    return facts_of(name).pixels, facts_of(name).unlisted
 
 
 def _read(path: Path) -> pd.DataFrame:

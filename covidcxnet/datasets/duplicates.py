@@ -1,26 +1,26 @@
 """The same picture twice, in one set or in two: exact copies, and copies cropped, scaled, tinted, lettered or mirrored.
 
-Exact copies have the same SHA-256. For the others perceptual hashes propose (`fingerprint`, `neighbours`), registration
-disposes (`registration`). Memory stays flat: thumbnails and codes lie in temporary files.
+Exact copies have the same SHA-256. For the others perceptual hashes propose (`fingerprint`), registration
+decides (`registration`). Memory stays flat: thumbnails and codes lie in temporary files.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.fingerprint import CODE, LOW, SIDE, WINDOWS, encode, thumbnail
-from covidcxnet.datasets.neighbours import near
+from covidcxnet.datasets.fingerprint import CODE, LOW, SIDE, WINDOWS, encode, near, thumbnail
 from covidcxnet.datasets.registration import second_look
+from enhancement import read_radiograph
 from enhancement.errors import InputError
+from enhancement.parallel import DIED, map_files, sha256
 
 PAIRS = ("duplicate_group", "kind", "path_a", "path_b", "correlation", "overlap", "mirrored")
 GROUPS = ("path", "duplicate_group", "verdict", "reason")
@@ -35,12 +35,10 @@ CERTAIN = 0.75
 """Correlation of fine details, after registration, from which on a pair is called a copy; no two
 different radiographs of 6,761 came above 0.74."""
 
-_FILES = 32
-
 
 @dataclass(frozen=True)
 class Duplicates:
-    """What was found.
+    """Pairs and groups of copies.
 
     Parameters
     ----------
@@ -83,8 +81,8 @@ def find_duplicates(dataset: Dataset, *, jobs: int | None = None, progress: bool
     with tempfile.TemporaryDirectory() as folder:
         thumbnails = _array(folder, "thumbnails", (count, SIDE, SIDE), np.uint8)
         sizes, hashes, errors = np.zeros(count, int), [""] * count, [""] * count
-        for i, (sha, pixels, small, error) in enumerate(_read(dataset.paths, jobs, progress)):
-            sizes[i], hashes[i], errors[i] = pixels, sha, error
+        files = map_files(_read, dataset.paths, lost=_lost, jobs=jobs, progress=progress)
+        for i, (hashes[i], sizes[i], small, errors[i]) in enumerate(files):
             if small is not None:
                 thumbnails[i] = small
         readable = np.array([not error for error in errors])
@@ -92,7 +90,7 @@ def find_duplicates(dataset: Dataset, *, jobs: int | None = None, progress: bool
             raise InputError(f"{dataset.name}: no file can be read, the first because: {errors[0]}")
         exact, firsts = _exact(hashes)
         rows = firsts[readable[firsts]]
-        near_pairs, looks = _near(thumbnails, rows, folder, progress)
+        near_pairs, looks = near_copies(thumbnails, rows, folder, progress)
         del thumbnails
     names = dataset.table["path"].to_numpy()
     groups = _components(count, [(a, b) for a, b, *_ in exact + near_pairs])
@@ -126,23 +124,11 @@ def with_groups(dataset: Dataset, groups: str | Path | pd.DataFrame) -> Dataset:
             f"the table of duplicates is about other images than {dataset.name}, the first {known.index[0]}; "
             "search for duplicates in the same sets, in the same order"
         )
-    changed = dataset.table.assign(duplicate_group=dataset.table["path"].map(known))
-    return Dataset(changed, dataset.root, dataset.classes, dataset.name, dataset.definitions)
+    return replace(dataset, table=dataset.table.assign(duplicate_group=dataset.table["path"].map(known)))
 
 
-def propose(hashes: np.ndarray, codes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Pairs worth a second look.
-
-    Parameters
-    ----------
-    hashes, codes
-        As `fingerprint.encode` gives them.
-
-    Yields
-    ------
-    first, second, window, mirrored : arrays [K]
-        ``first`` may show the ``window`` of ``second``; a pair may come again.
-    """
+def _propose(hashes: np.ndarray, codes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Pairs worth a second look: `first` may show the `window` of `second`, arrays [K]; a pair may come again."""
     count, windows = len(hashes), len(WINDOWS)
     queries = np.concatenate([hashes[:, 0], hashes[:, -1]])
     whole, turned = np.ascontiguousarray(codes[:, 0]), np.ascontiguousarray(codes[:, -1])
@@ -153,42 +139,56 @@ def propose(hashes: np.ndarray, codes: np.ndarray) -> Iterator[tuple[np.ndarray,
         likely = np.zeros(len(first), bool)
         for start in range(0, len(first), 1 << 16):
             part = slice(start, start + (1 << 16))
-            one = np.where(mirrored[part, None], turned[first[part]], whole[first[part]]).astype(np.float32)
-            other = codes[second[part], entry[part] % windows]
-            likely[part] = (one * other).sum(axis=1) >= LIKELY * CODE**2
+            query = np.where(mirrored[part, None], turned[first[part]], whole[first[part]]).astype(np.float32)
+            likely[part] = (query * codes[second[part], entry[part] % windows]).sum(axis=1) >= LIKELY * CODE**2
         yield first[likely], second[likely], (entry % windows)[likely], mirrored[likely]
 
 
-def _near(thumbnails, rows, folder, progress) -> tuple[list[tuple], int]:
-    from tqdm import tqdm
+def near_copies(
+    thumbnails: np.ndarray, rows: np.ndarray, folder: str, progress: bool = False
+) -> tuple[list[tuple], int]:
+    """Copies among thumbnails.
 
+    Parameters
+    ----------
+    thumbnails : uint8 [N, SIDE, SIDE]
+        As from `fingerprint.thumbnail`.
+    rows : int [R]
+        Those to compare.
+    folder : str
+        Where to keep the codes meanwhile.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    list of (a, b, correlation, (share of a that b shows, share of b that a shows), mirrored)
+        a and b are rows of `thumbnails`.
+    int
+        Pairs that the hashes proposed.
+    """
     if len(rows) < 2:
         return [], 0
     small = thumbnails if len(rows) == len(thumbnails) else thumbnails[rows]
     hashes, codes = encode(small, _array(folder, "codes", (len(rows), len(WINDOWS) + 1, LOW * LOW), np.int8))
     tried: set[int] = set()
-    found: dict[tuple[int, int], tuple] = {}
+    copies: dict[tuple[int, int], tuple] = {}
     with tqdm(desc="second looks", unit="pair", disable=not progress) as bar:
-        for batch in propose(hashes, codes):
+        for batch in _propose(hashes, codes):
             for a, b, window, mirrored in zip(*(x.tolist() for x in batch), strict=True):
                 key = ((a * len(rows) + b) * len(WINDOWS) + window) * 2 + mirrored
                 pair = (min(a, b), max(a, b))
-                if key in tried or pair in found:
+                if key in tried or pair in copies:
                     continue
                 tried.add(key)
                 bar.update()
                 fit = second_look(small[a], small[b], window, mirrored)
                 if fit.correlation >= CERTAIN:
                     # below 1, which is for equal files
-                    found[pair] = (
-                        int(rows[a]),
-                        int(rows[b]),
-                        min(fit.correlation, 0.9999),
-                        (fit.overlap, fit.shown),
-                        bool(mirrored),
-                    )
-    del codes
-    return list(found.values()), len(tried)
+                    correlation, shares = min(fit.correlation, 0.9999), (fit.overlap, fit.shown)
+                    copies[pair] = (int(rows[a]), int(rows[b]), correlation, shares, bool(mirrored))
+    del codes  # a mapped file must be closed before its folder goes
+    return list(copies.values()), len(tried)
 
 
 def _exact(hashes: list[str]) -> tuple[list[tuple], np.ndarray]:
@@ -211,8 +211,7 @@ def _components(count: int, pairs: list[tuple[int, int]]) -> np.ndarray:
         a, b = np.array(pairs).T
         labels = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(count, count)), directed=False)[1]
         paired = np.unique([a, b])
-        numbers = pd.factorize(labels[paired])[0] + 1
-        groups[paired] = numbers
+        groups[paired] = pd.factorize(labels[paired])[0] + 1
     return groups
 
 
@@ -239,38 +238,17 @@ def _array(folder: str, name: str, shape: tuple[int, ...], kind) -> np.ndarray:
     return np.memmap(Path(folder, name), kind, "w+", shape=shape)
 
 
-def _read(paths: list[Path], jobs: int | None, progress: bool) -> Iterator[tuple]:
-    from tqdm import tqdm
-
-    from enhancement.parallel import in_order
-
-    tasks = [paths[i : i + _FILES] for i in range(0, len(paths), _FILES)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = jobs or min(cores, max(1, len(paths) // 200))
-    with tqdm(total=len(paths), desc="reading", unit="file", disable=not progress) as bar:
-        for done in in_order(_work, tasks, min(jobs, len(tasks)), _lost):
-            bar.update(len(done))
-            yield from done
-
-
-def _work(task) -> list[tuple]:
-    return [_one(path) for path in task]
-
-
-def _one(path: Path) -> tuple:
-    """SHA-256, pixels, thumbnail and what went wrong, of one file."""
-    from enhancement import read_radiograph
-
-    sha = ""
+def _read(path: Path) -> tuple[str, int, np.ndarray | None, str]:
+    """SHA-256, pixels, thumbnail and the error of one file."""
+    digest = ""
     try:
-        with open(path, "rb") as file:
-            sha = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256(path)
         image = read_radiograph(path)
         small = thumbnail(image)
     except Exception as error:  # one bad file among thousands must not end the search, whatever it broke
-        return sha, 0, None, str(getattr(error, "reason", error)) or type(error).__name__
-    return sha, image.size, small, "blank" if small is None else ""
+        return digest, 0, None, str(getattr(error, "reason", error)) or type(error).__name__
+    return digest, image.size, small, "blank" if small is None else ""
 
 
-def _lost(path) -> tuple:
-    return "", 0, None, "the process that read it died: damaged, or too large for memory"
+def _lost(path: Path) -> tuple[str, int, None, str]:
+    return "", 0, None, DIED

@@ -73,14 +73,14 @@ def second_look(first: np.ndarray, second: np.ndarray, window: int = 0, mirrored
 def _fit(first: np.ndarray, second: np.ndarray, warp: np.ndarray, scale: float) -> Fit:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     laid = cv2.warpAffine(second, warp, (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    seen = cv2.warpAffine(np.ones_like(second), warp, (SIDE, SIDE), flags=flags | cv2.INTER_NEAREST) > 0
-    overlap = float(seen.mean())
+    inside = cv2.warpAffine(np.ones_like(second), warp, (SIDE, SIDE), flags=flags | cv2.INTER_NEAREST) > 0
+    overlap = float(inside.mean())
     shown = min(1.0, overlap * abs(float(np.linalg.det(warp[:, :2]))))
     if overlap < 0.4:
         return Fit(-1.0, overlap, shown)
-    one, two = _details(first, scale)[seen], _details(laid, scale)[seen]
-    one, two = one - one.mean(), two - two.mean()
-    return Fit(float((one * two).sum() / np.sqrt((one**2).sum() * (two**2).sum() + 1e-9)), overlap, shown)
+    a, b = _details(first, scale)[inside], _details(laid, scale)[inside]
+    a, b = a - a.mean(), b - b.mean()
+    return Fit(float((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum() + 1e-9)), overlap, shown)
 
 
 def _details(image: np.ndarray, scale: float) -> np.ndarray:

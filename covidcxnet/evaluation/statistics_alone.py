@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from covidcxnet.datasets.shortcuts import FEWEST, FOLDS, tell_apart
+from covidcxnet.datasets.bias import FEWEST, FOLDS, tell_apart
 
 
 def scores_of_statistics(statistics: np.ndarray, positive: np.ndarray, patients: np.ndarray) -> np.ndarray | None:

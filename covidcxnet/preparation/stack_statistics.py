@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from covidcxnet.datasets.shortcuts import COUNT, shortcuts
+from covidcxnet.datasets.bias import COUNT, shortcuts
 
 from .store import Store
 
@@ -27,7 +27,7 @@ def stack_statistics(store: Store, rows: np.ndarray, progress: bool = False) -> 
     Returns
     -------
     float32 [n, COUNT]
-        As `covidcxnet.datasets.shortcuts.FEATURES` names them.
+        As `covidcxnet.datasets.bias.FEATURES` names them.
     """
     from tqdm import tqdm
 

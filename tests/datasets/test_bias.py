@@ -11,9 +11,7 @@ import pytest
 
 from covidcxnet.cli import main
 from covidcxnet.datasets import Dataset
-from covidcxnet.datasets.bias import find_bias
-from covidcxnet.datasets.shortcuts import COUNT, FEATURES, shortcuts
-from covidcxnet.evaluation.bias_page import render
+from covidcxnet.datasets.bias import COUNT, FEATURES, bias_page, find_bias, shortcuts
 from enhancement.errors import InputError
 
 
@@ -57,12 +55,12 @@ def test_a_source_with_a_mark_is_told_and_chance_is_not(found):
 
 
 def test_it_warns_of_a_source_that_is_told_and_of_a_class_that_lives_in_one_source(found):
-    assert any(w.startswith("source can be told") for w in found.warnings)
+    assert any(w.startswith("source can be predicted") for w in found.warnings)
     assert any(w.startswith("covid19: 30 of 30 images have source north") for w in found.warnings)
 
 
 def test_the_page_escapes_names_and_stands_alone(found):
-    page = render(found)
+    page = bias_page(found)
     assert "bi&lt;ased" in page and "bi<ased" not in page and "&lt;b&gt;" in page
     assert "<link" not in page and "<script" not in page and "Label by age band" in page
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from covidcxnet.datasets.shortcuts import COUNT, FEWEST
+from covidcxnet.datasets.bias import COUNT, FEWEST
 from covidcxnet.evaluation import evaluate
 from covidcxnet.evaluation.cautions import cautions
 from covidcxnet.evaluation.statistics_alone import scores_of_statistics

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from run_helpers import assert_same_weights, weights
 
-from covidcxnet.datasets.shortcuts import shortcuts
+from covidcxnet.datasets.bias import shortcuts
 from covidcxnet.preparation.stack_statistics import stack_statistics
 from covidcxnet.pretrained import load_model
 from covidcxnet.training import train
