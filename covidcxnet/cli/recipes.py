@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
+from functools import partial
 from typing import Any
 
 from covidcxnet.cli._common import add_action
@@ -103,19 +104,21 @@ def _show(arguments: argparse.Namespace) -> int:
 def _text(recipe: dict[str, Any]) -> str:
     import yaml
 
-    def wrapped(text: str, indent: str) -> list[str]:
-        return textwrap.wrap(text, 110, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
-
+    wrapped = partial(textwrap.wrap, width=110, break_on_hyphens=False, break_long_words=False)
     lines = [recipe["name"]]
     published = ", ".join(f"{key} {value:g}" for key, value in recipe["published"].items())
     head = {"paper": recipe["title"], "place": recipe["place"], "published": published, "data": recipe["data"]}
     for key, value in head.items():
-        lines += wrapped(f"{key:<10} {'--data ' if key == 'data' else ''}{value}", " " * 11) if value else []
+        lines += (
+            wrapped(f"{key:<10} {'--data ' if key == 'data' else ''}{value}", subsequent_indent=" " * 11)
+            if value
+            else []
+        )
     headings = ("Reproduced", "Not reproduced", "Not stated in the paper, chosen here", "How to go on")
     for key, heading in zip(("reproduced", "not_reproduced", "chosen", "notes"), headings, strict=True):
         lines += ["", f"{heading}:"] if recipe[key] else []
         for sentence in recipe[key]:
-            lines += wrapped(f"- {sentence}", "  ")
+            lines += wrapped(f"- {sentence}", subsequent_indent="  ")
     text = yaml.safe_dump(recipe["values"], sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
     rest = f"# every other key keeps its default: train.py --recipe {recipe['name']} --print-config"
     return "\n".join([*lines, "", text.rstrip(), rest])

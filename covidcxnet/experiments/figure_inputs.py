@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from covidcxnet.evaluation.subject import find_run
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,6 +91,33 @@ def from_dataset(dataset: Dataset) -> list[Radiograph]:
     if not found:
         raise InputError(f"{dataset.name}: every image is rejected; there is nothing to draw")
     return found
+
+
+def from_run(targets: Sequence[str], split: str) -> tuple[list[Radiograph], Path]:
+    """One part of the split of the first run among `targets`, and that run's folder.
+
+    Raises
+    ------
+    InputError
+        If there is no run among them, or it has no image in that part.
+    """
+    run = next((run for run in map(find_run, targets) if run is not None), None)
+    if run is None:
+        raise InputError("--images or --data: one of them is needed, as none of the models is a run with data")
+    members = set(run.split.loc[run.split["split"] == split, "path"])
+    rows = run.dataset.table["path"].isin(members)
+    if not rows.any():
+        raise InputError(f"--split: {run.path} has no image in {split}")
+    return from_dataset(replace(run.dataset, table=run.dataset.table[rows])), run.path
+
+
+def trained_on(target: str, radiographs: Sequence[Radiograph]) -> int:
+    """How many of the radiographs a model was trained on, as far as it is known: 0 for weights without their run."""
+    run = find_run(target)
+    if run is None:
+        return 0
+    trained = {(run.dataset.root / path).resolve() for path in run.split.loc[run.split["split"] == "train", "path"]}
+    return sum(radiograph.path.resolve() in trained for radiograph in radiographs)
 
 
 def choose(radiographs: Sequence[Radiograph], most: int, seed: int = 0) -> list[Radiograph]:

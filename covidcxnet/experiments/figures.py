@@ -1,24 +1,136 @@
-"""Class activation maps of several models side by side on the same radiographs: CAM, Grad-CAM, LIME."""
+"""Figures of several models on the same radiographs: CAM, Grad-CAM and LIME side by side, feature maps, t-SNE."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from covidcxnet.experiments.figure_inputs import NamedModel, Radiograph
+from covidcxnet.experiments.embedding import FEWEST, embed, table
+from covidcxnet.experiments.embedding import draw as draw_embeddings
+from covidcxnet.experiments.feature_maps import draw as draw_features
+from covidcxnet.experiments.feature_maps import feature_maps
+from covidcxnet.experiments.figure_inputs import NamedModel, Radiograph, choose, stacks_of
 from covidcxnet.explain.explanation import Explanation
 from covidcxnet.explain.grid import remark
+from covidcxnet.reporting.plots import save
+from enhancement.command_line import one_line
 from enhancement.errors import InputError
+from enhancement.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+KINDS = ("tsne", "features", "maps")
+_MOST_FEATURES = 3  # radiographs whose feature maps are drawn
 METHODS = {"cam": "CAM", "gradcam": "Grad-CAM", "lime": "LIME"}
 # As many pixels as a picture has on the page: outlines are drawn one pixel wide, and no pixel is resampled.
 _SIDE, _DPI = 328, 150
+
+
+def draw_all(
+    models: Sequence[NamedModel],
+    radiographs: Sequence[Radiograph],
+    folder: Path,
+    *,
+    kinds: Collection[str] = KINDS,
+    methods: Sequence[str] = ("cam", "gradcam"),
+    layers: Sequence[str | None] = (),
+    target: str | None = None,
+    samples: int = 1000,
+    rows: int = 6,
+    most: int = 1000,
+    perplexity: float = 30.0,
+    seed: int = 0,
+    batch_size: int = 16,
+    jobs: int = 1,
+    progress: bool = True,
+    report: Callable[[object], None] = print,
+) -> int:
+    """Draw the figures of `kinds` into a folder; what cannot be drawn is reported, and the others are drawn.
+
+    Parameters
+    ----------
+    kinds : collection of str
+        Of `KINDS`: ``tsne``, ``features`` (feature maps), ``maps`` (class activation maps).
+    layers : sequence of str or None
+        Feature layer of each model's maps; None, or nothing at all, takes the last one.
+    rows, most : int
+        Radiographs with maps, and in t-SNE.
+    report : callable
+        Takes each file that is written, and a line for what is left out.
+
+    Returns
+    -------
+    int
+        How many models and files had to be left out.
+    """
+    shown, problems = choose(radiographs, rows, seed), 0
+    report(f"{len(models)} models, {len(radiographs)} radiographs; {len(shown)} of them with maps")
+    options: dict[str, Any] = {"seed": seed, "jobs": jobs, "progress": progress}
+
+    def left_out(what: str, error: InputError) -> int:
+        report(f"left out: {what}{one_line(error)}")
+        return 1
+
+    if "maps" in kinds:
+        columns: list[Column] = []
+        maps: dict[str, Any] = {"methods": methods, "target": target, "samples": samples, **options}
+        for model, layer in zip(models, layers or [None] * len(models), strict=True):
+            try:
+                columns += activation_maps(model, shown, layer=layer, **maps)
+            except InputError as error:
+                problems += left_out(f"maps of {model.name}: ", error)
+        for k, radiograph in enumerate(shown):
+            if reasons := [column.cells[k].error for column in columns if column.cells[k].error]:
+                report(f"not read: {radiograph.path}: {reasons[0]}")
+                problems += 1
+        try:
+            report(save(draw(shown, columns), folder / "activation-maps.png"))
+        except InputError as error:
+            problems += left_out("", error)
+    if "features" in kinds:
+        # The first of each class, the first few where classes are not known.
+        first = {r.label if r.label is not None else k: k for k, r in reversed(list(enumerate(shown)))}
+        chosen = [shown[k] for k in sorted(first.values())][:_MOST_FEATURES]
+        for model in models:
+            try:
+                problems += _save_feature_maps(model, chosen, folder, report)
+            except InputError as error:
+                problems += left_out("", error)
+    if "tsne" in kinds:
+        chosen, embeddings = choose(radiographs, most, seed), []
+        if len(chosen) < FEWEST:
+            report(f"left out: t-SNE: {len(chosen)} radiographs given, {FEWEST} or more expected")
+            return problems + (1 if set(kinds) != set(KINDS) else 0)
+        for model in models:
+            try:
+                embeddings.append(embed(model, chosen, perplexity=perplexity, batch_size=batch_size, **options))
+                problems += embeddings[-1].unreadable
+            except InputError as error:
+                problems += left_out("", error)
+        if embeddings:
+            report(save(draw_embeddings(embeddings), folder / "tsne.png"))
+            with whole_file(folder / "tsne.csv") as partial:
+                table(embeddings).to_csv(partial, index=False)
+            report(folder / "tsne.csv")
+    return problems
+
+
+def _save_feature_maps(
+    model: NamedModel, chosen: Sequence[Radiograph], folder: Path, report: Callable[[object], None]
+) -> int:
+    """A picture for each radiograph that can be read; 1 where there is none."""
+    number = 0
+    for rows, stacks in stacks_of(model, chosen):
+        for row, stack in zip(rows, stacks, strict=True):
+            number += 1
+            picture = draw_features(model, stack, feature_maps(model.classifier.model, stack), chosen[row].caption)
+            report(save(picture, folder / f"feature-maps-{model.file_name}-{number}.png"))
+    return 0 if number else 1
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from covidcxnet.models import MODELS
+from covidcxnet.training.arguments import parse_recipe
 from covidcxnet.training.recipe import Recipe, refuse_unknown_keys
 from enhancement.command_line import one_line
 from enhancement.errors import InputError
@@ -153,6 +154,48 @@ def parse_values(text: str) -> tuple[str, list[Any]]:
         raise InputError(f"over: {key}: {values!r} given, values separated by commas expected")
     # YAML 1.1 reads 1e-3 as a word
     return key, [float(v) if isinstance(v, str) and _NUMBER.fullmatch(v) else v for v in parsed]
+
+
+def read_over(
+    name: str, arguments: Sequence[str], texts: Sequence[str], prog: str
+) -> tuple[Recipe, dict[str, list[Any]]]:
+    """The recipe of a command line, and the swept values of ``KEY=a,b,c`` texts.
+
+    Each value goes through the recipe's own parser, so that 1e-3 is a number, and "yes" is refused where a number is
+    expected.
+
+    Parameters
+    ----------
+    name : str
+        Of a packaged recipe, or a YAML file.
+    arguments : sequence of str
+        Other flags of train.
+    texts : sequence of str
+        Keys and values to sweep over.
+    prog : str
+        The command, for messages.
+    """
+    for flag in (argument.partition("=")[0].replace("_", "-") for argument in arguments):
+        if flag in ("--resume", "--print-config", "--recipe"):
+            raise InputError(f"{flag}: is not for a sweep; give the recipe as the first argument")
+    base = ["--recipe", name, *arguments]
+    recipe = parse_recipe(base, prog)
+    over: dict[str, list[Any]] = {}
+    for text in texts:
+        key, values = parse_values(text)
+        if key in over:
+            raise InputError(f"over: {key} is given twice; write all of its values after one --over")
+        check_key(key, recipe, models_differ=True)
+        over[key] = []
+        for value in values:
+            shown = value
+            if not isinstance(value, str):
+                shown = yaml.safe_dump(value, default_flow_style=True, width=10_000).strip().removesuffix("...").strip()
+            typed: Any = parse_recipe([*base, f"--{key}={shown}"], prog).to_dict()
+            for part in key.split("."):
+                typed = typed[part]
+            over[key].append(typed)
+    return recipe, over
 
 
 def text_of(value: Any) -> str:

@@ -14,7 +14,15 @@ from covidcxnet.cli import main
 from covidcxnet.datasets import Dataset
 from covidcxnet.experiments.embedding import alike, embed, feature_tensor, reduce, table
 from covidcxnet.experiments.feature_maps import feature_maps
-from covidcxnet.experiments.figure_inputs import NamedModel, Radiograph, choose, from_dataset, from_files, load_models
+from covidcxnet.experiments.figure_inputs import (
+    NamedModel,
+    Radiograph,
+    choose,
+    from_dataset,
+    from_files,
+    load_models,
+    trained_on,
+)
 from covidcxnet.experiments.figures import activation_maps, draw
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
@@ -227,10 +235,10 @@ def test_the_command_draws_named_files_and_says_why_t_sne_is_left_out(dataset, f
         (["--layer", "conv9"], "--layer for linear: 'conv9' is no layer of small-cnn; layers to choose from:"),
         (["--layer", "relu1", "--layer", "relu1", "--layer", "relu1"], "--layer: 3 given for 1 models"),
         (["--target", "flu"], "linear knows normal, pneumonia, covid19"),
-        (["--rows", "0"], "--rows: 0 given, 1 to 24 expected"),
+        (["--rows", "0"], "--rows: '0' given, a whole number from 1 to 24 expected"),
         (["--perplexity", "0"], "--perplexity: 0 given"),
-        (["--where", "source=north"], "--where: narrows --data"),
-        (["--data", "set.csv"], "--images: goes without --data"),
+        (["--where", "source=north"], "--where: belongs to --data"),
+        (["--data", "set.csv"], "--images: cannot be combined with --data"),
         (["--lime", "--only", "tsne"], "--lime"),
         (["--images", "nowhere.png"], "nowhere.png"),
     ],
@@ -246,17 +254,12 @@ def test_without_a_run_radiographs_must_be_named(files, tmp_path, capsys):
     assert "--images or --data: one of them is needed" in capsys.readouterr().err
 
 
-def test_images_that_a_model_was_trained_on_are_counted_aloud(monkeypatch, tmp_path, capsys):
+def test_radiographs_that_a_model_was_trained_on_are_counted(monkeypatch, tmp_path):
     """Of two runs the second may have been trained on what the first was validated on."""
-    from covidcxnet.cli import figures
-
     split = pd.DataFrame({"path": ["a.png", "b.png", "c.png"], "split": ["train", "validation", "train"]})
     run = SimpleNamespace(split=split, dataset=SimpleNamespace(root=tmp_path))
-    monkeypatch.setattr("covidcxnet.evaluation.subject.find_run", lambda target: run if target == "run" else None)
+    monkeypatch.setattr(
+        "covidcxnet.experiments.figure_inputs.find_run", lambda target: run if target == "run" else None
+    )
     shown = [Radiograph(tmp_path / name) for name in ("a.png", "b.png", "d.png")]
-    model = SimpleNamespace(name="second")
-    figures._warn_of_known("run", model, shown)
-    assert "second was trained on 1 of these 3 radiographs" in capsys.readouterr().err
-    figures._warn_of_known("weights", model, shown)
-    figures._warn_of_known("run", model, shown[1:])
-    assert not capsys.readouterr().err
+    assert [trained_on("run", shown), trained_on("weights", shown), trained_on("run", shown[1:])] == [1, 0, 0]
