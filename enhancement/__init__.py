@@ -7,17 +7,8 @@ Every function takes and gives ``uint8 [H, W]`` and leaves its input as it was. 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from enhancement.errors import InputError, RadiographError
-
-if TYPE_CHECKING:
-    from enhancement.bihistogram import beasf
-    from enhancement.channels import CHANNELS, stack
-    from enhancement.files import IMAGE_SUFFIXES, find_images, whole_file
-    from enhancement.filters import adaptive_equalize, clahe, equalize, gaussian_blur
-    from enhancement.matching import match_histogram
-    from enhancement.radiograph import read_radiograph
 
 _HOMES = {
     "adaptive_equalize": "filters",
@@ -34,22 +25,7 @@ _HOMES = {
     "whole_file": "files",
 }
 
-__all__ = [
-    "CHANNELS",
-    "IMAGE_SUFFIXES",
-    "InputError",
-    "RadiographError",
-    "adaptive_equalize",
-    "beasf",
-    "clahe",
-    "equalize",
-    "find_images",
-    "gaussian_blur",
-    "match_histogram",
-    "read_radiograph",
-    "stack",
-    "whole_file",
-]
+__all__ = ["InputError", "RadiographError", *_HOMES]
 
 
 def __getattr__(name: str):

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from enhancement import command_line
 from enhancement.errors import InputError
+from enhancement.parallel import cores
 
 if TYPE_CHECKING:
     from enhancement.batch import Job
     from enhancement.checks import Gray
 
-_EPILOG = """IN is a file, a folder (searched all the way down, its tree kept) or a glob pattern in quotes.
-Results are PNG files, unless OUT names one file with another ending. Existing files are left as they are unless
---overwrite is given. Exit code: 0 all done, 1 some files were not (listed at the end), 2 nothing could be started."""
+_EPILOG = """IN is a file, a folder (searched all the way down, its tree kept) or a glob pattern in quotes. Results are
+PNG files, unless OUT names one file with another ending. Existing files are left as they are unless --overwrite is
+given. Exit code: 0 all done, 1 some files were not (listed at the end), 2 nothing could be started."""
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "python -m enhancement") -> int:
+@command_line.command("python -m enhancement")
+def main(argv: list[str], prog: str) -> int:
     """Run the command line; returns the exit code.
 
     Parameters
@@ -33,10 +33,6 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m enhancement")
     prog : str
         The program's name in help and error messages.
     """
-    return command_line.run(partial(_parse_and_run, prog=prog), argv, prog=prog)
-
-
-def _parse_and_run(argv: list[str], prog: str) -> int:
     arguments = _parser(prog).parse_args(argv)
     with warnings.catch_warnings():
         # A damaged file has its line in the list at the end; the readers' own words would tear the progress bar.
@@ -48,80 +44,56 @@ def _parse_and_run(argv: list[str], prog: str) -> int:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    plain = argparse.RawDescriptionHelpFormatter
-    parser = command_line.Parser(
-        prog=prog, description="Enhance chest radiographs.", epilog=_EPILOG, formatter_class=plain
-    )
+    parser = command_line.Parser(prog=prog, description="Enhance chest radiographs.", epilog=_EPILOG)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, summary: str, make: Callable[[argparse.Namespace], Any]) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=summary, description=summary, epilog=_EPILOG, formatter_class=plain)
+    def command(name: str, summary: str, make: Callable[[argparse.Namespace], Any]):
+        added = commands.add_parser(name, help=summary, description=summary, epilog=_EPILOG)
         added.add_argument("inputs", nargs="+", metavar="IN", help="file, folder or glob pattern")
         added.add_argument("out", metavar="OUT", help="folder; for one file also a file name")
         added.set_defaults(make=make)
-        return added
+        return added.add_argument
 
     beasf = command("beasf", "bi-histogram equalization with adaptive sigmoid functions", _beasf)
-    _add_beasf(beasf)
     clahe = command("clahe", "contrast-limited adaptive histogram equalization", _clahe)
-    _add_clahe(clahe)
     command("equalize", "histogram equalization", _equalize)
-    adaptive = command("adaptive", "local equalization by a rank filter", _adaptive)
-    adaptive.add_argument("--radius", type=int, default=40, help="radius of the disk in pixels (default: %(default)s)")
-    blur = command("blur", "Gaussian blur", _blur)
-    blur.add_argument("--kernel", type=int, default=5, help="side of the kernel, odd (default: %(default)s)")
-    match = command("match", "match the histogram to that of a template", _match)
-    match.add_argument("--template", required=True, metavar="FILE", help="radiograph whose grey levels are wanted")
+    add = command("adaptive", "local equalization by a rank filter", _adaptive)
+    add("--radius", type=int, default=40, help="radius of the disk in pixels")
+    add = command("blur", "Gaussian blur", _blur)
+    add("--kernel", type=int, default=5, help="side of the kernel, odd")
+    add = command("match", "match the histogram to that of a template", _match)
+    add("--template", required=True, metavar="FILE", help="radiograph that brings the histogram")
     stack = command("stack", "three enhancements as the red, green and blue of one file", _stack)
-    stack.add_argument(
-        "--channels", type=_names, default=("clahe", "beasf", "raw"), metavar="A,B,C",
-        help="one or three of clahe, beasf, raw, equalize, adaptive_equalize, blur, equalize_blur "
-        "(default: clahe,beasf,raw)",
-    )  # fmt: skip
-    _add_beasf(stack)
-    _add_clahe(stack)
+    names = "one or three of clahe, beasf, raw, equalize, adaptive_equalize, blur, equalize_blur"
+    stack("--channels", type=_names, default="clahe,beasf,raw", metavar="A,B,C", help=names)
+    for add in (beasf, stack):
+        add("--gamma", type=float, default=1.5, help="slope of BEASF's sigmoids")
+        histogram = "BEASF counts grey levels (the paper), or bins over the image's range (the published code)"
+        add("--histogram", choices=("levels", "range"), default="levels", help=histogram)
+    for add in (clahe, stack):
+        add("--clip-limit", type=float, default=2.0, help="contrast limit of CLAHE")
+        add("--tile-grid", type=int, nargs=2, default=(8, 8), metavar=("COLUMNS", "ROWS"), help="tiles of CLAHE")
     for added in commands.choices.values():
         _add_common(added)
     return parser
 
 
-def _add_beasf(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--gamma", type=float, default=1.5, help="slope of BEASF's sigmoids (default: %(default)s)")
-    parser.add_argument(
-        "--histogram", choices=("levels", "range"), default="levels",
-        help="BEASF counts grey levels (the paper), or bins over the image's range (the published code) "
-        "(default: %(default)s)",
-    )  # fmt: skip
-
-
-def _add_clahe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--clip-limit", type=float, default=2.0, help="contrast limit of CLAHE (default: %(default)s)")
-    parser.add_argument(
-        "--tile-grid", type=int, nargs=2, default=(8, 8), metavar=("COLUMNS", "ROWS"),
-        help="tiles of CLAHE (default: 8 8)",
-    )  # fmt: skip
-
-
 def _add_common(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--window", type=_window, metavar="robust|full|LOW,HIGH|N|named:TEXT",
-        help="range of pixel values shown, for files deeper than 8 bits; written --window=LOW,HIGH where LOW is "
-        "negative; N (from 1) or named:HARDER takes that one of a DICOM file's own look-up tables and windows "
-        "(default: DICOM's first, else robust)",
-    )  # fmt: skip
-    add("--max-pixels", type=int, default=100_000_000, help="larger files are refused (default: %(default)s)")
-    add("--jobs", type=int, default=_cores(), help="files at a time (default: the cores there are, %(default)s)")
+    window = (
+        "range of pixel values shown, for files deeper than 8 bits; written --window=LOW,HIGH where LOW is negative; N "
+        "(from 1) or named:HARDER takes that one of a DICOM file's own look-up tables and windows (default: DICOM's "
+        "first, else robust)"
+    )
+    add("--window", type=_window, metavar="robust|full|LOW,HIGH|N|named:TEXT", help=window)
+    add("--max-pixels", type=int, default=100_000_000, help="larger files are refused")
+    add("--jobs", type=int, default=cores(), help="files at a time, by default one per core")
     add("--overwrite", action="store_true", help="replace files that exist")
     add("--compare", metavar="SHEET", help="also draw original, equalized, CLAHE, BEASF and histograms to this file")
-    add("--compare-count", type=int, default=4, metavar="N", help="radiographs on the sheet (default: %(default)s)")
-    add(
-        "--gammas",
-        type=_numbers,
-        metavar="G,G,...",
-        help="BEASF's gammas on the sheet (default: 0.5,1,1.5,2 and --gamma)",
-    )
-    add("--no-progress", action="store_true", help="no progress bar")
+    add("--compare-count", type=int, default=4, metavar="N", help="radiographs on the sheet")
+    gammas = "BEASF's gammas on the sheet (default: 0.5,1,1.5,2 and --gamma)"
+    add("--gammas", type=_numbers, metavar="G,G,...", help=gammas)
+    command_line.add_progress(parser)
 
 
 def _run(arguments: argparse.Namespace, prog: str) -> int:
@@ -139,14 +111,12 @@ def _run(arguments: argparse.Namespace, prog: str) -> int:
 
         check_sheet(arguments.compare, overwrite=arguments.overwrite)
     enhance = arguments.make(arguments)
-    enhance(np.zeros((4, 4), np.uint8))  # settings out of range are told before the first file
+    enhance(np.zeros((4, 4), np.uint8))  # settings out of range are refused before the first file
 
     def make(path: Path):
         return enhance(read_radiograph(path, window=arguments.window, max_pixels=arguments.max_pixels))
 
-    problems = run(
-        jobs, make, workers=arguments.jobs, overwrite=arguments.overwrite, progress=not arguments.no_progress
-    )
+    problems = run(jobs, make, workers=arguments.jobs, overwrite=arguments.overwrite, progress=arguments.progress)
     print(f"{len(jobs) - len(problems)} of {len(jobs)} written to {arguments.out}")
     if arguments.compare:
         problems += _draw_sheet(arguments, jobs)
@@ -172,9 +142,10 @@ def _draw_sheet(arguments: argparse.Namespace, jobs: Sequence[Job]) -> list[str]
             continue  # already among the problems
     if not images:
         return [f"{arguments.compare}: no radiograph to draw"]
-    own = {getattr(arguments, "gamma", 1.5)}
     settings = {key: getattr(arguments, key) for key in ("histogram", "clip_limit", "tile_grid") if key in arguments}
-    figure = draw_sheet(images, titles, gammas=arguments.gammas or sorted({*GAMMAS, *own}), **settings)
+    figure = draw_sheet(
+        images, titles, gammas=arguments.gammas or sorted({*GAMMAS, getattr(arguments, "gamma", 1.5)}), **settings
+    )
     save_sheet(figure, arguments.compare, overwrite=arguments.overwrite)
     print(f"{arguments.compare}: {len(images)} of {len(jobs)} radiographs drawn")
     return []
@@ -214,7 +185,7 @@ def _blur(arguments: argparse.Namespace):
 
 
 def _match(arguments: argparse.Namespace):
-    from enhancement.histogram import count_levels
+    from enhancement.checks import count_levels
     from enhancement.matching import match_histogram
     from enhancement.radiograph import read_radiograph
 
@@ -266,10 +237,6 @@ def _window(text: str) -> str | int | tuple[float, float]:
             f"{text!r} given; robust, full, LOW,HIGH with LOW < HIGH, a number from 1 or named:TEXT expected"
         )
     return low, high
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -11,9 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from enhancement.checks import Gray, as_gray, as_positive
+from enhancement.checks import Gray, as_gray, as_positive, count_levels
 from enhancement.errors import InputError
-from enhancement.histogram import count_levels
 
 HISTOGRAMS = ("levels", "range")
 

@@ -1,21 +1,51 @@
-"""DICOM: one frame, from stored values to the gray that the file's author meant to be seen (PS3.3 C.11, PS3.4 N.2)."""
+"""DICOM: one frame as its author meant it to be seen (PS3.3 C.11, PS3.4 N.2), and a header without its patient.
+
+Names, numbers and dates of a patient are read to make a keyed hash and the age, and leave this module in no other form.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import io
+import os
+import re
+import secrets
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
 from pydicom.uid import RLELossless
 
 from enhancement.checks import Gray
-from enhancement.errors import Refusal
+from enhancement.errors import InputError, RadiographError, Refusal
 from enhancement.raster import check_frames, check_size, luma
-from enhancement.voi import TAGS, apply_view, choose
-from enhancement.windowing import Window, apply_window, is_view
+from enhancement.windowing import NAMED, Window, apply_window, is_view
+
+OLDEST_AGE = 89  # years; ages above are given as 90, as they alone can identify somebody
+
+_COLOURS = ("Red", "Green", "Blue")
+_PIXEL_TAGS = [
+    *("SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows"),
+    *("Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue"),
+    *("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction", "VOILUTSequence"),
+    *("PixelPaddingRangeLimit", "RescaleIntercept", "RescaleSlope", "ModalityLUTSequence"),
+    *("PixelData", "FloatPixelData", "DoubleFloatPixelData"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "ICCProfile", "PaletteColorLookupTableUID"),
+    *(f"{colour}PaletteColorLookupTable{part}" for colour in _COLOURS for part in ("Descriptor", "Data")),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in _COLOURS),
+]
+_HEADER_TAGS = [
+    *("SOPClassUID", "Modality", "BodyPartExamined", "ViewPosition", "PhotometricInterpretation", "Rows", "Columns"),
+    *("NumberOfFrames", "PatientID", "IssuerOfPatientID", "PatientName", "PatientSex", "PatientAge"),
+    *("PatientBirthDate", "StudyDate", "AccessionNumber", "SOPInstanceUID", "StudyInstanceUID", "OtherPatientIDs"),
+]
+_LINKS = ("SOPInstanceUID", "StudyInstanceUID", "AccessionNumber", "PatientID")
 
 
 def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
@@ -31,11 +61,6 @@ def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
     max_pixels : int
         Refused above, before pixels are decoded.
 
-    Returns
-    -------
-    numpy.ndarray
-        ``uint8 [H, W]``.
-
     Raises
     ------
     Refusal
@@ -43,26 +68,37 @@ def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
     Exception
         Whatever pydicom raises on damaged files.
     """
-    # nothing about the patient is parsed, so nothing about the patient can reach a message
-    dataset = pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=list(_NEEDED))
-    _refuse_other_kinds(dataset)
+    # Nothing about the patient is parsed, so nothing about the patient can reach a message.
+    dataset = pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=_PIXEL_TAGS)
+    meta = getattr(dataset, "file_meta", None)
+    kind = getattr(dataset.get("SOPClassUID"), "name", "")
+    kind = kind or getattr(getattr(meta, "MediaStorageSOPClassUID", None), "name", "")
+    if kind.startswith(("Media Storage Directory", "Basic Directory")):
+        raise Refusal("is a DICOMDIR, an index of other files; give it to a command that takes folders, or its folder")
+    if kind.startswith(("Enhanced CT", "Enhanced MR", "Enhanced PET", "Legacy Converted Enhanced")):
+        raise Refusal(f"is of the kind {kind}; one projection radiograph expected")
     if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise Refusal("DICOM file without pixels (truncated, or no image)")
     check_size(int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0), max_pixels)
     check_frames(int(dataset.get("NumberOfFrames") or 1))
+    syntax = getattr(meta, "TransferSyntaxUID", None)
     try:
-        stored = _stored(dataset)
+        stored = _stored(dataset, syntax)
     except RuntimeError as error:  # no decoder for this encoding
-        raise Refusal(_undecodable(dataset, error)) from error
+        reason = str(error).splitlines()[0]
+        raise Refusal(
+            f"DICOM encoding '{getattr(syntax, 'name', syntax)}' cannot be decoded here ({reason}); "
+            "pip install 'covidcxnet[dicom]', or convert the file to an uncompressed transfer syntax"
+        ) from error
     photometric = dataset.get("PhotometricInterpretation", "MONOCHROME2")
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
     if stored.ndim == 3:
         if is_view(window):
-            raise Refusal(f"window: {window} asked for, and a colour image has none")
+            raise Refusal(f"window: {window} requested, and a colour image has none")
         # A palette's entries fill their 16 bits, whatever the depth of the pixels that point to them.
         bits = 16 if photometric == "PALETTE COLOR" else int(dataset.BitsStored)
-        return luma(_eight_bits(stored, bits))
+        return luma(stored if stored.dtype == np.uint8 else (stored >> max(0, bits - 8)).astype(np.uint8))
     if stored.ndim != 2:
         raise Refusal(f"holds pixels of shape {stored.shape}; one gray or colour image expected")
     padding = _padding(stored, dataset)
@@ -74,37 +110,9 @@ def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
     return np.ascontiguousarray(gray)
 
 
-_NEEDED = (
-    *("SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows"),
-    *("Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue"),
-    *TAGS,
-    *("PixelPaddingRangeLimit", "RescaleIntercept", "RescaleSlope", "ModalityLUTSequence"),
-    *("PixelData", "FloatPixelData", "DoubleFloatPixelData"),
-    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "ICCProfile", "PaletteColorLookupTableUID"),
-    *(
-        f"{colour}PaletteColorLookupTable{part}"
-        for colour in ("Red", "Green", "Blue")
-        for part in ("Descriptor", "Data")
-    ),
-    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
-)
-
-
-def _refuse_other_kinds(dataset: pydicom.Dataset) -> None:
-    kind = getattr(dataset.get("SOPClassUID"), "name", "")
-    meta = getattr(dataset, "file_meta", None)
-    kind = kind or getattr(getattr(meta, "MediaStorageSOPClassUID", None), "name", "")
-    if kind.startswith(("Media Storage Directory", "Basic Directory")):
-        raise Refusal("is a DICOMDIR, an index of other files; give it to a command that takes folders, or its folder")
-    if kind.startswith(("Enhanced CT", "Enhanced MR", "Enhanced PET", "Legacy Converted Enhanced")):
-        raise Refusal(f"is of the kind {kind}; one projection radiograph expected")
-
-
-def _stored(dataset: pydicom.Dataset) -> NDArray[Any]:
+def _stored(dataset: pydicom.Dataset, syntax: Any) -> NDArray[Any]:
     """Stored values, shifted down where they do not begin at the lowest bit; pydicom takes the lowest bits always."""
-    meta = getattr(dataset, "file_meta", None)
-    syntax = getattr(meta, "TransferSyntaxUID", None)
-    # a codec keeps the values alone, whatever HighBit says
+    # A codec keeps the values alone, whatever HighBit says.
     in_place = syntax is None or syntax == RLELossless or not syntax.is_encapsulated
     bits, high = dataset.get("BitsStored"), dataset.get("HighBit")
     shift = 0 if bits is None or high is None else int(high) + 1 - int(bits)
@@ -116,17 +124,11 @@ def _stored(dataset: pydicom.Dataset) -> NDArray[Any]:
     return stored
 
 
-def _eight_bits(colour: NDArray[Any], bits: int) -> NDArray[np.uint8]:
-    if colour.dtype == np.uint8:
-        return colour
-    return (colour >> max(0, bits - 8)).astype(np.uint8)
-
-
 def _display(stored: NDArray[Any], dataset: pydicom.Dataset, window: Window, padding: NDArray[np.bool_] | None) -> Gray:
     values = np.asarray(apply_modality_lut(stored, dataset))
-    view = choose(dataset, window if is_view(window) else None) if window is None or is_view(window) else None
+    view = _choose(dataset, window) if window is None or is_view(window) else None
     if view is not None:
-        return apply_view(values, dataset, view)
+        return _apply_view(values, dataset, view)
     if window is None and values.dtype == np.uint8:
         return values.copy()
     if values.dtype.kind == "f" and np.array_equal(values, np.rint(values)):
@@ -145,11 +147,267 @@ def _padding(stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_
     return padding if padding.any() and not padding.all() else None
 
 
-def _undecodable(dataset: pydicom.Dataset, error: Exception) -> str:
-    meta = getattr(dataset, "file_meta", None)
-    syntax = getattr(meta, "TransferSyntaxUID", None)
-    name = getattr(syntax, "name", syntax)
-    return (
-        f"DICOM encoding '{name}' cannot be decoded here ({str(error).splitlines()[0]}); "
-        "pip install 'covidcxnet[dicom]', or convert the file to an uncompressed transfer syntax"
+@dataclass(frozen=True)
+class _View:
+    """One look-up table or window of a file (PS3.3 C.11.2): its name, and which table or (centre, width)."""
+
+    name: str
+    table: int | None = None
+    window: tuple[float, float] | None = None  # None also for a window with impossible numbers
+
+
+def _choose(dataset: pydicom.Dataset, request: int | str | None) -> _View | None:
+    """The view requested; by default the first, or None where there is none or its numbers are impossible."""
+    offered = [
+        _View(_text(item.get("LUTExplanation")), table=i) for i, item in enumerate(dataset.get("VOILUTSequence") or ())
+    ]
+    centers, widths = (_values(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
+    names = _values(dataset.get("WindowCenterWidthExplanation"))
+    linear = (dataset.get("VOILUTFunction") or "LINEAR") == "LINEAR"
+    for i, (center, width) in enumerate(zip(map(float, centers), map(float, widths), strict=False)):
+        usable = np.isfinite([center, width]).all() and (width >= 1 or (width > 0 and not linear))
+        offered.append(_View(_text(names[i]) if i < len(names) else "", window=(center, width) if usable else None))
+    if request is None:
+        first = offered[0] if offered else _View("")
+        return first if first.table is not None or first.window is not None else None
+    if isinstance(request, int):
+        chosen = offered[request - 1] if request <= len(offered) else None
+    else:
+        name = request.removeprefix(NAMED).strip().casefold()
+        chosen = next((view for view in offered if view.name.casefold() == name), None)
+    parts = []
+    for number, view in enumerate(offered, 1):
+        kind = "window" if view.table is None else "table"
+        # An explanation is free text and may hold anything, a name too: only the words in use are repeated.
+        usual = view.name and set(view.name.upper().split()) <= _USUAL_WORDS
+        parts.append(f"{number} {kind}" + (f" '{view.name}'" if usual else ""))
+    there = f"the file has {', '.join(parts)}" if parts else "the file brings no window and no look-up table along"
+    if chosen is None:
+        raise Refusal(f"window: {request} requested; {there}")
+    if chosen.table is None and chosen.window is None:
+        raise Refusal(f"window: {request} requested, which has no width or no number; {there}")
+    return chosen
+
+
+_USUAL_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "NORMAL STANDARD DEFAULT HARD HARDER SOFT SOFTER BONE BONES LUNG LUNGS CHEST THORAX TISSUE MEDIASTINUM RIB "
+        "RIBS SPINE USER AUTO LINEAR SIGMOID LUT VOI WINDOW WIDE NARROW BRIGHT DARK LOW MEDIUM HIGH CONTRAST 1 2 3 4 5 "
+        "6 7 8 9 WINDOW1 WINDOW2 WINDOW3 ALGO1 ALGO2 ALGO3",
     )
+)
+
+
+def _apply_view(values: NDArray[Any], dataset: pydicom.Dataset, view: _View) -> Gray:
+    """Pixels after the rescale, as the view shows them: PS3.3 C.11.2.1.2 and C.11.2.1.3, to 0..255."""
+    if view.table is not None:
+        bits = int(dataset.VOILUTSequence[view.table].LUTDescriptor[2])
+        return apply_window(apply_voi(values, dataset, index=view.table), (0.0, float(2**bits - 1)))
+    if view.window is None:
+        raise ValueError("a view without table and window")
+    center, width = view.window
+    function = str(dataset.get("VOILUTFunction") or "LINEAR")
+    if function == "SIGMOID":
+        with np.errstate(over="ignore"):
+            return np.rint(255 / (1 + np.exp(-4 * (values.astype(np.float64) - center) / width))).astype(np.uint8)
+    if function == "LINEAR_EXACT":
+        low, high = center - width / 2, center + width / 2
+    else:  # the standard's LINEAR counts pixel values: width 1 is a threshold
+        low, high = center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2
+    if low == high:
+        return np.where(values > low, 255, 0).astype(np.uint8)
+    if values.dtype.kind == "f" and np.array_equal(values, np.rint(values)):
+        values = values.astype(np.int64)
+    return apply_window(values, (low, high))
+
+
+def _values(value: Any) -> list[Any]:
+    if value is None or value == "":
+        return []
+    return list(value) if isinstance(value, (list, pydicom.multival.MultiValue)) else [value]
+
+
+def _text(value: Any) -> str:
+    return " ".join(str(value or "").split())
+
+
+@dataclass(frozen=True)
+class Header:
+    """A DICOM file without its pixels and without its patient.
+
+    Parameters
+    ----------
+    modality, body_part, view, photometric, kind, syntax : str
+        As in the file, upper case where that is the custom; empty where not given. `kind` is the name of the SOP class.
+    width, height, frames : int
+        0 where not given; one frame unless told otherwise.
+    sex : str
+        ``F``, ``M`` or empty.
+    age : float or None
+        Years; 90 for everybody above 89.
+    patient : str
+        Keyed hash of the patient's id, 16 hexadecimal digits; empty where there is no id or no key was given.
+    """
+
+    modality: str = ""
+    body_part: str = ""
+    view: str = ""
+    photometric: str = ""
+    kind: str = ""
+    syntax: str = ""
+    width: int = 0
+    height: int = 0
+    frames: int = 1
+    sex: str = ""
+    age: float | None = None
+    patient: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A header, and what tells who it is about: to be compared in memory and forgotten, never written or shown.
+
+    Parameters
+    ----------
+    header : Header
+        What may be passed on.
+    words : frozenset of str
+        Id, names and accession number in lower case, of four letters and more.
+    links : dict
+        Values by which a hospital's list may name the file: sopinstanceuid, studyinstanceuid, accessionnumber,
+        patientid.
+    """
+
+    header: Header
+    words: frozenset[str] = field(default=frozenset(), repr=False)
+    links: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+def read_case(path: str | os.PathLike[str], key: bytes | None = None) -> Case:
+    """Read the header of one file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    key : bytes, optional
+        Of the hash that stands for the patient; see `patient_key`.
+
+    Raises
+    ------
+    RadiographError
+        If it is no DICOM file or is damaged. The message never quotes the header.
+    """
+    try:
+        with warnings.catch_warnings():  # pydicom's warnings quote values
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
+    except FileNotFoundError:
+        raise RadiographError(path, "no such file") from None
+    except Exception:
+        raise RadiographError(path, "is no DICOM file, or its header is damaged") from None
+    try:
+        links = {name.lower(): str(dataset.get(name) or "").strip() for name in _LINKS}
+        # Words that identify the patient; those of three letters and fewer would be found everywhere.
+        words = {str(dataset.get("PatientID") or ""), str(dataset.get("AccessionNumber") or "")}
+        words |= set(str(dataset.get("PatientName") or "").replace("^", " ").replace("=", " ").split())
+        words = {word.strip().lower() for word in words if len(word.strip()) > 3}
+        return Case(_header(dataset, key), frozenset(words), links)
+    except Exception:  # whatever a hostile header holds, its words stay here
+        raise RadiographError(path, "its DICOM header is damaged") from None
+
+
+def patient_key(path: str | os.PathLike[str]) -> bytes:
+    """The key in a file, made (32 random bytes, readable by its owner alone) where there is none.
+
+    Whoever has the key and a list of ids can undo the hash: keep it apart from what is passed on. Another key gives
+    other hashes.
+
+    Raises
+    ------
+    InputError
+        If the file holds no such key or cannot be made.
+    """
+    path = Path(path)
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(32) + "\n")
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: no key of patient hashes can be read or made there ({type(error).__name__})"
+        ) from None
+    if len(key) < 16:
+        raise InputError(f"{path}: holds a key of {len(key)} bytes; 16 or more expected")
+    return key
+
+
+def files_of_dicomdir(path: str | os.PathLike[str]) -> list[Path]:
+    """Images that a DICOMDIR lists, as paths beside it; such as are not there are left as they are named.
+
+    Raises
+    ------
+    RadiographError
+        If it is no DICOMDIR.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            records = pydicom.dcmread(path).DirectoryRecordSequence
+            images = [r for r in records if r.get("DirectoryRecordType") == "IMAGE" and "ReferencedFileID" in r]
+            names = [record.ReferencedFileID for record in images]
+    except Exception:
+        raise RadiographError(path, "is no DICOMDIR that can be read") from None
+    files = []
+    for name in names:
+        parts = [name] if isinstance(name, str) else [str(part) for part in name]
+        if any(part in ("", ".", "..") or "/" in part or "\\" in part for part in parts):
+            continue  # a medium's files lie below its index
+        file = path.parent.joinpath(*parts)
+        lower = path.parent.joinpath(*(part.lower() for part in parts))
+        files.append(lower if not file.exists() and lower.exists() else file)
+    return files
+
+
+def _header(dataset: pydicom.Dataset, key: bytes | None) -> Header:
+    def text(name: str) -> str:
+        return str(dataset.get(name) or "").strip().upper()
+
+    number = str(dataset.get("PatientID") or "").strip()
+    patient = ""
+    if key is not None and number:
+        whole = f"{str(dataset.get('IssuerOfPatientID') or '').strip()}\0{number}"
+        patient = hmac.new(key, whole.encode(), hashlib.sha256).hexdigest()[:16]
+    return Header(
+        text("Modality"),
+        text("BodyPartExamined"),
+        text("ViewPosition"),
+        text("PhotometricInterpretation"),
+        getattr(dataset.get("SOPClassUID"), "name", ""),
+        getattr(dataset.file_meta.get("TransferSyntaxUID"), "name", ""),
+        int(dataset.get("Columns") or 0),
+        int(dataset.get("Rows") or 0),
+        int(dataset.get("NumberOfFrames") or 1),
+        text("PatientSex")[:1] if text("PatientSex")[:1] in ("F", "M") else "",
+        _age(dataset),
+        patient,
+    )
+
+
+def _age(dataset: pydicom.Dataset) -> float | None:
+    text = str(dataset.get("PatientAge") or "").strip().upper()
+    digits = "".join(c for c in text if c.isdigit())
+    age = None
+    if digits:
+        age = float(digits) / {"D": 365.25, "W": 52.18, "M": 12.0}.get(text[-1:], 1.0)
+    else:
+        born, studied = (str(dataset.get(k) or "").replace(".", "")[:8] for k in ("PatientBirthDate", "StudyDate"))
+        if len(born) == len(studied) == 8 and born.isdigit() and studied.isdigit():
+            age = float((int(studied) - int(born)) // 10000)
+    if age is None or not 0 <= age <= 120:
+        return None
+    return 90.0 if age > OLDEST_AGE else round(age, 2)

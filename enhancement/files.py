@@ -144,7 +144,7 @@ def _expand(name: PathLike, recursive: bool) -> list[tuple[Path, Path]]:
     path = Path(name)
     # A name that exists is never a pattern: "chest [1].png" is an ordinary file name.
     if path.is_file() and path.name.upper() == "DICOMDIR":
-        from enhancement.dicom_header import files_of_dicomdir
+        from enhancement.dicom import files_of_dicomdir
 
         return [(file, file.relative_to(path.parent)) for file in files_of_dicomdir(path)]
     if path.is_file():

@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from enhancement.checks import Gray, as_gray
+from enhancement.checks import Gray, as_gray, count_levels
 from enhancement.errors import InputError
-from enhancement.histogram import count_levels
 
 
 def match_histogram(image: Gray, template: Gray | ArrayLike) -> Gray:

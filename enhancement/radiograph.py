@@ -68,32 +68,24 @@ def read_radiograph(path: str | os.PathLike[str], *, window: Window = None, max_
 
             return decode_dicom(data, window, max_pixels)
         if is_view(window):
-            raise Refusal(f"window: {window} asked for, and only DICOM files bring windows along; this is {kind}")
-        if kind == "JSRT":
-            from enhancement.raw import decode_raw
+            raise Refusal(f"window: {window} requested, and only DICOM files bring windows along; this is {kind}")
+        from enhancement.raster import decode_raster, decode_raw
 
+        if kind == "JSRT":
             return apply_window(decode_raw(data, max_pixels), window)
-        return _decode_raster(kind, data, window, max_pixels)
+        raster = decode_raster(kind, data, max_pixels)
+        gray = raster.gray if raster.gray.dtype == np.uint8 else apply_window(raster.gray, window)
+        if raster.inverted:
+            gray = 255 - gray
+        if raster.alpha is not None:
+            gray = cv2.multiply(gray, raster.alpha, scale=1 / 255)
+        # Pillow hands out read-only pixels; what is returned belongs to the caller.
+        return np.require(_upright(gray, raster.orientation), requirements=["C", "W"])
     except Refusal as refusal:
         raise RadiographError(path, str(refusal)) from refusal.__cause__
     except Exception as error:  # decoders meet hostile bytes and raise whatever they like
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RadiographError(path, f"damaged or unsupported {kind} file ({reason})") from error
-
-
-def _decode_raster(kind: str, data: bytes, window: Window, max_pixels: int) -> Gray:
-    from enhancement.raster import decode_raster
-
-    raster = decode_raster(kind, data, max_pixels)
-    gray = raster.gray
-    if gray.dtype != np.uint8:
-        gray = apply_window(gray, window)
-    if raster.inverted:
-        gray = 255 - gray
-    if raster.alpha is not None:
-        gray = cv2.multiply(gray, raster.alpha, scale=1 / 255)
-    # Pillow hands out read-only pixels; what is returned belongs to the caller.
-    return np.require(_upright(gray, raster.orientation), requirements=["C", "W"])
 
 
 def _upright(gray: Gray, orientation: int) -> NDArray[np.uint8]:

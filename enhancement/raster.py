@@ -1,4 +1,4 @@
-"""PNG, JPEG, WebP, TIFF and BMP: bytes to gray pixels, with everything checked that a decoder would pass over.
+"""PNG, JPEG, WebP, TIFF, BMP and raw JSRT files: bytes to gray pixels, with what decoders pass over checked.
 
 Pillow decodes, because it stops at missing data where OpenCV fills the rest with gray; OpenCV decodes 16-bit colour,
 which Pillow cuts to 8 bits.
@@ -21,6 +21,7 @@ from enhancement.checks import Gray
 from enhancement.errors import Refusal
 
 ORIENTATION = 274
+RAW_SIDE, RAW_DEEPEST = 2048, 4095
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,23 @@ def check_frames(frames: int) -> None:
 def luma(rgb: NDArray[Any]) -> NDArray[Any]:
     """Gray of ``[H, W, 3]`` RGB: 0.299 R + 0.587 G + 0.114 B, rounded; equal channels come back exactly."""
     return cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
+
+
+def decode_raw(data: bytes, max_pixels: int) -> NDArray[np.uint16]:
+    """Pixels of a raw JSRT file, bone bright: ``uint16 [2048, 2048]`` of 12 bits, not yet windowed.
+
+    The files hold big-endian words without a header, white where air is.
+
+    Raises
+    ------
+    Refusal
+        If a value needs more than 12 bits, which no file of the database has.
+    """
+    check_size(RAW_SIDE, RAW_SIDE, max_pixels)
+    stored = np.frombuffer(data, ">u2").reshape(RAW_SIDE, RAW_SIDE)
+    if stored.max() > RAW_DEEPEST:
+        raise Refusal(f"holds values up to {stored.max()}, where a raw JSRT file has 12 bits; not one of them")
+    return RAW_DEEPEST - stored.astype(np.uint16)
 
 
 def _decode_png(data: bytes, max_pixels: int) -> Raster:

@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from covidcxnet.datasets.vocabulary import UNKNOWN
-from enhancement.dicom_header import Header, read_case
+from enhancement.dicom import Header, read_case
 from enhancement.errors import InputError, RadiographError
 from enhancement.files import find_images
 
@@ -56,7 +56,7 @@ def read_archive(
     inputs : path or sequence of path
         Files, folders, patterns or a DICOMDIR.
     key : bytes
-        Of the hash that stands for a patient (`enhancement.dicom_header.patient_key`).
+        Of the hash that stands for a patient (`enhancement.dicom.patient_key`).
     labels : path, optional
         CSV with a column ``label`` and one of `LINKS` in any spelling. Its ids are compared and forgotten.
     modalities, body_parts, views : sequence of str

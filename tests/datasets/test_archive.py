@@ -26,7 +26,7 @@ from covidcxnet.datasets import load, make_phantoms
 from covidcxnet.datasets.archive import read_archive
 from covidcxnet.datasets.phantom import phantom
 from enhancement import RadiographError, read_radiograph
-from enhancement.dicom_header import files_of_dicomdir, patient_key, read_header
+from enhancement.dicom import files_of_dicomdir, patient_key, read_case
 from enhancement.errors import InputError
 
 KEY = bytes(range(32))
@@ -140,7 +140,8 @@ def test_the_hash_depends_on_the_key_and_the_key_is_its_owners(archive, tmp_path
     assert one == patient_key(tmp_path / "a" / "key") != two
     assert (tmp_path / "a" / "key").stat().st_mode & 0o077 == 0
     file = archive / "study1" / "IM0001"
-    assert read_header(file, one).patient != read_header(file, two).patient and read_header(file).patient == ""
+    assert read_case(file, one).header.patient != read_case(file, two).header.patient
+    assert read_case(file).header.patient == ""
     (tmp_path / "short").write_text("abcd")
     with pytest.raises(InputError, match="16 or more"):
         patient_key(tmp_path / "short")

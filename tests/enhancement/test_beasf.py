@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from enhancement import InputError, beasf
 from enhancement.bihistogram import beasf_table
-from enhancement.histogram import count_levels
+from enhancement.checks import count_levels
 
 GAMMAS = (0.5, 1.5, 4.0)
 

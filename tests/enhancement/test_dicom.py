@@ -105,10 +105,10 @@ def test_look_up_tables_are_counted_before_windows(read):
 @pytest.mark.parametrize(
     ("tags", "window", "said"),
     [
-        (TWO, 3, "3 asked for; the file has 1 window 'NORMAL', 2 window"),
-        (TWO, "named:lung", "named:lung asked for; the file has"),
+        (TWO, 3, "3 requested; the file has 1 window 'NORMAL', 2 window"),
+        (TWO, "named:lung", "named:lung requested; the file has"),
         ({}, 1, "brings no window and no look-up table"),
-        ({**TWO, "WindowWidth": [1000, 0]}, 2, "2 asked for, which has no width"),
+        ({**TWO, "WindowWidth": [1000, 0]}, 2, "2 requested, which has no width"),
     ],
 )
 def test_a_window_that_is_not_there_is_refused_and_what_is_there_is_said(read, tags, window, said):
