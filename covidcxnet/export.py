@@ -11,18 +11,57 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from covidcxnet import __version__, export_check, export_formats
+import numpy as np
+
+from covidcxnet import pretrained
+from covidcxnet.classifier import Classifier
+from covidcxnet.datasets.phantom import PHANTOM_CLASSES, phantom
+from covidcxnet.export_formats import (
+    FORMATS,
+    INPUT_TYPES,
+    RESEARCH_ONLY,
+    TOLERANCE,
+    Runner,
+    check_packages,
+    typed,
+)
+from covidcxnet.legacy import load_legacy
+from covidcxnet.preparation.pipeline import prepare_image
+from covidcxnet.reporting.pages import generator
+from enhancement import find_images, read_radiograph
 from enhancement.errors import InputError
+from enhancement.parallel import sha256
+from segmentation.backend import quiet_backend
+from segmentation.segmenter import LungSegmenter
+from weights import manifest, read_metadata
+from weights.legacy_h5 import is_legacy
 
-if TYPE_CHECKING:
-    from covidcxnet.classifier import Classifier
-    from segmentation.segmenter import LungSegmenter
+_BATCH = 8
 
-TOLERANCE = 1e-4
-INPUT_TYPES = ("float32", "uint8")
-RESEARCH_ONLY = "Research only. Not a medical device; nothing that it computes is a diagnosis."
+
+@dataclass(frozen=True)
+class Comparison:
+    """How an exported network and the Keras model compare on the same stacks.
+
+    Parameters
+    ----------
+    stacks : int
+        Number of stacks compared.
+    difference : float
+        Largest absolute difference of an output; NaN if an output is.
+    lowest, highest : float
+        Range of the Keras model's outputs; a comparison of constants says little.
+    unreadable : tuple of str
+        Files that could not be read, with the reason.
+    """
+
+    stacks: int
+    difference: float
+    lowest: float
+    highest: float
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,14 +73,14 @@ class Exported:
     path, description : Path
         The network (a folder for a SavedModel), and the JSON file beside it.
     comparison : Comparison
-        Largest difference between its outputs (probabilities) and those of the Keras model, and on what.
+        Largest difference between its outputs (probabilities) and those of the Keras model.
     source : str
-        What the stacks compared were made of.
+        What the compared stacks were made of.
     """
 
     path: Path
     description: Path
-    comparison: export_check.Comparison
+    comparison: Comparison
     source: str
 
 
@@ -95,34 +134,29 @@ def export(
     """
     target = Path(path)
     _check(target, format, tolerance, input_type, overwrite)
-    from enhancement.files import find_images
-    from segmentation.backend import quiet_backend
-
     files = find_images(list(images)) if images else []
     quiet_backend()
-    export_formats.check_packages(format)
-    subject = _load(weights)
-    facts = _facts(subject, weights, input_type)
+    check_packages(format)
+    network = _load(weights)
+    facts = _facts(network, weights, input_type)
     source = "the images given" if files else "phantoms and noise"
+    chosen, description = FORMATS[format], _description(target)
     with _folder_beside(target) as folder:
-        made = folder / target.name
-        chosen = export_formats.FORMATS[format]
         try:
-            chosen.write(export_formats.typed(subject.model, input_type), made)
-            run = chosen.runner(made)
-            found = export_check.compare(subject, run, files, input_type)
+            chosen.write(typed(network.model, input_type), folder / target.name)
+            comparison = compare(network, chosen.runner(folder / target.name), files, input_type)
         except (InputError, KeyboardInterrupt):
             raise
-        except Exception as error:  # converters and runtimes raise whatever they like
+        except Exception as error:  # converters and runtimes may raise anything
             reason = " ".join(str(error).split())[:300]
             raise InputError(
                 f"{weights}: cannot be written as {format}: {type(error).__name__}: {reason}; --debug shows where"
             ) from error
-        if not found.difference <= tolerance:
+        # Not "greater than": NaN must fail too.
+        if not comparison.difference <= tolerance:
             raise InputError(
-                f"{target}: differs from the Keras model by up to {found.difference:.2g} on {found.stacks} stacks of "
-                f"{source}, "
-                f"at most {tolerance:g} expected; it was not kept"
+                f"{target}: differs from the Keras model by up to {comparison.difference:.2g} on {comparison.stacks} "
+                f"stacks of {source}, at most {tolerance:g} expected; it was not kept"
             )
         facts |= {
             "file": target.name,
@@ -130,39 +164,96 @@ def export(
             "note": chosen.note,
             "versions": {name: import_module(name).__version__ for name in ("keras", "tensorflow", chosen.runtime)},
             "check": {
-                "largest_difference": found.difference,
+                "largest_difference": comparison.difference,
                 "tolerance": tolerance,
-                "stacks": found.stacks,
+                "stacks": comparison.stacks,
                 "source": source,
-                "outputs_from_to": [found.lowest, found.highest],
+                "outputs_from_to": [comparison.lowest, comparison.highest],
             },
         }
-        description = _description(target)
         (folder / description.name).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        _move(folder, target, chosen.suffix)
-    return Exported(target, description, found, source)
+        for written in _written(target, chosen.suffix):
+            if written.is_dir():
+                os.replace(written, folder / "replaced")
+            os.replace(folder / written.name, written)
+    return Exported(target, description, comparison, source)
 
 
-def default_path(weights: str | os.PathLike[str], format: str) -> Path:
-    """Name in the working directory for an export: ``covid-cxnet.onnx``, ``covid-cxnet-savedmodel``."""
-    name = Path(weights).absolute().name
-    for ending in (".weights.h5", ".h5", ".hdf5"):
-        name = name.removesuffix(ending)
-    return Path(name + (export_formats.FORMATS[format].suffix or "-savedmodel"))
+def compare(network: Classifier | LungSegmenter, run: Runner, files: Sequence[Path], input_type: str) -> Comparison:
+    """Run the exported network and the Keras model on the same stacks.
+
+    Parameters
+    ----------
+    network : Classifier or LungSegmenter
+        With the Keras model and its input settings.
+    run : callable
+        The exported network: a batch of stacks to outputs.
+    files : sequence of Path
+        Radiographs to make stacks of; none for phantoms and noise.
+    input_type : str
+        Number type that `run` takes.
+
+    Raises
+    ------
+    InputError
+        If no file could be read, or the shapes of the outputs differ.
+    """
+    from keras import ops
+
+    compared, difference, lowest, highest = 0, 0.0, np.inf, -np.inf
+    unreadable: list[str] = []
+    for stacks in _stacks(network, files, unreadable):
+        # One alone first: the batch dimension must be open.
+        for part in (stacks[:1], stacks[1:]) if not compared else (stacks,):
+            if not len(part):
+                continue
+            expected = ops.convert_to_numpy(network.model(part.astype("float32"), training=False))
+            outputs = run(part.astype(input_type))
+            if outputs.shape != expected.shape:
+                raise InputError(f"the exported network gives {outputs.shape}, {expected.shape} expected")
+            # np.maximum and not max: it passes NaN on.
+            difference = float(np.maximum(difference, np.abs(outputs - expected).max()))
+            lowest, highest = min(lowest, float(expected.min())), max(highest, float(expected.max()))
+            compared += len(part)
+    if not compared:
+        raise InputError(f"images: none of them could be read: {'; '.join(unreadable[:3])}")
+    return Comparison(compared, difference, lowest, highest, tuple(unreadable))
+
+
+def _stacks(network: Classifier | LungSegmenter, files: Sequence[Path], unreadable: list[str]) -> Iterator[np.ndarray]:
+    """Stacks ``uint8 [n, S, S, C]`` of the images, or of phantoms with their own lungs and of noise."""
+    if not files:
+        phantoms = [phantom(label, seed) for seed, label in enumerate(PHANTOM_CLASSES)]
+        if isinstance(network, Classifier):
+            stacks = [prepare_image(p.image, p.lungs, None, network.input).stack for p in phantoms]
+        else:
+            stacks = [network.input.prepare(p.image)[0][..., None] for p in phantoms]
+        yield np.stack([*stacks, np.random.default_rng(0).integers(0, 256, stacks[0].shape).astype("uint8")])
+    elif isinstance(network, Classifier):
+        for items, outcomes in network.batches(files, _BATCH):
+            unreadable += [f"{item}: {o.error}" for item, o in zip(items, outcomes, strict=True) if o.prepared is None]
+            stacks = [outcome.prepared.stack for outcome in outcomes if outcome.prepared is not None]
+            if stacks:
+                yield np.stack(stacks)
+    else:
+        for file in files:
+            try:
+                yield network.input.prepare(read_radiograph(file))[0][None, ..., None]
+            except InputError as error:
+                unreadable.append(str(error))
 
 
 def _check(target: Path, format: str, tolerance: float, input_type: str, overwrite: bool) -> None:
-    formats = export_formats.FORMATS
-    if format not in formats:
-        raise InputError(f"format: {format!r} given, one of {', '.join(formats)} expected")
+    if format not in FORMATS:
+        raise InputError(f"format: {format!r} given, one of {', '.join(FORMATS)} expected")
     if input_type not in INPUT_TYPES:
         raise InputError(f"input_type: {input_type!r} given, one of {', '.join(INPUT_TYPES)} expected")
     if not 0 <= tolerance < 1:
         raise InputError(f"tolerance: {tolerance} given, 0 to below 1 expected")
-    suffix = formats[format].suffix
+    suffix = FORMATS[format].suffix
     if suffix and target.suffix != suffix:
         raise InputError(f"{target}: a file of format {format} ends in {suffix}")
-    if not suffix and target.suffix in {one.suffix for one in formats.values()} - {""}:
+    if not suffix and target.suffix in {other.suffix for other in FORMATS.values()} - {""}:
         raise InputError(f"{target}: ends as another format's file; a SavedModel is a folder")
     for path in _written(target, suffix):
         if path.exists() and not overwrite:
@@ -196,83 +287,54 @@ def _folder_beside(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _move(folder: Path, target: Path, suffix: str) -> None:
-    for path in _written(target, suffix):
-        if path.is_dir():
-            os.replace(path, folder / "replaced")
-        os.replace(folder / path.name, path)
-
-
 def _load(weights: str | os.PathLike[str]) -> Classifier | LungSegmenter:
-    from covidcxnet import pretrained
-    from segmentation.segmenter import LungSegmenter
-    from weights.format import read_metadata
-    from weights.legacy_h5 import is_legacy
-
     path = pretrained.resolve(weights)
     if is_legacy(path):
-        from covidcxnet.legacy import load_legacy
-
         entry = _entry(weights, "")
         return load_legacy(path, entry.name if entry else None)
-    if read_metadata(path).get("kind") == "segmenter":
-        return LungSegmenter(path)
-    return pretrained.load_model(weights)
+    return LungSegmenter(path) if read_metadata(path).get("kind") == "segmenter" else pretrained.load_model(weights)
 
 
-def _entry(weights: str | os.PathLike[str], sha256: str) -> Any:
+def _entry(weights: str | os.PathLike[str], content: str) -> manifest.Entry | None:
     """The manifest's entry of a name, or of a file's content."""
-    from weights import manifest
-
     entries = manifest.read()
-    same = [entry for entry in entries.values() if sha256 and entry.sha256 == sha256]
+    same = [entry for entry in entries.values() if content and entry.sha256 == content]
     return entries.get(os.fspath(weights)) or next(iter(same), None)
 
 
-def _facts(subject: Classifier | LungSegmenter, weights: str | os.PathLike[str], input_type: str) -> dict[str, Any]:
+def _facts(network: Classifier | LungSegmenter, weights: str | os.PathLike[str], input_type: str) -> dict[str, Any]:
     """The description: what the weights file says, and what goes in and comes out."""
-    from enhancement import parallel
-
-    if subject.path is None:
+    if network.path is None:
         raise InputError(f"{weights}: no file")
-    sha256 = parallel.sha256(subject.path)
-    entry = _entry(weights, sha256)
-    model, metadata = subject.model, subject.metadata
-    kept: dict[str, Any] = {
-        key: metadata[key] for key in ("classes", "conventions", "architecture", "training") if key in metadata
-    }
+    content = sha256(network.path)
+    entry = _entry(weights, content)
+    model, metadata, outputs = network.model, network.metadata, network.model.output_shape[-1]
     activation = getattr(getattr(model.layers[-1], "activation", None), "__name__", "")
+    classes = [str(label) for label in metadata.get("classes", ())]
+    if metadata.get("kind") == "segmenter":
+        meaning = "probability of lung at each pixel, one map for each of the conventions"
+    elif outputs == 1:
+        meaning = f"probability of {classes[1]}; that of {classes[0]} is one minus it"
+    elif activation == "sigmoid":
+        meaning = "probability of each of the classes, independent findings that do not add up to 1"
+    else:
+        meaning = "probability of each of the classes; they add up to 1"
     return {
         "format_version": 1,
         "research_only": RESEARCH_ONLY,
-        "program": f"covidcxnet {__version__}",
+        "program": f"covidcxnet {generator()}",
         "kind": metadata.get("kind"),
-        "origin": {"name": subject.name, "file": subject.path.name, "sha256": sha256},
+        "origin": {"name": network.name, "file": network.path.name, "sha256": content},
         "licence": entry.licence if entry else metadata.get("licence", "not known; it follows from the training data"),
-        **kept,
-        "input_settings": subject.input.to_dict(),
+        **{key: metadata[key] for key in ("classes", "conventions", "architecture", "training") if key in metadata},
+        "input_settings": network.input.to_dict(),
         "segmenter": metadata.get("segmenter") or {},
         "stack": {
             "shape": list(model.input_shape),
             "layout": "NHWC",
             "type": input_type,
             "range": [0, 255],
-            "planes": list(getattr(subject.input, "channels", ("radiograph",))),
+            "planes": list(getattr(network.input, "channels", ("radiograph",))),
         },
-        "output": {
-            "shape": list(model.output_shape),
-            "activation": activation,
-            "meaning": _meaning(metadata, model.output_shape[-1], activation),
-        },
+        "output": {"shape": list(model.output_shape), "activation": activation, "meaning": meaning},
     }
-
-
-def _meaning(metadata: dict[str, Any], outputs: int, activation: str) -> str:
-    if metadata.get("kind") == "segmenter":
-        return "probability of lung at each pixel, one map for each of the conventions"
-    classes = [str(label) for label in metadata["classes"]]
-    if outputs == 1:
-        return f"probability of {classes[1]}; that of {classes[0]} is one minus it"
-    if activation == "sigmoid":
-        return "probability of each of the classes, independent findings that do not add up to 1"
-    return "probability of each of the classes; they add up to 1"

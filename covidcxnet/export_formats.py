@@ -7,6 +7,8 @@ dimension open; a weights file is the same under all backends.
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from covidcxnet.reporting.pages import NOTICE
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:
     import keras
 
+TOLERANCE = 1e-4
+INPUT_TYPES = ("float32", "uint8")
+RESEARCH_ONLY = f"{NOTICE}; nothing that it computes is a diagnosis."
 EXTRA = "pip install 'covidcxnet[export]'"
 
 Runner = Callable[[np.ndarray], np.ndarray]
@@ -53,14 +59,16 @@ class Format:
     note: str = ""
 
 
-def check_packages(name: str) -> None:
-    """Say what a format lacks before any work: packages, or the backend that its converter needs.
+def default_path(weights: str | os.PathLike[str], format: str) -> Path:
+    """Name in the working directory for an export: ``covid-cxnet.onnx``, ``covid-cxnet-savedmodel``."""
+    name = Path(weights).absolute().name
+    for ending in (".weights.h5", ".h5", ".hdf5"):
+        name = name.removesuffix(ending)
+    return Path(name + (FORMATS[format].suffix or "-savedmodel"))
 
-    Raises
-    ------
-    InputError
-        The message names the packages and how to get them.
-    """
+
+def check_packages(name: str) -> None:
+    """Refuse a format, before any work, whose packages or backend are missing; the message says how to get them."""
     missing = [package for package in FORMATS[name].packages if not importlib.util.find_spec(package)]
     if missing:
         raise InputError(f"format: {name} needs {', '.join(missing)}, not installed here; {EXTRA}")
@@ -74,7 +82,7 @@ def check_packages(name: str) -> None:
 
 
 def typed(model: keras.Model, input_type: str) -> keras.Model:
-    """The model, or the model behind a cast from ``uint8``; called once, which Keras asks for before an export."""
+    """The model, or the model behind a cast from ``uint8``; called once, as Keras wants it before an export."""
     import keras
 
     if input_type == "float32":
@@ -86,28 +94,21 @@ def typed(model: keras.Model, input_type: str) -> keras.Model:
     return cast
 
 
-def _write_onnx(model: keras.Model, path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # tf2onnx looks for a name that NumPy 2 has given up
-        model.export(str(path), format="onnx", verbose=False)
+def _by_keras(name: str) -> Callable[[Any, Path], None]:
+    def write(model: keras.Model, path: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # tf2onnx looks for a name that NumPy 2 has given up
+            model.export(str(path), format=name, verbose=False)
 
-
-def _write_openvino(model: keras.Model, path: Path) -> None:
-    model.export(str(path), format="openvino", verbose=False)
-
-
-def _write_saved_model(model: keras.Model, path: Path) -> None:
-    model.export(str(path), format="tf_saved_model", verbose=False)
+    return write
 
 
 def _write_tflite(model: keras.Model, path: Path) -> None:
     """Through a SavedModel and with TFLite's own operations alone, so that the file runs without TensorFlow."""
-    import shutil
-
     import tensorflow as tf
 
     between = path.with_suffix(".saved")
-    _write_saved_model(model, between)
+    model.export(str(between), format="tf_saved_model", verbose=False)
     try:
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(between)).convert())
     finally:
@@ -171,9 +172,11 @@ def _interpreter() -> Callable[..., Any]:
 
 
 FORMATS = {
-    "onnx": Format(_write_onnx, _run_onnx, ".onnx", packages=("tf2onnx", "onnx", "onnxruntime"), runtime="onnxruntime"),
+    "onnx": Format(
+        _by_keras("onnx"), _run_onnx, ".onnx", packages=("tf2onnx", "onnx", "onnxruntime"), runtime="onnxruntime"
+    ),
     "openvino": Format(
-        _write_openvino,
+        _by_keras("openvino"),
         _run_openvino,
         ".xml",
         packages=("openvino",),
@@ -182,10 +185,7 @@ FORMATS = {
         "INFERENCE_PRECISION_HINT is f32, and then differs in the fourth digit",
     ),
     "tflite": Format(
-        _write_tflite,
-        _run_tflite,
-        ".tflite",
-        note="the batch size is 1 until resize_tensor_input sets another",
+        _write_tflite, _run_tflite, ".tflite", note="the batch size is 1 until resize_tensor_input sets another"
     ),
-    "savedmodel": Format(_write_saved_model, _run_saved_model, ""),
+    "savedmodel": Format(_by_keras("tf_saved_model"), _run_saved_model, ""),
 }

@@ -1,23 +1,32 @@
 """`load_legacy`: weights that others published, in the HDF5 files of Keras 1 and 2, loaded exactly or not at all.
 
-Which network a file is of, its depth and its widths are told by its arrays; the number of layers and every shape are
-compared before anything is set. What arrays cannot tell (is there a ReLU before the pooling? how was the input scaled?)
-comes from the file's own description, from its known content, or from the caller; it is never guessed.
+The arrays tell which network a file is of, its depth and its widths; the number of layers and every shape are compared
+before anything is set. What arrays cannot tell (is there a ReLU before the pooling? how was the input scaled?) comes
+from the file's own description, from its known content, or from the caller; it is never guessed.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from covidcxnet.legacy_description import check_described, described_size, ends_with_relu, one_sigmoid
-from covidcxnet.legacy_networks import CHEXNET_LABELS, LABELS, LEGACY, UNETS, Legacy
-from covidcxnet.legacy_structure import BASE_SIZES, Structure, recognise
+import weights
+from covidcxnet.classifier import Classifier
+from covidcxnet.models import MODELS, create, outputs_for, split_head
+from covidcxnet.models.heads import head_layers
+from covidcxnet.models.transfer import transfer
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
+from segmentation.backend import quiet_backend
+from segmentation.model import legacy_metadata
+from segmentation.model import recognise as recognise_unet
+from segmentation.segmenter import LungSegmenter
+from weights import manifest
+from weights.bounded import bounded_by
 from weights.format import naming
 from weights.hdf5 import open_plain
 from weights.legacy_h5 import LegacyLayer, is_legacy, read_config, read_legacy, set_by_position
@@ -25,19 +34,65 @@ from weights.legacy_h5 import LegacyLayer, is_legacy, read_config, read_legacy, 
 if TYPE_CHECKING:
     import keras
 
-    from covidcxnet.classifier import Classifier
-    from segmentation.segmenter import LungSegmenter
+CHEXNET_LABELS = (
+    *("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"),
+    *("Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia"),
+)
+LABELS = {1: ("normal", "covid19"), 3: ("normal", "pneumonia", "covid19"), 14: CHEXNET_LABELS}
+"""Labels of published heads, by their number of outputs."""
 
-__all__ = [
-    "CHEXNET_LABELS",
-    "LABELS",
-    "LEGACY",
-    "UNETS",
-    "Legacy",
-    "load_legacy",
-    "load_structure",
-    "structure_options",
-]
+UNETS = {"unet": "unet", "covid-cxnet-unet": "unet", "imlab-unet": "imlab-unet"}
+"""Names of lung U-Nets, and the network in `segmentation` that each means."""
+
+# Sides of the published base CNNs, by the side of the last feature map; 31 other sides lead to the same.
+_BASE_SIZES = {11: 400, 8: 300}
+
+Config = dict[str, dict[str, Any]]  # what a file says of its layers, from `weights.legacy_h5.read_config`
+
+
+@dataclass(frozen=True)
+class Legacy:
+    """How a published network was built and fed: what its arrays do not say.
+
+    Parameters
+    ----------
+    model : str
+        Name in `covidcxnet.models.MODELS`.
+    normalization : str
+    input : InputSettings
+        With the channels of the published three-channel form.
+    options : dict
+        Of `covidcxnet.models.create`.
+    """
+
+    model: str
+    normalization: str
+    input: InputSettings
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def _raw(size: int) -> InputSettings:
+    return InputSettings(size=size, channels=("raw", "raw", "raw"), stretch=True)
+
+
+LEGACY = {
+    # As trained: no ReLU after the last batch norm, 14 sigmoids.
+    "chexnet": Legacy("covid-cxnet", "imagenet", _raw(224), {"final_relu": False, "activation": "sigmoid"}),
+    # As COVID-CXNet saved and used it: with the ReLU, x/255, a softmax over 14.
+    "covid-cxnet-chexnet": Legacy("covid-cxnet", "unit", _raw(320), {"final_relu": True, "activation": None}),
+    # Fine-tuned: Dense 10, then one sigmoid or a softmax; channels as in its notebooks.
+    "covid-cxnet": Legacy(
+        "covid-cxnet",
+        "unit",
+        InputSettings(size=320, channels=("beasf", "clahe", "raw"), region="crop", margin=0.0, stretch=True),
+        {"final_relu": True, "activation": None},
+    ),
+    # DenseNet121 of keras.applications without its top: a backbone.
+    "imagenet": Legacy("covid-cxnet", "imagenet", _raw(224), {"final_relu": True, "activation": None}),
+    # Five convolutions, Dense 10, 10, one sigmoid; channels as in its script.
+    "base-cnn": Legacy("base-cnn", "unit", InputSettings(size=400, channels=("raw", "beasf", "clahe"), stretch=True)),
+}
+"""Networks that `load_legacy` knows, by the name that its argument `architecture` takes; `UNETS` beside them."""
 
 
 def load_legacy(
@@ -48,7 +103,7 @@ def load_legacy(
     classes: Sequence[str] | None = None,
     input: InputSettings | dict[str, Any] | None = None,
 ) -> Classifier | LungSegmenter:
-    """Load an HDF5 weights file of Keras 1 or 2: weights alone or a whole model, told by content.
+    """Load an HDF5 weights file of Keras 1 or 2, weights alone or a whole model.
 
     Parameters
     ----------
@@ -81,130 +136,251 @@ def load_legacy(
     >>> covidcxnet.load_legacy("CheXNet_v0.3.0.h5", "chexnet").classes[6]       # doctest: +SKIP
     'Pneumonia'
     """
-    file, name = _file(path)
-    name = architecture or name
+    text = os.fspath(path)
+    file = Path(text) if os.sep in text else weights.locate(path)
+    name = architecture or (text if weights.is_name(path) else None)
     if not is_legacy(file):
         with open_plain(file):  # says what is missing or damaged
             raise InputError(f"{file}: not an HDF5 weights file of Keras 1 or 2; covidcxnet.load_model loads ours")
+    # Errors below begin with the file's path.
     with naming(file):
-        return _load(file, name, size, classes, input, described=not architecture)
+        layers, config = read_legacy(file), read_config(file)
+        of_unet = recognise_unet(layers)
+        if name in UNETS or (not name and of_unet):
+            return _segmenter(file, name, size, classes, input)
+        if of_unet:
+            raise InputError(f"architecture {name!r} given; its arrays are those of a lung U-Net")
+        structure = recognise(layers)
+        labels = tuple(classes) if classes is not None else LABELS.get(structure.outputs)
+        if labels is None:
+            raise InputError(f"{structure.outputs} outputs in its head and no labels known for them; give classes")
+        if structure.outputs == 2:
+            structure, layers = _one_sigmoid(structure, layers, config)
+        name = name or _name(structure, config, file)
+        if name not in LEGACY or LEGACY[name].model != structure.model:
+            fitting = [known for known, legacy in LEGACY.items() if legacy.model == structure.model]
+            raise InputError(f"architecture {name!r} given; its arrays allow {', '.join(fitting)}")
+        settings = _input(LEGACY[name], structure, config, size, input)
+        options = structure.model_options(settings.size) | {"normalization": LEGACY[name].normalization}
+        options |= LEGACY[name].options
+        # A name that was given outweighs the file's description of its output.
+        if not architecture and structure.outputs > 1 and (dense := _dense(config)):
+            activation = dense[-1].get("activation")
+            if activation in ("sigmoid", "softmax"):
+                options["activation"] = "sigmoid" if activation == "sigmoid" else None
+        model = _network(structure, layers, options, file)
+        _check_described(config, model)
+        head = "of the file"
+        if outputs_for(labels) != structure.outputs:
+            options |= {key: value for key, value in MODELS[structure.model].head.items() if key != "pool"}
+            source, head = model, "replaced, random"
+            model = create(structure.model, classes=labels, **options)
+            transfer(source, model, file, skip=head_layers(model))
+        metadata = {
+            "format": 1,
+            "kind": "classifier",
+            "architecture": {"name": structure.model, "options": options},
+            "classes": list(labels),
+            "input": settings.to_dict(),
+            "legacy": {"file": file.name, "architecture": name, "head": head},
+        }
+        return Classifier(model, metadata, path=file)
 
 
-def _load(
-    file: Path,
-    name: str | None,
-    size: int | None,
-    classes: Sequence[str] | None,
-    input: InputSettings | dict[str, Any] | None,
-    described: bool,
-) -> Classifier | LungSegmenter:
-    """`described`: whether the file's own description of its layers counts, and not only its arrays."""
-    from covidcxnet.classifier import Classifier
-    from covidcxnet.models import create, outputs_for
-    from covidcxnet.models.heads import head_layers
-    from covidcxnet.models.transfer import transfer
-    from segmentation.model import recognise as recognise_unet
+def network(path: str | os.PathLike[str]) -> tuple[keras.Model, tuple[str, ...]]:
+    """The network of an old classifier's file with the file's own head, and its labels (none where not known).
 
-    layers, config = read_legacy(file), read_config(file)
-    of_unet = recognise_unet(layers)
-    if name in UNETS or (not name and of_unet):
-        return _segmenter(file, name, size, classes, input)
-    if of_unet:
-        raise InputError(f"{file}: architecture {name!r} given; its arrays are those of a lung U-Net")
-    structure = recognise(layers, file)
-    labels = _labels(structure, classes, file)
-    if structure.outputs == 2:
-        structure, layers = one_sigmoid(structure, layers, config, file)
-    name = name or _name(structure, config, file)
-    if name not in LEGACY or LEGACY[name].model != structure.model:
-        fitting = [known for known, legacy in LEGACY.items() if legacy.model == structure.model]
-        raise InputError(f"{file}: architecture {name!r} given; its arrays allow {', '.join(fitting)}")
-    settings = _input(LEGACY[name], structure, config, size, input, file)
-    options = _options(LEGACY[name], structure, config if described else {}, settings)
-    model = load_structure(structure, layers, options, file)
-    check_described(config, model, file)
-    head = "of the file"
-    if outputs_for(labels) != structure.outputs:
-        options, source, head = options | _new_head(structure), model, "replaced, random"
-        model = create(structure.model, classes=labels, **options)
-        transfer(source, model, file, skip=head_layers(model))
-    metadata = {
-        "format": 1,
-        "kind": "classifier",
-        "architecture": {"name": structure.model, "options": options},
-        "classes": list(labels),
-        "input": settings.to_dict(),
-        "legacy": {"file": file.name, "architecture": name, "head": head},
-    }
-    return Classifier(model, metadata, path=file)
-
-
-def load_structure(
-    structure: Structure, layers: list[LegacyLayer], options: dict[str, Any], path: str | os.PathLike[str]
-) -> keras.Model:
-    """The model of a structure with the file's own head, if it has one, and every weight set from its layers.
-
-    Parameters
-    ----------
-    structure : Structure
-    layers : list of LegacyLayer
-    options : dict
-        Of `covidcxnet.models.create`, size and channels among them.
-    path : path-like
-        For messages.
+    It is one to take weights from: whatever arrays cannot tell is left at its default.
 
     Raises
     ------
     InputError
-        If number of layers or any shape differs; nothing is set then.
+        If the file is damaged or fits no network known here.
     """
-    from covidcxnet.models import create, split_head
-    from segmentation.backend import quiet_backend
-    from weights.bounded import bounded_by
+    with naming(Path(path)):
+        layers = read_legacy(path)
+        structure = recognise(layers)
+        size = structure.sizes[0] if structure.sizes else LEGACY["covid-cxnet"].input.size
+        model = _network(structure, layers, structure.model_options(size) | {"normalization": "unit"}, path)
+    return model, LABELS.get(structure.outputs, ())
 
+
+@dataclass(frozen=True)
+class Structure:
+    """What shapes say of a classifier.
+
+    Attributes
+    ----------
+    model : str
+        Name in `covidcxnet.models.MODELS`.
+    options : dict
+        Of its backbone.
+    channels : int
+        Planes of the stack.
+    hidden : tuple of int
+        Units of the head's layers before the last.
+    outputs : int
+        Units of the last layer; 0 where the file has no head.
+    side : int
+        Side of the last feature map where the head flattens it; else 0.
+    """
+
+    model: str
+    options: dict[str, Any]
+    channels: int
+    hidden: tuple[int, ...] = ()
+    outputs: int = 0
+    side: int = 0
+
+    @property
+    def sizes(self) -> range:
+        """Sides of the stack that lead to this head; empty where any does."""
+        least = 2 * (16 * self.side + 15) + 3  # one 5 x 5 and four 3 x 3 convolutions of stride 2, backwards
+        return range(least, least + 32) if self.side else range(0)
+
+    def model_options(self, size: int) -> dict[str, Any]:
+        """Options of `covidcxnet.models.create`."""
+        dropout = 0.2 if self.model == "covid-cxnet" and self.hidden else 0.0
+        head = {"hidden": list(self.hidden), "dropout": dropout}
+        return {"size": size, "channels": self.channels, **self.options, **head}
+
+
+def recognise(layers: Sequence[LegacyLayer]) -> Structure:
+    """The structure of a classifier from its layers in order.
+
+    Raises
+    ------
+    InputError
+        If it is none that is known here, or a layer breaks the pattern; the message names it.
+    """
+    first = layers[0].shapes[0] if layers and layers[0].shapes else ()
+    if len(first) == 4 and first[:2] == (7, 7):
+        return _densenet(_Walk(layers))
+    if len(first) == 4 and first[:2] == (5, 5):
+        return _base_cnn(_Walk(layers))
+    raise InputError(
+        f"{len(layers)} layers with weights, the first of shape {first}: neither a DenseNet, nor the base CNN of "
+        "COVID-CXNet, nor a lung U-Net known here"
+    )
+
+
+class _Walk:
+    """Layers one after the other, each compared with what must stand there."""
+
+    def __init__(self, layers: Sequence[LegacyLayer]):
+        self.layers, self.at = layers, 0
+
+    def sees(self, *shapes: tuple[int, ...], ahead: int = 0) -> bool:
+        at = self.at + ahead
+        return at < len(self.layers) and self.layers[at].shapes == list(shapes)
+
+    def take(self, *shapes: tuple[int, ...]) -> None:
+        if not self.sees(*shapes):
+            has = f"it ends after {len(self.layers)} layers"
+            if self.at < len(self.layers):
+                has = f"layer {self.layers[self.at].name} has shapes {self.layers[self.at].shapes}"
+            raise InputError(f"{has} where {list(shapes)} belongs; damaged, or another architecture")
+        self.at += 1
+
+    def normalisation(self, width: int) -> None:
+        self.take(*[(width,)] * 4)
+
+    def head(self, width: int) -> tuple[tuple[int, ...], int]:
+        """Dense layers up to the end: units of the hidden ones, and of the last."""
+        units: list[int] = []
+        while self.at < len(self.layers):
+            shapes = self.layers[self.at].shapes
+            out = shapes[0][1] if shapes and len(shapes[0]) == 2 else 0
+            self.take((width, out), (out,))
+            units.append(out)
+            width = out
+        return tuple(units[:-1]), units[-1] if units else 0
+
+
+def _densenet(walk: _Walk) -> Structure:
+    channels, width = walk.layers[0].shapes[0][2:]
+    growth = width // 2
+    walk.take((7, 7, channels, 2 * growth))
+    walk.normalisation(width)
+    blocks = [0]
+    while True:
+        walk.normalisation(width)
+        # Behind a batch norm stands a dense layer of the block, a transition to the next block, or the end.
+        if walk.sees((3, 3, 4 * growth, growth), ahead=2):
+            walk.take((1, 1, width, 4 * growth))
+            walk.normalisation(4 * growth)
+            walk.take((3, 3, 4 * growth, growth))
+            width += growth
+            blocks[-1] += 1
+        elif walk.sees((1, 1, width, width // 2)):
+            walk.take((1, 1, width, width // 2))
+            width //= 2
+            blocks.append(0)
+        else:
+            break
+    if not all(blocks):
+        walk.take((3, 3, 4 * growth, growth))
+    hidden, outputs = walk.head(width)
+    return Structure("covid-cxnet", {"blocks": blocks, "growth": growth}, channels, hidden, outputs)
+
+
+def _base_cnn(walk: _Walk) -> Structure:
+    channels, filters = walk.layers[0].shapes[0][2:]
+    walk.take((5, 5, channels, filters), (filters,))
+    for _ in range(4):
+        walk.take((3, 3, filters, filters), (filters,))
+    shapes = walk.layers[walk.at].shapes if walk.at < len(walk.layers) else []
+    flat = shapes[0][0] if shapes and len(shapes[0]) == 2 else 0
+    side = math.isqrt(flat // filters)
+    if side * side * filters != flat or not flat:
+        raise InputError(f"{flat} features reach the first dense layer: no square of {filters} maps")
+    hidden, outputs = walk.head(flat)
+    return Structure("base-cnn", {"filters": filters}, channels, hidden, outputs, side)
+
+
+def _network(
+    structure: Structure, layers: list[LegacyLayer], options: dict[str, Any], path: str | os.PathLike[str]
+) -> keras.Model:
+    """The model of a structure with every weight set from its layers; nothing is set if a shape differs."""
     quiet_backend()
-    count = max(2, structure.outputs)
     with bounded_by(path):
-        model = create(structure.model, classes=[str(n) for n in range(count)], **options)
+        model = create(structure.model, classes=[str(n) for n in range(max(2, structure.outputs))], **options)
     # A file without a head sets the backbone alone, which shares its layers with the model.
     set_by_position(model if structure.outputs else split_head(model)[0], layers, Path(path))
     return model
 
 
-def structure_options(structure: Structure, size: int) -> dict[str, Any]:
-    """Options of `covidcxnet.models.create` for the model that a structure describes."""
-    head = {"hidden": list(structure.hidden), "dropout": 0.2 if structure.model == "covid-cxnet" else 0.0}
-    if not structure.hidden:
-        head["dropout"] = 0.0
-    return {"size": size, "channels": structure.channels, **structure.options, **head}
+def _one_sigmoid(
+    structure: Structure, layers: list[LegacyLayer], config: Config
+) -> tuple[Structure, list[LegacyLayer]]:
+    """A head of two outputs as one: the softmax of two scores is the sigmoid of their difference, exactly."""
+    if not (dense := _dense(config)) or dense[-1].get("activation") != "softmax":
+        raise InputError("two outputs in its head, and nothing in the file says that they are a softmax")
+    kernel, bias = layers[-1].arrays
+    single = LegacyLayer(layers[-1].name, (kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]))
+    return replace(structure, outputs=1), [*layers[:-1], single]
 
 
-def _file(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
-    """The file, and the name of its entry if it was given by name."""
-    import weights
-
-    text = os.fspath(path)
-    if os.sep in text:
-        return Path(text), None
-    return weights.locate(path), text if weights.is_name(path) else None
-
-
-def _name(structure: Structure, config: dict[str, dict[str, Any]], path: Path) -> str:
+def _name(structure: Structure, config: Config, path: Path) -> str:
     """Which published network a recognised structure is, from the file's description or its known content."""
     if structure.model != "covid-cxnet":
         return structure.model
     if structure.outputs and structure.hidden:
         return "covid-cxnet"
     if structure.outputs == len(CHEXNET_LABELS) and config:
-        return "covid-cxnet-chexnet" if ends_with_relu(config) else "chexnet"
-    from weights.manifest import git_blob_id, read
-
-    blob = git_blob_id(path)
-    for entry in read().values():
+        relu = False
+        for layer in config.values():
+            if layer["class"] == "BatchNormalization":
+                relu = False  # what counts is a ReLU after the last batch norm
+            elif layer["class"] in ("Activation", "ReLU"):
+                relu = layer["class"] == "ReLU" or layer.get("activation") == "relu"
+        return "covid-cxnet-chexnet" if relu else "chexnet"
+    blob = manifest.git_blob_id(path)
+    for entry in manifest.read().values():
         if entry.git_blob == blob and entry.name in LEGACY:
             return entry.name
     raise InputError(
-        f"{path}: its arrays do not say whether a ReLU precedes the pooling and how the input is scaled; give "
+        "its arrays do not say whether a ReLU precedes the pooling and how the input is scaled; give "
         "architecture: chexnet, covid-cxnet-chexnet or imagenet"
     )
 
@@ -212,55 +388,25 @@ def _name(structure: Structure, config: dict[str, dict[str, Any]], path: Path) -
 def _input(
     known: Legacy,
     structure: Structure,
-    config: dict[str, dict[str, Any]],
+    config: Config,
     size: int | None,
     given: InputSettings | dict[str, Any] | None,
-    path: Path,
 ) -> InputSettings:
     if isinstance(given, InputSettings):
-        return given if size is None else dataclasses.replace(given, size=size)
-    given = dict(given or {})
+        return given if size is None else replace(given, size=size)
+    given, sizes = dict(given or {}), structure.sizes
     channels = {1: ("raw",), len(known.input.channels): known.input.channels}.get(structure.channels)
     if channels is None and "channels" not in given:
-        raise InputError(f"{path}: its stacks have {structure.channels} channels; say which: input with channels")
-    side = size or given.get("size") or described_size(config, structure)
-    if side is None and structure.sizes:
-        side = BASE_SIZES.get(structure.side)
+        raise InputError(f"its stacks have {structure.channels} channels; say which: input with channels")
+    side = size or given.get("size") or _described_size(config, structure.channels)
+    if side is None and sizes:
+        side = _BASE_SIZES.get(structure.side)
         if side is None:
-            least, most = structure.sizes[0], structure.sizes[-1]
-            raise InputError(f"{path}: made for stacks of {least} to {most} pixels, and its arrays fit all; give size")
-    elif side is not None and structure.sizes and side not in structure.sizes:
-        least, most = structure.sizes[0], structure.sizes[-1]
-        raise InputError(f"{path}: size {side} for a file whose arrays are made for stacks of {least} to {most} pixels")
+            raise InputError(f"made for stacks of {sizes[0]} to {sizes[-1]} pixels, and its arrays fit all; give size")
+    elif side is not None and sizes and side not in sizes:
+        raise InputError(f"size {side} for a file whose arrays are made for stacks of {sizes[0]} to {sizes[-1]} pixels")
     values = {**known.input.to_dict(), "channels": channels, **given, "size": side or known.input.size}
     return InputSettings.from_dict(values)
-
-
-def _options(
-    known: Legacy,
-    structure: Structure,
-    config: dict[str, dict[str, Any]],
-    settings: InputSettings,
-) -> dict[str, Any]:
-    options = {**structure_options(structure, settings.size), "normalization": known.normalization, **known.options}
-    dense = [layer for layer in config.values() if layer["class"] == "Dense"]
-    if dense and structure.outputs > 1 and dense[-1].get("activation") in ("sigmoid", "softmax"):
-        options["activation"] = "sigmoid" if dense[-1]["activation"] == "sigmoid" else None
-    return options
-
-
-def _labels(structure: Structure, classes: Sequence[str] | None, path: Path) -> tuple[str, ...]:
-    if classes is not None:
-        return tuple(classes)
-    if structure.outputs not in LABELS:
-        raise InputError(f"{path}: {structure.outputs} outputs in its head and no labels known for them; give classes")
-    return LABELS[structure.outputs]
-
-
-def _new_head(structure: Structure) -> dict[str, Any]:
-    from covidcxnet.models import MODELS
-
-    return {key: value for key, value in MODELS[structure.model].head.items() if key != "pool"}
 
 
 def _segmenter(
@@ -270,21 +416,70 @@ def _segmenter(
     conventions: Sequence[str] | None,
     given: InputSettings | dict[str, Any] | None,
 ) -> LungSegmenter:
-    from segmentation.model import legacy_metadata
-    from segmentation.segmenter import LungSegmenter
-
     if isinstance(given, InputSettings):
-        raise InputError(f"{path}: a lung U-Net; its input is given as a dict of size, enhancement and fit")
+        raise InputError("a lung U-Net; its input is given as a dict of size, enhancement and fit")
     metadata = legacy_metadata(path)
-    found = metadata["architecture"]["name"]
-    if name and UNETS[name] != found:
-        raise InputError(f"{path}: architecture {name!r} given; its arrays are those of {found}")
+    recognised = metadata["architecture"]["name"]
+    if name and UNETS[name] != recognised:
+        raise InputError(f"architecture {name!r} given; its arrays are those of {recognised}")
     metadata["input"] |= {**(given or {}), **({"size": size} if size else {})}
     if conventions is not None:
-        if len(conventions) != len(metadata["conventions"]):
-            raise InputError(f"{path}: {len(conventions)} classes given, the network has one map for each of "
-                             f"{len(metadata['conventions'])}")  # fmt: skip
+        maps = len(metadata["conventions"])
+        if len(conventions) != maps:
+            raise InputError(f"{len(conventions)} classes given, the network has one map for each of {maps}")
         metadata["conventions"] = list(conventions)
     segmenter = LungSegmenter(path, metadata=metadata)
     _ = segmenter.model  # exactly or not at all: now, not at the first radiograph
     return segmenter
+
+
+def _dense(config: Config) -> list[dict[str, Any]]:
+    return [layer for layer in config.values() if layer["class"] == "Dense"]
+
+
+def _described_size(config: Config, channels: int) -> int | None:
+    """Side of the stack that the description gives; None where it gives none."""
+    for layer in config.values():
+        shape = layer.get("batch_input_shape") or layer.get("batch_shape")
+        if isinstance(shape, list) and len(shape) == 4:
+            square = shape[1] == shape[2] and isinstance(shape[1], int) and shape[3] == channels
+            return shape[1] if square and 8 <= shape[1] <= 4096 else None
+    return None
+
+
+def _check_described(config: Config, model: keras.Model) -> None:
+    """Refuse a file that describes its layers as other than those its arrays were set in.
+
+    A description of another number of layers says nothing.
+    """
+    from keras import layers
+
+    kinds = {
+        "Conv2D": (layers.Conv2D, ("activation", "strides", "dilation_rate")),
+        "BatchNormalization": (layers.BatchNormalization, ("epsilon",)),
+    }
+    for kind, (ours, keys) in kinds.items():
+        stated = [layer for layer in config.values() if layer["class"] == kind]
+        built = [layer.get_config() for layer in model.layers if type(layer) is ours]
+        if len(stated) != len(built):
+            continue
+        for described, known in zip(stated, built, strict=True):
+            for key in keys:
+                if key in described and not _same(described[key], known[key]):
+                    wrong = f"its layer {described['name']} has {key} {described[key]!r:.80}"
+                    raise InputError(f"{wrong}; only {known[key]!r} is known here")
+    dense = _dense(config)
+    for number, layer in enumerate(dense, start=1):
+        known = ("sigmoid", "softmax") if number == len(dense) else ("relu",)
+        if (activation := layer.get("activation")) not in known:
+            wrong = f"its layer {layer['name']} has activation {activation!r}"
+            raise InputError(f"{wrong}; only {' or '.join(known)} is known here")
+
+
+def _same(described: Any, known: Any) -> bool:
+    if isinstance(known, float):
+        # The file's number may be any integer, 10 ** 400 too, of which no float can be made.
+        return isinstance(described, int | float) and -1e6 < described < 1e6 and abs(described - known) < 1e-8
+    if isinstance(known, list | tuple) and isinstance(described, list):
+        return described == list(known)
+    return described == known

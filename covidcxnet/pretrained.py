@@ -6,12 +6,21 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import weights
+from covidcxnet.classifier import Classifier
+from covidcxnet.legacy import load_legacy
+from covidcxnet.models import HEADS, MODELS, create
 from enhancement.errors import InputError
+from segmentation.backend import quiet_backend
+from weights.bounded import bounded_by
+from weights.format import check_widths, load_weights, naming, read_metadata
+from weights.legacy_h5 import is_legacy
 
 if TYPE_CHECKING:
     import keras
 
-    from covidcxnet.classifier import Classifier
+BEST_WEIGHTS = "best.weights.h5"
+"""File of a run folder that the folder stands for."""
 
 
 def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
@@ -38,19 +47,12 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
     >>> load_model("runs/phantom-small-cnn").predict("chest.png")[0].label   # doctest: +SKIP
     'normal'
     """
-    import weights
-    from covidcxnet.classifier import Classifier
-    from weights.format import naming
-    from weights.legacy_h5 import is_legacy
-
     path = resolve(name_or_path)
     if is_legacy(path):
-        from covidcxnet.legacy import load_legacy
-
-        loaded = load_legacy(path, os.fspath(name_or_path) if weights.is_name(name_or_path) else None)
-        if not isinstance(loaded, Classifier):
+        classifier = load_legacy(path, os.fspath(name_or_path) if weights.is_name(name_or_path) else None)
+        if not isinstance(classifier, Classifier):
             raise InputError(f"{name_or_path}: weights of a segmenter, those of a classifier expected")
-        return loaded
+        return classifier
     metadata = classifier_metadata(path)
     with naming(path):
         return Classifier(build(metadata, path), metadata, path=path)
@@ -68,19 +70,18 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
         If there is none; the message says where it was looked for and, for a file that cannot be downloaded, where to
         put it by hand.
     """
-    import weights
-
-    if os.path.isdir(name_or_path) and not weights.is_name(name_or_path):
-        from covidcxnet.training.run import Run
-
-        return Run(name_or_path).best_weights
-    return weights.locate(name_or_path)
+    if not os.path.isdir(name_or_path) or weights.is_name(name_or_path):
+        return weights.locate(name_or_path)
+    run = Path(name_or_path)
+    if not (run / "recipe.yaml").is_file() or not (run / "run.json").is_file():
+        raise InputError(f"{run}: not a run folder; it has no recipe.yaml and run.json")
+    if not (run / BEST_WEIGHTS).is_file():
+        raise InputError(f"{run / BEST_WEIGHTS}: missing; the training has not saved any weights yet")
+    return run / BEST_WEIGHTS
 
 
 def classifier_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Metadata of a classifier's weights file; `InputError` if it is another kind of file."""
-    from weights.format import read_metadata
-
     metadata = read_metadata(Path(path))
     kind = metadata.get("kind")
     if kind != "classifier":
@@ -90,38 +91,22 @@ def classifier_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def build(metadata: dict[str, Any], path: str | os.PathLike[str]) -> keras.Model:
     """The model that metadata describe, with the weights of the file; `InputError` if they do not fit."""
-    from covidcxnet.models import create
-    from segmentation.backend import quiet_backend
-    from weights.bounded import bounded_by
-    from weights.format import check_widths, load_weights
-
     quiet_backend()
     try:
         architecture, classes = metadata["architecture"], metadata["classes"]
         if not isinstance(classes, list):
             raise InputError(f"its metadata do not describe a model: classes {classes!r:.80}, a list expected")
-        check_widths(Path(path), _all_options(architecture))
+        options = architecture["options"]
+        spec = MODELS.get(architecture["name"])
+        # The model's own options too: a wide head may go without saying.
+        implied = {} if spec is None else spec.options | HEADS.get(options.get("head"), {})
+        widths = {**implied, **options}
+        check_widths(path, {key: list(v) if isinstance(v, tuple) else v for key, v in widths.items()})
         with bounded_by(path):
-            model = create(architecture["name"], classes=classes, **architecture["options"])
-    except Exception as error:  # options of a stranger: Keras and TensorFlow raise whatever they like
+            model = create(architecture["name"], classes=classes, **options)
+    except Exception as error:  # the options of an untrusted file: Keras and TensorFlow may raise anything
         reason = str(error) if isinstance(error, InputError) else f"its metadata do not describe a model ({error!r})"
         reason = reason.removeprefix(f"{path}: ")
         raise InputError(f"{path}: {reason:.500}") from error
     load_weights(model, Path(path))
     return model
-
-
-def _all_options(architecture: dict[str, Any]) -> dict[str, Any]:
-    """Options that metadata name, over the model's own: a wide head may go without saying."""
-    from covidcxnet.models import HEADS, MODELS
-
-    spec, options = MODELS.get(architecture["name"]), architecture["options"]
-    own = {} if spec is None else spec.options | HEADS.get(options.get("head"), {})
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in {**own, **options}.items()}
-
-
-def home() -> Path:
-    """Folder for weights that are not ours: ``COVIDCXNET_HOME``, or the user's cache folder."""
-    from weights.registry import cache_folder
-
-    return cache_folder()

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import covidcxnet
-from covidcxnet import export_check, export_formats
+from covidcxnet import export_formats
 from covidcxnet.cli import export as export_command
-from covidcxnet.export import default_path, export
-from covidcxnet.export_formats import FORMATS
+from covidcxnet.export import compare, export
+from covidcxnet.export_formats import FORMATS, default_path
 from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
@@ -211,7 +211,7 @@ def test_classifier_stacks_come_from_the_images_by_the_models_own_settings(tmp_p
         seen.append(stacks)
         return np.asarray(model.model(stacks, training=False))
 
-    found = export_check.compare(model, run, [tmp_path / "a.png"], "float32")
+    found = compare(model, run, [tmp_path / "a.png"], "float32")
     assert (found.stacks, found.difference, found.unreadable) == (1, 0.0, ())
     assert found.lowest == found.highest == pytest.approx(model.predict(tmp_path / "a.png")[0].probabilities["b"])
     (outcome,) = next(model.batches(tmp_path / "a.png"))[1]

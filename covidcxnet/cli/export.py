@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from covidcxnet.export import INPUT_TYPES, RESEARCH_ONLY, TOLERANCE, default_path, export
-from covidcxnet.export_formats import EXTRA, FORMATS
+from covidcxnet.export_formats import EXTRA, FORMATS, INPUT_TYPES, RESEARCH_ONLY, TOLERANCE, default_path
 from enhancement.command_line import Parser, command
 
 
@@ -34,6 +33,8 @@ def main(argv: list[str], prog: str) -> int:
     path = arguments.out or default_path(arguments.weights, arguments.format)
     names = ("images", "tolerance", "input_type", "overwrite")
     options = {name: getattr(arguments, name) for name in names}
+    from covidcxnet.export import export
+
     done = export(arguments.weights, path, arguments.format, **options)
     difference = done.comparison
     for reason in difference.unreadable:

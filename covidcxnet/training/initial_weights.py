@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from covidcxnet import pretrained
-from covidcxnet.legacy import LABELS, LEGACY, load_structure, structure_options
-from covidcxnet.legacy_structure import recognise
+from covidcxnet.legacy import LEGACY, network
 from covidcxnet.models import MODELS, hierarchical
 from covidcxnet.models.heads import OUTPUT, networks
 from covidcxnet.models.transfer import transfer
 from enhancement.errors import InputError
-from weights.legacy_h5 import is_legacy, read_legacy
+from weights.legacy_h5 import is_legacy
 from weights.registry import offline
 
 from .checks import check_imagenet
@@ -108,12 +107,8 @@ def named(init: str) -> str:
 
 def _legacy(path: Path, classes: tuple[str, ...]) -> tuple[keras.Model, set[str]]:
     """The model of an old file with its own head, and the layers not to take over."""
-    layers = read_legacy(path)
-    structure = recognise(layers, path)
-    size = structure.sizes[0] if structure.sizes else LEGACY["covid-cxnet"].input.size
-    options = {**structure_options(structure, size), "normalization": "unit"}
-    same = LABELS.get(structure.outputs) == tuple(classes)
-    return load_structure(structure, layers, options, path), set() if same else {OUTPUT}
+    model, labels = network(path)
+    return model, set() if labels == tuple(classes) else {OUTPUT}
 
 
 def _ours(path: Path, classes: tuple[str, ...]) -> tuple[keras.Model, set[str]]:
