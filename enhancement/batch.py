@@ -166,10 +166,10 @@ def _without_earlier_results(
     place = out.resolve()
     if not any(Path(name).is_dir() and Path(name).resolve() in place.parents for name in inputs):
         return tree
-    kept = [pair for pair in tree if place not in pair[0].resolve().parents]
-    if not kept:
+    outside = [pair for pair in tree if place not in pair[0].resolve().parents]
+    if not outside:
         raise InputError(f"{out}: the input holds no radiograph outside this folder")
-    return kept
+    return outside
 
 
 def _stem(path: Path) -> str:

@@ -65,5 +65,5 @@ def stack(
     for name in channels:
         if name not in planes:
             raise InputError(f"channels: {name!r} given, names out of {', '.join(CHANNELS)} expected")
-    made = {name: planes[name]() for name in dict.fromkeys(channels)}
-    return np.stack([made[name] for name in channels], axis=-1)
+    results = {name: planes[name]() for name in dict.fromkeys(channels)}
+    return np.stack([results[name] for name in channels], axis=-1)

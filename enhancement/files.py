@@ -133,11 +133,11 @@ def find_image_tree(inputs: PathLike | Sequence[PathLike], recursive: bool = Tru
     names: Sequence[PathLike] = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     if not names:
         raise InputError("no input given; expected files, folders or glob patterns")
-    found: dict[Path, Path] = {}
+    tree: dict[Path, Path] = {}
     for name in names:
         for path, relative in _expand(name, recursive):
-            found.setdefault(path, relative)
-    return sorted(found.items())
+            tree.setdefault(path, relative)
+    return sorted(tree.items())
 
 
 def _expand(name: PathLike, recursive: bool) -> list[tuple[Path, Path]]:

@@ -89,6 +89,6 @@ def _call(layer, inputs, training=None, mask=None):
     )
     if by_batch:
         pixels = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], variance.dtype)
-        for average, seen in zip(moving, (mean, variance * (pixels - 1) / pixels), strict=True):
-            average.assign(average * layer.momentum + seen * (1 - layer.momentum))
+        for average, batch in zip(moving, (mean, variance * (pixels - 1) / pixels), strict=True):
+            average.assign(average * layer.momentum + batch * (1 - layer.momentum))
     return outputs

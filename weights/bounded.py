@@ -1,4 +1,4 @@
-"""Networks that strangers' metadata describe: built only as far as the arrays in their file can fill them."""
+"""Networks that untrusted metadata describe: built only as far as the arrays in their file can fill them."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def bounded_by(path: str | os.PathLike[str]) -> Iterator[None]:
         sizes = [math.prod(shape) for shape in shapes(file["/"])]
     most_numbers = _SLACK * sum(sizes) + _SPARE_NUMBERS
     most_variables = min(_SLACK * len(sizes) + _SPARE_VARIABLES, MOST_VARIABLES)
-    made = [0, 0]
+    count = [0, 0]
     thread = threading.get_ident()
 
     def bounded(layer, shape=None, *args, **options):
         if threading.get_ident() == thread:
-            made[0] += 1
-            made[1] += math.prod(shape or ())
-            if made[0] > most_variables or made[1] > most_numbers:
+            count[0] += 1
+            count[1] += math.prod(shape or ())
+            if count[0] > most_variables or count[1] > most_numbers:
                 raise InputError(
-                    f"{path}: its metadata describe {made[0]:,} variables of {made[1]:,} numbers and more, "
+                    f"{path}: its metadata describe {count[0]:,} variables of {count[1]:,} numbers and more, "
                     f"it holds {len(sizes):,} and {sum(sizes):,}; damaged or hostile"
                 )
         return add_weight(layer, shape, *args, **options)

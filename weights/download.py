@@ -1,6 +1,6 @@
 """One file over HTTP, whole and verified or not at all: resumed, retried, and never by two processes at once.
 
-Only the standard library, and tqdm for the bar. The file grows beside its target as ``NAME.partial`` and takes its name
+The file grows beside its target as ``NAME.partial`` and takes its name
 after it was verified.
 """
 
@@ -15,8 +15,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tqdm import tqdm
 
 from . import WeightsError
 
@@ -83,8 +85,10 @@ def download(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _lock(target):
-            if target.is_file() and _is_right(target, verify):
-                return target
+            if target.is_file():
+                with suppress(WeightsError):
+                    verify(target)
+                    return target
             return _get(url, target, verify, size, progress)
     except OSError as error:
         raise DownloadError(f"{target} cannot be written ({error.strerror or error})") from error
@@ -120,8 +124,8 @@ def _fill(url: str, partial: Path, size: int | None, progress: bool) -> None:
             idle = 0 if now > most else idle + 1  # a server that begins anew each time may fall short of it for ever
             most = max(most, now)
             if idle >= error.tries:
-                kept = f"; {now:,} bytes are kept for the next try" if now else ""
-                raise DownloadError(f"cannot be downloaded ({error}{kept})") from error
+                rest = f"; {now:,} bytes are kept for the next try" if now else ""
+                raise DownloadError(f"cannot be downloaded ({error}{rest})") from error
             time.sleep(PATIENCE * 2 ** max(0, idle - 1))
 
 
@@ -164,11 +168,11 @@ def _connect(url: str, partial: Path, size: int | None, progress: bool) -> None:
 
 def _begin(response, start: int) -> tuple[int | None, int | None]:
     """Where the response's bytes belong (None: nowhere) and how long the whole file is, if the server says so."""
-    said = response.headers.get("Content-Length") or ""
-    length = int(said) if re.fullmatch(_NUMBER, said) else None
+    header = response.headers.get("Content-Length") or ""
+    length = int(header) if re.fullmatch(_NUMBER, header) else None
     if response.status == 206:
-        found = re.match(rf"bytes ({_NUMBER})-", response.headers.get("Content-Range", ""))
-        if found and int(found.group(1)) == start:
+        match = re.match(rf"bytes ({_NUMBER})-", response.headers.get("Content-Range", ""))
+        if match and int(match.group(1)) == start:
             total = _total(response.headers.get("Content-Range"))
             return start, total if total is not None or length is None else start + length
         return None, None
@@ -176,8 +180,6 @@ def _begin(response, start: int) -> tuple[int | None, int | None]:
 
 
 def _copy(response, partial: Path, start: int, shown: int | None, most: int | None, progress: bool) -> None:
-    from tqdm import tqdm
-
     done = start
     with (
         open(partial, "r+b" if start else "wb") as file,
@@ -208,8 +210,8 @@ def _copy(response, partial: Path, start: int, shown: int | None, most: int | No
 
 
 def _total(content_range: str | None) -> int | None:
-    found = re.search(rf"/({_NUMBER})\s*$", content_range or "")
-    return int(found.group(1)) if found else None
+    match = re.search(rf"/({_NUMBER})\s*$", content_range or "")
+    return int(match.group(1)) if match else None
 
 
 def _one_line(error: object) -> str:
@@ -218,14 +220,6 @@ def _one_line(error: object) -> str:
 
 def _length(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-def _is_right(path: Path, verify: Callable[[Path], None]) -> bool:
-    try:
-        verify(path)
-    except WeightsError:
-        return False
-    return True
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Weights files that say what they are: Keras `.weights.h5` with JSON metadata in one HDF5 attribute."""
+"""The weights-file format: Keras `.weights.h5` with JSON metadata in one HDF5 attribute."""
 
 from __future__ import annotations
 
@@ -105,11 +105,15 @@ def load_weights(model, path: str | Path) -> None:
     InputError
         If the file does not fit the model, is damaged, or holds links to other files or absurd sizes.
     """
-    expected, found = sorted(tuple(v.shape) for v in model.weights), _shapes(path)
-    if expected != found:
+    with open_plain(path) as file:
+        if "layers" not in file:
+            raise InputError(f"{path}: no group 'layers' in it; not a weights file of Keras 3")
+        actual = shapes(file["layers"])
+    expected = sorted(tuple(v.shape) for v in model.weights)
+    if expected != actual:
         raise InputError(
-            f"{path}: {len(found)} variables that do not fit the architecture, which has {len(expected)}"
-            + (" of other shapes" if len(found) == len(expected) else "")
+            f"{path}: {len(actual)} variables that do not fit the architecture, which has {len(expected)}"
+            + (" of other shapes" if len(actual) == len(expected) else "")
         )
     before = model.get_weights()
     try:
@@ -178,10 +182,3 @@ def check_widths(path: str | Path, options: dict[str, Any]) -> None:
     size = options.get("size") or 0
     if isinstance(size, int) and size > _LARGEST_SIZE:
         raise InputError(f"{path}: size {size} in its metadata, at most {_LARGEST_SIZE} expected; damaged or hostile")
-
-
-def _shapes(path: str | Path) -> list[tuple[int, ...]]:
-    with open_plain(path) as file:
-        if "layers" not in file:
-            raise InputError(f"{path}: no group 'layers' in it; not a weights file of Keras 3")
-        return shapes(file["layers"])

@@ -1,4 +1,4 @@
-"""HDF5 files of strangers: opened only after everything in them has been looked at and found to be plain arrays.
+"""Untrusted HDF5 files: opened only after everything in them has been checked to be plain arrays.
 
 HDF5 can point at other files (external and soft links, external storage, virtual data sets), declare arrays of
 petabytes in a few bytes, compress a gigabyte into one chunk, tie its groups into a ring or nest them without end, and
@@ -67,49 +67,61 @@ def open_plain(path: str | Path) -> Iterator[h5py.File]:
 
 def shapes(group: h5py.Group) -> list[tuple[int, ...]]:
     """Shapes of all arrays below a group, sorted."""
-    found: list[tuple[int, ...]] = []
-    group.visititems(lambda _, item: found.append(tuple(item.shape)) if hasattr(item, "shape") else None)
-    return sorted(found)
+    arrays: list[tuple[int, ...]] = []
+    group.visititems(lambda _, item: arrays.append(tuple(item.shape)) if hasattr(item, "shape") else None)
+    return sorted(arrays)
 
 
 def _check(file: h5py.File, path: Path) -> None:
     import h5py
 
+    def address(group: h5py.Group) -> object:
+        return h5py.h5o.get_info(group.id).addr
+
     most = min(MOST_BYTES, max(1 << 20, _MOST_EXPANSION * path.stat().st_size))
     declared, visited, waiting = 0, 0, [(file["/"], "")]
-    groups = {_address(file)}
+    groups = {address(file)}
     _check_attributes(file, "/", path)
     while waiting:
-        group, place = waiting.pop()
+        group, parent = waiting.pop()
         for name in group:
-            where = f"{place}/{name}"
+            where = f"{parent}/{name}"
             visited += 1
             if visited > _MOST_OBJECTS:
                 raise InputError(f"{path}: more than {_MOST_OBJECTS} objects in it; damaged or hostile")
+            # The link is looked at before what it leads to: following it may open another file.
             link = group.get(name, getlink=True)
             if not isinstance(link, h5py.HardLink):
-                raise InputError(f"{path}: {where} is a link to {_target(link)}; a weights file has its arrays inside")
+                other = (
+                    f"another file ({link.filename})" if hasattr(link, "filename") else f"another path ({link.path})"
+                )
+                raise InputError(f"{path}: {where} is a link to {other}; a weights file has its arrays inside")
             item = group[name]
             _check_attributes(item, where, path)
             if isinstance(item, h5py.Group):
-                address = _address(item)
-                if address in groups:
-                    raise InputError(f"{path}: {where} is a group that stands elsewhere in it; damaged or hostile")
-                groups.add(address)
+                # A ring of groups would be walked for ever.
+                if address(item) in groups:
+                    raise InputError(f"{path}: {where} is a group that occurs elsewhere in it; damaged or hostile")
+                groups.add(address(item))
                 if where.count("/") > _DEEPEST:
                     raise InputError(
                         f"{path}: groups nested deeper than {_DEEPEST}, at {where:.80}; damaged or hostile"
                     )
                 waiting.append((item, where))
-            elif isinstance(item, h5py.Dataset):
-                declared += _declared(item, where, path)
+            elif not isinstance(item, h5py.Dataset):
+                raise InputError(f"{path}: {where} is neither a group nor an array")
+            elif item.is_virtual or item.external:
+                raise InputError(f"{path}: {where} takes its numbers from another file; a weights file has them inside")
+            elif item.dtype.kind not in "fiub" or item.shape is None:
+                raise InputError(f"{path}: {where} is not a plain array of numbers (type {item.dtype})")
+            else:
+                # Of a chunk all is unpacked, however little of it the array needs.
+                declared += max(int(item.size), math.prod(item.chunks or ())) * item.dtype.itemsize
                 if declared > most:
                     raise InputError(
                         f"{path}: declares {declared:,} bytes of arrays at {where} in a file of "
                         f"{path.stat().st_size:,}; damaged or hostile"
                     )
-            else:
-                raise InputError(f"{path}: {where} is neither a group nor an array")
 
 
 def _check_attributes(item: h5py.Group | h5py.Dataset, where: str, path: Path) -> None:
@@ -122,22 +134,3 @@ def _check_attributes(item: h5py.Group | h5py.Dataset, where: str, path: Path) -
     for name in item.attrs:
         if item.attrs.get_id(name).get_type().get_class() not in plain:
             raise InputError(f"{path}: {where} has an attribute that is neither text nor numbers; damaged or hostile")
-
-
-def _declared(item: h5py.Dataset, where: str, path: Path) -> int:
-    if item.is_virtual or item.external:
-        raise InputError(f"{path}: {where} takes its numbers from another file; a weights file has them inside")
-    if item.dtype.kind not in "fiub" or item.shape is None:
-        raise InputError(f"{path}: {where} is not a plain array of numbers (type {item.dtype})")
-    # Of a chunk all is unpacked, however little of it the array needs.
-    return max(int(item.size), math.prod(item.chunks or ())) * item.dtype.itemsize
-
-
-def _address(item: h5py.Group) -> object:
-    import h5py
-
-    return h5py.h5o.get_info(item.id).addr
-
-
-def _target(link) -> str:
-    return f"another file ({link.filename})" if hasattr(link, "filename") else f"another place ({link.path})"

@@ -40,7 +40,7 @@ class LegacyLayer:
 
 
 def is_legacy(path: str | Path) -> bool:
-    """Whether a file has the layout of Keras 1 or 2, told by content: weights alone or a whole model."""
+    """Whether a file has the layout of Keras 1 or 2, by its content: weights alone or a whole model."""
     import h5py
 
     if not os.path.isfile(path):

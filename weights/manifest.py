@@ -1,4 +1,4 @@
-"""`manifest.json`: what is known of each released weights file, so that it can be found, verified and fed rightly."""
+"""`manifest.json`: the facts of each released weights file, by which it is located, verified and fed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from enhancement.files import whole_file
 from enhancement.parallel import sha256
 
 from . import FOLDER, WeightsError
@@ -76,11 +77,13 @@ class Entry:
     def __post_init__(self):
         object.__setattr__(self, "labels", tuple(self.labels))
         if self.kind not in KINDS or self.layout not in LAYOUTS or self.home not in ("", "keras"):
-            raise WeightsError(f"manifest: {self.name}: kind {self.kind!r}, layout {self.layout!r}: one is unknown")
+            raise WeightsError(
+                f"manifest: {self.name}: unknown kind {self.kind!r}, layout {self.layout!r} or home {self.home!r}"
+            )
         if Path(self.file).name != self.file or self.file in ("", ".", "..") or Path(self.card).name != self.card:
             raise WeightsError(f"manifest: {self.name}: file {self.file!r} and card {self.card!r} must be plain names")
         if not (self.sha256 or self.git_blob or self.md5):
-            raise WeightsError(f"manifest: {self.name}: neither sha256 nor git_blob; it could not be verified")
+            raise WeightsError(f"manifest: {self.name}: no sha256, git_blob or md5; it could not be verified")
         if not self.licence:
             raise WeightsError(f"manifest: {self.name}: no licence; nobody could know whether it may be used")
         if self.url and not self.url.startswith(("https://", "http://")):
@@ -94,9 +97,9 @@ class Entry:
 
     def verify(self, path: Path) -> None:
         """Raise `WeightsError` unless a file is this one: its size, then its hash."""
-        found = path.stat().st_size
-        if self.size is not None and found != self.size:
-            raise WeightsError(f"{path}: {found:,} bytes, {self.name} has {self.size:,}; damaged or another file")
+        size = path.stat().st_size
+        if self.size is not None and size != self.size:
+            raise WeightsError(f"{path}: {size:,} bytes, {self.name} has {self.size:,}; damaged or another file")
         for what, expected, digest in (
             ("SHA-256", self.sha256, sha256),
             ("git blob id", self.git_blob, git_blob_id),
@@ -131,12 +134,8 @@ def write(entries: dict[str, Entry], path: Path | None = None) -> Path:
         facts = dataclasses.asdict(entry)
         del facts["name"]
         content[name] = {key: value for key, value in facts.items() if value not in ("", None, (), [], {})}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(path) as partial:
         partial.write_text(json.dumps({"format": FORMAT, "weights": content}, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import weights
 
 from . import WeightsError, manifest
+from .download import DownloadError, download
 from .manifest import Entry
 
 OFFLINE = "COVIDCXNET_OFFLINE"
 """Environment variable: any value but 0 forbids downloads."""
 
-# Files that were found whole in this process: (path, size, time of change) and the entry.
+# Files verified in this process: the entry, path, size and time of change.
 _verified: set[tuple] = set()
 
 
@@ -31,7 +32,7 @@ def cache_folder(entry: Entry | None = None) -> Path:
     return user_cache_path("covidcxnet", appauthor=False) / "weights"
 
 
-def places(entry: Entry) -> list[Path]:
+def candidates(entry: Entry) -> list[Path]:
     """Where a file is looked for, in order."""
     return [weights.FOLDER / entry.file, cache_folder(entry) / entry.file]
 
@@ -44,7 +45,7 @@ def find(entry: Entry) -> Path | None:
     WeightsError
         If the first file of that name is not the released one.
     """
-    for path in places(entry):
+    for path in candidates(entry):
         if path.is_file():
             check(entry, path)
             return path
@@ -52,7 +53,7 @@ def find(entry: Entry) -> Path | None:
 
 
 def check(entry: Entry, path: Path) -> None:
-    """Verify a file, once in a process as long as it does not change."""
+    """Verify a file, once per process unless it changes."""
     state = path.stat()
     key = (entry.name, entry.sha256, entry.git_blob, entry.md5, str(path), state.st_size, state.st_mtime_ns)
     if key in _verified:
@@ -70,7 +71,7 @@ def resolve(name: str, *, progress: bool = True) -> Path:
     entry = manifest.read().get(name)
     if entry is not None:
         return find(entry) or fetch(entry, progress=progress)
-    # A file that lies here and is not registered yet: weights in the making.
+    # A file in this folder that is not registered yet: a release in preparation.
     path = weights.FOLDER / f"{name}.weights.h5"
     if Path(name).name == name and os.path.isfile(path):
         return path
@@ -87,8 +88,6 @@ def fetch(entry: Entry, *, progress: bool = True) -> Path:
         If it cannot be had or is not what the manifest expects; one line with the URL and the place for a file
         fetched by hand.
     """
-    from .download import DownloadError, download
-
     target = cache_folder(entry) / entry.file
     if not entry.url:
         raise WeightsError(f"{entry.name}: {entry.file} belongs to this package and is missing; install it again")

@@ -55,7 +55,7 @@ def _show(arguments: argparse.Namespace) -> int:
     for key, value in facts.items():
         print(f"{key:<13} {json.dumps(value) if isinstance(value, dict | tuple | list) else value}")
     print(f"{'place':<13} {_place(entry)}")
-    for path in registry.places(entry):
+    for path in registry.candidates(entry):
         print(f"{'looked for at':<13} {path}")
     if entry.card:
         print(f"{'card at':<13} {weights.FOLDER / entry.card}")
@@ -66,7 +66,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     entries = [_entry(name) for name in arguments.names] or list(manifest.read().values())
     wrong = files = 0
     for entry in entries:
-        present = [path for path in registry.places(entry) if path.is_file()]
+        present = [path for path in registry.candidates(entry) if path.is_file()]
         files += len(present)
         for path in present:
             try:
@@ -98,8 +98,8 @@ def _path(arguments: argparse.Namespace) -> int:
     entry = _entry(arguments.name)
     path = registry.find(entry)
     if path is None:
-        places = " or ".join(map(str, registry.places(entry)))
-        raise InputError(f"{entry.name}: not at {places}; covidcxnet weights fetch {entry.name}")
+        candidates = " or ".join(map(str, registry.candidates(entry)))
+        raise InputError(f"{entry.name}: not at {candidates}; covidcxnet weights fetch {entry.name}")
     print(path)
     return 0
 
@@ -113,7 +113,7 @@ def _entry(name: str) -> manifest.Entry:
 
 
 def _place(entry: manifest.Entry) -> str:
-    path = next((path for path in registry.places(entry) if path.is_file()), None)
+    path = next((path for path in registry.candidates(entry) if path.is_file()), None)
     if path is None:
         return "to fetch" if entry.url else "missing"
     return "package" if path.parent == weights.FOLDER else "cache"
