@@ -1,18 +1,23 @@
 """t-SNE (van der Maaten and Hinton 2008) of the features before the head: do radiographs of a class lie together?
 
-Or those of a source, which is this field's usual disappointment: classes are told by colour, sources by mark.
+Often it is radiographs of a source that do: classes are shown by colour, sources by mark.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from covidcxnet.evaluation.plots import COLOURS, FAINT, INK, MARKERS
+from covidcxnet.backend import compiled
 from covidcxnet.experiments.figure_inputs import NamedModel, Radiograph, stacks_of
+from covidcxnet.models import feature_layer
+from covidcxnet.models.heads import POOLS
+from covidcxnet.reporting import plots
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,8 +28,7 @@ FEWEST = 8
 """Radiographs that t-SNE needs to say anything."""
 
 _COMPONENTS = 50
-_WIDEST = 4096
-_MOST_MARKS = len(MARKERS)
+_WIDEST = 4096  # features; wider ones are flattened maps
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,9 @@ class Embedding:
     radiographs : tuple of Radiograph
         Those that could be read, N of them.
     predicted : tuple of str
-        Class that the model calls each.
+        Class that the model predicts for each.
     points : float32 [N, 2]
-        Axes without a unit: only who lies near whom means anything.
+        Axes without a unit: only neighbourhood means anything.
     perplexity : float
         That was used.
     seed : int
@@ -90,10 +94,6 @@ def embed(
     ------
     InputError
         If too few can be read, or the features are the same for all.
-
-    Notes
-    -----
-    Features are standardised and reduced to 50 principal components first, as the authors do.
     """
     from sklearn.manifold import TSNE
 
@@ -110,7 +110,8 @@ def embed(
     # Principal components as the start keep far groups far, and make the picture depend less on the seed.
     start: Any = "pca" if reduced.shape[1] >= 2 else "random"
     points = TSNE(2, perplexity=used, init=start, learning_rate="auto", random_state=seed).fit_transform(reduced)
-    known: dict[str, list[str | None]] = {"class": [r.label for r in read], "source": [r.source for r in read]}
+    known = {"class": [r.label for r in read], "source": [r.source for r in read]}
+    neighbours = {name: alike(reduced, values) for name, values in known.items()}
     return Embedding(
         model=model.name,
         layer=layer,
@@ -119,13 +120,16 @@ def embed(
         points=np.asarray(points, "float32"),
         perplexity=used,
         seed=seed,
-        neighbours={name: found for name, values in known.items() if (found := alike(reduced, values)) is not None},
+        neighbours={name: shares for name, shares in neighbours.items() if shares is not None},
         unreadable=len(radiographs) - len(read),
     )
 
 
 def reduce(features: np.ndarray) -> np.ndarray:
-    """Features ``[N, F]`` standardised and reduced to at most 50 principal components; ``[N, 0]`` if all are alike."""
+    """Features ``[N, F]`` standardised and reduced to at most 50 principal components, as the authors of t-SNE do.
+
+    ``[N, 0]`` if all rows are alike.
+    """
     from sklearn.decomposition import PCA
 
     deviation = features.std(axis=0, dtype="float64")
@@ -156,72 +160,14 @@ def alike(features: np.ndarray, values: Sequence[str | None]) -> tuple[float, fl
     return float((names == names[nearest]).mean()), chance
 
 
-def draw(embeddings: Sequence[Embedding]) -> Figure:
-    """A panel for each model: colour by class (the predicted one where no class is known), mark by source."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns = min(3, len(embeddings))
-    rows = -(-len(embeddings) // columns)
-    figure = Figure(figsize=(max(6.4, 4.6 * columns), 5.0 * rows + 0.9), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = list(figure.subplots(rows, columns, squeeze=False).ravel())
-    known = any(r.label is not None for e in embeddings for r in e.radiographs)
-    classes = sorted({c for e in embeddings for c in _classes(e, known)}, key=lambda c: (c != "normal", c))
-    sources = _by_number([r.source for e in embeddings for r in e.radiographs])
-    for axes, one in zip(panels, embeddings, strict=False):
-        _panel(axes, one, _classes(one, known), classes, sources)
-    for axes in panels[len(embeddings) :]:
-        axes.set_axis_off()
-    handles = [_handle("s", _colour(k), name, True) for k, name in enumerate(classes)]
-    if len(sources) > 1:
-        marks = [*sources[: _MOST_MARKS - 1], "others"] if len(sources) > _MOST_MARKS else sources
-        handles += [_handle(MARKERS[k], INK, name, False) for k, name in enumerate(marks)]
-    legend = figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=8.5,
-                           frameon=False)  # fmt: skip
-    said = "colour: class" if known else "colour: predicted class (none is known)"
-    legend.set_title(said + ("; mark: source" if len(sources) > 1 else ""))
-    legend.get_title().set_fontsize(8.5)
-    return figure
-
-
-def table(embeddings: Sequence[Embedding]):
-    """Every point: model, file, class, source, predicted class, x and y, a `pandas.DataFrame`."""
-    import pandas as pd
-
+def table(embeddings: Sequence[Embedding]) -> pd.DataFrame:
+    """Every point: model, file, class, source, predicted class, x and y."""
     lines = [
-        (e.model, str(r.path), r.label, r.source, called, float(x), float(y))
+        (e.model, str(r.path), r.label, r.source, predicted, float(x), float(y))
         for e in embeddings
-        for r, called, (x, y) in zip(e.radiographs, e.predicted, e.points, strict=True)
+        for r, predicted, (x, y) in zip(e.radiographs, e.predicted, e.points, strict=True)
     ]
     return pd.DataFrame(lines, columns=["model", "file", "label", "source", "predicted", "x", "y"])
-
-
-def _features(model: NamedModel, radiographs, batch_size: int, jobs: int, progress: bool):
-    """Features ``float32 [n, F]``, predicted classes and rows of those that could be read, and the layer's name."""
-    import keras
-
-    from covidcxnet.backend import compiled
-
-    classifier = model.classifier
-    network = classifier.model
-    tensor, layer = feature_tensor(network)
-    both = keras.Model(network.inputs[0], [tensor, network.outputs[0]], name="features")
-    shape = tuple(network.input_shape[1:])
-    run = compiled(lambda stacks: tuple(both(stacks, training=False)), network, [(shape, "uint8")])
-    parts, outputs, rows = [], [], []
-    for good, stacks in stacks_of(model, radiographs, batch_size, jobs, progress):
-        features, output = run(stacks)
-        classifier.check_finite(output)
-        parts.append(features.astype("float32"))
-        outputs.append(output)
-        rows += good
-    if not rows:
-        return np.zeros((0, 1), "float32"), (), [], layer
-    output = np.concatenate(outputs)
-    output = np.hstack([1 - output, output]) if output.shape[1] == 1 else output
-    predicted = tuple(classifier.classes[k] for k in output.argmax(axis=1))
-    return np.concatenate(parts), predicted, rows, layer
 
 
 def feature_tensor(model: keras.Model) -> tuple[Any, str]:
@@ -232,9 +178,6 @@ def feature_tensor(model: keras.Model) -> tuple[Any, str]:
     """
     from keras import ops
 
-    from covidcxnet.models import feature_layer
-    from covidcxnet.models.heads import POOLS
-
     pool = next((layer for layer in model.layers if layer.name in POOLS.values()), None)
     if pool is not None and len(pool.output.shape) == 2 and pool.output.shape[1] <= _WIDEST:
         return pool.output, pool.name
@@ -242,47 +185,86 @@ def feature_tensor(model: keras.Model) -> tuple[Any, str]:
     return ops.mean(model.get_layer(name).output, axis=(1, 2)), f"{name}, averaged"
 
 
-def _classes(embedding: Embedding, known: bool) -> list[str]:
-    if not known:
-        return list(embedding.predicted)
-    return ["unknown" if one.label is None else one.label for one in embedding.radiographs]
+def _features(model: NamedModel, radiographs, batch_size: int, jobs: int, progress: bool):
+    """Features ``float32 [n, F]``, predicted classes and rows of those that could be read, and the layer's name."""
+    import keras
+
+    classifier = model.classifier
+    network = classifier.model
+    tensor, layer = feature_tensor(network)
+    both = keras.Model(network.inputs[0], [tensor, network.outputs[0]], name="features")
+    shape = tuple(network.input_shape[1:])
+    run = compiled(lambda stacks: tuple(both(stacks, training=False)), network, [(shape, "uint8")])
+    parts, outputs, rows = [], [], []
+    for read, stacks in stacks_of(model, radiographs, batch_size, jobs, progress):
+        features, output = run(stacks)
+        classifier.check_finite(output)
+        parts.append(features.astype("float32"))
+        outputs.append(output)
+        rows += read
+    if not rows:
+        return np.zeros((0, 1), "float32"), (), [], layer
+    output = np.concatenate(outputs)
+    output = np.hstack([1 - output, output]) if output.shape[1] == 1 else output
+    predicted = tuple(classifier.classes[k] for k in output.argmax(axis=1))
+    return np.concatenate(parts), predicted, rows, layer
 
 
-def _by_number(sources) -> list[str]:
-    """Sources, the most frequent first."""
-    names, counts = np.unique([s for s in sources if s is not None] or [""], return_counts=True)
-    return [str(names[k]) for k in np.argsort(-counts, kind="stable") if names[k]]
+def draw(embeddings: Sequence[Embedding]) -> Figure:
+    """A panel for each model: colour by class (the predicted one where no class is known), mark by source."""
+    from matplotlib.lines import Line2D
+
+    columns = min(3, len(embeddings))
+    rows = -(-len(embeddings) // columns)
+    figure, panels = plots.figure(max(6.4, 4.6 * columns), 5.0 * rows + 0.9, rows, columns)
+    known = any(r.label is not None for e in embeddings for r in e.radiographs)
+    labels = [[r.label or "unknown" for r in e.radiographs] if known else list(e.predicted) for e in embeddings]
+    classes = sorted({c for names in labels for c in names}, key=lambda c: (c != "normal", c))
+    colours = {name: _colour(k) for k, name in enumerate(classes)}
+    counts = Counter(r.source for e in embeddings for r in e.radiographs if r.source)
+    sources = sorted(counts, key=lambda name: (-counts[name], name))
+    # the rarest sources of many share the last mark
+    marks = {name: plots.MARKERS[min(k, len(plots.MARKERS) - 1)] for k, name in enumerate(sources)}
+    for axes, embedding, names in zip(panels, embeddings, labels, strict=False):
+        _panel(axes, embedding, names, colours, marks)
+    for axes in panels[len(embeddings) :]:
+        axes.set_axis_off()
+    style: dict[str, Any] = {"linestyle": "", "markersize": 7}
+    handles = [Line2D([], [], marker="s", color=colour, label=name, **style) for name, colour in colours.items()]
+    if len(sources) > 1:
+        for k, mark in enumerate(dict.fromkeys(marks.values())):
+            shared = k == len(plots.MARKERS) - 1 and len(sources) > len(plots.MARKERS)
+            name = "others" if shared else sources[k]
+            handles.append(Line2D([], [], marker=mark, color=plots.INK, markerfacecolor="none", label=name, **style))
+    title = "colour: class" if known else "colour: predicted class (none is known)"
+    place: dict[str, Any] = {"loc": "outside lower center", "ncols": min(6, len(handles)), "frameon": False}
+    legend = figure.legend(handles=handles, fontsize=8.5, **place)
+    legend.set_title(title + ("; mark: source" if len(sources) > 1 else ""), {"size": 8.5})
+    return figure
 
 
-def _panel(axes, one: Embedding, labels: list[str], classes: list[str], sources: list[str]) -> None:
-    marks = {name: MARKERS[min(k, _MOST_MARKS - 1)] for k, name in enumerate(sources)}
-    size = float(np.clip(5000 / len(one.radiographs), 9, 50))
-    keys = list(zip(labels, [marks.get(r.source or "", MARKERS[0]) for r in one.radiographs], strict=True))
-    for label, mark in sorted(set(keys)):
-        own = np.array([key == (label, mark) for key in keys])
-        axes.scatter(one.points[own, 0], one.points[own, 1], s=size, marker=mark, linewidths=0.3, alpha=0.8,
-                     color=_colour(classes.index(label)), edgecolors="white")  # fmt: skip
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_color(FAINT)
-    axes.set_title(one.model, fontsize=11, color=INK).set_parse_math(False)
-    lines = [
-        f"{len(one.radiographs):,} radiographs, features: {one.layer}",
-        f"perplexity {one.perplexity:.3g}, seed {one.seed}",
+def _panel(axes, embedding: Embedding, labels: list[str], colours: dict[str, Any], marks: dict[str, str]) -> None:
+    size = float(np.clip(5000 / len(labels), 9, 50))
+    keys = [
+        (x, marks.get(r.source or "", plots.MARKERS[0])) for x, r in zip(labels, embedding.radiographs, strict=True)
     ]
-    if one.neighbours:
-        shares = [f"{name} {share:.2f} (chance {chance:.2f})" for name, (share, chance) in one.neighbours.items()]
+    for label, mark in sorted(set(keys)):
+        x, y = embedding.points[[key == (label, mark) for key in keys]].T
+        axes.scatter(x, y, size, colours[label], mark, linewidths=0.3, alpha=0.8, edgecolors="white")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(color=plots.FAINT, visible=True)
+    axes.set_title(embedding.model, fontsize=11).set_parse_math(False)
+    lines = [
+        f"{len(labels):,} radiographs, features: {embedding.layer}",
+        f"perplexity {embedding.perplexity:.3g}, seed {embedding.seed}",
+    ]
+    if embedding.neighbours:
+        shares = [f"{name} {share:.2f} (chance {chance:.2f})" for name, (share, chance) in embedding.neighbours.items()]
         lines.append("nearest neighbour of the same " + ", ".join(shares))
-    axes.set_xlabel("\n".join(lines), fontsize=7.5, color=INK)
+    axes.set_xlabel("\n".join(lines), fontsize=7.5)
 
 
 def _colour(k: int):
     from matplotlib import colormaps
 
-    return COLOURS[k] if k < len(COLOURS) else colormaps["tab20"]((k - len(COLOURS)) % 20)
-
-
-def _handle(mark: str, colour, name: str, filled: bool):
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], linestyle="", marker=mark, color=colour, markerfacecolor=colour if filled else "none",
-                  markersize=7, label=name)  # fmt: skip
+    return plots.COLOURS[k] if k < len(plots.COLOURS) else colormaps["tab20"]((k - len(plots.COLOURS)) % 20)

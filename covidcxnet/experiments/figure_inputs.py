@@ -6,31 +6,23 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from covidcxnet.classifier import Classifier
+from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.evaluation.subject import find_run
+from covidcxnet.preparation.pipeline import prepare_files
+from covidcxnet.pretrained import load_model
 from enhancement.errors import InputError
 
-if TYPE_CHECKING:
-    from covidcxnet.classifier import Classifier
-    from covidcxnet.datasets import Dataset
-
-_LONGEST = 28
+_LONGEST = 28  # characters of a caption's line
 
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A classifier and what figures call it.
-
-    Attributes
-    ----------
-    name : str
-        The run's folder, or the weights' own name; no two are alike.
-    classifier : Classifier
-    """
+    """A classifier and what figures call it: the run's folder, or the weights' own name; no two are alike."""
 
     name: str
     classifier: Classifier
@@ -52,24 +44,20 @@ class Radiograph:
 
 
 def load_models(targets: Sequence[str]) -> list[NamedModel]:
-    """Classifiers from run folders, weights files or released names, each under a name of its own.
-
-    Raises
-    ------
-    InputError
-        If one of them is none of these.
-    """
-    from covidcxnet.pretrained import load_model
-
-    models, taken = [], set()
+    """Classifiers from run folders, weights files or released names; `InputError` if one of them is none of these."""
+    models: list[NamedModel] = []
     for target in targets:
-        base, number = _name(target), 1
-        name = base
-        while name.lower() in taken:
+        path = Path(target)
+        name = re.sub(r"(\.weights)?\.(h5|hdf5)$", "", path.name)
+        if path.is_dir():
+            name = path.absolute().name
+        elif path.name in ("best.weights.h5", "last.weights.h5"):
+            name = path.absolute().parent.name + ("" if path.name.startswith("best") else "-last")
+        unique, number = name, 1
+        while unique.lower() in {model.name.lower() for model in models}:
             number += 1
-            name = f"{base}-{number}"
-        taken.add(name.lower())
-        models.append(NamedModel(name, load_model(target)))
+            unique = f"{name}-{number}"
+        models.append(NamedModel(unique, load_model(target)))
     return models
 
 
@@ -82,15 +70,16 @@ def from_dataset(dataset: Dataset) -> list[Radiograph]:
     """Radiographs of a data set, those that it rejects left out; captions are class and source, not the file's name."""
     table = dataset.table
     sources = table["source"] if "source" in table else pd.Series(None, table.index, dtype=object)
-    found = []
+    radiographs = []
     for path, label, source, reason in zip(dataset.paths, table["label"], sources, dataset.rejected, strict=True):
-        if reason is not None:
-            continue
-        known = None if source is None or source != source or not str(source).strip() else str(source)
-        found.append(Radiograph(path, label, known, _short(label) + (f"\n{_short(known)}" if known else "")))
-    if not found:
+        if reason is None:
+            known = None if pd.isna(source) or not str(source).strip() else str(source)
+            radiographs.append(
+                Radiograph(path, label, known, "\n".join(_short(text) for text in (label, known) if text))
+            )
+    if not radiographs:
         raise InputError(f"{dataset.name}: every image is rejected; there is nothing to draw")
-    return found
+    return radiographs
 
 
 def from_run(targets: Sequence[str], split: str) -> tuple[list[Radiograph], Path]:
@@ -120,60 +109,42 @@ def trained_on(target: str, radiographs: Sequence[Radiograph]) -> int:
     return sum(radiograph.path.resolve() in trained for radiograph in radiographs)
 
 
-def choose(radiographs: Sequence[Radiograph], most: int, seed: int = 0) -> list[Radiograph]:
-    """At most so many, at random, in turn from each class and within it from each source; in their own order.
+def _short(text: str) -> str:
+    half = _LONGEST // 2 - 1
+    return text if len(text) <= _LONGEST else f"{text[:half]}...{text[-half:]}"
 
-    Radiographs without a class are taken as they come: whoever names files wants the first of them first.
-    """
+
+def choose(radiographs: Sequence[Radiograph], most: int, seed: int = 0) -> list[Radiograph]:
+    """At most so many, at random, in turn from each class and within it from each source; in their own order."""
     if len(radiographs) <= most:
         return list(radiographs)
-    if all(one.label is None for one in radiographs):
+    # whoever names files wants the first of them first
+    if all(radiograph.label is None for radiograph in radiographs):
         return list(radiographs[:most])
-    table = pd.DataFrame([(one.label or "", one.source or "") for one in radiographs], columns=["label", "source"])
+    table = pd.DataFrame([(r.label or "", r.source or "") for r in radiographs], columns=["label", "source"])
     table = table.iloc[np.random.default_rng(seed).permutation(len(table))]
-    table["turn"] = table.groupby(["label", "source"], sort=False).cumcount()
-    table = table.sort_values("turn", kind="stable")
-    table["turn"] = table.groupby("label", sort=False).cumcount()
-    rows = table.sort_values("turn", kind="stable").index[:most]
-    return [radiographs[int(row)] for row in sorted(rows)]
+    for columns in (["label", "source"], ["label"]):
+        table["turn"] = table.groupby(columns, sort=False).cumcount()
+        table = table.sort_values("turn", kind="stable")
+    return [radiographs[int(row)] for row in sorted(table.index[:most])]
 
 
 def stacks_of(
     model: NamedModel, radiographs: Sequence[Radiograph], batch_size: int = 16, jobs: int = 1, progress: bool = False
 ) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Rows and stacks ``uint8 [n, S, S, C]`` of the radiographs that can be read, batch by batch.
-
-    Lungs are looked for only where the model's input needs them.
-    """
-    from covidcxnet.preparation.pipeline import prepare_files
-
+    """Rows and stacks ``uint8 [n, S, S, C]`` of the radiographs that can be read, batch by batch."""
     settings = model.classifier.input
+    # lungs are looked for only where the model's input needs them
     segmenter = None if settings.region == "none" else model.classifier.segmenter
-    paths = [one.path for one in radiographs]
+    paths = [radiograph.path for radiograph in radiographs]
     rows: list[int] = []
     stacks: list[np.ndarray] = []
     for outcome in prepare_files(paths, settings, segmenter=segmenter, jobs=jobs, batch=batch_size, progress=progress):
-        if outcome.prepared is None:
-            continue
-        rows.append(outcome.index)
-        stacks.append(outcome.prepared.stack)
+        if outcome.prepared is not None:
+            rows.append(outcome.index)
+            stacks.append(outcome.prepared.stack)
         if len(rows) == batch_size:
             yield rows, np.stack(stacks)
             rows, stacks = [], []
     if rows:
         yield rows, np.stack(stacks)
-
-
-def _name(target: str) -> str:
-    path = Path(target)
-    if path.is_dir():
-        return path.absolute().name
-    if path.name in ("best.weights.h5", "last.weights.h5"):
-        name = path.absolute().parent.name
-        return name if path.name.startswith("best") else f"{name}-last"
-    return re.sub(r"(\.weights)?\.(h5|hdf5)$", "", path.name)
-
-
-def _short(text: str) -> str:
-    half = _LONGEST // 2 - 1
-    return text if len(text) <= _LONGEST else f"{text[:half]}...{text[-half:]}"

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
+from tqdm import tqdm
 
 from covidcxnet.experiments.embedding import FEWEST, embed, table
 from covidcxnet.experiments.embedding import draw as draw_embeddings
 from covidcxnet.experiments.feature_maps import draw as draw_features
 from covidcxnet.experiments.feature_maps import feature_maps
 from covidcxnet.experiments.figure_inputs import NamedModel, Radiograph, choose, stacks_of
+from covidcxnet.explain.cam import linear_head
 from covidcxnet.explain.explanation import Explanation
 from covidcxnet.explain.grid import remark
+from covidcxnet.explain.layers import require_cut
+from covidcxnet.reporting.pages import NOTICE
 from covidcxnet.reporting.plots import save
 from enhancement.command_line import one_line
 from enhancement.errors import InputError
@@ -25,8 +30,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = ("tsne", "features", "maps")
-_MOST_FEATURES = 3  # radiographs whose feature maps are drawn
 METHODS = {"cam": "CAM", "gradcam": "Grad-CAM", "lime": "LIME"}
+"""Methods and how they are written, in the order of the columns."""
+
+_MOST_FEATURES = 3  # radiographs whose feature maps are drawn
 # As many pixels as a picture has on the page: outlines are drawn one pixel wide, and no pixel is resampled.
 _SIDE, _DPI = 328, 150
 
@@ -172,7 +179,7 @@ def activation_maps(
     ----------
     model : NamedModel
     radiographs : sequence of Radiograph
-        All are kept in memory: a figure's worth.
+        All are held in memory: a figure's worth.
     layer : str, optional
         Feature layer of Grad-CAM; by default the model's last one.
     methods : sequence of str
@@ -181,21 +188,14 @@ def activation_maps(
         Class to explain; by default, for each radiograph, the one that the model predicts.
     samples, seed : int
         Of LIME.
-    jobs : int
-        Processes that read.
-    progress : bool
-        Show progress bars.
+    jobs, progress
+        Processes that read; progress bars.
 
     Raises
     ------
     InputError
-        If a method, the class or the layer is unknown; the message says what there is.
+        If a method, the class or the layer is unknown; the message lists what there is.
     """
-    from tqdm import tqdm
-
-    from covidcxnet.explain.cam import linear_head
-    from covidcxnet.explain.layers import require_cut
-
     classifier = model.classifier
     if unknown := [method for method in methods if method not in METHODS]:
         raise InputError(f"methods: {unknown[0]!r} given, one of {', '.join(METHODS)} expected")
@@ -210,12 +210,12 @@ def activation_maps(
         if method not in methods or (method == "cam" and linear_head(classifier.model) is None):
             continue
         options: dict[str, Any] = {"samples": samples, "seed": seed} if method == "lime" else {}
-        layer_used = "" if method == "lime" else classifier.cam.layer if method == "cam" else classifier.gradcam.layer
+        weighed = "" if method == "lime" else classifier.cam.layer if method == "cam" else classifier.gradcam.layer
         if method == "gradcam" and layer is not None:
-            options, layer_used = {"layer": layer}, layer
+            options, weighed = {"layer": layer}, layer
         explain = classifier.explainer(method, target, **options)
         items = tqdm(paths, desc=f"{METHODS[method]} of {model.name}", unit="image", disable=not progress)
-        columns.append(Column(model.name, method, layer_used, tuple(explain(items, outcomes))))
+        columns.append(Column(model.name, method, weighed, tuple(explain(items, outcomes))))
     return columns
 
 
@@ -230,87 +230,60 @@ def draw(radiographs: Sequence[Radiograph], columns: Sequence[Column]) -> Figure
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from covidcxnet.reporting.pages import NOTICE
-
     rows = [k for k in range(len(radiographs)) if any(column.cells[k].error is None for column in columns)]
     if not rows or not columns:
         raise InputError("activation maps: none of the radiographs could be read, or no method fits the models")
-    images = [_shrunk(next(c.cells[k] for c in columns if c.cells[k].error is None).radiograph) for k in rows]
+    images = [_resized(next(c.cells[k] for c in columns if c.cells[k].error is None).radiograph) for k in rows]
+    heads = ["Radiograph", *(_head(column) for column in columns)]
+    # Placed by hand, in inches: a layout engine would resample the pictures.
     side, gap, left, title, bottom = _SIDE / _DPI, 0.06, 0.38, 0.24, 0.36
-    top = 0.16 + 0.15 * max(_head(column).count("\n") + 1 for column in columns)
-    heights = [side * image.shape[0] / _SIDE for image in images]
-    wide, high = left + (side + gap) * (1 + len(columns)) + 0.6, top + sum(heights) + title * len(rows) + bottom
+    top = 0.16 + 0.15 * max(head.count("\n") + 1 for head in heads)
+    heights = [image.shape[0] / _DPI for image in images]
+    wide, high = left + (side + gap) * len(heads) + 0.6, top + sum(heights) + title * len(rows) + bottom
     figure = Figure(figsize=(wide, high), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
-
-    def place(row: int, column: int):
-        y = high - top - sum(heights[: row + 1]) - title * (row + 1)
-        return figure.add_axes(((left + column * (side + gap)) / wide, y / high, side / wide, heights[row] / high))
-
-    for row, (k, image) in enumerate(zip(rows, images, strict=True)):
-        axes = place(row, 0)
-        _picture(axes, image)
-        caption = radiographs[k].caption
-        y = 1 - (top + sum(heights[:row]) + title * (row + 1) + heights[row] / 2) / high
-        figure.text((left - 0.06) / wide, y, caption, rotation=90, ha="right", va="center", fontsize=7.5,
-                    multialignment="center", parse_math=False)  # fmt: skip
-        for number, column in enumerate(columns, start=1):
-            axes = place(row, number)
-            cell = column.cells[k]
-            if cell.error is not None:
-                axes.set_axis_off()
-                continue
-            _picture(axes, _drawn(cell, image))
-            axes.set_title(_said(cell), fontsize=8, pad=3).set_parse_math(False)
-    heads = ["Radiograph", *(_head(column) for column in columns)]
-    for number, text in enumerate(heads):
+    for number, head in enumerate(heads):
         x = (left + number * (side + gap) + side / 2) / wide
-        figure.text(x, 1 - 0.1 / high, text, ha="center", va="top", fontsize=9, fontweight="bold", parse_math=False)
-    _scale(figure, columns, wide, high, top + title, min(1.9, sum(heights)))
+        figure.text(x, 1 - 0.1 / high, head, ha="center", va="top", fontsize=9, fontweight="bold", parse_math=False)
+    for row, (k, image) in enumerate(zip(rows, images, strict=True)):
+        y = high - top - sum(heights[: row + 1]) - title * (row + 1)
+        style: dict[str, Any] = {"rotation": 90, "ha": "right", "va": "center", "multialignment": "center"}
+        middle = (y + heights[row] / 2) / high
+        figure.text((left - 0.06) / wide, middle, radiographs[k].caption, fontsize=7.5, parse_math=False, **style)
+        for number in range(len(heads)):
+            cell = columns[number - 1].cells[k] if number else None
+            if cell is not None and cell.error is not None:
+                continue
+            place = ((left + number * (side + gap)) / wide, y / high, side / wide, heights[row] / high)
+            axes = figure.add_axes(place)
+            axes.imshow(image if cell is None else cell.draw(image), cmap="gray", vmin=0, vmax=255)
+            axes.set_axis_off()
+            axes.set_title("" if cell is None else _title(cell), fontsize=8, pad=3).set_parse_math(False)
     notes = "Each map on its own scale; blue line: lungs."
     if any(column.method == "lime" for column in columns):
         notes += " LIME: blue + supports the class, orange \N{MINUS SIGN} speaks against it, white line: lungs."
+    if any(column.method != "lime" for column in columns):
+        length = min(1.9, sum(heights))
+        _scale(figure.add_axes(((wide - 0.5) / wide, 1 - (top + title + length) / high, 0.11 / wide, length / high)))
     figure.text(left / wide, 0.16 / high, f"{notes} {NOTICE}.", fontsize=7.5, va="center")
     return figure
 
 
-def _shrunk(image: np.ndarray) -> np.ndarray:
-    import cv2
-
+def _resized(image: np.ndarray) -> np.ndarray:
     scale = _SIDE / max(image.shape)
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
-def _drawn(cell: Explanation, image: np.ndarray) -> np.ndarray:
-    from covidcxnet.explain.overlay import overlay_heatmap, overlay_lime
-
-    values = cell.weights if cell.method == "lime" else cell.heatmap
-    lungs = None
-    if cell.lungs is not None and cell.lungs.any() and cell.frame is not None:
-        # Resized soft and cut at one half, the outline stays smooth at any size.
-        lungs = _fit(cell.frame.to_radiograph(cell.lungs.astype("float32")), image.shape) >= 0.5
-    return (overlay_lime if cell.method == "lime" else overlay_heatmap)(image, _fit(values, image.shape), lungs)
+def _head(column: Column) -> str:
+    return "\n".join(filter(None, (_cut(column.model, 24), METHODS[column.method], column.layer)))
 
 
-def _fit(values: np.ndarray, shape) -> np.ndarray:
-    import cv2
-
-    how = cv2.INTER_AREA if shape[0] * shape[1] < values.size else cv2.INTER_LINEAR
-    return cv2.resize(values, (shape[1], shape[0]), interpolation=how)
-
-
-def _picture(axes, image: np.ndarray) -> None:
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-
-
-def _said(cell: Explanation) -> str:
-    probability = cell.prediction.probabilities[cell.target or ""]
-    text = f"{_cut(cell.target or '', 18)} {probability:.2f}"
-    if cell.target != cell.prediction.label:
-        text += f" (called {_cut(cell.prediction.label or '', 12)})"
+def _title(cell: Explanation) -> str:
+    target, label = cell.target or "", cell.prediction.label or ""
+    text = f"{_cut(target, 18)} {cell.prediction.probabilities[target]:.2f}"
+    if target != label:
+        text += f" (called {_cut(label, 12)})"
     if cell.fit is not None:
         text += f", R\N{SUPERSCRIPT TWO} {cell.fit:.2f}"
     if cell.map is not None and not np.any(cell.map > 0):
@@ -320,23 +293,16 @@ def _said(cell: Explanation) -> str:
     return text
 
 
-def _head(column: Column) -> str:
-    return f"{_cut(column.model, 24)}\n{METHODS[column.method]}" + (f"\n{column.layer}" if column.layer else "")
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _scale(figure, columns: Sequence[Column], wide: float, high: float, top: float, length: float) -> None:
+def _scale(axes) -> None:
     from matplotlib import colormaps
 
-    if all(column.method == "lime" for column in columns):
-        return
-    axes = figure.add_axes(((wide - 0.5) / wide, 1 - (top + length) / high, 0.11 / wide, length / high))
-    # The same part of the colour map as on the radiographs.
+    # the same part of the colour map as on the radiographs
     axes.imshow(colormaps["inferno"](np.linspace(0.3, 0.95, 128))[:, None], aspect="auto", origin="lower")
     axes.set_xticks([])
     axes.set_yticks([0, 127], ["low", "high"], fontsize=7.5)
     axes.yaxis.tick_right()
     axes.tick_params(length=0)
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
