@@ -245,12 +245,11 @@ def draw(embeddings: Sequence[Embedding]) -> Figure:
 
 def _panel(axes, embedding: Embedding, labels: list[str], colours: dict[str, Any], marks: dict[str, str]) -> None:
     size = float(np.clip(5000 / len(labels), 9, 50))
-    keys = [
-        (x, marks.get(r.source or "", plots.MARKERS[0])) for x, r in zip(labels, embedding.radiographs, strict=True)
-    ]
-    for label, mark in sorted(set(keys)):
-        x, y = embedding.points[[key == (label, mark) for key in keys]].T
-        axes.scatter(x, y, size, colours[label], mark, linewidths=0.3, alpha=0.8, edgecolors="white")
+    shapes = [marks.get(radiograph.source or "", plots.MARKERS[0]) for radiograph in embedding.radiographs]
+    groups = pd.DataFrame({"label": labels, "mark": shapes}).groupby(["label", "mark"]).indices
+    for (label, mark), rows in groups.items():
+        x, y = embedding.points[rows].T
+        axes.scatter(x, y, size, colours[label], marker=mark, linewidths=0.3, alpha=0.8, edgecolors="white")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(color=plots.FAINT, visible=True)
     axes.set_title(embedding.model, fontsize=11).set_parse_math(False)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from covidcxnet.datasets.bias import HALF, confounding
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.splits import SPLITS, read_split
 from covidcxnet.reporting.table import count
@@ -29,8 +30,6 @@ FEW = 50
 """Images below which a class is called small."""
 
 _COLUMNS = ("source", "view", "sex", "population")
-# A class "lives" in one value where nearly all of its images have it and less than half of the others.
-_NEARLY_ALL, _HALF = 0.95, 0.5
 _UNEVEN = 10
 
 
@@ -370,7 +369,10 @@ def find_warnings(
         for side, images in counts[name].loc[present.index].items() if name in counts else ():
             if (images == 0).any():
                 yield f"{name} {side} has no image of {', '.join(map(str, images.index[images == 0]))}"
-    yield from _of_sizes(sizes)
+    by_size = sizes.assign(size=sizes["width"].astype(str) + " x " + sizes["height"].astype(str))
+    by_size = by_size.pivot_table(index="label", columns="size", values="images", aggfunc="sum", fill_value=0)
+    for label, size, images, total in confounding(by_size).single if len(by_size) > 1 else ():
+        yield f"{label}: {images:,} of {total:,} images are {size} pixels, unlike other classes"
     few = [f"{label} {n}" for label, n in present.items() if n < FEW]
     if few:
         yield f"Fewer than {FEW} images: {', '.join(few)}"
@@ -379,50 +381,24 @@ def find_warnings(
         yield f"Classes are uneven: {present.idxmax()} has {ratio} times the images of {present.idxmin()}"
 
 
-def _of_sources(table: pd.DataFrame) -> Iterator[str]:
-    known = table.drop(columns=UNKNOWN, errors="ignore")
-    counts = known.to_numpy()
-    for label, row in zip(known.index, counts, strict=True):
-        if len(row) < 2 or not row.sum() or row.max() < _NEARLY_ALL * row.sum():
-            continue
-        largest, others = int(row.argmax()), counts.sum(axis=0) - row
-        if others[largest] < _HALF * others.sum():
-            yield (
-                f"{label} comes from one source: {row[largest]:,} of its {row.sum():,} images are from "
-                f"{known.columns[largest]}; a model can learn the source instead of the disease"
-            )
-    apart = [
-        f"{a} and {b}"
-        for i, a in enumerate(known.index)
-        for b in known.index[i + 1 :]
-        if not ((known.loc[a] > 0) & (known.loc[b] > 0)).any()
-    ]
-    if apart:
-        more = f" (and {len(apart) - 5} more pairs)" if len(apart) > 5 else ""
-        yield f"No source has both {'; both '.join(apart[:5])}{more}: disease and source cannot be told apart there"
-    single = (known > 0).sum() == 1
-    if single.any() and len(known.columns) > 1:
-        names = {label: [str(c) for c in known.columns if single[c] and row[c]] for label, row in known.iterrows()}
-        listed = "; ".join(f"{', '.join(columns)} ({label})" for label, columns in names.items() if columns)
-        images = int(known.loc[:, single].to_numpy().sum())
-        yield f"Sources with a single class: {listed}: {images:,} of {int(counts.sum()):,} images reveal their label"
-    total = int(table.to_numpy().sum())
-    by_source, by_class = table.max().sum() / total, table.sum(axis=1).max() / total
-    if by_source >= by_class + _HALF * (1 - by_class) and len(table.columns) > 1:
+def _of_sources(counts: pd.DataFrame) -> Iterator[str]:
+    result, known = confounding(counts), counts.drop(columns=UNKNOWN, errors="ignore")
+    for label, source, images, total in result.single:
         yield (
-            f"The source alone predicts {by_source:.0%} of the labels; always naming the commonest class gives "
-            f"{by_class:.0%}"
+            f"{label} comes from one source: {images:,} of its {total:,} images are from {source}; a model can learn "
+            "the source instead of the disease"
         )
-
-
-def _of_sizes(sizes: pd.DataFrame) -> Iterator[str]:
-    """A class whose images have one size that the others rarely have."""
-    by_class = sizes.groupby(["label", "width", "height"])["images"].sum()
-    labels = by_class.index.get_level_values("label").unique()
-    for label in labels if len(labels) > 1 else ():
-        images, others = by_class.loc[label], by_class.drop(label, level="label")
-        common = images.idxmax()
-        alike = others.groupby(level=("width", "height")).sum().get(common, 0)
-        if images.max() >= _NEARLY_ALL * images.sum() and alike < _HALF * others.sum():
-            size = f"{common[0]} x {common[1]} pixels"
-            yield f"{label}: {images.max():,} of {images.sum():,} images are {size}, unlike other classes"
+    if result.unshared:
+        pairs = "; both ".join(f"{a} and {b}" for a, b in result.unshared[:5])
+        more = f" (and {len(result.unshared) - 5} more pairs)" if len(result.unshared) > 5 else ""
+        yield f"No source has both {pairs}{more}: disease and source cannot be told apart there"
+    if result.lonely and known.shape[1] > 1:
+        sources = {label: [s for s in result.lonely if row[s]] for label, row in known.iterrows()}
+        listed = "; ".join(f"{', '.join(names)} ({label})" for label, names in sources.items() if names)
+        images, total = int(known[list(result.lonely)].to_numpy().sum()), int(known.to_numpy().sum())
+        yield f"Sources with a single class: {listed}: {images:,} of {total:,} images reveal their label"
+    if result.guessed >= result.commonest + HALF * (1 - result.commonest) and counts.shape[1] > 1:
+        yield (
+            f"The source alone predicts {result.guessed:.0%} of the labels; always naming the commonest class gives "
+            f"{result.commonest:.0%}"
+        )
