@@ -18,8 +18,7 @@ from covidcxnet.explain.cam import CAM, GradCAM
 from covidcxnet.explain.explanation import METHODS, Explanation
 from covidcxnet.explain.lime import explain_lime
 from covidcxnet.prediction import Prediction
-from covidcxnet.preparation.outcome import Item, Outcome
-from covidcxnet.preparation.pipeline import prepare_files
+from covidcxnet.preparation.pipeline import Item, Outcome, prepare_files
 from covidcxnet.preparation.store import Store
 from covidcxnet.settings import InputSettings
 from enhancement import find_images

@@ -21,7 +21,7 @@ from covidcxnet.evaluation.report import Report, write_report
 from covidcxnet.evaluation.settings import EvaluationSettings
 from covidcxnet.evaluation.sources import by_source
 from covidcxnet.evaluation.subject import Subject, find_run, newest_run, subject_of_data, subject_of_run
-from covidcxnet.preparation.stack_statistics import stack_statistics
+from covidcxnet.preparation import stack_statistics
 from enhancement.errors import InputError
 from enhancement.files import check_output
 

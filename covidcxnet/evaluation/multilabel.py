@@ -19,7 +19,7 @@ from covidcxnet.evaluation.multilabel_metrics import FindingMetrics, FindingPred
 from covidcxnet.evaluation.multilabel_places import FindingPlaces, finding_places
 from covidcxnet.evaluation.predicting import predict_subject, predict_validation
 from covidcxnet.evaluation.record import circumstances, model_of, open_test
-from covidcxnet.preparation.stack_statistics import stack_statistics
+from covidcxnet.preparation import stack_statistics
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:

@@ -134,7 +134,6 @@ def subject_of_data(
 ) -> Subject:
     """Other images, prepared as the weights ask for into `store`, or one in `folder`."""
     from covidcxnet.preparation import prepare
-    from covidcxnet.preparation.kept import keep, rows_in
 
     counted = dict(count or {})
     lists = read_seen(seen) if seen else training_list(classifier.path)
@@ -148,9 +147,16 @@ def subject_of_data(
     given_masks = "mask" in dataset.table and not classifier.metadata.get("segmenter")
     # A model that sees whole radiographs has no use for lungs: they are found only for the cases that are shown.
     segmenter = None if given_masks or classifier.input.region == "none" else classifier.segmenter
-    make, path = (prepare, folder / "store.h5") if store is None else (keep, Path(store))
-    stacks = make(dataset, classifier.input, path, segmenter=segmenter, jobs=jobs, progress=progress)
-    rows, table, rejected = rows_in(stacks, dataset)
+    stacks = prepare(
+        dataset,
+        classifier.input,
+        store or folder / "store.h5",
+        segmenter=segmenter,
+        jobs=jobs,
+        progress=progress,
+        shared=store is not None,
+    )
+    rows, table, rejected = stacks.select(dataset)
     if not len(rows):
         raise InputError(f"{data}: none of {len(dataset)} images could be read; {rejected['reason'].iloc[0]}")
     parts = _parts(table, [OTHER] * len(table))

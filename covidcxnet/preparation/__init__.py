@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from covidcxnet.preparation.build import prepare
     from covidcxnet.preparation.loader import Batches
-    from covidcxnet.preparation.outcome import Outcome, Prepared
-    from covidcxnet.preparation.pipeline import prepare_files, prepare_image
-    from covidcxnet.preparation.store import Store
+    from covidcxnet.preparation.pipeline import Outcome, Prepared, prepare_files, prepare_image
+    from covidcxnet.preparation.store import Store, stack_statistics
 
-# names load on first use: a worker process needs the pipeline only, and never Keras
+# Names load on first use: a worker process needs the pipeline only, and never Keras.
 _HOMES = {
     "Batches": "loader",
-    "Outcome": "outcome",
-    "Prepared": "outcome",
+    "Outcome": "pipeline",
+    "Prepared": "pipeline",
     "Store": "store",
     "prepare": "build",
     "prepare_files": "pipeline",
     "prepare_image": "pipeline",
+    "stack_statistics": "store",
 }
 
-__all__ = ["Batches", "Outcome", "Prepared", "Store", "prepare", "prepare_files", "prepare_image"]
+__all__ = ["Batches", "Outcome", "Prepared", "Store", "prepare", "prepare_files", "prepare_image", "stack_statistics"]
 
 
 def __getattr__(name: str):

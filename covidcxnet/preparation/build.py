@@ -1,4 +1,4 @@
-"""Building a store: prepare what is new, copy what is not, go on where a run was broken off."""
+"""Building a store: prepare what is new, copy what is not, continue where a run was broken off."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.preparation import pipeline
-from covidcxnet.preparation.outcome import Outcome, Segmenter
 from covidcxnet.preparation.partial import PartialStore
-from covidcxnet.preparation.pipeline import prepare_files
+from covidcxnet.preparation.pipeline import Outcome, Segmenter, prepare_files
 from covidcxnet.preparation.reuse import (
-    OWN_COLUMNS,
     Known,
     content_keys,
-    cores,
     digest,
+    holds,
+    key_columns,
     known_rows,
     made_by,
     new_record,
     reusable,
     up_to_date,
 )
-from covidcxnet.preparation.store import FORMAT, Store
+from covidcxnet.preparation.store import COLUMNS, FORMAT, Store, columns_of
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
+from enhancement.parallel import cores
 
 SEGMENTER_OPTIONS = ("convention", "threshold", "components", "fill_holes", "dilation", "limits")  # that shape a mask
 
@@ -42,6 +43,7 @@ def prepare(
     segmenter: Segmenter | None = None,
     jobs: int | None = None,
     progress: bool = True,
+    shared: bool = False,
 ) -> Store:
     """Prepare a data set once, for many trainings.
 
@@ -53,15 +55,18 @@ def prepare(
     settings : InputSettings
         How a radiograph becomes a stack.
     path : str or Path
-        The store, an HDF5 file. One that is there already is brought up to date: only radiographs whose file content
-        is new are prepared, the others are copied; with other settings or another segmenter everything is made anew.
-        Labels and other columns may change without touching a pixel.
+        The store, an HDF5 file. An existing one is brought up to date: only radiographs whose file content is new are
+        prepared, the others are copied; with other settings or another segmenter all are prepared anew. Labels and
+        other columns may change without touching a pixel.
     segmenter : LungSegmenter, optional
         Finds the lungs. Needed for a region other than "none" unless the data set has masks.
     jobs : int, optional
-        Worker processes; None: one a core, none at all for a few files.
+        Worker processes; None: one per core, fewer for a few files.
     progress : bool
-        Show progress bars with images per second, and say what was done.
+        Show progress bars with images per second, and print what was done.
+    shared : bool
+        An existing store is completed and keeps its other images, see `Store.select`; columns may be those of an
+        earlier call. It is refused if it was made with other settings, another segmenter or from another folder.
 
     Returns
     -------
@@ -74,27 +79,35 @@ def prepare(
         If no radiograph can be prepared, the region needs lungs and there are none, the disk is too small, or another
         process is at work on the same store.
     KeyboardInterrupt
-        On Ctrl-C, with all finished work kept: the same call goes on from there, and so it does after a kill.
+        On Ctrl-C, with all finished work kept: the same call continues from there, and also after a kill.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the name of a file, for example {path / 'store.h5'}")
-    masks = dataset.table["mask"] if "mask" in dataset.table and segmenter is None else None
-    if settings.region != "none" and segmenter is None and (masks is None or masks.isna().all()):
+    by_mask = "mask" in dataset.table and segmenter is None
+    if settings.region != "none" and segmenter is None and not (by_mask and dataset.table["mask"].notna().any()):
         raise InputError(
             f"input.region: {settings.region!r} needs lungs; give a lung segmenter, "
             "masks in the data set, or region none"
         )
-    say = print if progress else _silent
-    keys = content_keys(dataset, masks, progress)
-    about = about_of(dataset, settings, segmenter, path)
+    about = _about(dataset, settings, segmenter, path)
     old = reusable(path, about)
+    keys = content_keys(dataset, by_mask, progress)
+    if shared and path.exists():
+        old = _completable(old, dataset, path)
+        if holds(old, dataset, keys):
+            return old
+        dataset = _union(old, dataset)
+        about = _about(dataset, settings, segmenter, path)
+        keys = content_keys(dataset, "mask" in dataset.table and segmenter is None, progress)
     if old is not None and up_to_date(old, dataset, keys, about):
-        say(f"{path}: up to date, {len(old)} stacks", file=sys.stderr)
+        if progress:
+            print(f"{path}: up to date, {len(old)} stacks", file=sys.stderr)
         return old
     _build(dataset, settings, path, segmenter, jobs, progress, keys, about, old)
     store = Store(path)
-    say(_summary(store), file=sys.stderr)
+    if progress:
+        print(_summary(store), file=sys.stderr)
     return store
 
 
@@ -112,7 +125,7 @@ def _build(dataset, settings, path, segmenter, jobs, progress, keys, about, old)
                 f"{path}: none of {len(dataset)} radiographs could be prepared; the first, {dataset.paths[0]}: {first}"
             )
         if old is not None:
-            old.close()
+            old.close()  # the new file takes its name
         partial.finish(about, *_tables(dataset, partial.records))
     except KeyboardInterrupt:
         partial.close()
@@ -131,25 +144,25 @@ def _build(dataset, settings, path, segmenter, jobs, progress, keys, about, old)
 
 def _fill(partial: PartialStore, dataset, settings, segmenter, jobs, keys, known: dict[str, Known], bar) -> None:
     """Every radiograph from where the last run stopped, in order: copied where its row is known, else prepared."""
-    begin = len(partial.records)
-    todo = [i for i in range(begin, len(keys)) if keys[i] and keys[i] not in known]
+    i = len(partial.records)
+    todo = [k for k in range(i, len(keys)) if keys[k] and keys[k] not in known]
     paths, refused = dataset.paths, dataset.rejected
-    known_masks: list[Any] | None = None
-    if segmenter is None and "mask" in dataset.table:
-        masks = dataset.masks
-        known_masks = [masks[i] for i in todo]
-    jobs = jobs or min(cores(), max(1, len(todo) // 48))  # starting a worker costs as much as some 50 images
-    items = [paths[i] for i in todo]
-    fresh = prepare_files(items, settings, segmenter=segmenter, jobs=jobs, known_masks=known_masks)
-    i = begin
+    masks = dataset.masks if segmenter is None and "mask" in dataset.table else None
+    fresh = prepare_files(
+        [paths[k] for k in todo],
+        settings,
+        segmenter=segmenter,
+        jobs=jobs or min(cores(), max(1, len(todo) // 48)),  # starting a worker costs as much as some 50 images
+        known_masks=None if masks is None else [masks[k] for k in todo],
+    )
     while i < len(keys):
         count = 1
         if not keys[i]:
             partial.reject(new_record("", error=refused[i] or "no such file, or it may not be read"))
         elif keys[i] in known:
-            run = _run(keys, i, known)
-            partial.copy(run[0].file, run[0].row, [row.record for row in run])
-            count = len(run)
+            neighbours = _neighbours(keys, i, known)
+            partial.copy(neighbours[0].file, neighbours[0].row, [row.record for row in neighbours])
+            count = len(neighbours)
         else:
             _add(partial, next(fresh), keys[i])
         i += count
@@ -163,67 +176,80 @@ def _add(partial: PartialStore, outcome: Outcome, key: str) -> None:
     area = getattr(outcome.verdict, "area_fraction", None)
     if area is None and outcome.prepared.lungs is not None:
         area = outcome.prepared.lungs.mean()
-    height, width = outcome.radiograph_shape or (0, 0)
-    partial.add(
-        outcome.prepared,
-        new_record(
-            key,
-            height=int(height),
-            width=int(width),
-            trusted=outcome.trusted,
-            reasons="; ".join(outcome.reasons),
-            area=None if area is None else float(area),
-        ),
-    )
+    height, width = map(int, outcome.radiograph_shape or (0, 0))
+    area, reasons = None if area is None else float(area), "; ".join(outcome.reasons)
+    record = new_record(key, height=height, width=width, trusted=outcome.trusted, reasons=reasons, area=area)
+    partial.add(outcome.prepared, record)
 
 
-def _run(keys, i: int, known: dict[str, Known], longest: int = 64) -> list[Known]:
-    """Known rows from `i` on that stand one after the other in one file: copied in one go."""
-    run = [known[keys[i]]]
+def _neighbours(keys, i: int, known: dict[str, Known], longest: int = 64) -> list[Known]:
+    """Known rows from `i` on that follow each other in one file: copied in one go."""
+    rows = [known[keys[i]]]
     for key in keys[i + 1 : i + longest]:
         row = known.get(key)
-        if row is None or row.file is not run[0].file or row.row != run[-1].row + 1:
+        if row is None or row.file is not rows[0].file or row.row != rows[-1].row + 1:
             break
-        run.append(row)
-    return run
+        rows.append(row)
+    return rows
 
 
 def _tables(dataset: Dataset, records) -> tuple[pd.DataFrame, pd.DataFrame]:
-    found = pd.DataFrame(
+    results = pd.DataFrame(
         {
-            "sha256": pd.Series([r["key"].partition(":")[0] for r in records], dtype="str"),
-            "mask_sha256": pd.Series([r["key"].partition(":")[2] for r in records], dtype="str"),
-            "height": [r["height"] for r in records],
-            "width": [r["width"] for r in records],
-            "lungs_trusted": pd.array([r["trusted"] for r in records], dtype="boolean"),
-            "lungs_reasons": pd.Series([r["reasons"] for r in records], dtype="str"),
-            "lungs_area": pd.Series([r["area"] for r in records], dtype="float64"),
+            **key_columns(record["key"] for record in records),
+            "height": [record["height"] for record in records],
+            "width": [record["width"] for record in records],
+            "lungs_trusted": pd.array([record["trusted"] for record in records], dtype="boolean"),
+            "lungs_reasons": pd.Series([record["reasons"] for record in records], dtype="str"),
+            "lungs_area": pd.Series([record["area"] for record in records], dtype="float64"),
         }
     )
-    failed = pd.Series([r["error"] is not None for r in records])
-    own = dataset.table.drop(columns=[c for c in (*OWN_COLUMNS, "reason") if c in dataset.table])
-    table = pd.concat([own, found], axis=1)[~failed].reset_index(drop=True)
-    reasons = pd.Series([r["error"] for r in records], dtype="str")
-    rejected = own.assign(sha256=found["sha256"], mask_sha256=found["mask_sha256"], reason=reasons)
-    rejected = rejected[failed].reset_index(drop=True)
-    return table, rejected
+    errors = pd.Series([record["error"] for record in records], dtype="str")
+    failed = np.array([record["error"] is not None for record in records])
+    described = dataset.table[columns_of(dataset.table)]
+    table = pd.concat([described, results], axis=1)[~failed].reset_index(drop=True)
+    rejected = pd.concat([described, results[["sha256", "mask_sha256"]], errors.rename("reason")], axis=1)
+    return table, rejected[failed].reset_index(drop=True)
 
 
-def about_of(dataset: Dataset, settings: InputSettings, segmenter, path: Path) -> dict[str, Any]:
-    """What a store made of these would say of itself."""
-    about = {} if segmenter is None else {"name": str(segmenter.name), "sha256": str(segmenter.sha256)}
-    options = {name: str(getattr(segmenter, name)) for name in SEGMENTER_OPTIONS if hasattr(segmenter, name)}
-    root = os.path.relpath(dataset.root.absolute(), path.absolute().parent)
+def _about(dataset: Dataset, settings: InputSettings, segmenter, path: Path) -> dict[str, Any]:
+    """What a store of these has in its attribute."""
     return {
         "format": FORMAT,
         "pipeline": pipeline.VERSION,
         "settings": settings.to_dict(),
-        "segmenter": about,
-        "segmenter_options": options,
+        "segmenter": {} if segmenter is None else {"name": str(segmenter.name), "sha256": str(segmenter.sha256)},
+        "segmenter_options": {k: str(getattr(segmenter, k)) for k in SEGMENTER_OPTIONS if hasattr(segmenter, k)},
         "classes": list(dataset.classes),
-        "root": root,
+        "root": os.path.relpath(dataset.root.absolute(), path.absolute().parent),
         "name": dataset.name,
     }
+
+
+def _completable(old: Store | None, dataset: Dataset, path: Path) -> Store:
+    """The store, or `InputError` where it cannot be completed by these images; it is never written over."""
+    if old is None:
+        raise InputError(
+            f"store: {path} holds stacks of other input settings or another segmenter than these weights ask for; "
+            "name another file (one store serves all weights with the same input)"
+        )
+    if old.root.resolve() != dataset.root.resolve():
+        old.close()
+        raise InputError(
+            f"store: {path} holds images under {old.root}, these are under {dataset.root}; name another file"
+        )
+    return old
+
+
+def _union(old: Store, dataset: Dataset) -> Dataset:
+    """All images of both, old ones first; what the data set says of an image replaces what the store says."""
+    before = pd.concat([old.table, old.rejected.drop(columns="reason")], ignore_index=True)
+    before = before.drop(columns=list(COLUMNS))
+    order = list(dict.fromkeys([*before["path"], *dataset.table["path"]]))
+    rest = before[~before["path"].isin(set(dataset.table["path"]))]
+    table = pd.concat([dataset.table, rest], ignore_index=True).set_index("path").reindex(order)
+    classes = tuple(dict.fromkeys([*old.classes, *dataset.classes]))
+    return Dataset(table.rename_axis("path").reset_index(), dataset.root, classes, old.name)
 
 
 def _summary(store: Store) -> str:
@@ -231,9 +257,5 @@ def _summary(store: Store) -> str:
     if len(store.rejected):
         text += f", {len(store.rejected)} files rejected (the first, {store.rejected['path'].iloc[0]}: "
         text += f"{store.rejected['reason'].iloc[0]})"
-    distrusted = int((store.table["lungs_trusted"] == False).fillna(False).sum())  # noqa: E712
-    return text + (f", {distrusted} without a lung mask that can be trusted" if distrusted else "")
-
-
-def _silent(*_, **__) -> None:
-    pass
+    untrusted = int((store.table["lungs_trusted"] == False).fillna(False).sum())  # noqa: E712
+    return text + (f", {untrusted} without a lung mask that can be trusted" if untrusted else "")

@@ -13,7 +13,7 @@ class Batches(keras.utils.PyDataset):
     """Rows of a store as batches of stacks, targets and, if given, weights.
 
     The order of an epoch is a function of `seed` and the epoch's number alone, so a run that is taken up again sees
-    what it would have seen. Say which epoch it is with `set_epoch`, and keep Keras from shuffling the batches on top:
+    what it would have seen. Set the epoch with `set_epoch`, and keep Keras from shuffling the batches on top:
     ``fit(batches, shuffle=False)``.
 
     Parameters
@@ -23,7 +23,7 @@ class Batches(keras.utils.PyDataset):
     indices : int [n]
         Rows of the store.
     targets : float [n] or [n, K]
-        What the model is to say of each, aligned with `indices`.
+        Aligned with `indices`.
     batch_size : int
         Stacks a batch; the last one may be smaller.
     shuffle : bool

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from covidcxnet.preparation.outcome import Prepared
+from covidcxnet.preparation.pipeline import Prepared
 from covidcxnet.preparation.reuse import Known
 from covidcxnet.preparation.store import write_table
 from covidcxnet.settings import InputSettings
@@ -36,10 +36,10 @@ class PartialStore:
     target : Path
         The store to be.
     plan : dict
-        What is being made: settings, segmenter, keys of all radiographs. Work left by a run with an equal plan goes on.
+        What is made: settings, segmenter, keys of all radiographs. A run with an equal plan continues what is left.
     settings : InputSettings
     capacity : int
-        Number of radiographs, should none be rejected.
+        Number of radiographs if none is rejected.
 
     Raises
     ------
@@ -75,12 +75,12 @@ class PartialStore:
 
     def earlier(self) -> dict[str, Known]:
         """Rows by content key that a broken-off run left which was made alike, but of other files."""
-        found = _load(*self._earlier_paths)
-        if found is None or found[0]["made"] != self._plan["made"]:
+        loaded = _load(*self._earlier_paths)
+        if loaded is None or loaded[0]["made"] != self._plan["made"]:
             return {}
-        _, records, self._earlier_file = found
-        kept = [record for record in records if record["error"] is None]
-        return {record["key"]: Known(self._earlier_file, row, record) for row, record in enumerate(kept)}
+        _, records, self._earlier_file = loaded
+        readable = [record for record in records if record["error"] is None]
+        return {record["key"]: Known(self._earlier_file, row, record) for row, record in enumerate(readable)}
 
     def add(self, prepared: Prepared, record: dict[str, Any]) -> None:
         """The next radiograph, prepared."""
@@ -109,7 +109,7 @@ class PartialStore:
         """Write down all that was added: from here on a kill cannot take it."""
         if not self._unsaved:
             return
-        # emptied first: a Ctrl-C in between may lose lines at the journal's end, but never write one twice
+        # Emptied first: a Ctrl-C in between may lose lines at the journal's end, but never writes one twice.
         lines, self._unsaved = "".join(json.dumps(record) + "\n" for record in self._unsaved), []
         self._open.flush()
         self._journal.write(lines)
@@ -165,10 +165,10 @@ class PartialStore:
 
     def _resume(self) -> bool:
         """Take up what a run with the same plan left."""
-        found = _load(*self._paths)
-        if found is None:
+        loaded = _load(*self._paths)
+        if loaded is None:
             return False
-        plan, records, file = found
+        plan, records, file = loaded
         if plan != self._plan:
             file.close()
             return False
@@ -178,14 +178,15 @@ class PartialStore:
         return True
 
     def _set_aside(self) -> None:
-        """Keep what a run with another plan left, if it can serve and is more than was kept before."""
-        found, before = _load(*self._paths), _load(*self._earlier_paths)
-        for one in (found, before):
-            if one is not None:
-                one[2].close()
-        if found is None or found[0]["made"] != self._plan["made"]:
-            return
-        if before is None or before[0]["made"] != self._plan["made"] or len(before[1]) < len(found[1]):
+        """Keep what a run with another plan left, if its rows can serve and there are more than were kept before."""
+        counts = []
+        for paths in (self._paths, self._earlier_paths):
+            loaded = _load(*paths)
+            if loaded is not None:
+                loaded[2].close()
+            usable = loaded is not None and loaded[0]["made"] == self._plan["made"]
+            counts.append(len(loaded[1]) if usable else -1)
+        if counts[0] > counts[1]:
             self._earlier_paths[1].unlink(missing_ok=True)  # at no time may a journal stand by the wrong pixels
             os.replace(self.path, self._earlier_paths[0])
             os.replace(self._journal_path, self._earlier_paths[1])
@@ -199,9 +200,9 @@ class PartialStore:
         if need > free:
             raise InputError(f"{self.target}: needs {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free on that disk")
         if self.path.exists():
-            with contextlib.suppress(OSError):  # whatever it is, it makes way, unless someone is writing to it
+            with contextlib.suppress(OSError):  # whatever it is, it makes way, unless another process writes to it
                 _open_locked(self.path).close()
-        # the journal goes first: it must never vouch for pixels that are not there
+        # The journal goes first: it must never vouch for pixels that are not there.
         self._journal_path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
         with h5py.File(self.path, "w") as file:
@@ -215,7 +216,7 @@ class PartialStore:
 def _load(path: Path, journal_path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], h5py.File] | None:
     """Plan, records and open file of an unfinished store, or None where there is none to go on with."""
     try:
-        # what follows the last line end was cut off by a kill
+        # What follows the last line end was cut off by a kill.
         plan, *records = [json.loads(line) for line in journal_path.read_text(encoding="utf-8").split("\n")[:-1]]
         file = _open_locked(path)
     except InputError:

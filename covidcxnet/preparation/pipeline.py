@@ -6,21 +6,91 @@ floats would wrap or blur what the enhancements see.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
-from covidcxnet.preparation.outcome import Item, Outcome, Prepared, Segmenter
 from covidcxnet.settings import InputSettings
+from enhancement import match_histogram, read_radiograph, stack
 from enhancement.errors import InputError, RadiographError
-from enhancement.parallel import in_order
+from enhancement.parallel import DIED, in_order
+from segmentation.pairs import read_mask
 from segmentation.regions import Frame, box_of, bring_down, dilate, frame_for, keep_inside
 
 VERSION = 1  # of what the pixels of a stack are: raise it when any step changes, and every store is made anew
+
+Item = str | os.PathLike | np.ndarray
+
+
+class Segmenter(Protocol):
+    """What preparation needs of a lung segmenter; `segmentation.LungSegmenter` is one."""
+
+    name: str
+    sha256: str
+
+    def predict(self, images: Sequence[np.ndarray], /) -> Sequence[Any]:
+        """One result an image, with ``mask`` (bool [H, W]), ``box``, ``verdict`` and ``error``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One radiograph as a model sees it.
+
+    Parameters
+    ----------
+    stack : uint8 [S, S, C]
+        The planes named by ``settings.channels``.
+    lungs : bool [S, S] or None
+        Lung mask in the stack's frame; None where lungs were not looked for.
+    frame : segmentation.regions.Frame
+        Where the stack lies on the radiograph, in the radiograph's own pixels.
+    """
+
+    stack: np.ndarray
+    lungs: np.ndarray | None
+    frame: Frame
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one item of `prepare_files`.
+
+    Parameters
+    ----------
+    index : int
+        Its position in the input.
+    prepared : Prepared or None
+        None where it could not be read.
+    error : str or None
+        Why not.
+    verdict : segmentation.verdict.Verdict or None
+        The segmenter's judgement of its mask; None without a segmenter.
+    trusted : bool or None
+        Whether the lungs were used. False: the whole image was taken instead. None: lungs were not looked for.
+    reasons : tuple of str
+        Why they were not trusted.
+    radiograph_shape : (int, int) or None
+        Height and width of the radiograph.
+    notes : tuple of str
+        Why it does not look like an upright frontal chest radiograph; empty where it does, or was not examined.
+    """
+
+    index: int
+    prepared: Prepared | None = None
+    error: str | None = None
+    verdict: Any = None
+    trusted: bool | None = None
+    reasons: tuple[str, ...] = ()
+    radiograph_shape: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def prepare_image(
@@ -55,8 +125,6 @@ def prepare_image(
     InputError
         If the image is not ``uint8 [H, W]``, or the mask has another size than the image.
     """
-    from enhancement import match_histogram, stack
-
     image = _gray(image)
     if lungs is not None and lungs.shape != image.shape:
         raise InputError(f"lung mask of shape {lungs.shape} given for a radiograph of shape {image.shape}")
@@ -69,7 +137,7 @@ def prepare_image(
     inner = _at_resolution(image, frame, settings.resolution)
     if settings.histogram:
         inner = match_histogram(inner, np.asarray(settings.histogram))
-    # enhanced without the padding, which would count as black pixels in every histogram
+    # Enhanced without the padding, which would count as black pixels in every histogram.
     planes = stack(
         inner,
         settings.channels,
@@ -114,7 +182,7 @@ def prepare_files(
     known_masks : sequence of path, tuple of path, bool [H, W] or None, optional
         Lung masks that are known already, one an item; the union of several files. Used where there is no segmenter.
     look : bool
-        Note in each outcome what does not look like an upright frontal chest radiograph.
+        Note in each outcome why it does not look like an upright frontal chest radiograph.
 
     Yields
     ------
@@ -133,102 +201,84 @@ def prepare_files(
     if jobs < 1 or batch < 1:
         raise InputError(f"jobs {jobs} and batch {batch} given, 1 or more expected")
     masks = known_masks if segmenter is None else None
-    tasks = [
-        [(i, items[i], None if masks is None else masks[i]) for i in range(start, min(start + batch, len(items)))]
-        for start in range(0, len(items), batch)
-    ]
-    work = partial(_work, settings=settings, raw=segmenter is not None, look=look)
-    outcomes = _outcomes(work, tasks, settings, segmenter, min(jobs, max(1, len(tasks))))
-    if not progress:
-        return outcomes
-    from tqdm import tqdm
-
-    return iter(tqdm(outcomes, "preparing", len(items), unit="image"))
+    entries = [(i, item, None if masks is None else masks[i]) for i, item in enumerate(items)]
+    tasks = [entries[start : start + batch] for start in range(0, len(entries), batch)]
+    outcomes = _outcomes(tasks, settings, segmenter, min(jobs, max(1, len(tasks))), look)
+    return iter(tqdm(outcomes, "preparing", len(items), unit="image")) if progress else outcomes
 
 
-def _outcomes(work, tasks, settings: InputSettings, segmenter, jobs: int) -> Iterator[Outcome]:
-    for done in in_order(work, tasks, jobs, _lost):
-        yield from _finish(done, settings, segmenter)
+def _outcomes(tasks, settings: InputSettings, segmenter, jobs: int, look: bool) -> Iterator[Outcome]:
+    work = partial(_read_batch, settings=settings, raw=segmenter is not None, look=look)
+    for batch in in_order(work, tasks, jobs, lambda entry: (None, Outcome(entry[0], error=DIED))):
+        # The network runs in this process only: a copy in every worker would not fit the memory of a graphics card.
+        images = [image for image, _ in batch if image is not None]
+        results = iter(segmenter.predict(images) if images else ())
+        for image, outcome in batch:
+            yield outcome if image is None else _with_lungs(outcome, image, next(results), settings)
 
 
-def _lost(entry) -> tuple[None, Outcome]:
-    return None, Outcome(entry[0], error="the process that read it died: damaged, or too large for memory")
-
-
-def _work(task, settings: InputSettings, raw: bool, look: bool) -> list[tuple[np.ndarray | None, Outcome]]:
-    """A worker's share: read, and unless a segmenter comes in between (then with the image) also prepare."""
-    done: list[tuple[np.ndarray | None, Outcome]] = []
+def _read_batch(task, settings: InputSettings, raw: bool, look: bool) -> list[tuple[np.ndarray | None, Outcome]]:
+    """A worker's share: read, and prepare too, unless a segmenter needs the images (`raw`) before that."""
+    results: list[tuple[np.ndarray | None, Outcome]] = []
     for index, item, mask in task:
         try:
-            image = _read(item)
-            begun = Outcome(index, radiograph_shape=image.shape, notes=_notes(image, item) if look else ())
-            done.append((image, begun) if raw else (None, _with_mask(begun, image, mask, settings)))
+            image = _gray(item) if isinstance(item, np.ndarray) else read_radiograph(Path(item))
+            outcome = Outcome(index, radiograph_shape=image.shape, notes=_notes(image, item) if look else ())
+            results.append((image, outcome) if raw else (None, _with_mask(outcome, image, mask, settings)))
         except Exception as error:  # one bad file among thousands must not end the run, whatever it broke
-            done.append((None, Outcome(index, error=_said(error))))
-    return done
+            results.append((None, Outcome(index, error=_reason(error))))
+    return results
 
 
-def _finish(done, settings: InputSettings, segmenter) -> Iterator[Outcome]:
-    """The parent's share: lungs, and what follows from them."""
-    images = [image for image, _ in done if image is not None]
-    found = iter(segmenter.predict(images) if images else ())
-    for image, outcome in done:
-        yield outcome if image is None else _with_lungs(outcome, image, next(found), settings)
-
-
-def _with_lungs(begun: Outcome, image: np.ndarray, found, settings: InputSettings) -> Outcome:
+def _with_lungs(outcome: Outcome, image: np.ndarray, lungs: Any, settings: InputSettings) -> Outcome:
+    """The outcome of a radiograph whose lungs the segmenter looked for."""
     try:
-        verdict = found.verdict
-        trusted = bool(found.error is None and verdict is not None and verdict.trusted)
-        reasons = (found.error,) if found.error else () if verdict is None else tuple(verdict.reasons)
-        box = found.box if trusted else None
-        prepared = prepare_image(image, found.mask, box, settings, trusted=trusted)
-        return replace(begun, prepared=prepared, verdict=verdict, trusted=trusted, reasons=reasons)
+        verdict = lungs.verdict
+        trusted = bool(lungs.error is None and verdict is not None and verdict.trusted)
+        reasons = (lungs.error,) if lungs.error else () if verdict is None else tuple(verdict.reasons)
+        prepared = prepare_image(image, lungs.mask, lungs.box if trusted else None, settings, trusted=trusted)
+        return replace(outcome, prepared=prepared, verdict=verdict, trusted=trusted, reasons=reasons)
     except Exception as error:
-        return Outcome(begun.index, error=_said(error))
+        return Outcome(outcome.index, error=_reason(error))
 
 
-def _with_mask(begun: Outcome, image: np.ndarray, mask: Item | None, settings: InputSettings) -> Outcome:
-    """The same with a mask that came with the data, if any."""
+def _with_mask(outcome: Outcome, image: np.ndarray, mask, settings: InputSettings) -> Outcome:
+    """The outcome of a radiograph with the mask that came with the data, if any."""
     lungs: np.ndarray | None = None
     trusted: bool | None = None
     reasons: tuple[str, ...] = ()
     if mask is not None:
         try:
-            lungs = _known(mask, image.shape)
+            lungs = _fitted(mask, image.shape)
             trusted, reasons = bool(lungs.any()), () if lungs.any() else ("the mask given is empty",)
         except InputError as error:
-            trusted, reasons = False, (_said(error),)
+            trusted, reasons = False, (_reason(error),)
     elif settings.region != "none":
         trusted, reasons = False, ("no mask given",)
     prepared = prepare_image(image, lungs, None, settings, trusted=bool(trusted))
-    return replace(begun, prepared=prepared, trusted=trusted, reasons=reasons)
+    return replace(outcome, prepared=prepared, trusted=trusted, reasons=reasons)
 
 
 def _notes(image: np.ndarray, item: Item) -> tuple[str, ...]:
+    # pandas comes with it: a worker that only prepares starts without.
     from covidcxnet.datasets.recognition import recognise
 
-    found = recognise(image, None if isinstance(item, np.ndarray) else item)
-    # a tint leaves it a chest radiograph
-    return tuple(f"{problem}: {why}" for problem, why in found.items() if problem != "colour")
+    problems = recognise(image, None if isinstance(item, np.ndarray) else item)
+    # A tint leaves it a chest radiograph.
+    return tuple(f"{problem}: {why}" for problem, why in problems.items() if problem != "colour")
 
 
-def _known(mask: Item, shape) -> np.ndarray:
-    lungs = mask if isinstance(mask, np.ndarray) else _union(mask)
+def _fitted(mask, shape: tuple[int, int]) -> np.ndarray:
+    """A given mask, or the union of several files, at the size of its radiograph."""
+    lungs = mask if isinstance(mask, np.ndarray) else read_mask(mask if isinstance(mask, tuple) else (mask,))
     if lungs.dtype != np.bool_:
         raise InputError(f"mask: dtype {lungs.dtype} given, bool expected")
     if lungs.shape != shape:
-        # a mask drawn on a smaller copy fits; one of another shape belongs to another image
+        # A mask drawn on a smaller copy fits; one of another aspect ratio belongs to another image.
         if abs(lungs.shape[0] * shape[1] / (lungs.shape[1] * shape[0]) - 1) > 0.02:
             raise InputError(f"mask of shape {lungs.shape} does not fit a radiograph of shape {shape}")
         lungs = cv2.resize(lungs.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
     return lungs
-
-
-def _union(files) -> np.ndarray:
-    from segmentation.pairs import read_mask
-
-    return read_mask(files if isinstance(files, tuple) else (files,))
 
 
 def _at_resolution(image: np.ndarray, frame: Frame, resolution: int) -> np.ndarray:
@@ -243,14 +293,6 @@ def _at_resolution(image: np.ndarray, frame: Frame, resolution: int) -> np.ndarr
     return replace(frame, height=height, width=width, top=top, left=left, bottom=bottom, right=end).cut(small)
 
 
-def _read(item: Item) -> np.ndarray:
-    if isinstance(item, np.ndarray):
-        return _gray(item)
-    from enhancement import read_radiograph
-
-    return read_radiograph(Path(item))
-
-
 def _gray(image: np.ndarray) -> np.ndarray:
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 2 or not image.size:
         given = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -258,7 +300,7 @@ def _gray(image: np.ndarray) -> np.ndarray:
     return image
 
 
-def _said(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, RadiographError):
         return error.reason
     return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"

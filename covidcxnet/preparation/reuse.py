@@ -1,9 +1,8 @@
-"""What need not be prepared again: told by the settings that made it and by the content of its file."""
+"""What need not be prepared again: decided by the settings that made it and by the content of its file."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,10 +14,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.preparation.store import Store
+from covidcxnet.preparation.store import COLUMNS, Store, columns_of
 from enhancement.errors import InputError
-
-OWN_COLUMNS = ("sha256", "mask_sha256", "height", "width", "lungs_trusted", "lungs_reasons", "lungs_area")
+from enhancement.parallel import cores, sha256
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,8 @@ class Known:
     record: dict[str, Any]
 
 
-def made_by(about) -> dict[str, Any]:
-    """What decides the pixels of a stack, the file's content apart."""
+def made_by(about: dict[str, Any]) -> dict[str, Any]:
+    """Everything that decides the pixels of a stack, except for the file's content."""
     settings = dict(about["settings"])
     settings.pop("segmenter")  # by content, not by name: a weights file may have moved
     return {
@@ -43,8 +41,8 @@ def made_by(about) -> dict[str, Any]:
     }
 
 
-def reusable(path: Path, about) -> Store | None:
-    """The store that stands there, if its rows were made in the same way."""
+def reusable(path: Path, about: dict[str, Any]) -> Store | None:
+    """The store at `path`, if its rows were made in the same way; `InputError` for a file that is no store."""
     if not path.exists():
         return None
     try:
@@ -52,7 +50,7 @@ def reusable(path: Path, about) -> Store | None:
     except InputError:
         if h5py.is_hdf5(path):
             with h5py.File(path) as file:
-                if "covidcxnet" in file.attrs and "stacks" in file:  # an older format of ours
+                if "covidcxnet" in file.attrs and "stacks" in file:  # an older format of this program
                     return None
         raise InputError(f"{path}: exists and is no store; name another file, or remove it") from None
     if made_by(old.about) != made_by(about):
@@ -61,84 +59,73 @@ def reusable(path: Path, about) -> Store | None:
     return old
 
 
-def up_to_date(old: Store, dataset: Dataset, keys: list[str], about) -> bool:
-    """Would the store come out as it is?"""
-    before = {k: v for k, v in old.about.items() if k != "rows"}
-    # by content these are the same, as was checked; their names may differ
+def up_to_date(old: Store, dataset: Dataset, keys: list[str], about: dict[str, Any]) -> bool:
+    """Whether preparing the data set would give the same store again."""
+    before = {key: value for key, value in old.about.items() if key != "rows"}
+    # The segmenter's content is the same, as `reusable` checked; its name may differ.
     before["settings"] = {**before["settings"], "segmenter": about["settings"]["segmenter"]}
     before["segmenter"] = about["segmenter"]
-    if before != about:
+    columns = columns_of(dataset.table)
+    if before != about or columns_of(old.table) != columns:
         return False
-    kept, rejected = old.table, old.rejected
-    columns = [str(c) for c in dataset.table if c not in (*OWN_COLUMNS, "reason")]
-    if [c for c in kept if c not in OWN_COLUMNS] != columns:
-        return False
+    now = dataset.table.assign(**key_columns(keys))
+    out = now["path"].isin(set(old.rejected["path"])).to_numpy()
     columns = [*columns, "sha256", "mask_sha256"]
-    now = dataset.table.assign(
-        sha256=[key.partition(":")[0] for key in keys], mask_sha256=[key.partition(":")[2] for key in keys]
-    )
-    out = now["path"].isin(set(rejected["path"])).to_numpy()
-    return _same(now[~out], kept, columns) and _same(now[out], rejected, columns)
+    return _same(now[~out], old.table, columns) and _same(now[out], old.rejected, columns)
 
 
-def _same(one: pd.DataFrame, two: pd.DataFrame, columns: list[str]) -> bool:
-    """Equal as text, which is what a store keeps of anything that is no number."""
-    if len(one) != len(two):
-        return False
-    text = [t[columns].map(lambda v: "" if pd.isna(v) else str(v)).reset_index(drop=True) for t in (one, two)]
-    return bool((text[0].to_numpy() == text[1].to_numpy()).all())
+def holds(old: Store, dataset: Dataset, keys: list[str]) -> bool:
+    """Whether every image of the data set is in the store, or was rejected, as its file is now."""
+    before = pd.concat([old.table, old.rejected], ignore_index=True)
+    known = {path: _key(sha, mask) for path, sha, mask in before[["path", "sha256", "mask_sha256"]].itertuples(False)}
+    return all(known.get(path) == key for path, key in zip(dataset.table["path"], keys, strict=True))
 
 
 def known_rows(old: Store) -> dict[str, Known]:
     """Content key to row. Rejected files are not among them: they are tried again, memory may have been short."""
     known, file = {}, old.stacks.file
-    rows = old.table[list(OWN_COLUMNS)].itertuples(index=False)
+    rows = old.table[list(COLUMNS)].itertuples(index=False)
     for i, (sha, mask, height, width, trusted, reasons, area) in enumerate(rows):
-        key = sha if pd.isna(mask) else f"{sha}:{mask}"
-        known[key] = Known(
-            file,
-            i,
-            new_record(
-                key,
-                height=int(height),
-                width=int(width),
-                trusted=None if pd.isna(trusted) else bool(trusted),
-                reasons="" if pd.isna(reasons) else reasons,
-                area=None if pd.isna(area) else float(area),
-            ),
+        record = new_record(
+            _key(sha, mask),
+            height=int(height),
+            width=int(width),
+            trusted=None if pd.isna(trusted) else bool(trusted),
+            reasons="" if pd.isna(reasons) else reasons,
+            area=None if pd.isna(area) else float(area),
         )
+        known[record["key"]] = Known(file, i, record)
     return known
 
 
 def new_record(key: str, *, error=None, height=0, width=0, trusted=None, reasons="", area=None) -> dict[str, Any]:
     """What is written down of a radiograph: plain values, ready for a line of JSON."""
-    return {
-        "key": key,
-        "error": error,
-        "height": height,
-        "width": width,
-        "trusted": trusted,
-        "reasons": reasons,
-        "area": area,
-    }
+    values = {"height": height, "width": width, "trusted": trusted, "reasons": reasons, "area": area}
+    return {"key": key, "error": error, **values}
 
 
-def content_keys(dataset: Dataset, masks: pd.Series | None, progress: bool) -> list[str]:
-    """sha256 of each file, joined by its mask's where that decides the stack; "" for a file that cannot be opened.
+def content_keys(dataset: Dataset, by_mask: bool, progress: bool) -> list[str]:
+    """SHA-256 of each file; "" for one that cannot be opened or that the data set rejects.
 
-    The data set's own rejections give "" too.
+    With `by_mask` the mask's follows, as it decides the stack too.
     """
-    known = [None] * len(dataset) if masks is None else dataset.masks
-    files = list(zip(dataset.paths, known, dataset.rejected, strict=True))
+    masks = dataset.masks if by_mask else [None] * len(dataset)
+    files = list(zip(dataset.paths, masks, dataset.rejected, strict=True))
 
     def key(entry: tuple[Path, tuple[Path, ...] | None, str | None]) -> str:
         image, mask, refused = entry
-        own = "" if refused else content_sha256(image)
-        return own if mask is None or not own else f"{own}:{'+'.join(map(content_sha256, mask))}"
+        content = "" if refused else content_sha256(image)
+        return content if mask is None or not content else f"{content}:{'+'.join(map(content_sha256, mask))}"
 
     with ThreadPoolExecutor(cores()) as pool:
         bar = tqdm(pool.map(key, files), "checking", len(files), unit="file", disable=not progress, leave=False)
         return list(bar)
+
+
+def key_columns(keys: Iterable[str]) -> dict[str, pd.Series]:
+    """Content keys as the two columns of a store's table."""
+    parts = [key.partition(":") for key in keys]
+    return {name: pd.Series([p[i] for p in parts], dtype="str") for name, i in (("sha256", 0), ("mask_sha256", 2))}
 
 
 def digest(keys: Iterable[str]) -> str:
@@ -149,12 +136,18 @@ def digest(keys: Iterable[str]) -> str:
 def content_sha256(path: Path) -> str:
     """SHA-256 of a file; "" for one that cannot be opened."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError:
         return ""
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _key(content: Any, mask: Any) -> str:
+    return ("" if pd.isna(content) else content) + ("" if pd.isna(mask) else f":{mask}")
+
+
+def _same(left: pd.DataFrame, right: pd.DataFrame, columns: list[str]) -> bool:
+    """Equal as text, which is what a store keeps of anything that is no number."""
+    if len(left) != len(right):
+        return False
+    text = [t[columns].map(lambda v: "" if pd.isna(v) else str(v)).to_numpy() for t in (left, right)]
+    return bool((text[0] == text[1]).all())

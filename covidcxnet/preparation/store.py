@@ -10,12 +10,17 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
+from covidcxnet.datasets.bias import COUNT, shortcuts
+from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from segmentation.regions import Frame
 
 FORMAT = 1
+# Columns that preparation adds to those of the data set.
+COLUMNS = ("sha256", "mask_sha256", "height", "width", "lungs_trusted", "lungs_reasons", "lungs_area")
 
 
 class Store:
@@ -52,13 +57,13 @@ class Store:
         try:
             self._about = json.loads(self._open().attrs["covidcxnet"])
             self.settings = InputSettings.from_dict(self._about["settings"])
-            known = self._about["format"]
+            version = self._about["format"]
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             self.close()
             raise InputError(f"{path}: is not a store of prepared radiographs ({error})") from error
-        if known != FORMAT:
+        if version != FORMAT:
             self.close()
-            raise InputError(f"{path}: store format {known} found, {FORMAT} expected; prepare it again")
+            raise InputError(f"{path}: store format {version} found, {FORMAT} expected; prepare it again")
 
     @property
     def stacks(self) -> h5py.Dataset:
@@ -67,8 +72,10 @@ class Store:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a stack: the data set's columns, and ``sha256``, ``height``, ``width``, ``lungs_trusted`` (True,
-        False, or missing where nobody looked), ``lungs_reasons``, ``lungs_area`` (share of the radiograph)."""
+        """One row a stack: the data set's columns, then `COLUMNS`.
+
+        ``lungs_trusted`` is missing where lungs were not looked for; ``lungs_area`` is a share of the radiograph.
+        """
         if self._table is None:
             self._table = _read_table(self._open()["table"])
         return self._table.copy()
@@ -107,7 +114,7 @@ class Store:
 
     @property
     def about(self) -> dict[str, Any]:
-        """All that stands in the file's attribute."""
+        """Everything in the file's attribute."""
         return json.loads(json.dumps(self._about))
 
     def __len__(self) -> int:
@@ -129,19 +136,42 @@ class Store:
         rows = self._rows(indices)
         stacks = self.stacks
         out = np.empty((len(rows), *stacks.shape[1:]), np.uint8)
-        # runs of neighbours go as one slice, the rest one by one: a list index is a hundred times slower
+        # Runs of neighbours go as one slice, the rest row by row: a list index is a hundred times slower.
         starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
         for start, stop in zip(starts, np.append(starts[1:], len(rows)), strict=len(rows) > 0):
             stacks.read_direct(out, np.s_[rows[start] : rows[start] + stop - start], np.s_[start:stop])
         return out
 
     def lungs(self, indices) -> np.ndarray:
-        """Lung masks in the stacks' frame: bool [S, S] for an integer, else [n, S, S]; all False where not known."""
+        """Lung masks in the stacks' frame: bool [S, S] for an integer, else [n, S, S]; all False where unknown."""
         if isinstance(indices, int | np.integer):
             return self.lungs([indices])[0]
         size, packed = self.settings.size, self._open()["lungs"]
         bits = [np.unpackbits(packed[row], count=size * size) for row in self._rows(indices)]
         return np.array(bits, bool).reshape(-1, size, size)
+
+    def select(self, dataset: Dataset) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
+        """Where the images of a data set stand in this store, which may hold others too.
+
+        Returns
+        -------
+        rows : int64 [n]
+            Rows of the store in the data set's order; images that could not be read are not among them.
+        table : pandas.DataFrame
+            The data set's columns of these, and what preparation found of each.
+        rejected : pandas.DataFrame
+            The data set's columns of those that could not be read, and ``reason``.
+        """
+        wanted = dataset.table[columns_of(dataset.table)]
+        position = dict(zip(self.table["path"], range(len(self)), strict=True))
+        present = wanted["path"].isin(position).to_numpy()
+        rows = np.array([position[path] for path in wanted["path"][present]], dtype=np.int64)
+        results = self.table[list(COLUMNS)].iloc[rows].reset_index(drop=True)
+        table = pd.concat([wanted[present].reset_index(drop=True), results], axis=1)
+        reasons = dict(zip(self.rejected["path"], self.rejected["reason"], strict=True))
+        rejected = wanted[~present].reset_index(drop=True)
+        rejected["reason"] = [reasons.get(path, "not prepared") for path in rejected["path"]]
+        return rows, table, rejected
 
     def frame(self, index: int) -> Frame:
         """Where stack `index` lies on its radiograph."""
@@ -167,7 +197,7 @@ class Store:
         return {**self.__dict__, "_file": None}
 
     def _open(self) -> h5py.File:
-        # HDF5's state does not survive a fork: a child that used its parent's handle would read garbage
+        # HDF5's state does not survive a fork: a child that used its parent's handle would read garbage.
         if self._file is None or self._process != os.getpid():
             self._file, self._process = h5py.File(self.path, "r"), os.getpid()
         return self._file
@@ -179,6 +209,37 @@ class Store:
         if rows.size and (rows.min() < 0 or rows.max() >= n):
             raise IndexError(f"{self.path}: row out of range; there are {n}")
         return rows
+
+
+def stack_statistics(store: Store, rows: np.ndarray, progress: bool = False) -> np.ndarray:
+    """Border, grey levels, sharpness and corners of stacks as a network gets them, after crop and resizing.
+
+    Of the plane of the radiograph itself ("raw"), or else the first.
+
+    Parameters
+    ----------
+    store : Store
+    rows : int array [n]
+        Rows of the store.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    float32 [n, COUNT]
+        As `covidcxnet.datasets.bias.FEATURES` names them.
+    """
+    channels = store.settings.channels
+    plane = channels.index("raw") if "raw" in channels else 0
+    statistics = np.zeros((len(rows), COUNT), np.float32)
+    for i in tqdm(range(len(rows)), "measuring inputs", unit="image", leave=False, disable=not progress):
+        statistics[i] = shortcuts(np.ascontiguousarray(store.read([rows[i]])[0, ..., plane]))
+    return statistics
+
+
+def columns_of(table: pd.DataFrame) -> list[str]:
+    """A data set's columns that a store takes over: all but those that preparation writes itself."""
+    return [str(column) for column in table if column not in (*COLUMNS, "reason")]
 
 
 def write_table(group: h5py.Group, table: pd.DataFrame) -> None:

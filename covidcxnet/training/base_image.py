@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from covidcxnet.datasets import Dataset
-    from covidcxnet.preparation.outcome import Prepared
+    from covidcxnet.preparation.pipeline import Prepared
 
 
 def with_histogram(recipe: Recipe, dataset: Dataset | None = None, split: pd.DataFrame | None = None) -> Recipe:

@@ -9,8 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from covidcxnet.preparation import prepare_files
-from covidcxnet.preparation.reuse import content_sha256, cores
+from covidcxnet.preparation.reuse import content_sha256
 from enhancement.errors import InputError
+from enhancement.parallel import cores
 
 from .base_image import grey_levels, unmatched
 

@@ -171,6 +171,57 @@ def test_odd_columns_come_back_as_they_were(dataset, settings, tmp_path):
     assert store.path.stat().st_mtime_ns == stamp
 
 
+def _part(dataset, rows, **columns):
+    return Dataset(dataset.table.iloc[rows].assign(**columns), dataset.root, name=dataset.name)
+
+
+def test_a_shared_store_is_completed_and_loses_nothing(dataset, settings, tmp_path, counted, picture):
+    path, options = tmp_path / "s.h5", {"shared": True, "progress": False}
+    prepare(_part(dataset, range(6)), settings, path, **options).close()
+    counted.clear()
+    wanted = _part(dataset, [9, 4, 8])
+    with prepare(wanted, settings, path, **options) as store:
+        assert counted == ["09.png", "08.png"] and len(store) == 8
+        rows, table, rejected = store.select(wanted)
+        assert table["path"].tolist() == ["09.png", "04.png", "08.png"] and rejected.empty
+        with prepare(wanted, settings, tmp_path / "fresh.h5", progress=False) as fresh:
+            np.testing.assert_array_equal(store.read(rows), fresh.read([0, 1, 2]))
+    counted.clear()
+    stamp = path.stat().st_mtime_ns
+    wanted = _part(dataset, [3, 2], label="other", age=0)
+    with prepare(wanted, settings, path, **options) as store:
+        rows, table, _ = store.select(wanted)
+    assert counted == [] and path.stat().st_mtime_ns == stamp, "nothing is missing, nothing is written"
+    assert rows.tolist() == [3, 2] and table["label"].tolist() == ["other", "other"] and table["sha256"].notna().all()
+    cv2.imwrite(str(dataset.paths[5]), picture(99))
+    with prepare(_part(dataset, [5]), settings, path, **options) as store:
+        assert counted == ["05.png"] and len(store) == 8, "a changed file is prepared again"
+
+
+def test_unreadable_files_are_told_from_others_of_a_shared_store(dataset, settings, tmp_path):
+    dataset.paths[1].write_bytes(b"no image")
+    dataset.paths[7].write_bytes(b"no image")
+    wanted = _part(dataset, [0, 1])
+    prepare(dataset, settings, tmp_path / "s.h5", progress=False).close()
+    with prepare(wanted, settings, tmp_path / "s.h5", progress=False, shared=True) as store:
+        rows, table, rejected = store.select(wanted)
+    assert rows.tolist() == [0] and table["path"].tolist() == ["00.png"]
+    assert rejected["path"].tolist() == ["01.png"] and rejected["reason"].iloc[0]
+
+
+def test_a_shared_store_of_other_settings_or_another_folder_is_not_written_over(dataset, settings, tmp_path):
+    path, options = tmp_path / "s.h5", {"shared": True, "progress": False}
+    prepare(dataset, settings, path, **options).close()
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="other input settings or another segmenter"):
+        prepare(dataset, dataclasses.replace(settings, size=24), path, **options)
+    moved = tmp_path / "moved"
+    dataset.root.rename(moved)
+    with pytest.raises(InputError, match=r"holds images under .*data, these are under .*moved"):
+        prepare(Dataset(dataset.table, moved, dataset.classes), settings, path, **options)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.real
 def test_real_radiographs_are_prepared(real_data, tmp_path):
     from covidcxnet.datasets import load
