@@ -6,12 +6,9 @@ Dashes stand in names (``--batch-size``); underscores are accepted, as the same 
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import re
 import sys
-import textwrap
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, wraps
 from typing import Any, NoReturn
@@ -37,6 +34,8 @@ class Help(argparse.HelpFormatter):
         return f"{text} (default: {'yes' if value is True else value})"
 
     def _fill_text(self, text, width, indent):
+        import textwrap  # as argparse does: only the help needs it
+
         paragraphs = text.strip().split("\n\n")
         raw = [any(line.startswith("  ") for line in paragraph.split("\n")) for paragraph in paragraphs]
         filled = [
@@ -120,6 +119,8 @@ def spelling(argument: str, known: Iterable[str]) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``"; did you mean ...?"`` with at most three of the names that begin with `word` or resemble it."""
+    import difflib  # only for errors, and slow beside the rest of a command's start
+
     word = word.lstrip("-").replace("_", "-")
     begin, scores = [], {}
     for flag in sorted(known):
@@ -177,8 +178,7 @@ def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None =
             # A pipe that `head` has closed shows here; at the interpreter's exit it would be a traceback.
             sys.stdout.flush()
     except InputError as error:
-        if debug:
-            traceback.print_exc()
+        _trace(debug)
         print(f"{prog}: error: {one_line(error)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
@@ -186,8 +186,7 @@ def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None =
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if debug:
-            traceback.print_exc()
+        _trace(debug)
         # A folder that may not be written, a full disk: nothing that a traceback would explain.
         what = f"{error.filename}: " if error.filename else ""
         print(f"{prog}: error: {what}{one_line(error.strerror or error)}", file=sys.stderr)
@@ -196,6 +195,13 @@ def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None =
         # The interrupted work may say how to resume it.
         print(f"\n{prog}: {one_line(interrupt) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
+
+
+def _trace(debug: bool) -> None:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
 
 
 def add_progress(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from enhancement.errors import InputError
 COMMANDS = {
     "train": ("covidcxnet.cli.train:main", "train a classifier from a folder or CSV of radiographs"),
     "find-lr": ("covidcxnet.cli.find_lr:main", "find a learning rate by a range test, with its plot"),
-    "groups": ("covidcxnet.cli.groups:main", "train on raw, augmented and balanced data, and compare"),
+    "groups": ("covidcxnet.cli.sweep:groups", "train on raw, augmented and balanced data, and compare"),
     "evaluate": ("covidcxnet.cli.evaluate:main", "write the report of a run or of weights on new data"),
     "compare": ("covidcxnet.cli.compare:main", "set runs against each other: one table, one page, curves"),
     "sweep": ("covidcxnet.cli.sweep:main", "train a recipe over values and repeats: one table, one plot"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,8 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool = False, narrow:
 
 def open_data(arguments: argparse.Namespace) -> Any:
     """The data set that the flags of `add_data` name; a single class is enough."""
+    from dataclasses import replace
+
     from covidcxnet.datasets import load
     from covidcxnet.datasets.check import with_verdicts
 

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 from covidcxnet.cli._common import add_action, at_least
-from covidcxnet.reporting.table import Table
 from enhancement.command_line import Parser, command, did_you_mean
 from enhancement.errors import InputError
 
@@ -64,6 +63,8 @@ def _facts() -> dict[str, dict[str, Any]]:
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    from covidcxnet.reporting.table import Table
+
     models = list(_facts().values())
     if arguments.json:
         print(json.dumps(models))

@@ -10,7 +10,6 @@ from typing import Any
 
 from covidcxnet.cli._common import add_action
 from covidcxnet.recipes import STUDIES, names, read
-from covidcxnet.reporting.table import Table
 from enhancement.command_line import Parser, command
 from enhancement.errors import InputError
 
@@ -69,6 +68,8 @@ def _packaged(paper: str | None) -> list[dict[str, Any]]:
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    from covidcxnet.reporting.table import Table
+
     recipes = _packaged(arguments.paper)
     if arguments.json:
         print(json.dumps(recipes))

@@ -1,4 +1,4 @@
-"""The command `covidcxnet sweep`: a recipe over values and repeats."""
+"""The commands `covidcxnet sweep`, a recipe over values and repeats, and `groups`, a preset of it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,19 @@ _EXAMPLES = """examples:
   covidcxnet sweep covid-cxnet --repeats 10 --data table.csv
   covidcxnet sweep covid-cxnet --over init=random,imagenet --over options.dropout=0,0.2 --repeats 3 --data table.csv
   covidcxnet sweep small-cnn.yaml --over 'input.channels=[raw],[clahe,beasf,raw]' --dry-run"""
+GROUPS = f"""Train a recipe on the three data groups of the pediatric pneumonia study: raw, augmented, balanced (by
+oversampling) and augmented; evaluate them on the same test images and compare. usage: covidcxnet groups [RECIPE]
+[--balance oversample|undersample] [--published] [--bootstrap 2000] [flags of train].
+
+--out names the folder (by default one under runs/) with a run for each group, comparison.html, comparison.csv,
+comparison.md and groups.png. The same command resumes where it was stopped. {RESEARCH_ONLY}"""
+_DECIDED = "the groups decide it; --balance undersample balances the other way"
+REFUSED = {
+    "sampling": _DECIDED,
+    "class_weights": _DECIDED,
+    "resume": "give the same command again, and it resumes",
+    "print_config": "the groups are three recipes; train --print-config shows what they share",
+}
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -65,3 +78,28 @@ def main(argv: list[str], prog: str) -> int:
     print(to_table(result).markdown())
     print(result.path)
     return 1 if result.failed else 0
+
+
+@command("covidcxnet groups")
+def groups(argv: list[str], prog: str) -> int:
+    """Train and compare the groups; the same command resumes."""
+    from covidcxnet.experiments.compare_page import tables
+    from covidcxnet.experiments.sweep import train_groups
+    from covidcxnet.training.arguments import named_first, parse_recipe
+
+    parser = Parser(prog=prog, add_help=False)
+    parser.add_argument("--balance", choices=("oversample", "undersample"), default="oversample")
+    parser.add_argument("--published", action="store_true")
+    add_bootstrap(parser)
+    values, others = parser.parse_known_args(named_first(argv))
+    recipe = parse_recipe(others, prog, GROUPS, REFUSED)
+    folder = Path(recipe.out) if recipe.out else Path("runs") / f"groups-{recipe.model}"
+
+    options = {"sampling": values.balance, "published": values.published, "bootstrap": values.bootstrap}
+    result = train_groups(recipe, folder, **options)
+    for caution in result.comparison.cautions:
+        print(f"Caution: {caution.title}. {caution.text}")
+    print(*(table.markdown() for table in tables(result.comparison.rows)), sep="\n\n")
+    print(f"Plot: {result.picture}")
+    print(result.path)
+    return 0

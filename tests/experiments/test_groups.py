@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from covidcxnet.cli.groups import main
+from covidcxnet.cli.sweep import groups as main
 from covidcxnet.datasets import make_phantoms
 from covidcxnet.evaluation.bootstrap import Estimate
 from covidcxnet.experiments import sweep as module
