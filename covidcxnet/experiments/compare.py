@@ -22,30 +22,14 @@ from enhancement.errors import InputError
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several runs set against each other; `covidcxnet.experiments.compare_page.save` writes it.
-
-    Parameters
-    ----------
-    entries : tuple of Entry
-        The runs.
-    rows : tuple of Row
-        The table: the runs, then what was published.
-    cautions : tuple of Caution
-        What forbids or weakens the comparison.
-    reported : tuple of (str, list of str)
-        Warnings of the runs' own reports, and the runs that have them.
-    citations : tuple of str
-        Of the published rows.
-    created : str
-        Local date and time.
-    """
+    """Several runs set against each other; `covidcxnet.experiments.compare_page.save` writes it."""
 
     entries: tuple[Entry, ...]
-    rows: tuple[Row, ...]
-    cautions: tuple[Caution, ...] = ()
-    reported: tuple[tuple[str, list[str]], ...] = ()
-    citations: tuple[str, ...] = ()
-    created: str = ""
+    rows: tuple[Row, ...]  # the runs, then what was published
+    cautions: tuple[Caution, ...] = ()  # what forbids or weakens the comparison
+    reported: tuple[tuple[str, list[str]], ...] = ()  # warnings of the runs' own reports, and which runs have them
+    citations: tuple[str, ...] = ()  # of the published rows
+    created: str = ""  # local date and time
 
 
 def compare(

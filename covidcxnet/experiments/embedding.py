@@ -33,35 +33,17 @@ _WIDEST = 4096  # features; wider ones are flattened maps
 
 @dataclass(frozen=True)
 class Embedding:
-    """One model's radiographs on a plane.
-
-    Attributes
-    ----------
-    model : str
-    layer : str
-        Whose output the features are.
-    radiographs : tuple of Radiograph
-        Those that could be read, N of them.
-    predicted : tuple of str
-        Class that the model predicts for each.
-    points : float32 [N, 2]
-        Axes without a unit: only neighbourhood means anything.
-    perplexity : float
-        That was used.
-    seed : int
-    neighbours : dict of str to (float, float)
-        Of "class" and "source", where they are known and several: share of radiographs whose nearest neighbour among
-        all features has the same, and the share that chance would give.
-    unreadable : int
-    """
+    """One model's N radiographs on a plane."""
 
     model: str
-    layer: str
-    radiographs: tuple[Radiograph, ...]
+    layer: str  # whose output the features are
+    radiographs: tuple[Radiograph, ...]  # those that could be read
     predicted: tuple[str, ...]
-    points: np.ndarray
+    points: np.ndarray  # float32 [N, 2]; the axes have no unit, only neighbourhood means anything
     perplexity: float
     seed: int
+    # "class" and "source", where known and several: share of radiographs whose nearest neighbour among all features has
+    # the same, and the share that chance would give
     neighbours: dict[str, tuple[float, float]]
     unreadable: int
 

@@ -31,51 +31,26 @@ STUDIES = ("covid-cxnet", "pneumonia", "radiography", "group-q")
 
 @dataclass(frozen=True)
 class Row:
-    """Figures of one run or published system; None where unknown.
-
-    Parameters
-    ----------
-    name, model : str
-        What it is called in the table, and its architecture.
-    published : str
-        Name of the study that printed it; empty for what was measured here.
-    images : int or None
-        Test images.
-    f1, accuracy, auroc : Estimate or None
-        F1 as the mean over classes, accuracy, AUROC; in 0..1.
-    f1_by_class : mapping
-        Class to `Estimate`.
-    called_normal : mapping
-        Disease to images called normal and images of it (None where not printed).
-    difference : Estimate or None
-        AUROC minus that of the first run, on the same test images.
-    parameters, flops : int or None
-        Of the model; operations for one stack, two for each multiply-add.
-    validation_auroc : float or None
-        On validation, of the weights used.
-    seconds, best_epoch, epochs
-        Per epoch (median), epoch of the weights used, epochs trained.
-    source, split, note : str
-        Run folder or place in the paper, how the images were split, remarks.
-    """
+    """Figures of one run or published system, in 0..1; None where unknown."""
 
     name: str
-    model: str
-    published: str = ""
-    images: int | None = None
-    f1: Estimate | None = None
+    model: str  # architecture
+    published: str = ""  # study that printed it; empty for what was measured here
+    images: int | None = None  # of the test
+    f1: Estimate | None = None  # mean over classes
     accuracy: Estimate | None = None
     auroc: Estimate | None = None
     f1_by_class: Mapping[str, Estimate] = field(default_factory=dict)
+    # disease to images called normal and images of it, which papers do not always print
     called_normal: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
-    difference: Estimate | None = None
+    difference: Estimate | None = None  # AUROC minus that of the first run, on the same test images
     parameters: int | None = None
-    flops: float | None = None
+    flops: float | None = None  # for one stack, two for each multiply-add
     validation_auroc: float | None = None
-    seconds: float | None = None
-    best_epoch: int | None = None
+    seconds: float | None = None  # per epoch, median
+    best_epoch: int | None = None  # whose weights are used
     epochs: int | None = None
-    source: str = ""
+    source: str = ""  # run folder, or place in the paper
     split: str = ""
     note: str = ""
 
@@ -87,28 +62,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Entry:
-    """A run with everything that a comparison shows of it.
-
-    Parameters
-    ----------
-    name : str
-        What it is called here.
-    run : Run
-        The folder.
-    report : dict
-        Its `metrics.json`, of the test split and the best weights.
-    predictions : pd.DataFrame
-        Its `predictions.csv`, with a column `image` that names the same file in every run.
-    flops : int or None
-        Operations for one stack.
-    log : pd.DataFrame or None
-        Its log.
-    """
+    """A run with everything that a comparison shows of it."""
 
     name: str
     run: Run
-    report: Mapping[str, Any]
-    predictions: pd.DataFrame
+    report: Mapping[str, Any]  # `metrics.json` of the test split and the best weights
+    predictions: pd.DataFrame  # `predictions.csv`, with a column `image` that names the same file in every run
     flops: int | None
     log: pd.DataFrame | None
 
@@ -189,23 +148,9 @@ def called_normal(report: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
 
 
 def load_entry(run: Run, name: str, known_flops: dict[str, int | None], **options: Any) -> Entry:
-    """Read a run's report, or evaluate the run where no report fits its best weights.
+    """Read a run's report, or evaluate the run (with `options`) where no report fits its best weights.
 
-    Parameters
-    ----------
-    run : Run
-        With best weights.
-    name : str
-        What it is called in the comparison.
-    known_flops : dict
-        Operations by architecture, filled here so that each network is built once.
-    **options
-        Of `evaluate`, where it is called.
-
-    Raises
-    ------
-    InputError
-        If the run has no weights, or cannot be evaluated.
+    `known_flops` holds operations by architecture and is filled here, so that each network is built once.
     """
     report, predictions = report_of(run, **options)
     return Entry(

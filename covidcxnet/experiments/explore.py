@@ -122,49 +122,21 @@ def _lost(path) -> Measured:
 
 @dataclass(frozen=True)
 class Survey:
-    """What `explore` found. It holds sums and a few samples, no matter how many images there are.
-
-    Attributes
-    ----------
-    name : str
-        The data set.
-    classes, sources : tuple of str
-        In the order in which they are drawn. Sources are empty where the table has none.
-    size : int
-        Side of the mean images.
-    listed, rejected : int
-        Images in the table, and those of them that it marks as not to be used.
-    unreadable : DataFrame
-        ``path``, ``label``, ``reason``; for a file of its own, never for the page: names may name patients.
-    counts : dict of str to DataFrame
-        Readable images by class (rows) and source, split, view, sex or population (columns), where known.
-    moments : dict of (class, source) to Moments
-        Sums; ``source`` is "" where the table has none.
-    sizes : DataFrame
-        ``label``, ``source``, ``width``, ``height``, ``images``: how often each size occurs.
-    samples : dict of str to int array
-        Class to rows of the table, picked at random, in turn from each source.
-    findings : DataFrame or None
-        Present, absent and unknown by finding, where the table has findings.
-    patients : int or None
-        Patients with a readable image; None where they are not known.
-    warnings : tuple of str
-    dataset : Dataset
-    """
+    """What `explore` found. It holds sums and a few samples, no matter how many images there are."""
 
     name: str
     classes: tuple[str, ...]
-    sources: tuple[str, ...]
-    size: int
-    listed: int
-    rejected: int
-    unreadable: pd.DataFrame
-    counts: dict[str, pd.DataFrame]
-    moments: dict[tuple[str, str], Moments]
-    sizes: pd.DataFrame
-    samples: dict[str, np.ndarray]
-    findings: pd.DataFrame | None
-    patients: int | None
+    sources: tuple[str, ...]  # the largest first; empty where the table has none
+    size: int  # side of the mean images
+    listed: int  # images in the table
+    rejected: int  # images that the table marks as not to be used
+    unreadable: pd.DataFrame  # path, label, reason; never for the page, as file names may name patients
+    counts: dict[str, pd.DataFrame]  # readable images by class (rows) and source, split, view, sex or population
+    moments: dict[tuple[str, str], Moments]  # by class and source, which is "" where the table has none
+    sizes: pd.DataFrame  # label, source, width, height, images
+    samples: dict[str, np.ndarray]  # class to rows of the table
+    findings: pd.DataFrame | None  # present, absent and unknown by finding, where the table has findings
+    patients: int | None  # with a readable image, where they are known
     warnings: tuple[str, ...]
     dataset: Dataset = field(repr=False)
 
@@ -347,16 +319,9 @@ def _findings(dataset: Dataset, readable: np.ndarray) -> pd.DataFrame | None:
 def find_warnings(
     counts: Mapping[str, pd.DataFrame], sizes: pd.DataFrame, absent: tuple[str, ...] = (), straddling: int = 0
 ) -> Iterator[str]:
-    """Reasons for caution that counts alone show, the gravest first.
+    """Reasons for caution that counts and sizes of a survey show, the gravest first.
 
-    Parameters
-    ----------
-    counts, sizes
-        As in `Survey`.
-    absent : tuple of str
-        Classes without a readable image.
-    straddling : int
-        Patients on two sides of the split.
+    `absent` are classes without a readable image, `straddling` counts patients on two sides of the split.
     """
     if straddling:
         yield f"{count(straddling, 'patient')} have images on two sides of the split, which inflates the figures"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,17 +32,6 @@ _GRAY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
 _HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "++++")  # distinguish neighbours without colours, too
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure of the page with its texts."""
-
-    name: str
-    title: str
-    figure: Figure
-    alt: str
-    caption: str = ""
-
-
 def save(survey: Survey, folder: str | Path) -> Path:
     """Write ``explore.html``, its pictures as ``*.png`` and ``explore.json`` into a folder: all of them or none.
 
@@ -55,29 +43,28 @@ def save(survey: Survey, folder: str | Path) -> Path:
         The page.
     """
     folder = Path(folder)
-    drawn = [(picture, plots.png(picture.figure)) for picture in _pictures(survey)]
-    files = {f"{picture.name}.png": content for picture, content in drawn}
+    pictures, names = [], set()
+    for kind, title, figure in _pictures(survey):
+        name = _file_name(title.removeprefix("Samples of "), names) if kind == "samples" else kind
+        pictures.append((kind, name, title, plots.png(figure)))
+    files = {f"{name}.png": content for _, name, _, content in pictures}
     files["explore.json"] = (json.dumps(survey.to_dict(), indent=1, ensure_ascii=False) + "\n").encode()
     if len(survey.unreadable):
         files["unreadable.csv"] = survey.unreadable.to_csv(index=False).encode()
-    files["explore.html"] = _render(survey, drawn).encode()
-    write_all(folder, files)
-    if not len(survey.unreadable):
-        (folder / "unreadable.csv").unlink(missing_ok=True)
-    return folder / "explore.html"
-
-
-def _render(survey: Survey, drawn: Sequence[tuple[Picture, bytes]]) -> str:
     reasons = survey.unreadable["reason"].value_counts().head(5).items()
-    return pages.render(
+    page = pages.render(
         "experiments/explore.html",
         title=f"A look at {survey.name}",
         survey=survey,
         unreadable=len(survey.unreadable),
         reasons="; ".join(f"{reason} ({number:,})" for reason, number in reasons),
-        pictures=[(picture, plots.data_uri(content)) for picture, content in drawn],
+        pictures=[(kind, title, plots.data_uri(content)) for kind, _, title, content in pictures],
         tables={"distribution": _count_tables(survey), "sizes": _size_tables(survey)},
     )
+    write_all(folder, files | {"explore.html": page.encode()})
+    if not len(survey.unreadable):
+        (folder / "unreadable.csv").unlink(missing_ok=True)
+    return folder / "explore.html"
 
 
 def _count_tables(survey: Survey) -> list[Table]:
@@ -123,53 +110,25 @@ def _median(values: pd.Series, times: pd.Series) -> int:
     return int(values.to_numpy()[order][np.searchsorted(passed, passed[-1] / 2)])
 
 
-def _pictures(survey: Survey) -> Iterator[Picture]:
-    """All pictures in the order of the page, drawn one by one."""
-    classes = ", ".join(survey.classes)
-    yield Picture("distribution", "Images by class", distribution(survey), f"Bar charts of images by class: {classes}")
-    names: set[str] = set()
+def _pictures(survey: Survey) -> Iterator[tuple[str, str, Figure]]:
+    """Kind, title and figure of all pictures in the order of the page; captions are in the template."""
+    yield "distribution", "Images by class", distribution(survey)
     for label in survey.classes[:_MOST_CLASSES]:
         if len(survey.samples[label]):
-            name, text = _file_name(label, names), "Picked at random, in turn from each source."
-            yield Picture(name, f"Samples of {label}", sample_grid(survey, label), f"Radiographs of {label}", text)
+            yield "samples", f"Samples of {label}", sample_grid(survey, label)
     means = {label: survey.of_class(label) for label in survey.classes}
-    text = (
-        f"Every radiograph is stretched to {survey.size} x {survey.size} pixels, with the grey levels of its file. A "
-        "sharp letter or border in a mean is at the same place in many images."
-    )
-    figure = _moments(means, "mean", "mean grey level", **_GRAY)
-    yield Picture("mean", "Mean image of each class", figure, f"Mean images of {classes}", text)
+    yield "mean", "Mean image of each class", _moments(means, "mean", "mean grey level", **_GRAY)
     if pairs := differences(means):
-        text = (
-            "Red: brighter in the first class; blue: darker; white: alike. What stands out at the border or the corners"
-            " cannot be disease."
-        )
-        alt = "Differences between mean images of classes"
-        yield Picture("difference", "Difference of means", draw_differences(pairs), alt, text)
+        yield "difference", "Difference of means", draw_differences(pairs)
     if pairs := differences_within(survey):
-        text = (
-            "The same within each source that has both classes. The source cannot cause these differences, unless "
-            "it is itself a collection from several sites."
-        )
-        alt = "Differences between mean images of classes within sources"
-        title = "Difference of means within a source"
-        yield Picture("difference-within-source", title, draw_differences(pairs), alt, text)
-    text = "Where images of a class differ from each other: at edges, borders and letters; by exposure."
+        yield "difference-within-source", "Difference of means within a source", draw_differences(pairs)
     top = max(float(m.deviation.max()) for m in means.values()) or 1.0
     figure = _moments(means, "deviation", "standard deviation of grey levels", cmap="magma", vmin=0, vmax=top)
-    yield Picture("deviation", "Standard deviation of each class", figure, f"Standard deviations of {classes}", text)
+    yield "deviation", "Standard deviation of each class", figure
     if len(survey.classes) <= _MOST_CLASSES and len(survey.sources) > 1:
-        text = "Number of images under each. Differences along a row are due to the source, not to the disease."
-        figure, title = means_by_source(survey), "Mean image of each class in each source"
-        yield Picture("mean-by-source", title, figure, "Mean images by class and source", text)
-    text = (
-        "Each image counts alike, whatever its size. Shares of pure black and white may exceed the axis: borders, "
-        "letters and clipping."
-    )
-    alt = "Histograms of grey levels by class and source"
-    yield Picture("grey-levels", "Grey levels", grey_levels(survey), alt, text)
-    text = "The larger a mark, the more images of that size; dotted: square."
-    yield Picture("sizes", "Sizes", image_sizes(survey), "Width and height of images by class and source", text)
+        yield "mean-by-source", "Mean image of each class in each source", means_by_source(survey)
+    yield "grey-levels", "Grey levels by class and source", grey_levels(survey)
+    yield "sizes", "Width and height by class and source", image_sizes(survey)
 
 
 def _file_name(label: str, taken: set[str]) -> str:

@@ -31,16 +31,7 @@ class FeatureMaps:
 
 
 def feature_maps(model: keras.Model, stack: np.ndarray, layers: Sequence[str] | None = None) -> list[FeatureMaps]:
-    """Outputs of layers for one stack.
-
-    Parameters
-    ----------
-    model : keras.Model
-    stack : uint8 or float32 [H, W, C]
-        As the model takes it, 0..255.
-    layers : sequence of str, optional
-        By default the first and the last convolution; `InputError` if there is none.
-    """
+    """Outputs of layers, by default of the first and the last convolution, for one stack [H, W, C] in 0..255."""
     import keras
 
     if layers is None:

@@ -142,22 +142,11 @@ def _save_feature_maps(
 
 @dataclass(frozen=True)
 class Column:
-    """One model under one method.
-
-    Attributes
-    ----------
-    model : str
-    method : str
-        Key of `METHODS`.
-    layer : str
-        Whose maps are weighed; empty for LIME.
-    cells : tuple of Explanation
-        One a radiograph; its `error` is set for a file that could not be read.
-    """
+    """One model under one method, an explanation a radiograph; `error` of those that could not be read is set."""
 
     model: str
     method: str
-    layer: str
+    layer: str  # whose maps are weighed; empty for LIME
     cells: tuple[Explanation, ...]
 
 

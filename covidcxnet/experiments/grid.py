@@ -34,23 +34,11 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a sweep.
+    """One training of a sweep."""
 
-    Parameters
-    ----------
-    values : dict
-        Swept keys and their values here.
-    seed : int
-        Of weights, order, augmentation and dropout; the split is the same for all.
-    recipe : Recipe
-        What is trained, without its split file and folder.
-    folder : Path
-        Of the run.
-    """
-
-    values: Mapping[str, Any]
-    seed: int
-    recipe: Recipe
+    values: Mapping[str, Any]  # swept keys and their values here
+    seed: int  # of weights, order, augmentation and dropout; the split is the same for all
+    recipe: Recipe  # without its split file and folder
     folder: Path
 
     @property
@@ -67,21 +55,9 @@ class Trial:
 def plan(recipe: Recipe, over: Mapping[str, Sequence[Any]], repeats: int, out: str | Path) -> list[Trial]:
     """Every training of a sweep, in the order in which it is run: all values with the first seed, then the next seed.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        What is not swept.
-    over : mapping
-        Recipe key (nested with dots, as in ``input.size`` or ``options.dropout``) to its values.
-    repeats : int
-        Trainings of each combination, with seeds ``recipe.seed``, ``recipe.seed + 1``, ...
-    out : path-like
-        Folder of the sweep.
-
-    Raises
-    ------
-    InputError
-        If a key is unknown or cannot be swept, or a value or combination is refused by the recipe.
+    `over` maps recipe keys (nested with dots, as in ``input.size``) to their values. Repeats have the seeds
+    ``recipe.seed``, ``recipe.seed + 1``, ... `InputError` if a key cannot be swept, or the recipe refuses a value or a
+    combination.
     """
     if repeats < 1:
         raise InputError(f"repeats: {repeats} given, 1 or more expected")
@@ -159,21 +135,10 @@ def parse_values(text: str) -> tuple[str, list[Any]]:
 def read_over(
     name: str, arguments: Sequence[str], texts: Sequence[str], prog: str
 ) -> tuple[Recipe, dict[str, list[Any]]]:
-    """The recipe of a command line, and the swept values of ``KEY=a,b,c`` texts.
+    """The recipe of a command line (its name or file, other flags of train), and the swept values of ``KEY=a,b,c``.
 
     Each value goes through the recipe's own parser, so that 1e-3 is a number, and "yes" is refused where a number is
     expected.
-
-    Parameters
-    ----------
-    name : str
-        Of a packaged recipe, or a YAML file.
-    arguments : sequence of str
-        Other flags of train.
-    texts : sequence of str
-        Keys and values to sweep over.
-    prog : str
-        The command, for messages.
     """
     for flag in (argument.partition("=")[0].replace("_", "-") for argument in arguments):
         if flag in ("--resume", "--print-config", "--recipe"):

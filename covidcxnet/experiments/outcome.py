@@ -24,27 +24,13 @@ _REPORTED = {"f1": "macro_f1", "accuracy": "accuracy", "auroc": "auroc"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """One training.
-
-    Parameters
-    ----------
-    trial : Trial
-        What was trained.
-    figures : mapping
-        Name to `Estimate`: those of `TEST` with intervals over patients, those of `VALIDATION` without, and best_epoch,
-        epochs and seconds (per epoch).
-    never_found : tuple of str
-        Classes with an F1 of zero.
-    called_normal : mapping
-        Disease to test images called normal and images of it.
-    reason : str
-        Why it has no figures; empty if it has.
-    """
+    """One training; `reason` says why it has no figures."""
 
     trial: Trial
+    # those of `TEST` with intervals over patients, those of `VALIDATION` without, best_epoch, epochs, seconds per epoch
     figures: Mapping[str, Estimate] = field(default_factory=dict)
-    never_found: tuple[str, ...] = ()
-    called_normal: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    never_found: tuple[str, ...] = ()  # classes with an F1 of zero
+    called_normal: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # disease to images so called and all
     reason: str = ""
 
 
@@ -96,33 +82,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What came out of a sweep.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds `sweep.html`, `sweep.csv`, `sweep.md`, `runs.csv`, `sweep.png`, the split and a folder for each cell.
-    keys : tuple of str
-        What was swept.
-    outcomes : tuple of Outcome
-        One for each training, failed ones too.
-    repeats : int
-        Trainings of each cell.
-    tested : bool
-        Whether the test set was opened.
-    recipe : Recipe
-        What was not swept.
-    created : str
-        Local date and time.
-    """
+    """What came out of a sweep; its folder holds the page, the tables, the plot, the split and a folder a cell."""
 
     folder: Path
-    keys: tuple[str, ...]
-    outcomes: tuple[Outcome, ...]
-    repeats: int
-    tested: bool
-    recipe: Recipe
-    created: str = ""
+    keys: tuple[str, ...]  # what was swept
+    outcomes: tuple[Outcome, ...]  # one for each training, failed ones too
+    repeats: int  # trainings of each cell
+    tested: bool  # whether the test set was opened
+    recipe: Recipe  # what was not swept
+    created: str = ""  # local date and time
 
     @property
     def path(self) -> Path:

@@ -253,7 +253,7 @@ def test_a_figure_that_nobody_knows_is_a_dash_and_never_a_zero():
         (["{run}", "{run}"], "given twice"),
         (["{run}", "no/such"], "no/such: no such run folder"),
         (["{run}", "--published", "nobody"], "published: 'nobody' given, one of covid-cxnet"),
-        (["{run}", "--published", "group-q", "--bootstrap", "-1"], "bootstrap: -1 given"),
+        (["{run}", "--published", "group-q", "--bootstrap", "-1"], "bootstrap: '-1' given"),
         (["{run}", "--published", "group-q", "--out", "{run}/run.json"], "run.json is a file"),
     ],
 )
