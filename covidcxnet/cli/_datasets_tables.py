@@ -17,7 +17,7 @@ from covidcxnet.datasets.check import with_verdicts
 from covidcxnet.datasets.dataset import Dataset, merge, table_for
 from covidcxnet.datasets.duplicates import with_groups
 from covidcxnet.datasets.named import NAMES, facts_of
-from covidcxnet.datasets.opacity_pairs import make_opacity_pairs
+from covidcxnet.datasets.opacities import make_opacity_pairs
 from enhancement.dicom import patient_key
 from enhancement.errors import InputError
 from enhancement.files import check_output, whole_file

@@ -25,7 +25,7 @@ COLUMNS = (
     *("path", "label", "patient", "view", "sex", "age", "modality", "body_part", "photometric", "syntax"),
     *("width", "height"),
 )
-_HIDDEN = "(not told)"
+_HIDDEN = "(not shown)"
 _NAMED = "its path holds a patient's id, name or accession number; rename it"
 _TERMS = frozenset(
     re.findall(
@@ -81,9 +81,9 @@ def read_archive(
     known, link = _labels(labels)
     if link == "path":
         # as its author saw them: from where the list lies, a folder that was given, or the files' common one
-        given = [inputs] if isinstance(inputs, str | Path) else inputs
-        places = [root, *(Path(one) for one in given if Path(one).is_dir()), *([Path(labels).parent] if labels else [])]
-        known = {os.path.abspath(place / name): label for name, label in known.items() for place in places}
+        given = [Path(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+        folders = [root, *(path for path in given if path.is_dir()), *([Path(labels).parent] if labels else [])]
+        known = {os.path.abspath(folder / name): label for name, label in known.items() for folder in folders}
     rows, left = [], []
     words: set[str] = set()
     for path in tqdm(files, "reading headers", unit="file", disable=not progress):
@@ -100,25 +100,16 @@ def read_archive(
         if reason is not None:
             left.append({"path": name, "reason": reason})
             continue
-        rows.append(
-            {
-                "path": name,
-                "label": label,
-                "patient": header.patient or None,
-                "view": header.view[:2] if header.view[:2] in ("PA", "AP") else None,
-                "sex": header.sex or None,
-                "age": header.age,
-                "modality": header.modality,
-                "body_part": header.body_part or None,
-                "photometric": header.photometric if header.photometric in _PHOTOMETRIC else None,
-                "syntax": header.syntax,
-                "width": header.width,
-                "height": header.height,
-            }
-        )
-    # a file may be named after the patient of another
-    rows, named = _apart(rows, words)
-    left = [{**row, "path": _HIDDEN if _tells(row["path"], words) else row["path"]} for row in left] + named
+        row = {key: getattr(header, key) or None for key in ("patient", "sex", "body_part")}
+        row |= {key: getattr(header, key) for key in ("age", "modality", "syntax", "width", "height")}
+        row["view"] = header.view[:2] if header.view[:2] in ("PA", "AP") else None
+        row["photometric"] = header.photometric if header.photometric in _PHOTOMETRIC else None
+        rows.append({"path": name, "label": label, **row})
+    # a file may be named after the patient of another, so paths are judged once all words are known
+    left = [{**row, "path": _HIDDEN if _tells(row["path"], words) else row["path"]} for row in left]
+    open_rows = [row for row in rows if not _tells(row["path"], words)]
+    left += [{"path": _HIDDEN, "reason": _NAMED}] * (len(rows) - len(open_rows))
+    rows = open_rows
     refused = pd.DataFrame(left, columns=["path", "reason"])
     if not rows:
         first = f", the first {left[0]['path']}: {left[0]['reason']}" if left else ""
@@ -132,12 +123,6 @@ def _tells(path: str, words: set[str]) -> bool:
     return not words.isdisjoint(re.split(r"[^0-9a-z]+", path.lower()))
 
 
-def _apart(rows: list[dict], words: set[str]) -> tuple[list[dict], list[dict]]:
-    """Rows whose path tells nothing, and for the others a reason."""
-    kept = [row for row in rows if not _tells(row["path"], words)]
-    return kept, [{"path": _HIDDEN, "reason": _NAMED}] * (len(rows) - len(kept))
-
-
 def _unwanted(header: Header, modalities, body_parts, views) -> str | None:
     if header.kind.startswith(("Enhanced", "Legacy Converted")):
         return f"is of the kind {header.kind}; one projection radiograph expected"
@@ -145,12 +130,12 @@ def _unwanted(header: Header, modalities, body_parts, views) -> str | None:
         return f"holds {header.frames} frames; one radiograph expected"
     if not header.width or not header.height:
         return "holds no image"
-    asked = (("modality", header.modality, modalities), ("body part", header.body_part, body_parts))
-    for name, value, wanted in (*asked, ("view", header.view, views)):
+    body_part = ("body part", header.body_part, body_parts)
+    for name, value, wanted in (("modality", header.modality, modalities), body_part, ("view", header.view, views)):
         if value not in {w.upper() for w in wanted}:
             # free text may hold anything, a name too: only the standard's own words are repeated
-            said = value if value in _TERMS else "another" if value else "not given"
-            return f"{name} {said}; {', '.join(w or 'none' for w in wanted)} expected"
+            shown = value if value in _TERMS else "another" if value else "not given"
+            return f"{name} {shown}; {', '.join(w or 'none' for w in wanted)} expected"
     return None
 
 

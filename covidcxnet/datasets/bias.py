@@ -41,67 +41,36 @@ FEATURES: dict[str, tuple[str, ...]] = {
 
 COUNT = sum(map(len, FEATURES.values()))
 
-FEWEST = 20
-"""Images of each value that a probe needs."""
-
-FOLDS = 5
-"""Of its cross-validation, and so the patients of each value that it needs."""
-
+FEWEST = 20  # images of each value that a probe needs
+FOLDS = 5  # of its cross-validation, and so the patients of each value that it needs
+# a label is confounded with a value that this share of its images has and less than that share of all others
 NEARLY_ALL, HALF = 0.95, 0.5
-"""A label is confounded with a value that this share of its images has and less than that share of all others."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """How well image statistics predict one thing.
+    """How well image statistics predict one thing."""
 
-    Parameters
-    ----------
-    target : str
-        Source, label, label within one source, or children or adults.
-    images : int
-        Of the values probed.
-    values : tuple of str
-        Classes of the probe.
-    left_out : tuple of str
-        Those with fewer than `FEWEST` images, or too few patients for the folds.
-    accuracy : float
-        Balanced accuracy over the folds, 0..1.
-    chance : float
-        What guessing gives.
-    alone : dict
-        Balanced accuracy by each kind of feature alone.
-    """
-
-    target: str
-    images: int
-    values: tuple[str, ...]
-    left_out: tuple[str, ...]
-    accuracy: float
-    chance: float
-    alone: dict[str, float]
+    target: str  # source, label, label within one source, or children or adults
+    images: int  # of the values probed
+    values: tuple[str, ...]  # classes of the probe
+    left_out: tuple[str, ...]  # values with fewer than `FEWEST` images, or too few patients for the folds
+    accuracy: float  # balanced accuracy over the folds, 0..1
+    chance: float  # what guessing gives
+    alone: dict[str, float]  # balanced accuracy by each kind of feature alone
 
 
 @dataclass(frozen=True)
 class Bias:
-    """Result of `find_bias`.
+    """Result of `find_bias`."""
 
-    Parameters
-    ----------
-    name : str
-        Of the data set.
-    images, unreadable : int
-    probes : tuple of Probe
-    tables : dict of str to DataFrame
-        Images by label (rows) and source, view, sex, population or age band (columns), where known.
-    warnings : tuple of str
-    """
-
-    name: str
+    name: str  # of the data set
     images: int
     unreadable: int
     probes: tuple[Probe, ...]
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(
+        default_factory=dict
+    )  # images by label and source, view, sex, population or age band
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,19 +81,7 @@ class Bias:
 
 @dataclass(frozen=True)
 class Confounding:
-    """How far one column of a table goes with the label.
-
-    Parameters
-    ----------
-    single : tuple of (label, value, images with it, images where it is known)
-        Labels nearly all of whose images share a value that is rare among the other labels.
-    unshared : tuple of (label, label)
-        Pairs without any value in common: nothing but the column may separate them.
-    lonely : tuple of str
-        Values that a single label has.
-    guessed, commonest : float
-        Share of labels guessed from the value alone, and by always naming the commonest label; 0..1.
-    """
+    """How far one column of a table goes with the label."""
 
     single: tuple[tuple[str, str, int, int], ...]
     unshared: tuple[tuple[str, str], ...]
@@ -256,25 +213,18 @@ def shortcuts(image: np.ndarray) -> np.ndarray:
 def tell_apart(
     features: np.ndarray, values: np.ndarray, patients: np.ndarray, *, seed: int = 0, method: str = "predict"
 ) -> np.ndarray:
-    """Predictions of a linear probe of standardised features for each image, its patient left out of the fit.
+    """Predictions of a linear probe, float or label [N], for each image with its patient left out of the fit.
 
     Parameters
     ----------
-    features : np.ndarray
-        float [N, F].
-    values : np.ndarray
-        [N], what is predicted.
-    patients : np.ndarray
-        int [N]; images of one patient stay on one side of each fold.
+    features : float [N, F]
+    values : [N]
+        What is predicted.
+    patients : int [N]
     seed : int
         Of the folds.
     method : {"predict", "decision_function"}
         The value, or how far on the side of the second of two values an image lies.
-
-    Returns
-    -------
-    np.ndarray
-        [N].
     """
     from sklearn.linear_model import RidgeClassifier
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict

@@ -46,25 +46,13 @@ COLUMNS = ("path", "verdict", "problems", "reason", "width", "height", "sha256")
 
 @dataclass(frozen=True)
 class Look:
-    """What opening one file shows.
+    """What opening one file shows."""
 
-    Parameters
-    ----------
-    problems : tuple of str
-        Keys of `PROBLEMS`, the gravest first.
-    reason : str
-        The same in words; empty where there is nothing to say.
-    width, height : int
-        In pixels; 0 where the file could not be read.
-    sha256 : str
-        Of the file; empty where it could not be opened.
-    """
-
-    problems: tuple[str, ...] = ()
-    reason: str = ""
-    width: int = 0
+    problems: tuple[str, ...] = ()  # keys of `PROBLEMS`, the gravest first
+    reason: str = ""  # the same in words
+    width: int = 0  # in pixels, 0 where the file could not be read
     height: int = 0
-    sha256: str = ""
+    sha256: str = ""  # empty where the file could not be opened
 
 
 def check(

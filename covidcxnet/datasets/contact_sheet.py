@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from enhancement import read_radiograph
 from enhancement.errors import InputError
 from enhancement.files import whole_file
 
@@ -15,19 +16,7 @@ _TILE, _GAP, _TEXT, _COLUMNS = 160, 8, 34, 4
 
 
 def contact_sheet(pairs: pd.DataFrame, root: Path, path: str | Path, *, most: int = 60) -> Path:
-    """Draw pairs, the least certain first, as PNG.
-
-    Parameters
-    ----------
-    pairs : pandas.DataFrame
-        As `duplicates.Duplicates.pairs`; at least one row.
-    root : Path
-        Folder that their paths are relative to.
-    path : str or Path
-        PNG to write.
-    most : int
-        Pairs to draw.
-    """
+    """Draw at most `most` rows of `Duplicates.pairs`, the least certain first, as one PNG; paths are below `root`."""
     shown = pairs.sort_values("correlation", kind="stable").head(most)
     width, height = 2 * _TILE + _GAP, _TILE + _TEXT
     rows = -(-len(shown) // _COLUMNS)
@@ -40,16 +29,14 @@ def contact_sheet(pairs: pd.DataFrame, root: Path, path: str | Path, *, most: in
             sheet[top : top + _TILE, x : x + _TILE] = _tile(root / str(name))
             text = Path(str(name)).name[-24:].encode("ascii", "replace").decode()
             cv2.putText(sheet, text, (x, top + _TILE + 13), cv2.FONT_HERSHEY_SIMPLEX, 0.35, 0, 1, cv2.LINE_AA)
-        said = f"{pair.duplicate_group} {pair.kind} {pair.correlation:.2f}{' mirrored' if pair.mirrored else ''}"
-        cv2.putText(sheet, said, (left, top + _TILE + 28), cv2.FONT_HERSHEY_SIMPLEX, 0.35, 0, 1, cv2.LINE_AA)
+        title = f"{pair.duplicate_group} {pair.kind} {pair.correlation:.2f}{' mirrored' if pair.mirrored else ''}"
+        cv2.putText(sheet, title, (left, top + _TILE + 28), cv2.FONT_HERSHEY_SIMPLEX, 0.35, 0, 1, cv2.LINE_AA)
     with whole_file(Path(path)) as temporary:
         temporary.write_bytes(cv2.imencode(".png", sheet)[1].tobytes())
     return Path(path)
 
 
 def _tile(path: Path) -> np.ndarray:
-    from enhancement import read_radiograph
-
     tile = np.zeros((_TILE, _TILE), np.uint8)
     try:
         image = read_radiograph(path)

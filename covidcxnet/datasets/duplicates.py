@@ -25,15 +25,11 @@ from enhancement.parallel import DIED, map_files, sha256
 PAIRS = ("duplicate_group", "kind", "path_a", "path_b", "correlation", "overlap", "mirrored")
 GROUPS = ("path", "duplicate_group", "verdict", "reason")
 
-RADIUS = 12
-"""Bits of 64 in which a copy's hash may differ."""
-
-LIKELY = 0.82
-"""Correlation of codes from which on a pair gets its second look."""
-
+RADIUS = 12  # bits of 64 in which a copy's hash may differ
+LIKELY = 0.82  # correlation of codes from which on a pair gets its second look
+# correlation of fine details, after registration, from which on a pair is called a copy; no two different radiographs
+# of 6,761 came above 0.74
 CERTAIN = 0.75
-"""Correlation of fine details, after registration, from which on a pair is called a copy; no two
-different radiographs of 6,761 came above 0.74."""
 
 
 @dataclass(frozen=True)
@@ -147,25 +143,10 @@ def _propose(hashes: np.ndarray, codes: np.ndarray) -> Iterator[tuple[np.ndarray
 def near_copies(
     thumbnails: np.ndarray, rows: np.ndarray, folder: str, progress: bool = False
 ) -> tuple[list[tuple], int]:
-    """Copies among thumbnails.
+    """Copies among `rows` of thumbnails uint8 [N, SIDE, SIDE], and how many pairs the hashes proposed.
 
-    Parameters
-    ----------
-    thumbnails : uint8 [N, SIDE, SIDE]
-        As from `fingerprint.thumbnail`.
-    rows : int [R]
-        Those to compare.
-    folder : str
-        Where to keep the codes meanwhile.
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    list of (a, b, correlation, (share of a that b shows, share of b that a shows), mirrored)
-        a and b are rows of `thumbnails`.
-    int
-        Pairs that the hashes proposed.
+    A copy is (a, b, correlation, (share of a that b shows, share of b that a shows), mirrored), a and b rows of
+    `thumbnails`. Codes lie in `folder` meanwhile.
     """
     if len(rows) < 2:
         return [], 0

@@ -15,22 +15,13 @@ from functools import cache
 import cv2
 import numpy as np
 
-SIDE = 64
-"""Of a thumbnail, in pixels."""
-
-LOW = 8
-"""Frequencies along an axis; more would not survive the misfit of a crop to the nearest window."""
-
+SIDE = 64  # of a thumbnail, in pixels
+LOW = 8  # frequencies along an axis; more would not survive the misfit of a crop to the nearest window
+# of width and of height; every pair of them is a window
 INTERVALS = ((0.0, 1.0), (0.0, 0.9), (0.05, 0.95), (0.1, 1.0), (0.0, 0.8), (0.1, 0.9), (0.2, 1.0))
-"""Of width and of height; every pair of them is a window."""
-
 WINDOWS = tuple((top, bottom, left, right) for top, bottom in INTERVALS for left, right in INTERVALS)
-CODE = 254.0
-"""Length of a code."""
-
-TABLES = 24
-"""Of the search; more find more of the far copies and take longer."""
-
+CODE = 254.0  # length of a code
+TABLES = 24  # of the search; more find more of the far copies and take longer
 _BATCH = 256
 _AT_ONCE = 1 << 21  # comparisons held in memory
 _CROWD = 2000  # entries of one key; beyond it the key says nothing (blank or test images) and is passed over
@@ -45,13 +36,7 @@ def thumbnail(image: np.ndarray) -> np.ndarray | None:
 
 
 def encode(thumbnails: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Hash and code of every window.
-
-    Parameters
-    ----------
-    thumbnails : uint8 [N, SIDE, SIDE]
-    out : int8 [N, len(WINDOWS) + 1, LOW * LOW], optional
-        Where to write the codes, say a mapped file.
+    """Hash and code of every window of thumbnails uint8 [N, SIDE, SIDE]; `out` takes the codes, say a mapped file.
 
     Returns
     -------
@@ -80,26 +65,10 @@ def encode(thumbnails: np.ndarray, out: np.ndarray | None = None) -> tuple[np.nd
 def near(
     queries: np.ndarray, entries: np.ndarray, radius: int, *, bits: int | None = None, seed: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Queries and entries that differ in few bits.
+    """Indices of queries uint64 [Q] and entries uint64 [E] that differ in at most `radius` bits, and in how many.
 
-    Parameters
-    ----------
-    queries : uint64 [Q]
-    entries : uint64 [E]
-    radius : int
-        Bits that may differ.
-    bits : int, optional
-        Of a table's key; None: as many as keep the comparisons at about a million a table. A pair that differs in a
-        share p of its bits is met with probability 1 - (1 - (1 - p) ** bits) ** `TABLES`.
-    seed : int
-        Of the choice of bits.
-
-    Yields
-    ------
-    query, entry : int64 [K]
-        Indices; a pair may come again from another table.
-    distance : uint8 [K]
-        Bits in which they differ, at most `radius`.
+    A key of a table has `bits`: by default as many as keep the comparisons at about a million a table. A pair that
+    differs in a share p of its bits is met with probability 1 - (1 - (1 - p) ** bits) ** `TABLES`; it may come again.
     """
     if not len(queries) or not len(entries):
         return

@@ -169,15 +169,7 @@ def load_all(
 ) -> Dataset:
     """One data set or several merged for questions about pictures, whatever their labels rest on.
 
-    Parameters
-    ----------
-    sources : sequence of str
-        What `load` takes.
-    root : str or Path, optional
-        What the paths of CSVs are relative to.
-    exclude : sequence of str, optional
-        When given, a folder stands for all images below it less these patterns (see `load_files`), and not for one
-        folder per class.
+    With `exclude` a folder stands for all images below it less these patterns (see `load_files`).
     """
     datasets = [
         load_files(source, exclude)

@@ -17,6 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+from platformdirs import user_cache_path
+from tqdm import tqdm
 
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.lesions import expose, lesion_path
@@ -164,8 +166,6 @@ def make_phantoms(
 def cached_phantoms(n: int, seed: int, size: int, classes: Sequence[str], root: str | Path | None = None) -> Dataset:
     """`make_phantoms` in a folder named after its parameters, under `root` or the user's cache."""
     if root is None:
-        from platformdirs import user_cache_path
-
         root = user_cache_path("covidcxnet") / "phantom"
     return make_phantoms(Path(root) / f"v{VERSION}-{n}x{size}-seed{seed}-{'-'.join(classes)}", n, seed, size, classes)
 
@@ -187,8 +187,6 @@ def _plan(parameters) -> list[tuple[str, int, int]]:
 
 
 def _write(folder: Path, parameters, progress: bool) -> None:
-    from tqdm import tqdm
-
     for part in _PARTS:
         (folder / part).mkdir(parents=True)
     plan = _plan(parameters)

@@ -81,16 +81,8 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
 def trace(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, scale: float, to_pixel) -> Torso:
     """Line integrals through the torso.
 
-    Parameters
-    ----------
-    anatomy : Anatomy
-        The patient.
-    x, y : float32 [H, W]
-        Where each pixel's ray crosses the detector plane, in cm.
-    scale : float
-        Pixels in a centimetre.
-    to_pixel : callable
-        Inverse of the grid: arrays x, y in cm to columns and rows (tubes are drawn along curves, not per pixel).
+    `x` and `y`, float32 [H, W], are where each pixel's ray crosses the detector plane, in cm; `scale` is in pixels per
+    cm. `to_pixel` is the inverse of the grid, as tubes are drawn along curves, not per pixel.
     """
     a = anatomy
     side = np.where(x > 0, np.float32(1), np.float32(-1))

@@ -8,62 +8,40 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import cv2
 import numpy as np
+
+from covidcxnet.datasets.phantom import phantom
 
 SMALLEST = 64  # pixels of an image's shorter side; fewer show no chest
 SIDE = 64  # pixels to which an image is brought; coarse shape decides, not texture
 _SIZES = (40, 48, 56)  # of the phantom in it
 _SHIFTS = 8  # pixels by which the axis of the body may be off the middle
 
-NEGATIVE = 0.60
-"""Likeness of the negative to a chest from which on an image is called inverted."""
-
-TURNED = 0.60
-"""Likeness, once turned, from which on an image is called turned, if that is better by `BETTER`."""
-
-BETTER = 0.15
+# the negative, or the turned image, is that much like a chest, and more so by `BETTER`
+NEGATIVE, TURNED, BETTER = 0.60, 0.60, 0.15
+# likeness below which nothing is taken for a chest; 99.8% of real frontal radiographs lie above
 CHEST = 0.44
-"""Likeness below which nothing is taken for a chest; the lowest of 99.8% of real frontal radiographs lies above."""
-
+# grey-level entropy in bits (of 64 levels) and likeness below which, both together, it is a slice or a drawing
 FLAT, FLAT_CHEST = 4.6, 0.62
-"""Grey-level entropy in bits (of 64 levels) and likeness below which, both together, it is a slice or a drawing."""
-
+# likeness, symmetry and contrast of middle to sides that a lateral view stays below, all three
 SIDEWAYS, UNEVEN, OPEN_MIDDLE = 0.56, 0.80, 80.0
-"""Likeness, symmetry and contrast of middle to sides that a lateral view stays below, all three."""
-
+# mean spread between colour channels, of 255: a photograph's, and that of a tinted radiograph
 PHOTOGRAPH, TINT = 25.0, 1.5
-"""Mean spread between colour channels, of 255: a photograph's, and that of a tinted radiograph."""
 
 
 @dataclass(frozen=True)
 class Impression:
-    """What the rules look at.
+    """What the rules of `judge` look at."""
 
-    Parameters
-    ----------
-    likeness : float
-        Best correlation with the average phantom, -1..1.
-    negative : float
-        The same for the image's negative.
-    turned : float
-        The best of the image turned by 90, 180 and 270 degrees.
-    symmetry : float
-        Correlation of the image with its mirror image, at the best axis near the middle, -1..1.
-    middle : float
-        Mean of the middle less that of the sides, in equalised grey levels.
-    entropy : float
-        Of the grey levels, in bits, 0..6.
-    """
-
-    likeness: float
-    negative: float
-    turned: float
-    symmetry: float
-    middle: float
-    entropy: float
+    likeness: float  # best correlation with the average phantom, -1..1
+    negative: float  # the same for the image's negative
+    turned: float  # the best of the image turned by 90, 180 and 270 degrees
+    symmetry: float  # correlation with its mirror image, at the best axis near the middle, -1..1
+    middle: float  # mean of the middle less that of the sides, in equalised grey levels
+    entropy: float  # of the grey levels, in bits, 0..6
 
 
 def impression(image: np.ndarray) -> Impression:
@@ -80,32 +58,22 @@ def impression(image: np.ndarray) -> Impression:
 
 def judge(image: np.ndarray) -> dict[str, str]:
     """Problems of an image, ``uint8 [H, W]``: key of `check.PROBLEMS` to why; empty where it looks as it should."""
-    found = impression(image)
-    if found.negative >= NEGATIVE and found.negative > found.likeness + BETTER:
-        return {
-            "inverted": f"its negative looks like a chest ({found.negative:.2f}), it does not ({found.likeness:.2f})"
-        }
-    if found.turned >= TURNED and found.turned > found.likeness + BETTER:
-        return {"turned": f"looks like a chest when turned ({found.turned:.2f}), not as it is ({found.likeness:.2f})"}
-    if found.likeness < CHEST:
-        return {"not chest": f"likeness to a chest {found.likeness:.2f}, {CHEST} or more expected"}
-    if found.likeness < SIDEWAYS and found.symmetry < UNEVEN and found.middle < OPEN_MIDDLE:
-        return {"lateral": f"little likeness to a frontal chest ({found.likeness:.2f}), uneven ({found.symmetry:.2f})"}
-    if found.entropy < FLAT and found.likeness < FLAT_CHEST:
-        return {"not chest": f"likeness {found.likeness:.2f} and few grey levels ({found.entropy:.1f} bits): a slice?"}
+    view = impression(image)
+    if view.negative >= NEGATIVE and view.negative > view.likeness + BETTER:
+        return {"inverted": f"its negative looks like a chest ({view.negative:.2f}), it does not ({view.likeness:.2f})"}
+    if view.turned >= TURNED and view.turned > view.likeness + BETTER:
+        return {"turned": f"looks like a chest when turned ({view.turned:.2f}), not as it is ({view.likeness:.2f})"}
+    if view.likeness < CHEST:
+        return {"not chest": f"likeness to a chest {view.likeness:.2f}, {CHEST} or more expected"}
+    if view.likeness < SIDEWAYS and view.symmetry < UNEVEN and view.middle < OPEN_MIDDLE:
+        return {"lateral": f"little likeness to a frontal chest ({view.likeness:.2f}), uneven ({view.symmetry:.2f})"}
+    if view.entropy < FLAT and view.likeness < FLAT_CHEST:
+        return {"not chest": f"likeness {view.likeness:.2f} and few grey levels ({view.entropy:.1f} bits): a slice?"}
     return {}
 
 
 def recognise(image: np.ndarray, path: str | os.PathLike[str] | None = None) -> dict[str, str]:
-    """All that an image alone tells: problems as `judge` has them, and whether it is blank, small or coloured.
-
-    Parameters
-    ----------
-    image : numpy.ndarray
-        ``uint8 [H, W]``.
-    path : path, optional
-        Its file, which still has the colours.
-    """
+    """All problems that an image ``uint8 [H, W]`` shows; `path` is its file, which still has the colours."""
     height, width = image.shape
     counts = _counts(image)
     darkest, brightest = counts.nonzero()[0][[0, -1]]
@@ -115,9 +83,9 @@ def recognise(image: np.ndarray, path: str | os.PathLike[str] | None = None) -> 
         return {"blank": f"grey levels {darkest} to {brightest} only"}
     if min(height, width) < SMALLEST:
         return {"small": f"{width} x {height} pixels, {SMALLEST} or more expected"}
-    found = judge(image)
+    problems = judge(image)
     colour = None if path is None else tint(path)
-    return found if colour is None else {**found, colour[0]: colour[1]}
+    return problems if colour is None else {**problems, colour[0]: colour[1]}
 
 
 def tint(path: str | os.PathLike[str]) -> tuple[str, str] | None:
@@ -132,21 +100,19 @@ def tint(path: str | os.PathLike[str]) -> tuple[str, str] | None:
             small = picture.convert("RGBA")
             small.thumbnail((256, 256))
             pixels = np.asarray(small, np.int16)
-    except Exception:  # another decoder read it; colour is all that is asked here
+    except Exception:  # another decoder read it, and whether it has colour is then not known
         return None
     colours = pixels[pixels[..., 3] > 0][:, :3]
     if not colours.size:
         return None
     spread = float((colours.max(axis=1) - colours.min(axis=1)).mean())
-    said = f"colour channels differ by {spread:.1f} of 255 on average"
-    return ("photograph", said) if spread >= PHOTOGRAPH else ("colour", said) if spread >= TINT else None
+    reason = f"colour channels differ by {spread:.1f} of 255 on average"
+    return ("photograph", reason) if spread >= PHOTOGRAPH else ("colour", reason) if spread >= TINT else None
 
 
-@lru_cache(maxsize=1)
+@cache
 def _templates() -> tuple[np.ndarray, ...]:
     """The average of 24 normal phantoms, its margin cut off, at each size; float32."""
-    from covidcxnet.datasets.phantom import phantom
-
     mean = np.mean([cv2.equalizeHist(phantom("normal", seed, SIDE).image) for seed in range(24)], axis=0)
     chest = mean[4:60, 4:60].astype(np.float32)
     return tuple(cv2.resize(chest, (size, size), interpolation=cv2.INTER_AREA) for size in _SIZES)
@@ -154,8 +120,8 @@ def _templates() -> tuple[np.ndarray, ...]:
 
 def _match(small: np.ndarray) -> tuple[float, float]:
     """Highest and lowest correlation with the average phantom over places and sizes."""
-    found = [cv2.matchTemplate(small.astype(np.float32), t, cv2.TM_CCOEFF_NORMED) for t in _templates()]
-    return float(max(f.max() for f in found)), float(min(f.min() for f in found))
+    scores = [cv2.matchTemplate(small.astype(np.float32), t, cv2.TM_CCOEFF_NORMED) for t in _templates()]
+    return float(max(s.max() for s in scores)), float(min(s.min() for s in scores))
 
 
 def _symmetry(small: np.ndarray) -> float:
@@ -166,11 +132,11 @@ def _symmetry(small: np.ndarray) -> float:
     best = -1.0
     for shift in range(-_SHIFTS, _SHIFTS + 1):
         strip = slice(max(0, shift), SIDE + min(0, shift))
-        own, count = products[strip, strip], SIDE * (SIDE - abs(shift))
+        inner, count = products[strip, strip], SIDE * (SIDE - abs(shift))
         mean = sums[strip].sum() / count
-        spread = own.trace() / count - mean**2
+        spread = inner.trace() / count - mean**2
         if spread > 1e-6:
-            best = max(best, (own[:, ::-1].trace() / count - mean**2) / spread)
+            best = max(best, (inner[:, ::-1].trace() / count - mean**2) / spread)
     return float(best)
 
 

@@ -23,34 +23,17 @@ _HOPELESS = 0.2
 
 @dataclass(frozen=True)
 class Fit:
-    """How two thumbnails lie over each other.
+    """How two thumbnails lie over each other."""
 
-    Parameters
-    ----------
-    correlation : float
-        Of their details where both are seen, -1..1.
-    overlap : float
-        Share of the first that the second covers, 0..1.
-    shown : float
-        Share of the second that the first shows, 0..1.
-    """
-
-    correlation: float
-    overlap: float
-    shown: float
+    correlation: float  # of their details where they overlap, -1..1
+    overlap: float  # share of the first that the second covers, 0..1
+    shown: float  # share of the second that the first shows, 0..1
 
 
 def second_look(first: np.ndarray, second: np.ndarray, window: int = 0, mirrored: bool = False) -> Fit:
-    """Lay `second` over `first` and compare.
+    """Lay thumbnail `second` over `first`, both uint8 [SIDE, SIDE], and compare.
 
-    Parameters
-    ----------
-    first, second : uint8 [SIDE, SIDE]
-        Thumbnails (`fingerprint.thumbnail`).
-    window : int
-        Of `fingerprint.WINDOWS`: the part of `second` that `first` seems to show; where registration starts.
-    mirrored : bool
-        Mirror `first` before.
+    `window` of `fingerprint.WINDOWS` is the part of `second` that `first` seems to show: there registration starts.
     """
     if mirrored:
         first = np.ascontiguousarray(first[:, ::-1])

@@ -11,6 +11,7 @@ import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
 from enhancement.errors import InputError
+from enhancement.files import whole_file
 
 SPLITS = ("train", "validation", "test")
 BY = ("patient", "patient_where_known", "image")
@@ -26,7 +27,7 @@ def split(
     by: str = "patient",
     holdout: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Who is trained on, who picks the checkpoint, who is looked at once, at the end.
+    """Divide a data set into train, validation (chooses the checkpoint) and test (looked at once, at the end).
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ def split(
         Same data, same seed: same split.
     by : {"patient", "patient_where_known", "image"}
         What stays together. ``"patient_where_known"`` takes every image without an id for a patient of its own;
-        ``"image"`` lets images of one patient stand on both sides, which flatters every figure.
+        ``"image"`` lets images of one patient stand on both sides, which inflates every figure.
     holdout : mapping, optional
         Column to value or values: all such rows go to the test set (an external test, say one source), beside the test
         share of the others, so that both can be compared; with a test share of 0 they are the whole test set. Further
@@ -77,10 +78,10 @@ def split(
         side[free] = _assign(groups[free], _strata(dataset)[free], shares, seed)
     for index, name in enumerate(SPLITS):
         if shares[index] > 0 and not (side[free] == index).any():
-            left = "" if holdout is None else " beside the held-out images"
+            beside = "" if holdout is None else " beside the held-out images"
+            units = f"{len(np.unique(groups[free]))} {'images' if by == 'image' else 'patients'}"
             raise InputError(
-                f"split: {name} would be empty{left}; {len(np.unique(groups[free]))} {_unit(by)}s are too few for "
-                f"fractions {tuple(fractions)}"
+                f"split: {name} would be empty{beside}; {units} are too few for fractions {tuple(fractions)}"
             )
     return _table(dataset, np.array(SPLITS)[side], by)
 
@@ -92,8 +93,6 @@ def unknown_patients(dataset: Dataset) -> int:
 
 def save_split(table: pd.DataFrame, path: str | Path) -> Path:
     """Write a split as CSV (`COLUMNS`), whole or not at all."""
-    from enhancement.files import whole_file
-
     path = Path(path)
     with whole_file(path) as temporary:
         table[[name for name in COLUMNS if name in table]].to_csv(temporary, index=False)
@@ -145,22 +144,17 @@ def read_split(path: str | Path, dataset: Dataset, *, by: str = "patient") -> pd
             f"{path}: {len(missing)} of the {len(dataset)} images of {dataset.name} have no split, the first "
             f"{missing.iloc[0]}; add a line for each, leave them out of the data (where, classes), or make a new split"
         )
-    if by != "image" and dataset.group is not None:
-        straddling = sides.groupby(dataset.group).nunique()
-        straddling = straddling[straddling > 1]
+    patients, copies = dataset.group if by != "image" else None, _copies(dataset)
+    for group, what, way in (
+        (patients, "patients", "give split_by: image"),
+        (copies, "groups of duplicates", "drop the copies"),
+    ):
+        counts = sides.groupby(group).nunique() if group is not None else pd.Series(dtype=int)
+        straddling = counts[counts > 1]
         if len(straddling):
             raise InputError(
-                f"{path}: {len(straddling)} patients stand on two sides, the first {straddling.index[0]}; "
-                "make a new split, or say split_by: image"
-            )
-    copies = _copies(dataset)
-    if copies is not None:
-        straddling = sides.groupby(copies).nunique()
-        straddling = straddling[straddling > 1]
-        if len(straddling):
-            raise InputError(
-                f"{path}: {len(straddling)} groups of duplicates stand on two sides, the first {straddling.index[0]}; "
-                "make a new split, or drop the copies"
+                f"{path}: {len(straddling)} {what} stand on two sides, the first {straddling.index[0]}; "
+                f"make a new split, or {way}"
             )
     return _table(dataset, sides, by)
 
@@ -186,10 +180,6 @@ def _shares(fractions) -> np.ndarray:
             "none below 0 and train above 0"
         )
     return shares / shares.sum()
-
-
-def _unit(by: str) -> str:
-    return "image" if by == "image" else "patient"
 
 
 def _groups(dataset: Dataset, by: str) -> np.ndarray:
@@ -264,10 +254,10 @@ def _assign(groups: np.ndarray, strata: np.ndarray, shares: np.ndarray, seed: in
     lack = target.copy()
     side = np.empty(len(numbers), int)
     for number in order:
-        own = counts[number]
+        group = counts[number]
         # fall in the squared, share-relative lack over all strata if the group went there
-        gain = ((2 * lack - own) * own * weights / shares[open_sides, None]).sum(axis=1)
+        gain = ((2 * lack - group) * group * weights / shares[open_sides, None]).sum(axis=1)
         best = int(np.argmax(gain))
-        lack[best] -= own
+        lack[best] -= group
         side[number] = open_sides[best]
     return side[row_group]

@@ -22,34 +22,14 @@ UNKNOWN = "unknown"
 SEVERAL = "several"
 """Label, in a single-label view of a multi-label set, of an image with more than one finding."""
 
-FINDINGS = {
-    "normal": "no abnormality",
-    "covid19": "COVID-19, whatever the radiograph shows",
-    "pneumonia": "pneumonia of any cause",
-    "bacterial_pneumonia": "bacterial pneumonia",
-    "viral_pneumonia": "viral pneumonia",
-    "fungal_pneumonia": "fungal pneumonia",
-    "tuberculosis": "pulmonary tuberculosis",
-    "lung_opacity": "opacity of the lung",
-    "infiltration": "infiltration",
-    "consolidation": "consolidation",
-    "atelectasis": "atelectasis",
-    "edema": "pulmonary oedema",
-    "effusion": "pleural effusion",
-    "pneumothorax": "pneumothorax",
-    "pleural_thickening": "pleural thickening",
-    "pleural_other": "another finding of the pleura",
-    "nodule": "nodule, up to 3 cm",
-    "mass": "mass, above 3 cm",
-    "lung_lesion": "nodule, mass or cavity",
-    "emphysema": "emphysema",
-    "fibrosis": "fibrosis",
-    "hernia": "hiatal hernia",
-    "cardiomegaly": "enlarged heart",
-    "enlarged_cardiomediastinum": "enlarged heart or mediastinum",
-    "fracture": "fracture",
-    "support_devices": "tubes, lines, pacemakers and the like",
-}
+FINDINGS = (
+    *("normal", "covid19", "pneumonia", "bacterial_pneumonia", "viral_pneumonia", "fungal_pneumonia", "tuberculosis"),
+    *("lung_opacity", "infiltration", "consolidation", "atelectasis", "edema", "effusion", "pneumothorax"),
+    *("pleural_thickening", "pleural_other", "nodule", "mass", "lung_lesion", "emphysema", "fibrosis", "hernia"),
+    *("cardiomegaly", "enlarged_cardiomediastinum", "fracture", "support_devices"),
+)
+"""One name for each finding. ``covid19`` is the diagnosis, whatever the radiograph shows; a ``nodule`` measures up to
+3 cm, a ``mass`` more; a ``lung_lesion`` is either or a cavity; ``support_devices`` are tubes, lines and pacemakers."""
 
 ALIASES = {
     "no_finding": "normal",
@@ -160,20 +140,7 @@ def single_label(findings: pd.DataFrame) -> pd.Series:
 
 
 def table_of(present: Iterable[Mapping[str, float]], findings: Iterable[str]) -> pd.DataFrame:
-    """Finding columns from one mapping an image.
-
-    Parameters
-    ----------
-    present : iterable of mapping
-        Finding to 1, 0 or NaN; what is not in it is unknown.
-    findings : iterable of str
-        Names from `FINDINGS`, in the order of the columns.
-
-    Returns
-    -------
-    pandas.DataFrame
-        float64 [N, K], columns with `PREFIX`.
-    """
+    """Finding columns float64 [N, K] from a mapping of finding to 1, 0 or NaN an image; what it lacks is unknown."""
     names = list(findings)
     foreign = [name for name in names if name not in FINDINGS]
     if foreign:
@@ -183,15 +150,7 @@ def table_of(present: Iterable[Mapping[str, float]], findings: Iterable[str]) ->
 
 
 def known_from_labels(labels: pd.Series, settled: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """Finding columns of a single-label set.
-
-    Parameters
-    ----------
-    labels : Series of str
-        Labels, one an image.
-    settled : mapping
-        For each label the findings that it settles, as 1 or 0; what follows by `BROADER` is added.
-    """
+    """Finding columns of a single-label set: what each label settles as 1 or 0, and what follows by `BROADER`."""
     full = {label: _with_broader(known) for label, known in settled.items()}
     names = [name for name in FINDINGS if any(name in known for known in full.values())]
     return table_of((full.get(label, {}) for label in labels), names)

@@ -11,8 +11,7 @@ import pytest
 
 from covidcxnet.cli import main
 from covidcxnet.datasets import load
-from covidcxnet.datasets.opacities import _FILLS, KINDS, _Places, draw_opacities
-from covidcxnet.datasets.opacity_pairs import make_opacity_pairs
+from covidcxnet.datasets.opacities import _FILLS, KINDS, _Places, draw_opacities, make_opacity_pairs
 from covidcxnet.datasets.phantom import phantom
 from enhancement.errors import InputError
 

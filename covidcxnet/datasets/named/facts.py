@@ -15,49 +15,23 @@ from enhancement.errors import InputError
 
 @dataclass(frozen=True)
 class Facts:
-    """A published set of radiographs.
+    """A published set of radiographs, in sentences that `covidcxnet datasets show` prints."""
 
-    Parameters
-    ----------
-    name : str
-        What commands call it.
-    title : str
-        Heading of its section in datasets.md.
-    origin, licence, access, size, citation : str
-        Where it comes from, its terms as stated, how to get it, how much it is, what to cite.
-    labels : mapping
-        Our label to the key in `vocabulary.DEFINITIONS` that says what it rests on.
-    meaning : str
-        How the published labels become ours.
-    layout : str
-        Folder and files as published and unpacked.
-    patients : str
-        What is known about the patients.
-    problems : tuple of str
-        What goes wrong with it.
-    options : mapping
-        Option name to the values allowed, the default first.
-    pixels : (int, int), optional
-        Width and height of every image, where they are all the same.
-    unlisted : tuple of str
-        Names of files and folders (glob patterns) that belong to the set and are no listed radiographs.
-    """
-
-    name: str
-    title: str
+    name: str  # what commands call it
+    title: str  # heading of its section in datasets.md
     origin: str
-    licence: str
-    access: str
+    licence: str  # as its provider states it
+    access: str  # how to get it
     size: str
-    labels: Mapping[str, str]
-    meaning: str
-    layout: str
+    labels: Mapping[str, str]  # ours, to the key of `vocabulary.DEFINITIONS` that says what each rests on
+    meaning: str  # how the published labels become ours
+    layout: str  # folders and files as published and unpacked
     patients: str
     problems: tuple[str, ...]
     citation: str
-    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    pixels: tuple[int, int] | None = None
-    unlisted: tuple[str, ...] = ()
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # values allowed, the default first
+    pixels: tuple[int, int] | None = None  # width and height, where all images have the same
+    unlisted: tuple[str, ...] = ()  # patterns of files that belong to the set and are no listed radiographs
 
     def markdown(self) -> str:
         """The section of datasets.md."""

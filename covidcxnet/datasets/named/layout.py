@@ -22,13 +22,7 @@ OLDEST = 120  # years; ages above are typing errors (NIH has 414)
 
 
 def root_of(folder: str | Path, facts: Facts, holds: Callable[[Path], bool], depth: int = 2) -> Path:
-    """The folder itself, or the one below it (archives unpack into one of their own) that holds the set.
-
-    Raises
-    ------
-    InputError
-        If there is no such folder; the message says what the set looks like.
-    """
+    """The folder itself, or the one up to `depth` below it (archives unpack into folders) that holds the set."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; {facts.name} expects {facts.layout}")
@@ -66,13 +60,7 @@ def stem(path: str) -> str:
 
 
 def read_table(path: Path, needed: Iterable[str], facts: Facts) -> pd.DataFrame:
-    """A CSV as text, column names stripped and in lower case.
-
-    Raises
-    ------
-    InputError
-        If it is no table or lacks a column that the set is known to have.
-    """
+    """A CSV as text, column names stripped and in lower case; `InputError` if it lacks a column that the set has."""
     try:
         # index_col: rows that end in a comma too many must not push every column by one
         with warnings.catch_warnings():
