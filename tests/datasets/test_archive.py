@@ -96,7 +96,7 @@ def test_radiographs_are_chosen_and_the_rest_refused_with_a_reason(archive):
     assert "view LL" in reasons["study1/IM0003"] and "modality CT" in reasons["study2/ct.dcm"]
     assert "body part HAND" in reasons["study2/hand.dcm"] and "3 frames" in reasons["study2/many.dcm"]
     assert "Enhanced CT" in reasons["study2/enhanced.dcm"] and "no DICOM file" in reasons["study2/broken.dcm"]
-    assert len(reasons["(not told)"]) == 4 and reasons["(not told)"].str.contains("rename").sum() == 3
+    assert len(reasons["(not shown)"]) == 4 and reasons["(not shown)"].str.contains("rename").sum() == 3
     lateral, _, _ = read_archive(archive, KEY, views=["LL"], progress=False)
     assert list(lateral["path"]) == ["study1/IM0003"]
     with pytest.raises(InputError, match="none a chest radiograph"):

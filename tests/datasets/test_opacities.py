@@ -11,7 +11,7 @@ import pytest
 
 from covidcxnet.cli import main
 from covidcxnet.datasets import load
-from covidcxnet.datasets.opacities import _FILLS, KINDS, _Places, draw_opacities, make_opacity_pairs
+from covidcxnet.datasets.opacities import _FILLS, KINDS, _Geometry, draw_opacities, make_opacity_pairs
 from covidcxnet.datasets.phantom import phantom
 from enhancement.errors import InputError
 
@@ -78,7 +78,7 @@ def test_the_same_generator_draws_the_same_and_another_something_else(chest):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_fills_part_of_the_lungs(chest, kind):
-    places = _Places(chest.lungs)
+    places = _Geometry(chest.lungs)
     for seed in range(8):
         fill = _FILLS[kind](places, np.random.default_rng(seed))
         assert fill.shape == chest.image.shape and fill.min() >= 0 and fill.max() <= 1
@@ -86,7 +86,7 @@ def test_every_kind_fills_part_of_the_lungs(chest, kind):
 
 
 def test_a_basal_opacity_lies_below_and_a_one_sided_one_on_one_side(chest):
-    places = _Places(chest.lungs)
+    places = _Geometry(chest.lungs)
     fills = [_FILLS["basal"](places, np.random.default_rng(s)) for s in range(12)]
     upper, lower = (chest.lungs & (places.vertical < 0.3)), (chest.lungs & (places.vertical > 0.9))
     shown = [f for f in fills if f[chest.lungs].max() > 0.5]
