@@ -207,7 +207,8 @@ def _trace(debug: bool) -> None:
 def add_progress(parser: argparse.ArgumentParser) -> None:
     """``--progress`` and ``--no-progress``, ``--quiet`` for short."""
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True, help="show progress bars")
-    parser.add_argument("--quiet", dest="progress", action="store_false", help="the same as --no-progress")
+    text = "the same as --no-progress"
+    parser.add_argument("--quiet", dest="progress", action="store_false", default=argparse.SUPPRESS, help=text)
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:

@@ -3,45 +3,50 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
+from typing import Any
 
 import weights
 from covidcxnet.cli._common import add_action
-from covidcxnet.reporting.table import Table
 from enhancement.command_line import Parser, command, did_you_mean
 from enhancement.errors import InputError
-from weights import manifest, registry
+
+Entries = list[Any]  # of weights.manifest, which --help does not load
 
 
 @command("covidcxnet weights")
 def main(argv: list[str], prog: str) -> int:
     """Run one action: 0 done, 1 a file is missing or not the released one (`verify`), 2 a file cannot be had."""
-    parser = Parser(
-        prog=prog,
-        description="Released weights: this package's own, and public files that are downloaded once and verified.",
-        epilog="COVIDCXNET_HOME names the folder of the cache; COVIDCXNET_OFFLINE=1 forbids downloads.",
-    )
+    text = "Released weights: this package's own, and public files that are downloaded once and verified."
+    epilog = "COVIDCXNET_HOME names the folder of the cache; COVIDCXNET_OFFLINE=1 forbids downloads."
+    parser = Parser(prog=prog, description=text, epilog=epilog)
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    action = add_action(actions, "list", _list, "list all released weights and where each file is")
-    action.add_argument("--json", action="store_true", help="print all entries as JSON")
     for name, work, nargs, text in (
-        ("show", _show, None, "show everything known about a file"),
+        ("list", _list, None, "list all released weights and where each file is"),
+        ("show", _show, 1, "show everything known about a file"),
         ("verify", _verify, "*", "compare files with the manifest: those named, or all on this machine"),
         ("fetch", _fetch, "+", "download files into the cache and verify them; a wrong file is replaced"),
-        ("path", _path, None, "print the path of a file; nothing is downloaded"),
+        ("path", _path, 1, "print the path of a file; nothing is downloaded"),
     ):
-        names = "names" if nargs else "name"
-        add_action(actions, name, work, text).add_argument(names, nargs=nargs, metavar="NAME")
+        action = add_action(actions, name, work, text)
+        if nargs:
+            action.add_argument("names", nargs=nargs, metavar="NAME")
+    actions.choices["list"].add_argument("--json", action="store_true", help="print all entries as JSON")
     arguments = parser.parse_args(argv)
-    return arguments.action(arguments)
+    entries, names = _registry().manifest.read(), getattr(arguments, "names", [])
+    for name in names:
+        if name not in entries:
+            near = did_you_mean(name, entries)
+            raise InputError(f"{name}: no such released weights; there are {', '.join(entries)}{near}")
+    return arguments.action([entries[name] for name in names or entries], arguments)
 
 
-def _list(arguments: argparse.Namespace) -> int:
-    entries = manifest.read().values()
+def _list(entries: Entries, arguments: argparse.Namespace) -> int:
+    from covidcxnet.reporting.table import Table
+
     if arguments.json:
-        print(json.dumps({entry.name: {**dataclasses.asdict(entry), "place": _place(entry)} for entry in entries}))
+        print(json.dumps({entry.name: {**vars(entry), "place": _place(entry)} for entry in entries}))
         return 0
     sizes = ["" if entry.size is None else f"{entry.size / 1e6:.1f} MB" for entry in entries]
     rows = [(e.name, e.kind, size, _place(e), e.summary) for e, size in zip(entries, sizes, strict=True)]
@@ -49,24 +54,23 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show(arguments: argparse.Namespace) -> int:
-    entry = _entry(arguments.name)
-    facts = {key: value for key, value in dataclasses.asdict(entry).items() if value not in ("", None, (), {})}
-    for key, value in facts.items():
-        print(f"{key:<13} {json.dumps(value) if isinstance(value, dict | tuple | list) else value}")
+def _show(entries: Entries, arguments: argparse.Namespace) -> int:
+    (entry,) = entries
+    for key, value in vars(entry).items():
+        if value not in ("", None, (), {}):
+            print(f"{key:<13} {json.dumps(value) if isinstance(value, dict | tuple | list) else value}")
     print(f"{'place':<13} {_place(entry)}")
-    for path in registry.candidates(entry):
+    for path in _registry().candidates(entry):
         print(f"{'looked for at':<13} {path}")
     if entry.card:
         print(f"{'card at':<13} {weights.FOLDER / entry.card}")
     return 0
 
 
-def _verify(arguments: argparse.Namespace) -> int:
-    entries = [_entry(name) for name in arguments.names] or list(manifest.read().values())
+def _verify(entries: Entries, arguments: argparse.Namespace) -> int:
     wrong = files = 0
     for entry in entries:
-        present = [path for path in registry.candidates(entry) if path.is_file()]
+        present = [path for path in _registry().candidates(entry) if path.is_file()]
         files += len(present)
         for path in present:
             try:
@@ -80,40 +84,39 @@ def _verify(arguments: argparse.Namespace) -> int:
             print(f"{entry.name}: not on this machine; covidcxnet weights fetch {entry.name}", file=sys.stderr)
     if not files and not wrong:
         print("no released weights on this machine")
-    return 1 if wrong else 0
+    return int(wrong > 0)
 
 
-def _fetch(arguments: argparse.Namespace) -> int:
-    for entry in [_entry(name) for name in arguments.names]:
+def _fetch(entries: Entries, arguments: argparse.Namespace) -> int:
+    for entry in entries:
         try:
-            path = registry.find(entry)
+            path = _registry().find(entry)
         except InputError as error:
             print(error, file=sys.stderr)
             path = None
-        print(path or registry.fetch(entry))
+        print(path or _registry().fetch(entry))
     return 0
 
 
-def _path(arguments: argparse.Namespace) -> int:
-    entry = _entry(arguments.name)
-    path = registry.find(entry)
+def _path(entries: Entries, arguments: argparse.Namespace) -> int:
+    (entry,) = entries
+    path = _registry().find(entry)
     if path is None:
-        candidates = " or ".join(map(str, registry.candidates(entry)))
-        raise InputError(f"{entry.name}: not at {candidates}; covidcxnet weights fetch {entry.name}")
+        paths = " or ".join(map(str, _registry().candidates(entry)))
+        raise InputError(f"{entry.name}: not at {paths}; covidcxnet weights fetch {entry.name}")
     print(path)
     return 0
 
 
-def _entry(name: str) -> manifest.Entry:
-    entries = manifest.read()
-    if name not in entries:
-        there = ", ".join(entries) or "none"
-        raise InputError(f"{name}: no such released weights; there are {there}{did_you_mean(name, entries)}")
-    return entries[name]
+def _registry():
+    # Not at the top: it loads what reads and downloads files, and --help would be slower for it.
+    from weights import registry
+
+    return registry
 
 
-def _place(entry: manifest.Entry) -> str:
-    path = next((path for path in registry.candidates(entry) if path.is_file()), None)
+def _place(entry: Any) -> str:
+    path = next((path for path in _registry().candidates(entry) if path.is_file()), None)
     if path is None:
         return "to fetch" if entry.url else "missing"
     return "package" if path.parent == weights.FOLDER else "cache"
