@@ -12,8 +12,6 @@ from covidcxnet.cli._common import add_action
 from enhancement.command_line import Parser, command, did_you_mean
 from enhancement.errors import InputError
 
-Entries = list[Any]  # of weights.manifest, which --help does not load
-
 
 @command("covidcxnet weights")
 def main(argv: list[str], prog: str) -> int:
@@ -37,12 +35,12 @@ def main(argv: list[str], prog: str) -> int:
     entries, names = _registry().manifest.read(), getattr(arguments, "names", [])
     for name in names:
         if name not in entries:
-            near = did_you_mean(name, entries)
-            raise InputError(f"{name}: no such released weights; there are {', '.join(entries)}{near}")
+            there = ", ".join(entries) + did_you_mean(name, entries)
+            raise InputError(f"{name}: no such released weights; there are {there}")
     return arguments.action([entries[name] for name in names or entries], arguments)
 
 
-def _list(entries: Entries, arguments: argparse.Namespace) -> int:
+def _list(entries: list[Any], arguments: argparse.Namespace) -> int:
     from covidcxnet.reporting.table import Table
 
     if arguments.json:
@@ -54,7 +52,7 @@ def _list(entries: Entries, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show(entries: Entries, arguments: argparse.Namespace) -> int:
+def _show(entries: list[Any], arguments: argparse.Namespace) -> int:
     (entry,) = entries
     for key, value in vars(entry).items():
         if value not in ("", None, (), {}):
@@ -67,7 +65,7 @@ def _show(entries: Entries, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _verify(entries: Entries, arguments: argparse.Namespace) -> int:
+def _verify(entries: list[Any], arguments: argparse.Namespace) -> int:
     wrong = files = 0
     for entry in entries:
         present = [path for path in _registry().candidates(entry) if path.is_file()]
@@ -87,7 +85,7 @@ def _verify(entries: Entries, arguments: argparse.Namespace) -> int:
     return int(wrong > 0)
 
 
-def _fetch(entries: Entries, arguments: argparse.Namespace) -> int:
+def _fetch(entries: list[Any], arguments: argparse.Namespace) -> int:
     for entry in entries:
         try:
             path = _registry().find(entry)
@@ -98,7 +96,7 @@ def _fetch(entries: Entries, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _path(entries: Entries, arguments: argparse.Namespace) -> int:
+def _path(entries: list[Any], arguments: argparse.Namespace) -> int:
     (entry,) = entries
     path = _registry().find(entry)
     if path is None:
