@@ -120,20 +120,17 @@ def auroc_difference(first: Entry, other: Entry, *, resamples: int = 2000, seed:
     """
     if first.classes != other.classes or first.independent != other.independent or not same_test(first, other):
         return None
-    truth = _by_image(first, first.truth)
+    truth = first.truth
     # Paired (Efron and Tibshirani 1993, ch. 8): a resample of easy patients is easy for both models, and what makes it
     # easy falls out of the difference.
-    patients = first.predictions.sort_values("image").get("patient")
-    bootstrap = Bootstrap(patients, len(truth), resamples=resamples, seed=seed)
+    bootstrap = Bootstrap(first.predictions.get("patient"), len(truth), resamples=resamples, seed=seed)
     binary = len(first.classes) == 2 and not first.independent
     parts = []
     for k in [1] if binary else range(len(first.classes)):
         known = np.flatnonzero(~np.isnan(truth[:, k]))
         if len(np.unique(truth[known, k])) < 2:
             continue
-        before, after = (
-            rank(_by_image(e, e.scores)[known, k], truth[known, k] == 1, bootstrap, known) for e in (first, other)
-        )
+        before, after = (rank(e.scores[known, k], truth[known, k] == 1, bootstrap, known) for e in (first, other))
         parts.append(after.auroc - before.auroc)
     return bootstrap.estimate(np.mean(parts, axis=0)) if parts else None
 
@@ -143,22 +140,17 @@ def same_test(first: Entry, other: Entry) -> bool:
     if first.images != other.images:
         return False
     common = [name for name in first.classes if name in other.classes]
-    truths = [_by_image(e, e.truth)[:, [e.classes.index(name) for name in common]] for e in (first, other)]
+    truths = [e.truth[:, [e.classes.index(name) for name in common]] for e in (first, other)]
     return bool(common) and np.array_equal(*truths, equal_nan=True)
-
-
-def _by_image(entry: Entry, values: np.ndarray) -> np.ndarray:
-    """Rows in the order of the images' names, which is the same in every run."""
-    return values[np.argsort(entry.predictions["image"].to_numpy(str), kind="stable")]
 
 
 def cautions(entries: Sequence[Entry]) -> list[Caution]:
     """What must be known before figures of these runs are set against each other, the gravest first."""
-    found = [*_of_test_sets(entries), *_of_classes(entries), *_of_training(entries)]
-    if len(entries) > 2 and not any(caution.key == "test_sets" for caution in found):
+    listed = [*_of_test_sets(entries), *_of_classes(entries), *_of_training(entries)]
+    if len(entries) > 2 and not any(caution.key == "test_sets" for caution in listed):
         text = "The best of several runs on one test set is partly the luckiest: expect less of it on new images."
-        found.append(Caution("best_of_many", "The best of many", text))
-    return found
+        listed.append(Caution("best_of_many", "The best of many", text))
+    return listed
 
 
 def _of_test_sets(entries: Sequence[Entry]) -> Iterator[Caution]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,12 +25,8 @@ if TYPE_CHECKING:
 
 _MOST_PANELS = 6
 _LONGEST_NAME = 26  # of a run in the legend of a ROC panel, which also holds the figure and its interval
-_FIGURES = {
-    "f1": "F1, mean over classes",
-    "accuracy": "Accuracy",
-    "auroc": "AUROC",
-    "difference": "AUROC − first run's",
-}
+_PUBLISHED = "Published: printed in the papers, not measured here"
+_NEVER = ["never recognised"]
 _LEARNED = {"loss": "loss", "f1": "F1 (mean over classes)", "auroc": "AUROC", "accuracy": "accuracy"}
 
 
@@ -82,14 +78,36 @@ def render(comparison: Comparison, template: str, pictures: Mapping[str, Figure]
 
 def tables(rows: Sequence[Row]) -> tuple[Table, Table]:
     """The figures of each row, and F1 by class; what was published stands below, under a title of its own."""
-    names = [name for name in _FIGURES if name != "difference" or any(row.difference is not None for row in rows)]
-    sizes = ["Parameters", "FLOPs", "s / epoch", "Best epoch", f"Called {NORMAL}"]
-    header = ["Run", "Test images", *(_FIGURES[name] for name in names), *sizes]
-    figures = Table(header, _grouped(rows, lambda row: [row.images, *_figures(row, names), *_facts(row)]))
-    classes = classes_of(rows)
-    with_classes = [row for row in rows if row.f1_by_class]
-    by_class = Table(["F1 by class", *classes], _grouped(with_classes, lambda row: _by_class(row, classes)))
-    return tuple(Table(t.header, t.rows, class_="comparison") for t in (figures, by_class))
+    classes, differs = classes_of(rows), any(row.difference is not None for row in rows)
+    figures: list[Any] = []
+    by_class: list[Any] = []
+    for published in (False, True):
+        part = [row for row in rows if bool(row.published) == published]
+        names = {row.name: Cell(row.name, below=[_origin(row) if published else row.model]) for row in part}
+        # a paper's range over several trainings is not a confidence interval, hence `spread`
+        lines = [
+            [
+                names[row.name],
+                row.images,
+                Cell(row.f1, alert=[f"F1 0: {name}" for name in row.never_found]),
+                Cell(row.accuracy, percent=True, spread=published),
+                row.auroc,
+                *([Cell(row.difference, signed=True)] if differs else []),
+                *_facts(row),
+            ]
+            for row in part
+        ]
+        f1 = [
+            [names[row.name], *(Cell(row.f1_by_class.get(c), alert=_NEVER * (c in row.never_found)) for c in classes)]
+            for row in part
+            if row.f1_by_class
+        ]
+        figures += [_PUBLISHED, *lines] if published and lines else lines
+        by_class += [_PUBLISHED, *f1] if published and f1 else f1
+    header = ["Run", "Test images", "F1, mean over classes", "Accuracy", "AUROC"]
+    header += [*(["AUROC − first run's"] if differs else []), "Parameters", "FLOPs", "s / epoch", "Best epoch"]
+    wide = Table([*header, f"Called {NORMAL}"], figures, class_="comparison")
+    return wide, Table(["F1 by class", *classes], by_class, class_="comparison")
 
 
 def classes_of(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -98,39 +116,20 @@ def classes_of(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: name != NORMAL))
 
 
-def _grouped(rows: Sequence[Row], cells) -> list:
-    lines: list = [[Cell(row.name, below=[row.model]), *cells(row)] for row in rows if not row.published]
-    published = [row for row in rows if row.published]
-    if published:
-        lines.append("Published: printed in the papers, not measured here")
-    for row in published:
-        lines.append([Cell(row.name, below=[f"published: {row.published}, {row.source}"]), *cells(row)])
-    return lines
+def _origin(row: Row) -> str:
+    return f"published: {row.published}, {row.source}"
 
 
-def _figures(row: Row, names: Sequence[str]) -> list[Cell]:
-    cells = {
-        "f1": Cell(row.f1, alert=[f"F1 0: {name}" for name in row.never_found]),
-        # a paper's range over several trainings is not a confidence interval
-        "accuracy": Cell(row.accuracy, percent=True, spread=bool(row.published)),
-        "auroc": Cell(row.auroc),
-        "difference": Cell(row.difference, signed=True),
-    }
-    return [cells[name] for name in names]
-
-
-def _facts(row: Row) -> list:
+def _facts(row: Row) -> list[Any]:
     seconds = DASH if row.seconds is None else f"{row.seconds:,.0f}" if row.seconds >= 10 else f"{row.seconds:.1f}"
-    epochs = [str(row.best_epoch or ""), f"of {row.epochs}" if row.epochs is not None else ""]
+    epochs = " ".join([str(row.best_epoch or ""), f"of {row.epochs}" if row.epochs is not None else ""]).strip()
     missed = [f"{name}: {Share(n, images)}" for name, (n, images) in row.called_normal.items()]
-    best = " ".join(filter(None, epochs)) or DASH
-    return [large(row.parameters), large(row.flops), seconds, best, Cell("", below=missed) if missed else DASH]
-
-
-def _by_class(row: Row, classes: Sequence[str]) -> list[Cell]:
     return [
-        Cell(row.f1_by_class.get(name), alert=["never recognised"] if name in row.never_found else [])
-        for name in classes
+        large(row.parameters),
+        large(row.flops),
+        seconds,
+        epochs or DASH,
+        Cell("", below=missed) if missed else DASH,
     ]
 
 

@@ -157,7 +157,8 @@ def load_entry(run: Run, name: str, known_flops: dict[str, int | None], **option
         name=name,
         run=run,
         report=report,
-        predictions=predictions.assign(image=_identities(run, predictions)),
+        # the same order in every run, so that truth and scores of two runs can be paired
+        predictions=predictions.assign(image=_identities(run, predictions)).sort_values("image", kind="stable"),
         flops=_flops(run, known_flops),
         log=run.log if (run.path / "log.csv").is_file() else None,
     )

@@ -57,7 +57,7 @@ def sweep(
     over : mapping, optional
         Recipe key, nested with dots, to its values; none for repeats alone.
     repeats : int
-        Trainings of each combination. Data and split stay, so that repeats differ by the training alone.
+        Trainings of each combination, on the same data and split.
     out : path-like
         Folder of the sweep. Where it holds this sweep already, finished runs are reused and unfinished ones resumed;
         the values and the number of repeats may have grown.
@@ -69,8 +69,7 @@ def sweep(
     Raises
     ------
     InputError
-        If the sweep cannot begin: a key or value is refused, or `out` holds another sweep. What fails later is one
-        training, which is reported in the table while the others go on.
+        If the sweep cannot begin. What fails later is one training, whose row says why while the others go on.
     KeyboardInterrupt
         After Ctrl-C; the message says how to go on.
     """
@@ -131,14 +130,8 @@ def group_recipes(
     """The recipes of the pediatric pneumonia study's three data groups; only augmentation and sampling differ.
 
     Section 4 A of the study: "raw" is neither augmented nor oversampled, "augmented" has rotations, zooms and shifts,
-    and "balanced" is oversampled as well, until the smaller class has as many images as the larger.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        What the groups share. Its augmentation is used, or the study's where it has none.
-    sampling : {"oversample", "undersample"}
-        How "balanced" is balanced; the study oversamples.
+    and "balanced" is oversampled (or undersampled) as well, until the classes have equally many images. The recipe's
+    own augmentation is used, or the study's where it has none.
     """
     if sampling not in ("oversample", "undersample"):
         raise InputError(f"sampling: {sampling!r} given, oversample or undersample expected")
@@ -161,24 +154,9 @@ def train_groups(
 ) -> Groups:
     """Train the three groups on one split, evaluate them on its test images, and write the comparison.
 
-    Parameters
-    ----------
-    recipe, sampling
-        As in `group_recipes`.
-    out : path-like
-        Folder of all three runs. Where it holds these groups already, finished runs are reused and unfinished ones
-        resumed.
-    published : bool
-        Show the study's own rows beside, marked as published.
-    bootstrap, progress
-        Of the evaluations.
-
-    Raises
-    ------
-    InputError
-        If a run cannot begin, or `out` holds groups of another recipe.
-    KeyboardInterrupt
-        After Ctrl-C; the same call goes on.
+    `recipe` and `sampling` are those of `group_recipes`; `published` shows the study's own rows beside. `out` is the
+    folder of all three runs: where it holds these groups already, finished runs are reused and unfinished ones resumed.
+    `InputError` if a run cannot begin, or `out` holds groups of another recipe.
     """
     folder, recipes = Path(out), group_recipes(recipe, sampling=sampling)
     _claim(folder / "groups.json", "groups", recipes)
