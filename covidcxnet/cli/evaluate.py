@@ -55,9 +55,10 @@ def main(argv: list[str], prog: str) -> int:
     arguments["count"] = _count(arguments["count"])
 
     from covidcxnet.evaluation.evaluator import evaluate
+    from covidcxnet.evaluation.page import summary
 
     report = evaluate(arguments.pop("target"), **arguments)
-    print(report.findings.summary())
+    print(summary(report))
     print(report.path)
     return 0
 

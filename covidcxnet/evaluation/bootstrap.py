@@ -122,4 +122,3 @@ def _number_patients(groups, images: int | None) -> tuple[np.ndarray, int, int]:
     codes = codes.astype(np.int64)
     codes[missing] = len(names) + np.arange(missing.sum())
     return codes, len(names) + int(missing.sum()), int(missing.sum())
-

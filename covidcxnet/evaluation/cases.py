@@ -1,110 +1,247 @@
-"""Which images a report shows with their explanations: right and wrong ones of each class, by a stated rule."""
+"""The images that a report shows with their explanations: picked by a stated rule, then drawn."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+import pandas as pd
+from tqdm import tqdm
 
+from covidcxnet.classifier import Classifier
 from covidcxnet.evaluation.predictions import Predictions
+from covidcxnet.evaluation.provenance import EvaluationSettings
+from covidcxnet.evaluation.report import Case
+from covidcxnet.explain.grid import enlarge, remark
+from covidcxnet.explain.lime import explain_lime
+from covidcxnet.explain.overlay import SKY, outline, overlay_heatmap, overlay_lime
+from covidcxnet.preparation import Store
+from covidcxnet.reporting.plots import data_uri
+from enhancement import read_radiograph
+from enhancement.errors import InputError
 
-RULE = (
-    "For each class: the most confident right call, a typical right call (of median confidence), and the most "
-    "confident wrong calls; no patient twice within a class. Nothing was picked by eye."
-)
+# Sharp on a page and in print, small in a file of some dozens.
+SIDE = 560
+_QUALITY = 88
+_MOST_FINDINGS = 8
 
 
 @dataclass(frozen=True)
 class Pick:
-    """An image to show: its row in the predictions, and why it was picked."""
+    """An image to show: its row in the predictions, why it was picked, and the class that is explained."""
 
     row: int
     why: str
     correct: bool
+    target: int
 
 
-@dataclass(frozen=True)
-class Case:
-    """An image with its pictures as data URIs; a picture that was not made is empty.
-
-    Parameters
-    ----------
-    path, label, predicted, why : str
-        The image, its true and called class, and why it was picked.
-    probabilities : dict
-        Class to probability.
-    correct : bool
-        Whether the call was right.
-    lungs : str
-        Why its lung mask was not trusted; empty where it was, or none was sought.
-    outlined : bool
-        Whether the outline of the lungs is drawn.
-    fit : str
-        How well LIME's local model fits, in words.
-    labelled : str
-        What the data call it, where that is counted as `label`.
-    heat : str
-        What a reader of its Grad-CAM map must know, in words.
-    radiograph, gradcam, lime : str
-        Data URIs.
-    """
-
-    path: str
-    label: str
-    predicted: str
-    why: str
-    probabilities: dict[str, float]
-    correct: bool
-    lungs: str = ""
-    outlined: bool = False
-    fit: str = ""
-    labelled: str = ""
-    heat: str = ""
-    radiograph: str = ""
-    gradcam: str = ""
-    lime: str = ""
+def rule(task: str) -> str:
+    """How `choose` picks, in words for the reader."""
+    if task == "exclusive":
+        return (
+            "For each class: the correct prediction of highest confidence, a typical one (of median confidence), and "
+            "the wrong predictions of highest confidence; no patient twice within a class. Nothing was picked by eye."
+        )
+    return (
+        f"For each finding, of the {_MOST_FINDINGS} most frequent: the image with it of the highest probability, the "
+        "one without it of the highest, and the one with it of the lowest among those not predicted; each of another "
+        "patient. Nothing was picked by eye. Grad-CAM is that of the finding, predicted or not."
+    )
 
 
 def choose(predictions: Predictions, wrong: int = 2) -> list[Pick]:
-    """Images to show, class by class, right calls before wrong ones; see `RULE`.
+    """Images to show, class by class, correct predictions before wrong ones; see `rule`.
 
     Parameters
     ----------
     predictions : Predictions
         All evaluated images.
     wrong : int
-        Wrong calls for each class; right calls are two.
+        Wrong predictions for each exclusive class; correct ones are two.
     """
-    targets, predicted = predictions.targets, predictions.predicted
-    confidence = predictions.probabilities[np.arange(len(predictions)), predicted]
-    patients = predictions.column("patient")
-    names = None if patients is None else patients.fillna("").astype(str).to_numpy()
-    picks: list[Pick] = []
-    for c in range(len(predictions.classes)):
-        seen: set[str] = set()
-        right = _by_confidence(confidence, (targets == c) & (predicted == c))
-        middle = right[len(right) // 2 :]
-        for candidates, why in ((right, "most confident right call"), (middle, "typical right call")):
-            picks += [Pick(row, why, True) for row in _new(candidates, names, seen, 1, picks)]
-        mistakes = _by_confidence(confidence, (targets == c) & (predicted != c))
-        for k, row in enumerate(_new(mistakes, names, seen, wrong, picks)):
-            picks.append(Pick(row, "most confident wrong call" if k == 0 else "confident wrong call", False))
+    truth, p, called = predictions.truth, predictions.probabilities, predictions.called
+    if predictions.task == "exclusive":
+        targets, predicted = predictions.targets, predictions.predicted
+        falling = np.argsort(-p[np.arange(len(p)), predicted], kind="stable")
+        picks: list[Pick] = []
+        for c in range(len(predictions.classes)):
+            members = falling[targets[falling] == c]
+            right = predicted[members] == c
+            correct, mistakes = members[right], members[~right]
+            wishes = [
+                (correct, "most confident correct prediction", True),
+                (correct[len(correct) // 2 :], "typical correct prediction", True),
+                (mistakes, "most confident wrong prediction", False),
+                *[(mistakes, "confident wrong prediction", False)] * (wrong - 1),
+            ]
+            picks += [Pick(row, why, good, int(predicted[row])) for row, why, good in _fulfil(wishes, predictions)]
+        return picks
+    frequent = sorted(range(len(predictions.classes)), key=lambda k: -int((truth[:, k] == 1).sum()))[:_MOST_FINDINGS]
+    picks = []
+    for k in sorted(frequent):
+        rising = np.argsort(p[:, k], kind="stable")
+        falling = rising[::-1]
+        present = truth[:, k] == 1
+        hit, missed, false = present & called[:, k], present & ~called[:, k], (truth[:, k] == 0) & called[:, k]
+        wishes = [
+            (falling[hit[falling]], "found, with the highest probability", True),
+            (falling[false[falling]], "false positive, with the highest probability", False),
+            (rising[missed[rising]], "missed, with the lowest probability", False),
+        ]
+        picks += [Pick(row, why, good, k) for row, why, good in _fulfil(wishes, predictions)]
     return picks
 
 
-def _by_confidence(confidence: np.ndarray, members: np.ndarray) -> list[int]:
-    rows = np.flatnonzero(members)
-    return [int(r) for r in rows[np.argsort(-confidence[rows], kind="stable")]]
+def _fulfil(
+    wishes: Iterable[tuple[np.ndarray, str, bool]], predictions: Predictions
+) -> Iterator[tuple[int, str, bool]]:
+    """The first row of each wish that shows another image and another patient than those before."""
+    column = predictions.column("patient")
+    patients = [""] * len(predictions) if column is None else column.fillna("").astype(str).tolist()
+    rows: set[int] = set()
+    shown: set[str] = set()
+    for candidates, why, correct in wishes:
+        for row in candidates.tolist():
+            # an image without a known patient is nobody's second one
+            if row not in rows and (not patients[row] or patients[row] not in shown):
+                rows.add(row)
+                shown.add(patients[row])
+                yield row, why, correct
+                break
 
 
-def _new(rows: list[int], names, seen: set[str], number: int, picks: list[Pick]) -> list[int]:
-    """The first `number` rows of patients not in `seen`, which they are added to."""
-    taken = {p.row for p in picks}
-    chosen: list[int] = []
-    for row in rows:
-        patient = names[row] if names is not None else ""
-        if len(chosen) == number or row in taken or (patient and patient in seen):
-            continue
-        chosen.append(row)
-        seen.add(patient)
-    return chosen
+def draw(
+    picks: list[Pick],
+    predictions: Predictions,
+    store: Store,
+    rows: np.ndarray,
+    classifier: Classifier,
+    settings: EvaluationSettings,
+) -> tuple[Case, ...]:
+    """Draw the picked images, with Grad-CAM and, for the first few of exclusive classes, LIME.
+
+    Parameters
+    ----------
+    picks : list of Pick
+        From `choose`.
+    predictions : Predictions
+        What the picks' rows point into.
+    store, rows : Store, int [N]
+        Where the stack of each prediction lies.
+    classifier : Classifier
+        What is explained.
+    settings : EvaluationSettings
+        How many get LIME, from how many perturbed stacks, with which seed; whether there is a progress bar.
+
+    Returns
+    -------
+    tuple of Case
+        A radiograph that can no longer be read is shown as the stack's raw plane.
+    """
+    if not picks:
+        return ()
+    stacks = store.read(np.array([rows[p.row] for p in picks]))
+    targets = np.array([p.target for p in picks])
+    maps = classifier.gradcam(stacks, targets)
+    with_lime = set(lime_order(picks, predictions)[: settings.lime])
+    labels, cases = predictions.labelled.tolist(), []
+    # Most of the time goes into LIME: a bar over cases says how long it will take.
+    for k, pick in enumerate(tqdm(picks, desc="explaining", unit="case", disable=not settings.progress)):
+        table, stack, row = predictions.table.iloc[pick.row], stacks[k], int(rows[pick.row])
+        trusted = pd.isna(table.get("lungs_trusted")) or bool(table["lungs_trusted"])
+        radiograph, frame = _radiograph(store, row, stack, classifier.input.channels)
+        lungs = _lungs(store, row, radiograph, frame, table, classifier) if trusted else None
+        plain = np.repeat(radiograph[..., None], 3, axis=2)
+        warm = _onto(enlarge(maps[k], stack.shape[0], classifier.gradcam.grid), radiograph.shape, frame)
+        lime = _lime(classifier, stack, pick.target, settings) if k in with_lime else None
+        weights = None if lime is None else _onto(lime.weights, radiograph.shape, frame)
+        name, exclusive = predictions.classes[pick.target], predictions.task == "exclusive"
+        chances = dict(zip(predictions.classes, predictions.probabilities[pick.row].tolist(), strict=True))
+        cases.append(
+            Case(
+                path=str(table["path"]),
+                label=str(table["label"]) if exclusive else labels[pick.row],
+                labelled=str(table["labelled"]) if "labelled" in table else "",
+                predicted=name,
+                why=pick.why,
+                probabilities=chances if exclusive else {name: chances[name]},
+                correct=pick.correct,
+                lungs="" if trusted else f"Lung mask not trusted: {table.get('lungs_reasons', '')}",
+                outlined=lungs is not None,
+                fit="" if lime is None or math.isnan(lime.score) else f"Local fit R² {lime.score:.2f}.",
+                radiograph=_jpeg(plain if lungs is None else outline(plain, lungs, SKY)),
+                gradcam=_jpeg(overlay_heatmap(radiograph, warm, lungs)),
+                lime="" if weights is None else _jpeg(overlay_lime(radiograph, weights, lungs)),
+                heat=remark(maps[k]),
+            )
+        )
+    return tuple(cases)
+
+
+def lime_order(picks: list[Pick], predictions: Predictions) -> list[int]:
+    """Picks in the order in which they get LIME: each class's first mistake, last class first, then what it got right.
+
+    None of independent findings: LIME hides patches of one class's evidence, and would take minutes for each finding.
+    """
+    if predictions.task == "independent":
+        return []
+    targets, nth = predictions.targets, Counter[tuple[int, bool]]()
+    order = []
+    for k, pick in enumerate(picks):
+        target = int(targets[pick.row])
+        order.append((nth[target, pick.correct], pick.correct, -target, k))
+        nth[target, pick.correct] += 1
+    return [entry[-1] for entry in sorted(order)]
+
+
+def _radiograph(store: Store, row: int, stack: np.ndarray, channels: tuple[str, ...]):
+    """The radiograph at `SIDE` pixels and its frame; the raw plane and no frame where the file is gone."""
+    try:
+        image, frame = read_radiograph(store.root / store.table["path"].iloc[row]), store.frame(row)
+    except (InputError, OSError):
+        image, frame = stack[..., channels.index("raw") if "raw" in channels else -1], None
+    scale = SIDE / max(image.shape)
+    if scale < 1:
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        return cv2.resize(image, size, interpolation=cv2.INTER_AREA), frame
+    return np.ascontiguousarray(image), frame
+
+
+def _lungs(store: Store, row: int, radiograph, frame, table: pd.Series, classifier: Classifier) -> np.ndarray | None:
+    """Lungs for the outline; where nobody looked for them, the segmenter does so now if there is one."""
+    lungs = store.lungs(row)
+    if np.any(lungs):
+        # Blurred by a pixel of the stack and cut at one half, the outline is smooth at any size.
+        soft = _onto(lungs.astype(np.float32), radiograph.shape, frame)
+        return cv2.GaussianBlur(soft, (0, 0), max(0.5, max(soft.shape) / lungs.shape[0])) >= 0.5
+    if not pd.isna(table.get("lungs_trusted")) or classifier.segmenter is None:
+        return None
+    (result,) = classifier.segmenter.predict([radiograph])
+    return result.mask if result.mask is not None and result.verdict.trusted else None
+
+
+def _onto(values: np.ndarray, shape: tuple[int, ...], frame) -> np.ndarray:
+    """A map in the stack's frame, laid over the radiograph of `shape`."""
+    full = np.asarray(values, np.float32) if frame is None else frame.to_radiograph(values)
+    if full.shape == tuple(shape[:2]):
+        return full
+    shrinks = full.shape[0] > shape[0]
+    return cv2.resize(full, (shape[1], shape[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _lime(classifier: Classifier, stack: np.ndarray, target: int, settings: EvaluationSettings):
+    channels = classifier.input.channels
+    plane = channels.index("raw") if "raw" in channels else -1
+    return explain_lime(classifier, stack, target, samples=settings.lime_samples, plane=plane, seed=settings.seed)
+
+
+def _jpeg(image: np.ndarray) -> str:
+    good, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    if not good:
+        raise InputError(f"an image of shape {image.shape} can't be written as JPEG")
+    return data_uri(data.tobytes(), "image/jpeg")

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pandas as pd
 
-from covidcxnet.evaluation.markup import count
-from covidcxnet.evaluation.place import WITHIN, Comparison
-
-if TYPE_CHECKING:
-    from covidcxnet.evaluation.findings import Findings
-    from covidcxnet.evaluation.multilabel import MultilabelFindings
+from covidcxnet.evaluation.by_source import WITHIN
+from covidcxnet.evaluation.report import Caution, Report
+from covidcxnet.reporting.table import count, number
 
 # Below this many patients of a class, the interval of a proportion near 90% is wider than 20 points.
 FEW_PATIENTS = 30
@@ -22,61 +17,77 @@ HIGH_CALIBRATION_ERROR = 0.1
 MANY_FAILED_LUNGS = 0.1
 # AUROC of the source alone from which classes and sources are called confounded.
 CONFOUNDED = 0.75
+# Share of the images without a finding in which it is predicted all the same: it says yes nearly always.
+NEARLY_ALL = 0.85
 
 
-@dataclass(frozen=True)
-class Caution:
-    """A warning.
-
-    Parameters
-    ----------
-    key : str
-        Stable name for programs.
-    title, text : str
-        In a few words, and what follows from it.
-    """
-
-    key: str
-    title: str
-    text: str
+def cautions(report: Report) -> tuple[Caution, ...]:
+    """Warnings that apply to a report; classes that are never found and counted labels come first."""
+    warnings = [
+        *_never_found(report),
+        *_independence(report),
+        *_counted(report),
+        *_patients(report),
+        *_source(report),
+        *_probe(report),
+        *_size(report),
+        *_quality(report),
+    ]
+    return tuple(sorted(warnings, key=lambda c: c.key != "counted"))
 
 
-def cautions(findings: Findings) -> list[Caution]:
-    """Warnings that apply to `findings`."""
-    found = [*independence(findings), *_place(findings), *_size(findings), *_quality(findings)]
-    return sorted((c for c in found if c is not None), key=lambda c: c.key != "counted")
+def _never_found(r: Report) -> Iterator[Caution]:
+    """Of independent findings: a mean of AUROCs looks well while whole findings are never found."""
+    if r.exclusive:
+        return
+    m = r.metrics
+    lost = [m.by_class[name] for name in m.never_found]
+    if lost:
+        where = "; ".join(
+            f"{row.name} in {count(row.present, 'image')}, "
+            + (f"predicted in {row.fp} others" if row.fp else "never predicted")
+            for row in lost
+        )
+        unchosen = r.threshold_from.startswith("0.5")
+        why = "No threshold was chosen for these weights" if unchosen else "Means over findings count them as 0"
+        title = f"{len(lost)} of {count(len(m.classes), 'finding')} never found (F1 0)"
+        yield Caution("f1_zero", title, f"{where}. {why}; AUROC says whether they are ranked at all.")
+    blind = [row.name for row in m.by_class.values() if row.absent > row.present and row.fp > NEARLY_ALL * row.absent]
+    if blind:
+        text = "Its sensitivity and F1 are those of always saying yes; look at AUROC and specificity."
+        yield Caution("always_called", f"Predicted in nearly every image: {', '.join(blind)}", text)
+    if m.untested:
+        text = "Present in no image here, or absent in none: their undefined figures are in no mean."
+        yield Caution("untested", f"Not tested: {', '.join(m.untested)}", text)
 
 
-def independence(f: Findings | MultilabelFindings):
-    """Warnings about images that training saw, and about how often the test set was opened."""
-    data = f.data
+def _independence(r: Report) -> Iterator[Caution]:
+    """Images that training saw, and how often the test set was opened."""
+    data = r.data
     if data.overlap is None:
-        yield Caution(
-            "overlap_unknown",
-            "Training images are not known here",
-            "Whether some of these images or patients were trained on can't be checked; if so, figures are too high.",
-        )
+        title = "Training images are not known here"
+        text = "Whether some of these images or patients were trained on can't be checked; if so, figures are too high."
+        yield Caution("overlap_unknown", title, text)
     elif data.overlap > 0:
-        yield Caution(
-            "overlap",
-            f"{count(data.overlap, 'image')} of these were trained on",
-            "Figures are too high; leave them out (--seen with the list of the training) to learn how the model does "
-            "on new images.",
-        )
-    left = data.left_out
-    if left is not None and not left.found:
         text = (
-            f"{', '.join(left.lists)} name{'s' if len(left.lists) == 1 else ''} none of these files. Right for other "
-            "data; but if files are called otherwise there, images of the training may be among these."
+            "Figures are too high. Leave these images out (--seen with the list of the training) to learn how the "
+            "model does on new images."
         )
-        yield Caution("seen_unmatched", "No image was found on the lists of what training saw", text)
+        yield Caution("overlap", f"{count(data.overlap, 'image')} of these were trained on", text)
+    left = data.left_out
+    if left is not None and not left.listed:
+        text = (
+            f"{', '.join(left.lists)} name{'s' if len(left.lists) == 1 else ''} none of these files. This is right for "
+            "other data. If files are named differently there, images of the training may be among these."
+        )
+        yield Caution("seen_unmatched", "No image is on the lists of what training saw", text)
     if data.split == "train":
         yield Caution("training_images", "These are the training images", "The model has seen every one of them.")
     elif data.split == "all":
         text = "Training images are among them: figures say how well the model remembers, not how well it generalises."
         yield Caution("training_images", "These are all images of the run", text)
     elif data.split == "validation":
-        text = "The weights were chosen on these images, so figures lean to the high side; test figures do not."
+        text = "The weights were chosen on these images, so figures are optimistic; test figures are not."
         yield Caution("validation_images", "These are validation images", text)
     unknown = data.unknown_patients
     if data.split_by == "image":
@@ -84,122 +95,148 @@ def independence(f: Findings | MultilabelFindings):
         if unknown:
             some = f"; the patient of {unknown:,} images is unknown"
             title += "; no patient is known" if unknown == len(data.parts) else some
-        text = "Images of one patient may stand on both sides of the split; figures are then too high."
+        text = "Images of one patient can be on both sides of the split; figures are then too high."
         yield Caution("image_split", title, text)
     elif data.split_by == "patient_where_known":
-        text = "Images without a patient were taken for one patient each; where that is wrong, figures are too high."
+        text = "Each image without a patient was taken for one patient; where that is wrong, figures are too high."
         title = f"The patient of {unknown:,} of {count(len(data.parts), 'image')} is unknown"
         yield Caution("image_split", title if unknown else "Not all patients are known", text)
-    looks = {(o.get("weights_sha256"), o.get("threshold")) for o in f.openings}
+    looks = {(o.get("weights_sha256"), o.get("threshold")) for o in r.openings}
     if len(looks) > 1:
         text = (
-            f"With {len(looks)} different weights or thresholds. Whatever was chosen after an earlier look, "
-            "it was chosen on this test set, and figures lean to the high side."
+            f"With {len(looks)} different weights or thresholds. Whatever was chosen after an earlier look was chosen "
+            "on this test set, so figures are optimistic."
         )
-        yield Caution("test_reopened", f"The test set has been opened {len(f.openings)} times", text)
+        yield Caution("test_reopened", f"The test set has been opened {len(r.openings)} times", text)
 
 
-def _place(f: Findings):
-    for label, images in f.counted_images.items():
-        name = f.data.counted[label]
+def _counted(r: Report) -> Iterator[Caution]:
+    for label, images in r.counted_images.items():
+        name, verb = r.data.counted[label], "is" if images == 1 else "are"
         text = (
             f"They do not show {name}. A high figure says that the model tells ill from normal; it does not say that "
             f"it knows {name}."
         )
-        yield Caution("counted", f"{count(images, 'image')} of {label} {_are(images)} counted as {name}", text)
-    if f.unknown_patients == f.metrics.images:
-        text = (
-            "Each image counts as a patient of its own; if patients have several images, the intervals are too narrow."
-        )
-        yield Caution("patients_unknown", "Patients are unknown", text)
-    elif f.unknown_patients:
-        title = f"The patient of {count(f.unknown_patients, 'image')} is unknown"
-        yield Caution("patients_unknown", title, "Each of them counts as a patient of its own.")
-    if f.data.phantom:
+        yield Caution("counted", f"{count(images, 'image')} of {label} {verb} counted as {name}", text)
+
+
+def _patients(r: Report) -> Iterator[Caution]:
+    if r.unknown_patients:
+        every = r.unknown_patients == r.metrics.images
+        title = "Patients are unknown" if every else f"The patient of {count(r.unknown_patients, 'image')} is unknown"
+        text = "Each such image counts as a patient of its own; if patients have several, the intervals are too narrow."
+        yield Caution("patients_unknown", title, text)
+
+
+def _source(r: Report) -> Iterator[Caution]:
+    """Whether the source gives the label away."""
+    if r.data.phantom:
         return
-    if f.sources is None:
+    if r.predictions.graded.sources is None:
         text = (
-            "If classes come from different hospitals or collections, a high score can come from recognising "
-            "the place, and nothing here would show it."
+            "If classes come from different hospitals or collections, a high score can come from recognising the "
+            "source, and nothing here would show it."
         )
         yield Caution("sources_unknown", "Sources are unknown", text)
-    elif f.sources.unshared or f.sources.place_alone >= CONFOUNDED:
-        pairs = "; ".join(f"{a} and {b}" for a, b in f.sources.unshared)
-        start = f"No source holds both {pairs}. " if pairs else ""
-        alone = f.sources.place_alone
-        within = f.sources.within.value
-        known = "can't be computed" if math.isnan(within) else f"is {within:.3f}"
-        if not math.isnan(within) and f.sources.alone:
-            known += f", which leaves out {', '.join(f.sources.alone)}"
-        text = (
-            f"{start}Knowing nothing but the source would already score an AUROC of {alone:.3f}: "
-            f"a high score can come from recognising the place. Within sources the AUROC {known}."
-        )
-        yield Caution("confounded_source", "Source and label are confounded", text)
-    single = () if f.places is None else [place for place in f.places.rows if place.kind == WITHIN]
-    yield from statistics_tell((f"within {place.sources[0]}", place.comparisons[0]) for place in single)
+    elif r.exclusive:
+        yield from _confounded_classes(r)
+    else:
+        yield from _confounded_findings(r)
 
 
-def statistics_tell(compared: Iterable[tuple[str, Comparison]]) -> Iterator[Caution]:
-    """Within one source the place tells nothing, but its images of one label may all be made alike.
+def _confounded_classes(r: Report) -> Iterator[Caution]:
+    by_source, mean = r.by_source, None if r.by_source is None else r.by_source.mean
+    if by_source is None or mean is None or not (by_source.unshared or mean.source_alone >= CONFOUNDED):
+        return
+    pairs = "; ".join(f"{a} and {b}" for a, b in by_source.unshared)
+    start = f"No source holds both {pairs}. " if pairs else ""
+    within = "can't be computed" if math.isnan(mean.within.value) else f"is {mean.within.value:.3f}"
+    if not math.isnan(mean.within.value) and by_source.alone:
+        within += f", which leaves out {', '.join(by_source.alone)}"
+    text = (
+        f"{start}Knowing nothing but the source would already score an AUROC of {mean.source_alone:.3f}: a high score "
+        f"can come from recognising the source. Within sources the AUROC {within}."
+    )
+    yield Caution("confounded_source", "Source and label are confounded", text)
 
-    `compared` has comparisons within a source, each with what is said of it.
-    """
-    told = [
-        f"{name}: {c.statistics.value:.3f}, the model {c.auroc.value:.3f}"
-        for name, c in compared
-        if c.statistics is not None and c.statistics.value >= CONFOUNDED
+
+def _confounded_findings(r: Report) -> Iterator[Caution]:
+    rows = [(row.source_alone, row.name) for row in r.metrics.by_class.values() if row.source_alone >= CONFOUNDED]
+    if not rows:
+        return
+    names = ", ".join(f"{name} {auroc:.3f}" for auroc, name in sorted(rows, reverse=True))
+    text = f"AUROC of a reader who sees only the name of the source: {names}. A high score can come from the source."
+    if r.by_source is not None and r.by_source.mean is not None:
+        over = count(len(r.by_source.pooled), "finding")
+        text += f" Within sources the mean AUROC over {over} is {number(r.by_source.mean.within)}."
+    elif r.sites:
+        text += " No source has images both with and without a finding, so nothing can rule that out."
+    yield Caution("confounded_source", "The source gives findings away", text)
+
+
+def _probe(r: Report) -> Iterator[Caution]:
+    """Within one source the source tells nothing, but its images of one label may all be made alike."""
+    if r.data.phantom:
+        return
+    compared = []
+    for site in (site for site in r.sites if site.kind == WITHIN):
+        # Of exclusive classes the broadest comparison has the others in it; findings have one each.
+        for c in site.comparisons[: 1 if r.exclusive else None]:
+            compared.append((f"{'' if r.exclusive else f'of {c.positive} '}within {site.sources[0]}", c))
+    high = [
+        f"{where}: {c.probe.value:.3f}, the model {c.auroc.value:.3f}"
+        for where, c in compared
+        if c.probe is not None and c.probe.value >= CONFOUNDED
     ]
-    if told:
+    if high:
         text = (
             "Border, grey levels and sharpness of the network's own input rank it by themselves, AUROC "
-            f"{'; '.join(told)}. There a figure can come from how images were made; part of it may be the disease."
+            f"{'; '.join(high)}. There a figure can come from how images were made; part of it may be the disease."
         )
-        yield Caution("statistics_tell", "Within a source simple statistics tell the label", text)
+        yield Caution("statistics_tell", "Within a source an intensity probe tells the label", text)
 
 
-def _are(images: int) -> str:
-    return "is" if images == 1 else "are"
-
-
-def _size(f: Findings):
-    table, few, absent = f.predictions.table, [], []
-    patients = pd.Series(table["patient"]) if "patient" in table else pd.Series(pd.NA, table.index)
-    for name in f.metrics.classes:
-        own = (table["label"] == name).to_numpy()
-        if not own.any():
-            absent.append(name)
-            continue
-        known = patients[own].dropna()
-        number = known.nunique() + int(own.sum()) - len(known)
-        if number < FEW_PATIENTS:
-            few.append(f"{name} {number}")
-    if absent:
-        text = "Figures that need this class, or all classes, are undefined."
-        yield Caution("class_absent", f"No image of {', '.join(absent)}", text)
+def _size(r: Report) -> Iterator[Caution]:
+    if r.exclusive:
+        table, few, absent = r.predictions.graded.table, [], []
+        patients = pd.Series(table["patient"]) if "patient" in table else pd.Series(pd.NA, table.index)
+        for name in r.metrics.classes:
+            members = (table["label"] == name).to_numpy()
+            known = patients[members].dropna()
+            # an image without a known patient counts as one
+            total = known.nunique() + int(members.sum()) - len(known)
+            if not members.any():
+                absent.append(name)
+            elif total < FEW_PATIENTS:
+                few.append(f"{name} {total}")
+        if absent:
+            text = "Figures that need this class, or all classes, are undefined."
+            yield Caution("class_absent", f"No image of {', '.join(absent)}", text)
+    else:
+        rows = r.metrics.by_class.values()
+        few = [f"{row.name} {row.patients}" for row in rows if 0 < row.patients < FEW_PATIENTS]
     if few:
-        text = f"Patients by class: {', '.join(few)}. A single patient moves the figures by points; read the intervals."
-        yield Caution("small_test", f"Fewer than {FEW_PATIENTS} patients in a class", text)
+        of, by = ("in a class", "Patients by class") if r.exclusive else ("with a finding", "Patients with it")
+        text = f"{by}: {', '.join(few)}. A single patient moves the figures by points; read the intervals."
+        yield Caution("small_test", f"Fewer than {FEW_PATIENTS} patients {of}", text)
 
 
-def _quality(f: Findings):
-    error = f.metrics.overall["calibration_error"].value
+def _quality(r: Report) -> Iterator[Caution]:
+    error = r.metrics.overall["calibration_error"].value if r.exclusive else 0.0
     if error > HIGH_CALIBRATION_ERROR:
         text = (
             f"On average a stated probability is off by {100 * error:.0f} points (expected calibration error "
             f"{error:.3f}). Use them to rank images, not as chances."
         )
         yield Caution("calibration", "Probabilities are poorly calibrated", text)
-    failed, sought = len(f.failed_lungs), f.data.lungs_sought
+    failed, sought = len(r.failed_lungs), r.data.lungs_sought
     if sought and failed > MANY_FAILED_LUNGS * sought:
         text = f"In {failed} of {count(sought, 'image')} the mask was not trusted."
-        if f.data.region != "none":
+        if r.data.region != "none":
             text += " The whole image was used there"
             text += ", so the model saw two kinds of input." if failed < sought else ": look at the segmenter."
         yield Caution("lungs", "Many lung masks failed", text)
-    rejected, read = len(f.data.rejected), len(f.data.parts)
+    rejected, read = len(r.data.rejected), len(r.data.parts)
     if rejected > 0.02 * (rejected + read):
-        text = (
-            f"{rejected} of {count(rejected + read, 'file')} could not be used; figures say nothing about such files."
-        )
+        text = f"{rejected} of {count(rejected + read, 'file')} could not be used; figures do not cover such files."
         yield Caution("rejected", "Many files were rejected", text)

@@ -1,32 +1,33 @@
-"""`evaluate`: from a run, or weights and data, to a report."""
+"""`evaluate`: from a run, or weights and data, to a report on disk, step by step."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from covidcxnet.evaluation.asked import word_for
+from covidcxnet.datasets.named import address_of, folder_of
 from covidcxnet.evaluation.bootstrap import Bootstrap
-from covidcxnet.evaluation.cases import choose
-from covidcxnet.evaluation.findings import Findings
+from covidcxnet.evaluation.by_source import by_source
+from covidcxnet.evaluation.card import card
+from covidcxnet.evaluation.cases import choose, draw
+from covidcxnet.evaluation.cautions import cautions
 from covidcxnet.evaluation.metrics import measure
-from covidcxnet.evaluation.places import compare_places
-from covidcxnet.evaluation.predicting import predict_subject, predict_validation
-from covidcxnet.evaluation.predictions import Predictions, youden_threshold
-from covidcxnet.evaluation.record import circumstances, commands, model_of, open_test
-from covidcxnet.evaluation.report import Report, write_report
-from covidcxnet.evaluation.settings import EvaluationSettings
-from covidcxnet.evaluation.sources import by_source
+from covidcxnet.evaluation.page import page
+from covidcxnet.evaluation.predictions import Predictions, truth_of, youden_threshold
+from covidcxnet.evaluation.provenance import EvaluationSettings, circumstances, commands, log_opening, model_of
+from covidcxnet.evaluation.report import Report
 from covidcxnet.evaluation.subject import Subject, find_run, newest_run, subject_of_data, subject_of_run
 from covidcxnet.preparation import stack_statistics
+from covidcxnet.pretrained import load_model
+from covidcxnet.training import Run
+from covidcxnet.training.multilabel import best_thresholds
 from enhancement.errors import InputError
-from enhancement.files import check_output
-
-if TYPE_CHECKING:
-    from covidcxnet.training import Run
+from enhancement.files import check_output, whole_file
 
 
 def evaluate(
@@ -40,15 +41,8 @@ def evaluate(
     store: str | Path | None = None,
     split: str | None = None,
     out: str | Path | None = None,
-    explain: bool = True,
-    lime: int = 3,
-    lime_samples: int = 1000,
-    bootstrap: int = 2000,
-    threshold: float | str = 0.5,
-    seed: int = 0,
-    batch_size: int = 16,
     jobs: int | None = None,
-    progress: bool = True,
+    **settings: Any,
 ) -> Report:
     """Evaluate a run on its own split, or weights on other data, and write the report.
 
@@ -64,7 +58,8 @@ def evaluate(
         Of `data`: folder that a CSV's paths are relative to, and rows to use as column to value or values.
     seen : path-like or sequence of them
         Of `data`: lists of what was trained on, such as a run's split.csv or the list beside released weights (see
-        `seen.read_seen`). Images that stand there as train or validation, and images of their patients, are left out.
+        `provenance.read_training_lists`). Images that stand there as train or validation, and images of their
+        patients, are left out.
     count : mapping, optional
         Of `data`: labels that the model does not know, to the class that their images are counted as, such as
         ``{"pneumonia": "covid19"}``. The report says that they are not.
@@ -75,133 +70,107 @@ def evaluate(
         Of a run without `data`; "test" by default.
     out : str or Path, optional
         Folder of the report; by default `report` in the run, and under reports/ for weights alone.
-    explain : bool
-        Show right and wrong cases with Grad-CAM. Where the model sees whole radiographs, lungs are looked for in
-        these cases alone, to be drawn as an outline.
-    lime, lime_samples : int
-        For how many of them LIME is computed too, and from how many perturbed stacks each.
-    bootstrap : int
-        Resamples of patients; 0 for none.
-    threshold : float or "auto"
-        Two classes: probability from which the second is called. "auto" takes Youden's on the run's validation split.
-        Independent findings: each has its own, which the weights bring; "auto" chooses them anew on validation, and a
-        number other than 0.5 is taken for all.
-    seed : int
-        Of bootstrap and LIME.
-    batch_size, jobs, progress
-        Stacks in a forward pass, processes that prepare, and whether bars are shown.
+    jobs : int, optional
+        Processes that prepare `data`; one for each core by default.
+    **settings
+        Of `provenance.EvaluationSettings`: explain, lime, lime_samples, bootstrap, threshold, seed, batch_size,
+        progress.
 
     Returns
     -------
     Report
-        With `.path` (the page) and `.findings`.
+        Everything that stands in the report, and with `.path` the page.
 
     Raises
     ------
     InputError
         If there is nothing to evaluate, or it does not fit the model.
     """
+    how = EvaluationSettings(**settings)
     lists: tuple[str | Path, ...] = (seen,) if isinstance(seen, (str, Path)) else tuple(seen)
     of_data: dict[str, Any] = {"root": root, "where": where, "seen": lists, "count": count, "store": store}
     _check(data, of_data, split)
-    settings = EvaluationSettings(
-        threshold=threshold,
-        bootstrap=bootstrap,
-        seed=seed,
-        explain=explain,
-        lime=lime,
-        lime_samples=lime_samples,
-        batch_size=batch_size,
-        progress=progress,
-    )
-    from covidcxnet.pretrained import load_model
 
-    given: str | Path = newest_run() if target is None else target if isinstance(target, (str, Path)) else target.path
+    # The model, and the images it is evaluated on.
+    given: str | Path = newest_run() if target is None else target.path if isinstance(target, Run) else target
     if len(Path(given).parts) > 1 and not Path(given).exists():
         raise InputError(f"{given}: no such run folder or weights file")
     run = find_run(given)
     classifier = load_model(run.best_weights if run is not None and Path(given).is_dir() else given)
     folder = check_output(_folder(out, run, classifier, given, data, split), folder=True)
     if data is not None:
-        subject = subject_of_data(classifier, run, data, folder, **of_data, jobs=jobs, progress=progress)
+        subject = subject_of_data(classifier, run, data, folder, **of_data, jobs=jobs, progress=how.progress)
     elif run is not None:
         subject = subject_of_run(run, classifier, split or "test")
     else:
         raise InputError(f"{given}: weights alone say nothing about images; give --data FOLDER or CSV")
-    own = run if subject.own else None
-    asked = commands(own, given, data, of_data, subject.data.split, settings)
-    if classifier.multilabel:
-        from covidcxnet.evaluation.multilabel import evaluate_findings
 
-        return evaluate_findings(subject, run, folder, settings, asked)
-    return evaluate_classes(subject, run, folder, settings, asked)
+    # Predictions. Thresholds are chosen before, on validation, and the look at the test set is written down.
+    truth = truth_of(subject.table, classifier.classes, classifier.task)
+    if np.isnan(truth).all():
+        raise InputError(f"{subject.data.name}: none of {', '.join(classifier.classes)} is known of any image")
+    thresholds, origin = _thresholds(subject, how)
+    batches = how.batch_size, how.progress
+    probabilities = classifier.predict_rows(subject.store, subject.rows, *batches, subject.data.split)
+    predictions = Predictions(subject.table, truth, probabilities, classifier.classes, thresholds, classifier.task)
+    model, openings = model_of(classifier), ()
+    if subject.own_run is not None and subject.data.split in ("test", "all"):
+        cut = float(thresholds[-1]) if predictions.task == "exclusive" else ",".join(f"{t:.5g}" for t in thresholds)
+        openings = log_opening(subject.own_run, model.sha256, cut, len(predictions))
 
+    # Figures: of graded images, and by source of all of them, from the same draws of patients.
+    draws = Bootstrap(predictions.column("patient"), len(predictions), resamples=how.bootstrap, seed=how.seed)
+    graded = np.flatnonzero(~predictions.ungraded)
+    resampled = draws if len(graded) == len(predictions) else draws.part(graded)
+    metrics = measure(predictions.graded, resampled)
+    statistics = None
+    if predictions.sources is not None:
+        statistics = stack_statistics(subject.store, subject.rows, how.progress)
+    sites = by_source(
+        predictions,
+        draws,
+        trained_sources=subject.data.trained_sources,
+        trained_on=subject.trained_on,
+        statistics=statistics,
+    )
 
-def evaluate_classes(
-    subject: Subject, run: Run | None, folder: Path, settings: EvaluationSettings, commands: tuple[str, ...]
-) -> Report:
-    """Evaluate a classifier of classes that exclude each other and write the report; `commands` make it again."""
-    classifier = subject.classifier
-    cut, origin = _threshold(subject, settings)
-    probabilities = predict_subject(subject, settings)
-    everything = Predictions(subject.table, probabilities, classifier.classes, cut)
-    # What is only counted as a class may not water down the figures of that class's own images.
-    kept = np.flatnonzero(~everything.apart)
-    predictions = everything if len(kept) == len(everything) else everything.only(kept)
-    model = model_of(classifier)
-    openings = open_test(subject, model.sha256, cut)
-    draws = Bootstrap(everything.column("patient"), len(everything), resamples=settings.bootstrap, seed=settings.seed)
-    resampled = draws if predictions is everything else draws.part(kept)
-    truth = (predictions.targets, predictions.probabilities)
-    sources, trained_sources = predictions.column("source"), subject.data.trained_sources
-    cases: tuple = ()
-    if settings.explain:
-        from covidcxnet.evaluation.drawing import draw_cases
-
-        cases = draw_cases(
-            choose(predictions),
-            predictions,
-            subject.store,
-            subject.rows[kept],
-            classifier,
-            lime=settings.lime,
-            samples=settings.lime_samples,
-            seed=settings.seed,
-            progress=settings.progress,
-        )
-    findings = Findings(
-        model=model,
-        data=subject.data,
-        predictions=predictions,
-        metrics=measure(*truth, classifier.classes, resampled, predictions.predicted),
-        sources=by_source(sources, *truth, predictions.predicted, classifier.classes, resampled, trained_sources),
-        resamples=settings.bootstrap,
-        seed=settings.seed,
+    # Cases, then everything together.
+    cases = ()
+    if how.explain:
+        shown = predictions.graded
+        cases = draw(choose(shown), shown, subject.store, subject.rows[graded], classifier, how)
+    report = Report(
+        folder,
+        model,
+        subject.data,
+        predictions,
+        metrics,
+        sites,
+        resamples=how.bootstrap,
+        seed=how.seed,
         unknown_patients=resampled.unknown,
         threshold_from=origin,
         openings=openings,
         cases=cases,
-        commands=commands,
-        places=compare_places(
-            everything.table,
-            everything.targets,
-            probabilities,
-            classifier.classes,
-            draws,
-            seen_sources=trained_sources,
-            trained_on=subject.trained_on,
-            labelled=everything.labelled,
-            statistics=None if sources is None else stack_statistics(subject.store, subject.rows, settings.progress),
-        ),
-        with_counted=None if predictions is everything else everything,
-        **circumstances(run, classifier, settings.seed),
+        commands=commands(subject.own_run, given, data, of_data, subject.data.split, how),
+        **circumstances(run, classifier, how.seed),
     )
-    return write_report(findings, folder)
+    report = replace(report, cautions=cautions(report))
+    write(report)
+    return report
 
 
-def _check(data, of_data: dict[str, Any], split) -> None:
-    from covidcxnet.datasets.named import folder_of
+def write(report: Report) -> None:
+    """Write the four files into the report's folder, each whole or not at all; the page last."""
+    numbers = json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    report.predictions.save(report.predictions_path)
+    files = ((report.metrics_path, numbers), (report.card_path, card(report)), (report.path, page(report)))
+    for path, text in files:
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8")
 
+
+def _check(data, of_data: Mapping[str, Any], split: str | None) -> None:
     alone = [name for name, value in of_data.items() if value]
     if data is None and alone:
         raise InputError(f"{alone[0]}: belongs to --data, which is not given")
@@ -211,24 +180,42 @@ def _check(data, of_data: dict[str, Any], split) -> None:
         raise InputError(f"{data}: no such folder or CSV file (nor the word phantom, nor a set as NAME:FOLDER)")
 
 
-def _folder(out, run, classifier, given, data, split) -> Path:
+def _folder(out, run: Run | None, classifier, given, data, split: str | None) -> Path:
     if out is not None:
         return Path(out)
-    part = word_for(data) if data is not None else ("" if split in (None, "test") else split)
+    part = "" if split in (None, "test") else split
+    if data is not None:
+        address = address_of(data)
+        part = Path(data).absolute().stem if address is None else address[0]
     if run is not None:
         return run.path / f"report-{part}" if part else run.path / "report"
     name = (classifier.path or Path(str(given))).name.removesuffix(".weights.h5")
     return Path("reports") / f"{name}-{part}"
 
 
-def _threshold(subject: Subject, settings: EvaluationSettings) -> tuple[float, str]:
-    """The probability to decide at, and in words where it comes from."""
-    if settings.threshold == 0.5:
-        return 0.5, "the default"
-    if len(subject.classifier.classes) != 2:
+def _thresholds(subject: Subject, settings: EvaluationSettings) -> tuple[np.ndarray, str]:
+    """Threshold of each class, float64 [K], and in words where they come from.
+
+    A threshold of 0.5, the default, stands for the thresholds that weights of independent findings bring.
+    """
+    classifier, cut, run = subject.classifier, settings.threshold, subject.run
+    exclusive, classes = classifier.task == "exclusive", classifier.classes
+    if cut == 0.5 and exclusive:
+        return np.full(len(classes), 0.5), "the default"
+    if cut == 0.5:
+        chosen = "highest F1 of each finding on validation, stored with the weights"
+        stored = bool(classifier.metadata.get("thresholds"))
+        return classifier.thresholds, chosen if stored else "0.5 for all: the weights bring none"
+    if exclusive and len(classes) != 2:
         raise InputError("threshold: is for two classes; with more, the most probable class is called")
-    if settings.threshold != "auto":
-        return float(settings.threshold), "as asked for"
-    store, rows, probabilities = predict_validation(subject, settings)
-    cut = youden_threshold(probabilities[:, 1], store.targets[rows] == 1)
-    return cut, "highest sensitivity + specificity on the validation split"
+    if cut != "auto":
+        return np.full(len(classes), float(cut)), "as asked for"
+    if run is None:
+        raise InputError("threshold: auto is chosen on a run's validation split; these weights come without their run")
+    rows = run.rows("validation")
+    truth = truth_of(run.store.table, classes, classifier.task)[rows]
+    probabilities = classifier.predict_rows(run.store, rows, settings.batch_size, settings.progress, "validation")
+    if exclusive:
+        best = youden_threshold(probabilities[:, 1], truth[:, 1] == 1)
+        return np.full(2, best), "highest sensitivity + specificity on the validation split"
+    return best_thresholds(truth, probabilities), "highest F1 of each finding on the validation split"

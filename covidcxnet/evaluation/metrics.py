@@ -1,20 +1,36 @@
-"""Every figure of a report with its 95% interval, from true classes, probabilities and decisions.
+"""Every figure of a report with its 95% interval, from truth, probabilities and decisions.
 
-A figure that is undefined (a class absent, nothing called by it) is NaN, never 0; resamples in which it is undefined
+A figure that is undefined (a class absent, nothing predicted as it) is NaN, never 0; resamples in which it is undefined
 are left out of its interval and counted.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate, ratio
+from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate, mean_of_defined, ratio
 from covidcxnet.evaluation.calibration import Reliability, brier, calibration_slope, expected_error, reliability
-from covidcxnet.evaluation.ranking import Ranking, rank
+from covidcxnet.evaluation.predictions import Predictions
+from covidcxnet.evaluation.ranking import Ranking, rank, source_alone
 
 NORMAL = "normal"
+
+FIGURES = {
+    "exclusive": (
+        "sensitivity",
+        "specificity",
+        "precision",
+        "npv",
+        "f1",
+        "auroc",
+        "average_precision",
+        "calibration_error",
+    ),
+    "independent": ("auroc", "average_precision", "f1", "sensitivity", "specificity", "precision", "npv"),
+}
+"""Figures of each class, in the order of `metrics.json`."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +41,44 @@ class Curve:
     roc_band: tuple[np.ndarray, np.ndarray]
     precision_recall: np.ndarray
     precision_recall_band: tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """Figures of one class against the rest, or of one finding, over the images in which it is known.
+
+    Parameters
+    ----------
+    name : str
+    present, absent, patients : int
+        Images with and without it, and patients of those with it.
+    tp, fp, fn, tn : int
+        Images by truth and decision.
+    threshold : float
+        Probability from which it is predicted; see `Predictions`.
+    figures : dict
+        Name from `FIGURES` to `Estimate`; NaN where undefined.
+    curve : Curve or None
+        None where one side is absent.
+    reliability : Reliability or None
+        Of exclusive classes.
+    source_alone : float
+        AUROC of a reader who sees only the name of the source; NaN where there is one source or none known.
+    """
+
+    name: str
+    present: int
+    absent: int
+    patients: int
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+    threshold: float
+    figures: dict[str, Estimate]
+    curve: Curve | None = field(default=None, repr=False)
+    reliability: Reliability | None = field(default=None, repr=False)
+    source_alone: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -47,147 +101,186 @@ class Metrics:
 
     Parameters
     ----------
+    task : {"exclusive", "independent"}
     classes : tuple of str
         In the order of the model's outputs.
     images, patients : int
         Images counted, and patients drawn by the bootstrap.
     overall : dict
-        Name to `Estimate`: accuracy, balanced_accuracy, macro_f1, auroc, average_precision, brier, calibration_error,
-        calibration_slope.
-        With two classes, auroc and average_precision are those of `classes[1]`; with more, the mean over classes.
+        Name to `Estimate`. Exclusive classes: accuracy, balanced_accuracy, macro_f1, auroc, average_precision, brier,
+        calibration_error, calibration_slope; with two classes auroc and average_precision are those of `classes[1]`,
+        with more the mean over classes, undefined if one of them has no images. Independent findings: the mean of each
+        of `FIGURES` over the findings for which it is defined; that of f1 is called macro_f1.
     by_class : dict
-        Class to name to `Estimate`: sensitivity, specificity, precision, npv, f1, auroc, average_precision,
-        calibration_error; each of the class against all others.
-    confusion : np.ndarray
-        int64 [C, C], rows true, columns called.
+        Class to `ClassMetrics`.
+    confusion : np.ndarray or None
+        int64 [K, K] of exclusive classes, rows true, columns predicted.
     missed : tuple of Missed
-        Each other class that has images, called normal; empty where no class is named so.
-    curves, reliability : dict
-        Class to `Curve` and to `Reliability`.
+        Each exclusive class but normal that has images; empty where no class is named so.
     """
 
+    task: str
     classes: tuple[str, ...]
     images: int
     patients: int
     overall: dict[str, Estimate]
-    by_class: dict[str, dict[str, Estimate]]
-    confusion: np.ndarray
-    missed: tuple[Missed, ...]
-    curves: dict[str, Curve]
-    reliability: dict[str, Reliability]
+    by_class: dict[str, ClassMetrics]
+    confusion: np.ndarray | None = None
+    missed: tuple[Missed, ...] = ()
 
     @property
     def present(self) -> tuple[str, ...]:
         """Classes that have images here."""
-        return tuple(name for name, images in zip(self.classes, self.confusion.sum(axis=1), strict=True) if images)
+        return tuple(name for name, row in self.by_class.items() if row.present)
+
+    @property
+    def never_found(self) -> tuple[str, ...]:
+        """Classes with an F1 of 0: present in images, and predicted in none of them."""
+        return tuple(name for name, row in self.by_class.items() if row.figures["f1"].value == 0)
+
+    @property
+    def untested(self) -> tuple[str, ...]:
+        """Classes that are present in no image, or absent in none: no ranking can be judged on them."""
+        return tuple(name for name, row in self.by_class.items() if not row.present or not row.absent)
 
 
-def measure(
-    targets: np.ndarray,
-    probabilities: np.ndarray,
-    classes: tuple[str, ...],
-    bootstrap: Bootstrap,
-    predicted: np.ndarray | None = None,
-) -> Metrics:
+def measure(predictions: Predictions, bootstrap: Bootstrap) -> Metrics:
     """All figures.
 
     Parameters
     ----------
-    targets : np.ndarray
-        int [N], index into `classes`.
-    probabilities : np.ndarray
-        float [N, C], each row summing to 1.
-    classes : tuple of str
-        Names; "normal" has a meaning of its own.
+    predictions : Predictions
+        Of N images.
     bootstrap : Bootstrap
         Made from the patients of these N images.
-    predicted : np.ndarray, optional
-        int [N], the decisions; the most probable class by default.
 
     Returns
     -------
     Metrics
     """
-    targets, probabilities = np.asarray(targets), np.asarray(probabilities, np.float64)
-    predicted = probabilities.argmax(axis=1) if predicted is None else np.asarray(predicted)
-    rankings = [rank(probabilities[:, c], targets == c, bootstrap) for c in range(len(classes))]
-    bins = [reliability(probabilities[:, c], targets == c, bootstrap) for c in range(len(classes))]
-    cells = _cells(targets, predicted, len(classes), bootstrap)
-    decided = [_decisions(cells, c) for c in range(len(classes))]
-    by_class = {}
-    for c, name in enumerate(classes):
-        ranks = {"auroc": rankings[c].auroc, "average_precision": rankings[c].average_precision}
-        figures = {**decided[c], **ranks, "calibration_error": bins[c].error}
-        by_class[name] = {key: bootstrap.estimate(figure) for key, figure in figures.items()}
-    overall = _overall(cells, decided, rankings)
-    overall["brier"] = brier(probabilities, targets, bootstrap)
-    # two classes: the bins of the second are there already
-    two = len(bins) == 2
-    overall["calibration_error"] = bins[1].error if two else expected_error(probabilities, targets, bootstrap)
-    overall["calibration_slope"] = calibration_slope(probabilities, targets, bootstrap)
+    truth, scores, classes = predictions.truth, predictions.probabilities, predictions.classes
+    exclusive, sources = predictions.task == "exclusive", predictions.sources
+    cells = _cells(truth, predictions.called, bootstrap)
+    by_class, statistics = {}, []
+    for k, name in enumerate(classes):
+        rows = np.flatnonzero(~np.isnan(truth[:, k]))
+        present = truth[rows, k] == 1
+        ranking = rank(scores[rows, k], present, bootstrap, rows) if len(rows) else None
+        bins = reliability(scores[:, k], present, bootstrap) if exclusive else None
+        arrays = _statistics(cells[k], ranking, bins)
+        tp, fp, fn, tn = (int(cell[0]) for cell in cells[k])
+        alone = sources is None or len(set(sources[rows])) == 1
+        statistics.append(arrays)
+        by_class[name] = ClassMetrics(
+            name=name,
+            present=int(present.sum()),
+            absent=int((~present).sum()),
+            patients=len(np.unique(bootstrap.index[rows[present]])),
+            tp=tp,
+            fp=fp,
+            fn=fn,
+            tn=tn,
+            threshold=float(predictions.thresholds[k]),
+            figures={key: bootstrap.estimate(arrays[key]) for key in FIGURES[predictions.task]},
+            curve=_curve(ranking, bootstrap),
+            reliability=bins,
+            source_alone=float("nan") if alone else source_alone(sources[rows], present),
+        )
+    overall = _overall_exclusive(predictions, cells, statistics, bootstrap) if exclusive else _means(statistics)
     return Metrics(
+        task=predictions.task,
         classes=tuple(classes),
-        images=len(targets),
+        images=len(predictions),
         patients=bootstrap.patients,
-        overall={key: bootstrap.estimate(figure) for key, figure in overall.items()},
+        overall={
+            key: Estimate(float("nan")) if array is None else bootstrap.estimate(array)
+            for key, array in overall.items()
+        },
         by_class=by_class,
-        confusion=cells[0].astype(np.int64),
-        missed=_missed(cells, targets, tuple(classes), bootstrap),
-        curves={name: _curve(rankings[c], bootstrap) for c, name in enumerate(classes)},
-        reliability=dict(zip(classes, bins, strict=True)),
+        confusion=_confusion(predictions) if exclusive else None,
+        missed=_missed(predictions, cells, by_class, bootstrap) if exclusive else (),
     )
 
 
-def _cells(targets: np.ndarray, predicted: np.ndarray, classes: int, bootstrap: Bootstrap) -> np.ndarray:
-    """Confusion matrix of each resample, float64 [1 + resamples, C, C]."""
-    one_hot = np.eye(classes * classes)[targets * classes + predicted]
-    return bootstrap.sums(one_hot).reshape(-1, classes, classes)
+def _cells(truth: np.ndarray, called: np.ndarray, bootstrap: Bootstrap) -> np.ndarray:
+    """tp, fp, fn and tn of each class in each resample, float64 [K, 4, 1 + resamples]; unknown images are in none."""
+    present, absent = truth == 1, truth == 0
+    cells = np.stack([present & called, absent & called, present & ~called, absent & ~called], axis=2)
+    # One product for all classes: turning the counts of patients into floats costs more than the product.
+    return bootstrap.sums(cells.reshape(len(truth), -1)).T.reshape(truth.shape[1], 4, -1)
 
 
-def _decisions(cells: np.ndarray, c: int) -> dict[str, np.ndarray]:
-    """Figures of decisions for class `c` against the rest, each float64 [1 + resamples]."""
-    total = cells.sum(axis=(1, 2))
-    true_positive = cells[:, c, c]
-    positive, called = cells[:, c, :].sum(axis=1), cells[:, :, c].sum(axis=1)
-    true_negative = total - positive - called + true_positive
+def _statistics(cells: np.ndarray, ranking: Ranking | None, bins: Reliability | None) -> dict[str, np.ndarray]:
+    """Figures of one class, each float64 [1 + resamples]."""
+    tp, fp, fn, tn = cells
+    undefined = np.full(len(tp), np.nan)
     return {
-        "sensitivity": ratio(true_positive, positive),
-        "specificity": ratio(true_negative, total - positive),
-        "precision": ratio(true_positive, called),
-        "npv": ratio(true_negative, total - called),
-        # without images of the class, calls alone would make it 0: it is undefined
-        "f1": ratio(2 * true_positive, np.where(positive > 0, positive + called, 0)),
+        "sensitivity": ratio(tp, tp + fn),
+        "specificity": ratio(tn, tn + fp),
+        "precision": ratio(tp, tp + fp),
+        "npv": ratio(tn, tn + fn),
+        # without images of the class, predictions alone would make it 0: it is undefined
+        "f1": ratio(2 * tp, np.where(tp + fn > 0, 2 * tp + fp + fn, 0)),
+        "auroc": undefined if ranking is None else ranking.auroc,
+        "average_precision": undefined if ranking is None else ranking.average_precision,
+        "calibration_error": undefined if bins is None else bins.error,
     }
 
 
-def _overall(cells: np.ndarray, decided: list[dict[str, np.ndarray]], rankings: list[Ranking]) -> dict[str, np.ndarray]:
+def _means(statistics: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray | None]:
+    """Means over the findings for which a figure is defined in the data; resamples may lack some of those."""
+    means: dict[str, np.ndarray | None] = {}
+    for key in FIGURES["independent"]:
+        defined = [arrays[key] for arrays in statistics if not np.isnan(arrays[key][0])]
+        means["macro_f1" if key == "f1" else key] = mean_of_defined(defined) if defined else None
+    return means
+
+
+def _overall_exclusive(
+    predictions: Predictions, cells: np.ndarray, statistics: list[dict[str, np.ndarray]], bootstrap: Bootstrap
+) -> dict[str, np.ndarray | None]:
+    probabilities, targets = np.asarray(predictions.probabilities, np.float64), predictions.targets
     # With two classes the two one-vs-rest AUROCs are one number; a mean of average precisions would hide the disease's.
-    chosen = rankings[1:] if len(rankings) == 2 else rankings
+    ranked = statistics[1:] if len(statistics) == 2 else statistics
+    # two classes: the bins of the second are there already
+    two = len(statistics) == 2
+    error = statistics[1]["calibration_error"] if two else expected_error(probabilities, targets, bootstrap)
     return {
-        "accuracy": ratio(np.trace(cells, axis1=1, axis2=2), cells.sum(axis=(1, 2))),
-        "balanced_accuracy": np.mean([d["sensitivity"] for d in decided], axis=0),
-        "macro_f1": np.mean([d["f1"] for d in decided], axis=0),
-        "auroc": np.mean([r.auroc for r in chosen], axis=0),
-        "average_precision": np.mean([r.average_precision for r in chosen], axis=0),
+        "accuracy": ratio(cells[:, 0].sum(axis=0), cells[0].sum(axis=0)),
+        "balanced_accuracy": np.mean([s["sensitivity"] for s in statistics], axis=0),
+        "macro_f1": np.mean([s["f1"] for s in statistics], axis=0),
+        "auroc": np.mean([s["auroc"] for s in ranked], axis=0),
+        "average_precision": np.mean([s["average_precision"] for s in ranked], axis=0),
+        "brier": brier(probabilities, targets, bootstrap),
+        "calibration_error": error,
+        "calibration_slope": calibration_slope(probabilities, targets, bootstrap),
     }
+
+
+def _confusion(predictions: Predictions) -> np.ndarray:
+    confusion = np.zeros((len(predictions.classes),) * 2, np.int64)
+    np.add.at(confusion, (predictions.targets, predictions.predicted), 1)
+    return confusion
 
 
 def _missed(
-    cells: np.ndarray, targets: np.ndarray, classes: tuple[str, ...], bootstrap: Bootstrap
+    predictions: Predictions, cells: np.ndarray, by_class: dict[str, ClassMetrics], bootstrap: Bootstrap
 ) -> tuple[Missed, ...]:
-    if NORMAL not in classes:
+    if NORMAL not in predictions.classes:
         return ()
-    normal = classes.index(NORMAL)
-    found = []
-    for c, name in enumerate(classes):
-        if c != normal and cells[0, c].any():
-            rate = bootstrap.estimate(ratio(cells[:, c, normal], cells[:, c].sum(axis=1)))
-            patients = len(np.unique(bootstrap.index[targets == c]))
-            found.append(Missed(name, int(cells[0, c, normal]), int(cells[0, c].sum()), patients, rate))
-    return tuple(found)
+    called = (predictions.predicted == predictions.classes.index(NORMAL))[:, None] & (predictions.truth == 1)
+    missed = bootstrap.sums(called).T
+    return tuple(
+        Missed(name, int(lost[0]), row.present, row.patients, bootstrap.estimate(ratio(lost, tp + fn)))
+        for (name, row), lost, (tp, _, fn, _) in zip(by_class.items(), missed, cells, strict=True)
+        # a class may have no image in the data and none in any resample
+        if name != NORMAL and row.present
+    )
 
 
-def _curve(ranking: Ranking, bootstrap: Bootstrap) -> Curve:
+def _curve(ranking: Ranking | None, bootstrap: Bootstrap) -> Curve | None:
+    if ranking is None or not len(ranking.roc_points):
+        return None
     return Curve(
         ranking.roc_points,
         bootstrap.band(ranking.sensitivity),

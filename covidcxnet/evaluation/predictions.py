@@ -1,56 +1,62 @@
-"""Predictions: what the model said about each image, row by row, and the table they are saved as."""
+"""What a model predicts for each image and what is true, for exclusive classes and independent findings alike."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from covidcxnet.datasets.vocabulary import independent_targets
 from enhancement.errors import InputError
 from enhancement.files import whole_file
 
 PREFIX = "p_"
+UNKNOWN = "unknown"  # the source of an image that has none: neither seen in training nor never seen
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """One row an image.
+    """One row an image, one column a class.
 
     Parameters
     ----------
     table : pd.DataFrame
-        Columns `path` and `label`; `patient`, `source` and `lungs_trusted` where known; `labelled`, what the data
-        say, where a label is counted as another class. N rows.
+        Column `path`; `label` of exclusive classes; `patient`, `source` and `lungs_trusted` where known; `labelled`,
+        the label in the data, where it is counted as another class. N rows.
+    truth : np.ndarray
+        float [N, K]: 1 present, 0 absent, NaN unknown. Each image has exactly one exclusive class.
     probabilities : np.ndarray
-        float [N, C], each row summing to 1.
+        float [N, K]; rows of exclusive classes sum to 1.
     classes : tuple of str
-        Names of the columns of `probabilities`.
-    threshold : float
-        Two classes: `classes[1]` is called from this probability on. More classes: the most probable one is called.
+        Names of the K columns.
+    thresholds : np.ndarray
+        float [K]. An independent finding is predicted from its threshold on. Of two exclusive classes the second one
+        is, else the first; with more, the most probable class is, and thresholds play no part.
+    task : {"exclusive", "independent"}
+        Whether one class rules out the others.
 
     Raises
     ------
     InputError
-        No image, a label that is not among the classes, or probabilities that are not finite.
+        No image, or probabilities that are not finite.
     """
 
     table: pd.DataFrame
+    truth: np.ndarray
     probabilities: np.ndarray
     classes: tuple[str, ...]
-    threshold: float = 0.5
+    thresholds: np.ndarray
+    task: str = "exclusive"
 
     def __post_init__(self):
         if not len(self.table):
             raise InputError("evaluation: 0 images to evaluate, at least 1 expected; look at the split and its names")
-        if self.probabilities.shape != (len(self.table), len(self.classes)):
-            raise ValueError(
-                f"probabilities {self.probabilities.shape}, expected {(len(self.table), len(self.classes))}"
-            )
-        unknown = sorted(set(self.table["label"]) - set(self.classes))
-        if unknown:
-            raise InputError(f"label {unknown[0]!r}: this model knows {', '.join(self.classes)}; leave the others out")
+        shape = (len(self.table), len(self.classes))
+        if self.probabilities.shape != shape or self.truth.shape != shape:
+            raise ValueError(f"probabilities {self.probabilities.shape}, truth {self.truth.shape}, expected {shape}")
         broken = ~np.isfinite(self.probabilities).all(axis=1)
         if broken.any():
             path = self.table["path"].iloc[int(np.flatnonzero(broken)[0])]
@@ -64,31 +70,71 @@ class Predictions:
 
     @property
     def targets(self) -> np.ndarray:
-        """True classes, int64 [N]."""
-        return pd.Index(self.classes).get_indexer(pd.Index(self.table["label"])).astype(np.int64)
+        """True exclusive classes, int64 [N]."""
+        return self.truth.argmax(axis=1)
 
     @property
     def predicted(self) -> np.ndarray:
-        """Called classes, int64 [N]."""
+        """Predicted exclusive classes, int64 [N]."""
         if len(self.classes) == 2:
-            return (self.probabilities[:, 1] >= self.threshold).astype(np.int64)
+            # A Python float: against float32 probabilities NumPy would compare an array element in float64.
+            return (self.probabilities[:, 1] >= float(self.thresholds[1])).astype(np.int64)
         return self.probabilities.argmax(axis=1).astype(np.int64)
 
     @property
+    def called(self) -> np.ndarray:
+        """Decisions, bool [N, K]."""
+        if self.task == "independent":
+            return self.probabilities >= self.thresholds
+        return np.eye(len(self.classes), dtype=bool)[self.predicted]
+
+    @property
+    def threshold(self) -> float | None:
+        """The threshold, where one serves all classes: that of the second of two exclusive ones."""
+        return float(self.thresholds[1]) if self.task == "exclusive" and len(self.classes) == 2 else None
+
+    @property
     def labelled(self) -> pd.Series:
-        """Labels as the data have them."""
+        """Labels as the data have them; of independent findings those present, "none" where nothing is."""
+        if self.task == "independent":
+            names = np.array(self.classes, dtype=object)
+            texts = [", ".join(names[row == 1]) or "none" for row in self.truth]
+            return pd.Series(texts, self.table.index, dtype=object)
         return self.table["labelled" if "labelled" in self.table else "label"]
 
     @property
-    def apart(self) -> np.ndarray:
-        """Images of a label that is counted as a class which has images of its own: bool [N]."""
-        own = self.labelled.to_numpy(dtype=object) == self.table["label"].to_numpy(dtype=object)
-        return ~own & self.table["label"].isin(set(self.table["label"][own])).to_numpy()
+    def counted(self) -> np.ndarray:
+        """Images of a label that the model does not know and that is counted as one of its classes: bool [N]."""
+        if "labelled" not in self.table:
+            return np.zeros(len(self), bool)
+        return self.table["labelled"].to_numpy(dtype=object) != self.table["label"].to_numpy(dtype=object)
+
+    @property
+    def ungraded(self) -> np.ndarray:
+        """Counted images of a class that has images of its own, whose figures they must not dilute: bool [N]."""
+        counted = self.counted
+        if not counted.any():
+            return counted
+        return counted & self.table["label"].isin(set(self.table["label"][~counted])).to_numpy()
+
+    @property
+    def graded(self) -> Predictions:
+        """All but the ungraded images."""
+        ungraded = self.ungraded
+        return self.only(np.flatnonzero(~ungraded)) if ungraded.any() else self
+
+    @property
+    def sources(self) -> np.ndarray | None:
+        """Source of each image, object [N], "unknown" where it has none; None where no source is known."""
+        column = self.column("source")
+        if column is None:
+            return None
+        return column.astype(object).replace("", None).fillna(UNKNOWN).astype(str).to_numpy(dtype=object)
 
     def only(self, rows: np.ndarray) -> Predictions:
-        """Of the given rows, int or bool."""
-        table = self.table[rows] if rows.dtype == bool else self.table.iloc[rows]
-        return Predictions(table.reset_index(drop=True), self.probabilities[rows], self.classes, self.threshold)
+        """The given rows, int."""
+        table = self.table.iloc[rows].reset_index(drop=True)
+        return replace(self, table=table, truth=self.truth[rows], probabilities=self.probabilities[rows])
 
     def column(self, name: str) -> pd.Series | None:
         """A column of the table, or None where it is absent or wholly empty."""
@@ -97,26 +143,50 @@ class Predictions:
         return self.table[name]
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns path, patient, source, label, predicted, `p_` and class name for each class, lungs_trusted.
+        """The table of `predictions.csv`: what identifies an image, its truth, its decision, its probabilities.
 
-        Where labels are counted as another class, `labelled` tells what the data say.
+        Exclusive classes have columns `label`, `labelled` where labels are counted as another class, `predicted`, and
+        `p_` and the name of each class. Each independent finding has its truth, `called_` and `p_` in its columns.
         """
-        frame = pd.DataFrame({"path": self.table["path"].to_numpy()})
-        for name in ("patient", "source", "label"):
-            frame[name] = self.table[name].to_numpy() if name in self.table else None
-        if "labelled" in self.table:
-            frame["labelled"] = self.table["labelled"].to_numpy()
-        frame["predicted"] = np.array(self.classes, dtype=object)[self.predicted]
-        for c, name in enumerate(self.classes):
-            frame[PREFIX + name] = self.probabilities[:, c]
-        frame["lungs_trusted"] = self.table["lungs_trusted"].to_numpy() if "lungs_trusted" in self.table else None
-        return frame
+        columns: dict[str, Any] = {"path": self.table["path"].to_numpy()}
+        exclusive = self.task == "exclusive"
+        for name in ("patient", "source", *(("label",) if exclusive else ())):
+            columns[name] = self.table[name].to_numpy() if name in self.table else None
+        if exclusive and "labelled" in self.table:
+            columns["labelled"] = self.table["labelled"].to_numpy()
+        if exclusive:
+            columns["predicted"] = np.array(self.classes, dtype=object)[self.predicted]
+        for k, name in enumerate(self.classes):
+            if not exclusive:
+                columns[name] = self.truth[:, k]
+                columns[f"called_{name}"] = self.called[:, k].astype(int)
+            columns[PREFIX + name] = self.probabilities[:, k]
+        columns["lungs_trusted"] = self.table["lungs_trusted"].to_numpy() if "lungs_trusted" in self.table else None
+        return pd.DataFrame(columns)
 
     def save(self, path: str | Path) -> Path:
-        """Write `to_frame` as CSV, whole or not at all; nine digits give every float32 back, ranks with it."""
+        """Write `to_frame` as CSV, whole or not at all."""
+        # Nine digits give every float32 back, ranks with it; tables of findings are published with seven.
+        digits = "%.9g" if self.task == "exclusive" else "%.7g"
         with whole_file(path) as partial:
-            self.to_frame().to_csv(partial, index=False, float_format="%.9g")
+            self.to_frame().to_csv(partial, index=False, float_format=digits)
         return Path(path)
+
+
+def truth_of(table: pd.DataFrame, classes: tuple[str, ...], task: str = "exclusive") -> np.ndarray:
+    """Truth of each image, float [N, K], from the columns of a data set's or a store's table.
+
+    Raises
+    ------
+    InputError
+        If a label is none of the exclusive classes, or the table does not speak of an independent finding.
+    """
+    if task == "independent":
+        return independent_targets(table, classes)
+    unknown = sorted(set(table["label"]) - set(classes))
+    if unknown:
+        raise InputError(f"label {unknown[0]!r}: this model knows {', '.join(classes)}; leave the others out")
+    return np.eye(len(classes))[pd.Index(classes).get_indexer(pd.Index(table["label"]))]
 
 
 def youden_threshold(probability: np.ndarray, positive: np.ndarray) -> float:
@@ -139,9 +209,10 @@ def youden_threshold(probability: np.ndarray, positive: np.ndarray) -> float:
         raise InputError("threshold: auto needs both classes in the validation split; give a number such as 0.5")
     order = np.argsort(-np.asarray(probability, np.float64), kind="stable")
     descending = np.asarray(probability, np.float64)[order]
+    # decisions change only where the probability does
     last = np.flatnonzero(np.r_[np.diff(descending) != 0, True])
-    hits = np.cumsum(positive[order])[last] / positive.sum()
-    alarms = np.cumsum(~positive[order])[last] / (~positive).sum()
-    best = int(np.argmax(hits - alarms))
+    sensitivity = np.cumsum(positive[order])[last] / positive.sum()
+    false_positive_rate = np.cumsum(~positive[order])[last] / (~positive).sum()
+    best = int(np.argmax(sensitivity - false_positive_rate))
     lower = descending[last[best + 1]] if best + 1 < len(last) else 0.0
     return float((descending[last[best]] + lower) / 2)

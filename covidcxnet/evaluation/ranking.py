@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from covidcxnet.evaluation.bootstrap import Bootstrap, ratio
 
@@ -86,6 +87,53 @@ def concordance(
         right.append(_right_pairs(true, false))
         pairs.append(true.sum(axis=1) * false.sum(axis=1))
     return np.concatenate(right), np.concatenate(pairs)
+
+
+def largest_first(names: np.ndarray) -> list[str]:
+    """The different names, the most frequent first."""
+    return list(pd.Series(names).value_counts().index)
+
+
+def within_sources(
+    scores: np.ndarray, positive: np.ndarray, names: np.ndarray, bootstrap: Bootstrap, rows: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """AUROC within each source, which recognising the source cannot raise.
+
+    Parameters
+    ----------
+    scores, positive, names : np.ndarray
+        float [n], bool [n] and object [n]: score, truth and source of each image.
+    bootstrap : Bootstrap
+        The resamples.
+    rows : np.ndarray
+        Which of the bootstrap's images they belong to, int [n].
+
+    Returns
+    -------
+    by_source : dict
+        Source to AUROC, float64 [1 + resamples], of those that hold both sides; the largest first.
+    pooled : np.ndarray or None
+        AUROC over all pairs of images from one and the same source, float64 [1 + resamples]; None without any.
+    """
+    right, pairs = np.zeros((2, 1 + bootstrap.resamples))
+    by_source = {}
+    for name in largest_first(names):
+        members = np.flatnonzero(names == name)
+        if positive[members].all() or not positive[members].any():
+            continue
+        here = concordance(scores[members], positive[members], bootstrap, rows[members])
+        by_source[name] = ratio(*here)
+        right, pairs = right + here[0], pairs + here[1]
+    return by_source, ratio(right, pairs) if by_source else None
+
+
+def source_alone(names: np.ndarray, positive: np.ndarray) -> float:
+    """AUROC of a reader who sees only the source's name and knows its share of positives; NaN without both sides."""
+    positive = np.asarray(positive, bool)
+    if not len(positive) or positive.all() or not positive.any():
+        return float("nan")
+    share = pd.Series(positive.astype(float)).groupby(names).transform("mean").to_numpy()
+    return float(rank(share, positive, Bootstrap(None, len(positive), resamples=0)).auroc[0])
 
 
 def _grouped(weights: np.ndarray, positive: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from covidcxnet.evaluation.asked import leave_out, name_of, narrow, open_whole
-from covidcxnet.evaluation.description import Data
-from covidcxnet.evaluation.seen import TRAINING, Marks, read_seen, training_list
+from covidcxnet.classifier import Classifier
+from covidcxnet.datasets import Dataset, load
+from covidcxnet.datasets.named import address_of
+from covidcxnet.evaluation.predictions import truth_of
+from covidcxnet.evaluation.provenance import (
+    Marks,
+    TrainingLists,
+    list_beside,
+    read_training_lists,
+    training_images,
+)
+from covidcxnet.evaluation.report import Data, LeftOut
+from covidcxnet.preparation import Store, prepare
+from covidcxnet.training import Run
 from enhancement.errors import InputError
-
-if TYPE_CHECKING:
-    from covidcxnet.classifier import Classifier
-    from covidcxnet.datasets import Dataset
-    from covidcxnet.preparation import Store
-    from covidcxnet.training import Run
 
 SPLITS = ("test", "validation", "train", "all")
 OTHER = "other"  # data that are not the run's own
 PATIENT_SEEN = "patient_seen"  # not in training itself, but another image of the patient is
+_PARTS = ("train", "validation", PATIENT_SEEN, "test", OTHER, "none")
+
+# Phantoms that no training has seen: trainings use the seeds from 0 on.
+_PHANTOM_SEED, _PHANTOM_IMAGES = 20_000, 150
 
 
 @dataclass(frozen=True)
@@ -57,9 +66,9 @@ class Subject:
     trained_on: np.ndarray | None = None
 
     @property
-    def own(self) -> bool:
-        """Whether the images are the run's own, not other data."""
-        return self.run is not None and self.data.overlap == -1
+    def own_run(self) -> Run | None:
+        """The run whose own images these are; None for other data."""
+        return self.run if self.data.overlap == -1 else None
 
 
 def newest_run(folder: str | Path = "runs") -> Path:
@@ -79,8 +88,6 @@ def newest_run(folder: str | Path = "runs") -> Path:
 
 def find_run(target: str | Path) -> Run | None:
     """The run that `target` is, or whose weights it is; None where it is neither."""
-    from covidcxnet.training import Run
-
     path = Path(target)
     folder = path if path.is_dir() else path.parent
     if path.is_dir() or (path.is_file() and (folder / "recipe.yaml").is_file() and (folder / "run.json").is_file()):
@@ -93,13 +100,21 @@ def subject_of_run(run: Run, classifier: Classifier, split: str) -> Subject:
     if split not in SPLITS:
         raise InputError(f"split: {split!r} given, one of {', '.join(SPLITS)} expected")
     store, table = run.store, run.store.table
-    _check_input(store, classifier)
+    if store.settings != classifier.input:
+        raise InputError(
+            f"{store.path}: was prepared with other input settings than the weights were trained with; "
+            "evaluate the weights with --data, which prepares the images anew"
+        )
+    if store.classes != classifier.classes:
+        raise InputError(f"{store.path}: classes {store.classes}, but the weights know {classifier.classes}")
     sides = dict(zip(run.split["path"], run.split["split"], strict=True))
-    parts = _parts(table, [sides.get(path, "none") for path in table["path"]])
+    part = table["path"].map(lambda path: sides.get(path, "none"))
+    parts = _parts(table, part)
     rows = np.arange(len(table)) if split == "all" else run.rows(split)
     if not len(rows):
         there = ", ".join(f"{name} {n}" for name, n in parts["part"].value_counts().items())
         raise InputError(f"{run.path}: no image in split {split}; there are {there}")
+    evaluated = table.iloc[rows].reset_index(drop=True)
     data = Data(
         name=name_of(run.recipe.data, store.name),
         where=dict(run.recipe.where),
@@ -108,14 +123,13 @@ def subject_of_run(run: Run, classifier: Classifier, split: str) -> Subject:
         phantom=run.recipe.data == "phantom",
         parts=parts if split == "all" else parts[parts["part"] != "none"],
         rejected=store.rejected,
-        lungs_sought=_lungs_sought(table.iloc[rows]),
+        lungs_sought=_lungs_sought(evaluated),
         region=store.settings.region,
-        trained_sources=_trained_sources(run),
+        trained_sources=_trained_sources(training_images(run)),
+        findings=_finding_counts(table, part, classifier),
     )
-    evaluated = table.iloc[rows].reset_index(drop=True)
-    part = pd.Series([sides.get(path, "none") for path in evaluated["path"]], dtype=object)
-    remembered = part.isin({"train", "validation"} - {split}).to_numpy()
-    return Subject(classifier, store, rows, data, run, evaluated, remembered)
+    trained_on = part.iloc[rows].isin({"train", "validation"} - {split}).to_numpy()
+    return Subject(classifier, store, rows, data, run, evaluated, trained_on)
 
 
 def subject_of_data(
@@ -133,16 +147,14 @@ def subject_of_data(
     progress: bool = True,
 ) -> Subject:
     """Other images, prepared as the weights ask for into `store`, or one in `folder`."""
-    from covidcxnet.preparation import prepare
-
     counted = dict(count or {})
-    lists = read_seen(seen) if seen else training_list(classifier.path)
-    whole = open_whole(data, root, classifier)
-    dataset = narrow(whole, data, where, classifier.classes, counted)
+    lists = read_training_lists(seen) if seen else list_beside(classifier.path)
+    whole = _open(data, root, classifier)
+    dataset = _narrow(whole, data, where, classifier, counted)
     marks = lists.marks(whole.table, whole.root, patients=bool(seen)) if lists is not None else None
     left_out = None
     if seen and lists is not None and marks is not None:
-        dataset, left_out = leave_out(dataset, whole, lists, marks)
+        dataset, left_out = _leave_out(dataset, whole, lists, marks)
     # Weights trained on given masks are evaluated on given masks; otherwise the segmenter of the training finds lungs.
     given_masks = "mask" in dataset.table and not classifier.metadata.get("segmenter")
     # A model that sees whole radiographs has no use for lungs: they are found only for the cases that are shown.
@@ -159,13 +171,14 @@ def subject_of_data(
     rows, table, rejected = stacks.select(dataset)
     if not len(rows):
         raise InputError(f"{data}: none of {len(dataset)} images could be read; {rejected['reason'].iloc[0]}")
-    parts = _parts(table, [OTHER] * len(table))
-    trained_on = _trained_on(stacks.root, table, run)
-    sources = _trained_sources(run)
+    part = pd.Series(OTHER, table.index)
+    parts, trained = _parts(table, part), training_images(run)
+    trained_on = None if trained is None or run is None else _trained_on(stacks.root, table, trained, run)
+    sources = _trained_sources(trained)
     if marks is not None:
         parts = pd.concat([_listed_parts(whole, marks, set(dataset.table["path"])), parts], ignore_index=True)
         sources = frozenset((sources or frozenset()) | (marks.sources or frozenset())) or None
-        known = dict(zip(whole.table["path"], marks.seen, strict=True))
+        known = dict(zip(whole.table["path"], marks.trained, strict=True))
         listed = np.array([known[path] for path in table["path"]], bool)
         trained_on = listed if trained_on is None else trained_on | listed
     if counted:
@@ -185,67 +198,124 @@ def subject_of_data(
         trained_sources=sources,
         counted=counted,
         left_out=left_out,
+        findings=_finding_counts(table, part, classifier),
     )
     return Subject(classifier, stacks, rows, described, run, table, trained_on)
 
 
+def name_of(data: str | Path, name: str) -> str:
+    """A table is called by its folder too: half of all of them are called metadata.csv."""
+    if address_of(data) is not None:
+        return name
+    path = Path(data)
+    return f"{path.absolute().parent.name}/{path.name}" if path.suffix else name
+
+
+def _open(data, root, classifier: Classifier) -> Dataset:
+    """All images of the data, with what they say of each finding of a model of independent findings.
+
+    Those of a single class will do: an external set often has no other.
+    """
+    independent = classifier.task == "independent"
+    if str(data) == "phantom":
+        if independent:
+            raise InputError(f"{classifier.name}: knows findings; a phantom has one label. Give a CSV with findings")
+        phantoms = {"phantom_images": _PHANTOM_IMAGES, "seed": _PHANTOM_SEED}
+        return load("phantom", root=root, classes=classifier.classes, **phantoms)
+    if independent:
+        return load(data, root=root, classes=classifier.classes, task="independent", for_training=False)
+    return load(data, root=root, for_training=False)
+
+
+def _narrow(whole: Dataset, data, where, classifier: Classifier, counted: Mapping[str, str]) -> Dataset:
+    """The images asked for; every exclusive label is a class of the model or counted as one."""
+    classes = classifier.classes
+    if classifier.task == "independent":
+        if counted:
+            raise InputError("count: belongs to labels that exclude each other; this model knows findings")
+        return whole.filter(**where) if where else whole
+    for label, name in counted.items():
+        if label in classes:
+            raise InputError(f"count: {label!r} is a class of this model ({', '.join(classes)}); it counts as itself")
+        if name not in classes:
+            raise InputError(f"count: {label}={name} given, but this model knows {', '.join(classes)}")
+    dataset = whole.filter(**where) if where else whole
+    there = set(dataset.table["label"])
+    for label in counted:
+        if label not in there:
+            raise InputError(f"count: no image of {data} is labelled {label!r}; labels are {', '.join(sorted(there))}")
+    unknown = [label for label in dataset.classes if label in there and label not in (*classes, *counted)]
+    if unknown:
+        known = [label for label in dataset.classes if label in there and label in classes]
+        hint = f"; leave such images out with --where label={','.join(known)}" if known else ""
+        hint += f", or count them as a class with --count {unknown[0]}={classes[-1]}" if known else ""
+        raise InputError(f"{data}: label {unknown[0]!r} found, this model knows {', '.join(classes)}{hint}")
+    return dataset
+
+
+def _leave_out(dataset: Dataset, whole: Dataset, lists: TrainingLists, marks: Marks) -> tuple[Dataset, LeftOut]:
+    """The images that training saw neither themselves nor of their patient, and what was left out."""
+    trained = dict(zip(whole.table["path"], marks.trained, strict=True))
+    image = dict(zip(whole.table["path"], marks.image, strict=True))
+    paths = dataset.table["path"]
+    gone = np.array([trained[path] for path in paths], bool)
+    if gone.all():
+        raise InputError(
+            f"seen: all {len(dataset)} images asked for, or their patients, stand as train or validation in "
+            f"{', '.join(lists.names)}; nothing is left to evaluate"
+        )
+    itself = int(sum(image[path] for path in paths))
+    patients = dataset.table.loc[gone, "patient"].nunique() if "patient" in dataset.table else 0
+    listed = int((marks.split != "").sum())
+    left_out = LeftOut(lists.names, itself, int(gone.sum()) - itself, int(patients), listed)
+    return (replace(dataset, table=dataset.table[~gone]) if gone.any() else dataset), left_out
+
+
 def _listed_parts(whole: Dataset, marks: Marks, evaluated: set[str]) -> pd.DataFrame:
     """What training saw of the whole data, and other images of its patients; none of them evaluated."""
-    table = whole.table
-    away = ~table["path"].isin(evaluated).to_numpy()
+    away = ~whole.table["path"].isin(evaluated).to_numpy()
     names = np.where(marks.image, marks.split, np.where(marks.patient, PATIENT_SEEN, ""))
     listed = away & (names != "")
-    return _parts(table[listed], list(names[listed]))
+    return _parts(whole.table[listed], names[listed])
 
 
-def _check_input(store: Store, classifier: Classifier) -> None:
-    if store.settings != classifier.input:
-        raise InputError(
-            f"{store.path}: was prepared with other input settings than the weights were trained with; "
-            "evaluate the weights with --data, which prepares the images anew"
-        )
-    if store.classes != classifier.classes:
-        raise InputError(f"{store.path}: classes {store.classes}, but the weights know {classifier.classes}")
-
-
-def _parts(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+def _parts(table: pd.DataFrame, part: pd.Series | np.ndarray) -> pd.DataFrame:
     columns = [c for c in ("label", "patient", "source", "license", "licence") if c in table]
-    parts = table[columns].assign(part=names)
-    order = {name: k for k, name in enumerate(("train", "validation", PATIENT_SEEN, "test", OTHER, "none"))}
-    return parts.sort_values("part", key=lambda part: part.map(order), kind="stable")
+    parts = table[columns].assign(part=np.asarray(part, object))
+    order = {name: k for k, name in enumerate(_PARTS)}
+    return parts.sort_values("part", key=lambda names: names.map(order), kind="stable")
+
+
+def _finding_counts(table: pd.DataFrame, part: pd.Series, classifier: Classifier) -> pd.DataFrame | None:
+    """Images and patients by part and independent finding; None of exclusive classes."""
+    if classifier.task == "exclusive":
+        return None
+    present = (truth_of(table, classifier.classes, "independent") == 1).T
+    rows = []
+    for name in [name for name in _PARTS if (part == name).any()]:
+        for finding, images in (*zip(classifier.classes, present, strict=True), ("all", np.ones(len(table), bool))):
+            members = images & (part == name).to_numpy()
+            patients = table.loc[members, "patient"] if "patient" in table else None
+            known = None if patients is None or patients.isna().all() else int(patients.nunique())
+            rows.append({"part": name, "finding": finding, "images": int(members.sum()), "patients": known})
+    return pd.DataFrame(rows)
 
 
 def _lungs_sought(table: pd.DataFrame) -> int:
     return int(table["lungs_trusted"].notna().sum()) if "lungs_trusted" in table else 0
 
 
-def _trained_sources(run: Run | None) -> frozenset[str] | None:
-    """None where the run, its store or the sources in it are not known."""
-    if run is None:
-        return None
-    try:
-        trained = _shown(run)
-    except InputError:
-        return None
-    if "source" not in trained or trained["source"].isna().all():
+def _trained_sources(trained: pd.DataFrame | None) -> frozenset[str] | None:
+    """Sources of the training images; None where they are not known."""
+    if trained is None or "source" not in trained or trained["source"].isna().all():
         return None
     return frozenset(trained["source"].fillna("unknown").astype(str))
 
 
-def _trained_on(root: Path, table: pd.DataFrame, run: Run | None) -> np.ndarray | None:
+def _trained_on(root: Path, table: pd.DataFrame, trained: pd.DataFrame, run: Run) -> np.ndarray:
     """Images that training saw, by content, or that show a patient whom it saw in the same data: bool [N]."""
-    if run is None:
-        return None
-    try:
-        trained = _shown(run)
-    except InputError:
-        return None
-    seen = table["sha256"].isin(set(trained["sha256"])).to_numpy()
+    known = table["sha256"].isin(set(trained["sha256"])).to_numpy()
     if run.store.root == root and "patient" in table and "patient" in trained:
-        seen = seen | (table["patient"].notna() & table["patient"].isin(set(trained["patient"].dropna()))).to_numpy()
-    return seen
-
-
-def _shown(run: Run) -> pd.DataFrame:
-    """Rows of the run's store that left a trace in its weights."""
-    return run.store.table.iloc[np.concatenate([run.rows(side) for side in TRAINING])]
+        patients = set(trained["patient"].dropna())
+        known = known | (table["patient"].notna() & table["patient"].isin(patients)).to_numpy()
+    return known

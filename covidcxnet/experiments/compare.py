@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from covidcxnet.evaluation.bootstrap import Bootstrap
-from covidcxnet.evaluation.cautions import Caution
+from covidcxnet.evaluation.provenance import TRAINING
 from covidcxnet.evaluation.ranking import rank
-from covidcxnet.evaluation.seen import TRAINING
+from covidcxnet.evaluation.report import Caution
 from covidcxnet.experiments.entries import Entry, Row, citation, load_entry, published_rows
 from covidcxnet.reporting.table import Estimate, count
 from covidcxnet.training.run import Run

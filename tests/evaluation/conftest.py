@@ -1,19 +1,23 @@
-"""Predictions, findings and runs to test with: made up, three classes or two, several images for some patients."""
+"""Made-up predictions and reports: exclusive classes or independent findings, several images for some patients."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from covidcxnet.evaluation.bootstrap import Bootstrap
-from covidcxnet.evaluation.description import Data, Model
-from covidcxnet.evaluation.findings import Findings
+from covidcxnet.evaluation.by_source import by_source
+from covidcxnet.evaluation.cautions import cautions
 from covidcxnet.evaluation.metrics import measure
-from covidcxnet.evaluation.predictions import Predictions
-from covidcxnet.evaluation.sources import by_source
+from covidcxnet.evaluation.predictions import Predictions, truth_of
+from covidcxnet.evaluation.report import Data, Model, Report
 
 CLASSES = ("normal", "pneumonia", "covid19")
+FINDINGS = ("mass", "effusion", "hernia")
 
 
 def _predictions(images=120, classes=CLASSES, seed=0, patients=70, sources=("nih", "cohen"), **columns) -> Predictions:
@@ -30,45 +34,74 @@ def _predictions(images=120, classes=CLASSES, seed=0, patients=70, sources=("nih
             "source": rng.choice(sources, images),
         }
     ).assign(**columns)
-    return Predictions(table, probabilities, tuple(classes))
+    return Predictions(table, truth_of(table, classes), probabilities, tuple(classes), np.full(len(classes), 0.5))
 
 
-def _findings(predictions: Predictions | None = None, resamples=100, data=None, **changes) -> Findings:
-    predictions = _predictions() if predictions is None else predictions
-    bootstrap = Bootstrap(predictions.column("patient"), len(predictions), resamples=resamples)
-    truth = (predictions.targets, predictions.probabilities)
+def _findings() -> Predictions:
+    """Mass everywhere, no effusion in `b`, hernia in all of `b` and in none elsewhere; every eighth unknown."""
+    random = np.random.default_rng(4)
+    sources = np.array(["a"] * 90 + ["b"] * 60 + ["c"] * 50, dtype=object)
+    truth = (random.random((200, 3)) < np.where(sources == "a", 0.3, 0.6)[:, None]).astype(float)
+    truth[sources == "b", 1], truth[:, 2] = 0, sources == "b"
+    scores = np.clip(0.3 * truth + 0.7 * random.random(truth.shape), 0, 1)
+    truth[::8] = np.nan
+    table = pd.DataFrame(
+        {
+            "path": [f"{i}.png" for i in range(200)],
+            "label": "unknown",
+            "patient": [f"p{i}" for i in random.integers(0, 120, 200)],
+            "source": sources,
+        }
+    )
+    return Predictions(table, truth, scores, FINDINGS, np.array([0.5, 0.4, 0.999]), "independent")
+
+
+def _report(
+    predictions: Predictions | None = None, resamples=20, data=None, folder=Path("report"), sites=None, **changes
+) -> Report:
+    p = _predictions() if predictions is None else predictions
+    draws = Bootstrap(p.column("patient"), len(p), resamples=resamples)
+    part = draws.part(np.flatnonzero(~p.ungraded))
     described = {
         "name": "made-up",
         "split": "test",
         "split_by": "patient",
         "phantom": False,
-        "parts": predictions.table.assign(part="test"),
+        "parts": p.table.assign(part="test"),
         "rejected": pd.DataFrame({"path": [], "reason": []}),
-    } | (data or {})
+    }
+    if p.task == "independent":
+        counts = [int(n) for n in (p.truth == 1).sum(axis=0)]
+        rows = zip((*p.classes, "all"), (*counts, len(p)), strict=True)
+        described["findings"] = pd.DataFrame([("test", f, n, None) for f, n in rows]).set_axis(
+            ["part", "finding", "images", "patients"], axis=1
+        )
     values = {
-        "model": Model("small-cnn", "best.weights.h5", "ab" * 32, 558_849),
-        "data": Data(**described),
-        "predictions": predictions,
-        "metrics": measure(*truth, predictions.classes, bootstrap, predictions.predicted),
-        "sources": by_source(
-            predictions.column("source"), *truth, predictions.predicted, predictions.classes, bootstrap
-        ),
+        "by_source": by_source(p, draws, **(sites or {})),
         "resamples": resamples,
         "seed": 0,
-        "unknown_patients": bootstrap.unknown,
+        "unknown_patients": part.unknown,
         "commands": ("python evaluate.py runs/a --split test",),
         "created": "2026-01-02 03:04",
     } | changes
-    return Findings(**values)
+    model = Model("small-cnn", "best.weights.h5", "ab" * 32, 558_849)
+    report = Report(folder, model, Data(**described | (data or {})), p, measure(p.graded, part), **values)
+    return replace(report, cautions=cautions(report))
 
 
 @pytest.fixture
 def make_predictions():
-    """Function that makes predictions."""
+    """Function that makes predictions of exclusive classes."""
     return _predictions
 
 
 @pytest.fixture
-def make_findings():
-    """Function that makes findings."""
-    return _findings
+def findings():
+    """Predictions of independent findings in three sources."""
+    return _findings()
+
+
+@pytest.fixture
+def make_report():
+    """Function that makes a report of predictions."""
+    return _report

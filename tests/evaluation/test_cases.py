@@ -1,16 +1,15 @@
-"""The shown cases follow their rule: right and wrong calls of each class, no patient twice."""
+"""The shown cases follow their rule: correct and wrong predictions of each class, no patient twice."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from covidcxnet.evaluation.cases import choose
-from covidcxnet.evaluation.drawing import _for_lime
-from covidcxnet.evaluation.predictions import Predictions
+from covidcxnet.evaluation.cases import choose, lime_order
+from covidcxnet.evaluation.predictions import Predictions, truth_of
 
 
-def test_each_class_shows_its_most_confident_right_and_wrong_calls(make_predictions):
+def test_each_class_shows_its_most_confident_correct_and_wrong_predictions(make_predictions):
     p = make_predictions(images=300, patients=10_000)
     confidence = p.probabilities.max(axis=1)
     for c in range(3):
@@ -33,8 +32,8 @@ def test_no_patient_is_shown_twice_within_a_class(make_predictions):
 
 def test_a_class_without_mistakes_shows_none():
     table = pd.DataFrame({"path": list("abc"), "label": ["normal", "covid19", "covid19"]})
-    p = Predictions(table, np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]), ("normal", "covid19"))
-    picks = choose(p)
+    classes, scores = ("normal", "covid19"), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
+    picks = choose(Predictions(table, truth_of(table, classes), scores, classes, np.full(2, 0.5)))
     assert all(pick.correct for pick in picks)
     assert sorted(pick.row for pick in picks) == [0, 1, 2]
 
@@ -42,7 +41,16 @@ def test_a_class_without_mistakes_shows_none():
 def test_lime_goes_to_the_mistakes_of_the_last_class_first(make_predictions):
     p = make_predictions(images=300)
     picks = choose(p)
-    chosen = [picks[k] for k in _for_lime(picks, p, 4)]
+    chosen = [picks[k] for k in lime_order(picks, p)[:4]]
     assert [p.classes[p.targets[pick.row]] for pick in chosen] == ["covid19", "pneumonia", "normal", "covid19"]
     assert [pick.correct for pick in chosen] == [False, False, False, True]
-    assert _for_lime(picks, p, 0) == []
+
+
+def test_cases_are_a_hit_a_false_positive_and_a_miss_of_each_finding(findings):
+    picks = choose(findings)
+    for k in range(3):
+        shown = [p for p in picks if p.target == k]
+        kinds = {(findings.truth[p.row, k] == 1, bool(findings.called[p.row, k])) for p in shown}
+        assert kinds <= {(True, True), (False, True), (True, False)} and len(kinds) == len(shown) > 0
+        assert all(p.correct == (findings.truth[p.row, k] == 1 and findings.called[p.row, k]) for p in shown)
+    assert lime_order(picks, findings) == []

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from covidcxnet.evaluation.cautions import cautions
 
-
-def _keys(findings) -> set[str]:
-    return {c.key for c in cautions(findings)}
+def _keys(report) -> set[str]:
+    return {c.key for c in report.cautions}
 
 
 @pytest.fixture
-def good(make_findings, make_predictions):
-    """Findings that give no reason for a warning."""
+def good(make_report, make_predictions):
+    """Reports that give no reason for a warning."""
 
     def make(data=None, columns=None, **changes):
         p = make_predictions(images=400, patients=400)
         right = 0.9 * np.eye(3)[p.targets] + 0.1 / 3
-        return make_findings(type(p)(p.table.assign(**(columns or {})), right, p.classes), data=data, **changes)
+        return make_report(
+            replace(p, table=p.table.assign(**(columns or {})), probabilities=right), data=data, **changes
+        )
 
     return make
 
 
-def test_good_findings_need_no_warning(good):
+def test_a_good_report_needs_no_warning(good):
     assert _keys(good()) == set()
 
 
@@ -57,29 +59,28 @@ def test_unknown_patients_and_sources(good):
 
 def test_sources_that_follow_the_label(good, make_predictions):
     labels = make_predictions(images=400, patients=400).table["label"]
-    findings = good(columns={"source": np.where(labels == "covid19", "cohen", "nih")})
-    (caution,) = cautions(findings)
+    report = good(columns={"source": np.where(labels == "covid19", "cohen", "nih")})
+    (caution,) = report.cautions
     assert caution.key == "confounded_source"
     assert "No source holds both normal and covid19; pneumonia and covid19" in caution.text
     assert "leaves out covid19" in caution.text
 
 
-def test_a_phantom_has_no_place_to_recognise(good):
+def test_a_phantom_has_no_source_to_recognise(good):
     assert _keys(good({"phantom": True}, columns={"source": None})) == set()
 
 
-def test_few_patients_and_an_absent_class(make_findings, make_predictions):
+def test_few_patients_and_an_absent_class(make_report, make_predictions):
     p = make_predictions(images=60, patients=20)
     keep = (p.targets != 2).nonzero()[0]
-    few = type(p)(p.table.iloc[keep], p.probabilities[keep], p.classes)
-    found = {c.key: c.title + c.text for c in cautions(make_findings(few))}
+    found = {c.key: c.title + c.text for c in make_report(p.only(keep)).cautions}
     assert "No image of covid19" in found["class_absent"]
     assert "Fewer than 30 patients" in found["small_test"]
 
 
-def test_poor_calibration(good, make_findings, make_predictions):
+def test_poor_calibration(good, make_report, make_predictions):
     p = make_predictions(images=400, patients=400)
-    assert "calibration" in _keys(make_findings(type(p)(p.table, np.eye(3)[p.predicted], p.classes)))
+    assert "calibration" in _keys(make_report(replace(p, probabilities=np.eye(3)[p.predicted])))
 
 
 def test_many_failed_lungs(good):
@@ -98,7 +99,7 @@ def test_a_split_by_image_says_how_many_patients_are_unknown(good):
     parts = pd.DataFrame({"part": "test", "label": "normal", "patient": ["a", None, None, "b"]})
 
     def title(parts, split_by="image"):
-        (caution,) = (c for c in cautions(good({"split_by": split_by, "parts": parts})) if c.key == "image_split")
+        (caution,) = (c for c in good({"split_by": split_by, "parts": parts}).cautions if c.key == "image_split")
         return caution.title
 
     assert title(parts).endswith("the patient of 2 images is unknown")

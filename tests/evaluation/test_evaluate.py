@@ -80,7 +80,7 @@ def test_predictions_of_a_run_are_those_of_its_files(run, report):
 
 
 def test_page_shows_cases_with_heatmaps_and_one_with_lime(report):
-    cases = report.findings.cases
+    cases = report.cases
     assert cases and all(c.radiograph.startswith("data:image/jpeg") and c.gradcam for c in cases)
     assert sum(bool(c.lime) for c in cases) == 1
     html = report.path.read_text()
@@ -91,12 +91,12 @@ def test_opening_the_test_set_is_written_down_each_time(run, report):
     from covidcxnet import evaluate
 
     before = json.loads((run.path / "test_opened.json").read_text())
-    assert evaluate(run, split="validation", explain=False, bootstrap=0, progress=False).findings.openings == ()
+    assert evaluate(run, split="validation", explain=False, bootstrap=0, progress=False).openings == ()
     assert json.loads((run.path / "test_opened.json").read_text()) == before
     again = evaluate(run, explain=False, bootstrap=0, progress=False)
     after = json.loads((run.path / "test_opened.json").read_text())
     assert len(after) == len(before) + 1 and after[: len(before)] == before
-    assert len(again.findings.openings) == len(after)
+    assert len(again.openings) == len(after)
     assert after[-1]["images"] == len(run.rows("test"))
 
 
@@ -105,28 +105,26 @@ def test_automatic_threshold_comes_from_the_validation_split(run, tmp_path):
     from covidcxnet.evaluation.predictions import youden_threshold
 
     on_validation = evaluate(run, split="validation", out=tmp_path / "v", explain=False, bootstrap=0, progress=False)
-    p = on_validation.findings.predictions
+    p = on_validation.predictions
     found = evaluate(run, threshold="auto", out=tmp_path / "t", explain=False, bootstrap=0, progress=False)
-    assert found.findings.predictions.threshold == pytest.approx(
-        youden_threshold(p.probabilities[:, 1], p.targets == 1)
-    )
-    assert "validation" in found.findings.threshold_from
+    assert found.predictions.threshold == pytest.approx(youden_threshold(p.probabilities[:, 1], p.targets == 1))
+    assert "validation" in found.threshold_from
 
 
 def test_other_data_are_prepared_and_images_that_training_or_validation_saw_are_counted(run, other, tmp_path):
     from covidcxnet import evaluate
-    from covidcxnet.evaluation.overview import summary
+    from covidcxnet.evaluation.page import summary
 
     found = evaluate(run.best_weights, data=other, out=tmp_path, explain=False, bootstrap=20, jobs=1, progress=False)
-    data = found.findings.data
-    assert len(found.findings.predictions) == 7
+    data = found.data
+    assert len(found.predictions) == 7
     assert data.rejected["path"].tolist() == ["normal/broken.png"]
     assert data.overlap == 4
     reason = data.rejected["reason"].iloc[0]
-    assert f"1 file could not be used, the first normal/broken.png ({reason})" in summary(found.findings)
+    assert f"1 file could not be used, the first normal/broken.png ({reason})" in summary(found)
     keys = {w["key"] for w in json.loads(found.metrics_path.read_text())["warnings"]}
     assert {"overlap", "patients_unknown", "small_test", "rejected"} <= keys
-    assert found.findings.openings == ()
+    assert found.openings == ()
 
 
 def test_other_images_of_a_trained_patient_count_as_known_in_the_same_data(run, tmp_path):
@@ -138,7 +136,7 @@ def test_other_images_of_a_trained_patient_count_as_known_in_the_same_data(run, 
     rows.to_csv(tmp_path / "labels.csv", index=False)
     options = {"root": run.store.root, "explain": False, "bootstrap": 0, "jobs": 1, "progress": False}
     found = evaluate(run, data=tmp_path / "labels.csv", out=tmp_path / "r", **options)
-    assert found.findings.data.overlap == 1
+    assert found.data.overlap == 1
 
 
 def test_weights_without_their_run_say_that_overlap_is_unknown(run, other, tmp_path):
@@ -147,7 +145,7 @@ def test_weights_without_their_run_say_that_overlap_is_unknown(run, other, tmp_p
     alone = tmp_path / "alone.weights.h5"
     alone.write_bytes(run.best_weights.read_bytes())
     found = evaluate(alone, data=other, out=tmp_path / "r", explain=False, bootstrap=0, jobs=1, progress=False)
-    assert found.findings.data.overlap is None
+    assert found.data.overlap is None
     with pytest.raises(InputError, match="alone say nothing about images; give --data"):
         evaluate(alone)
     with pytest.raises(InputError, match="threshold: auto is chosen on a run's validation split"):
@@ -183,10 +181,10 @@ def test_lungs_are_looked_for_in_shown_cases_alone_where_the_model_sees_whole_ra
     assert run.recipe.input.region == "none"
     options = {"data": other, "bootstrap": 0, "lime": 0, "jobs": 1, "progress": False}
     found = evaluate(run.best_weights, out=tmp_path / "a", explain=False, **options)
-    assert looked_at == [] and found.findings.data.lungs_sought == 0
+    assert looked_at == [] and found.data.lungs_sought == 0
     assert "the model sees the whole image" in found.path.read_text()
     found = evaluate(run.best_weights, out=tmp_path / "b", **options)
-    assert looked_at == [1] * len(found.findings.cases) and 0 < len(looked_at) < 7
+    assert looked_at == [1] * len(found.cases) and 0 < len(looked_at) < 7
 
 
 def test_a_public_set_is_evaluated_by_name(run, other, tmp_path, capsys, monkeypatch):
@@ -230,8 +228,8 @@ def test_the_last_line_of_the_command_is_the_page(run, tmp_path, capsys):
         (["{run}", "--data", "phantom", "--where", "source"], "COLUMN=VALUE"),
         (["{run}", "--threshold", "1.5"], "threshold: 1.5 given, auto or a number between 0 and 1"),
         (["{run}", "--threshold", "high"], "auto or a number expected"),
-        (["{run}", "--bootstrap", "-1"], "bootstrap: -1 given, 0 or more"),
-        (["{run}", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (["{run}", "--bootstrap", "-1"], "bootstrap: '-1' given, a whole number from 0"),
+        (["{run}", "--nonsense"], "unknown flag --nonsense"),
     ],
 )
 def test_input_that_cannot_be_used_ends_in_one_line_and_code_2(run, capsys, arguments, message):

@@ -66,10 +66,10 @@ def _evaluate(folder, out, **options):
 
 
 def test_images_of_the_list_and_of_their_patients_are_left_out(whole):
-    found = whole.findings
+    found = whole
     left = found.data.left_out
-    assert (left.images, left.of_patients, left.patients, left.found) == (6, 2, 4, 6)
-    evaluated = found.everything.table
+    assert (left.images, left.of_patients, left.patients, left.listed) == (6, 2, 4, 6)
+    evaluated = found.predictions.table
     assert len(evaluated) == 48 - 8
     assert not set(evaluated["patient"]) & {"nih0", "nih1", "cohen0", "cohen1"}
     assert found.data.overlap == 0 and found.data.trained_sources == {"nih", "cohen"}
@@ -86,16 +86,16 @@ def test_a_filter_does_not_hide_who_was_trained_on(folder, tmp_path):
     table.loc[table["path"] == "new-5.png", "group_id"] = "cohen0"
     table.to_csv(tmp_path / "t.csv", index=False)
     options = {"data": tmp_path / "t.csv", "root": folder, "where": {"source": "new"}, "seen": [folder / "split.csv"]}
-    found = _evaluate(folder, tmp_path / "r", **options).findings
+    found = _evaluate(folder, tmp_path / "r", **options)
     assert "new-5.png" not in set(found.predictions.table["path"]) and len(found.predictions) == 15
     assert (found.data.left_out.images, found.data.left_out.of_patients) == (0, 1)
 
 
 def test_counted_images_stand_within_their_source_and_are_never_passed_off(whole):
-    found, f = whole, whole.findings
-    assert set(f.predictions.labelled) == {"normal", "covid19"} and len(f.predictions) == 32
+    found = f = whole
+    assert set(f.predictions.graded.labelled) == {"normal", "covid19"} and len(f.predictions.graded) == 32
     assert f.metrics.images == 32 and f.counted_images == {"pneumonia": 8}
-    rows = {(r.kind, r.sources): r for r in f.places.rows}
+    rows = {(site.kind, site.sources): site for site in f.sites}
     assert rows["within", ("nih",)].by_label == {"pneumonia": 8, "normal": 4}
     assert rows["held-out", ("new",)].by_label == {"normal": 8, "covid19": 8}
     saved = pd.read_csv(found.predictions_path)
@@ -113,7 +113,7 @@ def test_with_counted_images_alone_the_headline_says_what_they_are(folder, tmp_p
     options = {"where": {"source": "nih"}, "count": {"pneumonia": "covid19"}}
     found = _evaluate(folder, tmp_path, **options)
     page = re.sub("<[^>]+>", "", found.path.read_text().split("<nav")[0])
-    assert found.findings.with_counted is None and found.findings.metrics.images == 16
+    assert not found.predictions.ungraded.any() and found.metrics.images == 16
     assert "AUROC, pneumonia counted as covid19" in page and "pneumonia counted as covid19 called normal" in page
     assert "AUROC, covid19" not in page
 
@@ -125,22 +125,22 @@ def test_card_has_data_figures_and_the_command(folder, whole):
     assert "5 directions of simple statistics erased; mean of the weights of one and two, SHA-256 0a" in card
     assert "| source | label | training | validation |" in card
     assert re.search(r"\| cohen \| covid19 \| 2 \| 1 \| 1 \| 12 \| CC BY 4.0 \(12\); CC BY-NC \(4\) \|", card)
-    for title in ("Data", "Results", "Calibration", "Confusion matrix", "Wrong calls by kind"):
+    for title in ("Data", "Results", "Calibration", "Confusion matrix", "Wrong predictions by kind"):
         assert f"\n## {title}\n" in card
-    assert "Within nih, seen in training" in card and "Held out: sources never seen (new)" in card
+    assert "Within nih, seen in training" in card and "Held out: sources never seen; new" in card
     assert "8 images labelled pneumonia counted as covid19; pneumonia is not covid19" in card
-    assert "calibration slope" in card and "Research only: not a medical device" in card
+    assert "Calibration slope" in card and "Research only: not a medical device" in card
     (command,) = (line for line in card.splitlines() if line.startswith("python evaluate.py"))
     assert f"--seen {folder / 'split.csv'} --count pneumonia=covid19" in command
     lines = [line for line in card.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in lines)
 
 
-def test_every_wrong_call_is_in_one_kind(whole):
-    f = whole.findings
-    wrong = int((f.everything.predicted != f.everything.targets).sum())
-    text = whole.card_path.read_text().split("## Wrong calls by kind")[1]
-    kinds = re.findall(r"^\| \w+ called \w+ \| (\d+) of (\d+) \(\d+%\)", text, flags=re.M)
+def test_every_wrong_prediction_is_in_one_kind(whole):
+    f = whole
+    wrong = int((f.predictions.predicted != f.predictions.targets).sum())
+    text = whole.card_path.read_text().split("## Wrong predictions by kind")[1]
+    kinds = re.findall(r"^\| \w+ predicted \w+ \| (\d+) of (\d+) \([\d.]+%\)", text, flags=re.M)
     assert sum(int(n) for n, _ in kinds) == wrong > 0
 
 
@@ -154,11 +154,11 @@ def test_the_list_beside_the_weights_tells_of_overlap_unless_one_is_given(folder
     text = f"path,sha256,split\nelsewhere/x.png,{digest},train\ncohen-9.png,,test\ncohen-12.png,,train\n"
     (tmp_path / "own.csv").write_text(text)
     found = evaluate(weights, out=tmp_path / "b", **options)
-    assert found.findings.data.overlap == 4  # two images, and one more of each patient
+    assert found.data.overlap == 4  # two images, and one more of each patient
     assert "overlap" in {w["key"] for w in json.loads(found.metrics_path.read_text())["warnings"]}
-    assert found.findings.places.skipped == 4
+    assert found.by_source.skipped == 4
     clean = evaluate(weights, out=tmp_path / "c", seen=tmp_path / "own.csv", **options)
-    assert clean.findings.data.overlap == 0 and len(clean.findings.predictions) == len(found.findings.predictions) - 4
+    assert clean.data.overlap == 0 and len(clean.predictions) == len(found.predictions) - 4
 
 
 def test_a_store_is_kept_for_other_weights_and_other_rows(folder, tmp_path, monkeypatch):
@@ -176,7 +176,7 @@ def test_a_store_is_kept_for_other_weights_and_other_rows(folder, tmp_path, monk
     made.clear()
     again = _evaluate(folder, tmp_path / "c", store=store, where=where | {"source": ["new"]})
     assert made == []
-    np.testing.assert_array_equal(one.findings.predictions.probabilities, again.findings.predictions.probabilities)
+    np.testing.assert_array_equal(one.predictions.probabilities, again.predictions.probabilities)
 
 
 def test_lists_that_name_nothing_here_are_reported(folder, tmp_path):
@@ -219,9 +219,9 @@ def test_flags_of_data_need_data(folder):
             evaluate(folder / "net.weights.h5", **{name: value})
 
 
-def test_page_has_the_places_side_by_side(whole):
+def test_page_has_the_sites_side_by_side(whole):
     page = re.sub("<[^>]+>", "|", whole.path.read_text())
-    section = page.split("|Internal, held-out and within-source figures|")[-1].split("|Curves|")[0]
+    section = page.split("|Internal, held-out and within-source figures|")[-1].split("|By class|")[0]
     assert "|Held out: sources never seen|" in section and "|Within new, never seen|" in section
     assert "|8 pneumonia|" in section and "|4 normal|" in section and "|P(covid19)|" in section
-    assert "pneumonia is counted as covid19 within a source, and left out of the others." in section
+    assert "pneumonia is counted as covid19 within a source, and left out of the other rows." in section

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from covidcxnet.evaluation.predictions import Predictions, youden_threshold
+from covidcxnet.evaluation.predictions import Predictions, truth_of, youden_threshold
 from enhancement.errors import InputError
 
 TWO = ("normal", "covid19")
@@ -15,7 +15,8 @@ TWO = ("normal", "covid19")
 def _two(probability, labels, threshold=0.5):
     table = pd.DataFrame({"path": [f"{i}.png" for i in range(len(labels))], "label": labels})
     probability = np.asarray(probability, float)
-    return Predictions(table, np.stack([1 - probability, probability], axis=1), TWO, threshold)
+    scores = np.stack([1 - probability, probability], axis=1)
+    return Predictions(table, truth_of(table, TWO), scores, TWO, np.full(2, threshold))
 
 
 def test_threshold_decides_between_two_classes():
@@ -24,30 +25,22 @@ def test_threshold_decides_between_two_classes():
     assert _two([0.2, 0.5, 0.9], labels, 0.7).predicted.tolist() == [0, 0, 1]
 
 
-def test_the_most_probable_of_three_classes_is_called(make_predictions):
-    p = make_predictions()
-    np.testing.assert_array_equal(p.predicted, p.probabilities.argmax(axis=1))
-
-
 def test_saved_table_has_a_row_an_image_and_a_column_a_class(make_predictions, tmp_path):
     p = make_predictions(lungs_trusted=True)
     read = pd.read_csv(p.save(tmp_path / "predictions.csv"))
-    expected = [
-        "path",
-        "patient",
-        "source",
-        "label",
-        "predicted",
-        "p_normal",
-        "p_pneumonia",
-        "p_covid19",
-        "lungs_trusted",
-    ]
-    assert read.columns.tolist() == expected
+    columns = "path patient source label predicted p_normal p_pneumonia p_covid19 lungs_trusted"
+    assert read.columns.tolist() == columns.split()
     assert len(read) == len(p)
     np.testing.assert_allclose(read["p_covid19"], p.probabilities[:, 2], atol=1e-6)
     assert read["lungs_trusted"].all()
     assert [f.name for f in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+def test_saved_table_of_findings_has_truth_decision_and_probability_of_each(findings, tmp_path):
+    read = pd.read_csv(findings.save(tmp_path / "predictions.csv"))
+    assert read.columns.tolist()[:6] == ["path", "patient", "source", "mass", "called_mass", "p_mass"]
+    np.testing.assert_array_equal(read["mass"].isna(), np.isnan(findings.truth[:, 0]))
+    np.testing.assert_array_equal(read["called_mass"], findings.called[:, 0])
 
 
 def test_unknown_columns_stay_empty_in_the_table():

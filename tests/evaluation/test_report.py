@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from covidcxnet.evaluation import closing, plots
-from covidcxnet.evaluation.bootstrap import Estimate
-from covidcxnet.evaluation.cases import Case
-from covidcxnet.evaluation.markup import cell, footnotes
-from covidcxnet.evaluation.report import render, write_report
+from covidcxnet.evaluation import page as pages
+from covidcxnet.evaluation import plots
+from covidcxnet.evaluation.card import card
+from covidcxnet.evaluation.evaluator import write
+from covidcxnet.evaluation.page import page, summary
+from covidcxnet.evaluation.report import Case
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
@@ -43,30 +45,30 @@ class _Page(HTMLParser):
             self.text += data
 
 
-def test_page_is_whole_and_needs_nothing_else(make_findings):
-    html = render(make_findings())
-    page = _Page(html)
-    assert not any(tag in ("script", "link", "iframe") for tag, _ in page.tags)
-    links = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")]
+def test_page_is_whole_and_needs_nothing_else(make_report):
+    text = page(make_report())
+    html = _Page(text)
+    assert not any(tag in ("script", "link", "iframe") for tag, _ in html.tags)
+    links = [value for _, attributes in html.tags for name, value in attributes.items() if name in ("src", "href")]
     assert links and all(link.startswith(("data:", "#")) for link in links)
-    assert "url(" not in html and "@import" not in html
-    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert "url(" not in text and "@import" not in text
+    ids = {attributes["id"] for _, attributes in html.tags if "id" in attributes}
     assert {link[1:] for link in links if link.startswith("#")} <= ids
 
 
-def test_every_picture_has_a_text_and_every_table_header_a_scope(make_findings):
-    page = _Page(render(make_findings()))
-    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+def test_every_picture_has_a_text_and_every_table_header_a_scope(make_report):
+    html = _Page(page(make_report()))
+    pictures = [attributes for tag, attributes in html.tags if tag == "img"]
     assert len(pictures) >= 3 and all(len(attributes["alt"]) > 20 for attributes in pictures)
-    assert all("scope" in attributes for tag, attributes in page.tags if tag == "th")
+    assert all("scope" in attributes for tag, attributes in html.tags if tag == "th")
 
 
-def test_what_a_reader_must_know_stands_before_the_curves(make_findings, make_predictions):
+def test_what_a_reader_must_know_stands_before_the_curves(make_report, make_predictions):
     rejected = pd.DataFrame({"path": ["broken.png"], "reason": ["truncated"]})
     p = make_predictions(lungs_trusted=[False] * 7 + [True] * 113, lungs_reasons="one lung only")
-    f = make_findings(p, data={"rejected": rejected, "lungs_sought": 120, "region": "crop"})
-    text = _Page(render(f)).text
-    first = text[: text.index("Each class against the rest")]
+    f = make_report(p, data={"rejected": rejected, "lungs_sought": 120, "region": "crop"})
+    text = _Page(page(f)).text
+    first = text[: text.index("Each class against all others")]
     assert "Research only: not a medical device" in first
     assert "made-up" in first and "small-cnn" in first and "best.weights.h5" in first
     assert "1 file could not be used" in first
@@ -77,59 +79,65 @@ def test_what_a_reader_must_know_stands_before_the_curves(make_findings, make_pr
     assert "truncated" in text[len(first) :] and "one lung only" in text[len(first) :]
 
 
-def test_a_lung_mask_that_failed_is_listed_under_the_label_of_the_data(make_findings, make_predictions, monkeypatch):
+def test_a_lung_mask_that_failed_is_listed_under_the_label_of_the_data(make_report, make_predictions, monkeypatch):
     p = make_predictions(lungs_trusted=[False] * 7 + [True] * 113, lungs_reasons="one lung only")
     p.table["labelled"] = p.table["label"].replace("pneumonia", "tuberculosis")
-    f = make_findings(p, data={"lungs_sought": 120, "region": "crop", "counted": {"tuberculosis": "pneumonia"}})
-    text = _Page(render(f)).text
+    f = make_report(p, data={"lungs_sought": 120, "region": "crop", "counted": {"tuberculosis": "pneumonia"}})
+    text = _Page(page(f)).text
     listed = text[text.index("whose lung mask was not trusted.") :]
     label = p.table["labelled"][1]
     assert label == "tuberculosis" and f"images/0001.png{label}one lung only" in listed
-    monkeypatch.setattr(closing, "_MOST_ROWS", 5)
-    assert "2 more stand in predictions.csv." in _Page(render(f)).text
+    monkeypatch.setattr(pages, "_MOST_ROWS", 5)
+    assert "2 more stand in predictions.csv." in _Page(page(f)).text
 
 
-def test_a_phantom_run_is_called_phantom(make_findings):
+def test_a_phantom_run_is_called_phantom(make_report):
     said = "the images are computed and show no patient"
-    assert said in render(make_findings(data={"phantom": True}))
-    assert said not in render(make_findings())
+    assert said in page(make_report(data={"phantom": True}))
+    assert said not in page(make_report())
 
 
-def test_names_are_escaped(make_findings, make_predictions):
+def test_names_are_escaped(make_report, make_predictions):
     p = make_predictions(classes=("normal", "<b>tb</b>"), sources=('"><img src=x onerror=alert(1)>', "b"))
     case = Case("<i>.png", "normal", "<b>tb</b>", "why", {"normal": 0.2, "<b>tb</b>": 0.8}, False, radiograph=PIXEL)
-    html = render(make_findings(p, data={"name": "<script>alert(1)</script>"}, cases=(case,)))
+    html = page(make_report(p, data={"name": "<script>alert(1)</script>"}, cases=(case,)))
     _Page(html)
     assert "<script" not in html and "<b>" not in html and "<i>" not in html and "<img src=x" not in html
     assert "&lt;b&gt;tb&lt;/b&gt;" in html
 
 
-def test_cases_show_what_was_called_and_how_it_was_explained(make_findings):
+def test_cases_show_what_was_predicted_and_how_it_was_explained(make_report):
     right = Case(
-        "a.png", "normal", "normal", "typical right call", {"normal": 0.9}, True, radiograph=PIXEL, gradcam=PIXEL
+        "a.png",
+        "normal",
+        "normal",
+        "typical correct prediction",
+        {"normal": 0.9},
+        True,
+        radiograph=PIXEL,
+        gradcam=PIXEL,
     )
-    wrong = Case("b.png", "covid19", "normal", "confident wrong call", {"normal": 0.8}, False, radiograph=PIXEL,
+    wrong = Case("b.png", "covid19", "normal", "confident wrong prediction", {"normal": 0.8}, False, radiograph=PIXEL,
                  gradcam=PIXEL, lime=PIXEL, fit="Local fit R² 0.80.", heat="no place speaks for it")  # fmt: skip
-    text = _Page(render(make_findings(cases=(right, wrong)))).text
-    assert "Right: called normal" in text and "Wrong: called normal" in text
+    text = _Page(page(make_report(cases=(right, wrong)))).text
+    assert "Correct: predicted normal" in text and "Wrong: predicted normal" in text
     assert "LIME for normal" in text and "Local fit R² 0.80." in text and "no place speaks for it" in text
 
 
 @pytest.mark.parametrize("classes", [("normal", "covid19"), ("normal", "pneumonia", "covid19", "tb")])
-def test_page_is_made_for_any_number_of_classes(make_findings, make_predictions, classes):
-    page = _Page(render(make_findings(make_predictions(classes=classes))))
-    assert all(f"called {name}" in page.text for name in classes)
+def test_page_is_made_for_any_number_of_classes(make_report, make_predictions, classes):
+    html = _Page(page(make_report(make_predictions(classes=classes))))
+    assert all(f"predicted {name}" in html.text for name in classes)
 
 
 def _without(predictions, *classes):
-    keep = ~predictions.table["label"].isin(classes).to_numpy()
-    return type(predictions)(predictions.table[keep], predictions.probabilities[keep], predictions.classes)
+    return predictions.only(np.flatnonzero(~predictions.table["label"].isin(classes)))
 
 
-def test_without_a_class_means_are_undefined_and_the_others_come_first(make_findings, make_predictions):
-    f = make_findings(_without(make_predictions(), "pneumonia"))
-    text = _Page(render(f)).text
-    first = text[: text.index("Each class against the rest")]
+def test_without_a_class_means_are_undefined_and_the_others_come_first(make_report, make_predictions):
+    f = make_report(_without(make_predictions(), "pneumonia"))
+    text = _Page(page(f)).text
+    first = text[: text.index("Each class against all others")]
     assert "AUROC, covid19" in first and "Sensitivity, normal" in first and "mean over classes" not in first
     assert "undefined" in text and "pneumonia called normal" not in text and "nan" not in text.lower().split()
     assert f.to_json()["overall"]["auroc"]["value"] is None
@@ -137,29 +145,29 @@ def test_without_a_class_means_are_undefined_and_the_others_come_first(make_find
 
 
 @pytest.mark.parametrize("classes", [("normal", "covid19"), ("normal", "pneumonia", "covid19")])
-def test_images_of_one_class_alone_give_a_page_too(make_findings, make_predictions, classes):
-    f = make_findings(_without(make_predictions(classes=classes), *classes[:-1]))
-    text = _Page(render(f)).text
+def test_images_of_one_class_alone_give_a_page_too(make_report, make_predictions, classes):
+    f = make_report(_without(make_predictions(classes=classes), *classes[:-1]))
+    text = _Page(page(f)).text
     assert "All images are of class covid19" in text and "Sensitivity, covid19" in text
     assert "nan" not in text.lower().split()
 
 
-def test_a_table_without_patients_sources_and_lungs_will_do(make_findings, make_predictions):
+def test_a_table_without_patients_sources_and_lungs_will_do(make_report, make_predictions):
     p = make_predictions()
-    bare = type(p)(p.table[["path", "label"]], p.probabilities, p.classes)
-    text = _Page(render(make_findings(bare, resamples=0))).text
+    bare = replace(p, table=p.table[["path", "label"]])
+    text = _Page(page(make_report(bare, resamples=0))).text
     assert "patients unknown" in text and "no interval" in text and "the model sees the whole image" in text
 
 
-def test_none_missed_is_not_said_to_be_certain(make_findings, make_predictions):
+def test_none_missed_is_not_said_to_be_certain(make_report, make_predictions):
     p = make_predictions(classes=("normal", "covid19"))
-    sure = type(p)(p.table, np.eye(2)[p.targets], p.classes)
-    assert "a true rate of up to" in render(make_findings(sure))
+    assert "a true rate of up to" in page(make_report(replace(p, probabilities=p.truth)))
 
 
-def test_json_holds_every_figure_and_is_strict(make_findings, tmp_path):
-    f = make_findings(log=pd.DataFrame({"epoch": [1], "loss": [1.0], "val_loss": [math.nan]}))
-    report = write_report(f, tmp_path / "report")
+def test_json_holds_every_figure_and_is_strict(make_report, tmp_path):
+    log = pd.DataFrame({"epoch": [1], "loss": [1.0], "val_loss": [math.nan]})
+    report = f = make_report(log=log, folder=tmp_path / "report")
+    write(report)
     assert {p.name for p in report.folder.iterdir()} == {"report.html", "metrics.json", "predictions.csv", "card.md"}
     read = json.loads(report.metrics_path.read_text(), parse_constant=lambda name: pytest.fail(name))
     for name, estimate in f.metrics.overall.items():
@@ -168,35 +176,89 @@ def test_json_holds_every_figure_and_is_strict(make_findings, tmp_path):
     assert read["confusion_matrix"] == f.metrics.confusion.tolist()
     assert read["data"]["parts"]["test"]["images"] == 120
     assert [m["missed"] for m in read["called_normal"]] == [m.missed for m in f.metrics.missed]
-    assert read["sources"]["auroc_within_sources"]["value"] == pytest.approx(f.sources.within.value)
+    assert read["sources"]["auroc_within_sources"]["value"] == pytest.approx(f.by_source.mean.within.value)
     assert len(pd.read_csv(report.predictions_path)) == 120
 
 
-def test_the_same_findings_give_the_same_page(make_findings):
-    f = make_findings()
-    assert render(f) == render(f)
-
-
-def test_learning_curves_mark_the_epoch_and_leave_out_what_was_not_followed(make_findings):
+def test_learning_curves_mark_the_epoch_and_leave_out_what_was_not_followed(make_report):
     log = pd.DataFrame(
         {"epoch": [1, 2], "loss": [1, 0.5], "val_loss": [1, 0.7], "val_auroc": [0.6, 0.8], "seconds": [3, 3]}
     )
     assert plots.learned(log) == ["loss", "auroc"]
-    assert "2 epochs; weights of epoch 2" in render(make_findings(log=log, best_epoch=2))
-    assert "Learning curves" not in render(make_findings())
+    assert "2 epochs; weights of epoch 2" in page(make_report(log=log, best_epoch=2))
+    assert "Learning curves" not in page(make_report())
 
 
-def test_a_plot_leaves_no_figure_behind(make_findings):
+def test_what_is_never_found_stands_first_in_every_form(make_report, findings, tmp_path):
+    report = make_report(findings, folder=tmp_path, threshold_from="as asked for")
+    write(report)
+    html, md = report.path.read_text(), report.card_path.read_text()
+    assert html.index("1 of 3 findings never found: hernia") < html.index("AUROC, mean over findings")
+    assert all(text in html for text in ("By finding", "Curves", "mass", "effusion", "card.md"))
+    numbers = json.loads(report.metrics_path.read_text())
+    assert numbers["f1_zero"] == ["hernia"] and numbers["warnings"][0]["key"] == "f1_zero"
+    assert numbers["overall"]["macro_f1"]["value"] == report.metrics.overall["macro_f1"].value
+    assert "NEVER FOUND" in summary(report)
+    assert "**Never found, and in the mean with an F1 of 0: hernia.**" in md and "python evaluate.py" in md
+    mass = report.metrics.by_class["mass"]
+    assert f"| mass | 0.5 | {mass.tp} | {mass.fn} | {mass.fp} | {mass.tn} | 25 |" in md
+    assert f"| mass | {mass.present} |" in md
+    for text in (html, md):
+        assert "No source has images both with and without hernia" in text and "nan" not in text.lower().split()
+
+
+def test_sources_are_left_out_where_unknown_and_a_sentence_where_there_is_one(make_report, findings):
+    findings.table["source"] = None
+    html = page(make_report(findings))
+    assert "Within single sources" not in html and "within sources, mean" not in html
+    findings.table["source"] = "a"
+    report = make_report(findings)
+    for text in (page(report), card(report)):
+        assert "All images come from one source, a" in text and "Knowing nothing but the source" not in text
+
+
+def test_sources_that_hold_no_finding_both_ways_are_named_and_nothing_is_compared(make_report, findings):
+    b = (findings.table["source"] == "b").to_numpy()
+    truth = np.where(np.isnan(findings.truth), np.nan, np.stack([b, ~b, b], axis=1).astype(float))
+    p = replace(findings, truth=truth).only(np.flatnonzero(findings.table["source"] != "c"))
+    text = page(make_report(p))
+    assert "No source has images both with and without mass, effusion or hernia" in text
+    assert "No source has images both with and without a finding" in text  # the warning
+
+
+@pytest.mark.parametrize("task", ["exclusive", "independent"])
+def test_the_intensity_probe_stands_wherever_the_figure_of_the_network_does(
+    make_report, make_predictions, findings, task
+):
+    """The label shows in a statistic of one source; a warning names that source and no other."""
+    p = findings if task == "independent" else make_predictions(classes=("normal", "covid19"), sources=("a", "b"))
+    inside = (p.table["source"] == "a").to_numpy()
+    statistics = np.random.default_rng(0).normal(size=(len(p), 6))
+    statistics[inside, 2] += 5 * (p.truth[inside, 0] == 1)
+    report = make_report(p, sites={"statistics": statistics})
+    site = next(site for site in report.sites if site.sources == ("a",))
+    probe, shown = site.comparisons[0].probe, site.mean_probe or site.comparisons[0].probe
+    html, md = page(report), card(report)
+    assert f"{probe.value:.3f}" in html and "a linear probe" in html and "a linear probe" in md
+    assert f"| {probe.value:.3f} ({probe.low:.3f} to {probe.high:.3f}) |" in md
+    assert f"intensity probe {shown.value:.3f}" in summary(report)
+    (caution,) = [c for c in report.cautions if c.key == "statistics_tell"]
+    assert f"within a: {probe.value:.3f}, the model" in caution.text and "within b" not in caution.text
+    rows = report.to_json()["places"]["rows"]
+    row = next(row for row in rows if row["sources"] == ["a"])
+    assert row["comparisons"][0]["statistics"]["value"] == pytest.approx(probe.value)
+
+
+def test_a_source_that_training_never_saw_is_marked(make_report, make_predictions):
+    html = page(make_report(make_predictions(), sites={"trained_sources": {"nih"}}))
+    assert "Held out: sources never seen" in html and "Within cohen, never seen" in html
+    assert "Within nih, seen in training" in html
+
+
+def test_a_plot_leaves_no_figure_behind(make_report):
     import matplotlib.pyplot as plt
 
     before = plt.get_fignums()
     for draw in (plots.roc, plots.precision_recall, plots.reliability):
-        assert draw(make_findings().metrics).lstrip().startswith("<?xml")
+        draw(make_report().metrics)
     assert plt.get_fignums() == before
-
-
-def test_a_footnote_stands_only_below_a_table_that_has_its_mark():
-    flat, partly = Estimate(1.0, 1.0, 1.0, 0, 50), Estimate(1.0, 1.0, 1.0, 9, 50)
-    for estimates in ([flat], [partly], [flat, partly]):
-        marks = {mark for mark in "†‡" if any(mark in cell(e) for e in estimates)}
-        assert marks and {mark for mark in "†‡" if mark in footnotes(estimates)} == marks

@@ -9,8 +9,8 @@ from sklearn import metrics as sk
 
 from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.metrics import measure
-from covidcxnet.evaluation.multilabel_metrics import FindingPredictions, measure_findings
-from covidcxnet.evaluation.predictions import Predictions
+from covidcxnet.evaluation.predictions import Predictions, truth_of
+from enhancement.errors import InputError
 
 EXCLUSIVE = ("normal", "pneumonia", "covid19")
 INDEPENDENT = ("mass", "effusion", "hernia")
@@ -19,23 +19,22 @@ INDEPENDENT = ("mass", "effusion", "hernia")
 def _exclusive(probabilities, targets, classes=EXCLUSIVE, threshold=0.5):
     """Predictions and metrics of classes that exclude each other; `targets` int [N]."""
     table = pd.DataFrame({"path": [f"{i}.png" for i in range(len(targets))], "label": np.array(classes)[targets]})
-    p = Predictions(table, np.asarray(probabilities, float), classes, threshold)
-    return p, measure(p.targets, p.probabilities, classes, Bootstrap(None, len(p), resamples=20), p.predicted)
+    cut = np.full(len(classes), threshold)
+    p = Predictions(table, truth_of(table, classes), np.asarray(probabilities, float), classes, cut)
+    return p, measure(p, Bootstrap(None, len(p), resamples=20))
 
 
 def _independent(probabilities, truth, classes=INDEPENDENT, thresholds=0.5):
     """Predictions and metrics of independent findings; `truth` float [N, K] of 1, 0 and NaN."""
     table = pd.DataFrame({"path": [f"{i}.png" for i in range(len(truth))], "label": "unknown"})
     cut = np.broadcast_to(np.asarray(thresholds, float), len(classes))
-    p = FindingPredictions(table, np.asarray(truth, float), np.asarray(probabilities, float), classes, cut)
-    return p, measure_findings(p, Bootstrap(None, len(p), resamples=20))
+    p = Predictions(table, np.asarray(truth, float), np.asarray(probabilities, float), classes, cut, "independent")
+    return p, measure(p, Bootstrap(None, len(p), resamples=20))
 
 
 def _figures(metrics):
     """Class to its figures, and the mean F1."""
-    if hasattr(metrics, "findings"):
-        return {row.name: row.figures for row in metrics.findings}, metrics.macro["f1"].value
-    return metrics.by_class, metrics.overall["macro_f1"].value
+    return {name: row.figures for name, row in metrics.by_class.items()}, metrics.overall["macro_f1"].value
 
 
 def test_f1_of_a_class_never_predicted_is_0_and_of_a_class_without_images_undefined():
@@ -75,11 +74,7 @@ def test_auroc_of_two_exclusive_classes_is_that_of_the_second_column_alone():
     truth = np.stack([targets, rng.integers(0, 2, 60)], axis=1)
     metrics = _independent(scores, truth, ("mass", "hernia"))[1]
     expected = np.mean([sk.roc_auc_score(truth[:, k], scores[:, k]) for k in range(2)])
-    assert _mean_auroc(metrics) == pytest.approx(expected)
-
-
-def _mean_auroc(metrics):
-    return metrics.macro["auroc"].value
+    assert metrics.overall["auroc"].value == pytest.approx(expected)
 
 
 def test_an_unknown_label_leaves_the_image_out_of_the_figures_of_that_finding_alone():
@@ -93,5 +88,5 @@ def test_an_unknown_label_leaves_the_image_out_of_the_figures_of_that_finding_al
         assert figures[name]["auroc"].value == pytest.approx(sk.roc_auc_score(truth[known, k], scores[known, k]))
         assert figures[name]["f1"].value == pytest.approx(sk.f1_score(truth[known, k], scores[known, k] >= 0.5))
     # Exclusive classes know no such label: every image has one of the classes.
-    with pytest.raises(Exception, match="this model knows normal, covid19"):
-        Predictions(pd.DataFrame({"path": ["a"], "label": ["unknown"]}), np.array([[0.4, 0.6]]), ("normal", "covid19"))
+    with pytest.raises(InputError, match="this model knows normal, covid19"):
+        truth_of(pd.DataFrame({"path": ["a"], "label": ["unknown"]}), ("normal", "covid19"))

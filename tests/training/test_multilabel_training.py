@@ -124,12 +124,12 @@ def test_a_resumed_run_ends_with_the_same_weights(made):
 def test_evaluation_writes_a_page_of_findings_on_the_run_and_on_other_data(made):
     run, recipe, folder = made
     report = evaluate(run, bootstrap=20, explain=False, progress=False)
-    assert report.findings.metrics.classes == ("effusion", "mass") and "By finding" in report.path.read_text()
+    assert report.metrics.classes == ("effusion", "mass") and "By finding" in report.path.read_text()
     other = evaluate(
         run.best_weights, data=recipe.data, root=recipe.root, bootstrap=5, progress=False, out=folder / "other"
     )
-    assert other.findings.metrics.images == 36 and len(other.findings.cases) >= 2
-    assert other.findings.data.overlap >= len(run.rows("train"))
+    assert other.metrics.images == 36 and len(other.cases) >= 2
+    assert other.data.overlap >= len(run.rows("train"))
 
 
 def test_nothing_is_prepared_for_a_softmax_or_for_labels_without_findings(made, phantoms, tmp_path):

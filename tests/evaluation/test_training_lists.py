@@ -7,7 +7,7 @@ import hashlib
 import pandas as pd
 import pytest
 
-from covidcxnet.evaluation.seen import read_seen, training_list
+from covidcxnet.evaluation.provenance import list_beside, read_training_lists
 from enhancement.errors import InputError
 
 TABLE = pd.DataFrame(
@@ -21,16 +21,16 @@ TABLE = pd.DataFrame(
 
 def _marks(tmp_path, text, table=TABLE, root=None, patients=True):
     (tmp_path / "list.csv").write_text(text)
-    return read_seen([tmp_path / "list.csv"]).marks(table, root or tmp_path, patients=patients)
+    return read_training_lists([tmp_path / "list.csv"]).marks(table, root or tmp_path, patients=patients)
 
 
 def test_an_image_and_the_others_of_its_patient_are_seen_but_a_test_image_is_not(tmp_path):
-    found = _marks(tmp_path, "path,split\na/1.png,train\nb/3.png,test\nb/4.png,validation\n")
-    assert found.split.tolist() == ["train", "", "test", "validation", ""]
-    assert found.image.tolist() == [True, False, False, True, False]
-    assert found.patient.tolist() == [False, True, False, False, False]
-    assert found.seen.tolist() == [True, True, False, True, False]
-    assert found.sources == {"nih", "cohen"}
+    marks = _marks(tmp_path, "path,split\na/1.png,train\nb/3.png,test\nb/4.png,validation\n")
+    assert marks.split.tolist() == ["train", "", "test", "validation", ""]
+    assert marks.image.tolist() == [True, False, False, True, False]
+    assert marks.patient.tolist() == [False, True, False, False, False]
+    assert marks.trained.tolist() == [True, True, False, True, False]
+    assert marks.sources == {"nih", "cohen"}
 
 
 def test_patients_without_a_number_are_not_one_patient(tmp_path):
@@ -41,13 +41,13 @@ def test_patients_without_a_number_are_not_one_patient(tmp_path):
 def test_a_patient_named_by_the_list_is_seen_though_no_image_is(tmp_path):
     text = "path,split,group_id\nelsewhere.png,train,p2\nother.png,test,p3\n"
     assert _marks(tmp_path, text).patient.tolist() == [False, False, True, False, False]
-    assert not _marks(tmp_path, text, patients=False).seen.any()
+    assert not _marks(tmp_path, text, patients=False).trained.any()
 
 
 def test_an_image_is_known_by_source_and_file_name(tmp_path):
     table = TABLE.assign(original=["x.dcm", "y.dcm", "x.dcm", None, None])
-    found = _marks(tmp_path, "source,file,split\nnih,2.png,train\ncohen,x.dcm,val\nnih,4.png,train\n", table)
-    assert found.split.tolist() == ["", "train", "validation", "", ""]
+    marks = _marks(tmp_path, "source,file,split\nnih,2.png,train\ncohen,x.dcm,val\nnih,4.png,train\n", table)
+    assert marks.split.tolist() == ["", "train", "validation", "", ""]
 
 
 def test_an_image_is_known_by_its_content(tmp_path):
@@ -61,19 +61,19 @@ def test_several_lists_count_together(tmp_path):
     (tmp_path / "a.csv").write_text("path,split\na/1.png,train\n")
     (tmp_path / "b.csv").write_text("image,Split,group\n./b/3.png,Validation,p3\n")
     (tmp_path / "c.csv").write_text("path,split\na/1.png,test\nc/5.png,train\n")
-    found = read_seen([tmp_path / name for name in ("a.csv", "b.csv")]).marks(TABLE, tmp_path)
-    assert found.seen.tolist() == [True, True, True, True, False]
+    marks = read_training_lists([tmp_path / name for name in ("a.csv", "b.csv")]).marks(TABLE, tmp_path)
+    assert marks.trained.tolist() == [True, True, True, True, False]
     # what one list tests on, another trains on
-    found = read_seen([tmp_path / name for name in ("a.csv", "c.csv")]).marks(TABLE, tmp_path)
-    assert found.image.tolist() == [True, False, False, False, True]
+    marks = read_training_lists([tmp_path / name for name in ("a.csv", "c.csv")]).marks(TABLE, tmp_path)
+    assert marks.image.tolist() == [True, False, False, False, True]
 
 
 def test_a_training_image_is_found_by_one_list_though_another_that_names_it_otherwise_tests_on_it(tmp_path):
     (tmp_path / "a.csv").write_text("path,split\na/1.png,test\na/2.png,test\nb/3.png,train\n")
     (tmp_path / "b.csv").write_text("source,file,split\nnih,1.png,train\ncohen,3.png,test\n")
     for names in (("a.csv", "b.csv"), ("b.csv", "a.csv")):
-        found = read_seen([tmp_path / name for name in names]).marks(TABLE.drop(columns="patient"), tmp_path)
-        assert found.split.tolist() == ["train", "test", "train", "", ""]
+        marks = read_training_lists([tmp_path / name for name in names]).marks(TABLE.drop(columns="patient"), tmp_path)
+        assert marks.split.tolist() == ["train", "test", "train", "", ""]
 
 
 def test_within_a_list_the_path_decides_before_the_name(tmp_path):
@@ -108,13 +108,13 @@ def test_a_file_that_is_no_such_list_is_refused(tmp_path, text, message):
 
 def test_a_missing_list_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.csv: no such file"):
-        read_seen([tmp_path / "none.csv"])
+        read_training_lists([tmp_path / "none.csv"])
 
 
 def test_the_list_beside_weights_is_found_by_name(tmp_path):
     (tmp_path / "net.csv").write_text("path,split\na/1.png,train\n")
-    assert training_list(tmp_path / "net.weights.h5").names == (str(tmp_path / "net.csv"),)
-    assert training_list(tmp_path / "other.weights.h5") is None
-    assert training_list(None) is None
+    assert list_beside(tmp_path / "net.weights.h5").names == (str(tmp_path / "net.csv"),)
+    assert list_beside(tmp_path / "other.weights.h5") is None
+    assert list_beside(None) is None
     (tmp_path / "net.csv").write_text("path,p_covid19\na/1.png,0.4\n")
-    assert training_list(tmp_path / "net.weights.h5") is None
+    assert list_beside(tmp_path / "net.weights.h5") is None

@@ -1,0 +1,488 @@
+"""Figures by source: how much of a score is the disease, and how much the place that an image comes from.
+
+Images of sources that training saw (of other patients) give the most flattering figures, sources that it never saw less
+so. Images of one single source can't be told apart by recognising it. There an intensity probe shows what border, grey
+levels, sharpness and corners of the network's own input give away: a network that ranks no better has not shown that it
+looks at more.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from covidcxnet.datasets.bias import FEWEST, FOLDS, tell_apart
+from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate, mean_of_defined, ratio
+from covidcxnet.evaluation.calibration import brier, calibration_slope, expected_error
+from covidcxnet.evaluation.metrics import NORMAL
+from covidcxnet.evaluation.predictions import UNKNOWN, Predictions
+from covidcxnet.evaluation.ranking import concordance, largest_first, source_alone, within_sources
+
+INTERNAL, HELD_OUT, WITHIN = "internal", "held-out", "within"
+
+_MOST_PAIRED = 3  # classes up to which each is compared with each; with more, only with normal
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How well one kind of image is ranked above another.
+
+    Parameters
+    ----------
+    positive, negative : str
+        What is compared, in words.
+    score : str
+        Probability that ranks: ``P(covid19)`` or ``1 - P(normal)``.
+    positives, negatives : int
+        Images.
+    auroc : Estimate
+        With its interval over patients.
+    probe : Estimate or None
+        The same of the intensity probe; see `probe_scores`. None where not measured.
+    """
+
+    positive: str
+    negative: str
+    score: str
+    positives: int
+    negatives: int
+    auroc: Estimate
+    probe: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class Site:
+    """Figures of the images from one or several sources.
+
+    Parameters
+    ----------
+    kind : {"internal", "held-out", "within"}
+        Sources that training saw, sources that it never saw, or a single source.
+    sources : tuple of str
+        Which.
+    trained : bool or None
+        Whether training saw them; None where that is unknown.
+    images, patients : int
+        Counts.
+    by_label : dict
+        Label, as the data have it, or finding that is present, to images.
+    comparisons : tuple of Comparison
+        Of exclusive classes the broadest first; of findings each that some images have here and others lack.
+    calibration : dict
+        "calibration_error", "brier" and "calibration_slope" of exclusive classes to `Estimate`; empty for a single
+        source.
+    mean, mean_probe : Estimate or None
+        Of independent findings: mean over `comparisons`, and over those that have a probe.
+    one_sided : dict
+        The other findings: "absent" or "present" in all images of the source, or "unknown" in all.
+    """
+
+    kind: str
+    sources: tuple[str, ...]
+    trained: bool | None
+    images: int
+    patients: int
+    by_label: dict[str, int]
+    comparisons: tuple[Comparison, ...]
+    calibration: dict[str, Estimate] = field(default_factory=dict)
+    mean: Estimate = field(default_factory=lambda: Estimate(float("nan")))
+    mean_probe: Estimate | None = None
+    one_sided: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How much better images of sources that training saw are ranked, of the classes that both kinds of source have.
+
+    `auroc` is internal minus held out, with its interval over patients; the rest is as in `Comparison`.
+    """
+
+    positive: str
+    negative: str
+    score: str
+    auroc: Estimate
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """AUROC of one class, or a mean over classes, over all sources.
+
+    Parameters
+    ----------
+    name : str
+    within : Estimate
+        Over pairs of images from one and the same source, which recognising the source cannot raise.
+    all_pairs : Estimate or None
+        Over all pairs of the same images; None of exclusive classes, whose overall AUROC it is.
+    source_alone : float
+        Of a reader who sees only the name of the source and knows its share of each class.
+    """
+
+    name: str
+    within: Estimate
+    all_pairs: Estimate | None
+    source_alone: float
+
+
+@dataclass(frozen=True)
+class SourceFigures:
+    """Decisions and ranking of exclusive classes in the images of one source, trained on or not.
+
+    Parameters
+    ----------
+    name : str
+    images, patients : int
+    by_class : dict
+        Class to images.
+    accuracy : Estimate
+    auroc : Estimate
+        As `Metrics.overall` has it, over classes that have both sides here; NaN for a single class.
+    trained : bool or None
+        Whether training had images of this source; None where its sources are not known.
+    """
+
+    name: str
+    images: int
+    patients: int
+    by_class: dict[str, int]
+    accuracy: Estimate
+    auroc: Estimate
+    trained: bool | None = None
+
+
+@dataclass(frozen=True)
+class BySource:
+    """Figures of every source, and what the sources give away.
+
+    Parameters
+    ----------
+    sites : tuple of Site
+        Internal, held out, then each single source, the largest first.
+    gap : Gap or None
+        None where internal and held out have fewer than two classes in common.
+    skipped : int
+        Images that were trained on and are in none of the figures of `sites`.
+    pooled : tuple of Pooled
+        Of each finding that at least one source has images with and without.
+    mean : Pooled or None
+        Over `pooled`, or over exclusive classes; None where there is nothing to pool.
+    sources : tuple of SourceFigures
+        Of exclusive classes, the largest source first.
+    unshared : tuple of (str, str)
+        Pairs of exclusive classes that no source holds both of.
+    alone : tuple of str
+        Exclusive classes that are the only one in each of their sources: `mean` says nothing about them.
+    """
+
+    sites: tuple[Site, ...] = ()
+    gap: Gap | None = None
+    skipped: int = 0
+    pooled: tuple[Pooled, ...] = ()
+    mean: Pooled | None = None
+    sources: tuple[SourceFigures, ...] = ()
+    unshared: tuple[tuple[str, str], ...] = ()
+    alone: tuple[str, ...] = ()
+
+    @property
+    def single(self) -> bool:
+        """Whether all figures of the report are those of one source."""
+        return len(self.sites) == 1 and not self.skipped
+
+
+def by_source(
+    predictions: Predictions,
+    bootstrap: Bootstrap,
+    *,
+    trained_sources: Iterable[str] | None = None,
+    trained_on: np.ndarray | None = None,
+    statistics: np.ndarray | None = None,
+) -> BySource | None:
+    """Figures of each source; None where no source is known.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Column ``source`` of its table; images without one form a source called "unknown". Images that are counted as
+        another class count within their source only: they do not show the class whose name they bear.
+    bootstrap : Bootstrap
+        Made from the patients of these images.
+    trained_sources : iterable of str or None
+        Sources that training or validation had images of; None where unknown: only single sources are then measured.
+    trained_on : np.ndarray, optional
+        bool [N]: images that were trained on, which the figures of sites leave out.
+    statistics : np.ndarray, optional
+        float [N, F] from `covidcxnet.preparation.stack_statistics`, for the intensity probe.
+    """
+    names = predictions.sources
+    if names is None:
+        return None
+    trained = None if trained_sources is None else frozenset(trained_sources)
+    keep = np.ones(len(names), bool) if trained_on is None else ~np.asarray(trained_on, bool)
+    maker = _Sites(predictions, names, bootstrap, statistics, keep)
+    if predictions.task == "independent":
+        return _of_findings(maker, trained)
+    sites: list[Site] = []
+    gap = None
+    if trained is not None:
+        named = keep & ~predictions.counted & (names != UNKNOWN)
+        inside, outside = named & np.isin(names, sorted(trained)), named & ~np.isin(names, sorted(trained))
+        sites += [maker.site(INTERNAL, inside, True), maker.site(HELD_OUT, outside, False)]
+        gap = maker.gap(inside, outside)
+    sites += maker.single_sources(trained)
+    sites = [site for site in sites if site.images and (site.comparisons or site.kind != WITHIN)]
+    compared = any(site.comparisons for site in sites)
+    table = _source_table(predictions, names, bootstrap, trained)
+    return BySource(sites=tuple(sites) if compared else (), gap=gap, skipped=int((~keep).sum()), **table)
+
+
+def probe_scores(statistics: np.ndarray, positive: np.ndarray, patients: np.ndarray) -> np.ndarray | None:
+    """How much each image looks like a positive to a linear probe of its statistics that never saw its patient.
+
+    Parameters
+    ----------
+    statistics : np.ndarray
+        float [n, F].
+    positive : np.ndarray
+        bool [n].
+    patients : np.ndarray
+        int [n].
+
+    Returns
+    -------
+    np.ndarray or None
+        float64 [n]; None with fewer than `FEWEST` images or `FOLDS` patients of either kind.
+    """
+    sides = [patients[positive], patients[~positive]]
+    if any(len(side) < FEWEST or len(set(side)) < FOLDS for side in sides):
+        return None
+    return tell_apart(statistics, positive, patients, method="decision_function")
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Positives and negatives among some images, bool [n] each, and the score float [n] that ranks them."""
+
+    positive: np.ndarray
+    negative: np.ndarray
+    score: np.ndarray
+    name: str
+    words: tuple[str, str] | None = None  # None: the labels of the images
+
+
+class _Sites:
+    """Measures sites of one set of predictions."""
+
+    def __init__(self, predictions: Predictions, names, bootstrap: Bootstrap, statistics, keep: np.ndarray):
+        self.predictions, self.names, self.bootstrap = predictions, names, bootstrap
+        self.statistics, self.keep = statistics, keep
+        self.labels = predictions.labelled.to_numpy(dtype=object)
+        self.scores = np.asarray(predictions.probabilities, np.float64)
+        # Pairs of one and the same source ranked rightly, and all of them, by the name of the score that ranks.
+        self.totals: dict[str, np.ndarray] = {}
+
+    def single_sources(self, trained: frozenset[str] | None) -> list[Site]:
+        """Each source by itself, the largest first."""
+        sites = []
+        for name in largest_first(self.names[self.keep]):
+            seen_in_training = None if trained is None or name == UNKNOWN else name in trained
+            sites.append(self.site(WITHIN, self.keep & (self.names == name), seen_in_training))
+        return sites
+
+    def site(self, kind: str, members: np.ndarray, trained: bool | None) -> Site:
+        """Figures of the images of a mask bool [N]."""
+        rows = np.flatnonzero(members)
+        if not len(rows):
+            return Site(kind, (), trained, 0, 0, {}, ())
+        part = self.bootstrap.part(rows)
+        independent = self.predictions.task == "independent"
+        comparisons, aurocs, probes = [], [], []
+        for pair in self._pairs(rows):
+            right, pairs = self._concordance(rows, pair)
+            if kind == WITHIN:
+                self.totals[pair.name] = self.totals.get(pair.name, 0) + np.stack([right, pairs])
+            auroc, probe = ratio(right, pairs), self._probe(rows, part, pair)
+            labels = self.labels[rows]
+            above, below = pair.words or (_words(labels[pair.positive]), _words(labels[pair.negative]))
+            counts = int(pair.positive.sum()), int(pair.negative.sum())
+            figures = part.estimate(auroc), None if probe is None else part.estimate(probe)
+            comparisons.append(Comparison(above, below, pair.name, *counts, *figures))
+            aurocs.append(auroc)
+            probes += [] if probe is None else [probe]
+        means: dict[str, Any] = {}
+        if independent:
+            means["mean"] = part.estimate(mean_of_defined(aurocs)) if aurocs else Estimate(float("nan"))
+            means["mean_probe"] = part.estimate(mean_of_defined(probes)) if probes else None
+            means["one_sided"] = self._one_sided(rows)
+        return Site(
+            kind=kind,
+            sources=tuple(largest_first(self.names[rows])),
+            trained=trained,
+            images=len(rows),
+            patients=part.patients,
+            by_label=self._by_label(rows),
+            comparisons=tuple(comparisons),
+            calibration=self._calibration(rows, part) if kind != WITHIN else {},
+            **means,
+        )
+
+    def gap(self, inside: np.ndarray, outside: np.ndarray) -> Gap | None:
+        """Between images of the classes that both have: another mix of diseases would be a gap of its own."""
+        targets, classes = self.predictions.targets, self.predictions.classes
+        alike = np.isin(targets, sorted(set(targets[inside]) & set(targets[outside])))
+        rows = [np.flatnonzero(members & alike) for members in (inside, outside)]
+        pairs = [self._pairs(side) for side in rows]
+        if not all(pairs):
+            return None
+        internal, held_out = (ratio(*self._concordance(side, pair[0])) for side, pair in zip(rows, pairs, strict=True))
+        first, here = pairs[0][0], targets[rows[0]]
+        sides = (sorted(set(here[side])) for side in (first.positive, first.negative))
+        above, below = (" or ".join(classes[c] for c in side) for side in sides)
+        # Of one bootstrap, so that both sides of each difference come from the same draw of patients.
+        return Gap(above, below, first.name, self.bootstrap.estimate(internal - held_out))
+
+    def _pairs(self, rows: np.ndarray) -> list[_Pair]:
+        """What is compared among the images of `rows`, the broadest first."""
+        classes, p = self.predictions.classes, self.scores[rows]
+        if self.predictions.task == "independent":
+            truth = self.predictions.truth[rows]
+            pairs = [
+                _Pair(truth[:, k] == 1, truth[:, k] == 0, p[:, k], f"P({name})", (name, f"no {name}"))
+                for k, name in enumerate(classes)
+            ]
+            return [pair for pair in pairs if pair.positive.any() and pair.negative.any()]
+        here = self.predictions.targets[rows]
+        present = sorted(set(here))
+        if len(present) < 2:
+            return []
+        if len(classes) == 2:
+            return [_Pair(here == 1, here == 0, p[:, 1], f"P({classes[1]})")]
+        pairs = []
+        normal = classes.index(NORMAL) if NORMAL in classes else -1
+        if normal in present:
+            pairs.append(_Pair(here != normal, here == normal, 1 - p[:, normal], f"1 - P({NORMAL})"))
+        for a, b in itertools.combinations(present, 2):
+            if len(classes) <= _MOST_PAIRED or normal in (a, b) or normal < 0:
+                a, b = (b, a) if b == normal else (a, b)
+                pairs.append(_Pair(here == b, here == a, p[:, b], f"P({classes[b]})"))
+        return pairs
+
+    def _concordance(self, rows: np.ndarray, pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs ranked rightly and all pairs in each resample, float [1 + resamples] each."""
+        members = np.flatnonzero(pair.positive | pair.negative)
+        return concordance(pair.score[members], pair.positive[members], self.bootstrap, rows[members])
+
+    def _probe(self, rows: np.ndarray, part: Bootstrap, pair: _Pair) -> np.ndarray | None:
+        if self.statistics is None:
+            return None
+        members = np.flatnonzero(pair.positive | pair.negative)
+        positive = pair.positive[members]
+        scores = probe_scores(self.statistics[rows[members]], positive, part.index[members])
+        return None if scores is None else ratio(*concordance(scores, positive, part, members))
+
+    def _by_label(self, rows: np.ndarray) -> dict[str, int]:
+        if self.predictions.task == "independent":
+            present = (self.predictions.truth[rows] == 1).sum(axis=0)
+            return {name: int(n) for name, n in zip(self.predictions.classes, present, strict=True)}
+        return {str(label): int(n) for label, n in pd.Series(self.labels[rows]).value_counts().items()}
+
+    def _one_sided(self, rows: np.ndarray) -> dict[str, str]:
+        truth = self.predictions.truth[rows]
+        sides = {}
+        for name, column in zip(self.predictions.classes, truth.T, strict=True):
+            present, absent = (column == 1).any(), (column == 0).any()
+            if not present or not absent:
+                sides[name] = "present" if present else "absent" if absent else "unknown"
+        return sides
+
+    def _calibration(self, rows: np.ndarray, part: Bootstrap) -> dict[str, Estimate]:
+        p, targets = self.scores[rows], self.predictions.targets[rows]
+        figures = {
+            "calibration_error": expected_error(p, targets, part),
+            "brier": brier(p, targets, part),
+            "calibration_slope": calibration_slope(p, targets, part),
+        }
+        return {key: part.estimate(figure) for key, figure in figures.items()}
+
+
+def _of_findings(maker: _Sites, trained: frozenset[str] | None) -> BySource:
+    """Of independent findings: each source, and each finding pooled over sources."""
+    p, keep, names, bootstrap = maker.predictions, maker.keep, maker.names, maker.bootstrap
+    skipped = int((~keep).sum())
+    if not keep.any():
+        return BySource(skipped=skipped)
+    sites = maker.single_sources(trained)
+    pooled, arrays = [], []
+    for k, name in enumerate(p.classes):
+        if f"P({name})" not in maker.totals:
+            continue
+        rows = np.flatnonzero(keep & ~np.isnan(p.truth[:, k]))
+        present, part = p.truth[rows, k] == 1, bootstrap.part(rows)
+        within = ratio(*maker.totals[f"P({name})"])
+        pairs = ratio(*concordance(maker.scores[rows, k], present, bootstrap, rows))
+        alone = source_alone(names[rows], present)
+        pooled.append(Pooled(name, part.estimate(within), part.estimate(pairs), alone))
+        arrays.append((within, pairs))
+    mean = None
+    if pooled:
+        part = bootstrap.part(np.flatnonzero(keep))
+        within, pairs = (part.estimate(mean_of_defined(list(column))) for column in zip(*arrays, strict=True))
+        mean = Pooled("mean", within, pairs, float(np.mean([row.source_alone for row in pooled])))
+    return BySource(tuple(sites), None, skipped, tuple(pooled), mean)
+
+
+def _source_table(
+    everything: Predictions, names: np.ndarray, bootstrap: Bootstrap, trained: frozenset[str] | None
+) -> dict[str, Any]:
+    """Of exclusive classes: each source with its decisions, and what the sources give away; of graded images."""
+    rows = np.flatnonzero(~everything.ungraded)
+    predictions, part, names = everything.only(rows), bootstrap.part(rows), names[rows]
+    if predictions.sources is None:
+        return {}
+    targets, classes, scores = predictions.targets, predictions.classes, predictions.probabilities
+    correct = predictions.predicted == targets
+    # with two classes the first one's AUROC is that of the second
+    scored = range(1, 2) if len(classes) == 2 else range(len(classes))
+    every = np.arange(len(rows))
+    within = [within_sources(scores[:, c], targets == c, names, part, every) for c in scored]
+    figures = []
+    for name in largest_first(names):
+        members = names == name
+        sums = part.sums(np.stack([members & correct, members], axis=1))
+        figures.append(
+            SourceFigures(
+                name=name,
+                images=int(members.sum()),
+                patients=len(np.unique(part.index[members])),
+                by_class={label: int((targets[members] == c).sum()) for c, label in enumerate(classes)},
+                accuracy=part.estimate(ratio(sums[:, 0], sums[:, 1])),
+                auroc=_mean([of_source[name] for of_source, _ in within if name in of_source], part),
+                trained=None if trained is None else name in trained,
+            )
+        )
+    shares = [source_alone(names, targets == c) for c in scored if 0 < (targets == c).sum() < len(targets)]
+    pooled = _mean([array for _, array in within if array is not None], part)
+    homes = {c: set(names[targets == c]) for c in range(len(classes))}
+    mixed = [name for name in set(names) if len(set(targets[names == name])) > 1]
+    return {
+        "sources": tuple(figures),
+        "mean": Pooled("mean", pooled, None, float(np.mean(shares)) if shares else float("nan")),
+        "unshared": tuple(
+            (classes[a], classes[b])
+            for a, b in itertools.combinations(homes, 2)
+            if homes[a] and homes[b] and not homes[a] & homes[b]
+        ),
+        "alone": tuple(classes[c] for c in homes if homes[c] and not homes[c] & set(mixed)),
+    }
+
+
+def _mean(arrays: list[np.ndarray], bootstrap: Bootstrap) -> Estimate:
+    return bootstrap.estimate(np.mean(arrays, axis=0)) if arrays else Estimate(float("nan"))
+
+
+def _words(labels: np.ndarray) -> str:
+    return " or ".join(sorted({str(label) for label in labels}))

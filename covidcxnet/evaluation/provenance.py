@@ -1,0 +1,334 @@
+"""Where a report's figures come from: the model, images that training saw, openings of the test set, commands."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from covidcxnet.evaluation.report import Model
+from covidcxnet.preparation.reuse import content_sha256
+from covidcxnet.training.environment import environment
+from enhancement.errors import InputError
+from enhancement.files import whole_file
+from enhancement.parallel import sha256
+
+if TYPE_CHECKING:
+    from covidcxnet.classifier import Classifier
+    from covidcxnet.training import Run
+
+OPENINGS = "test_opened.json"
+
+TRAINING = ("train", "validation")
+"""Parts of a split that leave a trace in the weights: validation chooses the epoch."""
+
+_ALIASES = {
+    "path": ("path", "image", "filename"),
+    "file": ("file", "original"),
+    "split": ("split",),
+    # as for data sets: the group is what must stay on one side of a split
+    "patient": ("patient", "group_id", "group", "patient_id", "patientid", "subject"),
+    "source": ("source",),
+    "label": ("label", "finding", "class"),
+    "sha256": ("sha256",),
+}
+_SPLITS = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """How an evaluation is done, whatever model and images it is of.
+
+    Parameters
+    ----------
+    threshold, bootstrap, seed, explain, lime, lime_samples, batch_size, progress
+        As in `evaluate`.
+
+    Raises
+    ------
+    InputError
+        If one is outside its range.
+    """
+
+    threshold: float | str = 0.5
+    bootstrap: int = 2000
+    seed: int = 0
+    explain: bool = True
+    lime: int = 3
+    lime_samples: int = 1000
+    batch_size: int = 16
+    progress: bool = True
+
+    def __post_init__(self):
+        for name, least in (("lime", 0), ("bootstrap", 0), ("batch_size", 1)):
+            value = getattr(self, name)
+            if value < least:
+                raise InputError(f"{name}: {value} given, {least} or more expected")
+        cut = self.threshold
+        if cut != "auto" and not (isinstance(cut, (int, float)) and 0 < cut < 1):
+            raise InputError(f"threshold: {cut!r} given, auto or a number between 0 and 1 expected")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What lists say about the images of a data set, row by row.
+
+    Parameters
+    ----------
+    split : np.ndarray
+        object [N]: the part that the image stands in (train, validation, test ...), "" where it is not listed.
+    patient : np.ndarray
+        bool [N]: not in train or validation itself, but an image of the same patient is.
+    sources : frozenset of str or None
+        Sources that train or validation has images of; None where nothing tells.
+    """
+
+    split: np.ndarray
+    patient: np.ndarray
+    sources: frozenset[str] | None
+
+    @property
+    def image(self) -> np.ndarray:
+        """Stands in train or validation itself: bool [N]."""
+        return np.isin(self.split.astype(str), TRAINING)
+
+    @property
+    def trained(self) -> np.ndarray:
+        """Stands in train or validation itself, or its patient does: bool [N]."""
+        return self.image | self.patient
+
+
+@dataclass(frozen=True)
+class TrainingLists:
+    """Lists of images with the part of the split that each was in.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Columns `split` and `list`, the number of the file; of `path`, `file`, `sha256`, at least one; `patient`,
+        `source` and `label` where known. All else text, missing values "".
+    names : tuple of str
+        The files that were read.
+    """
+
+    table: pd.DataFrame
+    names: tuple[str, ...]
+
+    def marks(self, table: pd.DataFrame, root: Path, *, patients: bool = True) -> Marks:
+        """Find the images of a data set on the lists.
+
+        Parameters
+        ----------
+        table : pd.DataFrame
+            The whole table of a data set, before any filter: a patient's other images tell about this one.
+        root : Path
+            What its paths are relative to; files are only opened where the lists hold SHA-256 sums.
+        patients : bool
+            Whether a patient's name on the lists counts although no image of the data is on them; without, names are
+            believed only if some image is, as other data may use the same names for other people.
+        """
+        split = self._splits(table, root)
+        trained = np.isin(split.astype(str), TRAINING)
+        listed = self.table[self.table["split"].isin(TRAINING)]
+        patient = np.zeros(len(table), bool)
+        if "patient" in table:
+            column = table["patient"].map(_text)
+            names = set(column[trained])
+            if "patient" in listed and (patients or (split != "").any()):
+                names |= set(listed["patient"])
+            patient = column.isin(names - {""}).to_numpy() & ~trained
+        sources: set[str] = set(listed["source"]) if "source" in listed else set()
+        if "source" in table:
+            sources |= set(table["source"].map(_text)[trained])
+        return Marks(split, patient, frozenset(sources - {""}) or None)
+
+    def _splits(self, table: pd.DataFrame, root: Path) -> np.ndarray:
+        """Part of the split of each row, object [N]; one list's test image may be another's training image."""
+        content: list[str] = []
+        if "sha256" in self.table and (self.table["sha256"] != "").any():
+            content = [content_sha256(root / path) for path in table["path"]]
+        merged = np.full(len(table), "", dtype=object)
+        for _, listed in self.table.groupby("list", sort=False):
+            split = _splits_by(listed, table, content)
+            merged = np.where(np.isin(merged.astype(str), TRAINING) | (split == ""), merged, split)
+        return merged
+
+
+def _splits_by(listed: pd.DataFrame, table: pd.DataFrame, content: list[str]) -> np.ndarray:
+    """What one list says of each row, object [N]; an image is known by its path, source and name, or content."""
+    splits = np.full(len(table), "", dtype=object)
+
+    def fill(images: list, keys: list, surely: bool = False) -> None:
+        sides: dict = {}
+        for key, side in zip(keys, listed["split"], strict=True):
+            if sides.get(key) not in TRAINING:
+                sides[key] = side
+        for k, key in enumerate(images):
+            if key and key in sides and (not splits[k] or (surely and sides[key] in TRAINING)):
+                splits[k] = sides[key]
+
+    # The path decides before the name: images of two patients may be called alike.
+    if "path" in listed:
+        fill([_path(p) for p in table["path"]], list(listed["path"]))
+    if "file" in listed and "source" in listed and "source" in table:
+        keys = [(s, PurePosixPath(f).name) for s, f in zip(listed["source"], listed["file"], strict=True)]
+        sources = table["source"].map(_text)
+        for name in ("path", "original"):
+            if name in table:
+                files = [PurePosixPath(_path(p)).name for p in table[name]]
+                fill([(s, f) if f else None for s, f in zip(sources, files, strict=True)], keys)
+    if content:
+        fill(content, list(listed["sha256"]), surely=True)  # an exact copy of a training image, whatever it is called
+    return splits
+
+
+def read_training_lists(files: Sequence[str | Path]) -> TrainingLists:
+    """Read lists such as a run's ``split.csv`` or the list that lies beside released weights.
+
+    Parameters
+    ----------
+    files : sequence of path-like
+        CSV tables with a column ``split`` and one that names the image: ``path``, ``source`` with ``file``, or
+        ``sha256``; optionally ``patient`` or ``group_id``, ``source``, ``label``.
+
+    Raises
+    ------
+    InputError
+        If a file is no such table, or none of its rows is in train or validation.
+    """
+    tables = [_read(Path(file)).assign(list=k) for k, file in enumerate(files)]
+    return TrainingLists(pd.concat(tables, ignore_index=True).fillna(""), tuple(str(file) for file in files))
+
+
+def list_beside(weights: Path | None) -> TrainingLists | None:
+    """The list that lies beside a weights file (``NAME.csv`` by ``NAME.weights.h5``); None where there is none.
+
+    Nobody named it: a table that happens to lie there and is no such list is no error.
+    """
+    if weights is None or not weights.name.endswith(".weights.h5"):
+        return None
+    path = weights.with_name(weights.name.removesuffix(".weights.h5") + ".csv")
+    if not path.is_file():
+        return None
+    try:
+        return read_training_lists([path])
+    except InputError:
+        return None
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, skipinitialspace=True, keep_default_na=False)
+    except FileNotFoundError:
+        raise InputError(f"seen: {path}: no such file") from None
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"seen: {path}: not a CSV table that can be read ({reason})") from error
+    lower = {str(c).strip().lower(): c for c in reversed(table.columns)}
+    chosen = {ours: next((lower[a] for a in names if a in lower), None) for ours, names in _ALIASES.items()}
+    there = ", ".join(map(str, table.columns)) or "none"
+    if chosen["split"] is None:
+        raise InputError(f"seen: {path}: no column split (train, validation, test); there are {there}")
+    if chosen["path"] is None and chosen["sha256"] is None and not (chosen["file"] and chosen["source"]):
+        raise InputError(f"seen: {path}: no column that names the images (path, source and file, or sha256): {there}")
+    listed = pd.DataFrame({ours: table[theirs].map(_text) for ours, theirs in chosen.items() if theirs is not None})
+    listed["split"] = listed["split"].str.lower().replace(_SPLITS)
+    if "path" in listed:
+        listed["path"] = listed["path"].map(_path)
+    if not listed["split"].isin(TRAINING).any():
+        values = ", ".join(sorted(set(listed["split"]))[:5]) or "no rows"
+        raise InputError(f"seen: {path}: column split holds {values}; train or validation expected in some row")
+    return listed
+
+
+def _path(value) -> str:
+    return _text(value).replace("\\", "/").removeprefix("./")
+
+
+def _text(value) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None or value is pd.NA or value != value else str(value).strip()
+
+
+def training_images(run: Run | None) -> pd.DataFrame | None:
+    """Rows of the run's store that left a trace in its weights; None where the run or its store is not known."""
+    if run is None:
+        return None
+    try:
+        return run.store.table.iloc[np.concatenate([run.rows(side) for side in TRAINING])]
+    except InputError:
+        return None
+
+
+def model_of(classifier: Classifier) -> Model:
+    """Which model it is, and whose file."""
+    path = classifier.path
+    architecture = classifier.metadata.get("architecture", {})
+    return Model(
+        name=str(architecture.get("name") or classifier.model.name),
+        weights=str(path or "not from a file"),
+        sha256=sha256(path) if path is not None else "",
+        parameters=int(classifier.model.count_params()),
+        size=path.stat().st_size if path is not None else 0,
+        training=classifier.metadata.get("training") or {},
+    )
+
+
+def circumstances(run: Run | None, classifier: Classifier, seed: int) -> dict[str, Any]:
+    """What `Report` records of the training, the settings and the machine, by its names."""
+    trained = classifier.metadata.get("training") or {}
+    epoch = trained.get("epoch", run.status.get("best_epoch") if run is not None else None)
+    return {
+        "log": run.log if run is not None and (run.path / "log.csv").is_file() else None,
+        "best_epoch": None if epoch is None else int(epoch),
+        "input_settings": classifier.input.to_dict(),
+        "recipe": run.recipe.to_dict() if run is not None else {},
+        "environment": environment(seed, "float32"),
+        "created": datetime.now().strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def log_opening(run: Run, sha256: str, threshold: float | str, images: int) -> tuple[dict[str, Any], ...]:
+    """Write down in the run that its test set was looked at; every time so far, oldest first."""
+    path = run.path / OPENINGS
+    try:
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error}); it says how often the test set was opened") from error
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    openings = [*before, {"date": now, "weights_sha256": sha256, "threshold": threshold, "images": images}]
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(openings, indent=2) + "\n", encoding="utf-8")
+    return tuple(openings)
+
+
+def commands(run: Run | None, target, data, options: Mapping[str, Any], split: str, settings: EvaluationSettings):
+    """Command lines that make the report again; the training of `run` among them where there is one.
+
+    `options` are those of `data`: root, where, seen and count.
+    """
+    words = ["python", "evaluate.py", str(target)]
+    if data is None:
+        words += ["--split", split]
+    else:
+        words += ["--data", str(data)]
+        words += ["--root", str(options["root"])] if options["root"] else []
+        for key, value in (options["where"] or {}).items():
+            values = value if isinstance(value, (list, tuple)) else [value]
+            words += ["--where", f"{key}={','.join(map(str, values))}"]
+        for path in options["seen"]:
+            words += ["--seen", str(path)]
+        for label, name in (options["count"] or {}).items():
+            words += ["--count", f"{label}={name}"]
+    words += ["--bootstrap", str(settings.bootstrap), "--seed", str(settings.seed)]
+    words += ["--threshold", str(settings.threshold)] if settings.threshold != 0.5 else []
+    training = () if run is None else (shlex.join(["python", "train.py", "--recipe", f"{run.path}/recipe.yaml"]),)
+    return (*training, shlex.join(words))

@@ -1,0 +1,388 @@
+"""What page, card and terminal share: the tables of a report, each made once, and a few sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from covidcxnet.evaluation.by_source import HELD_OUT, INTERNAL, WITHIN, Comparison, Site
+from covidcxnet.evaluation.metrics import NORMAL
+from covidcxnet.evaluation.predictions import UNKNOWN
+from covidcxnet.evaluation.report import Report
+from covidcxnet.reporting.table import DASH, Cell, Estimate, Share, Table, count, interval, number
+
+# Name of each figure in tables, and whether it is written as a percentage.
+_FIGURES = {
+    "accuracy": ("Accuracy", True),
+    "balanced_accuracy": ("Balanced accuracy", True),
+    "macro_f1": ("F1, mean", False),
+    "sensitivity": ("Sensitivity", True),
+    "specificity": ("Specificity", True),
+    "precision": ("Precision", True),
+    "npv": ("NPV", True),
+    "f1": ("F1", False),
+    "auroc": ("AUROC", False),
+    "average_precision": ("Av. precision", False),
+    "brier": ("Brier score", False),
+    "calibration_error": ("ECE", False),
+    "calibration_slope": ("Calibration slope", False),
+}
+_BY_CLASS = ("sensitivity", "specificity", "precision", "npv", "f1", "auroc", "average_precision")
+_CALIBRATION = ("calibration_error", "brier", "calibration_slope")
+_ONE_SIDED = {"absent": "none with it", "present": "all with it", "unknown": "not known"}
+_WORST = 5  # wrong predictions shown of each kind
+
+PROBE = (
+    "Intensity probe: AUROC of a linear probe that knows only border, grey levels, sharpness and corners of the "
+    "network's own input, learnt on these images and cross-validated over patients."
+)
+
+
+def part_name(part: str) -> str:
+    """A split's name as readers know it."""
+    names = {"train": "training", "all": "all images of the run", "other": "other data", "none": "no split"}
+    return names.get(part, "left out: patient in training" if part == "patient_seen" else part)
+
+
+def evaluated(r: Report) -> str:
+    """Which images, how many, of how many patients."""
+    known = r.metrics.patients - r.unknown_patients
+    patients = count(known, "patient") if known else "patients unknown"
+    if known and r.unknown_patients:
+        patients += f", and {count(r.unknown_patients, 'image')} without a known patient"
+    return f"{part_name(r.data.split)}: {count(r.metrics.images, 'image')} of {patients}"
+
+
+def left_out(r: Report) -> str | None:
+    """What was left out because training saw it; None where no list was given."""
+    left = r.data.left_out
+    if left is None:
+        return None
+    if not left.images + left.of_patients:
+        return f"none; no image or patient of these stands as train or validation in {', '.join(left.lists)}"
+    patients = f" ({count(left.patients, 'patient')})" if left.patients else ""
+    return (
+        f"{count(left.images + left.of_patients, 'image')}{patients}: {left.images:,} of training or validation, "
+        f"{left.of_patients:,} more of their patients, by {', '.join(left.lists)}"
+    )
+
+
+def counted(r: Report) -> list[str]:
+    """Of each label that the model does not know: what its images are counted as."""
+    return [
+        f"{count(r.counted_images[label], 'image')} labelled {label} counted as {name}; {label} is not {name}"
+        for label, name in r.data.counted.items()
+    ]
+
+
+def intervals(r: Report) -> str:
+    """Where the intervals come from."""
+    if not r.resamples:
+        return "none asked for"
+    unit = "images" if r.metrics.patients == r.unknown_patients else "patients"
+    return f"95%, bootstrap over {unit}, {r.resamples:,} resamples"
+
+
+def decision(r: Report) -> str:
+    """How a class is predicted."""
+    if r.predictions.threshold is not None:
+        return f"{r.metrics.classes[1]} from {r.predictions.threshold:.3g} on ({r.threshold_from})"
+    return "the most probable class" if r.exclusive else f"a threshold for each finding: {r.threshold_from}"
+
+
+def site_name(site: Site) -> str:
+    """A site as tables call it."""
+    if site.kind == INTERNAL:
+        return "Internal: sources that training saw"
+    if site.kind == HELD_OUT:
+        return "Held out: sources never seen"
+    trained = "" if site.trained is None else ", seen in training" if site.trained else ", never seen"
+    return f"Within {site.sources[0]}{trained}"
+
+
+def compared(c: Comparison) -> str:
+    """What an AUROC compares."""
+    return f"{c.positives:,} {c.positive} against {c.negatives:,} {c.negative}, by {c.score}"
+
+
+def source_alone(r: Report) -> str | None:
+    """What the names of the sources give away, of independent findings; None where nothing is pooled."""
+    if r.by_source is None or r.by_source.mean is None or r.by_source.single or r.exclusive:
+        return None
+    mean = r.by_source.mean
+    pairs = "" if mean.all_pairs is None else f", over all pairs {number(mean.all_pairs)}"
+    return (
+        f"Knowing nothing but the source would score a mean AUROC of {mean.source_alone:.3f} over "
+        f"{count(len(r.by_source.pooled), 'finding')}; within sources the model's is {number(mean.within)}{pairs}."
+    )
+
+
+def single_source(r: Report) -> str | None:
+    """Of independent findings from one source, whose figures within it are those of the whole report."""
+    if r.exclusive or r.by_source is None or not r.by_source.single:
+        return None
+    (site,) = r.sites
+    text = f"All images come from one source, {site.sources[0]}: every figure here is within it."
+    if site.mean_probe is None:
+        return text
+    probe = f"The intensity probe of the network's own input has a mean AUROC of {number(site.mean_probe)}"
+    return f"{text} {probe}, the model {number(site.mean)}."
+
+
+def split_table(r: Report) -> Table:
+    """Images and patients of each class, or with each finding, and of each source in each part."""
+    parts, rows = r.data.parts, []
+    if r.data.findings is None:
+        names = list(dict.fromkeys(parts["part"]))
+        for label in r.metrics.classes:
+            rows.append([label, *_tallies(parts[parts["label"] == label], names)])
+        for label, name in r.data.counted.items():
+            rows.append([f"{label}, counted as {name}", *_tallies(parts[parts["label"] == label], names)])
+        rows.append(["all", *_tallies(parts, names)])
+        sources = parts["source"].fillna(UNKNOWN) if "source" in parts else pd.Series(dtype=object)
+        for source in sources.value_counts().index if sources.nunique() > 1 else ():
+            rows.append([f"source {source}", *_tallies(parts[sources == source], names)])
+    else:
+        names = list(dict.fromkeys(r.data.findings["part"]))
+        for finding, group in r.data.findings.groupby("finding", sort=False):
+            rows.append([finding, *[_tally(row.images, row.patients) for row in group.itertuples()]])
+    header = [part_name(name) + (" ◂" if name == r.data.split else "") for name in names]
+    return Table(["Images (patients)", *header], rows, class_="first-table")
+
+
+def _tallies(rows: pd.DataFrame, names: Iterable[str]) -> list[str]:
+    parts = [rows[rows["part"] == name] for name in names]
+    known = ["patient" in part and not part["patient"].isna().all() for part in parts]
+    return [
+        _tally(len(part), part["patient"].nunique() if there else None)
+        for part, there in zip(parts, known, strict=True)
+    ]
+
+
+def _tally(images: int, patients: float | None) -> str:
+    return f"{images:,}" if patients is None or np.isnan(patients) else f"{images:,} ({int(patients):,})"
+
+
+def overall_table(r: Report, percent: bool = True) -> Table:
+    """Figures over all images; of independent findings their means."""
+    header = [_FIGURES[key][0] for key in r.metrics.overall]
+    row = ["All images" if r.exclusive else "Mean over findings", *_cells(r.metrics.overall, percent)]
+    return Table(["", *header], [row])
+
+
+def classes_table(r: Report, percent: bool = True) -> Table:
+    """Figures of each class against all others, or of each finding over the images in which it is known."""
+    rows = [
+        [r.called(name), row.present, row.tp + row.fp, *_cells({key: row.figures[key] for key in _BY_CLASS}, percent)]
+        for name, row in r.metrics.by_class.items()
+    ]
+    what = "Each class against all others." if r.exclusive else "Each finding over the images in which it is known."
+    header = ["Class" if r.exclusive else "Finding", "Images", "Predicted", *[_FIGURES[key][0] for key in _BY_CLASS]]
+    return Table(header, rows, what)
+
+
+def _cells(figures: Mapping[str, Estimate], percent: bool) -> list[Cell]:
+    return [Cell(estimate, percent=percent and _FIGURES[key][1]) for key, estimate in figures.items()]
+
+
+def counts_table(r: Report) -> Table:
+    """Images of each independent finding by truth and decision."""
+    rows = [
+        [name, f"{row.threshold:.3g}", row.tp, row.fn, row.fp, row.tn, r.metrics.images - row.present - row.absent]
+        for name, row in r.metrics.by_class.items()
+    ]
+    header = ["Finding", "Threshold", "True pos.", "False neg.", "False pos.", "True neg.", "Unknown"]
+    return Table(header, rows, f"Images by truth and decision. Thresholds: {r.threshold_from}.")
+
+
+def confusion_table(r: Report) -> Table:
+    """Images of exclusive classes by truth and decision."""
+    names, cells = r.metrics.classes, r.metrics.confusion
+    assert cells is not None
+    rows = [[r.called(name), *map(int, row), int(row.sum())] for name, row in zip(names, cells, strict=True)]
+    return Table(["True class", *[f"predicted {name}" for name in names], "all"], rows)
+
+
+def missed_table(r: Report) -> Table:
+    """Images of each disease that were called normal."""
+    rows = [[r.called(m.name), f"{m.missed:,} of {m.images:,}", Cell(m.rate, percent=True)] for m in r.metrics.missed]
+    return Table([f"Called {NORMAL}", "Images", "Share"], rows)
+
+
+def calibration_table(r: Report) -> Table:
+    """Calibration of exclusive classes over all images and over the sources that training saw or did not."""
+    rows: list[list[Any]] = [["All images", r.metrics.images, *[r.metrics.overall[key] for key in _CALIBRATION]]]
+    for site in (site for site in r.sites if site.calibration):
+        rows.append([site_name(site), site.images, *[site.calibration[key] for key in _CALIBRATION]])
+    what = "the second class" if len(r.metrics.classes) == 2 else "the predicted class"
+    note = f"Of the probability of {what}. A slope of 1 is right; below 1 probabilities are too extreme."
+    return Table(["Calibration", "Images", "ECE", "Brier score", "Slope"], rows, note=note)
+
+
+def sites_table(r: Report) -> Table:
+    """AUROC at each site beside that of the intensity probe."""
+    rows: list[list[Any]] = []
+    for site in r.sites:
+        below = [] if site.kind == WITHIN else [", ".join(site.sources)]
+        below += [f"{name}: {_ONE_SIDED[side]}" for name, side in site.one_sided.items()]
+        name: Any = Cell(site_name(site), below=below) if below else site_name(site)
+        if not r.exclusive and site.comparisons:
+            over = f"mean over {count(len(site.comparisons), 'finding')}"
+            rows.append([name, over, count(site.images, "image"), "", site.mean, site.mean_probe])
+            name = ""
+        for c in site.comparisons:
+            pair = f"{c.positives:,} {c.positive}", f"{c.negatives:,} {c.negative}"
+            rows.append([name, *pair, c.score, c.auroc, c.probe])
+            name = ""
+        if not site.comparisons:
+            labels = ", ".join(f"{n:,} {label}" for label, n in site.by_label.items() if n)
+            rows.append([name, labels or count(site.images, "image"), "nothing to compare", "", "undefined", ""])
+    gap = None if r.by_source is None else r.by_source.gap
+    if gap is not None and not np.isnan(gap.auroc.value):
+        rows.append(
+            ["Gap: internal minus held out, smaller is better", gap.positive, gap.negative, gap.score, gap.auroc, ""]
+        )
+    header = ["Images of", "Positive", "Negative", "Ranked by", "AUROC", "Intensity probe"]
+    return Table(header, rows, note=_site_notes(r), class_="sites")
+
+
+def _site_notes(r: Report) -> str:
+    notes = [PROBE] if any(c.probe is not None for site in r.sites for c in site.comparisons) else []
+    notes += [
+        f"{label} is counted as {name} within a source, and left out of the other rows."
+        for label, name in r.data.counted.items()
+    ]
+    pooled = {row.name for row in r.by_source.pooled} if r.by_source is not None else set()
+    lost = [name for name in r.metrics.classes if name not in pooled]
+    if lost and not r.exclusive:
+        names = " or ".join([*([", ".join(lost[:-1])] if lost[1:] else []), *lost[-1:]])
+        notes.append(f"No source has images both with and without {names}.")
+    if r.by_source is not None and r.by_source.skipped:
+        notes.append(f"{count(r.by_source.skipped, 'image')} that training saw in none of these figures.")
+    if all(site.trained is None for site in r.sites):
+        notes.append("The sources of the training are not known here; give its list with --seen to tell them.")
+    return " ".join(notes)
+
+
+def pooled_table(r: Report) -> Table:
+    """AUROC over pairs of one source, over all pairs, and of the name of the source."""
+    by_source = r.by_source
+    assert by_source is not None and by_source.mean is not None
+    rows = [
+        [row.name, row.within, r.metrics.overall["auroc"] if row.all_pairs is None else row.all_pairs, row.source_alone]
+        for row in (*by_source.pooled, by_source.mean)
+    ]
+    left = f" They leave out {', '.join(by_source.alone)}, which shares no source." if by_source.alone else ""
+    note = (
+        "Within sources: only pairs of images from one and the same source, which recognising the source cannot "
+        f"raise.{left} Source alone: a reader who sees only the name of the source."
+    )
+    rows = [["AUROC", *row[1:]] for row in rows] if r.exclusive else rows
+    return Table(["", "Within sources", "All pairs", "Source alone"], rows, note=note, class_="pooled")
+
+
+def sources_table(r: Report, percent: bool = True) -> Table:
+    """Decisions and ranking of exclusive classes in each source."""
+    assert r.by_source is not None
+    trained = {True: "yes", False: "no", None: "unknown"}
+    rows = [
+        [
+            s.name,
+            trained[s.trained],
+            s.images,
+            s.patients if r.unknown_patients < r.metrics.images else "unknown",
+            *[s.by_class[name] or DASH for name in r.metrics.classes],
+            Cell(s.accuracy, percent=percent),
+            "one class" if np.isnan(s.auroc.value) else s.auroc,
+        ]
+        for s in r.by_source.sources
+    ]
+    names = [r.called(name) for name in r.metrics.classes]
+    return Table(["Source", "In training", "Images", "Patients", *names, "Accuracy", "AUROC within"], rows)
+
+
+def licence_table(r: Report) -> Table:
+    """Images of each source and label in each part, with the licences that stand in the data."""
+    parts = r.data.parts.copy()
+    licence = next((c for c in ("license", "licence") if c in parts), None)
+    keys = [column for column in ("source", "label") if column in parts]
+    for column in (*keys, *([licence] if licence else [])):
+        parts[column] = parts[column].astype(object).replace("", None).fillna("not given").astype(str)
+    names = list(dict.fromkeys(parts["part"]))
+    counts = pd.crosstab([parts[c] for c in keys], parts["part"])[names]
+    rows = []
+    for key, values in zip(counts.index, counts.to_numpy(), strict=True):
+        cells = (key,) if isinstance(key, str) else key
+        rows.append([*cells, *[int(n) or DASH for n in values]])
+        if licence is not None:
+            members = np.logical_and.reduce([parts[c] == cell for c, cell in zip(keys, cells, strict=True)])
+            terms = parts.loc[members, licence].value_counts()
+            texts = [f"{name} ({n:,})" if len(terms) > 1 else name for name, n in terms.items()]
+            rows[-1].append("; ".join(texts))
+    rows.append(["all", *[""] * (len(keys) - 1), *map(int, counts.sum()), *([""] if licence else [])])
+    title = [part_name(n) if n not in ("other", r.data.split) else "evaluated here" for n in names]
+    return Table([*keys, *title, *(["licence"] if licence else [])], rows)
+
+
+def mistakes_table(r: Report) -> Table | None:
+    """Each kind of wrong prediction: how many, where, and the most confident ones, which a person should look at."""
+    p = r.predictions
+    labels, predicted = p.labelled.to_numpy(dtype=object), np.array(p.classes, dtype=object)[p.predicted]
+    wrong, sources = p.predicted != p.targets, p.sources
+    confidence = p.probabilities[np.arange(len(p)), p.predicted]
+    rows = []
+    kinds = pd.Series(list(zip(labels[wrong], predicted[wrong], strict=True)), dtype=object).value_counts()
+    for label, name in kinds.index:
+        members = np.flatnonzero(wrong & (labels == label) & (predicted == name))
+        by = "" if sources is None else ", ".join(
+            f"{source} {n:,} of {int(((sources == source) & (labels == label)).sum()):,}"
+            for source, n in pd.Series(sources[members]).value_counts().items()
+        )  # fmt: skip
+        worst = members[np.argsort(-confidence[members], kind="stable")][:_WORST]
+        shown = ", ".join(f"`{p.table['path'].iloc[i]}` {confidence[i]:.2f}" for i in worst)
+        rows.append([f"{label} predicted {name}", Share(len(members), int((labels == label).sum())), by, shown])
+    header = ["kind", "images", "by source", "most confident, with its probability"]
+    return Table(header, rows) if rows else None
+
+
+def headline(r: Report) -> list[tuple[str, str, str]]:
+    """Name, value and interval of the figures that stand first."""
+    overall, by_class, classes = r.metrics.overall, r.metrics.by_class, r.metrics.classes
+    present = r.metrics.present
+    if not r.exclusive:
+        mean = None if r.by_source is None or r.by_source.single else r.by_source.mean
+        figures = [("AUROC, mean over findings", overall["auroc"], False)]
+        figures += [] if mean is None else [("AUROC within sources, mean", mean.within, False)]
+        figures += [
+            ("Average precision, mean", overall["average_precision"], False),
+            ("F1, mean", overall["macro_f1"], False),
+            ("Sensitivity, mean", overall["sensitivity"], True),
+            ("Specificity, mean", overall["specificity"], True),
+        ]
+    elif len(present) < len(classes):
+        # Means over classes are undefined: show what is known of the classes that are there.
+        rows = [(name, by_class[name].figures) for name in present[-2:]]
+        figures = [(f"AUROC, {n}", row["auroc"], False) for n, row in rows if not np.isnan(row["auroc"].value)]
+        figures += [(f"Sensitivity, {n}", row["sensitivity"], True) for n, row in rows]
+        figures += [("Accuracy", overall["accuracy"], True)]
+    elif len(classes) == 2:
+        second, name = by_class[classes[1]].figures, r.called(classes[1])
+        figures = [
+            (f"AUROC, {name}", overall["auroc"], False),
+            (f"Sensitivity, {name}", second["sensitivity"], True),
+            (f"Specificity, {name}", second["specificity"], True),
+            ("Accuracy", overall["accuracy"], True),
+            ("Calibration error", overall["calibration_error"], False),
+        ]
+    else:
+        figures = [
+            ("AUROC, mean over classes", overall["auroc"], False),
+            ("Balanced accuracy", overall["balanced_accuracy"], True),
+            ("Accuracy", overall["accuracy"], True),
+            ("F1, mean over classes", overall["macro_f1"], False),
+            ("Calibration error", overall["calibration_error"], False),
+        ]
+    return [(name, number(e, percent), interval(e, percent) or "no interval") for name, e, percent in figures]

@@ -1,0 +1,150 @@
+"""Figures agree with scikit-learn, are NaN where undefined, and count what was missed by name."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sk
+
+from covidcxnet.evaluation.bootstrap import Bootstrap
+from covidcxnet.evaluation.calibration import reliability
+from covidcxnet.evaluation.metrics import measure
+from covidcxnet.evaluation.predictions import Predictions, truth_of
+
+
+def _measured(predictions, resamples=50):
+    return measure(predictions, Bootstrap(predictions.column("patient"), len(predictions), resamples=resamples))
+
+
+def _exclusive(targets, probabilities, classes):
+    table = pd.DataFrame({"path": "a.png", "label": np.array(classes)[targets]})
+    return Predictions(
+        table, truth_of(table, classes), np.asarray(probabilities, float), classes, np.full(len(classes), 0.5)
+    )
+
+
+def test_figures_of_three_classes_agree_with_scikit_learn(make_predictions):
+    p = make_predictions()
+    m, targets, called, scores = _measured(p), p.targets, p.predicted, p.probabilities
+    expected = {
+        "accuracy": sk.accuracy_score(targets, called),
+        "balanced_accuracy": sk.balanced_accuracy_score(targets, called),
+        "macro_f1": sk.f1_score(targets, called, average="macro"),
+        "auroc": sk.roc_auc_score(targets, scores, multi_class="ovr"),
+        "average_precision": sk.average_precision_score(p.truth, scores),
+        "brier": ((scores - p.truth) ** 2).sum(axis=1).mean(),
+    }
+    assert {name: m.overall[name].value for name in expected} == pytest.approx(expected)
+    np.testing.assert_array_equal(m.confusion, sk.confusion_matrix(targets, called))
+
+
+@pytest.mark.parametrize("task", ["exclusive", "independent"])
+def test_figures_of_each_class_are_those_of_scikit_learn_over_the_images_where_it_is_known(
+    make_predictions, findings, task
+):
+    p = make_predictions() if task == "exclusive" else findings
+    m = _measured(p, 200)
+    for k, (name, row) in enumerate(m.by_class.items()):
+        known = ~np.isnan(p.truth[:, k])
+        truth, score, called = p.truth[known, k], p.probabilities[known, k], p.called[known, k]
+        expected = {
+            "auroc": sk.roc_auc_score(truth, score),
+            "average_precision": sk.average_precision_score(truth, score),
+            "f1": sk.f1_score(truth, called, zero_division=0),
+            "sensitivity": sk.recall_score(truth, called),
+            "specificity": sk.recall_score(truth, called, pos_label=0),
+            "precision": sk.precision_score(truth, called, zero_division=np.nan),
+            "npv": sk.precision_score(truth, called, pos_label=0),
+        }
+        for figure, value in expected.items():
+            estimate = row.figures[figure]
+            assert estimate.value == pytest.approx(value, nan_ok=True), (name, figure)
+            assert math.isnan(value) or estimate.low <= value <= estimate.high
+        assert (
+            (row.tp + row.fn, row.fp + row.tn) == (row.present, row.absent) == ((truth == 1).sum(), (truth == 0).sum())
+        )
+
+
+def test_figures_of_two_classes_are_those_of_the_second(make_predictions):
+    p = make_predictions(classes=("normal", "covid19"))
+    m = _measured(p)
+    assert m.overall["brier"].value == pytest.approx(sk.brier_score_loss(p.targets, p.probabilities[:, 1]))
+    assert m.by_class["normal"].figures["sensitivity"] == m.by_class["covid19"].figures["specificity"]
+
+
+def test_every_figure_lies_in_an_interval(make_predictions):
+    m = _measured(make_predictions(), resamples=300)
+    named = {**m.overall, **{f"{c}.{k}": e for c, row in m.by_class.items() for k, e in row.figures.items()}}
+    for name, e in named.items():
+        assert e.low < e.high, name
+        # A calibration error is biased upwards by resampling: its interval may lie above it.
+        assert e.low <= e.value <= e.high or "calibration" in name, name
+
+
+def test_an_absent_class_leaves_its_figures_undefined_and_others_defined(make_predictions):
+    p = make_predictions()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        m = _measured(p.only(np.flatnonzero(p.targets != 1)), 20)
+    absent = m.by_class["pneumonia"].figures
+    assert math.isnan(absent["sensitivity"].value) and math.isnan(absent["auroc"].value)
+    assert math.isnan(m.overall["auroc"].value) and math.isnan(m.overall["balanced_accuracy"].value)
+    assert 0 < m.overall["accuracy"].value < 1
+    assert m.by_class["covid19"].figures["auroc"].value > 0.5
+
+
+def test_precision_of_a_class_never_predicted_is_undefined():
+    m = _measured(_exclusive(np.array([0, 1, 1]), [[0.9, 0.1]] * 3, ("normal", "covid19")), 10)
+    figures = m.by_class["covid19"].figures
+    assert math.isnan(figures["precision"].value)
+    assert figures["sensitivity"].value == 0 and figures["f1"].value == 0
+
+
+def test_a_finding_that_is_never_found_counts_as_0_and_is_named(findings):
+    m = _measured(findings)
+    assert m.never_found == ("hernia",)
+    f1 = [row.figures["f1"].value for row in m.by_class.values()]
+    assert f1[2] == 0 and m.overall["macro_f1"].value == pytest.approx(np.mean(f1))
+
+
+def test_a_finding_without_images_or_that_nobody_knows_of_is_undefined_and_in_no_mean(findings):
+    truth = findings.truth.copy()
+    truth[:, 1], truth[:, 2] = np.where(np.isnan(truth[:, 1]), np.nan, 0), np.nan
+    m = _measured(replace(findings, truth=truth), 20)
+    mass, effusion, hernia = m.by_class.values()
+    assert m.untested == ("effusion", "hernia") and math.isnan(effusion.figures["f1"].value)
+    assert all(math.isnan(e.value) for e in hernia.figures.values()) and (hernia.present, hernia.absent) == (0, 0)
+    assert m.overall["auroc"].value == pytest.approx(mass.figures["auroc"].value)
+
+
+def test_diseases_called_normal_are_counted_by_name():
+    classes = ("normal", "pneumonia", "covid19")
+    m = _measured(_exclusive(np.array([0, 1, 1, 1, 2, 2]), np.eye(3)[[0, 0, 1, 2, 0, 0]], classes), 10)
+    assert [str(x) for x in m.missed] == ["pneumonia called normal: 1 of 3", "covid19 called normal: 2 of 2"]
+    assert m.missed[0].rate.value == pytest.approx(1 / 3)
+
+
+def test_without_a_class_named_normal_nothing_is_called_so(make_predictions):
+    assert _measured(make_predictions(classes=("pneumonia", "covid19"))).missed == ()
+
+
+def test_calibration_error_of_honest_probabilities_is_small_and_of_overconfident_ones_is_not():
+    rng = np.random.default_rng(0)
+    honest = rng.random(20_000)
+    outcome = rng.random(20_000) < honest
+    bootstrap = Bootstrap(None, 20_000, resamples=0)
+    assert reliability(honest, outcome, bootstrap).error[0] < 0.02
+    sure = np.where(honest > 0.5, 0.99, 0.01)
+    assert reliability(sure, outcome, bootstrap).error[0] == pytest.approx(0.24, abs=0.02)
+
+
+def test_reliability_bins_hold_every_image_once():
+    probability = np.array([0.0, 0.05, 0.1, 0.999, 1.0])
+    bins = reliability(probability, np.array([0, 0, 1, 1, 1], bool), Bootstrap(None, 5, resamples=5))
+    assert bins.images.tolist() == [2, 1, 0, 0, 0, 0, 0, 0, 0, 2]
+    assert math.isnan(bins.observed[5]) and bins.observed[9] == 1
