@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=6)
     given = parser.parse_args()
-    from covidcxnet.training.recipe import load_recipe
+    from covidcxnet.training import load_recipe
 
     everything = load_recipe("covid-cxnet").augment
     for layer, duration in layer_times(given):

@@ -32,8 +32,7 @@ def main(argv: list[str], prog: str) -> int:
     folder = Path(recipe.out) if recipe.out else Path("runs") / f"find-lr-{recipe.model}"
     check_output(folder, folder=True)
 
-    from covidcxnet.training.lr_finder import range_test
-    from covidcxnet.training.lr_plot import draw_range_test, save_range_test
+    from covidcxnet.training.lr_finder import draw_range_test, range_test, save_range_test
 
     test = range_test(recipe, lowest=values.lowest, highest=values.highest, steps=values.steps)
     table = save_range_test(test, folder / "learning_rate.csv")

@@ -24,12 +24,13 @@ def main(argv: list[str], prog: str) -> int:
     recipe = parse_recipe(argv, prog, SUMMARY, REFUSED)
 
     from covidcxnet.training import data
-    from covidcxnet.training.base_image import with_histogram
-    from covidcxnet.training.run import dataset_of
+    from covidcxnet.training.recipe import TRAINING_IMAGES
+    from covidcxnet.training.statistics import with_histogram
 
-    dataset = dataset_of(recipe)
-    recipe = with_histogram(recipe, dataset)
-    with data.prepared(recipe, dataset, data.store_path(recipe, dataset)) as store:
+    dataset, segmenter = data.dataset_of(recipe), data.segmenter_of(recipe)
+    split = data.split_of(recipe, dataset) if recipe.match_to == TRAINING_IMAGES else None
+    recipe = with_histogram(recipe, dataset, split, segmenter)
+    with data.store_of(recipe, dataset, segmenter) as store:
         rejected = store.rejected
         for path, reason in zip(rejected["path"], rejected["reason"], strict=True):
             print(f"{path}: {reason}", file=sys.stderr)

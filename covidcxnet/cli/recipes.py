@@ -40,11 +40,10 @@ def main(argv: list[str], prog: str) -> int:
 
 def facts(name: str) -> dict[str, Any]:
     """What a recipe is, ready for JSON: place in a paper, model, classes, input, published figures, and its keys."""
-    from covidcxnet.training.recipe import Recipe, refuse_unknown_keys
+    from covidcxnet.training.recipe import Recipe, checked_keys
 
     file = read(name)
-    refuse_unknown_keys(file.values, str(file.path))
-    recipe, about = Recipe.from_dict(file.values), file.about
+    recipe, about = Recipe.from_dict(checked_keys(file.values, str(file.path))), file.about
     return {
         "name": file.name,
         **vars(about),

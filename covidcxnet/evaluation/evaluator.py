@@ -25,7 +25,7 @@ from covidcxnet.evaluation.subject import Subject, find_run, newest_run, subject
 from covidcxnet.preparation import stack_statistics
 from covidcxnet.pretrained import load_model
 from covidcxnet.training import Run
-from covidcxnet.training.multilabel import best_thresholds
+from covidcxnet.training.validation import best_thresholds
 from enhancement.errors import InputError
 from enhancement.files import check_output, whole_file
 

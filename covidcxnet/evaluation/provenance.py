@@ -15,7 +15,7 @@ import pandas as pd
 
 from covidcxnet.evaluation.report import Model
 from covidcxnet.preparation.reuse import content_sha256
-from covidcxnet.training.environment import environment
+from covidcxnet.training.record import environment
 from enhancement.errors import InputError
 from enhancement.files import whole_file
 from enhancement.parallel import sha256

@@ -16,7 +16,7 @@ import yaml
 
 from covidcxnet.models import MODELS
 from covidcxnet.training.arguments import parse_recipe
-from covidcxnet.training.recipe import Recipe, refuse_unknown_keys
+from covidcxnet.training.recipe import Recipe, checked_keys
 from enhancement.command_line import one_line
 from enhancement.errors import InputError
 
@@ -91,13 +91,13 @@ def check_key(key: str, recipe: Recipe, *, models_differ: bool = False) -> None:
         raise InputError(f"over: {first} cannot be swept; {_REFUSED[first]}")
     known = recipe.to_dict()
     if first not in known:
-        refuse_unknown_keys({first: None}, "over")
+        checked_keys({first: None}, "over")
     if rest and not isinstance(known[first], dict):
         raise InputError(f"over: unknown key {key}; {first} has no parts")
     if first in ("input", "augment"):
         if not rest:
             raise InputError(f"over: {first} is a group; name a part of it, as in {first}.{next(iter(known[first]))}")
-        refuse_unknown_keys({first: {".".join(rest): None}}, "over")
+        checked_keys({first: {".".join(rest): None}}, "over")
     if first == "options" and rest and not models_differ:
         _check_option(rest[0], recipe.model)
 

@@ -22,11 +22,10 @@ from covidcxnet.experiments.grid import Trial, data_key, plan
 from covidcxnet.experiments.outcome import Outcome, Sweep, outcome_of
 from covidcxnet.reporting import plots
 from covidcxnet.reporting.table import count
-from covidcxnet.training.augment_settings import AugmentSettings
-from covidcxnet.training.building import check_model
-from covidcxnet.training.data import split_of
-from covidcxnet.training.recipe import Recipe
-from covidcxnet.training.run import Run, dataset_of, write_json
+from covidcxnet.training.data import dataset_of, split_of
+from covidcxnet.training.initial_weights import check_model
+from covidcxnet.training.recipe import AugmentSettings, Recipe
+from covidcxnet.training.run import Run, write_json
 from covidcxnet.training.trainer import train
 from enhancement.command_line import one_line
 from enhancement.errors import InputError

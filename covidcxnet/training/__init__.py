@@ -1,8 +1,23 @@
-"""Training: a `Recipe` says everything that an experiment needs, a `Run` is a folder that says all that happened."""
+"""Training: a `Recipe` holds all settings of an experiment, a `Run` is the folder that records what happened."""
 
-from .augment_settings import AugmentSettings
-from .recipe import Recipe, load_recipe, save_recipe
-from .run import Run
-from .trainer import train
+from __future__ import annotations
 
-__all__ = ["AugmentSettings", "Recipe", "Run", "load_recipe", "save_recipe", "train"]
+from importlib import import_module
+from typing import Any
+
+# Keras loads with the trainer, not with the flags that `train.py --help` shows.
+_HOMES = {
+    "AugmentSettings": "recipe",
+    "Recipe": "recipe",
+    "Run": "run",
+    "load_recipe": "arguments",
+    "save_recipe": "recipe",
+    "train": "trainer",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,4 +1,4 @@
-"""Flags and YAML from one dataclass: jsonargparse reads `Recipe`, so that flag, recipe key and Python name are one."""
+"""Recipes from flags and YAML: jsonargparse reads the fields of `Recipe`, so that flag, key and Python name are one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import argparse
 import dataclasses
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from covidcxnet import recipes
 from enhancement.command_line import did_you_mean, one_line, spelling
 from enhancement.errors import InputError
 
-from .recipe import Recipe, refuse_unknown_keys, without_retired
+from .recipe import Recipe, checked_keys
 
 SUMMARY = """Train a classifier on chest radiographs. Without arguments: a small CNN on the built-in phantom.
 
@@ -26,6 +27,18 @@ _KINDS = {
     "int": "a whole number",
     "bool": "true or false",
 }
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe file; a name without ending is looked up among the packaged recipes.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is not YAML, or a key or value is not a recipe's.
+    """
+    # As a flag, since jsonargparse turns YAML into the fields' types: 3e-5 without a point is text to PyYAML.
+    return parse_recipe(["--recipe", str(path)])
 
 
 def parse_recipe(
@@ -49,13 +62,15 @@ def parse_recipe(
         After ``--help``.
     """
     refused = refused or {}
-    _refuse(argv, refused)
-    parser = build_parser(prog, summary, hidden=refused)
+    given = {argument.partition("=")[0].replace("-", "_").lstrip("_") for argument in argv if argument.startswith("--")}
+    for name, why in refused.items():
+        if name in given:
+            raise InputError(f"--{name.replace('_', '-')}: {why}")
     try:
-        values = parser.parse_args(list(_plain(argv))).as_dict()
+        values = build_parser(prog, summary, hidden=refused).parse_args(list(_spelt(argv))).as_dict()
     except (argparse.ArgumentError, TypeError) as error:
         raise InputError(_readable(error)) from error
-    return Recipe.from_dict({key: value for key, value in values.items() if key in _fields(Recipe)})
+    return Recipe.from_dict({field.name: values[field.name] for field in dataclasses.fields(Recipe)})
 
 
 def build_parser(prog: str, summary: str = SUMMARY, hidden: Collection[str] = ()):
@@ -76,9 +91,9 @@ def build_parser(prog: str, summary: str = SUMMARY, hidden: Collection[str] = ()
     parser.add_argument("--print_config", action="store_true", help="print the resolved recipe as YAML and stop")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_class_arguments(Recipe)
+    help_of = {key: field.metadata["help"] for key, (field, _) in _settings().items() if field.metadata}
     for action in parser._actions:
-        if action.dest in hidden:
-            action.help = argparse.SUPPRESS
+        action.help = argparse.SUPPRESS if action.dest in hidden else help_of.get(action.dest, action.help)
     return parser
 
 
@@ -88,18 +103,10 @@ def named_first(argv: Sequence[str]) -> list[str]:
     return ["--recipe", *arguments] if arguments and not arguments[0].startswith("-") else arguments
 
 
-def _refuse(argv: Sequence[str], refused: Mapping[str, str]) -> None:
-    given = {argument.partition("=")[0].replace("-", "_").lstrip("_") for argument in argv if argument.startswith("--")}
-    for name, why in refused.items():
-        if name in given:
-            raise InputError(f"--{name.replace('_', '-')}: {why}")
-
-
-def _plain(argv: Sequence[str]) -> Iterator[str]:
+def _spelt(argv: Sequence[str]) -> Iterator[str]:
     """Arguments as jsonargparse wants them: underscores in names, brackets round lists, a value after each switch."""
-    lists, switches, tables = _names_of(tuple), _names_of(bool), {"where", "holdout"}
-    flags = _flags()
-    rest = list(argv)
+    kinds = {name: type(default) for name, (_, default) in _settings().items()}
+    flags, rest = _flags(), list(argv)
     while rest:
         argument = spelling(rest.pop(0), flags)
         if not argument.startswith("--"):
@@ -107,24 +114,23 @@ def _plain(argv: Sequence[str]) -> Iterator[str]:
             continue
         flag, equals, value = argument.partition("=")
         name = flag[2:].replace("-", "_")
-        yield_value = bool(equals)
-        if name in switches and not equals and (not rest or rest[0].lower() not in ("true", "false")):
-            value, yield_value = "true", True
-        elif not equals and rest and (name in lists | tables or name == "recipe"):
-            value, yield_value = rest.pop(0), True
-        if yield_value and name in lists and not value.lstrip().startswith("["):
+        kind = kinds.get(name)
+        if kind is bool and not equals and (not rest or rest[0].lower() not in ("true", "false")):
+            equals, value = "=", "true"
+        elif not equals and rest and (kind is tuple or name in ("where", "holdout", "recipe")):
+            equals, value = "=", rest.pop(0)
+        if not equals:
+            yield f"--{name}"
+            continue
+        if kind is tuple and not value.lstrip().startswith("["):
             value = f"[{value}]"
-        if yield_value and name in tables:
-            value = _rows(value)
-        if yield_value and name == "recipe":
+        elif name in ("where", "holdout"):
+            # source=nih,armiro as the YAML that jsonargparse reads; YAML stays as it is.
+            column, given, values = value.partition("=")
+            value = f"{{{column}: [{values}]}}" if given and column.isidentifier() else value
+        elif name == "recipe":
             value = _recipe_file(value)
-        yield f"--{name}={value}" if yield_value else f"--{name}"
-
-
-def _rows(text: str) -> str:
-    """``source=nih,armiro`` as the YAML that jsonargparse reads; YAML stays as it is."""
-    column, equals, values = text.partition("=")
-    return f"{{{column}: [{values}]}}" if equals and column.isidentifier() else text
+        yield f"--{name}={value}"
 
 
 def _recipe_file(name: str) -> str:
@@ -132,24 +138,20 @@ def _recipe_file(name: str) -> str:
     import yaml
 
     file = recipes.read(name)
-    values = without_retired(file.values, str(file.path))
-    refuse_unknown_keys(values, str(file.path))
-    return yaml.safe_dump(values)
+    return yaml.safe_dump(checked_keys(file.values, str(file.path)))
 
 
-def _names_of(kind: type) -> set[str]:
-    defaults = Recipe()
-    parts: dict[str, Any] = {"": defaults, "input.": defaults.input, "augment.": defaults.augment}
-    return {
-        prefix + f.name
-        for prefix, part in parts.items()
-        for f in dataclasses.fields(part)
-        if isinstance(getattr(part, f.name), kind)
-    }
+def _settings() -> dict[str, tuple[dataclasses.Field, Any]]:
+    """Every setting with its field and default, nested ones by their full name: ``input.size``."""
+    recipe, settings = Recipe(), {}
+    for prefix, part in (("", recipe), ("input.", recipe.input), ("augment.", recipe.augment)):
+        settings |= {prefix + field.name: (field, getattr(part, field.name)) for field in dataclasses.fields(part)}
+    return settings
 
 
-def _fields(kind) -> set[str]:
-    return {f.name for f in dataclasses.fields(kind)}
+def _flags() -> set[str]:
+    names = {*_settings(), "recipe", "resume", "print_config", "debug"}
+    return {f"--{name.replace('_', '-')}" for name in names}
 
 
 def _readable(error: Exception) -> str:
@@ -162,8 +164,3 @@ def _readable(error: Exception) -> str:
         return text
     flag = f"--{stray[1].replace('_', '-')}"
     return f"unknown flag {flag}{did_you_mean(flag, _flags())} (--help lists all)"
-
-
-def _flags() -> set[str]:
-    names = _names_of(object) | {"recipe", "resume", "print_config", "debug"}
-    return {f"--{name.replace('_', '-')}" for name in names}

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from .augment_settings import AugmentSettings
+from .recipe import AugmentSettings
 
 # Luminance quantisation at quality 50, rows by vertical frequency (ITU-T T.81, table K.1).
 LUMINANCE = np.array(

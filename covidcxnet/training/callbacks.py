@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from enhancement.errors import InputError
 
-from .recipe import MONITORS, Recipe
+from .recipe import Recipe
 
 
 class Seeds(keras.callbacks.Callback):
@@ -68,7 +68,7 @@ class Monitor(keras.callbacks.Callback):
             raise InputError(
                 f"learning_rate: the loss is not a finite number after epoch {epoch + 1} at {rate:g}; use a lower rate"
             )
-        sign = 1 if MONITORS[self.recipe.monitor] == "max" else -1
+        sign = -1 if self.recipe.monitor == "val_loss" else 1
         score = [sign * logs[self.recipe.monitor], -logs["val_loss"]]
         if self.best is None or score > self.best:
             self.best, self.best_epoch, self.wait, self.lr_wait = score, epoch + 1, 0, 0

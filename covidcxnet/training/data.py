@@ -1,6 +1,6 @@
 """From a recipe to the images of a run: data set, split, prepared store, and the targets and weights of its rows.
 
-Training sees train and validation rows only; the test rows are prepared with the others and not opened.
+Training reads train and validation rows only; test rows are prepared with the others and not opened.
 """
 
 from __future__ import annotations
@@ -9,31 +9,34 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
+from covidcxnet.datasets import SPLITS, Dataset, load, read_split, split
+from covidcxnet.datasets.check import with_verdicts
 from covidcxnet.datasets.vocabulary import independent_targets, refuse_one_sided
+from covidcxnet.preparation import Store, prepare
 from enhancement.errors import InputError
+from segmentation.segmenter import LungSegmenter
 
-from .recipe import Recipe
-from .run import rows_of
-from .sampling import Sampler, sampler_for, without_class_share
-from .validation import balanced_weights, source_weights, targets_for
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from covidcxnet.datasets import Dataset
-    from covidcxnet.preparation import Store
-    from segmentation.segmenter import LungSegmenter
+from .recipe import TRAINING_IMAGES, Recipe
+from .sampling import Sampler, balanced_weights, source_weights, without_class_share
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the split: rows of the store ``int64 [n]``, their targets, and their weights in the loss or None.
+    """One side of the split.
 
-    `sampler` says which of them an epoch shows; None is each once.
+    Parameters
+    ----------
+    rows : int64 array [n]
+        Rows of the store.
+    targets : float32 array [n, 1] or [n, K]
+    weights : float32 array [n], optional
+        In the loss; None where all are 1.
+    sampler : Sampler, optional
+        Which positions an epoch shows; None shows each once.
     """
 
     rows: np.ndarray
@@ -47,46 +50,18 @@ class Side:
         return len(self.rows if self.sampler is None else self.sampler)
 
 
-def split_of(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
-    """The recipe's split of a data set: read from its file, or made."""
-    from covidcxnet.datasets import read_split, split
-
-    if recipe.split:
-        return read_split(recipe.split, dataset, by=recipe.split_by)
-    return split(dataset, recipe.fractions, seed=recipe.seed, by=recipe.split_by, holdout=recipe.holdout or None)
-
-
-def refuse_empty(split: pd.DataFrame, dataset: Dataset) -> None:
-    """`InputError` if a class has no image in train or validation, said before anything is prepared."""
-    for name in ("train", "validation"):
-        if dataset.task == "independent":
-            refuse_one_sided(dataset.targets[(split["split"] == name).to_numpy()], dataset.classes, name)
-            continue
-        there = set(dataset.table["label"][(split["split"] == name).to_numpy()])
-        if missing := [label for label in dataset.classes if label not in there]:
-            raise InputError(
-                f"split: no {missing[0]} image in {name}; give more images, other fractions or another seed, "
-                f"or leave {missing[0]} out of classes"
-            )
-
-
-def store_path(recipe: Recipe, dataset: Dataset) -> Path:
-    """Where the stacks of this data under these settings lie, so that runs share them."""
-    if recipe.store:
-        return Path(recipe.store)
-    digest = hashlib.sha256(f"{dataset.root.absolute()}\0{dataset.classes}\0{recipe.input.key}".encode())
-    for path, label in zip(dataset.table["path"], dataset.table["label"], strict=True):
-        digest.update(f"\0{path}\0{label}".encode())
-    name = re.sub(r"[^\w.-]+", "-", dataset.name).strip("-") or "data"
-    return Path("prepared") / f"{name}-{recipe.input.size}-{digest.hexdigest()[:10]}.h5"
+def check_files(recipe: Recipe) -> None:
+    """`InputError` if a file that the recipe names is not there: said before images are read or made."""
+    named = {"split": recipe.split, "verdicts": recipe.verdicts, "match_to": recipe.match_to}
+    for key, path in named.items():
+        if path and not (key == "match_to" and path == TRAINING_IMAGES) and not Path(path).is_file():
+            raise InputError(f"{key}: {path}: no such file; give another, or leave {key} out")
 
 
 def segmenter_of(recipe: Recipe) -> LungSegmenter | None:
     """The recipe's lung segmenter where its region needs lungs; `InputError` if there is none of that name."""
     if recipe.input.region == "none":
         return None
-    from segmentation.segmenter import LungSegmenter
-
     try:
         return LungSegmenter(recipe.input.segmenter)
     except InputError as error:
@@ -94,62 +69,146 @@ def segmenter_of(recipe: Recipe) -> LungSegmenter | None:
         raise InputError(f"input.region: {recipe.input.region} needs a lung segmenter; {reason}") from error
 
 
-def prepared(recipe: Recipe, dataset: Dataset, path: Path) -> Store:
-    """Prepare what is not yet prepared. Where the recipe's region needs lungs, its segmenter finds them."""
-    from covidcxnet.preparation import prepare
+def dataset_of(recipe: Recipe, data: str | Path | None = None) -> Dataset:
+    """The data set of a recipe, or the same from another place; the phantom has all three classes unless named."""
+    dataset = load(
+        data or recipe.data,
+        root=recipe.root or None,
+        classes=recipe.classes,
+        where=recipe.where or None,
+        task=recipe.task,
+        phantom_images=recipe.phantom_images,
+    )
+    return with_verdicts(dataset, recipe.verdicts) if recipe.verdicts else dataset
 
-    return prepare(dataset, recipe.input, path, segmenter=segmenter_of(recipe), jobs=recipe.jobs or None)
+
+def split_of(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
+    """The recipe's split of a data set, read from its file or made.
+
+    Raises
+    ------
+    InputError
+        If the split cannot be made, or train or validation lacks a class.
+    """
+    if recipe.split:
+        table = read_split(recipe.split, dataset, by=recipe.split_by)
+    else:
+        holdout = recipe.holdout or None
+        table = split(dataset, recipe.fractions, seed=recipe.seed, by=recipe.split_by, holdout=holdout)
+    for name in ("train", "validation"):
+        _check_side(dataset.targets[(table["split"] == name).to_numpy()], dataset.classes, name, recipe.task)
+    return table
 
 
-def sides(recipe: Recipe, store: Store, split: pd.DataFrame, classes: tuple[str, ...]) -> tuple[Side, Side]:
+def store_of(recipe: Recipe, dataset: Dataset, segmenter: LungSegmenter | None, path: Path | None = None) -> Store:
+    """The prepared stacks; what is prepared already is not done again.
+
+    Without a path they lie where every run on this data under these input settings looks for them.
+    """
+    if path is None:
+        digest = hashlib.sha256(f"{dataset.root.absolute()}\0{dataset.classes}\0{recipe.input.key}".encode())
+        for image, label in zip(dataset.table["path"], dataset.table["label"], strict=True):
+            digest.update(f"\0{image}\0{label}".encode())
+        name = re.sub(r"[^\w.-]+", "-", dataset.name).strip("-") or "data"
+        shared = Path("prepared") / f"{name}-{recipe.input.size}-{digest.hexdigest()[:10]}.h5"
+        path = Path(recipe.store) if recipe.store else shared
+    return prepare(dataset, recipe.input, path, segmenter=segmenter, jobs=recipe.jobs or None)
+
+
+def rows_of(store: Store, split: pd.DataFrame, name: str) -> np.ndarray:
+    """Rows of `store` whose path has the split `name`, int64 [n].
+
+    A file whose exact copy stands under another path in validation or test is not among those of train, nor one whose
+    copy stands in test among those of validation.
+    """
+    if name not in SPLITS:
+        raise InputError(f"split: {name!r} given, one of {', '.join(SPLITS)} expected")
+    by_path = dict(zip(split["path"], split["split"], strict=True))
+    sides = np.array([by_path.get(path, "") for path in store.table["path"]], dtype=object)
+    files = store.table["sha256"].to_numpy()
+    later = set(files[np.isin(sides, SPLITS[SPLITS.index(name) + 1 :])])
+    return np.flatnonzero([side == name and file not in later for side, file in zip(sides, files, strict=True)])
+
+
+def copies_left_out(store: Store, split: pd.DataFrame) -> int:
+    """How many rows `rows_of` leaves out because their copies stand on another side."""
+    sided = store.table["path"].isin(set(split["path"][split["split"].isin(SPLITS)])).sum()
+    return int(sided) - sum(len(rows_of(store, split, name)) for name in SPLITS)
+
+
+def labels_of(recipe: Recipe, store: Store) -> np.ndarray:
+    """Class indices of a store's rows, int64 [N]; of independent findings 1 / 0 / NaN, float32 [N, K]."""
+    if recipe.task == "independent":
+        return independent_targets(store.table, recipe.classes)
+    return np.array([recipe.classes.index(label) for label in store.table["label"]], dtype=np.int64)
+
+
+def counts_of(recipe: Recipe, store: Store, split: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Images by split and class, or finding present, of those that could be read."""
+    labels = labels_of(recipe, store)
+    present = labels == 1 if recipe.task == "independent" else np.eye(len(recipe.classes), dtype=bool)[labels]
+    return {
+        name: dict(zip(recipe.classes, present[rows_of(store, split, name)].sum(axis=0).tolist(), strict=True))
+        for name in SPLITS
+    }
+
+
+def sides(recipe: Recipe, store: Store, split: pd.DataFrame) -> tuple[Side, Side]:
     """Train and validation; `InputError` if a class is missing on one of them."""
-    labels = np.array([classes.index(label) for label in store.table["label"]], dtype=np.int64)
-    made = []
+    labels, chosen = labels_of(recipe, store), []
     for name in ("train", "validation"):
         rows = rows_of(store, split, name)
-        counts = np.bincount(labels[rows], minlength=len(classes))
-        if (counts == 0).any():
-            missing = classes[int(np.argmin(counts))]
-            raise InputError(
-                f"split: no readable {missing} image in {name} ({len(rows)} images there); "
-                "give more images, other fractions or another seed"
-            )
-        weights, sampler = None, None
-        if name == "train":
-            weights = weights_of(recipe, store, rows, labels[rows], len(classes))
-            sampler = sampler_for(recipe.sampling, labels[rows], recipe.seed)
-        made.append(Side(rows, targets_for(labels[rows], len(classes)), weights, sampler))
-    return made[0], made[1]
+        _check_side(labels[rows], recipe.classes, name, recipe.task, "readable ")
+        if recipe.task == "independent":
+            chosen.append(Side(rows, labels[rows]))
+        else:
+            chosen.append(side_of(recipe, store, rows, labels[rows], len(recipe.classes), weighted=name == "train"))
+    return chosen[0], chosen[1]
 
 
-def weights_of(recipe: Recipe, store: Store, rows: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray | None:
-    """Weight of each training image in the loss, float32 [n]; None where all are 1.
+def side_of(
+    recipe: Recipe, store: Store, rows: np.ndarray, labels: np.ndarray, classes: int, *, weighted: bool
+) -> Side:
+    """A side of exclusive classes, `labels` being class indices aligned with `rows`; only training is weighted."""
+    targets = targets_for(labels, classes)
+    if not weighted:
+        return Side(rows, targets)
+    sampler = None if recipe.sampling == "none" else Sampler(labels, recipe.sampling, recipe.seed)
+    return Side(rows, targets, _weights(recipe, store, rows, labels, classes), sampler)
 
-    `labels` are class indices ``int [n]``, aligned with `rows`, below `classes`.
-    """
+
+def targets_for(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Targets of class indices ``int [N]``: ``float32 [N, 1]`` for two classes, one-hot ``[N, n]`` for more."""
+    if classes == 2:
+        return np.asarray(labels, "float32")[:, None]
+    return np.eye(classes, dtype="float32")[np.asarray(labels)]
+
+
+def _weights(recipe: Recipe, store: Store, rows: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray | None:
+    """Weight of each training image in the loss, float32 [n]; None where all are 1."""
     if recipe.class_weights == "none":
         return None
     if recipe.class_weights == "balanced":
         # Sampling has balanced the classes already; weights of what is shown are 1.
         return balanced_weights(labels, classes) if recipe.sampling == "none" else None
     if "source" not in store.table or store.table["source"].isna().any():
-        asked = f"class_weights: {recipe.class_weights}"
-        raise InputError(f"{asked} needs a source for each image; give the table that column, or balanced")
+        raise InputError(
+            f"class_weights: {recipe.class_weights} needs a source for each image; give the table that column, or "
+            "balanced"
+        )
     weights = source_weights(labels, store.table["source"].to_numpy(str)[rows], recipe.class_weights == "source_rare")
     return weights if recipe.sampling == "none" else without_class_share(weights, labels)
 
 
-def counts_of(
-    store: Store, split: pd.DataFrame, classes: tuple[str, ...], multilabel: bool = False
-) -> dict[str, dict[str, int]]:
-    """Images by split and class, or finding present, of those that could be read."""
-    if multilabel:
-        targets = independent_targets(store.table, classes)
-        rows = {name: rows_of(store, split, name) for name in ("train", "validation", "test")}
-        present = {name: (targets[own] == 1).sum(axis=0).tolist() for name, own in rows.items()}
-        return {name: dict(zip(classes, counts, strict=True)) for name, counts in present.items()}
-    labels = store.table["label"].to_numpy()
-    return {
-        name: {label: int((labels[rows_of(store, split, name)] == label).sum()) for label in classes}
-        for name in ("train", "validation", "test")
-    }
+def _check_side(labels: np.ndarray, classes: tuple[str, ...], side: str, task: str, kind: str = "") -> None:
+    """`InputError` if a class has no image on a side of the split, or a finding is never present or never absent."""
+    if task == "independent":
+        refuse_one_sided(labels, classes, side)
+        return
+    counts = np.bincount(labels, minlength=len(classes))
+    if (counts == 0).any():
+        missing = classes[int(np.argmin(counts))]
+        raise InputError(
+            f"split: no {kind}{missing} image in {side} ({len(labels)} images there); give more images, other "
+            f"fractions or another seed, or leave {missing} out of classes"
+        )

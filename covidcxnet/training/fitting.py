@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,39 +20,57 @@ from weights.format import save_weights
 
 from . import callbacks, data
 from .augmentation import augmenter
-from .collapse import all_equal, collapse_message, collapsed, equal_message
-from .curves import draw_curves
-from .f1 import MacroF1
 from .features import FeatureBatches, compute_features
-from .metadata import weights_metadata
-from .optimizers import averaged, optimizer_for
 from .recipe import Recipe
+from .record import draw_curves, weights_metadata
+from .run import Run
 from .state import load_state, save_state
-from .validation import loss_for, validation_figures
-
-if TYPE_CHECKING:
-    from .run import Run
+from .validation import (
+    THRESHOLD,
+    MacroF1,
+    all_equal,
+    collapse_message,
+    collapsed,
+    equal_message,
+    loss_for,
+    validation_figures,
+)
 
 
 class Fitting:
-    """Everything that lives as long as `fit` does.
+    """Everything that lives as long as `fit` does. Models that are fitted otherwise have subclasses of it.
 
     Parameters
     ----------
     run : Run
         Prepared; its files are written here.
     recipe : Recipe
+        With its classes.
     core : keras.Model
         The classifier. Only this is saved; augmentation stands before it in training.
     options : dict
         What `models.create` needs to build it again.
+    trained : keras.Model, optional
+        The part of `core` that is trained and validated; the whole by default.
+    labels : tuple of str, optional
+        Of its classes; the recipe's by default.
     """
 
-    def __init__(self, run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]):
+    best_name = "best.weights.h5"
+
+    def __init__(
+        self,
+        run: Run,
+        recipe: Recipe,
+        core: keras.Model,
+        options: dict[str, Any],
+        trained: keras.Model | None = None,
+        labels: tuple[str, ...] = (),
+    ):
         self.run, self.recipe, self.core, self.options = run, recipe, core, options
-        self.classes = recipe.classes
+        self.trained, self.labels = core if trained is None else trained, labels or recipe.classes
         self.train, self.validation = self._sides()
-        self.loss = self._loss()
+        self.loss = loss_for(recipe, self.train.targets)
         fuse_batch_norm(core)
         self.batches: Batches | FeatureBatches
         self.validation_input: Batches | np.ndarray
@@ -58,10 +78,12 @@ class Fitting:
             self._head_on_features()
         else:
             self._whole_on_stacks()
+        independent = recipe.task == "independent"
+        f1 = MacroF1(self.trained.output_shape[-1], independent=independent)
         self.model.compile(
             optimizer=optimizer_for(recipe, steps=len(self.batches)),
             loss=self.loss,
-            metrics=self._metrics(),
+            metrics=[f1] if independent else ["accuracy", f1],
             jit_compile=jit_compile(),
         )
         self.model.optimizer.build(self.model.trainable_variables)
@@ -89,16 +111,17 @@ class Fitting:
         """Train until the recipe's epochs are done or nothing improves."""
         if self.over:
             return
+        recipe = self.recipe
         after = [
-            callbacks.Seeds(self.recipe.seed, self.batches),
+            callbacks.Seeds(recipe.seed, self.batches),
             self.monitor,
-            callbacks.Progress(self.monitor, self.train.shown, self.recipe.epochs, self.recipe.batch_size),
+            callbacks.Progress(self.monitor, self.train.shown, recipe.epochs, recipe.batch_size),
             callbacks.AfterEpoch(self._write, self.history),
         ]
-        if self.recipe.tensorboard:
+        if recipe.tensorboard:
             after.append(callbacks.tensorboard(self.run.path / "tensorboard"))
         self.model.fit(
-            self.batches, epochs=self.recipe.epochs, initial_epoch=self.epoch, verbose=0, callbacks=after, shuffle=False
+            self.batches, epochs=recipe.epochs, initial_epoch=self.epoch, verbose=0, callbacks=after, shuffle=False
         )
 
     def finish(self) -> None:
@@ -107,81 +130,65 @@ class Fitting:
         self.draw()
         self.run.update(status="finished")
         best = self.history[self.monitor.best_epoch - 1]
-        told = [name for name in ("val_auroc", "val_accuracy", "val_f1") if name in best]
-        figures = ", ".join(f"{name.removeprefix('val_')} {best[name]:.4f}" for name in told)
+        shown = [name for name in ("val_auroc", "val_accuracy", "val_f1") if name in best]
+        figures = ", ".join(f"{name.removeprefix('val_')} {best[name]:.4f}" for name in shown)
         print(f"best epoch {self.monitor.best_epoch} of {len(self.history)}: validation {figures}", file=sys.stderr)
         if self.monitor.best_epoch in self.equal_epochs:
             print(f"warning: at the best epoch {equal_message(self.recipe)}", file=sys.stderr)
-        elif lost := collapsed(best):
-            print(f"warning: at the best epoch {collapse_message(lost, self.recipe)}", file=sys.stderr)
+        elif labels := collapsed(best):
+            print(f"warning: at the best epoch {collapse_message(labels, self.recipe)}", file=sys.stderr)
 
     def draw(self) -> None:
         """Draw the learning curves of the epochs so far."""
-        if self.history:
-            path = self.run.path / "curves.png"
-            draw_curves(self.history, path, best_epoch=self.monitor.best_epoch, monitor=self.recipe.monitor)
-
-    def _sides(self) -> tuple[data.Side, data.Side]:
-        return data.sides(self.recipe, self.run.store, self.run.split, self.classes)
-
-    def _loss(self):
-        return loss_for(len(self.classes), self.recipe.label_smoothing)
-
-    def _metrics(self) -> list:
-        return ["accuracy", MacroF1(self.trained.output_shape[-1])]
+        if log := self.log:
+            best = len(log) - len(self.history) + self.monitor.best_epoch
+            draw_curves(log, self.run.path / "curves.png", best_epoch=best, monitor=self.recipe.monitor)
 
     @property
-    def trained(self) -> keras.Model:
-        """What is trained: the whole model."""
-        return self.core
-
-    @property
-    def best_name(self) -> str:
-        """File of the best epoch in the run folder."""
-        return "best.weights.h5"
-
-    def _log(self) -> list[dict[str, float]]:
+    def log(self) -> list[dict[str, float]]:
+        """Rows of the run so far."""
         return self.history
 
-    def _state(self) -> dict[str, Any]:
-        return {}
+    def _sides(self) -> tuple[data.Side, data.Side]:
+        return data.sides(self.recipe, self.run.store, self.run.split)
 
     def _split(self) -> tuple[keras.Model, keras.Model]:
         return split_head(self.core)
 
+    def _state(self) -> dict[str, Any]:
+        return {}
+
     def _whole_on_stacks(self) -> None:
-        recipe, store = self.recipe, self.run.store
+        recipe, train = self.recipe, self.train
         layers = augmenter(recipe.augment, recipe.seed)
         self.model = keras.Sequential([keras.Input(self.core.input_shape[1:]), *layers, self.trained])
         self.batches = Batches(
-            store,
-            self.train.rows,
-            self.train.targets,
+            self.run.store,
+            train.rows,
+            train.targets,
             batch_size=recipe.batch_size,
             shuffle=True,
             seed=recipe.seed,
-            weights=self.train.weights,
-            sampler=self.train.sampler,
+            weights=train.weights,
+            sampler=train.sampler,
         )
         self.predictor = self.trained
         self.validation_input = self._plain(self.validation)
 
     def _head_on_features(self) -> None:
+        recipe, train = self.recipe, self.train
         backbone, head = self._split()
-        train, validation = (
-            compute_features(backbone, self._plain(side), name)
-            for side, name in ((self.train, "train"), (self.validation, "validation"))
-        )
+        features = compute_features(backbone, self._plain(train), "train")
+        self.validation_input = compute_features(backbone, self._plain(self.validation), "validation")
         self.model = self.predictor = head
         self.batches = FeatureBatches(
-            train,
-            self.train.targets,
-            self.train.weights,
-            batch_size=self.recipe.batch_size,
-            seed=self.recipe.seed,
-            sampler=self.train.sampler,
+            features,
+            train.targets,
+            train.weights,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            sampler=train.sampler,
         )
-        self.validation_input = validation
 
     def _plain(self, side: data.Side) -> Batches:
         return Batches(self.run.store, side.rows, side.targets, batch_size=self.recipe.batch_size)
@@ -190,10 +197,9 @@ class Fitting:
         with averaged(self.model):
             probabilities = self.predictor.predict(self.validation_input, verbose=0)
         self.equal = all_equal(probabilities)
-        return self._figures(probabilities)
-
-    def _figures(self, probabilities: np.ndarray) -> dict[str, float]:
-        return validation_figures(self.validation.targets, probabilities, self.loss, self.classes)
+        independent = self.recipe.task == "independent"
+        targets = self.validation.targets
+        return validation_figures(targets, probabilities, self.loss, self.labels, independent=independent)
 
     def _write(self, epoch: int, history: list[dict[str, float]]) -> None:
         self.epoch = epoch
@@ -215,7 +221,7 @@ class Fitting:
 
     def _derived(self) -> None:
         with whole_file(self.run.path / "log.csv") as partial:
-            pd.DataFrame(self._log()).to_csv(partial, index=False, float_format="%.7g")
+            pd.DataFrame(self.log).to_csv(partial, index=False, float_format="%.7g")
         with averaged(self.model):
             save_weights(self.core, self.run.path / "last.weights.h5", self._metadata(self.epoch, self.history[-1]))
         best = self.history[self.monitor.best_epoch - 1]
@@ -227,4 +233,49 @@ class Fitting:
             save_weights(self.core, self.run.path / self.best_name, self._metadata(epoch, logs))
 
     def _metadata(self, epoch: int, figures: dict[str, float]) -> dict[str, Any]:
-        return weights_metadata(self.run, self.recipe, self.options, epoch, figures)
+        metadata = weights_metadata(self.run, self.recipe, self.options, epoch, figures)
+        if self.recipe.task == "independent":
+            thresholds = {name: round(float(figures[THRESHOLD + name]), 7) for name in self.labels}
+            metadata |= {"multilabel": True, "thresholds": thresholds}
+        return metadata
+
+
+def optimizer_for(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
+    """Optimizer with the recipe's schedule; `steps` are those of one epoch.
+
+    The cosine is a function of the step alone and reaches zero at the end of ``recipe.epochs`` (Loshchilov and Hutter
+    2017, without restarts), so that a resumed run goes on where it was.
+    """
+    rate: float | keras.optimizers.schedules.LearningRateSchedule = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        warm = round(recipe.warmup * steps)
+        rate = keras.optimizers.schedules.CosineDecay(
+            recipe.learning_rate / 100 if warm else recipe.learning_rate,
+            max(1, recipe.epochs * steps - warm),
+            warmup_target=recipe.learning_rate if warm else None,
+            warmup_steps=warm,
+        )
+    average = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
+    if recipe.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **average)
+    if recipe.optimizer == "adam":
+        return keras.optimizers.Adam(rate, **average)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **average)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+@contextmanager
+def averaged(model: keras.Model) -> Iterator[None]:
+    """Within it `model` has the moving average of its weights, where its optimizer keeps one."""
+    # Always: under mixed_float16 Keras wraps the optimizer, and the wrapper's `use_ema` is false.
+    stepped = [keras.ops.copy(v) for v in model.trainable_variables]
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    for variable in model.trainable_variables:  # the average is taken before constraints are applied
+        if variable.constraint is not None:
+            variable.assign(variable.constraint(variable))
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, stepped, strict=True):
+            variable.assign(value)

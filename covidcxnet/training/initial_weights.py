@@ -1,4 +1,4 @@
-"""`--init`: random weights, ImageNet, CheXNet, or a file; and a line that says what was loaded and what was not."""
+"""The model of a recipe with its initial weights: random, ImageNet, CheXNet or a file; and a line that says which."""
 
 from __future__ import annotations
 
@@ -6,29 +6,97 @@ import os
 import re
 import urllib.error
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from covidcxnet import pretrained
+from covidcxnet.backend import check_precision
 from covidcxnet.legacy import LEGACY, network
-from covidcxnet.models import MODELS, hierarchical
+from covidcxnet.models import MODELS, applications, create, freeze
+from covidcxnet.models.applications import set_statistics
 from covidcxnet.models.heads import OUTPUT, networks
+from covidcxnet.models.scaling import IMAGENET_STD, TRAINING
 from covidcxnet.models.transfer import transfer
 from enhancement.errors import InputError
+from segmentation.backend import quiet_backend
 from weights.legacy_h5 import is_legacy
 from weights.registry import offline
 
-from .checks import check_imagenet
+from .recipe import Recipe
 
 if TYPE_CHECKING:
     import keras
 
+LEAST = 75  # side in pixels that every network of keras.applications accepts
 
-# What each level of a model is, where it has several.
-_ONE_LEVEL = {hierarchical.NAME: "covid-cxnet"}
+
+def model_options(recipe: Recipe, known: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What `models.create` needs for the model of a recipe, besides its name and classes.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    known : dict, optional
+        Options of a resumed run, whose initial weights may be gone.
+
+    Returns
+    -------
+    dict
+        ``normalization`` is "training" where the statistics of the training images are still to be measured.
+
+    Raises
+    ------
+    InputError
+        If there are no such initial weights.
+    """
+    options: dict[str, Any] = {
+        "size": recipe.input.size,
+        "channels": len(recipe.input.channels),
+        "normalization": MODELS[recipe.model].normalization,
+    }
+    options |= brought_options(recipe.init, recipe.model) if known is None else known
+    options |= recipe.options
+    if recipe.multilabel:
+        options["multilabel"] = True
+    if known and options["normalization"] == TRAINING:
+        options["normalization"] = known["normalization"]
+    return options
+
+
+def build_model(recipe: Recipe, options: dict[str, Any], init: str) -> tuple[keras.Model, str]:
+    """The model of a recipe, frozen to its depth, with initial weights; and what was loaded, for people.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        With its classes.
+    options : dict
+        From `model_options`, with statistics in the place of "training".
+    init : str
+        As in `initialise`; empty for a resumed run, whose state holds its weights.
+
+    Raises
+    ------
+    InputError
+        If it cannot be built or trained to the recipe's depth, or its initial weights cannot be had.
+    """
+    model = create(recipe.model, classes=recipe.classes, **options)
+    freeze(model, str(recipe.trainable))  # before the weights: a wrong depth is refused before a download
+    return model, initialise(model, init, recipe.classes) if init else "weights of the run"
+
+
+def check_model(recipe: Recipe, classes: tuple[str, ...]) -> None:
+    """`InputError` if a recipe's model cannot be built or trained to its depth here; weights are not looked for."""
+    check_precision(recipe.precision)
+    quiet_backend()
+    options = model_options(recipe, {})
+    if options["normalization"] == TRAINING:
+        options["normalization"] = {"mean": [0.5] * options["channels"], "std": [0.25] * options["channels"]}
+    freeze(create(recipe.model, classes=classes, **options), str(recipe.trainable))
 
 
 def brought_options(init: str, model: str) -> dict[str, Any]:
@@ -49,16 +117,16 @@ def brought_options(init: str, model: str) -> dict[str, Any]:
     """
     if init == "random":
         return {}
-    known = LEGACY.get(init)
-    if known and init not in MODELS and not Path(init).exists():
-        fits = known.model in (model, _ONE_LEVEL.get(model))
-        return {"normalization": known.normalization, "final_relu": known.options["final_relu"]} if fits else {}
+    fitting = (model, MODELS[model].level)
+    legacy = LEGACY.get(init)
+    if legacy and init not in MODELS and not Path(init).exists():
+        options = {"normalization": legacy.normalization, "final_relu": legacy.options["final_relu"]}
+        return options if legacy.model in fitting else {}
     path = pretrained.resolve(init)
     if is_legacy(path):
         return {}
     architecture = pretrained.classifier_metadata(path).get("architecture", {})
-    fits = architecture.get("name") in (model, _ONE_LEVEL.get(model))
-    options = architecture.get("options", {}) if fits else {}
+    options = architecture.get("options", {}) if architecture.get("name") in fitting else {}
     return {key: options[key] for key in ("normalization", "final_relu") if key in options}
 
 
@@ -88,39 +156,26 @@ def initialise(model: keras.Model, init: str, classes: tuple[str, ...]) -> str:
     if init == "random":
         return "random initial weights"
     if init == "imagenet":
-        return _imagenet(model)
-    path = pretrained.resolve(init)
-    source, skip = _legacy(path, classes) if is_legacy(path) else _ours(path, classes)
-    return _said(model, path, transfer(source, model, path, skip))
+        origin, loaded = "ImageNet", _from_imagenet(model)
+    else:
+        origin = pretrained.resolve(init)
+        source, labels = network(origin) if is_legacy(origin) else _source(origin)
+        # The units of the output layer mean labels.
+        loaded = transfer(source, model, origin, set() if labels == tuple(classes) else {OUTPUT})
+    weighted = [layer.name for layer in model.layers if layer.weights]
+    fresh = [name for name in weighted if name not in set(loaded)]
+    text = f"initial weights from {origin}: {len(loaded)} of {len(weighted)} layers"
+    return text + (f"; random: {', '.join(fresh)}" if fresh else "")
 
 
-def named(init: str) -> str:
-    """Initial weights as a weights file may tell them: a name, or a file's name and content; never a machine's path."""
-    from enhancement.parallel import sha256
-
-    path = Path(init)
-    if not path.exists():
-        return path.name
-    file = pretrained.resolve(init)
-    return f"{path.name}, SHA-256 {sha256(file)}"
-
-
-def _legacy(path: Path, classes: tuple[str, ...]) -> tuple[keras.Model, set[str]]:
-    """The model of an old file with its own head, and the layers not to take over."""
-    model, labels = network(path)
-    return model, set() if labels == tuple(classes) else {OUTPUT}
-
-
-def _ours(path: Path, classes: tuple[str, ...]) -> tuple[keras.Model, set[str]]:
+def _source(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
     metadata = pretrained.classifier_metadata(path)
-    source = pretrained.build(metadata, path)
-    # The units of the output layer mean labels.
-    return source, set() if tuple(metadata["classes"]) == tuple(classes) else {OUTPUT}
+    return pretrained.build(metadata, path), tuple(metadata["classes"])
 
 
 @contextmanager
 def _downloads() -> Iterator[None]:
-    """What Keras fetches by itself; refused where downloads are forbidden, what lies in its cache is not."""
+    """Keras downloads by itself: refused where downloads are forbidden; what lies in its cache is still read."""
     if not offline():
         yield
         return
@@ -136,52 +191,44 @@ def _downloads() -> Iterator[None]:
         urllib.request.install_opener(urllib.request.build_opener())
 
 
-def _imagenet(model: keras.Model) -> str:
-    import numpy as np
-
-    from covidcxnet.models import applications
-    from covidcxnet.models.applications import set_statistics
-    from covidcxnet.models.scaling import IMAGENET_STD
-
-    check_imagenet(model.name, model.input_shape[-1], {"blocks": _blocks(model)})
-    least = 75  # pixels that every one of them accepts
+def _from_imagenet(model: keras.Model) -> list[str]:
+    """Set the backbone to the weights of keras.applications; names of the layers that were set."""
+    spec, blocks = MODELS[model.name], _blocks(model)
+    if model.input_shape[-1] != 3 and spec.three_plane_weights:
+        planes = model.input_shape[-1]
+        raise InputError(f"input.channels: {planes} planes given, 3 planes for init imagenet, or init random, expected")
+    spec.check_imagenet({"blocks": blocks} if "blocks" in spec.options else {})
     try:
         with _downloads():
-            source = applications.build(
-                MODELS[model.name].application, weights="imagenet", input_shape=(least, least, 3)
-            )
+            source = applications.build(spec.application, weights="imagenet", input_shape=(LEAST, LEAST, 3))
     except Exception as error:  # Keras raises a bare Exception where a download fails
-        found = re.search(r"https?://\S+?\.h5", str(error))
-        if not found:
+        url = re.search(r"https?://\S+?\.h5", str(error))
+        if not url:
             raise
-        url = found.group()
         folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
         why = "are not on this machine and COVIDCXNET_OFFLINE is set" if offline() else "cannot be downloaded"
+        target = folder / url[0].rsplit("/", 1)[1]
         raise InputError(
-            f"init: the ImageNet weights {why}; fetch {url} elsewhere and put it at {folder / url.rsplit('/', 1)[1]}"
+            f"init: the ImageNet weights {why}; fetch {url[0]} elsewhere and put it at {target}"
         ) from error
     layers = [layer for layer in source.layers if layer.weights]
     loaded = [(layer, prefix + layer.name) for layer in layers for prefix in networks(model)]
     for layer, name in loaded:
-        ours = model.get_layer(name)
+        target = model.get_layer(name)
         if type(layer).__name__ == "Normalization":
-            # A second scaling stands behind it there, by one over the root of the deviation; here it is one with it.
+            # Keras puts a second scaling behind it, by one over the root of the deviation; here both are one layer.
             mean, variance, *_ = layer.get_weights()
-            set_statistics(ours, np.ravel(mean), np.ravel(variance) * np.asarray(IMAGENET_STD, "float32"))
+            set_statistics(target, np.ravel(mean), np.ravel(variance) * np.asarray(IMAGENET_STD, "float32"))
         else:
-            ours.set_weights(layer.get_weights())
-    return _said(model, "ImageNet", [name for _, name in loaded])
+            target.set_weights(layer.get_weights())
+    return [name for _, name in loaded]
 
 
 def _blocks(model: keras.Model) -> list[int]:
-    """Layers in each dense block of a DenseNet, or of the first of several; of another network nothing."""
+    """Layers in each dense block of a DenseNet, or of the first of several networks; empty for another network."""
     begin = re.escape(networks(model)[0])
-    found = [re.fullmatch(rf"{begin}conv(\d+)_block\d+_concat", layer.name) for layer in model.layers]
-    return list(Counter(one[1] for one in found if one).values())
-
-
-def _said(model: keras.Model, origin: str | Path, loaded: list[str]) -> str:
-    weighted = [layer.name for layer in model.layers if layer.weights]
-    fresh = [name for name in weighted if name not in set(loaded)]
-    text = f"initial weights from {origin}: {len(loaded)} of {len(weighted)} layers"
-    return text + (f"; random: {', '.join(fresh)}" if fresh else "")
+    numbers = [re.fullmatch(rf"{begin}conv(\d+)_block\d+_concat", layer.name) for layer in model.layers]
+    counts: dict[str, int] = {}
+    for match in filter(None, numbers):
+        counts[match[1]] = counts.get(match[1], 0) + 1
+    return list(counts.values())

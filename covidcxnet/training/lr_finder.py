@@ -15,16 +15,24 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
+from tqdm import tqdm
 
-from covidcxnet import backend
+from covidcxnet.backend import check_precision, make_deterministic, precision
+from covidcxnet.models import MODELS
+from covidcxnet.models.scaling import TRAINING
+from covidcxnet.reporting import plots
 from enhancement.errors import InputError
+from enhancement.files import whole_file
+from segmentation.backend import quiet_backend
 
 from . import data
-from .base_image import with_histogram
-from .building import check_before_data, fitting_of, model_for
+from .callbacks import Seeds
+from .fitting import Fitting
+from .initial_weights import build_model, model_options
 from .recipe import Recipe
-from .run import dataset_of
-from .statistics import with_statistics
+from .statistics import channel_statistics, with_histogram
+from .trainer import fitting_of
 
 DIVERGED = 4.0  # times the best running loss
 MEMORY = 0.9  # of the running loss that stops the test
@@ -86,10 +94,10 @@ def range_test(
         raise InputError(f"lowest, highest: {lowest:g} to {highest:g} given, above 0, growing, at most 100 expected")
     if not 20 <= steps <= 100_000:
         raise InputError(f"steps: {steps} given, 20 to 100000 expected")
-    if recipe.model == "logistic-regression":
-        raise InputError("model: logistic-regression has no learning rate; it is solved")
+    if MODELS[recipe.model].solve:
+        raise InputError(f"model: {recipe.model} has no learning rate; it is solved")
     rates = np.geomspace(lowest, highest, steps)
-    with backend.precision(recipe.precision):
+    with precision(recipe.precision):
         fitting = _fitting(replace(recipe, schedule="constant", warmup=0.0, ema=0.0))
         growth = _Growth(rates, fitting.batches, recipe.seed, progress)
         epochs = math.ceil(steps / len(fitting.batches))
@@ -153,32 +161,30 @@ def _limited(losses: np.ndarray) -> np.ndarray:
     return np.minimum(losses, DIVERGED * np.median(losses[: _head(losses)]))
 
 
-def _fitting(recipe: Recipe) -> Any:
-    """What `train` would fit, without a run folder."""
-    early = check_before_data(recipe)
-    dataset = dataset_of(recipe)
+def _fitting(recipe: Recipe) -> Fitting:
+    """What `train` would fit, without a run folder; of a model with stages the first."""
+    data.check_files(recipe)
+    check_precision(recipe.precision)
+    segmenter, options = data.segmenter_of(recipe), model_options(recipe)
+    dataset = data.dataset_of(recipe)
     recipe = replace(recipe, classes=dataset.classes)
     split = data.split_of(recipe, dataset)
-    if not recipe.multilabel:
-        data.refuse_empty(split, dataset)
-    built = model_for(recipe, dataset.classes, early)
-    data.segmenter_of(recipe)
-    recipe = with_histogram(recipe, dataset, split)
-    store = data.prepared(recipe, dataset, data.store_path(recipe, dataset))
-    core, options = with_statistics(built.model, built.options, recipe, store, data.rows_of(store, split, "train"))
+    recipe = with_histogram(recipe, dataset, split, segmenter)
+    store = data.store_of(recipe, dataset, segmenter)
+    if options["normalization"] == TRAINING:
+        options["normalization"] = channel_statistics(store, data.rows_of(store, split, "train"))
+    quiet_backend()
+    make_deterministic(recipe.seed, recipe.deterministic)
+    core, _ = build_model(recipe, options, recipe.init)
     bench: Any = SimpleNamespace(store=store, split=split, path=Path("no-run"))
     fitting = fitting_of(recipe)(bench, recipe, core, options)
-    return getattr(fitting, "stage", fitting)  # of a hierarchical model the first of its trainings
+    return getattr(fitting, "stage", fitting)
 
 
 class _Growth(keras.callbacks.Callback):
     """Sets the rate of each step, notes its loss, and stops training after the last one or when the loss runs away."""
 
     def __init__(self, rates: np.ndarray, batches, seed: int, progress: bool):
-        from tqdm import tqdm
-
-        from .callbacks import Seeds
-
         super().__init__()
         self.rates, self.diverged = rates, False
         self.losses: list[float] = []
@@ -212,3 +218,29 @@ class _Growth(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.bar.close()
+
+
+def draw_range_test(result: RangeTest, path: str | Path, *, title: str = "") -> Path:
+    """Draw the loss over the learning rate, as a PNG; the suggested rate is marked."""
+    figure, (axes,) = plots.figure(7.5, 4.2, dpi=110)
+    axes.plot(result.rates, result.losses, ".", color=plots.FAINT, markersize=4, label="loss of a batch")
+    axes.plot(result.rates, result.smoothed, color=plots.colour(0), linewidth=1.8, label="smoothed")
+    if result.suggested is not None:
+        label = f"steepest fall: {result.suggested:.2g}"
+        axes.axvline(result.suggested, color=plots.colour(1), linestyle="--", label=label)
+    # A loss that runs away at the end would press everything before it flat.
+    first = float(np.median(result.losses[:10]))
+    low = min(float(result.losses.min()), float(result.smoothed.min()))
+    axes.set_ylim(low - 0.08 * (first - low + 0.1), min(float(result.losses.max()), 2 * first) + 0.05 * first)
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title=title)
+    plots.grid(axes)
+    axes.legend(fontsize=8)
+    return plots.save(figure, path)
+
+
+def save_range_test(result: RangeTest, path: str | Path) -> Path:
+    """Write step, learning_rate, loss and smoothed as CSV."""
+    columns = {"learning_rate": result.rates, "loss": result.losses, "smoothed": result.smoothed}
+    with whole_file(path) as partial:
+        pd.DataFrame(columns).rename_axis("step").to_csv(partial, float_format="%.7g")
+    return Path(path)

@@ -6,22 +6,20 @@ import json
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from covidcxnet.datasets import Dataset
+from covidcxnet.datasets.named import folder_of, readdressed
+from covidcxnet.preparation import Store
 from enhancement.errors import InputError
 from enhancement.files import whole_file
 
-from .recipe import Recipe, load_recipe
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from covidcxnet.datasets import Dataset
-    from covidcxnet.preparation import Store
-
-_SIDES = ("train", "validation", "test")
+from . import data
+from .arguments import load_recipe
+from .recipe import Recipe
 
 
 class Run:
@@ -80,15 +78,11 @@ class Run:
     @cached_property
     def split(self) -> pd.DataFrame:
         """Columns path, split and grouped_by; also of images that could not be read."""
-        import pandas as pd
-
         return pd.read_csv(self._file("split.csv"), dtype=str)
 
     @property
     def log(self) -> pd.DataFrame:
         """One row an epoch."""
-        import pandas as pd
-
         return pd.read_csv(self._file("log.csv"))
 
     @property
@@ -104,27 +98,28 @@ class Run:
     @cached_property
     def dataset(self) -> Dataset:
         """The data that the recipe names, found again even where the program runs in another folder."""
-        from covidcxnet.datasets.named import folder_of, readdressed
+        recipe, folder = self.recipe, self.status.get("data")
+        if recipe.data != "phantom" and folder and not folder_of(recipe.data).exists():
+            return data.dataset_of(recipe, readdressed(recipe.data, self.path / folder))
+        return data.dataset_of(recipe)
 
-        recipe, data = self.recipe, self.status.get("data")
-        if recipe.data != "phantom" and data and not folder_of(recipe.data).exists():
-            return dataset_of(recipe, readdressed(recipe.data, self.path / data))
-        return dataset_of(recipe)
+    @property
+    def store_path(self) -> Path | None:
+        """Where the prepared stacks lie; None before they are prepared."""
+        name = self.status.get("store")
+        return Path(os.path.normpath(self.path / name)) if name else None
 
     @cached_property
     def store(self) -> Store:
         """The prepared stacks; several runs may share one."""
-        from covidcxnet.preparation import Store
-
-        name = self.status.get("store") or ""
-        path = Path(os.path.normpath(self.path / name))
-        if not path.is_file():
+        path = self.store_path
+        if path is None or not path.is_file():
             raise InputError(f"{self.path}: its store {path} is gone; train.py --resume {self.path} prepares it again")
         return Store(path)
 
     def rows(self, split: str) -> np.ndarray:
         """Rows of the store that belong to train, validation or test, int64 [n]."""
-        return rows_of(self.store, self.split, split)
+        return data.rows_of(self.store, self.split, split)
 
     def update(self, **values: Any) -> None:
         """Change `run.json`, whole."""
@@ -143,43 +138,6 @@ class Run:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: missing or damaged ({error})") from error
-
-
-def dataset_of(recipe: Recipe, data: str | Path | None = None) -> Dataset:
-    """The data set that a recipe names. The phantom has all three classes unless told otherwise."""
-    from covidcxnet.datasets import load
-    from covidcxnet.datasets.check import with_verdicts
-
-    dataset = load(
-        data or recipe.data,
-        root=recipe.root or None,
-        classes=recipe.classes,
-        where=recipe.where or None,
-        task="independent" if recipe.multilabel else "exclusive",
-        phantom_images=recipe.phantom_images,
-    )
-    return with_verdicts(dataset, recipe.verdicts) if recipe.verdicts else dataset
-
-
-def rows_of(store: Store, split: pd.DataFrame, name: str) -> np.ndarray:
-    """Rows of `store` whose path has the split `name`, int64 [n].
-
-    A file whose exact copy stands under another path in validation or test is not among those of train, nor one whose
-    copy stands in test among those of validation.
-    """
-    if name not in _SIDES:
-        raise InputError(f"split: {name!r} given, one of {', '.join(_SIDES)} expected")
-    side = dict(zip(split["path"], split["split"], strict=True))
-    sides = np.array([side.get(path, "") for path in store.table["path"]], dtype=object)
-    files = store.table["sha256"].to_numpy()
-    later = set(files[np.isin(sides, _SIDES[_SIDES.index(name) + 1 :])])
-    return np.flatnonzero([own == name and file not in later for own, file in zip(sides, files, strict=True)])
-
-
-def copies_left_out(store: Store, split: pd.DataFrame) -> int:
-    """How many rows `rows_of` leaves out because their copies stand on another side."""
-    sided = store.table["path"].isin(set(split["path"][split["split"].isin(_SIDES)])).sum()
-    return int(sided) - sum(len(rows_of(store, split, name)) for name in _SIDES)
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

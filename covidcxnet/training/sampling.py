@@ -1,6 +1,7 @@
-"""Sampling against class imbalance: which training images an epoch shows, as a function of (seed, epoch) alone.
+"""Class imbalance: which training images an epoch shows, and what each weighs in the loss.
 
-A sampler is given the training rows' labels and nothing else, so that no image can leave the training split by it.
+A sampler is a function of (seed, epoch) alone. It knows the labels of training rows and nothing else, so that no image
+can leave the training split by it.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ class Sampler:
     labels : int array [n]
         Class index of each training image.
     kind : {"oversample", "undersample"}
-        "oversample" shows each class as often as the largest has images: all its images equally often, and what is
-        left over as images drawn anew in each epoch. "undersample" shows as many of each class as the smallest has,
-        drawn anew in each epoch without replacement.
+        "oversample" shows each class as often as the largest has images: all its images equally often, the remainder
+        drawn anew in each epoch. "undersample" shows as many of each class as the smallest has, drawn anew in each
+        epoch without replacement.
     seed : int
 
     Raises
@@ -61,16 +62,73 @@ class Sampler:
         return generator.permutation(np.concatenate(drawn))
 
 
-def sampler_for(kind: str, labels: np.ndarray, seed: int) -> Sampler | None:
-    """The sampler of a recipe; None where each image is shown once an epoch."""
-    return None if kind == "none" else Sampler(labels, kind, seed)
+def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Weight of each image so that all classes count the same: ``N / (classes x images of its class)``, mean 1.
+
+    Parameters
+    ----------
+    labels : int array [N]
+        Class indices; each class has one image at least.
+    classes : int
+
+    Returns
+    -------
+    float32 [N]
+
+    Examples
+    --------
+    >>> balanced_weights(np.array([0, 0, 1]), 2).tolist()
+    [0.75, 0.75, 1.5]
+    """
+    counts = np.bincount(labels, minlength=classes)
+    return (len(labels) / (classes * counts[labels])).astype("float32")
+
+
+def source_weights(labels: np.ndarray, sources: np.ndarray, rare: bool = False) -> np.ndarray:
+    """Weight of each image so that the classes of a source count the same.
+
+    Where a source has several classes, its look then says nothing about the label; class weights over all sources would
+    make the look of a source that is rich in a rare class a sign of that class. A source counts by the root of its
+    images.
+
+    Parameters
+    ----------
+    labels : int array [N]
+        Class indices.
+    sources : array [N]
+        Name of each image's source.
+    rare : bool
+        A source also counts by the root of how rare its rarest class is over all sources, so that no class is lost.
+
+    Returns
+    -------
+    float32 [N]
+        Mean 1.
+
+    Examples
+    --------
+    >>> source_weights(np.array([0, 0, 0, 1, 0]), np.array(list("aaaab"))).astype(float).round(2).tolist()
+    [0.56, 0.56, 0.56, 1.67, 1.67]
+    >>> source_weights(np.array([0, 0, 0, 1, 0]), np.array(list("aaaab")), rare=True).astype(float).round(2).tolist()
+    [0.67, 0.67, 0.67, 2.0, 1.0]
+    """
+    _, source = np.unique(np.asarray(sources, str), return_inverse=True)
+    counts = np.zeros((source.max() + 1, int(labels.max()) + 1))
+    np.add.at(counts, (source, labels), 1)
+    has = counts > 0
+    share = np.sqrt(counts.sum(axis=1)) / has.sum(axis=1)
+    if rare:
+        rarity = share.sum() / np.maximum(share @ has, 1e-12)  # of each class, while sources count by the root alone
+        share *= np.sqrt((has * rarity).max(axis=1))
+    weights = share[source] / counts[source, labels]
+    return (weights / weights.mean()).astype("float32")
 
 
 def without_class_share(weights: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Weights of images whose classes are already balanced by sampling: what differs within a class is kept.
+    """Weights of images whose classes sampling has balanced already: only what differs within a class remains.
 
-    Counted on what an epoch shows, all classes have as many images, so that the class part of a weight is 1. Using
-    weights of the unsampled counts on top would favour the small classes twice.
+    An epoch shows all classes equally often, so the class part of a weight is 1. Weights from the unsampled counts on
+    top would favour the small classes twice.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Train a recipe to a run: from data to best weights, or on from where a run stopped."""
+"""Train a recipe to a run: check, data, model, store, fit, record, each step once and in this order."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from covidcxnet import backend
+import pandas as pd
+
+from covidcxnet.backend import check_precision, make_deterministic, precision, precision_advice
+from covidcxnet.datasets import SPLITS, Dataset, save_split
+from covidcxnet.datasets.named import folder_of
+from covidcxnet.datasets.splits import unknown_patients
+from covidcxnet.models import MODELS
+from covidcxnet.models.scaling import TRAINING
 from enhancement.errors import InputError
 from enhancement.files import check_output
+from segmentation.backend import quiet_backend
 
 from . import data
-from .base_image import with_histogram
-from .building import check_before_data, fitting_of, model_for, seeded_model
+from .fitting import Fitting
+from .initial_weights import build_model, model_options
 from .recipe import Recipe, save_recipe
-from .run import Run, copies_left_out, dataset_of, rows_of, write_json
-
-if TYPE_CHECKING:
-    import keras
-    import pandas as pd
-
-    from covidcxnet.datasets import Dataset
+from .record import environment
+from .run import Run, write_json
+from .solving import SolvedFitting
+from .stages import StagedFitting
+from .statistics import channel_statistics, with_histogram
 
 
 def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epochs: int | None = None) -> Run:
@@ -49,43 +55,53 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
     KeyboardInterrupt
         After Ctrl-C; the run is left whole and the message says how to resume.
     """
-    if resume is None:
-        recipe = recipe or Recipe()
-        _refuse_used(recipe.out)
-        backend.check_precision(recipe.precision)
-        early = check_before_data(recipe)
-        dataset = dataset_of(recipe)
-        recipe = dataclasses.replace(recipe, classes=dataset.classes)
-        split = data.split_of(recipe, dataset)
-        if not recipe.multilabel:
-            data.refuse_empty(split, dataset)
-        built = model_for(recipe, dataset.classes, early)
-    else:
-        if recipe is not None:
-            raise InputError("resume: a resumed run keeps its own recipe; give only epochs")
-        run = Run(resume)
-        if run.recipe.schedule == "cosine" and epochs not in (None, run.recipe.epochs):
-            raise InputError(
-                f"epochs: the cosine of this run ends after {run.recipe.epochs}, and another end would set the "
-                f"learning rate back; train on with --init {run.path} into another folder"
-            )
-        for left in run.path.glob(".*.partial.*"):  # half-written files of a killed process
-            left.unlink()
-        recipe = run.recipe if epochs is None else dataclasses.replace(run.recipe, epochs=epochs)
-        backend.check_precision(recipe.precision)
-        dataset, split = run.dataset, run.split
-        built = seeded_model(recipe, dataset.classes, run.status.get("options", {}))
+    # check: what the recipe alone rules out is refused before any image is read
+    run = None if resume is None else _stopped_run(resume, recipe, epochs)
+    recipe = (recipe or Recipe()) if run is None else run.recipe
+    if epochs is not None:
+        recipe = dataclasses.replace(recipe, epochs=epochs)
+    if run is None:
+        check_new(recipe)
+    check_precision(recipe.precision)
+    segmenter = data.segmenter_of(recipe)
+    options = model_options(recipe, None if run is None else run.status.get("options", {}))
 
-    with backend.precision(recipe.precision):
-        data.segmenter_of(recipe)  # what is missing is said before a folder is made
-        if resume is None:
-            recipe = with_histogram(recipe, dataset, split)
-            run = _new_run(recipe, dataset, split, built.options)
+    # data
+    dataset = data.dataset_of(recipe) if run is None else run.dataset
+    recipe = dataclasses.replace(recipe, classes=dataset.classes)
+    split = data.split_of(recipe, dataset) if run is None else run.split
+
+    quiet_backend()
+    make_deterministic(recipe.seed, recipe.deterministic)
+    with precision(recipe.precision):
+        # model: before hours of preparation, so that a wrong option or depth is refused at once. Only a model that
+        # scales by statistics of its training images has to wait for them.
+        init = recipe.init if run is None or not (run.path / "state.h5").exists() else ""
+        model, loaded = (None, "") if options["normalization"] == TRAINING else build_model(recipe, options, init)
+        if run is None:
+            recipe = with_histogram(recipe, dataset, split, segmenter)
+            run = _new_run(recipe, dataset, split, options)
         elif epochs is not None:
             save_recipe(recipe, run.path / "recipe.yaml")
         try:
-            _prepare(run, recipe, dataset, split, built.loaded)
-            _fit(run, recipe, built.model, built.options)
+            # store
+            run.store = store = data.store_of(recipe, dataset, segmenter, run.store_path)
+            if model is None:
+                options |= {"normalization": channel_statistics(store, run.rows("train"))}
+                model, loaded = build_model(recipe, options, init)
+            _record_images(run, recipe, split, loaded, options)
+
+            # fit
+            fitting = fitting_of(recipe)(run, recipe, model, options)
+            try:
+                fitting.restore()
+                fitting.fit()
+            except KeyboardInterrupt:
+                fitting.draw()
+                raise
+
+            # record
+            fitting.finish()
         except KeyboardInterrupt:
             run.update(status="interrupted")
             done = run.status.get("epoch", 0)
@@ -97,90 +113,81 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
     return Run(run.path)
 
 
+def fitting_of(recipe: Recipe) -> type[Fitting] | type[StagedFitting]:
+    """How the recipe's model is fitted: solved, in stages, or over epochs."""
+    spec = MODELS[recipe.model]
+    return SolvedFitting if spec.solve else StagedFitting if spec.stages else Fitting
+
+
+def check_new(recipe: Recipe) -> None:
+    """`InputError` if a file that the recipe names is missing, or its run folder cannot be written or is in use."""
+    data.check_files(recipe)
+    path = Path(recipe.out)
+    if recipe.out and not path.exists():
+        check_output(path, folder=True)
+    elif recipe.out and not path.is_dir():
+        raise InputError(f"out: {path} is a file; give the name of a new folder")
+    elif recipe.out and (path / "state.h5").exists():
+        # A run that never got to an epoch is written over.
+        raise InputError(f"out: {path} holds a run; go on with it by --resume {path}, or name another folder")
+    elif recipe.out and any(path.iterdir()) and not (path / "run.json").exists():
+        raise InputError(f"out: {path} is not empty and no run; name a new folder")
+
+
+def _stopped_run(resume: str | Path, recipe: Recipe | None, epochs: int | None) -> Run:
+    """The run to go on with, without the half-written files of a killed process."""
+    if recipe is not None:
+        raise InputError("resume: a resumed run keeps its own recipe; give only epochs")
+    run = Run(resume)
+    if run.recipe.schedule == "cosine" and epochs not in (None, run.recipe.epochs):
+        raise InputError(
+            f"epochs: the cosine of this run ends after {run.recipe.epochs}, and another end would set the "
+            f"learning rate back; train on with --init {run.path} into another folder"
+        )
+    for left in run.path.glob(".*.partial.*"):
+        left.unlink()
+    return run
+
+
 def _new_run(recipe: Recipe, dataset: Dataset, split: pd.DataFrame, options: dict[str, Any]) -> Run:
-    from covidcxnet.datasets import save_split
-    from covidcxnet.datasets.named import folder_of
-    from covidcxnet.datasets.splits import unknown_patients
-
-    from .environment import environment
-
-    path = Path(recipe.out) if recipe.out else _free_folder(f"{dataset.name}-{recipe.model}")
+    """The run folder with all that is known before images are prepared."""
+    path, number = Path(recipe.out or f"runs/{dataset.name}-{recipe.model}"), 1
+    while not recipe.out and path.exists():
+        number += 1
+        path = path.with_name(f"{dataset.name}-{recipe.model}-{number}")
     path.mkdir(parents=True, exist_ok=True)
     save_recipe(dataclasses.replace(recipe, out=""), path / "recipe.yaml")
     save_split(split, path / "split.csv")
     write_json(path / "environment.json", environment(recipe.seed, recipe.precision))
-    where = "" if recipe.data == "phantom" else _relative(folder_of(recipe.data), path)
-    facts = {"status": "preparing", "name": path.name, "data": where, "epoch": 0, "options": options}
+    folder = "" if recipe.data == "phantom" else _relative(folder_of(recipe.data), path)
     unknown = unknown_patients(dataset)
-    write_json(path / "run.json", facts | {"split_by": recipe.split_by, "unknown_patients": unknown})
+    status = {"status": "preparing", "name": path.name, "data": folder, "epoch": 0, "options": options}
+    write_json(path / "run.json", status | {"split_by": recipe.split_by, "unknown_patients": unknown})
     if unknown:
-        _say(
+        _print(
             f"the patient of {unknown} of {len(dataset)} images is unknown: images of one patient may stand on two "
             "sides of the split, and figures are then too high"
         )
     return Run(path)
 
 
-def _prepare(run: Run, recipe: Recipe, dataset: Dataset, split: pd.DataFrame, loaded: str) -> None:
-    """Prepare the store and say what the run works on."""
-    known = run.status.get("store")
-    path = Path(os.path.normpath(run.path / known)) if known else data.store_path(recipe, dataset)
-    with data.prepared(recipe, dataset, path) as store:
-        counts = data.counts_of(store, split, dataset.classes, recipe.multilabel)
-        images = {name: len(rows_of(store, split, name)) for name in counts}
-        rejected, copies = len(store.rejected), copies_left_out(store, split)
-    run.update(status="running", store=_relative(path, run.path), counts=counts, rejected=rejected, init=loaded)
-    _say(f"run {run.path}: {recipe.model}, {loaded}")
-    if slow := backend.precision_advice(recipe.precision):
-        _say(slow)
-    for name, by_class in counts.items():
-        note = "; not opened before the evaluation" if name == "test" else ""
-        text = ", ".join(f"{count} {label}" for label, count in by_class.items())
-        _say(f"  {name}: {images[name]} images ({text}){note}")
-    if copies:
-        _say(f"  {copies} files are left out: exact copies of them stand on another side of the split")
-    if rejected:
-        _say(f"  {rejected} files could not be used; the store's table `rejected` and the report say why")
-
-
-def _fit(run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]) -> None:
-    from .statistics import with_statistics
-
-    core, options = with_statistics(core, options, recipe, run.store, run.rows("train"))
+def _record_images(run: Run, recipe: Recipe, split: pd.DataFrame, loaded: str, options: dict[str, Any]) -> None:
+    """Record and print what the run works on."""
+    store = run.store
+    counts, rejected = data.counts_of(recipe, store, split), len(store.rejected)
+    run.update(status="running", store=_relative(store.path, run.path), counts=counts, rejected=rejected, init=loaded)
     run.update(options=options)
-    fitting = fitting_of(recipe)(run, recipe, core, options)
-    try:
-        fitting.restore()
-        fitting.fit()
-    except KeyboardInterrupt:
-        fitting.draw()
-        raise
-    fitting.finish()
-
-
-def _refuse_used(out: str) -> None:
-    """A folder with a run in it is not written over; one that never got to an epoch is."""
-    if not out:
-        return
-    path = Path(out)
-    if not path.exists():
-        check_output(path, folder=True)
-        return
-    if not path.is_dir():
-        raise InputError(f"out: {path} is a file; give the name of a new folder")
-    if (path / "state.h5").exists():
-        raise InputError(f"out: {path} holds a run; go on with it by --resume {path}, or name another folder")
-    if any(path.iterdir()) and not (path / "run.json").exists():
-        raise InputError(f"out: {path} is not empty and no run; name a new folder")
-
-
-def _free_folder(name: str) -> Path:
-    folder = Path("runs") / name
-    number = 1
-    while folder.exists():
-        number += 1
-        folder = folder.with_name(f"{name}-{number}")
-    return folder
+    _print(f"run {run.path}: {recipe.model}, {loaded}")
+    if advice := precision_advice(recipe.precision):
+        _print(advice)
+    for name in SPLITS:
+        note = "; not opened before the evaluation" if name == "test" else ""
+        text = ", ".join(f"{count} {label}" for label, count in counts[name].items())
+        _print(f"  {name}: {len(data.rows_of(store, split, name))} images ({text}){note}")
+    if copies := data.copies_left_out(store, split):
+        _print(f"  {copies} files are left out: exact copies of them stand on another side of the split")
+    if rejected:
+        _print(f"  {rejected} files could not be used; the store's table `rejected` and the report say why")
 
 
 def _relative(path: Path, start: Path) -> str:
@@ -190,5 +197,5 @@ def _relative(path: Path, start: Path) -> str:
         return str(path.absolute())
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

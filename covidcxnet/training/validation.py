@@ -1,130 +1,264 @@
-"""Validation figures over the whole validation set at once: exact, not averaged over batches or bins."""
+"""Validation over the whole set at once, for both tasks: loss, F1, thresholds, figures, and whether training collapsed.
+
+`independent` stands for findings that do not exclude each other; their targets are 1, 0 and NaN (unknown, left out).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import keras
 import numpy as np
+from keras import ops
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from covidcxnet.models import MODELS
+
+from .recipe import Recipe
+
+THRESHOLD = "threshold_"
+TINY = 1e-7  # Keras' own bound of probabilities in logarithms
+FIGURES = ("val_loss", "val_accuracy", "val_auroc", "val_average_precision", "val_f1")
 
 
-def targets_for(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Targets of class indices ``int [N]``: ``float32 [N, 1]`` for two classes, one-hot ``[N, n]`` for more."""
-    if classes == 2:
-        return np.asarray(labels, "float32")[:, None]
-    return np.eye(classes, dtype="float32")[np.asarray(labels)]
+class KnownBinaryCrossentropy(keras.losses.Loss):
+    """Binary cross-entropy of independent findings, NaN targets left out.
 
-
-def loss_for(classes: int, smoothing: float):
-    """Cross-entropy with label smoothing: binary for two classes, categorical for more."""
-    import keras
-
-    kind = keras.losses.BinaryCrossentropy if classes == 2 else keras.losses.CategoricalCrossentropy
-    return kind(label_smoothing=smoothing)
-
-
-def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Weight of each image so that all classes count the same: ``N / (classes x images of its class)``, mean 1.
+    The loss of an image is the sum over its known findings, over their mean number in training: every known finding
+    counts the same, in an image where much is known as in one where little is.
 
     Parameters
     ----------
-    labels : int array [N]
-        Class indices; each class has one image at least.
-    classes : int
+    weights : float array [K, 2]
+        Of present and absent, for each finding, as from `finding_weights`.
+    known : float
+        Mean number of known findings of a training image.
+    smoothing : float
+        Share of each target moved to one half.
+    """
 
-    Returns
-    -------
-    float32 [N]
+    def __init__(self, weights: np.ndarray, known: float, smoothing: float = 0.0, name: str = "known_bce"):
+        super().__init__(name=name, reduction="sum_over_batch_size")
+        self.weights, self.known, self.smoothing = np.asarray(weights, "float32"), float(known), float(smoothing)
+
+    def call(self, y_true, y_pred):
+        """Loss of each image, float32 [N]."""
+        unknown = ops.isnan(y_true)
+        # NaN times 0 is NaN, in the gradient too: unknown targets become 0 before the logarithms and are masked after.
+        truth = ops.where(unknown, 0.0, y_true)
+        truth = truth * (1.0 - self.smoothing) + 0.5 * self.smoothing
+        chance = ops.clip(y_pred, TINY, 1.0 - TINY)
+        losses = -(self.weights[:, 0] * truth * ops.log(chance))
+        losses = losses - self.weights[:, 1] * (1.0 - truth) * ops.log(1.0 - chance)
+        return ops.sum(ops.where(unknown, 0.0, losses), axis=-1) / self.known
+
+
+def finding_weights(targets: np.ndarray) -> np.ndarray:
+    """Weights of present and absent for each finding, float32 [K, 2]: ``N- / N`` and ``N+ / N`` of its known images.
+
+    Rajpurkar et al. 2017, "CheXNet: radiologist-level pneumonia detection on chest X-rays with deep learning",
+    section 2.1.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> balanced_weights(np.array([0, 0, 1]), 2).tolist()
-    [0.75, 0.75, 1.5]
+    >>> finding_weights(np.array([[1.0], [0.0], [0.0], [0.0], [np.nan]])).tolist()
+    [[0.75, 0.25]]
     """
-    counts = np.bincount(labels, minlength=classes)
-    return (len(labels) / (classes * counts[labels])).astype("float32")
+    present, absent = (targets == 1).sum(axis=0), (targets == 0).sum(axis=0)
+    return np.stack([absent, present], axis=1).astype("float32") / np.maximum(present + absent, 1)[:, None]
 
 
-def source_weights(labels: np.ndarray, sources: np.ndarray, rare: bool = False) -> np.ndarray:
-    """Weight of each image so that the classes of a source count the same.
+def loss_for(recipe: Recipe, targets: np.ndarray) -> keras.losses.Loss:
+    """Cross-entropy of a recipe with its label smoothing, for training targets ``[N, 1]`` or ``[N, K]``."""
+    if recipe.task == "exclusive":
+        kind = keras.losses.BinaryCrossentropy if targets.shape[1] == 1 else keras.losses.CategoricalCrossentropy
+        return kind(label_smoothing=recipe.label_smoothing)
+    balanced = recipe.class_weights == "balanced"
+    weights = finding_weights(targets) if balanced else np.ones((targets.shape[1], 2), "float32")
+    return KnownBinaryCrossentropy(weights, float((~np.isnan(targets)).sum(axis=1).mean()), recipe.label_smoothing)
 
-    Where a source has several classes, its look then tells nothing of the label; class weights over all sources would
-    make the look of a source that is rich in a rare class a sign of that class. A source counts by the root of its
-    images.
+
+def f1_by_class(targets: np.ndarray, probabilities: np.ndarray, *, independent: bool = False) -> np.ndarray:
+    """F1 of each class at a threshold of 0.5, or of the likeliest class.
 
     Parameters
     ----------
-    labels : int array [N]
-        Class indices.
-    sources : array [N]
-        Name of each image's source.
-    rare : bool
-        A source also counts by the root of how rare its rarest class is over all sources, so that no class is lost.
+    targets : float array [N, 1] or [N, n]
+        1, 0; with `independent` NaN or below 0 for unknown, which is not counted.
+    probabilities : float array, same shape
+        One column is the second of two classes; the result has both.
+    independent : bool
+        Columns are findings that do not exclude each other, each with its own threshold.
 
     Returns
     -------
-    float32 [N]
-        Mean 1.
+    float array [2] or [n]
+        2 TP / (2 TP + FP + FN); 0 where a class is neither there nor predicted.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> source_weights(np.array([0, 0, 0, 1, 0]), np.array(list("aaaab"))).astype(float).round(2).tolist()
-    [0.56, 0.56, 0.56, 1.67, 1.67]
-    >>> source_weights(np.array([0, 0, 0, 1, 0]), np.array(list("aaaab")), rare=True).astype(float).round(2).tolist()
-    [0.67, 0.67, 0.67, 2.0, 1.0]
+    >>> f1_by_class(np.array([[0.0], [1.0], [1.0]]), np.array([[0.2], [0.9], [0.1]])).round(2).tolist()
+    [0.67, 0.67]
     """
-    _, source = np.unique(np.asarray(sources, str), return_inverse=True)
-    counts = np.zeros((source.max() + 1, int(labels.max()) + 1))
-    np.add.at(counts, (source, labels), 1)
-    has = counts > 0
-    share = np.sqrt(counts.sum(axis=1)) / has.sum(axis=1)
-    if rare:
-        rarity = share.sum() / np.maximum(share @ has, 1e-12)  # of each class, while sources count by the root alone
-        share *= np.sqrt((has * rarity).max(axis=1))
-    weights = share[source] / counts[source, labels]
-    return (weights / weights.mean()).astype("float32")
+    return np.asarray(ops.convert_to_numpy(_f1(*_counts(targets, probabilities, independent))), np.float64)
+
+
+class MacroF1(keras.metrics.Metric):
+    """Macro-averaged F1 over the batches of an epoch: the mean of `f1_by_class`.
+
+    Parameters
+    ----------
+    outputs : int
+        Units of the model; 1 stands for two classes.
+    independent : bool
+        As in `f1_by_class`.
+    """
+
+    def __init__(self, outputs: int, *, independent: bool = False, name: str = "f1"):
+        super().__init__(name=name)
+        self.independent = independent
+        classes = 2 if outputs == 1 and not independent else outputs
+        self.totals = [
+            self.add_weight(shape=(classes,), initializer="zeros", name=kind) for kind in ("tp", "predicted", "true")
+        ]
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Count a batch; weights of images are without effect, as in accuracy."""
+        for total, count in zip(self.totals, _counts(y_true, y_pred, self.independent), strict=True):
+            total.assign_add(count)
+
+    def result(self):
+        """Scalar in 0..1."""
+        return ops.mean(_f1(*self.totals))
+
+
+def _counts(targets, probabilities, independent: bool):
+    """True positives, predicted and true images of each class, float32 ``[classes]`` each."""
+    targets, probabilities = (ops.cast(values, "float32") for values in (targets, probabilities))
+    known = ops.cast(targets >= 0, "float32") if independent else 1.0
+    predicted, true = (_decided(values, independent) * known for values in (probabilities, targets))
+    return tuple(ops.sum(values, axis=0) for values in (predicted * true, predicted, true))
+
+
+def _decided(values, independent: bool):
+    """1 for a class decided on, ``[N, classes]``: at 0.5 for one column or independent ones, else the largest."""
+    columns = values.shape[-1]
+    if columns == 1 or independent:
+        above = ops.cast(values >= 0.5, "float32")
+        return above if independent else ops.concatenate([1 - above, above], axis=-1)
+    return ops.one_hot(ops.argmax(values, axis=-1), columns)
+
+
+def _f1(tp, predicted, true):
+    return 2 * tp / ops.maximum(predicted + true, 1e-7)
+
+
+def best_thresholds(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Threshold of the highest F1 for each finding, in the middle of the gap it lies in; float64 [K].
+
+    Parameters
+    ----------
+    targets : float array [N, K]
+        1, 0, NaN; a finding that is never present gets 0.5.
+    probabilities : float array [N, K]
+
+    Notes
+    -----
+    Lipton, Elkan and Naryanaswamy 2014, "Optimal thresholding of classifiers to maximize F1 measure": a finding about
+    which a model knows nothing is best called in every image, so that a good F1 alone shows no skill.
+    """
+    return np.array([_best_threshold(t, p) for t, p in zip(targets.T, probabilities.T, strict=True)])
+
+
+def _best_threshold(truth: np.ndarray, chance: np.ndarray) -> float:
+    known = ~np.isnan(truth)
+    truth, chance = truth[known] == 1, np.asarray(chance, np.float64)[known]
+    if not truth.any():
+        return 0.5
+    order = np.argsort(-chance, kind="stable")
+    descending = chance[order]
+    last = np.flatnonzero(np.r_[np.diff(descending) != 0, True])  # decisions change only where the probability does
+    tp = np.cumsum(truth[order])[last]
+    best = int(np.argmax(2 * tp / (last + 1 + truth.sum())))
+    lower = descending[last[best + 1]] if best + 1 < len(last) else 0.0
+    return float((descending[last[best]] + lower) / 2)
 
 
 def validation_figures(
-    targets: np.ndarray, probabilities: np.ndarray, loss, classes: Sequence[str] = ()
+    targets: np.ndarray, probabilities: np.ndarray, loss: Any, classes: Sequence[str] = (), *, independent: bool = False
 ) -> dict[str, float]:
     """Loss, accuracy, AUROC, average precision and F1 of predictions.
 
     Parameters
     ----------
-    targets : float array [N, 1] or [N, n]
-        As from `targets_for`.
+    targets : float array [N, 1] or [N, K]
+        As from `data.sides`; each independent finding present in one image and absent in another.
     probabilities : float array, same shape
     loss : callable
         ``loss(targets, probabilities) -> scalar``.
     classes : sequence of str
         Labels, for the F1 of each; empty leaves those out.
+    independent : bool
+        Columns are findings that do not exclude each other.
 
     Returns
     -------
     dict
-        ``val_loss``, ``val_accuracy``, ``val_auroc``, ``val_average_precision``, ``val_f1``; the last three
-        macro-averaged over classes, each against the rest; and ``val_f1_<label>`` of each. NaN where the predictions
-        are not finite.
+        ``val_loss``, ``val_accuracy``, ``val_auroc``, ``val_average_precision``, ``val_f1`` (the last three
+        macro-averaged over columns, each against the rest, and over the images in which it is known), ``val_f1_LABEL``
+        of each and, for independent findings, ``threshold_LABEL`` from `best_thresholds`. NaN where predictions are not
+        finite.
     """
-    import keras
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    from .f1 import f1_by_class
-
-    own = [f"val_f1_{label}" for label in classes]
-    names = ("val_loss", "val_accuracy", "val_auroc", "val_average_precision", "val_f1", *own)
+    names = [*FIGURES, *(f"val_f1_{label}" for label in classes)]
+    names += [f"{THRESHOLD}{label}" for label in classes] if independent else []
     if not np.isfinite(probabilities).all():
         return dict.fromkeys(names, float("nan"))
-    value = float(keras.ops.convert_to_numpy(loss(targets, probabilities.astype("float32"))))
-    if targets.shape[1] == 1:
-        right = (probabilities >= 0.5) == (targets >= 0.5)
-    else:
-        right = probabilities.argmax(axis=1) == targets.argmax(axis=1)
-    columns = range(targets.shape[1])
-    auroc = np.mean([roc_auc_score(targets[:, c], probabilities[:, c]) for c in columns])
-    precision = np.mean([average_precision_score(targets[:, c], probabilities[:, c]) for c in columns])
-    f1 = f1_by_class(targets, probabilities)
-    made = (value, np.mean(right), auroc, precision, f1.mean(), *f1)
-    return {name: float(figure) for name, figure in zip(names, made, strict=False)}
+    value = ops.convert_to_numpy(loss(targets.astype("float32"), probabilities.astype("float32")))
+    rows = []
+    for truth, chance in zip(targets.T, probabilities.T, strict=True):
+        known = ~np.isnan(truth)
+        truth, chance = truth[known], chance[known]
+        right = ((chance >= 0.5) == (truth >= 0.5)).mean()
+        rows.append((right, roc_auc_score(truth, chance), average_precision_score(truth, chance)))
+    accuracy, auroc, precision = np.mean(rows, axis=0)
+    if not independent and targets.shape[1] > 1:
+        accuracy = np.mean(probabilities.argmax(axis=1) == targets.argmax(axis=1))
+    f1 = f1_by_class(targets, probabilities, independent=independent)
+    thresholds = best_thresholds(targets, probabilities) if independent else ()
+    figures = (value, accuracy, auroc, precision, f1.mean(), *f1, *thresholds)
+    return {name: float(figure) for name, figure in zip(names, figures, strict=False)}
+
+
+def all_equal(probabilities: np.ndarray) -> bool:
+    """Whether every image gets the same prediction, ``float array [N, n]``: AUROC is then 0.5 whatever the truth."""
+    return len(probabilities) > 1 and bool((probabilities == probabilities[:1]).all())
+
+
+def equal_message(recipe: Recipe) -> str:
+    """What `all_equal` means, and what helps."""
+    if MODELS[recipe.model].solve:
+        return "all predictions are equal: no pixel counts; a larger options.C helps"
+    # A ReLU that is 0 for every image has no gradient and stays so. After one large step all units of a small layer can
+    # be, and what is left of the network is the bias of its output.
+    warmer = "a longer warmup" if recipe.schedule == "cosine" else "schedule cosine with a warmup"
+    return f"all predictions are equal: the head's units died; lower learning_rate or {warmer}, and train anew"
+
+
+def collapsed(figures: Mapping[str, float]) -> list[str]:
+    """Labels whose F1 is 0: none of their images is found, which a mean over classes or an AUROC can hide."""
+    prefix = "val_f1_"
+    return [name.removeprefix(prefix) for name, value in figures.items() if name.startswith(prefix) and value == 0]
+
+
+def collapse_message(labels: Sequence[str], recipe: Recipe) -> str:
+    """What `collapsed` means, and what helps that the recipe does not do already."""
+    steps = not MODELS[recipe.model].solve
+    helps = ["another learning_rate (covidcxnet find-lr)"] if steps else []
+    helps += ["class_weights balanced"] if recipe.class_weights == "none" else []
+    helps += ["sampling oversample"] if steps and not recipe.multilabel and recipe.sampling == "none" else []
+    helps += ["monitor val_f1"] if steps and recipe.monitor != "val_f1" else []
+    helps = helps or ["more images"]
+    text = f"no validation image of {', '.join(labels)} is found (F1 0 at a threshold of 0.5"
+    text += "; the weights come with thresholds of their own)" if recipe.multilabel else ")"
+    return f"{text}; try {' or '.join(filter(None, (', '.join(helps[:-1]), helps[-1])))}"

@@ -10,11 +10,11 @@ import covidcxnet
 from covidcxnet.datasets.vocabulary import refuse_one_sided
 from covidcxnet.evaluation import evaluate
 from covidcxnet.training import train
-from covidcxnet.training.multilabel import (
+from covidcxnet.training.validation import (
     KnownBinaryCrossentropy,
     best_thresholds,
     finding_weights,
-    multilabel_figures,
+    validation_figures,
 )
 from enhancement.errors import InputError
 
@@ -65,7 +65,9 @@ def test_thresholds_have_the_highest_f1_of_all():
 def test_figures_are_means_over_findings_and_name_one_that_is_never_found():
     truth = np.array([[1, 1], [1, 0], [0, 0], [0, NAN]])
     chance = np.array([[0.9, 0.3], [0.8, 0.2], [0.1, 0.1], [0.2, 0.9]])
-    figures = multilabel_figures(truth, chance, KnownBinaryCrossentropy(np.ones((2, 2)), 2.0), ("mass", "hernia"))
+    figures = validation_figures(
+        truth, chance, KnownBinaryCrossentropy(np.ones((2, 2)), 2.0), ("mass", "hernia"), independent=True
+    )
     assert (figures["val_f1_mass"], figures["val_f1_hernia"], figures["val_f1"]) == (1, 0, 0.5)
     assert figures["val_auroc"] == 1 and figures["val_accuracy"] == pytest.approx((1 + 2 / 3) / 2)
     assert figures["threshold_hernia"] == pytest.approx(0.25)

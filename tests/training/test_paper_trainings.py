@@ -150,7 +150,7 @@ def check_optimizer(fitting, row):
 def check_loss(fitting, row):
     import keras
 
-    from covidcxnet.training.multilabel import KnownBinaryCrossentropy
+    from covidcxnet.training.validation import KnownBinaryCrossentropy
 
     if row.multilabel:
         assert isinstance(fitting.loss, KnownBinaryCrossentropy) and len(np.unique(fitting.loss.weights)) > 1

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 
-from covidcxnet.training.augment_settings import AugmentSettings
 from covidcxnet.training.augmentation import (
     RandomAffine,
     RandomBlur,
@@ -13,6 +12,7 @@ from covidcxnet.training.augmentation import (
     RandomTone,
     augmenter,
 )
+from covidcxnet.training.recipe import AugmentSettings
 
 EVERYTHING = AugmentSettings(
     rotation=170, flip_horizontal=True, flip_vertical=True, zoom=(0.67, 1.25), shift=0.2, brightness=(0.5, 1.3),

@@ -7,7 +7,9 @@ import pytest
 
 from covidcxnet.training import Recipe
 from covidcxnet.training.callbacks import Monitor
-from covidcxnet.training.validation import balanced_weights, loss_for, targets_for, validation_figures
+from covidcxnet.training.data import targets_for
+from covidcxnet.training.sampling import balanced_weights
+from covidcxnet.training.validation import loss_for, validation_figures
 from enhancement.errors import InputError
 
 
@@ -105,7 +107,7 @@ def test_validation_figures_are_those_of_scikit_learn_over_all_rows():
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, 301)
     p = np.clip(0.3 * labels + generator.uniform(0, 0.7, 301), 0, 1)[:, None].astype("float32")
-    figures = validation_figures(targets_for(labels, 2), p, loss_for(2, 0.0))
+    figures = validation_figures(targets_for(labels, 2), p, loss_for(Recipe(), np.ones((2, 1))))
     assert figures["val_auroc"] == pytest.approx(roc_auc_score(labels, p[:, 0]), abs=1e-12)
     assert figures["val_average_precision"] == pytest.approx(average_precision_score(labels, p[:, 0]), abs=1e-12)
     assert figures["val_accuracy"] == pytest.approx(((p[:, 0] >= 0.5) == labels).mean())
@@ -116,12 +118,12 @@ def test_validation_figures_are_those_of_scikit_learn_over_all_rows():
 def test_validation_figures_of_three_classes_are_macro_averages():
     labels = np.array([0, 1, 2, 0, 1, 2])
     perfect = targets_for(labels, 3) * 0.8 + 0.2 / 3
-    figures = validation_figures(targets_for(labels, 3), perfect, loss_for(3, 0.1))
+    figures = validation_figures(targets_for(labels, 3), perfect, loss_for(Recipe(label_smoothing=0.1), np.eye(3)))
     assert (figures["val_auroc"], figures["val_accuracy"], figures["val_average_precision"]) == (1, 1, 1)
     smooth = 0.9 * targets_for(labels, 3) + 0.1 / 3
     assert figures["val_loss"] == pytest.approx(-(smooth * np.log(perfect)).sum(axis=1).mean(), rel=1e-4)
 
 
 def test_predictions_that_are_no_numbers_give_nan():
-    figures = validation_figures(np.ones((2, 1)), np.array([[np.nan], [1.0]]), loss_for(2, 0.0))
+    figures = validation_figures(np.ones((2, 1)), np.array([[np.nan], [1.0]]), loss_for(Recipe(), np.ones((2, 1))))
     assert all(np.isnan(value) for value in figures.values())

@@ -3,7 +3,7 @@
 import matplotlib.image
 import pytest
 
-from covidcxnet.training.curves import draw_curves
+from covidcxnet.training.record import draw_curves
 
 
 def row(epoch, **changes):

@@ -5,9 +5,17 @@ import pytest
 from sklearn.metrics import f1_score
 
 from covidcxnet.training import Recipe
-from covidcxnet.training.collapse import all_equal, collapse_message, collapsed, equal_message
-from covidcxnet.training.f1 import MacroF1, f1_by_class
-from covidcxnet.training.validation import loss_for, targets_for, validation_figures
+from covidcxnet.training.data import targets_for
+from covidcxnet.training.validation import (
+    MacroF1,
+    all_equal,
+    collapse_message,
+    collapsed,
+    equal_message,
+    f1_by_class,
+    loss_for,
+    validation_figures,
+)
 
 
 def cases(outputs):
@@ -51,7 +59,7 @@ def test_independent_findings_leave_out_what_is_unknown():
 def test_validation_figures_tell_macro_f1_and_that_of_each_class():
     targets = targets_for(np.array([0, 0, 1, 2]), 3)
     probabilities = np.array([[0.8, 0.1, 0.1], [0.6, 0.2, 0.2], [0.5, 0.4, 0.1], [0.1, 0.2, 0.7]], "float32")
-    figures = validation_figures(targets, probabilities, loss_for(3, 0.0), ("normal", "cap", "covid19"))
+    figures = validation_figures(targets, probabilities, loss_for(Recipe(), targets), ("normal", "cap", "covid19"))
     assert figures["val_f1_normal"] == pytest.approx(0.8) and figures["val_f1_cap"] == 0
     assert figures["val_f1"] == pytest.approx((0.8 + 0 + 1) / 3)
     assert collapsed(figures) == ["cap"]
@@ -126,12 +134,12 @@ def test_a_run_logs_f1_and_tells_a_collapse_aloud(tiny, capsys, monkeypatch):
     monkeypatch.setattr(
         "covidcxnet.training.fitting.Fitting._validate",
         lambda self: validation_figures(
-            self.validation.targets, np.full(self.validation.targets.shape, 0.1), self.loss, self.classes
+            self.validation.targets, np.full(self.validation.targets.shape, 0.1), self.loss, self.labels
         ),
     )
     run = train(tiny(epochs=1, monitor="val_f1"))
     assert {"f1", "val_f1", "val_f1_normal", "val_f1_covid19"} <= set(run.log)
     assert 0 <= run.log["f1"][0] <= 1 and run.log["val_f1_covid19"][0] == 0
     said = capsys.readouterr().err
-    assert "warning: at the best epoch not one validation image of covid19 is found" in said
+    assert "warning: at the best epoch no validation image of covid19 is found" in said
     assert run.status["best"]["val_f1"] == pytest.approx(run.log["val_f1"][0], abs=1e-6)

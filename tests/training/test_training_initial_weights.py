@@ -9,8 +9,8 @@ import pytest
 from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Recipe
-from covidcxnet.training.building import build_model
-from covidcxnet.training.initial_weights import brought_options, initialise, named
+from covidcxnet.training.initial_weights import brought_options, build_model, initialise, model_options
+from covidcxnet.training.record import published_name
 from enhancement.errors import InputError
 from enhancement.parallel import sha256
 from weights import manifest
@@ -191,13 +191,17 @@ def test_initial_weights_bring_the_scaling_that_they_were_trained_with(tmp_path)
 
 def test_a_run_remembers_the_options_that_its_initial_weights_brought(tmp_path):
     path = saved(tmp_path, normalization="symmetric")[1]
-    recipe = Recipe(model="small-cnn", init=path, input=InputSettings(size=32), options={"filters": [4, 4]})
-    _, text, options = build_model(recipe, CLASSES, None)
+    recipe = Recipe(
+        model="small-cnn", init=path, input=InputSettings(size=32), options={"filters": [4, 4]}, classes=CLASSES
+    )
+    options = model_options(recipe)
+    _, text = build_model(recipe, options, path)
     assert options["normalization"] == "symmetric" and "6 of 6 layers" in text
     (tmp_path / "source.weights.h5").unlink()
-    assert build_model(recipe, CLASSES, options)[2] == options
+    assert model_options(recipe, options) == options
+    assert build_model(recipe, options, "")[1] == "weights of the run"
     with pytest.raises(InputError, match="no such weights file"):
-        build_model(recipe, CLASSES, None)
+        model_options(recipe)
 
 
 def test_imagenet_is_for_the_published_network_only():
@@ -245,7 +249,7 @@ def test_imagenet_fills_the_whole_backbone(monkeypatch):
 def test_weights_tell_where_they_began_by_content_and_not_by_a_path_of_the_machine(tmp_path):
     path = tmp_path / "start.weights.h5"
     save_weights(small()[0], path, {"kind": "classifier"})
-    assert named(str(path)) == f"start.weights.h5, SHA-256 {sha256(path)}"
+    assert published_name(str(path)) == f"start.weights.h5, SHA-256 {sha256(path)}"
     path.unlink()
-    assert named(str(path)) == "start.weights.h5"
-    assert named("chexnet") == "chexnet"
+    assert published_name(str(path)) == "start.weights.h5"
+    assert published_name("chexnet") == "chexnet"

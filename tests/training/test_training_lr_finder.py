@@ -9,8 +9,7 @@ import pytest
 
 from covidcxnet.cli.find_lr import main
 from covidcxnet.training import lr_finder
-from covidcxnet.training.lr_finder import RangeTest, range_test, smooth, suggest
-from covidcxnet.training.lr_plot import draw_range_test, save_range_test
+from covidcxnet.training.lr_finder import RangeTest, draw_range_test, range_test, save_range_test, smooth, suggest
 from enhancement.errors import InputError
 
 RATES = np.geomspace(1e-7, 1, 200)
@@ -124,7 +123,7 @@ def test_the_command_writes_and_tells_the_rate(tmp_path, capsys, monkeypatch):
     result = RangeTest(RATES, made, smooth(made), suggest(RATES, made, smooth(made)), False)
     monkeypatch.setattr("covidcxnet.training.lr_finder.range_test", lambda recipe, **_: result)
     assert main(["phantom", "--out", str(tmp_path / "lr"), "--steps", "50"]) == 0
-    assert "--learning_rate 0.0" in capsys.readouterr().out.splitlines()[-1]
+    assert "--learning-rate 0.0" in capsys.readouterr().out.splitlines()[-1]
     assert {path.name for path in (tmp_path / "lr").iterdir()} == {"learning_rate.png", "learning_rate.csv"}
     nothing = dataclasses.replace(result, suggested=None)
     monkeypatch.setattr("covidcxnet.training.lr_finder.range_test", lambda recipe, **_: nothing)

@@ -12,11 +12,10 @@ from covidcxnet.cli import main
 from covidcxnet.datasets import load_dataset, save_split
 from covidcxnet.preparation import Store
 from covidcxnet.settings import InputSettings
-from covidcxnet.training import Run, mean_histogram, save_recipe, train
-from covidcxnet.training.base_image import base_histogram, with_histogram
-from covidcxnet.training.data import split_of
-from covidcxnet.training.mean_histogram import TOTAL, counts_of, draw
-from covidcxnet.training.mean_histogram import mean_histogram as mean_of
+from covidcxnet.training import Run, save_recipe, statistics, train
+from covidcxnet.training.data import dataset_of, split_of
+from covidcxnet.training.statistics import TOTAL, base_histogram, counts_of, draw, with_histogram
+from covidcxnet.training.statistics import mean_histogram as mean_of
 from enhancement.errors import InputError
 
 SETTINGS = InputSettings(size=32, channels=("clahe",))
@@ -44,6 +43,11 @@ def table(tmp_path):
 
 def mean(dataset, split, settings=SETTINGS, segmenter=None, **options):
     return mean_of(dataset, split, settings, segmenter, jobs=1, progress=False, **options)
+
+
+def histogram(recipe):
+    dataset = dataset_of(recipe)
+    return with_histogram(recipe, dataset, split_of(recipe, dataset))
 
 
 def shares(path):
@@ -96,7 +100,7 @@ def test_a_training_file_that_is_a_copy_of_a_test_image_is_left_out(table):
 
 
 def test_the_same_seed_draws_the_same_images_in_whatever_order_the_table_is(table, monkeypatch):
-    monkeypatch.setattr(mean_histogram, "A_SOURCE", 3)
+    monkeypatch.setattr(statistics, "A_SOURCE", 3)
     dataset, split = table
     names = dataset.table["path"]
 
@@ -188,7 +192,7 @@ def test_a_run_keeps_the_counts_and_does_not_find_them_again(tiny, tmp_path, mon
 
     again = train(dataclasses.replace(recipe, out=str(tmp_path / "again"), store=str(tmp_path / "again.h5")))
     assert again.recipe.input.histogram == counts
-    monkeypatch.setattr(mean_histogram, "mean_histogram", lambda *_, **__: pytest.fail("found again"))
+    monkeypatch.setattr(statistics, "mean_histogram", lambda *_, **__: pytest.fail("found again"))
     resumed = train(resume=run.path, epochs=2)
     assert len(resumed.log) == 2 and Run(run.path).recipe.input.histogram == counts
 
@@ -210,16 +214,16 @@ def test_nothing_of_a_held_out_source_goes_in(table, base, tmp_path):
     recipe = dataclasses.replace(
         base, data=str(tmp_path / "table.csv"), split_by="image", holdout=held, match_to="training", input=SETTINGS
     )
-    found = with_histogram(recipe)
+    found = histogram(recipe)
     assert found.match_to == "" and sum(found.input.histogram[110:]) == 0
     assert found == with_histogram(recipe, dataset, split_of(recipe, dataset))
     save_split(split_of(recipe, dataset), tmp_path / "split.csv")
-    assert with_histogram(dataclasses.replace(recipe, split=str(tmp_path / "split.csv"))).input == found.input
+    assert histogram(dataclasses.replace(recipe, split=str(tmp_path / "split.csv"))).input == found.input
 
 
 def test_a_file_called_training_is_given_with_its_folder(base, phantoms, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(sorted(phantoms.parent.rglob("*.png"))[0], "training")
-    found = with_histogram(dataclasses.replace(base, match_to="./training"))
+    found = histogram(dataclasses.replace(base, match_to="./training"))
     assert found.input.histogram == base_histogram("training", base.input)
-    assert found.input.histogram != with_histogram(dataclasses.replace(base, match_to="training")).input.histogram
+    assert found.input.histogram != histogram(dataclasses.replace(base, match_to="training")).input.histogram

@@ -10,9 +10,8 @@ import pytest
 from covidcxnet.pretrained import load_model
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Run, load_recipe, train
-from covidcxnet.training.base_image import base_histogram, with_histogram
 from covidcxnet.training.run import write_json
-from covidcxnet.training.statistics import channel_statistics
+from covidcxnet.training.statistics import base_histogram, channel_statistics, with_histogram
 from enhancement import match_histogram
 from enhancement.errors import InputError
 from weights.format import read_metadata
@@ -175,9 +174,9 @@ def test_a_base_that_is_no_radiograph_is_refused(tmp_path, tiny):
 
 
 def test_a_run_keeps_the_histogram_and_does_not_need_the_file_again(base, radiograph):
-    recipe = with_histogram(dataclasses.replace(base, match_to=str(radiograph)))
+    recipe = with_histogram(dataclasses.replace(base, match_to=str(radiograph)), None, None)
     assert recipe.match_to == "" and len(recipe.input.histogram) == 256
-    assert with_histogram(recipe) == recipe
+    assert with_histogram(recipe, None, None) == recipe
     again = load_recipe_of(recipe, radiograph.parent)
     assert again == recipe
 

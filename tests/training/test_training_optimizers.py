@@ -4,11 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from covidcxnet.training.augment_settings import AugmentSettings
 from covidcxnet.training.augmentation import RandomJpeg, augmenter
-from covidcxnet.training.optimizers import averaged, optimizer_for
-from covidcxnet.training.recipe import Recipe
-from covidcxnet.training.validation import source_weights
+from covidcxnet.training.fitting import averaged, optimizer_for
+from covidcxnet.training.recipe import AugmentSettings, Recipe
+from covidcxnet.training.sampling import source_weights
 from enhancement.errors import InputError
 
 

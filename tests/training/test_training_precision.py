@@ -17,7 +17,7 @@ def without_gpu(monkeypatch):
 
 def test_float16_without_a_gpu_is_refused_before_a_phantom_is_made(without_gpu, monkeypatch, tmp_path):
     monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("covidcxnet.training.trainer.dataset_of", lambda _: pytest.fail("images were made"))
+    monkeypatch.setattr("covidcxnet.training.data.dataset_of", lambda _: pytest.fail("images were made"))
     with pytest.raises(InputError, match=r"precision: mixed_float16 needs a GPU.*mixed_bfloat16"):
         train(Recipe(precision="mixed_float16", out=str(tmp_path / "run")))
     assert list(tmp_path.iterdir()) == []

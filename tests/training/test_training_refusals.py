@@ -4,7 +4,7 @@ import pytest
 
 from covidcxnet.cli.train import main
 from covidcxnet.settings import InputSettings
-from covidcxnet.training import Recipe, train
+from covidcxnet.training import Recipe, data, initial_weights, train
 from enhancement.errors import InputError
 
 ONE, TWO = InputSettings(size=64, channels=("raw",)), InputSettings(size=64, channels=("raw", "clahe"))
@@ -61,9 +61,6 @@ def test_what_a_model_can_take_is_not_refused(changes):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"trainable": "conv9"}, "trainable: no layer of small-cnn begins with 'conv9'; there are conv1, "),
-        ({"trainable": "0.01"}, "trainable: 0.01 of the .* layers of small-cnn is none; use head, or more"),
-        ({"input": InputSettings(size=8)}, "a stack of 8 pixels given"),
         ({"init": "nowhere"}, "nowhere"),
         ({"split": "nowhere.csv"}, r"split: nowhere\.csv: no such file"),
         ({"verdicts": "nowhere.csv"}, r"verdicts: nowhere\.csv: no such file"),
@@ -72,35 +69,26 @@ def test_what_a_model_can_take_is_not_refused(changes):
     ],
 )
 def test_it_is_refused_before_a_phantom_is_made(changes, said, tmp_path, monkeypatch):
-    monkeypatch.setattr("covidcxnet.training.trainer.dataset_of", lambda _: pytest.fail("images were made"))
+    monkeypatch.setattr("covidcxnet.training.data.dataset_of", lambda _: pytest.fail("images were made"))
     with pytest.raises(InputError, match=said):
         train(Recipe(out=str(tmp_path / "run"), **changes))
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("classes", "built"),
-    [(("normal", "covid19"), ["normal,covid19"]), ((), ["normal,pneumonia,covid19", "normal,covid19"])],
-)
-def test_the_phantoms_network_is_built_once_unless_the_labels_turn_out_others(
-    classes, built, phantoms, tmp_path, monkeypatch
-):
-    import covidcxnet.models
-    from covidcxnet.datasets import load_dataset
+@pytest.mark.parametrize("normalization", ["unit", "training"])
+def test_a_run_reads_its_data_and_builds_its_network_once(normalization, tiny, monkeypatch):
+    calls = []
 
-    asked, create = [], covidcxnet.models.create
+    def counted(module, name):
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, **options: (calls.append(name), original(*args, **options))[1])
 
-    def counted(name, classes, **options):
-        asked.append(",".join(classes))
-        return create(name, classes=classes, **options)
-
-    monkeypatch.setattr(covidcxnet.models, "create", counted)
-    monkeypatch.setattr("covidcxnet.training.trainer.dataset_of", lambda _: load_dataset(phantoms))
-    monkeypatch.setattr("covidcxnet.training.trainer._new_run", lambda *_: pytest.fail("got as far as this"))
-    recipe = Recipe(classes=classes, options={"filters": [4, 4]}, input=ONE, out=str(tmp_path / "run"))
-    with pytest.raises(pytest.fail.Exception, match="got as far as this"):
-        train(recipe)
-    assert asked == built
+    counted(data, "load")
+    counted(data, "prepare")
+    counted(initial_weights, "create")
+    options = {"filters": [4, 4], "hidden": [4], "normalization": normalization}
+    assert train(tiny(options=options, epochs=1)).status["status"] == "finished"
+    assert sorted(calls) == ["create", "load", "prepare"]
 
 
 def test_a_class_without_images_is_refused_before_anything_is_prepared(phantoms, tmp_path, monkeypatch, capsys):

@@ -12,9 +12,8 @@ from covidcxnet.datasets.bias import shortcuts
 from covidcxnet.preparation import stack_statistics
 from covidcxnet.pretrained import load_model
 from covidcxnet.training import train
-from covidcxnet.training.data import split_of
-from covidcxnet.training.run import dataset_of
-from covidcxnet.training.validation import loss_for, targets_for
+from covidcxnet.training.data import dataset_of, split_of, targets_for
+from covidcxnet.training.validation import loss_for
 from weights.format import read_metadata
 
 pytestmark = pytest.mark.usefixtures("quick_curves")
@@ -153,7 +152,7 @@ def test_with_a_moving_average_it_is_the_average_that_is_validated_and_saved(tin
     best = load_model(run.best_weights).model
     rows = run.rows("validation")
     targets = targets_for((run.store.table["label"][rows] == "covid19").to_numpy().astype(int), 2)
-    loss = loss_for(2, 0.0)(targets, best.predict(run.store.read(rows), verbose=0))
+    loss = loss_for(run.recipe, targets)(targets, best.predict(run.store.read(rows), verbose=0))
     assert float(loss) == pytest.approx(run.status["best"]["val_loss"], abs=1e-5)
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from covidcxnet.datasets import save_split
 from covidcxnet.preparation import Store
 from covidcxnet.preparation.loader import Batches
 from covidcxnet.training import train
-from covidcxnet.training.data import refuse_empty, sides, split_of
+from covidcxnet.training.data import copies_left_out, dataset_of, rows_of, sides, split_of
 from covidcxnet.training.features import FeatureBatches
-from covidcxnet.training.run import copies_left_out, dataset_of, rows_of
 from covidcxnet.training.sampling import Sampler, without_class_share
 from enhancement.errors import InputError
 
@@ -141,7 +141,7 @@ def test_a_copy_is_left_to_the_later_side(trained):
 @pytest.mark.parametrize("class_weights", ["balanced", "none"])
 def test_balanced_weights_on_top_of_sampling_are_one(base, trained, class_weights):
     recipe = dataclasses.replace(base, sampling="oversample", class_weights=class_weights)
-    side, validation = sides(recipe, trained.store, trained.split, recipe.classes)
+    side, validation = sides(recipe, trained.store, trained.split)
     assert side.weights is None and validation.sampler is None
     assert side.shown == len(side.sampler) >= len(side.rows)
 
@@ -151,7 +151,7 @@ def test_source_weights_on_top_of_sampling_balance_sources_within_a_class_only(b
     table["source"] = np.where(np.arange(len(table)) % 3 == 0, "small", "large")
     monkeypatch.setattr(Store, "table", table)
     recipe = dataclasses.replace(base, sampling="oversample", class_weights="source")
-    side, _ = sides(recipe, trained.store, trained.split, recipe.classes)
+    side, _ = sides(recipe, trained.store, trained.split)
     for target in (0, 1):
         assert side.weights[side.targets[:, 0] == target].mean() == pytest.approx(1)
     assert len(np.unique(side.weights)) > 1
@@ -170,9 +170,10 @@ def test_sampling_is_refused_where_it_means_nothing(base):
         dataclasses.replace(base, sampling="smote")
 
 
-def test_a_class_without_images_in_a_side_is_refused_before_anything_is_prepared(base):
-    dataset = dataset_of(base)
+def test_a_class_without_images_in_a_side_is_refused_before_anything_is_prepared(base, tmp_path):
+    dataset, path = dataset_of(base), tmp_path / "split.csv"
     split = split_of(base, dataset)
     split.loc[dataset.table["label"].to_numpy() == "covid19", "split"] = "test"
-    with pytest.raises(InputError, match=r"no covid19 image in train; .*leave covid19 out of classes"):
-        refuse_empty(split, dataset)
+    save_split(split, path)
+    with pytest.raises(InputError, match=r"no covid19 image in train .*leave covid19 out of classes"):
+        split_of(dataclasses.replace(base, split=str(path)), dataset)

@@ -79,7 +79,7 @@ def test_the_second_stage_leaves_the_first_level_at_its_best_epoch(finished):
     run = finished[0]
     last = covidcxnet.load_model(run.last_weights).model
     first = create(NAME, classes=run.recipe.classes, **run.status["options"])
-    first.load_weights(run.path / staged.FIRST)
+    first.load_weights(run.path / "level1.weights.h5")
     for layer in last.layers:
         if layer.weights and layer.name.startswith("level1_"):
             for a, b in zip(layer.get_weights(), first.get_layer(layer.name).get_weights(), strict=True):
@@ -156,7 +156,7 @@ def solved(recipe, tmp_path_factory):
 def test_logistic_regression_predicts_what_scikit_learn_does(solved):
     from sklearn.linear_model import LogisticRegression
 
-    from covidcxnet.training.validation import balanced_weights
+    from covidcxnet.training.sampling import balanced_weights
 
     store, rows = solved.store, solved.rows("train")
     pixels = ((store.read(rows).reshape(len(rows), -1) - 127.5) / 127.5).astype(float)
