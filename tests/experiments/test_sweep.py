@@ -1,0 +1,395 @@
+"""Sweeps and data groups: which trainings, one split for all, resumed and not repeated, means and intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from covidcxnet.cli.sweep import groups as groups_command
+from covidcxnet.cli.sweep import main
+from covidcxnet.datasets import make_phantoms
+from covidcxnet.experiments import outcome as outcomes
+from covidcxnet.experiments import sweep as module
+from covidcxnet.experiments import sweep_page
+from covidcxnet.experiments.compare import Comparison, compare
+from covidcxnet.experiments.entries import Row
+from covidcxnet.experiments.grid import parse_values, plan
+from covidcxnet.experiments.outcome import Outcome, Sweep, t_interval
+from covidcxnet.experiments.sweep import STUDY_AUGMENT, group_recipes, sweep, train_groups
+from covidcxnet.experiments.sweep_page import draw, draw_groups
+from covidcxnet.reporting.table import Estimate
+from covidcxnet.settings import InputSettings
+from covidcxnet.training import AugmentSettings, Recipe, Run
+from covidcxnet.training.recipe import save_recipe
+from enhancement.errors import InputError
+
+RATES = {"learning_rate": [0.1, 0.2]}
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A CSV of 40 images that no test here opens."""
+    rows = [f"images/{k}.png,{('normal', 'covid19')[k % 2]},p{k // 2}" for k in range(40)]
+    path = tmp_path / "table.csv"
+    path.write_text("path,label,patient\n" + "\n".join(rows) + "\n")
+    return str(path)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """`train` that only writes a run's files, and the list of its calls; AUROC is 0.5 + learning rate + seed / 100."""
+    recorded: list[tuple[str, Recipe | str]] = []
+
+    def train(recipe=None, *, resume=None):
+        recorded.append(("resume", str(resume)) if resume else ("train", recipe))
+        folder = Path(resume or recipe.out)
+        if recipe is None:
+            recipe = Run(folder).recipe
+        elif recipe.learning_rate == 0.3:
+            raise InputError("learning_rate: the loss is not a finite number")
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_recipe(recipe, folder / "recipe.yaml")
+        (folder / "log.csv").write_text("epoch,val_auroc,seconds\n1,0.6,2\n")
+        best = {"val_auroc": 0.4 + recipe.learning_rate}
+        (folder / "run.json").write_text(json.dumps({"status": "finished", "best_epoch": 1, "epoch": 1, "best": best}))
+        return Run(folder)
+
+    def report(run, **options):
+        value = 0.5 + run.recipe.learning_rate + run.recipe.seed / 100
+        figure = {"value": value, "low": value - 0.1, "high": value + 0.1}
+        by_class = {"normal": {"f1": {"value": 0.5}}}
+        by_class["covid19"] = {"f1": {"value": 0.0 if run.recipe.learning_rate == 0.2 else 0.5}}
+        missed = [{"class": "covid19", "missed": run.recipe.seed, "images": 6}]
+        overall = {"macro_f1": figure, "accuracy": figure, "auroc": figure}
+        return {"overall": overall, "by_class": by_class, "bootstrap": {"resamples": 9}, "called_normal": missed}, None
+
+    row = Row("raw", "small-cnn", f1=Estimate(0.5, 0.4, 0.6), f1_by_class={"normal": Estimate(0.5)})
+    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(module, "compare", lambda runs, **options: Comparison((), (row, row, row)))
+    monkeypatch.setattr(outcomes, "report_of", report)
+    monkeypatch.setattr(module, "check_model", lambda recipe, classes: None)
+    monkeypatch.setattr(sweep_page, "draw", lambda sweep: None)  # the plot has tests of its own
+    return recorded
+
+
+def test_every_combination_is_trained_with_every_seed():
+    trials = plan(Recipe(seed=7), {"learning_rate": [0.1, 0.01], "options.dropout": [0.0, 0.5]}, 3, "out")
+    settings = {(t.recipe.learning_rate, t.recipe.options["dropout"], t.recipe.seed) for t in trials}
+    assert settings == {(rate, drop, seed) for rate in (0.1, 0.01) for drop in (0.0, 0.5) for seed in (7, 8, 9)}
+    assert len(trials) == len({t.folder for t in trials}) == 12
+    assert [t.seed for t in trials] == [7] * 4 + [8] * 4 + [9] * 4
+    repeats = plan(Recipe(), {}, 10, "out")
+    assert [t.seed for t in repeats] == list(range(10)) and len({t.cell for t in repeats}) == 1
+
+
+def test_nested_keys_change_their_part_and_nothing_else():
+    base = Recipe(options={"dropout": 0.3})
+    (first, second) = plan(base, {"input.size": [96, 128]}, 1, "out")
+    assert (first.recipe.input.size, second.recipe.input.size) == (96, 128)
+    assert first.recipe.options == {"dropout": 0.3} and first.recipe.input.channels == base.input.channels
+    assert base.input.size == 128
+
+
+def test_folders_follow_from_the_values_alone_and_differ_where_names_cannot_show_it():
+    short = plan(Recipe(), {"learning_rate": [1e-3, 1 / 3]}, 1, "out")
+    longer = plan(Recipe(), {"learning_rate": [0.7, 1 / 3, 1e-3]}, 2, "out")
+    assert {t.folder for t in short} < {t.folder for t in longer}
+    trials = plan(Recipe(), {"where": [{"source": "a/b"}, {"source": "a b"}]}, 1, "out")
+    assert len({t.folder for t in trials}) == 2
+    assert all(len(part) < 110 and "/" not in part for t in trials for part in t.folder.parts)
+
+
+@pytest.mark.parametrize(
+    "text, values",
+    [
+        ("learning_rate=1e-3,0.005", [1e-3, 0.005]),
+        ("init=random,imagenet", ["random", "imagenet"]),
+        ("input.channels=[raw],[clahe, raw]", [["raw"], ["clahe", "raw"]]),
+        ("augment.flip_horizontal=true,false", [True, False]),
+        ("where={source: nih},{source: [a, b]}", [{"source": "nih"}, {"source": ["a", "b"]}]),
+    ],
+)
+def test_values_are_yaml_and_numbers_are_numbers(text, values):
+    assert parse_values(text)[1] == values
+
+
+@pytest.mark.parametrize(
+    "over, repeats, message",
+    [
+        ({"learnin_rate": [1, 2]}, 1, "unknown key learnin_rate; there are data"),
+        ({"input.sise": [1, 2]}, 1, "unknown key input.sise; there are size"),
+        ({"epochs.x": [1, 2]}, 1, "unknown key epochs.x; epochs has no parts"),
+        ({"augment": [{}, {}]}, 1, "augment is a group; name a part"),
+        ({"seed": [1, 2]}, 1, "seed cannot be swept; give --seed for the first and --repeats"),
+        ({"out": ["a", "b"]}, 1, "out cannot be swept"),
+        ({"options.depth": [1, 2]}, 1, "small-cnn has no option 'depth'; it takes normalization, "),
+        ({"learning_rate": [0.1, 20]}, 1, "learning_rate: 20 given, above 0.*in the sweep's learning_rate 20"),
+        ({"learning_rate": ["x", "y"]}, 1, "learning_rate x is not a recipe"),
+        ({"learning_rate": [0.1, 0.1000000001]}, 1, "learning_rate has the value 0.1 twice"),
+        ({"epochs": [1]}, 1, "one training is no sweep"),
+        ({"epochs": []}, 2, "epochs has no values"),
+        ({"epochs": [1, 2]}, 0, "repeats: 0 given"),
+        ({"model": ["small-cnn", "nope"]}, 1, "model: 'nope' given, one of"),
+        ({"model": ["small-cnn", "resnet34"]}, 1, "resnet34 has no option 'filters'"),
+        ({"input.size": [96, 128]}, 1, "store: one store cannot hold several inputs"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused_before_any_work(over, repeats, message):
+    recipe = Recipe(options={"filters": [4]}, store="a.h5" if "store" in message else "")
+    with pytest.raises(InputError, match=message):
+        plan(recipe, over, repeats, "out")
+
+
+def test_a_dry_run_lists_the_trainings_and_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["phantom", "--over", "learning_rate=1e-3,0.01", "--repeats", "2", "--epochs", "3", "--dry-run"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "learning_rate 0.001, seed 1" in printed and printed.count("to train") == 4
+    assert "4 trainings, 4 left to do; swept: learning_rate" in printed
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "command, arguments, message",
+    [
+        (main, [], "RECIPE: a packaged recipe's name or a YAML file expected first"),
+        (main, ["no-recipe", "--repeats", "2"], "'no-recipe' is neither a file nor"),
+        (main, ["phantom", "--over", "learning_rate=abc,1"], "learning_rate: 'abc' given, a finite number expected"),
+        (main, ["phantom", "--over", "epochs"], "over: 'epochs' given, KEY=a,b,c expected"),
+        (main, ["phantom", "--over", "epochs=1,2", "--over", "epochs=3"], "epochs is given twice"),
+        (main, ["phantom", "--repeats", "2", "--resume", "x"], "--resume: is not for a sweep"),
+        (main, ["phantom", "--repeats", "2", "--nonsense", "3"], "--nonsense"),
+        (main, ["phantom", "--over", "where={a", "--repeats", "2"], "is not a list of YAML values"),
+        (groups_command, ["--class-weights=none"], "the groups decide it"),
+        (groups_command, ["--balance", "smote"], "balance"),
+        (groups_command, ["--resume", "x"], "same command"),
+        (groups_command, ["no-such-recipe"], "no-such-recipe"),
+    ],
+)
+def test_a_command_that_cannot_be_used_ends_in_one_line(command, arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and len(error.splitlines()) == 1 and not list(tmp_path.iterdir())
+
+
+def test_repeats_share_one_split_and_differ_in_their_seed(table, calls, tmp_path):
+    result = sweep(Recipe(data=table, seed=3), RATES, repeats=2, out=tmp_path / "s")
+    recipes = [recipe for _, recipe in calls]
+    assert {recipe.split for recipe in recipes} == {str(tmp_path / "s" / "split.csv")}
+    assert sorted(recipe.seed for recipe in recipes) == [3, 3, 4, 4]
+    split = pd.read_csv(tmp_path / "s" / "split.csv")
+    assert set(split["split"]) == {"train", "validation", "test"} and len(split) == 40
+    assert result.path.is_file() and not result.failed
+
+
+def test_a_sweep_over_the_data_has_a_split_for_each(table, calls, tmp_path):
+    sweep(Recipe(data=table), {"fractions": [[0.7, 0.15, 0.15], [0.5, 0.25, 0.25]]}, out=tmp_path / "s")
+    shares = [(pd.read_csv(recipe.split)["split"] == "train").mean() for _, recipe in calls]
+    assert shares[1] < shares[0]
+    assert "Test images differ" in (tmp_path / "s" / "sweep.md").read_text()
+
+
+def test_finished_runs_are_not_trained_again_and_unfinished_ones_are_resumed(table, calls, tmp_path):
+    recipe = Recipe(data=table)
+    first = sweep(recipe, RATES, out=tmp_path / "s")
+    split = (tmp_path / "s" / "split.csv").read_bytes()
+    stopped = first.outcomes[1].trial.folder
+    (stopped / "run.json").write_text(json.dumps({"status": "interrupted", "epoch": 1}))
+    (stopped / "state.h5").touch()
+    calls.clear()
+    again = sweep(recipe, {"learning_rate": [0.1, 0.2, 0.05]}, out=tmp_path / "s")
+    assert [kind for kind, _ in calls] == ["resume", "train"]
+    assert calls[0][1] == str(stopped) and calls[1][1].learning_rate == 0.05
+    assert len(again.outcomes) == 3 and (tmp_path / "s" / "split.csv").read_bytes() == split
+
+
+@pytest.mark.parametrize("kind", ["a sweep", "groups"])
+def test_a_folder_of_other_work_is_refused_and_one_whose_first_training_was_refused_is_not(
+    table, calls, tmp_path, monkeypatch, kind
+):
+    def run(out="out", **changes):
+        recipe = Recipe(data=table, **{"epochs": 4, **changes})
+        return sweep(recipe, RATES, out=tmp_path / out) if kind == "a sweep" else train_groups(recipe, tmp_path / out)
+
+    run()
+    calls.clear()
+    with pytest.raises(InputError, match=f"holds {kind} with epochs 4, not 5; name another folder"):
+        run(epochs=5)
+    with pytest.raises(InputError, match=r"input\.size 128, not 96"):
+        run(input=InputSettings(size=96))
+    run(jobs=2)
+    assert not calls, "jobs do not matter"
+    (tmp_path / "out" / ("sweep.json" if kind == "a sweep" else "groups.json")).write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        run()
+    with pytest.raises(InputError, match=f"not empty and does not hold {kind}"):
+        run(".")
+    with pytest.raises(InputError, match="is a file"):
+        run("table.csv")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "train", _stopped)
+        run("new")
+    run("new", epochs=3, fractions=(0.5, 0.25, 0.25))
+    assert {recipe.epochs for _, recipe in calls} == {3}
+    assert (pd.read_csv(tmp_path / "new" / "split.csv")["split"] == "train").mean() < 0.6
+
+
+def _stopped(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_a_training_that_fails_has_its_reason_in_the_table_and_the_others_go_on(table, calls, tmp_path):
+    result = sweep(Recipe(data=table), {"learning_rate": [0.3, 0.1]}, repeats=2, out=tmp_path / "s")
+    assert [bool(o.reason) for o in result.outcomes] == [True, False, True, False]
+    runs = pd.read_csv(tmp_path / "s" / "runs.csv")
+    assert runs["failed"].dropna().tolist() == ["learning_rate: the loss is not a finite number"] * 2
+    cells = pd.read_csv(tmp_path / "s" / "sweep.csv")
+    assert cells["finished"].tolist() == [0, 2] and math.isnan(cells["auroc"][0])
+    text = (tmp_path / "s" / "sweep.md").read_text()
+    assert "2 trainings failed" in text and "2 of 2: failed: learning_rate: the loss is not" in text
+
+
+def test_after_a_stop_the_tables_hold_what_there_is_and_the_message_says_how_to_go_on(
+    table, calls, tmp_path, monkeypatch
+):
+    original, numbers = module.train, iter(range(9))
+    monkeypatch.setattr(module, "train", lambda *a, **k: _stopped() if next(numbers) == 1 else original(*a, **k))
+    with pytest.raises(KeyboardInterrupt, match="stopped after 1 of 2 trainings; the same command goes on"):
+        sweep(Recipe(data=table), RATES, out=tmp_path / "s")
+    assert len(pd.read_csv(tmp_path / "s" / "runs.csv")) == 1
+
+
+def test_means_and_intervals_are_those_of_student_and_classes_never_found_are_named(table, calls, tmp_path):
+    sweep(Recipe(data=table), RATES, repeats=3, out=tmp_path / "s")
+    row = pd.read_csv(tmp_path / "s" / "sweep.csv").iloc[0]
+    # 0.60, 0.61, 0.62: deviation 0.01, t(0.975, 2) = 4.3027
+    half = 4.302653 * 0.01 / math.sqrt(3)
+    assert row[["auroc", "auroc_sd"]].tolist() == pytest.approx([0.61, 0.01])
+    assert row[["auroc_low", "auroc_high"]].tolist() == pytest.approx([0.61 - half, 0.61 + half], abs=1e-5)
+    assert row["val_auroc"] == pytest.approx(0.5) and row["covid19_called_normal"] == pytest.approx(1.0)
+    text = (tmp_path / "s" / "sweep.md").read_text()
+    assert "learning_rate 0.2 (3 of 3: F1 0 for covid19)" in text and "learning_rate 0.1 (" not in text
+
+
+def test_one_training_has_no_interval_over_trainings():
+    assert math.isnan(t_interval(np.array([0.8])).low) and t_interval(np.array([0.8])).value == 0.8
+    assert math.isnan(t_interval(np.array([])).value)
+    wide = t_interval(np.array([0.2, 0.99]))
+    assert (wide.low, wide.high) == (0.0, 1.0)
+
+
+def test_without_test_figures_the_test_set_stays_closed(table, calls, tmp_path, monkeypatch):
+    monkeypatch.setattr(outcomes, "report_of", lambda run, **options: pytest.fail("the test set was opened"))
+    sweep(Recipe(data=table), RATES, out=tmp_path / "s", test=False)
+    text = (tmp_path / "s" / "sweep.md").read_text()
+    assert "AUROC, validation" in text and "| AUROC |" not in text
+
+
+def _sweep(over, repeats=2) -> Sweep:
+    trials = plan(Recipe(), over, repeats, "out")
+    figures = [{"auroc": Estimate(0.7 + 0.01 * k), "f1": Estimate(0.6), "accuracy": Estimate(0.6)} for k in range(9)]
+    results = tuple(Outcome(trial, figures[k]) for k, trial in enumerate(trials))
+    return Sweep(Path("out"), tuple(over), results, repeats, True, Recipe())
+
+
+@pytest.mark.parametrize(
+    "over, scale, ticks",
+    [
+        ({"learning_rate": [0.001, 0.01, 0.1]}, "log", ["0.001", "0.01", "0.1"]),
+        ({"options.dropout": [0.0, 0.2, 0.5]}, "linear", ["0", "0.2", "0.5"]),
+        ({"init": ["random", "chexnet"]}, "linear", ["random", "chexnet"]),
+        ({"init": ["random", "chexnet"], "learning_rate": [0.001, 0.1]}, "log", ["0.001", "0.1"]),
+    ],
+)
+def test_learning_rates_are_drawn_on_a_log_axis_words_on_places_and_each_training_is_a_dot(over, scale, ticks):
+    result = _sweep(over)
+    axes = draw(result).axes[2]
+    assert axes.get_xscale() == scale and axes.get_title() == "AUROC"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ticks
+    dots = sorted(y for line in axes.lines if line.get_markersize() == 4 for y in line.get_ydata())
+    assert dots == pytest.approx(sorted(o.figures["auroc"].value for o in result.outcomes))
+
+
+def test_the_groups_differ_in_augmentation_and_sampling_alone():
+    recipe = Recipe(augment=AugmentSettings(rotation=7), class_weights="balanced", sampling="undersample")
+    groups = group_recipes(recipe)
+    assert list(groups) == ["raw", "augmented", "balanced"]
+    assert [g.augment for g in groups.values()] == [AugmentSettings.none(), recipe.augment, recipe.augment]
+    assert [g.sampling for g in groups.values()] == ["none", "none", "oversample"]
+    same = [dataclasses.replace(g, augment=recipe.augment, sampling="none") for g in groups.values()]
+    assert same == [dataclasses.replace(recipe, class_weights="none", sampling="none")] * 3
+    assert group_recipes(Recipe(), sampling="undersample")["balanced"].sampling == "undersample"
+    with pytest.raises(InputError, match="sampling"):
+        group_recipes(Recipe(), sampling="none")
+
+
+def test_a_recipe_without_augmentation_gets_the_studys():
+    groups = group_recipes(Recipe(augment=AugmentSettings.none()))
+    assert groups["raw"].augment == AugmentSettings.none()
+    assert groups["augmented"].augment == groups["balanced"].augment == STUDY_AUGMENT
+    assert (STUDY_AUGMENT.rotation, STUDY_AUGMENT.zoom, STUDY_AUGMENT.shift) == (10, (0.9, 1.1), 0.1)
+    assert STUDY_AUGMENT.brightness == (1, 1) and not STUDY_AUGMENT.flip_horizontal
+
+
+def test_all_groups_have_one_split_and_the_same_call_goes_on(table, calls, tmp_path):
+    recipe, out = Recipe(data=table), tmp_path / "out"
+    train_groups(recipe, out)
+    assert [Path(group.out).name for _, group in calls] == ["raw", "augmented", "balanced"]
+    assert {group.split for _, group in calls} == {str(out / "split.csv")}
+    # the second was stopped within an epoch, the third before its first
+    (out / "augmented" / "run.json").write_text(json.dumps({"status": "interrupted"}))
+    (out / "augmented" / "state.h5").write_bytes(b"")
+    (out / "balanced" / "run.json").unlink()
+    before = (out / "split.csv").read_bytes()
+    calls.clear()
+    groups = train_groups(recipe, out)
+    assert calls[0] == ("resume", str(out / "augmented")) and calls[1][1].sampling == "oversample" and len(calls) == 2
+    assert (out / "split.csv").read_bytes() == before
+    assert groups.picture.is_file() and groups.path.is_file()
+
+
+def test_the_plot_of_groups_shows_values_and_intervals_and_leaves_out_what_is_missing():
+    figures = (Estimate(0.5, 0.4, 0.6), Estimate(0.6))
+    rows = [Row("a", "m", f1=f1, f1_by_class={"normal": f1}, accuracy=Estimate(0.7)) for f1 in figures]
+    (axes,) = draw_groups(rows, "t").axes
+    assert len(axes.get_xticklabels()) == 4
+    assert [len(line.get_xdata()) for line in axes.lines] == [3, 3], "AUROC is not known"
+    bars = [collection.get_segments() for collection in axes.collections]
+    assert bars[0][0][:, 1].tolist() == pytest.approx([0.4, 0.6]) and bars[1][0][:, 1].tolist() == [0.6, 0.6]
+
+
+def test_a_sweep_trains_evaluates_and_is_compared(tmp_path):
+    make_phantoms(tmp_path / "data", 36, seed=1, size=32, classes=("normal", "covid19"), progress=False)
+    recipe = Recipe(
+        data=str(tmp_path / "data" / "phantom.csv"),
+        fractions=(0.5, 0.25, 0.25),
+        epochs=1,
+        batch_size=9,
+        jobs=1,
+        options={"filters": [4, 4], "hidden": [4]},
+        input=InputSettings(size=32, channels=("raw",)),
+        store=str(tmp_path / "store.h5"),
+    )
+    options = {"out": tmp_path / "sweep", "bootstrap": 20, "progress": False}
+    with pytest.raises(InputError, match=r"expected.*in the sweep's options.pool nothing"):
+        sweep(recipe, {"options.pool": ["flatten", "nothing"]}, **options)
+    assert not (tmp_path / "sweep").exists()
+    result = sweep(recipe, {"learning_rate": [0.01, 0.001]}, **options)
+    assert not result.failed
+    weights = [o.trial.folder / "best.weights.h5" for o in result.outcomes]
+    before = [path.stat().st_mtime_ns for path in weights]
+    again = sweep(recipe, {"learning_rate": [0.01, 0.001]}, **options)
+    assert [path.stat().st_mtime_ns for path in weights] == before
+    assert [o.figures["auroc"] for o in again.outcomes] == [o.figures["auroc"] for o in result.outcomes]
+    compared = compare([path.parent for path in weights], bootstrap=20, progress=False)
+    assert compared.rows[1].difference is not None and compared.rows[0].flops > 0
+    assert len(json.loads((weights[0].parent / "test_opened.json").read_text())) == 1
