@@ -25,8 +25,8 @@ def scores_and_gradient(score: Callable[[Any], tuple[Any, Any]], features: Any) 
     Parameters
     ----------
     score : callable
-        Feature maps ``[n, ...]`` to a pair of scores ``[n]`` and anything else worth keeping. Score i may depend on
-        feature maps i only, which holds for every network in inference mode.
+        Feature maps ``[n, ...]`` to a pair: scores ``[n]`` and anything else. Score i may depend on feature maps i
+        only, which holds for every network in inference mode.
     features : tensor [n, ...]
         Where the gradient is taken.
 
@@ -66,7 +66,7 @@ def scores_and_gradient(score: Callable[[Any], tuple[Any, Any]], features: Any) 
 
 
 def compiled(function: Callable[..., tuple], model: Any, signature: Signature) -> Callable[..., tuple[np.ndarray, ...]]:
-    """Compile a function of batches, so that no size of batch is ever traced again.
+    """Compile a function of batches so that a new batch size is not traced again.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def compiled(function: Callable[..., tuple], model: Any, signature: Signature) -
         return _compiled_jax(function, model, signature)
 
     def run(*arrays):
-        # PyTorch runs as it is: there is nothing to trace. Gradients are switched on where one is taken.
+        # PyTorch runs eagerly. Gradients are switched on where one is taken.
         import torch
 
         with torch.no_grad():
@@ -136,13 +136,7 @@ def _compiled_jax(function, model, signature):
 
 
 def check_precision(name: str) -> None:
-    """Refuse a number format that this machine cannot use, before there is work to lose.
-
-    Raises
-    ------
-    InputError
-        For ``mixed_float16`` without a GPU: it runs there at a fifth of float32's speed.
-    """
+    """`InputError` for ``mixed_float16`` without a GPU, where it runs at a fifth of float32's speed."""
     if name != "mixed_float16":
         return
     quiet_backend()
@@ -154,18 +148,16 @@ def check_precision(name: str) -> None:
 
 
 def precision_advice(name: str) -> str:
-    """What to say of a number format before a training; empty where there is nothing to say.
-
-    ``mixed_bfloat16`` on a processor without such arithmetic runs at half of float32's speed (DenseNet121, 160 pixels
-    squared, batch 16, on an Ice Lake: 5 against 9 images a second). What a processor has is known on Linux only.
-    """
+    """Warning about a number format before a training; empty where there is none."""
+    # Measured with DenseNet121, 160 pixels squared, batch 16, on an Ice Lake without bfloat16 arithmetic: 5 images a
+    # second against 9 with float32.
     if name != "mixed_bfloat16" or _computes_bfloat16() or has_accelerator():
         return ""
     return "precision: this processor has no bfloat16 arithmetic, mixed_bfloat16 is slower on it than float32"
 
 
 def _computes_bfloat16() -> bool:
-    """False where the system says that the processor does not; true where it does or says nothing."""
+    """False only if the system says that the processor does not, which Linux alone does."""
     try:
         lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -176,13 +168,7 @@ def _computes_bfloat16() -> bool:
 
 @contextmanager
 def precision(name: str) -> Iterator[None]:
-    """Build models under a Keras dtype policy, then put the old one back.
-
-    Raises
-    ------
-    InputError
-        As `check_precision` does.
-    """
+    """Build models under a Keras dtype policy, then restore the old one; `InputError` as in `check_precision`."""
     import keras
 
     check_precision(name)
@@ -222,10 +208,8 @@ def make_deterministic(seed: int, operations: bool) -> None:
 
 
 def jit_compile() -> bool | str:
-    """What to pass as ``jit_compile``.
-
-    XLA makes TensorFlow's CPU training a third slower, and has no kernel for the resampling of the augmentation.
-    """
+    """What to pass as ``jit_compile``."""
     import keras
 
+    # XLA makes TensorFlow's CPU training a third slower, and has no kernel for the resampling of the augmentation.
     return False if keras.backend.backend() == "tensorflow" else "auto"

@@ -76,8 +76,8 @@ class InputSettings:
             _require(whole, name, given, "whole numbers" if isinstance(given, tuple) else "a whole number")
         _require(isinstance(self.segmenter, str), "segmenter", self.segmenter, "a name or a path")
         _require(8 <= self.size <= 4096, "size", self.size, "8 to 4096 pixels")
-        known = 1 <= len(self.channels) <= 64 and all(c in CHANNELS for c in self.channels)
-        _require(known, "channels", self.channels, f"1 to 64 of {', '.join(CHANNELS)}")
+        valid = 1 <= len(self.channels) <= 64 and all(c in CHANNELS for c in self.channels)
+        _require(valid, "channels", self.channels, f"1 to 64 of {', '.join(CHANNELS)}")
         _require(self.clahe_clip_limit > 0, "clahe_clip_limit", self.clahe_clip_limit, "a number above 0")
         grid = self.clahe_tile_grid
         _require(len(grid) == 2 and all(1 <= g <= 64 for g in grid), "clahe_tile_grid", grid, "two numbers in 1..64")
@@ -87,8 +87,11 @@ class InputSettings:
         _require(self.resolution == 0 or self.resolution >= 32, "resolution", self.resolution, "0 (off) or 32 and more")
         _require(self.region in REGIONS, "region", self.region, f"one of {', '.join(REGIONS)}")
         _require(0 <= self.margin <= 1, "margin", self.margin, "0 to 1")
-        ok = len(self.histogram) in (0, 256) and all(0 <= n <= 1 << 53 for n in self.histogram)
-        _require(ok and (not self.histogram or sum(self.histogram) > 0), "histogram", len(self.histogram), "256 counts")
+        # Above 2 ** 53 a float, as which they are normalised, no longer holds every whole number.
+        valid = len(self.histogram) in (0, 256) and all(0 <= n <= 1 << 53 for n in self.histogram)
+        _require(
+            valid and (not self.histogram or sum(self.histogram) > 0), "histogram", len(self.histogram), "256 counts"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON or YAML."""

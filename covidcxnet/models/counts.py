@@ -30,15 +30,14 @@ def flops(model: keras.Model) -> int:
 
 def _multiply_adds(layer) -> int:
     kind = type(layer).__name__
-    if kind == "Dense":
-        return _size(layer.kernel) * _places(layer.output.shape[1:-1])
-    if kind == "EinsumDense":  # of logistic regression: a weight of its own for each place
+    if kind == "EinsumDense":  # of logistic regression: a weight of its own for each pixel
         return _size(layer.kernel)
-    if kind in ("Conv2D", "DepthwiseConv2D"):
-        # A kernel's entries are each used once for every place of the map, with or without groups.
-        return _size(layer.kernel) * _places(layer.output.shape[1:-1])
+    if kind in ("Dense", "Conv2D", "DepthwiseConv2D"):
+        # A kernel's entries are each used once for every pixel of the map, with or without groups.
+        return _size(layer.kernel) * math.prod(layer.output.shape[1:-1])
     if kind == "SeparableConv2D":
-        return (_size(layer.depthwise_kernel) + _size(layer.pointwise_kernel)) * _places(layer.output.shape[1:-1])
+        kernels = _size(layer.depthwise_kernel) + _size(layer.pointwise_kernel)
+        return kernels * math.prod(layer.output.shape[1:-1])
     return 0
 
 
@@ -50,7 +49,3 @@ def _is_learned(layer, weight) -> bool:
 
 def _size(weight) -> int:
     return math.prod(weight.shape)
-
-
-def _places(shape) -> int:
-    return math.prod(shape)

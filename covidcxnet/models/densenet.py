@@ -52,8 +52,8 @@ def densenet(
     final_relu : bool
         Whether a ReLU follows the last batch norm. Keras had none before August 2018: CheXNet was trained without.
     momentum : float
-        Of the batch norms' moving averages. 0.99 is Keras' own; trained from scratch on a thousand images, 0.9 keeps up
-        with the weights where 0.99 lags, and validation with it.
+        Of the batch norms' moving averages: Keras' 0.99, or 0.9, which keeps up when trained from scratch on a thousand
+        images.
     """
     from keras import layers
 

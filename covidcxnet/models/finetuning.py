@@ -54,39 +54,36 @@ def freeze(model: keras.Model, depth: str) -> list[str]:
     weighted = [layer.name for layer in model.layers if layer.weights]
     trained: set[str] = set()
     for prefix in networks(model):
-        own = [layer.name[len(prefix) :] for layer in model.layers if layer.name.startswith(prefix)]
-        trained |= {prefix + name for name in _trained(model, own, set(weighted), prefix, depth)}
+        names = [layer.name[len(prefix) :] for layer in model.layers if layer.name.startswith(prefix)]
+        with_weights = [name for name in names if prefix + name in weighted]
+        trained |= {prefix + name for name in _trained(model.name, with_weights, head_names(names), depth)}
     for layer in model.layers:
         if layer.weights:
             layer.trainable = layer.name in trained
     return [name for name in weighted if name in trained]
 
 
-def _trained(model: keras.Model, names: list[str], weighted: set[str], prefix: str, depth: str) -> set[str]:
-    """Layers of one network, by their names without prefix, that train at this depth."""
-    head = head_names(names)
-    with_weights = [name for name in names if prefix + name in weighted]
+def _trained(model: str, names: list[str], head: set[str], depth: str) -> set[str]:
+    """Of one network's layers with weights, in order, those that train at this depth."""
     if depth == "all":
-        return set(with_weights)
-    backbone = [name for name in with_weights if name not in head]
-    return head if depth == "head" else head | _deepest(model.name, backbone, depth)
-
-
-def _deepest(model: str, backbone: list[str], depth: str) -> set[str]:
+        return set(names)
+    backbone = [name for name in names if name not in head]
+    if depth == "head":
+        return head
     fraction = _fraction(depth)
     if fraction is not None:
         count = round(fraction * len(backbone))
         if count == 0:
             raise InputError(f"trainable: {depth} of the {len(backbone)} layers of {model} is none; use head, or more")
-        return set(backbone[-count:])
-    found: set[str] = set()
+        return head | set(backbone[-count:])
+    trained = set(head)
     for name in (part.strip() for part in depth.split(",")):
         block = re.compile(re.escape(name) + r"(?!\d)")
         layers = {layer for layer in backbone if block.match(layer)}
         if not layers:
             raise InputError(f"trainable: no layer of {model} begins with {name!r}; there are {_blocks(backbone)}")
-        found |= layers
-    return found
+        trained |= layers
+    return trained
 
 
 def _fraction(depth: str) -> float | None:

@@ -46,15 +46,10 @@ def add_head(
         Units of the ReLU layers: ``fc``, or ``fc1``, ``fc2``, ... where there are several.
     dropout : float or sequence of float
         Before the output layer, or one rate for each dense layer, the output layer's last; no layer where it is 0.
-    activation : {None, "sigmoid"}
-        "sigmoid" makes several outputs independent findings, as in CheXNet; None is as under `outputs`. "linear" gives
-        scores, for models that go on from them.
+    activation : {None, "sigmoid", "linear"}
+        "sigmoid" makes several outputs independent findings, as in CheXNet; "linear" gives scores.
     prefix : str
         What the layers' names begin with, where a model has several heads.
-
-    Returns
-    -------
-    Keras tensor [N, outputs], float32 under every precision policy: probabilities near 1 do not fit 16 bits.
     """
     from keras import layers
 
@@ -70,6 +65,7 @@ def add_head(
     if rates[-1]:
         x = layers.Dropout(rates[-1], name=prefix + "dropout")(x)
     activation = activation or ("sigmoid" if outputs == 1 else "softmax")
+    # float32 under every precision policy: probabilities near 1 do not fit 16 bits
     return layers.Dense(outputs, activation=activation, name=prefix + OUTPUT, dtype="float32")(x)
 
 
@@ -82,18 +78,20 @@ def check_head(
     hidden = [hidden] if isinstance(hidden, int) else list(hidden)
     if any(not isinstance(units, int) or units < 1 for units in hidden):
         raise InputError(f"options.hidden: {hidden} given, whole numbers above 0 expected")
-    return hidden, _rates(dropout, len(hidden))
+    several = isinstance(dropout, Sequence) and not isinstance(dropout, str)
+    rates = list(dropout) if several else [0.0] * len(hidden) + [dropout]  # a single rate is the output layer's
+    if any(not isinstance(rate, int | float) or not 0 <= rate < 1 for rate in rates):
+        raise InputError(f"options.dropout: {dropout!r} given, 0 to below 1 expected")
+    if len(rates) != len(hidden) + 1:
+        expected = f"{len(hidden) + 1} expected: one for each dense layer"
+        raise InputError(f"options.dropout: {len(rates)} rates given, {expected}")
+    return hidden, rates
 
 
 def split_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """Cut a model of the registry behind its pooling layer.
+    """Cut a model of the registry behind its pooling layer: stack to features ``[N, F]``, those to probabilities.
 
-    Returns
-    -------
-    backbone : keras.Model
-        Stack to pooled features ``[N, F]``.
-    head : keras.Model
-        Pooled features to probabilities. Both share the layers of `model`: training one trains the whole.
+    Both share the layers of `model`: training one trains the whole.
     """
     import keras
 
@@ -124,15 +122,3 @@ def head_names(names: Sequence[str]) -> set[str]:
     """Those of a network's layer names, in order, that stand behind its pooling layer."""
     cut = max((names.index(pool) for pool in POOLS.values() if pool in names), default=len(names))
     return set(names[cut + 1 :])
-
-
-def _rates(dropout: float | Sequence[float], hidden: int) -> list[float]:
-    """One rate for each hidden layer, then that of the output layer."""
-    rates = (
-        list(dropout) if isinstance(dropout, Sequence) and not isinstance(dropout, str) else [0.0] * hidden + [dropout]
-    )
-    if any(not isinstance(rate, int | float) or not 0 <= rate < 1 for rate in rates):
-        raise InputError(f"options.dropout: {dropout!r} given, 0 to below 1 expected")
-    if len(rates) != hidden + 1:
-        raise InputError(f"options.dropout: {len(rates)} rates given, {hidden + 1} expected: one for each dense layer")
-    return rates

@@ -34,20 +34,9 @@ def add_levels(
     hidden: Sequence[int] = (10,),
     dropout: float | Sequence[float] = 0.2,
 ):
-    """Head of both levels: COVID-CXNet's on its half of the feature map each, and the three probabilities.
+    """Head of both levels: COVID-CXNet's on its half of the feature map ``[N, h, w, 2 F]`` each, with its options.
 
-    Parameters
-    ----------
-    features : Keras tensor [N, h, w, 2 F]
-        Maps of the first level before those of the second.
-    outputs : int
-        3; nothing else is a hierarchy of two levels.
-    pool, hidden, dropout
-        As in `heads.add_head`, of each level.
-
-    Returns
-    -------
-    Keras tensor [N, 3], float32
+    Gives the three probabilities, float32 ``[N, 3]``.
     """
     from keras import layers, ops
 
@@ -77,15 +66,7 @@ def check_levels(classes: Sequence[str]) -> None:
 
 
 def level_model(model: keras.Model, level: int) -> keras.Model:
-    """One level alone, stack to ``float32 [N, 1]``; it shares its layers with the whole model, and runs half of it.
-
-    Parameters
-    ----------
-    model : keras.Model
-        A hierarchical model of the registry.
-    level : {1, 2}
-        1 gives a, the probability of any pneumonia; 2 gives b, that of the third class among the pneumonias.
-    """
+    """Level 1 or 2 alone, stack to a or b, ``float32 [N, 1]``; it shares its layers with the whole model."""
     import keras
 
     backbone, head = level_split(model, level)

@@ -65,7 +65,7 @@ def solve(
     targets : float [N, 1] or [N, K]
         1 or 0; with several columns one 1 a row.
     weights : float [N], optional
-        Weight of each image in the loss.
+        Of the images in the loss.
     C, max_iter
         As in `logistic_regression`.
 
@@ -74,18 +74,23 @@ def solve(
     steps : int
         That the solver took.
     warning : str
-        What to do where it did not converge; empty where it did.
+        What to do where it did not converge, or empty.
 
     Raises
     ------
     InputError
-        If the pixels of all images together are too many to be held in memory.
+        If the pixels of all images together do not fit the solver's memory.
     """
     import keras
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    check_memory(model, len(targets))
+    images, side, numbers = len(targets), model.input_shape[1], int(np.prod(model.input_shape[1:]))
+    if images * numbers * 8 > MOST_BYTES:
+        raise InputError(
+            f"input.size: {side} given, {images} images of {numbers} numbers each are "
+            "too many to be solved at once; 64 or less, and one channel, expected"
+        )
     layer = model.get_layer(EVIDENCE)
     scaled = keras.Model(model.input, layer.input)
     pixels = np.concatenate([keras.ops.convert_to_numpy(scaled(batch)) for batch in stacks])
@@ -108,16 +113,6 @@ def solve(
     )
 
 
-def check_memory(model: keras.Model, images: int) -> None:
-    """`InputError` if the pixels of so many training images are too many for the solver."""
-    side, pixels = model.input_shape[1], int(np.prod(model.input_shape[1:]))
-    if images * pixels * 8 > MOST_BYTES:
-        raise InputError(
-            f"input.size: {side} given, {images} images of {pixels} numbers each are "
-            "too many to be solved at once; 64 or less, and one channel, expected"
-        )
-
-
 @register(
     NAME,
     size=64,
@@ -133,16 +128,10 @@ def check_memory(model: keras.Model, images: int) -> None:
     flops=8_192,
 )
 def logistic_regression(stack, C: float = 1.0, max_iter: int = 1000):
-    """The pixels themselves; `C` and `max_iter` are for the solver.
+    """The pixels themselves, mid-gray as 0; the options are for the solver.
 
-    Parameters
-    ----------
-    stack : Keras tensor [N, S, S, C]
-        Symmetric scaling makes mid-gray 0.
-    C : float
-        Inverse strength of the L2 penalty, as in scikit-learn: the smaller, the stronger.
-    max_iter : int
-        Steps of the solver at most.
+    `C` is the inverse strength of the L2 penalty, as in scikit-learn: the smaller, the stronger; `max_iter` is the most
+    steps that the solver takes.
     """
     if not isinstance(C, int | float) or not C > 0:
         raise InputError(f"options.C: {C!r} given, a number above 0 expected (smaller: stronger regularisation)")

@@ -27,14 +27,9 @@ if TYPE_CHECKING:
 class Stage:
     """One training of a model whose levels are trained one after the other.
 
-    Parameters
-    ----------
-    negative, positive : tuple of int
-        Indices of the classes that the level tells apart. It does not see images of other classes.
-    model : callable
-        ``model(whole) -> keras.Model``: the level alone, stack to ``[N, 1]``, sharing its layers with the whole model.
-    split : callable
-        ``split(whole) -> (backbone, head)``, as `heads.split_head` does for a whole model.
+    `negative` and `positive` are the indices of the classes that the level tells apart; it sees no images of others.
+    ``model(whole)`` is the level alone, stack to ``[N, 1]``, sharing its layers with the whole model; ``split(whole)``
+    cuts it into backbone and head, as `heads.split_head` does with a whole model.
     """
 
     negative: tuple[int, ...]
@@ -43,7 +38,7 @@ class Stage:
     split: Callable[[keras.Model], tuple[keras.Model, keras.Model]]
 
     def targets(self, labels: np.ndarray) -> np.ndarray:
-        """``int64 [N]`` for class indices ``int [N]``: 0, 1, and -1 for the images that the level does not see."""
+        """``int64 [N]`` for class indices ``int [N]``: 0, 1, and -1 for images that the level does not see."""
         import numpy as np
 
         return np.where(np.isin(labels, self.positive), 1, np.where(np.isin(labels, self.negative), 0, -1))
@@ -56,15 +51,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What is known of a model before it is built, and how its training differs from that of other models.
+    """What is known of a model before it is built, and how its training differs from that of others.
 
-    A training asks three things: `check` refuses settings that do not go with the model; where `solve` is set it takes
-    the place of gradient descent; where there are `stages` they are trained one after the other.
+    A training needs three things of it: `check` refuses settings that do not go with the model; `solve`, if set, takes
+    the place of gradient descent; `stages`, if any, are trained one after the other.
 
     Parameters
     ----------
     name : str
-        Name in `MODELS` and of the built `keras.Model`.
+        In `MODELS` and of the built `keras.Model`.
     backbone : callable
         ``backbone(stack, **options) -> feature map [N, h, w, F]`` on Keras tensors; the stack is already scaled.
     size, channels : int
@@ -72,13 +67,13 @@ class ModelSpec:
     normalization : str
         Scaling of the 0..255 stack, from `NORMALIZATIONS`.
     feature_layer : str
-        Layer whose output is the last convolutional feature map: where Grad-CAM looks.
+        Layer with the last convolutional feature map: where Grad-CAM looks.
     head : dict
         Defaults of `heads.add_head`: pool, hidden, dropout.
     summary : str
         One line for lists and help.
     planes : int, optional
-        Planes that the network itself takes, where it is bound to a number; a stack of one plane is repeated.
+        Planes that the network is bound to; a stack of one plane is repeated.
     scalings : tuple of str
         Normalizations that can be chosen; statistics of one's own where "radiograph" is among them.
     scales : bool
@@ -94,22 +89,18 @@ class ModelSpec:
     parameters, flops : int
         Of the model as `create` builds it without options. `flops` are those of one stack, see `counts.flops`.
     origin, licence : str
-        Where pretrained weights come from, and their terms: what Keras' own documentation of each network says under
-        "License" (keras.io/applications, Keras 2.2), and where it says nothing, that of the repository of their origin.
+        Of pretrained weights: what Keras documents under "License" (keras.io/applications, Keras 2.2), or else that of
+        the repository they come from.
     add_head : callable, optional
-        ``add_head(features, outputs, **head) -> probabilities``, for a model whose head is not `heads.add_head`'s.
-        Its classes exclude each other.
+        ``add_head(features, outputs, **head) -> probabilities`` in place of `heads.add_head`; classes are exclusive.
     classes : tuple of str
         Labels where none are given.
     check_classes : callable, optional
         ``check_classes(classes)`` raises `InputError` for labels that the model cannot have.
-    only : dict
-        Settings of a recipe to the only value that the model can be trained with.
-    only_why : str
-        Why, for the message of the refusal.
+    only, only_why : dict, str
+        Settings of a recipe to the only value that the model can be trained with, and the reason for the message.
     solve : callable, optional
-        ``solve(model, stacks, targets, weights, **options) -> (steps, warning)`` sets the weights without epochs, see
-        `logistic.solve`.
+        ``solve(model, stacks, targets, weights, **options) -> (steps, warning)``, see `logistic.solve`.
     stages : tuple of Stage
         Trainings to run one after the other; empty: the whole model at once.
     """
@@ -150,7 +141,7 @@ class ModelSpec:
 
     @property
     def head_options(self) -> dict[str, Any]:
-        """What `heads.add_head`, or the model's own, is given where nothing is chosen."""
+        """Defaults of the head's options."""
         return self.head if self.add_head else {"activation": None} | self.head
 
     def check(self, settings: Mapping[str, Any], task: str = "exclusive") -> None:
@@ -180,8 +171,7 @@ class ModelSpec:
                 hint = f"{self.name} has classes that exclude each other; another model, or false,"
                 raise _refusal("multilabel", True, hint)
             if options.get("activation") not in (None, "sigmoid"):
-                hint = "multilabel findings do not exclude each other as a softmax needs it; sigmoid, or nothing,"
-                raise _refusal("options.activation", options["activation"], hint)
+                raise _refusal("options.activation", options["activation"], _NO_SOFTMAX)
         if self.check_classes and settings.get("classes"):
             self.check_classes(settings["classes"])
         for key, value in self.only.items():
@@ -222,6 +212,7 @@ class ModelSpec:
 
 
 MODELS: dict[str, ModelSpec] = {}
+_NO_SOFTMAX = "multilabel findings do not exclude each other as a softmax needs it; sigmoid, or nothing,"
 
 
 def register(name: str, **facts) -> Callable:
@@ -310,7 +301,10 @@ def create(
     stack = keras.Input((size, size, channels), name="stack")
     scaled = (scale_ahead if spec.scales else scale)(_planes(stack, spec), normalization)
     settings = {key: options.get(key, default) for key, default in spec.options.items()}
-    preset = _preset(settings.pop("head", None))
+    preset = settings.pop("head", None)
+    if preset is not None and preset not in heads.HEADS:
+        raise InputError(f"options.head: {preset!r} given, one of {', '.join(heads.HEADS)} expected")
+    preset = heads.HEADS.get(preset, {})
     head = {key: options.get(key, preset.get(key, default)) for key, default in spec.head_options.items()}
     settings = {key: value for key, value in settings.items() if key not in head}
     outputs = outputs_for(classes)
@@ -362,23 +356,12 @@ def _planes(stack, spec: ModelSpec):
     return ops.repeat(stack, spec.planes, axis=-1)
 
 
-def _preset(name: str | None) -> dict[str, Any]:
-    if name is None:
-        return {}
-    if name not in heads.HEADS:
-        raise InputError(f"options.head: {name!r} given, one of {', '.join(heads.HEADS)} expected")
-    return heads.HEADS[name]
-
-
 def _sigmoids(spec: ModelSpec, head: dict[str, Any]) -> dict[str, Any]:
     """Options of a head of independent findings; `InputError` where a softmax is asked for."""
     if "activation" not in head:
         raise InputError(f"multilabel: {spec.name} gives one probability of classes that exclude each other; not that")
     if head["activation"] not in (None, "sigmoid"):
-        raise InputError(
-            f"options.activation: {head['activation']!r} given; multilabel findings do not exclude each other, so that "
-            "sigmoid, or nothing, is expected"
-        )
+        raise _refusal("options.activation", head["activation"], _NO_SOFTMAX)
     return head | {"activation": "sigmoid"}
 
 

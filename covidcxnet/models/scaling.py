@@ -27,11 +27,7 @@ Normalization = str | Mapping[str, Any]
 def scale(stack, normalization: Normalization):
     """Bring a 0..255 Keras tensor ``[N, S, S, C]`` to the range that a network expects, as graph operations.
 
-    Parameters
-    ----------
-    stack : tensor [N, S, S, C]
-    normalization : str or mapping
-        One of `NORMALIZATIONS`, or ``{"mean": [...], "std": [...]}`` of x/255, one number for each plane.
+    `normalization` is one of `NORMALIZATIONS`, or ``{"mean": [...], "std": [...]}`` of x/255, one number each plane.
     """
     from keras import ops
 
@@ -58,20 +54,17 @@ def scale(stack, normalization: Normalization):
 
 
 def scale_ahead(stack, normalization: Normalization):
-    """The same for a network whose own first layers scale by ImageNet's statistics: what they make of it is `scale`'s.
-
-    "none" leaves the stack to them.
-    """
+    """Undo, ahead of a network whose first layers scale by ImageNet's statistics, what those do to `scale`'s result."""
     from keras import ops
 
-    if normalization == "none":
+    if normalization == "none":  # its layers alone scale
         return scale(stack, normalization)
     mean, deviation = (np.asarray(values, "float32") for values in (IMAGENET_MEAN, IMAGENET_STD))
     return ops.multiply(ops.add(ops.multiply(scale(stack, normalization), deviation), mean), 255.0)
 
 
 def check_normalization(chosen: Any, planes: int) -> None:
-    """Refuse what a recipe cannot mean: another name than `NORMALIZATIONS` and "training", or too few statistics."""
+    """`InputError` for a recipe's value that is neither a known name, "training" included, nor statistics."""
     if isinstance(chosen, Mapping):
         check_statistics(chosen, planes)
     elif chosen not in (*NORMALIZATIONS, TRAINING):
@@ -82,34 +75,20 @@ def check_normalization(chosen: Any, planes: int) -> None:
 
 
 def check_statistics(values: Any, planes: int) -> dict[str, list[float]]:
-    """Plain ``{"mean": [...], "std": [...]}`` of x/255 for a number of planes.
-
-    Raises
-    ------
-    InputError
-        If it is no such mapping, the lengths are not the number of planes, or a deviation is not above 0.
-
-    Examples
-    --------
-    >>> check_statistics({"mean": [0.5], "std": [0.25]}, planes=1)
-    {'mean': [0.5], 'std': [0.25]}
-    """
-    said = "{mean: [...], std: [...]} of x/255, one number above 0 for each channel"
+    """Plain ``{"mean": [...], "std": [...]}`` of x/255, one number each plane and deviations above 0."""
+    expected = "{mean: [...], std: [...]} of x/255, one number above 0 for each channel, expected"
     try:
-        made = {key: [float(value) for value in values[key]] for key in ("mean", "std")}
-        known = set(values) == set(made)
+        statistics = {key: [float(value) for value in values[key]] for key in ("mean", "std")}
     except (TypeError, ValueError, KeyError):
-        made, known = {}, False
-    if not known:
-        raise InputError(f"normalization: {values!r} given, {said} expected")
-    for key, numbers in made.items():
+        statistics = {}
+    if not statistics or set(values) != set(statistics):
+        raise InputError(f"normalization: {values!r} given, {expected}")
+    for key, numbers in statistics.items():
         if len(numbers) != planes:
-            raise InputError(
-                f"normalization.{key}: {len(numbers)} numbers given for {planes} channels; {said} expected"
-            )
+            raise InputError(f"normalization.{key}: {len(numbers)} numbers given for {planes} channels; {expected}")
         if not all(np.isfinite(n) and n >= 0 for n in numbers) or (key == "std" and min(numbers) <= 0):
-            raise InputError(f"normalization.{key}: {numbers} given, {said} expected")
-    return made
+            raise InputError(f"normalization.{key}: {numbers} given, {expected}")
+    return statistics
 
 
 def _standardised(stack, mean, std):

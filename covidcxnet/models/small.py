@@ -33,11 +33,8 @@ MOMENTUM = 0.9
 def small_cnn(stack, filters: Sequence[int] = FILTERS, block_dropout: float = 0.1):
     """Pooled feature map ``[N, h, w, F]`` of the last block; the finer map before that pooling is layer ``last_relu``.
 
-    Parameters
-    ----------
-    stack : Keras tensor [N, S, S, C]
-    filters : sequence of int
-        One block each. The study does not print its dropout rates; `block_dropout` is used after each but the last.
+    `filters` has one number for each block. The study does not print its dropout rates; `block_dropout` follows each
+    block but the last.
     """
     from keras import layers
 

@@ -15,29 +15,12 @@ if TYPE_CHECKING:
 
 
 def transfer(source: keras.Model, model: keras.Model, origin: object, skip: Collection[str] = ()) -> list[str]:
-    """Copy weights layer by layer, by name; nothing is set unless the whole backbone fits.
+    """Copy weights layer by layer, by name, into a model of the same family; nothing is set unless the backbone fits.
 
-    A COVID-CXNet fits both levels of a hierarchical one: each begins as a copy of it, but for its output.
-
-    Parameters
-    ----------
-    source, model : keras.Model
-        Of the registry.
-    origin : object
-        Where the source comes from, for messages.
-    skip : collection of str
-        Layers of the model to leave as they are.
-
-    Returns
-    -------
-    list of str
-        Names of the model's layers that were set: the backbone, and those of the head whose shapes are the same.
-
-    Raises
-    ------
-    InputError
-        If the models are not of one family, or a layer of the backbone has other shapes.
+    `origin` says in messages where the source comes from; layers in `skip` are left as they are. The names of the
+    layers that were set are returned: the backbone, and those of the head whose shapes are the same.
     """
+    # A COVID-CXNet fits both levels of a hierarchical one: each begins as a copy of it, but for its output.
     both = model.name in MODELS and source.name == MODELS[model.name].level
     if source.name != model.name and not both:
         raise InputError(f"init: {origin} holds a {source.name}, the recipe's model is {model.name}")
@@ -54,8 +37,8 @@ def transfer(source: keras.Model, model: keras.Model, origin: object, skip: Coll
         if other is not None and [tuple(w.shape) for w in other.weights] == expected:
             loaded[layer.name] = other.get_weights()
         elif layer.name not in head:
-            found = [tuple(w.shape) for w in other.weights] if other else "no such layer"
-            raise InputError(f"init: {origin}: {layer.name} has {found}, the recipe's model needs {expected}")
+            shapes = [tuple(w.shape) for w in other.weights] if other else "no such layer"
+            raise InputError(f"init: {origin}: {layer.name} has {shapes}, the recipe's model needs {expected}")
     for name, arrays in loaded.items():
         model.get_layer(name).set_weights(arrays)
     return list(loaded)

@@ -33,8 +33,7 @@ class Batches(keras.utils.PyDataset):
     weights : float [n], optional
         Weight of each sample in the loss.
     sampler : callable, optional
-        ``sampler(epoch) -> int [len(sampler)]``: which of the rows an epoch shows and in which order, in place of
-        `shuffle`; always the same number.
+        ``sampler(epoch) -> int [m]``: rows that an epoch shows, in order, in place of `shuffle`; m is always the same.
     **options
         ``workers``, ``use_multiprocessing``, ``max_queue_size`` of `keras.utils.PyDataset`.
 

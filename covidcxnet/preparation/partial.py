@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,26 +32,16 @@ ARRAYS = ("stacks", "lungs", "frames")
 class PartialStore:
     """The unfinished store of `target`; `records` holds one dict for each radiograph dealt with, in order.
 
-    Parameters
-    ----------
-    target : Path
-        The store to be.
-    plan : dict
-        What is made: settings, segmenter, keys of all radiographs. A run with an equal plan continues what is left.
-    settings : InputSettings
-    capacity : int
-        Number of radiographs if none is rejected.
-
-    Raises
-    ------
-    InputError
-        If another process is at work on the same target, or the disk has not enough room.
+    `plan` says what is made (settings, segmenter, keys of all radiographs): a run with an equal plan continues what is
+    left. `capacity` is the number of radiographs if none is rejected. `InputError` if another process is at work on the
+    same target, or the disk has not enough room.
     """
 
     def __init__(self, target: Path, plan: dict[str, Any], settings: InputSettings, capacity: int):
         self.target, self.settings, self._plan = target, settings, plan
         self.path = target.with_name(f".{target.name}.partial.h5")
         self._journal_path = target.with_name(f".{target.name}.partial.jsonl")
+        self._paths = [self.path, self._journal_path]
         self._earlier_paths = [p.with_name(p.name.replace(".partial.", ".earlier.partial.")) for p in self._paths]
         self._earlier_file: h5py.File | None = None
         self.records: list[dict[str, Any]] = []
@@ -62,10 +53,6 @@ class PartialStore:
             self._create(capacity)
         self._journal = open(self._journal_path, "a", encoding="utf-8")  # noqa: SIM115
         self.rows = sum(r["error"] is None for r in self.records)
-
-    @property
-    def _paths(self) -> list[Path]:
-        return [self.path, self._journal_path]
 
     @property
     def _open(self) -> h5py.File:
@@ -85,21 +72,12 @@ class PartialStore:
     def add(self, prepared: Prepared, record: dict[str, Any]) -> None:
         """The next radiograph, prepared."""
         lungs = prepared.lungs
-        self._write(
-            slice(self.rows, self.rows + 1),
-            {
-                "stacks": prepared.stack[None],
-                "lungs": np.packbits(np.zeros(self.settings.size**2, bool) if lungs is None else lungs.ravel())[None],
-                "frames": prepared.frame.to_array()[None],
-            },
-        )
-        self._note([record])
+        bits = np.packbits(np.zeros(self.settings.size**2, bool) if lungs is None else lungs.ravel())
+        self._write((prepared.stack[None], bits[None], prepared.frame.to_array()[None]), [record])
 
     def copy(self, source: h5py.File, first: int, records: list[dict[str, Any]]) -> None:
         """Rows of another store, from row `first`, one a record."""
-        rows = slice(self.rows, self.rows + len(records))
-        self._write(rows, {name: source[name][first : first + len(records)] for name in ARRAYS})
-        self._note(records)
+        self._write([source[name][first : first + len(records)] for name in ARRAYS], records)
 
     def reject(self, record: dict[str, Any]) -> None:
         """The next radiograph could not be prepared: ``record["error"]`` says why."""
@@ -145,17 +123,18 @@ class PartialStore:
         """Save and let go; the files stay for the next run."""
         if self._file is not None:
             self.save()
-            self._file.close()
-            self._file = None
-        if self._earlier_file is not None:
-            self._earlier_file.close()
-            self._earlier_file = None
+        for file in (self._file, self._earlier_file):
+            if file is not None:
+                file.close()
+        self._file = self._earlier_file = None
         self._journal.close()
 
-    def _write(self, rows: slice, values: dict[str, np.ndarray]) -> None:
-        for name, value in values.items():
-            self._open[name][rows] = value
-        self.rows = rows.stop
+    def _write(self, arrays: Sequence[np.ndarray], records) -> None:
+        stop = self.rows + len(records)
+        for name, values in zip(ARRAYS, arrays, strict=True):
+            self._open[name][self.rows : stop] = values
+        self.rows = stop
+        self._note(records)
 
     def _note(self, records) -> None:
         self.records += records

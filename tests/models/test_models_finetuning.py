@@ -16,29 +16,16 @@ def weighted(model):
     return [layer.name for layer in model.layers if layer.weights]
 
 
-def test_all_trains_everything():
-    model = dense()
-    assert freeze(model, "all") == weighted(model) and all(layer.trainable for layer in model.layers)
-
-
-def test_head_trains_what_stands_behind_the_pooling_layer():
-    model = dense()
-    assert freeze(model, "head") == ["fc", "pred"]
-    assert len(model.trainable_variables) == 4
-
-
-def test_a_fraction_trains_the_last_layers_of_the_backbone_and_the_head():
+def test_all_head_a_fraction_and_names_train_what_they_say():
     model = dense()
     names = weighted(model)
     backbone = len(names) - 2
+    assert freeze(model, "head") == ["fc", "pred"] and len(model.trainable_variables) == 4
     assert freeze(model, "0.25") == names[-(round(0.25 * backbone) + 2) :]
-
-
-def test_names_train_the_layers_that_begin_so_and_the_head():
-    model = dense()
     trained = freeze(model, "conv3, bn")
     assert trained[-3:] == ["bn", "fc", "pred"]
     assert trained[:-3] and all(name.startswith("conv3_") for name in trained[:-3])
+    assert freeze(model, "all") == names and all(layer.trainable for layer in model.layers)
 
 
 def test_a_number_in_a_name_ends_where_it_ends(built):

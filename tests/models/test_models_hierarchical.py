@@ -11,6 +11,7 @@ from covidcxnet.models.transfer import transfer
 from enhancement.errors import InputError
 
 NAME = "covid-cxnet-hierarchical"
+CLASSES = ("normal", "cap", "covid19")
 TINY = {"size": 32, "blocks": (1, 1), "growth": 4}
 
 
@@ -24,11 +25,18 @@ def stacks():
     return np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
 
 
-def test_it_has_twice_the_parameters_and_operations_of_covid_cxnet():
-    model, spec, one = create(NAME), MODELS[NAME], MODELS["covid-cxnet"]
-    assert model.count_params() == spec.parameters == 14_095_530 == 2 * one.parameters
-    assert flops(model) == spec.flops == 2 * one.flops
-    assert len([layer for layer in model.layers if layer.name.startswith("level1_")]) == 430
+@pytest.fixture(scope="module")
+def single():
+    return create("covid-cxnet", **TINY)
+
+
+def test_it_has_twice_the_layers_parameters_and_operations_of_covid_cxnet(tiny, single):
+    spec, published = MODELS[NAME], MODELS["covid-cxnet"]
+    assert (spec.parameters, spec.flops) == (14_095_530, 23_127_695_400)
+    assert (spec.parameters, spec.flops) == (2 * published.parameters, 2 * published.flops)
+    assert (tiny.count_params(), flops(tiny)) == (2 * single.count_params(), 2 * flops(single))
+    level = [layer for layer in tiny.layers if layer.name.startswith("level1_")]
+    assert len(level) == len([layer for layer in single.layers if layer.name != "stack"])
 
 
 def test_its_three_probabilities_are_products_of_both_levels(tiny, stacks):
@@ -50,30 +58,87 @@ def test_grad_cam_sees_both_networks(tiny, stacks):
     np.testing.assert_allclose(found.probabilities, np.asarray(tiny(stacks)), atol=1e-6)
 
 
-def test_both_levels_begin_as_a_covid_cxnet_but_for_the_output(tiny, stacks):
-    source, model = create("covid-cxnet", **TINY), create(NAME, **TINY)
+def test_both_levels_begin_as_a_covid_cxnet_but_for_the_output(single):
+    source, model = single, create(NAME, **TINY)
     loaded = transfer(source, model, "a file")
     assert {"level1_conv1_conv", "level2_fc"} <= set(loaded)
     assert not {"level1_pred", "level2_pred"} & set(loaded)
-    for prefix in ("level1_", "level2_"):
-        for ours, theirs in (("bn", "bn"), ("fc", "fc")):
-            one = model.get_layer(prefix + ours).get_weights()[0]
-            np.testing.assert_array_equal(one, source.get_layer(theirs).get_weights()[0])
+    for name in ("level1_bn", "level1_fc", "level2_bn", "level2_fc"):
+        expected = source.get_layer(name.partition("_")[2]).get_weights()[0]
+        np.testing.assert_array_equal(model.get_layer(name).get_weights()[0], expected)
 
 
-@pytest.mark.parametrize(("depth", "names"), [("head", {"fc", "pred"}), ("conv3", {"fc", "pred"})])
-def test_a_depth_goes_for_each_level(depth, names):
-    trained = freeze(create(NAME, **TINY), depth)
+@pytest.mark.parametrize("depth", ["head", "conv3"])
+def test_a_depth_applies_to_each_level(depth):
+    trained, head = freeze(create(NAME, **TINY), depth), {"fc", "pred"}
     for prefix in ("level1_", "level2_"):
-        own = {name.removeprefix(prefix) for name in trained if name.startswith(prefix)}
-        assert names <= own and (depth == "head") == (own == names)
-        assert all(name in names or name.startswith("conv3") for name in own)
+        names = {name.removeprefix(prefix) for name in trained if name.startswith(prefix)}
+        assert head <= names and (depth == "head") == (names == head)
+        assert all(name in head or name.startswith("conv3") for name in names)
+
+
+def test_stages_tell_normal_from_pneumonia_then_the_two_pneumonias_apart(tiny, single, stacks):
+    first, second = MODELS[NAME].stages
+    labels = np.array([0, 1, 2, 0])
+    assert first.targets(labels).tolist() == [0, 1, 1, 0] and second.targets(labels).tolist() == [-1, 0, 1, -1]
+    assert first.names(CLASSES) == ("normal", "pneumonia") and second.names(CLASSES) == ("cap", "covid19")
+    for stage in (first, second):
+        backbone, head = stage.split(tiny)
+        np.testing.assert_allclose(head(backbone(stacks)), stage.model(tiny)(stacks), atol=1e-6)
+    assert not MODELS["covid-cxnet"].stages
 
 
 @pytest.mark.parametrize("classes", [("normal", "covid19"), ("a", "b", "c", "d")])
 def test_other_than_three_classes_are_refused(classes):
     with pytest.raises(InputError, match="three classes"):
         create(NAME, classes=classes, **TINY)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "task", "message"),
+    [
+        (NAME, {"classes": ("cap", "normal", "covid19")}, "exclusive", "classes.*normal and two kinds of pneumonia"),
+        (NAME, {}, "independent", "multilabel.*exclude each other"),
+        (NAME, {"init": "imagenet", "options": {"growth": 16}}, "exclusive", r"options\.growth: 16 given, 32"),
+        (
+            "covid-cxnet",
+            {"init": "imagenet", "input": {"channels": ["raw"]}},
+            "exclusive",
+            "3 planes for init imagenet",
+        ),
+        ("covid-cxnet", {"init": "chexnet", "input": {"channels": ["raw"]}}, "exclusive", "3 planes for init chexnet"),
+        ("covid-cxnet", {"options": {"normalization": "zscore"}}, "exclusive", "zscore.*training"),
+        ("small-cnn", {"init": "imagenet"}, "exclusive", "small-cnn has no ImageNet weights, only .*resnet50"),
+        ("small-cnn", {"options": {"depth": 3}}, "exclusive", "no option 'depth'"),
+        ("small-cnn", {"options": {"activation": "softmax"}}, "independent", "softmax.*sigmoid, or nothing"),
+        ("small-cnn", {"options": {"multilabel": True}}, "exclusive", "the recipe's own key"),
+        ("vgg16", {"input": {"channels": ["raw", "clahe"]}}, "exclusive", "3 planes for vgg16.*or 1 plane"),
+        ("small-cnn", {"input": {"channels": ["raw"]}, "options": {"normalization": "caffe"}}, "exclusive", "unit, or"),
+        ("logistic-regression", {"init": "imagenet"}, "exclusive", "solved from nothing on all images: random"),
+        ("logistic-regression", {"trainable": "head"}, "exclusive", "solved from nothing on all images: all"),
+    ],
+)
+def test_settings_of_a_training_that_do_not_go_with_the_model_are_refused(name, settings, task, message):
+    with pytest.raises(InputError, match=message):
+        MODELS[name].check(settings, task)
+    MODELS[name].check({})
+
+
+def test_logistic_regression_is_solved_to_what_scikit_learn_finds():
+    from sklearn.linear_model import LogisticRegression
+
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (30, 8, 8, 1), dtype=np.uint8)
+    targets, weights = (images[:, 2, 2] > 120).astype("float32"), random.uniform(0.5, 2, 30)
+    model, spec = create("logistic-regression", size=8), MODELS["logistic-regression"]
+    steps, warning = spec.solve(model, [images[:20], images[20:]], targets, weights, C=0.1)
+    pixels = (images.reshape(30, -1) - 127.5) / 127.5
+    expected = LogisticRegression(C=0.1, max_iter=1000).fit(pixels, targets[:, 0], sample_weight=weights)
+    assert steps > 1 and not warning
+    np.testing.assert_allclose(model(images)[:, 0], expected.predict_proba(pixels)[:, 1], atol=1e-4)
+    assert "max_iter above 1" in spec.solve(model, [images], targets, C=100.0, max_iter=1)[1]
+    with pytest.raises(InputError, match="too many to be solved at once"):
+        spec.solve(model, [], np.zeros((20_000_000, 1)))
 
 
 def test_logistic_regression_has_one_weight_a_pixel_and_an_intercept():
@@ -101,7 +166,7 @@ def test_options_that_logistic_regression_cannot_have_are_refused(options):
         create("logistic-regression", **options)
 
 
-def test_findings_have_a_sigmoid_each_were_there_only_two():
+def test_findings_have_a_sigmoid_each_even_if_there_are_only_two():
     model = create("small-cnn", size=32, filters=(4, 4), classes=("mass", "effusion"), multilabel=True)
     assert model.output_shape == (None, 2) and model.layers[-1].activation.__name__ == "sigmoid"
     with pytest.raises(InputError, match="multilabel"):

@@ -60,7 +60,7 @@ def test_a_network_that_scales_by_itself_sees_other_statistics_as_it_would_its_o
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"mean": [0.5]}, "expected"),
         ({"mean": [0.5, 0.5], "std": [0.2, 0.2], "var": [1, 1]}, "expected"),
@@ -71,8 +71,8 @@ def test_a_network_that_scales_by_itself_sees_other_statistics_as_it_would_its_o
         (7, "expected"),
     ],
 )
-def test_statistics_that_are_none_are_refused(values, said):
-    with pytest.raises(InputError, match=said):
+def test_statistics_that_are_none_are_refused(values, message):
+    with pytest.raises(InputError, match=message):
         check_statistics(values, 2)
 
 

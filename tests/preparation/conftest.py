@@ -26,8 +26,8 @@ def _ellipses(shape) -> np.ndarray:
     """Two lungs, roughly."""
     h, w = shape
     rows, cols = np.mgrid[:h, :w]
-    one, two = (((cols - w * c) / (0.15 * w)) ** 2 + ((rows - 0.5 * h) / (0.3 * h)) ** 2 < 1 for c in (0.3, 0.7))
-    return one | two
+    left, right = (((cols - w * c) / (0.15 * w)) ** 2 + ((rows - 0.5 * h) / (0.3 * h)) ** 2 < 1 for c in (0.3, 0.7))
+    return left | right
 
 
 @dataclass
@@ -42,9 +42,9 @@ class Fake:
     def predict(self, images):
         self.calls += 1
         assert all(image.dtype == np.uint8 and image.ndim == 2 for image in images)
-        return [self._one(image) for image in images]
+        return [self._lungs(image) for image in images]
 
-    def _one(self, image):
+    def _lungs(self, image):
         mask = _ellipses(image.shape)
         rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         trusted = bool(image.mean() >= self.limit)
@@ -76,10 +76,7 @@ def settings() -> InputSettings:
     return InputSettings(size=32, clahe_tile_grid=(2, 2))
 
 
-@pytest.fixture
-def dataset(tmp_path) -> Dataset:
-    """Twelve small radiographs of six patients."""
-    root = tmp_path / "data"
+def _small(root) -> Dataset:
     root.mkdir()
     rows = []
     for i in range(12):
@@ -89,14 +86,29 @@ def dataset(tmp_path) -> Dataset:
 
 
 @pytest.fixture
+def dataset(tmp_path) -> Dataset:
+    """Twelve small radiographs of six patients, to be changed."""
+    return _small(tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store of twelve radiographs with lungs, to be left as it is."""
+    folder = tmp_path_factory.mktemp("store")
+    chosen = InputSettings(size=32, clahe_tile_grid=(2, 2))
+    with build.prepare(_small(folder / "data"), chosen, folder / "s.h5", segmenter=Fake(), progress=False) as store:
+        yield store
+
+
+@pytest.fixture
 def counted(monkeypatch):
     """Files that were really prepared, call after call."""
-    made: list[str] = []
+    names: list[str] = []
     real = build.prepare_files
 
     def spy(items, *args, **options):
-        made.extend(os.path.basename(item) for item in items)
+        names.extend(os.path.basename(item) for item in items)
         return real(items, *args, **options)
 
     monkeypatch.setattr(build, "prepare_files", spy)
-    return made
+    return names

@@ -53,24 +53,18 @@ def test_only_changed_and_new_files_are_prepared(dataset, settings, tmp_path, co
     assert (store.read([2]) != before[4]).any() and list(store.table["path"])[4] == "new.png"
 
 
-def test_a_moved_file_is_known_by_its_content(dataset, settings, tmp_path, counted):
-    path = tmp_path / "s.h5"
-    prepare(dataset, settings, path, progress=False)
-    counted.clear()
-    dataset.paths[0].rename(dataset.root / "moved.png")
-    table = dataset.table.assign(path=["moved.png", *dataset.table["path"][1:]])
-    store = prepare(Dataset(table, dataset.root, name="small"), settings, path, progress=False)
-    assert counted == [] and store.table["path"][0] == "moved.png"
-
-
-def test_labels_change_without_touching_a_pixel(dataset, settings, tmp_path, counted):
+def test_a_moved_file_is_known_by_its_content_and_labels_change_without_touching_a_pixel(
+    dataset, settings, tmp_path, counted
+):
     path = tmp_path / "s.h5"
     stacks = prepare(dataset, settings, path, progress=False).read(slice(None))
     counted.clear()
-    other = Dataset(dataset.table.assign(label=["normal", "cold", "flu"] * 4), dataset.root, name="small")
-    store = prepare(other, settings, path, progress=False)
-    assert counted == [] and store.classes == ("normal", "cold", "flu")
-    assert list(store.table["label"]) == ["normal", "cold", "flu"] * 4
+    dataset.paths[0].rename(dataset.root / "moved.png")
+    labels = ["normal", "cold", "flu"] * 4
+    table = dataset.table.assign(path=["moved.png", *dataset.table["path"][1:]], label=labels)
+    store = prepare(Dataset(table, dataset.root, name="small"), settings, path, progress=False)
+    assert counted == [] and store.table["path"][0] == "moved.png"
+    assert store.classes == ("normal", "cold", "flu") and list(store.table["label"]) == labels
     np.testing.assert_array_equal(store.read(slice(None)), stacks)
 
 
@@ -78,7 +72,6 @@ def test_other_settings_or_another_segmenter_make_everything_anew(dataset, setti
     path = tmp_path / "s.h5"
     for changed, segmenter in [
         (settings, None),
-        (dataclasses.replace(settings, beasf_gamma=2.0), None),
         (dataclasses.replace(settings, size=40), None),
         (dataclasses.replace(settings, size=40), fake_segmenter()),
         (dataclasses.replace(settings, size=40), fake_segmenter(sha256="e" * 64)),
@@ -130,7 +123,7 @@ def test_masks_of_the_data_set_serve_and_their_content_counts(dataset, settings,
     assert len(counted) == 11
 
 
-def test_distrusted_lungs_are_counted_and_the_whole_image_used(dataset, settings, tmp_path, fake_segmenter, capsys):
+def test_untrusted_lungs_are_counted_and_the_whole_image_used(dataset, settings, tmp_path, fake_segmenter, capsys):
     chosen = dataclasses.replace(settings, region="crop+mask")
     store = prepare(dataset, chosen, tmp_path / "s.h5", segmenter=fake_segmenter(limit=300))
     assert not store.table["lungs_trusted"].any() and (store.table["lungs_reasons"] == "too dark").all()
@@ -138,16 +131,14 @@ def test_distrusted_lungs_are_counted_and_the_whole_image_used(dataset, settings
     assert "12 without a lung mask that can be trusted" in capsys.readouterr().err
 
 
-def test_lungs_must_come_from_somewhere(dataset, settings, tmp_path):
+def test_lungs_must_come_from_somewhere_and_a_file_that_is_no_store_is_not_overwritten(dataset, settings, tmp_path):
     with pytest.raises(InputError, match="needs lungs"):
         prepare(dataset, dataclasses.replace(settings, region="crop"), tmp_path / "s.h5", progress=False)
-
-
-def test_a_file_that_is_no_store_is_not_overwritten(dataset, settings, tmp_path):
     path = tmp_path / "thesis.h5"
     path.write_text("ten years")
-    with pytest.raises(InputError, match="is no store"):
-        prepare(dataset, settings, path, progress=False)
+    for shared in (False, True):
+        with pytest.raises(InputError, match="is no store"):
+            prepare(dataset, settings, path, progress=False, shared=shared)
     assert path.read_text() == "ten years"
     with pytest.raises(InputError, match="is a folder"):
         prepare(dataset, settings, tmp_path, progress=False)
@@ -162,10 +153,10 @@ def test_odd_columns_come_back_as_they_were(dataset, settings, tmp_path):
     )
     odd = Dataset(table, dataset.root, name="small")
     store = prepare(odd, settings, tmp_path / "s.h5", progress=False)
-    got = store.table
-    assert list(got["flag"]) == [True, False] * 6 and got["flag"].dtype == bool
-    np.testing.assert_array_equal(got["share"], table["share"])
-    assert got["note"][2] == "ä, \n«" and got["note"][:2].isna().all()
+    table_read = store.table
+    assert list(table_read["flag"]) == [True, False] * 6 and table_read["flag"].dtype == bool
+    np.testing.assert_array_equal(table_read["share"], table["share"])
+    assert table_read["note"][2] == "ä, \n«" and table_read["note"][:2].isna().all()
     stamp = store.path.stat().st_mtime_ns
     prepare(odd, settings, tmp_path / "s.h5", progress=False)
     assert store.path.stat().st_mtime_ns == stamp

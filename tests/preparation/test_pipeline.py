@@ -23,8 +23,10 @@ def test_a_stack_holds_the_channels_asked_for(settings, picture):
     assert prepared.stack.shape == (32, 32, 3) and prepared.stack.dtype == np.uint8
     np.testing.assert_array_equal(prepared.stack, stack(image, settings.channels, clahe_tile_grid=(2, 2)))
     assert prepared.lungs is None
-    one = prepare_image(image, None, None, dataclasses.replace(settings, channels=("raw",)))
-    np.testing.assert_array_equal(one.stack[..., 0], image)
+    single = prepare_image(image, None, None, dataclasses.replace(settings, channels=("raw",)))
+    np.testing.assert_array_equal(single.stack[..., 0], image)
+    for shape in ((1, 1), (1, 50), (3, 2)):
+        assert prepare_image(np.full(shape, 7, np.uint8), None, None, settings).stack.shape == (32, 32, 3)
 
 
 def test_the_aspect_ratio_is_kept_by_black_padding_that_no_enhancement_has_seen(settings, picture):
@@ -119,12 +121,6 @@ def test_what_is_no_radiograph_is_refused(settings, bad, picture):
         prepare_image(picture(0), np.zeros((3, 3), bool), None, settings)
 
 
-def test_tiny_images_get_a_stack_too(settings):
-    for shape in ((1, 1), (1, 50), (3, 2)):
-        image = np.full(shape, 7, np.uint8)
-        assert prepare_image(image, None, None, settings).stack.shape == (32, 32, 3)
-
-
 def test_a_bad_file_is_an_outcome_and_the_rest_goes_on(settings, tmp_path, picture):
     good, cut, empty = tmp_path / "good.png", tmp_path / "cut.png", tmp_path / "empty.png"
     cv2.imwrite(str(good), picture(0))
@@ -136,14 +132,8 @@ def test_a_bad_file_is_an_outcome_and_the_rest_goes_on(settings, tmp_path, pictu
     assert [o.prepared is not None for o in outcomes] == [True, False, False, False, True, False, True]
     assert all(bool(o.error) == (o.prepared is None) for o in outcomes)
     assert "no such file" in outcomes[2].error and outcomes[0].radiograph_shape == (60, 80)
-    np.testing.assert_array_equal(outcomes[0].prepared.stack, outcomes[6].prepared.stack)
-
-
-def test_arrays_and_files_give_the_same_stack(settings, tmp_path, picture):
-    path = tmp_path / "x.png"
-    cv2.imwrite(str(path), picture(5))
-    one, two = prepare_files([path, picture(5)], settings)
-    np.testing.assert_array_equal(one.prepared.stack, two.prepared.stack)
+    for same in (outcomes[6].prepared, prepare_image(picture(0), None, None, settings)):
+        np.testing.assert_array_equal(outcomes[0].prepared.stack, same.stack)
 
 
 def test_a_segmenter_is_asked_in_batches_and_its_verdict_is_kept(settings, picture, fake_segmenter):
@@ -189,9 +179,9 @@ def test_worker_processes_give_the_same_outcomes_in_the_same_order(settings, dat
     alone = list(prepare_files(items, settings, batch=3))
     together = list(prepare_files(items, settings, batch=3, jobs=2))
     assert [o.index for o in together] == list(range(13)) and together[12].error == alone[12].error
-    for one, two in zip(alone[:12], together[:12], strict=True):
-        np.testing.assert_array_equal(one.prepared.stack, two.prepared.stack)
-        assert one.prepared.frame == two.prepared.frame
+    for left, right in zip(alone[:12], together[:12], strict=True):
+        np.testing.assert_array_equal(left.prepared.stack, right.prepared.stack)
+        assert left.prepared.frame == right.prepared.frame
 
 
 def test_preparing_never_loads_keras():
@@ -213,5 +203,5 @@ def test_notes_are_made_where_asked_with_and_without_a_segmenter(jobs, fake_segm
     items = [chest, 255 - chest]
     for segmenter in (None, fake_segmenter()):
         noted = prepare_files(items, InputSettings(size=32, region="none"), segmenter=segmenter, jobs=jobs, look=True)
-        assert [[note.partition(":")[0] for note in one.notes] for one in noted] == [[], ["inverted"]]
-    assert not any(one.notes for one in prepare_files(items, InputSettings(size=32, region="none")))
+        assert [[note.partition(":")[0] for note in outcome.notes] for outcome in noted] == [[], ["inverted"]]
+    assert not any(outcome.notes for outcome in prepare_files(items, InputSettings(size=32, region="none")))

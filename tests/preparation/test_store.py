@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -11,14 +13,9 @@ import h5py
 import numpy as np
 import pytest
 
-from covidcxnet.preparation import Store, prepare
+from covidcxnet.datasets.bias import shortcuts
+from covidcxnet.preparation import Store, stack_statistics
 from enhancement import InputError
-
-
-@pytest.fixture
-def store(dataset, settings, tmp_path, fake_segmenter):
-    with prepare(dataset, settings, tmp_path / "s.h5", segmenter=fake_segmenter(), progress=False) as store:
-        yield store
 
 
 def test_rows_come_in_the_order_asked_for(store):
@@ -38,20 +35,22 @@ def test_lungs_and_frames_are_row_aligned(store):
     assert (store.frame(3).height, store.frame(3).width, store.frame(3).size) == (60, 80, 32)
 
 
-def test_the_table_keeps_every_column_and_its_kind(store, dataset):
+def test_the_table_keeps_every_column_and_its_kind(store):
     table = store.table
-    assert list(table["path"]) == list(dataset.table["path"]) and list(table["age"]) == list(range(40, 52))
-    assert list(table["patient"]) == list(dataset.table["patient"])
+    assert list(table["path"]) == [f"{i:02d}.png" for i in range(12)] and list(table["age"]) == list(range(40, 52))
+    assert list(table["patient"]) == [f"p{i // 2}" for i in range(12)]
     assert table["lungs_trusted"].all() and str(table["lungs_trusted"].dtype) == "boolean"
     assert table["sha256"].str.len().eq(64).all() and (table["height"] == 60).all() and (table["width"] == 80).all()
-    assert store.classes == ("normal", "flu") and store.root == dataset.root and store.name == "small"
-    np.testing.assert_array_equal(store.targets, dataset.targets)
+    assert store.classes == ("normal", "flu") and store.root == store.path.parent / "data" and store.name == "small"
+    assert list(store.targets) == [0, 1] * 6
     assert store.segmenter == {"name": "fake", "sha256": "f" * 64} and len(store.rejected) == 0
 
 
-def test_a_store_can_be_pickled(store):
+def test_a_store_can_be_pickled_and_opens_again_after_it_was_closed(store):
     again = pickle.loads(pickle.dumps(store))
     np.testing.assert_array_equal(again.read([3, 1]), store.read([3, 1]))
+    again.close()
+    assert again.read([0]).shape == (1, 32, 32, 3)
     again.close()
 
 
@@ -70,12 +69,7 @@ def test_a_forked_process_opens_the_store_for_itself(store):
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
-def test_a_closed_store_opens_again(store):
-    store.close()
-    assert store.read([0]).shape == (1, 32, 32, 3)
-
-
-def test_what_is_no_store_is_refused(tmp_path):
+def test_what_is_no_store_or_of_a_later_format_is_refused(store, tmp_path):
     with pytest.raises(InputError, match="no such store"):
         Store(tmp_path / "missing.h5")
     (tmp_path / "text.h5").write_text("not HDF5")
@@ -85,14 +79,13 @@ def test_what_is_no_store_is_refused(tmp_path):
         file["x"] = 1
     with pytest.raises(InputError, match="not a store"):
         Store(tmp_path / "other.h5")
-
-
-def test_a_store_of_a_later_format_says_so(store):
-    import json
-
-    path = store.path
-    store.close()
-    with h5py.File(path, "r+") as file:
+    shutil.copy(store.path, tmp_path / "later.h5")
+    with h5py.File(tmp_path / "later.h5", "r+") as file:
         file.attrs["covidcxnet"] = json.dumps({**json.loads(file.attrs["covidcxnet"]), "format": 99})
     with pytest.raises(InputError, match="format 99"):
-        Store(path)
+        Store(tmp_path / "later.h5")
+
+
+def test_statistics_are_those_of_the_raw_plane(store):
+    expected = [shortcuts(np.ascontiguousarray(store.read([row])[0, ..., 2])) for row in (4, 2)]
+    np.testing.assert_array_equal(stack_statistics(store, np.array([4, 2])), expected)
