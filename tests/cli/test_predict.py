@@ -1,0 +1,197 @@
+"""The commands predict and explain: exit codes, tables, JSON, CSV, pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from covidcxnet.cli._output import print_json
+from covidcxnet.cli.explain import main as explain
+from covidcxnet.cli.predict import main as predict
+
+cv2 = pytest.importorskip("cv2")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Weights of a small CNN at 94 x 94, written as training writes them."""
+    from covidcxnet.models import create
+    from covidcxnet.settings import InputSettings
+    from weights import save_weights
+
+    options = {"size": 94, "channels": 3, "filters": [4, 4, 4, 4, 4], "hidden": [4]}
+    metadata = {
+        "kind": "classifier",
+        "architecture": {"name": "small-cnn", "options": options},
+        "classes": ["normal", "covid19"],
+        "input": InputSettings(size=94).to_dict(),
+        "segmenter": {},
+    }
+    path = tmp_path_factory.mktemp("weights") / "tiny.weights.h5"
+    return str(save_weights(create("small-cnn", **options), path, metadata))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once():
+    """Each network is compiled once for all tests, and not once a command."""
+    from covidcxnet import pretrained
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrained, "load_model", lru_cache(pretrained.load_model))
+        yield
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three radiographs in a tree, and a file that cannot be read."""
+    images = tmp_path / "images"
+    (images / "deep").mkdir(parents=True)
+    for n, name in enumerate(("a.png", "b.jpg", "deep/a.png")):
+        cv2.imwrite(str(images / name), np.random.default_rng(n).integers(0, 256, (60, 50 + n)).astype("uint8"))
+    (images / "bad.png").write_bytes(b"not an image")
+    return images
+
+
+def test_a_table_has_a_line_a_file_and_damaged_ones_are_reported(folder, weights, capsys):
+    (folder / "new\nline.png").write_bytes((folder / "a.png").read_bytes())
+    assert predict([str(folder), "--weights", weights, "--batch_size", "2"]) == 1
+    head, *lines, total, notice = capsys.readouterr().out.splitlines()
+    assert head.split() == ["file", "label", "probability", "lungs"]
+    names = ["a.png", "b.jpg", "bad.png", "deep/a.png", "new\\nline.png"]
+    assert [line.split("  ")[0].removeprefix(f"{folder}/").strip() for line in lines] == names
+    assert [("not read" in line, line.split()[1] in ("normal", "covid19")) for line in lines] == [
+        (name == "bad.png", name != "bad.png") for name in names
+    ]
+    assert "5 radiographs, 1 could not be read" in total and "Research only" in notice
+
+
+def test_json_is_one_object_a_line_and_nothing_else(folder, weights, capsys):
+    assert predict([str(folder), "--weights", weights, "--json"]) == 1
+    captured = capsys.readouterr()
+    rows = [json.loads(line) for line in captured.out.splitlines()]
+    assert len(rows) == 4 and "Research only" in captured.err
+    (bad,) = (row for row in rows if row["error"])
+    assert bad["file"].endswith("bad.png") and bad["label"] is None and bad["probability"] is None
+    for row in rows:
+        assert {"file", "label", "probability", "probabilities", "lungs", "error"} <= set(row)
+        assert row is bad or sum(row["probabilities"].values()) == pytest.approx(1)
+
+
+def test_numbers_that_are_none_are_null_in_json(capsys):
+    print_json({"a": float("nan"), "b": [float("inf"), 1.5], "c": ("x", None, True)})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 1.5], "c": ["x", None, True]}
+
+
+def test_a_csv_has_a_probability_column_a_class_and_is_not_overwritten_unasked(folder, weights, tmp_path, capsys):
+    target = tmp_path / "out" / "table.csv"
+    arguments = [str(folder), "--weights", weights, "--csv", str(target)]
+    assert predict(arguments) == 1
+    with open(target, newline="") as file:
+        rows = list(csv.DictReader(file))
+    good = [row for row in rows if not row["error"]]
+    assert len(rows) == 4 and len(good) == 3
+    assert all(float(r["probability_normal"]) + float(r["probability_covid19"]) == pytest.approx(1) for r in good)
+    assert predict(arguments) == 2 and "exists" in capsys.readouterr().err
+    assert predict([*arguments, "--overwrite"]) == 1
+
+
+def test_explain_writes_a_panel_for_each_file_in_its_tree(folder, weights, tmp_path, capsys):
+    out = tmp_path / "panels"
+    assert explain([str(folder), "--weights", weights, "--out", str(out), "--full_size"]) == 1
+    panels = ["a.gradcam", "b.gradcam", "deep/a.gradcam"]
+    written = {str(path.relative_to(out)) for path in out.rglob("*.*")}
+    assert written == {f"{name}{end}" for name in panels for end in (".png", ".overlay.png")}
+    assert cv2.imread(str(out / "b.gradcam.overlay.png")).shape == (60, 51, 3)
+    assert str(out / "b.gradcam.png") in capsys.readouterr().out
+
+
+def test_files_of_one_name_do_not_overwrite_each_other(folder, weights, tmp_path):
+    out = tmp_path / "panels"
+    files = [str(folder / "a.png"), str(folder / "deep" / "a.png")]
+    assert explain([*files, "--weights", weights, "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["a-2.gradcam.png", "a.gradcam.png"]
+
+
+def test_predict_can_explain_with_lime(folder, weights, tmp_path, capsys):
+    arguments = [str(folder / "a.png"), "--weights", weights, "--explain", "lime", "--out", str(tmp_path / "panels")]
+    assert predict([*arguments, "--samples", "30", "--segments", "8", "--target", "normal", "--json"]) == 0
+    (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+    panel = tmp_path / "panels" / "a.lime.png"
+    assert row["explanation"] | {"fit": 0} == {"method": "lime", "target": "normal", "fit": 0, "panel": str(panel)}
+    assert panel.exists()
+
+
+def test_existing_pictures_are_kept_unless_overwrite_is_given_and_radiographs_always(folder, weights, capsys):
+    panel = folder / "a.gradcam.png"
+    panel.write_bytes(b"mine")
+    arguments = [str(folder / "a.png"), "--weights", weights, "--out", str(folder)]
+    assert explain(arguments) == 2 and "--overwrite" in capsys.readouterr().err
+    assert panel.read_bytes() == b"mine"
+    assert explain([*arguments, "--overwrite"]) == 0 and panel.read_bytes() != b"mine"
+    before = panel.read_bytes()
+    assert explain([str(folder), "--weights", weights, "--out", str(folder), "--overwrite"]) == 2
+    assert "one of the radiographs" in capsys.readouterr().err and panel.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--help"),
+        (["IMAGES"], "--weights (see"),
+        (["IMAGES", "--weights", "W", "--batch_size", "0"], "'0' given, a whole number from 1 expected"),
+        (["IMAGES", "--weights", "W", "--explain", "x"], "one of gradcam, cam, lime expected"),
+        (["nothing.png", "--weights", "W", "--explain", "gradcam"], "nothing.png"),
+        (["IMAGES", "--weights", "missing.weights.h5", "--explain", "gradcam"], "missing.weights.h5"),
+        (["IMAGES", "--weights", "IMAGES/a.png", "--explain", "gradcam"], "a.png"),
+        (["IMAGES", "--weights", "W", "--explain", "gradcam", "--samples", "20"], "--samples"),
+        (["IMAGES", "--weights", "W"], "--out: is for pictures; add --explain"),
+        (["IMAGES", "--weights", "W", "--explain", "gradcam", "--target", "flu"], "normal, covid19"),
+        (["IMAGES", "--weights", "W", "--explain", "cam", "--segmenter", "missing.weights.h5"], "missing.weights.h5"),
+        (["IMAGES", "--weights", "W", "--explain", "cam", "--csv", "IMAGES/a.png/t.csv"], "is a file and not a folder"),
+    ],
+)
+def test_input_that_cannot_be_used_is_one_line_and_code_two(arguments, message, folder, weights, tmp_path, capsys):
+    arguments = [a.replace("IMAGES", str(folder)) if a != "W" else weights for a in arguments]
+    assert predict([*arguments, "--out", str(tmp_path / "panels")]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error and len(error.strip().splitlines()) == 1
+
+
+def test_what_is_no_upright_frontal_radiograph_is_noted_in_table_csv_and_picture(weights, tmp_path, capsys):
+    from covidcxnet import load_model
+    from covidcxnet.datasets.phantom import phantom
+
+    chest = phantom("normal", 3, 128).image
+    (tmp_path / "views").mkdir()
+    for name, pixels in {"a": chest, "b": 255 - chest, "c": np.full((90, 90), 7, np.uint8)}.items():
+        cv2.imwrite(str(tmp_path / "views" / f"{name}.png"), pixels)
+    table = tmp_path / "table.csv"
+    assert predict([str(tmp_path / "views"), "--weights", weights, "--csv", str(table)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    note = "not like an upright frontal chest radiograph: "
+    assert note not in out[1] and f"{note}inverted: " in out[2] and f"{note}blank: " in out[3]
+    assert "3 radiographs, 0 could not be read; 2 do not look like" in out[4]
+    with open(table, newline="") as file:
+        notes = [row["notes"] for row in csv.DictReader(file)]
+    assert notes[0] == "" and notes[1].startswith("inverted: ") and notes[2].startswith("blank: ")
+    classifier = load_model(weights)
+    (turned,) = classifier.explain(np.ascontiguousarray(np.rot90(chest)))
+    assert turned.prediction.notes[0].startswith("turned: ")
+    assert "Not like an upright frontal chest radiograph: turned" in turned.caption
+    (upright,) = classifier.explain(chest)
+    assert upright.prediction.notes == () and not any("Not like" in line for line in upright.caption)
+
+
+@pytest.mark.real
+def test_real_lateral_views_are_noted_and_frontal_ones_are_not(weights, real_data):
+    from covidcxnet import load_model
+
+    classifier = load_model(weights)
+    lateral = classifier.predict(real_data / "reject" / "lateral")
+    assert sum(bool(prediction.notes) for prediction in lateral) >= 0.8 * len(lateral)
+    files = sorted((real_data / "segmentation" / "montgomery" / "images").iterdir())[:60]
+    assert sum(bool(prediction.notes) for prediction in classifier.predict(files)) <= 2
