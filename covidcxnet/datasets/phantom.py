@@ -24,6 +24,7 @@ from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.lesions import expose, lesion_path
 from covidcxnet.datasets.phantom_anatomy import Torso, draw_anatomy, trace
 from enhancement.errors import InputError
+from enhancement.parallel import cores
 
 PHANTOM_CLASSES = ("normal", "pneumonia", "covid19")
 VERSION = 3  # of the pictures: raise it when any pixel changes, so that folders made before are not mistaken for new
@@ -170,27 +171,27 @@ def cached_phantoms(n: int, seed: int, size: int, classes: Sequence[str], root: 
     return make_phantoms(Path(root) / f"v{VERSION}-{n}x{size}-seed{seed}-{'-'.join(classes)}", n, seed, size, classes)
 
 
-def _plan(parameters) -> list[tuple[str, int, int]]:
+def plan(parameters) -> list[tuple[str, int, int]]:
     """(label, patient, image) of each file: patients get their number of images first, then labels fill up evenly."""
     rng = np.random.default_rng([parameters["seed"], 17])
     counts: list[int] = []
     while sum(counts) < parameters["n"]:
         counts.append(min(int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])), parameters["n"] - sum(counts)))
     filled = dict.fromkeys(parameters["classes"], 0)
-    plan = []
+    rows = []
     for patient, count in enumerate(counts):
         fewest = min(filled.values())
         label = str(rng.choice([c for c, number in filled.items() if number == fewest]))
         filled[label] += count
-        plan += [(label, patient, image) for image in range(count)]
-    return plan
+        rows += [(label, patient, image) for image in range(count)]
+    return rows
 
 
 def _write(folder: Path, parameters, progress: bool) -> None:
     for part in _PARTS:
         (folder / part).mkdir(parents=True)
-    plan = _plan(parameters)
-    seeds = np.random.default_rng([parameters["seed"], 18]).integers(2**62, size=len(plan))
+    images = plan(parameters)
+    seeds = np.random.default_rng([parameters["seed"], 18]).integers(2**62, size=len(images))
 
     def make(label, patient, image) -> dict[str, str]:
         drawn = phantom(label, int(seeds[patient]), parameters["size"], image)
@@ -210,8 +211,8 @@ def _write(folder: Path, parameters, progress: bool) -> None:
         }
 
     # threads do: nearly all of the time is spent in NumPy and OpenCV, which let go of the interpreter
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = list(tqdm(pool.map(make, *zip(*plan, strict=True)), "phantoms", len(plan), disable=not progress))
+    with ThreadPoolExecutor(cores()) as pool:
+        rows = list(tqdm(pool.map(make, *zip(*images, strict=True)), "phantoms", len(images), disable=not progress))
     pd.DataFrame(rows).to_csv(folder / "phantom.csv", index=False)
     (folder / "phantom.json").write_text(json.dumps(parameters, indent=1) + "\n")
 
@@ -226,7 +227,7 @@ def _usable(folder: Path, parameters) -> bool:
         raise InputError(f"{folder}: is not empty and holds no phantoms; name a new folder") from None
     if there != parameters:
         raise InputError(f"{folder}: holds phantoms made with {there}, not with {parameters}; name another folder")
-    names = {f"p{patient:05d}_{image}.png" for _, patient, image in _plan(parameters)}
+    names = {f"p{patient:05d}_{image}.png" for _, patient, image in plan(parameters)}
     # a listing a folder is much faster than a look at each file
     return (folder / "phantom.csv").is_file() and all(
         (folder / part).is_dir() and names <= set(os.listdir(folder / part)) for part in _PARTS

@@ -11,7 +11,7 @@ import pytest
 
 from covidcxnet.cli import main
 from covidcxnet.datasets import Dataset
-from covidcxnet.datasets.bias import COUNT, FEATURES, bias_page, find_bias, shortcuts
+from covidcxnet.datasets.bias import COUNT, FEATURES, bias_page, confounding, find_bias, shortcuts
 from enhancement.errors import InputError
 
 
@@ -78,22 +78,22 @@ def test_a_set_without_a_readable_file_is_refused(tmp_path):
         find_bias(Dataset(table, tmp_path), progress=False)
 
 
-def test_the_command_writes_page_and_json(biased, tmp_path, capsys):
-    table, out = tmp_path / "set.csv", tmp_path / "bias.html"
-    biased.table.head(60).to_csv(table, index=False)
-    arguments = ["datasets", "bias", str(table), "--root", str(biased.root), "--out", str(out), "--quiet"]
-    assert main(arguments) == 0
-    assert "source: north, south: balanced accuracy" in capsys.readouterr().out
-    said = json.loads(out.with_suffix(".json").read_text())
-    assert said["images"] == 60 and said["probes"][0]["target"] == "source" and said["tables"]["source"]
-
-
-def test_a_value_of_too_few_images_is_named_as_left_out(biased, tmp_path, capsys):
+def test_the_command_writes_page_and_json_and_names_a_value_of_too_few_images(biased, tmp_path, capsys):
     table, out = tmp_path / "set.csv", tmp_path / "bias.html"
     rows = biased.table.head(60).copy()
     rows.loc[rows.index[:5], "source"] = "west"
     rows.to_csv(table, index=False)
     arguments = ["datasets", "bias", str(table), "--root", str(biased.root), "--out", str(out), "--quiet"]
     assert main(arguments) == 0
-    assert "source: north, south (without west: too few): balanced" in capsys.readouterr().out
+    assert "source: north, south (without west: too few): balanced accuracy" in capsys.readouterr().out
     assert "source without west" in out.read_text(encoding="utf-8")
+    values = json.loads(out.with_suffix(".json").read_text())
+    assert values["images"] == 60 and values["probes"][0]["target"] == "source" and values["tables"]["source"]
+
+
+def test_confounding_of_a_table_of_counts():
+    counts = pd.DataFrame({"a": [95, 0, 0], "b": [5, 50, 0], "c": [0, 50, 7], "unknown": [9, 0, 0]}, ["x", "y", "z"])
+    result = confounding(counts)
+    assert result.single == (("x", "a", 95, 100), ("z", "c", 7, 7)) and result.unshared == (("x", "z"),)
+    assert result.lonely == ("a",)
+    assert result.guessed == pytest.approx(204 / 216) and result.commonest == pytest.approx(109 / 216)

@@ -87,17 +87,21 @@ def test_prepare_honours_verdicts_and_says_why(damaged, tmp_path):
         assert len(store) == 4, "without the verdicts they are readable images"
 
 
-def test_verdicts_that_make_no_sense_are_refused(damaged, tmp_path):
-    with pytest.raises(InputError, match="no such file"):
-        with_verdicts(damaged, tmp_path / "none.csv")
-    with pytest.raises(InputError, match="no column 'verdict'"):
-        with_verdicts(damaged, pd.DataFrame({"path": ["good.png"]}))
-    with pytest.raises(InputError, match="'maybe' found, one of use, look, reject"):
-        with_verdicts(damaged, pd.DataFrame({"path": ["good.png"], "verdict": ["maybe"]}))
-    with pytest.raises(InputError, match="other images"):
-        with_verdicts(damaged, pd.DataFrame({"path": ["else.png"], "verdict": ["use"]}))
-    with pytest.raises(InputError, match="rejects all"):
-        with_verdicts(damaged, pd.DataFrame({"path": damaged.table["path"], "verdict": "reject"}))
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ("none.csv", "no such file"),
+        ({"path": ["good.png"]}, "no column 'verdict'"),
+        ({"path": ["good.png"], "verdict": ["maybe"]}, "'maybe' found, one of use, look, reject"),
+        ({"path": ["else.png"], "verdict": ["use"]}, "other images"),
+        (None, "rejects all"),
+    ],
+)
+def test_verdicts_that_make_no_sense_are_refused(damaged, tmp_path, table, reason):
+    table = {"path": damaged.table["path"], "verdict": "reject"} if table is None else table
+    verdicts = tmp_path / table if isinstance(table, str) else pd.DataFrame(table)
+    with pytest.raises(InputError, match=reason):
+        with_verdicts(damaged, verdicts)
 
 
 def test_phantoms_pass_and_their_masks_are_not_unlisted(tmp_path):

@@ -3,75 +3,82 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import cv2
 import numpy as np
 import pytest
 
-from covidcxnet.datasets import load_dataset, make_phantoms
-from covidcxnet.datasets.phantom import PHANTOM_CLASSES, phantom
+from covidcxnet.datasets import PHANTOM_CLASSES, load, make_phantoms
+from covidcxnet.datasets.phantom import phantom, plan
 from enhancement.errors import InputError
 
 SIZE = 96
 
 
-def many(label, n=12, size=SIZE):
-    return [phantom(label, seed, size) for seed in range(n)]
+@cache
+def patient(label, seed):
+    return phantom(label, seed, SIZE)
 
 
-def test_an_image_is_gray_bytes_and_the_masks_fit():
-    made = phantom("covid19", 1, SIZE)
-    assert made.image.shape == made.lungs.shape == made.lesion.shape == (SIZE, SIZE)
-    assert made.image.dtype == np.uint8 and made.lungs.dtype == made.lesion.dtype == bool
-    assert made.image.std() > 30
+def many(label, n=12):
+    return [patient(label, seed) for seed in range(n)]
 
 
-def test_one_seed_gives_one_image():
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_phantoms(tmp_path_factory.mktemp("phantoms") / "p", 40, seed=1, size=48, progress=False)
+
+
+def test_one_seed_gives_one_image_of_gray_bytes_with_masks_that_fit():
     first, again = phantom("pneumonia", 5, SIZE), phantom("pneumonia", 5, SIZE)
+    assert first.image.shape == first.lungs.shape == first.lesion.shape == (SIZE, SIZE)
+    assert first.image.dtype == np.uint8 and first.lungs.dtype == first.lesion.dtype == bool
+    assert first.image.std() > 30
     np.testing.assert_array_equal(first.image, again.image)
     assert (phantom("pneumonia", 6, SIZE).image != first.image).mean() > 0.5
     assert (phantom("pneumonia", 5, SIZE, image=1).image != first.image).mean() > 0.5
 
 
 def test_lungs_are_dark_on_both_sides_of_a_bright_mediastinum():
-    for made in many("normal"):
-        assert made.image[made.lungs].mean() < made.image[~made.lungs & (made.image > 0)].mean() - 25
-        rows = np.flatnonzero(made.lungs.any(axis=1))
-        row = made.lungs[(rows[0] + rows[-1]) // 2]
-        assert 0.15 < made.lungs.mean() < 0.55
-        assert cv2.connectedComponents(made.lungs.astype(np.uint8))[0] == 3, "two lungs and the background"
+    for well in many("normal"):
+        assert well.image[well.lungs].mean() < well.image[~well.lungs & (well.image > 0)].mean() - 25
+        rows = np.flatnonzero(well.lungs.any(axis=1))
+        row = well.lungs[(rows[0] + rows[-1]) // 2]
+        assert 0.15 < well.lungs.mean() < 0.55
+        assert cv2.connectedComponents(well.lungs.astype(np.uint8))[0] == 3, "two lungs and the background"
         assert row.any() and not row[np.flatnonzero(row)[0] : np.flatnonzero(row)[-1]].all()
 
 
 def test_lesions_lie_in_the_lungs_and_brighten_them():
     for label in ("pneumonia", "covid19"):
         for seed in range(12):
-            sick, well = phantom(label, seed, SIZE), phantom("normal", seed, SIZE)
+            sick, well = patient(label, seed), patient("normal", seed)
             assert sick.lesion.any() and not (sick.lesion & ~sick.lungs).any() and not well.lesion.any()
             change = sick.image.astype(int) - well.image
             assert change[sick.lesion].mean() > 0.5
 
 
 def test_pneumonia_is_one_sided_and_covid19_is_on_both_sides():
-    def sides(made):
-        _, parts = cv2.connectedComponents(made.lungs.astype(np.uint8))
-        return len(np.unique(parts[made.lesion]))
+    def sides(sick):
+        _, parts = cv2.connectedComponents(sick.lungs.astype(np.uint8))
+        return len(np.unique(parts[sick.lesion]))
 
-    assert all(sides(made) == 1 for made in many("pneumonia", 20))
-    assert all(sides(made) == 2 for made in many("covid19", 20))
+    assert all(sides(sick) == 1 for sick in many("pneumonia", 20))
+    assert all(sides(sick) == 2 for sick in many("covid19", 20))
 
 
 def test_covid19_lies_lower_and_further_out_than_pneumonia():
     def place(label):
-        found = []
-        for made in many(label, 30):
-            rows, cols = np.nonzero(made.lesion)
-            lungs_rows, lungs_cols = np.nonzero(made.lungs)
+        places = []
+        for sick in many(label, 30):
+            rows, cols = np.nonzero(sick.lesion)
+            lungs_rows, lungs_cols = np.nonzero(sick.lungs)
             half = (lungs_cols.max() - lungs_cols.min()) / 2
             out = np.abs(cols - (lungs_cols.max() + lungs_cols.min()) / 2) / half
             down = (rows - lungs_rows.min()) / (lungs_rows.max() - lungs_rows.min())
-            found.append((out.mean(), down.mean()))
-        return np.mean(found, axis=0)
+            places.append((out.mean(), down.mean()))
+        return np.mean(places, axis=0)
 
     (covid_out, covid_down), (pneumonia_out, _) = place("covid19"), place("pneumonia")
     assert covid_out > pneumonia_out + 0.1 and covid_down > 0.55
@@ -80,9 +87,9 @@ def test_covid19_lies_lower_and_further_out_than_pneumonia():
 def test_nothing_but_the_lesion_tells_the_classes_apart():
     """Same patient, same pose, same exposure, same noise: away from the lesion not one pixel differs."""
     for seed in range(8):
-        well = phantom("normal", seed, 128)
+        well = patient("normal", seed)
         for label in ("pneumonia", "covid19"):
-            sick = phantom(label, seed, 128)
+            sick = patient(label, seed)
             np.testing.assert_array_equal(well.lungs, sick.lungs)
             near = cv2.dilate(sick.lesion.astype(np.uint8), np.ones((31, 31), np.uint8)) > 0
             far = ~(near | cv2.dilate(well.lungs.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool))
@@ -92,7 +99,7 @@ def test_nothing_but_the_lesion_tells_the_classes_apart():
 def test_some_lesions_are_faint_and_some_are_plain():
     contrast = []
     for seed in range(40):
-        sick, well = phantom("covid19", seed, SIZE), phantom("normal", seed, SIZE)
+        sick, well = patient("covid19", seed), patient("normal", seed)
         contrast.append((sick.image.astype(int) - well.image)[sick.lesion].mean())
     assert np.percentile(contrast, 15) < 16 and np.percentile(contrast, 85) > 26
 
@@ -111,9 +118,8 @@ def test_what_cannot_be_made_is_refused(label, size):
         phantom(label, 0, size)
 
 
-def test_a_folder_of_phantoms_is_a_dataset(tmp_path):
-    dataset = make_phantoms(tmp_path / "p", 40, seed=1, size=48, progress=False)
-    table = dataset.table
+def test_a_folder_of_phantoms_is_a_dataset(made):
+    dataset, table = made, made.table
     assert len(dataset) == 40 and dataset.classes == PHANTOM_CLASSES
     assert table["label"].value_counts().max() - table["label"].value_counts().min() <= 3
     assert table.groupby("patient")["label"].nunique().max() == 1
@@ -126,42 +132,31 @@ def test_a_folder_of_phantoms_is_a_dataset(tmp_path):
     assert set(np.unique(mask)) == {0, 255}
 
 
-def test_images_per_patient_do_not_depend_on_the_class(tmp_path):
-    from covidcxnet.datasets.phantom import _plan
-
-    plan = _plan({"seed": 0, "n": 6000, "classes": list(PHANTOM_CLASSES)})
-    counts = {label: np.bincount([image for one, _, image in plan if one == label]) for label in PHANTOM_CLASSES}
-    shares = np.array([c / c.sum() for c in counts.values()])
-    assert np.ptp(shares, axis=0).max() < 0.03
+def test_images_per_patient_do_not_depend_on_the_class():
+    rows = plan({"seed": 0, "n": 6000, "classes": list(PHANTOM_CLASSES)})
+    counts = [np.bincount([image for label, _, image in rows if label == name]) for name in PHANTOM_CLASSES]
+    assert np.ptp([c / c.sum() for c in counts], axis=0).max() < 0.03
 
 
-def test_the_same_parameters_reuse_the_folder_and_give_the_same_bytes(tmp_path):
+def test_the_same_parameters_reuse_the_folder_and_a_missing_file_is_made_again_to_the_byte(tmp_path):
     first = make_phantoms(tmp_path / "p", 6, seed=1, size=48, progress=False)
-    image = first.paths[0]
-    stamp, content = image.stat().st_mtime_ns, image.read_bytes()
+    image, lost = first.paths[0], first.paths[2]
+    stamp, content = image.stat().st_mtime_ns, lost.read_bytes()
     again = make_phantoms(tmp_path / "p", 6, seed=1, size=48, progress=False)
     assert image.stat().st_mtime_ns == stamp and again.table.equals(first.table)
-    other = make_phantoms(tmp_path / "q", 6, seed=1, size=48, progress=False)
-    assert other.paths[0].read_bytes() == content
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["p", "q"], "nothing is left lying about"
-
-
-def test_a_folder_with_a_file_missing_is_made_again(tmp_path):
-    dataset = make_phantoms(tmp_path / "p", 6, seed=1, size=48, progress=False)
-    content = dataset.paths[2].read_bytes()
-    dataset.paths[2].unlink()
+    lost.unlink()
     make_phantoms(tmp_path / "p", 6, seed=1, size=48, progress=False)
-    assert dataset.paths[2].read_bytes() == content
+    assert lost.read_bytes() == content
+    assert [p.name for p in tmp_path.iterdir()] == ["p"], "nothing is left lying about"
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
+def test_a_folder_of_something_else_is_left_alone(made, tmp_path):
     (tmp_path / "thesis.txt").write_text("ten years")
     with pytest.raises(InputError, match="not empty"):
         make_phantoms(tmp_path, 6, size=48, progress=False)
-    make_phantoms(tmp_path / "p", 6, seed=1, size=48, progress=False)
     with pytest.raises(InputError, match="name another folder"):
-        make_phantoms(tmp_path / "p", 6, seed=2, size=48, progress=False)
-    assert json.loads((tmp_path / "p" / "phantom.json").read_text())["seed"] == 1
+        make_phantoms(made.root, 40, seed=2, size=48, progress=False)
+    assert json.loads((made.root / "phantom.json").read_text())["seed"] == 1
 
 
 def test_a_broken_off_folder_is_not_left_behind(tmp_path, monkeypatch):
@@ -177,6 +172,6 @@ def test_parameters_that_make_no_sense_are_refused(tmp_path, bad):
         make_phantoms(tmp_path / "p", **{"n": 6, "size": 48, "progress": False, **bad})
 
 
-def test_load_dataset_makes_phantoms_under_a_root(tmp_path):
-    dataset = load_dataset("phantom", root=tmp_path, classes=("covid19", "normal"), phantom_images=6, phantom_size=48)
+def test_load_makes_phantoms_under_a_root(tmp_path):
+    dataset = load("phantom", root=tmp_path, classes=("covid19", "normal"), phantom_images=6, phantom_size=48)
     assert dataset.classes == ("normal", "covid19") and dataset.root.parent == tmp_path

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import base64
 import re
-import warnings
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from dicom_files import write_dicom
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import FileDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
+from pydicom.uid import JPEGLSLossless
 
 from covidcxnet.cli import main
 from covidcxnet.datasets.phantom import phantom
@@ -44,32 +44,15 @@ def _tags(number: int) -> dict[str, str]:
 
 def _dicom(path: Path, number: int, label: str, seed: int) -> list[str]:
     """Write a radiograph of a patient; its unique ids."""
-    pixels = phantom(label, seed, 96).image.astype(np.uint16) << 4
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = (
-        DigitalXRayImageStorageForPresentation,
-        ExplicitVRLittleEndian,
-    )
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    dataset = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
-    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = generate_uid(), generate_uid()
-    dataset.Modality, dataset.BodyPartExamined, dataset.ViewPosition, dataset.PatientSex = "DX", "CHEST", "PA", "F"
-    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = *pixels.shape, 1
-    dataset.PhotometricInterpretation, dataset.PixelRepresentation = "MONOCHROME2", 0
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
-    dataset.WindowCenter, dataset.WindowWidth = 2048, 4096
-    dataset.PixelData = pixels.tobytes()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for keyword, value in _tags(number).items():
-            setattr(dataset, keyword, value)
-    code = FileDataset("", {})
-    code.CodeMeaning = f"Featherston{number:02d}"
-    dataset.RequestAttributesSequence = Sequence([code])
-    dataset.private_block(0x0011, "HOSPITAL", create=True).add_new(1, "LO", f"QX{7301 + number}ZW")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dataset.save_as(path, enforce_file_format=True)
+
+    def hide(dataset):
+        code = FileDataset("", {})
+        code.CodeMeaning = f"Featherston{number:02d}"
+        dataset.RequestAttributesSequence = Sequence([code])
+        dataset.private_block(0x0011, "HOSPITAL", create=True).add_new(1, "LO", f"QX{7301 + number}ZW")
+
+    pixels, window = phantom(label, seed, 96).image.astype(np.uint16) << 4, {"WindowCenter": 2048, "WindowWidth": 4096}
+    dataset = write_dicom(path, pixels, change=hide, **window, **_tags(number))
     return [str(dataset[name].value) for name in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")]
 
 
