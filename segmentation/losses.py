@@ -31,25 +31,30 @@ def loss_named(name: str) -> Callable:
         raise InputError(f"loss: {name!r} given, one of {', '.join(LOSSES)} expected")
     from keras import ops
 
-    def loss(targets, probabilities):
+    def masked(targets, probabilities):
         targets, probabilities = ops.cast(targets, "float32"), ops.cast(probabilities, "float32")
         known = ops.cast(targets >= 0.0, "float32")
-        targets, probabilities = targets * known, probabilities * known
+        return targets * known, probabilities * known, known
+
+    def over_masks(values, known):
         counted = ops.cast(ops.any(known > 0, axis=(1, 2)), "float32")
+        return ops.sum(values * counted, axis=-1) / ops.maximum(ops.sum(counted, axis=-1), 1.0)
 
-        def over_masks(values):
-            return ops.sum(values * counted, axis=-1) / ops.maximum(ops.sum(counted, axis=-1), 1.0)
+    def dice(targets, probabilities):
+        targets, probabilities, known = masked(targets, probabilities)
+        both = ops.sum(targets * probabilities, axis=(1, 2))
+        either = ops.sum(targets, axis=(1, 2)) + ops.sum(probabilities, axis=(1, 2))
+        return over_masks(1.0 - (2.0 * both + _SMOOTH) / (either + _SMOOTH), known)
 
-        parts = []
-        if name != "bce":
-            both = ops.sum(targets * probabilities, axis=(1, 2))
-            either = ops.sum(targets, axis=(1, 2)) + ops.sum(probabilities, axis=(1, 2))
-            parts.append(over_masks(1.0 - (2.0 * both + _SMOOTH) / (either + _SMOOTH)))
-        if name != "dice":
-            p = ops.clip(probabilities, 1e-6, 1.0 - 1e-6)
-            entropy = -(targets * ops.log(p) + (1.0 - targets) * ops.log(1.0 - p)) * known
-            pixels = ops.maximum(ops.sum(known, axis=(1, 2)), 1.0)
-            parts.append(over_masks(ops.sum(entropy, axis=(1, 2)) / pixels))
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+    def bce(targets, probabilities):
+        targets, probabilities, known = masked(targets, probabilities)
+        p = ops.clip(probabilities, 1e-6, 1.0 - 1e-6)
+        entropy = -(targets * ops.log(p) + (1.0 - targets) * ops.log(1.0 - p)) * known
+        pixels = ops.maximum(ops.sum(known, axis=(1, 2)), 1.0)
+        return over_masks(ops.sum(entropy, axis=(1, 2)) / pixels, known)
 
-    return loss
+    def combined(targets, probabilities):
+        # Each masks for itself: shared arrays would add up gradients in another order, with other last bits.
+        return dice(targets, probabilities) + bce(targets, probabilities)
+
+    return {"dice": dice, "bce": bce, "combined": combined}[name]
