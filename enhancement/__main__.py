@@ -24,15 +24,7 @@ given. Exit code: 0 all done, 1 some files were not (listed at the end), 2 nothi
 
 @command_line.command("python -m enhancement")
 def main(argv: list[str], prog: str) -> int:
-    """Run the command line; returns the exit code.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments without the program's name; ``sys.argv[1:]`` if None.
-    prog : str
-        The program's name in help and error messages.
-    """
+    """Run the command line; returns the exit code."""
     arguments = _parser(prog).parse_args(argv)
     with warnings.catch_warnings():
         # A damaged file has its line in the list at the end; the readers' own words would tear the progress bar.

@@ -31,15 +31,11 @@ class Job:
 
 
 def plan(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> list[Job]:
-    """Pair every radiograph found with the file to write.
+    """Pair every radiograph below the inputs with the file to write; `InputError` if there is none or ``out`` cannot
+    take them.
 
-    One file given by name goes to ``out`` itself where that ends like an image; all else goes below the folder
-    ``out``, in the tree it came from, as PNG.
-
-    Raises
-    ------
-    InputError
-        If nothing is found, or ``out`` cannot take what is found.
+    One file given by name goes to ``out`` itself where that ends like an image; all else goes below the folder ``out``,
+    in the tree it came from, as PNG.
     """
     out = Path(out)
     tree = _without_earlier_results(find_image_tree(inputs), inputs, out)
@@ -71,25 +67,11 @@ def run(
     overwrite: bool = False,
     progress: bool = True,
 ) -> list[str]:
-    """Read, enhance and write every file; what fails is told at the end and stops nothing.
+    """Read, enhance (``make(path) -> uint8``) and write every file; a failure is reported at the end and stops
+    nothing.
 
-    Parameters
-    ----------
-    jobs : sequence of Job
-        From `plan`.
-    make : callable
-        From a path to the ``uint8`` pixels to write; `InputError` means that this file cannot be done.
-    workers : int
-        Threads. Decoding and OpenCV let go of the interpreter, so threads are enough.
-    overwrite : bool
-        Whether files that exist are written anew; otherwise they are reported and left.
-    progress : bool
-        Whether to show a progress bar on standard error.
-
-    Returns
-    -------
-    list of str
-        One line for every file that was not done, in the order of ``jobs``.
+    Returns one line for every file that was not done, in the order of ``jobs``. An `InputError` of `make` means that
+    this file cannot be done; files that exist are left unless `overwrite`.
     """
     problems: dict[int, str] = {}
     with tqdm(total=len(jobs), unit="image", disable=not progress) as bar:
@@ -101,13 +83,7 @@ def run(
 
 
 def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8], *, overwrite: bool = False) -> None:
-    """Write ``uint8 [H, W]``, ``[H, W, 1]`` or ``[H, W, 3]`` (first channel as red), whole or not at all.
-
-    Raises
-    ------
-    InputError
-        If the file exists and ``overwrite`` is not set, or pixels or ending cannot be written.
-    """
+    """Write ``uint8 [H, W]``, ``[H, W, 1]`` or ``[H, W, 3]`` (first channel as red), whole or not at all."""
     path = Path(path)
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already and was left as it is; --overwrite replaces it")

@@ -50,13 +50,7 @@ _EXACT = 1 << 24
 
 
 def count_levels(image: Gray) -> NDArray[np.int64]:
-    """Count the 256 grey levels of a contiguous ``uint8 [H, W]`` image; exact for any size.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``int64 [256]``.
-    """
+    """Counts of the 256 grey levels of a contiguous ``uint8 [H, W]`` image, ``int64 [256]``; exact for any size."""
     if image.size <= _EXACT:
         return cv2.calcHist([image], [0], None, [256], [0, 256]).ravel().astype(np.int64)
     flat = image.reshape(-1)

@@ -49,24 +49,11 @@ _LINKS = ("SOPInstanceUID", "StudyInstanceUID", "AccessionNumber", "PatientID")
 
 
 def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
-    """Decode a DICOM file held in memory to display values, bone bright.
+    """Decode a DICOM file held in memory to display values ``uint8 [H, W]``, bone bright.
 
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-    window : Window
-        Overrides the file's first VOI look-up or window where it is not None: another of them, or numbers in units
-        after the rescale.
-    max_pixels : int
-        Refused above, before pixels are decoded.
-
-    Raises
-    ------
-    Refusal
-        If there are no pixels, several frames or too many pixels, or it is an enhanced CT or the like.
-    Exception
-        Whatever pydicom raises on damaged files.
+    `window` overrides the file's first VOI look-up or window: another of them, or numbers in units after the rescale.
+    Raises `Refusal` if there are no pixels, several frames or too many pixels, or it is an enhanced CT or the like; and
+    whatever pydicom raises on damaged files.
     """
     # Nothing about the patient is parsed, so nothing about the patient can reach a message.
     dataset = pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=_PIXEL_TAGS)
@@ -234,70 +221,37 @@ def _text(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Header:
-    """A DICOM file without its pixels and without its patient.
-
-    Parameters
-    ----------
-    modality, body_part, view, photometric, kind, syntax : str
-        As in the file, upper case where that is the custom; empty where not given. `kind` is the name of the SOP class.
-    width, height, frames : int
-        0 where not given; one frame unless told otherwise.
-    sex : str
-        ``F``, ``M`` or empty.
-    age : float or None
-        Years; 90 for everybody above 89.
-    patient : str
-        Keyed hash of the patient's id, 16 hexadecimal digits; empty where there is no id or no key was given.
-    """
+    """A DICOM file without its pixels and without its patient; text as in the file, upper case where that is usual."""
 
     modality: str = ""
     body_part: str = ""
     view: str = ""
     photometric: str = ""
-    kind: str = ""
+    kind: str = ""  # name of the SOP class
     syntax: str = ""
-    width: int = 0
+    width: int = 0  # this and the next are 0 where not given
     height: int = 0
     frames: int = 1
-    sex: str = ""
-    age: float | None = None
-    patient: str = ""
+    sex: str = ""  # F, M or empty
+    age: float | None = None  # years; 90 for everybody above 89
+    patient: str = ""  # keyed hash of the patient's id, 16 hexadecimal digits; empty without id or key
 
 
 @dataclass(frozen=True)
 class Case:
-    """A header, and what tells who it is about: to be compared in memory and forgotten, never written or shown.
+    """A header, and what identifies its patient: to be compared in memory and forgotten, never written or shown."""
 
-    Parameters
-    ----------
-    header : Header
-        What may be passed on.
-    words : frozenset of str
-        Id, names and accession number in lower case, of four letters and more.
-    links : dict
-        Values by which a hospital's list may name the file: sopinstanceuid, studyinstanceuid, accessionnumber,
-        patientid.
-    """
-
-    header: Header
+    header: Header  # what may be passed on
+    # Id, names and accession number in lower case, of four letters and more.
     words: frozenset[str] = field(default=frozenset(), repr=False)
+    # Values by which a hospital's list may name the file, keys as in _LINKS but in lower case.
     links: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 def read_case(path: str | os.PathLike[str], key: bytes | None = None) -> Case:
-    """Read the header of one file.
+    """Read the header of one file; `key` makes the patient's hash, see `patient_key`.
 
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    key : bytes, optional
-        Of the hash that stands for the patient; see `patient_key`.
-
-    Raises
-    ------
-    RadiographError
-        If it is no DICOM file or is damaged. The message never quotes the header.
+    Raises `RadiographError` if it is no DICOM file or is damaged. The message never quotes the header.
     """
     try:
         with warnings.catch_warnings():  # pydicom's warnings quote values
@@ -319,15 +273,9 @@ def read_case(path: str | os.PathLike[str], key: bytes | None = None) -> Case:
 
 
 def patient_key(path: str | os.PathLike[str]) -> bytes:
-    """The key in a file, made (32 random bytes, readable by its owner alone) where there is none.
+    """The key of patient hashes in a file, made (32 random bytes, readable by its owner alone) where there is none.
 
-    Whoever has the key and a list of ids can undo the hash: keep it apart from what is passed on. Another key gives
-    other hashes.
-
-    Raises
-    ------
-    InputError
-        If the file holds no such key or cannot be made.
+    Whoever has the key and a list of ids can undo the hash: keep it apart from what is passed on.
     """
     path = Path(path)
     try:
@@ -346,12 +294,8 @@ def patient_key(path: str | os.PathLike[str]) -> bytes:
 
 
 def files_of_dicomdir(path: str | os.PathLike[str]) -> list[Path]:
-    """Images that a DICOMDIR lists, as paths beside it; such as are not there are left as they are named.
-
-    Raises
-    ------
-    RadiographError
-        If it is no DICOMDIR.
+    """Images that a DICOMDIR lists, as paths beside it, missing ones included; `RadiographError` if it is no
+    DICOMDIR.
     """
     path = Path(path)
     try:

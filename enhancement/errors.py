@@ -10,15 +10,7 @@ class InputError(ValueError):
 
 
 class RadiographError(InputError):
-    """A file that cannot be read as one radiograph.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file as the caller named it.
-    reason : str
-        Why it was refused, in words that a user can act on.
-    """
+    """A file that cannot be read as one radiograph: `path` as the caller named it, and `reason` for a user."""
 
     def __init__(self, path, reason: str):
         self.path = str(path)

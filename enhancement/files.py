@@ -58,27 +58,10 @@ def whole_file(path: PathLike) -> Iterator[Path]:
 
 
 def check_output(path: PathLike, *, overwrite: bool = True, folder: bool = False) -> Path:
-    """Refuse a place that can't be written before hours of work are lost on it.
+    """Refuse a path that cannot be written before hours of work are lost on it; returns it as `Path`.
 
-    Parameters
-    ----------
-    path : path-like
-        File, or folder, that is to be written.
-    overwrite : bool
-        Whether a file that exists may be replaced.
-    folder : bool
-        `path` is a folder.
-
-    Returns
-    -------
-    pathlib.Path
-        `path`.
-
-    Raises
-    ------
-    InputError
-        If it exists and must not, is a folder where a file is meant or the other way round, or lies where this process
-        may not write.
+    Raises `InputError` if it exists and must not, is a folder where a file is meant or the other way round, or lies
+    where this process may not write.
     """
     target = Path(path)
     if target.is_dir() and not folder:
@@ -123,12 +106,8 @@ def find_images(inputs: PathLike | Sequence[PathLike], recursive: bool = True) -
 
 
 def find_image_tree(inputs: PathLike | Sequence[PathLike], recursive: bool = True) -> list[tuple[Path, Path]]:
-    """Like `find_images`, with each file's place below the folder or pattern that led to it.
-
-    Returns
-    -------
-    list of (pathlib.Path, pathlib.Path)
-        The file, and its path relative to the folder given, to the fixed part of the pattern, or to its own folder.
+    """Like `find_images`, with each file's path below the folder given, the fixed part of the pattern, or its own
+    folder.
     """
     names: Sequence[PathLike] = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     if not names:

@@ -48,7 +48,8 @@ def map_files(
     unit: str = "file",
     progress: bool = False,
 ) -> Iterator[Result]:
-    """``work(item)`` for every item, in order, over worker processes; memory holds a few batches whatever their number.
+    """``work(item)`` for every item, in order, over worker processes; memory holds a few batches whatever their
+    number.
 
     Parameters
     ----------
@@ -62,21 +63,9 @@ def map_files(
     jobs : int, optional
         Processes; 1 works in this one. None: one per core, fewer for a few hundred items.
     batch : int
-        Items sent to a worker at once.
-    desc, unit : str
-        Words of the progress bar.
-    progress : bool
-        Show a progress bar.
-
-    Yields
-    ------
-    object
-        Results in the order of the items. At most two batches a worker are under way.
-
-    Raises
-    ------
-    InputError
-        If worker processes cannot be started.
+        Items sent to a worker at once; at most two batches a worker are under way.
+    desc, unit, progress
+        Words of the progress bar, and whether to show one.
     """
     from tqdm import tqdm
 

@@ -26,44 +26,19 @@ RAW_SIDE, RAW_DEEPEST = 2048, 4095
 
 @dataclass(frozen=True)
 class Raster:
-    """Decoded pixels, not yet windowed, blended or turned upright.
+    """Decoded pixels, not yet windowed, blended or turned upright."""
 
-    Parameters
-    ----------
-    gray : numpy.ndarray
-        ``[H, W]``; ``uint8``, or a deeper type that is still to be windowed.
-    alpha : numpy.ndarray or None
-        ``uint8 [H, W]``, 255 where opaque.
-    inverted : bool
-        Whether 0 means white.
-    orientation : int
-        EXIF orientation, 1 (upright) to 8.
-    """
-
-    gray: NDArray[Any]
-    alpha: Gray | None = None
-    inverted: bool = False
-    orientation: int = 1
+    gray: NDArray[Any]  # [H, W]; uint8, or a deeper type that is still to be windowed
+    alpha: Gray | None = None  # uint8 [H, W], 255 where opaque
+    inverted: bool = False  # whether 0 means white
+    orientation: int = 1  # EXIF orientation, 1 (upright) to 8
 
 
 def decode_raster(kind: str, data: bytes, max_pixels: int) -> Raster:
-    """Decode one image file held in memory.
+    """Decode a file held in memory of `kind` "PNG", "JPEG", "WebP", "TIFF" or "BMP".
 
-    Parameters
-    ----------
-    kind : {"PNG", "JPEG", "WebP", "TIFF", "BMP"}
-        The format, as its signature says.
-    data : bytes
-        The whole file.
-    max_pixels : int
-        Refused above, before anything is decoded.
-
-    Raises
-    ------
-    Refusal
-        If the file is truncated, holds more than one frame or too many pixels.
-    Exception
-        Whatever Pillow and OpenCV raise on damaged files.
+    Raises `Refusal` if it is truncated or holds more than one frame or `max_pixels`, before anything is decoded; and
+    whatever Pillow and OpenCV raise on damaged files.
     """
     return _DECODERS[kind](data, max_pixels)
 
@@ -90,15 +65,7 @@ def luma(rgb: NDArray[Any]) -> NDArray[Any]:
 
 
 def decode_raw(data: bytes, max_pixels: int) -> NDArray[np.uint16]:
-    """Pixels of a raw JSRT file, bone bright: ``uint16 [2048, 2048]`` of 12 bits, not yet windowed.
-
-    The files hold big-endian words without a header, white where air is.
-
-    Raises
-    ------
-    Refusal
-        If a value needs more than 12 bits, which no file of the database has.
-    """
+    """Pixels of a raw JSRT file, bone bright: ``uint16 [2048, 2048]`` of 12 bits, not yet windowed."""
     check_size(RAW_SIDE, RAW_SIDE, max_pixels)
     stored = np.frombuffer(data, ">u2").reshape(RAW_SIDE, RAW_SIDE)
     if stored.max() > RAW_DEEPEST:

@@ -43,24 +43,8 @@ def draw_sheet(
 ) -> Figure:
     """Draw each radiograph as it is, equalized, under CLAHE and under BEASF at several gammas.
 
-    The layout follows figures 3 and 4 of the COVID-CXNet paper, with the grey-level histogram of each picture below
-    it; a line marks its mean.
-
-    Parameters
-    ----------
-    images : sequence of numpy.ndarray
-        ``uint8 [H, W]`` each, of any sizes.
-    titles : sequence of str
-        One for each image.
-    gammas, histogram
-        Settings of `enhancement.beasf`.
-    clip_limit, tile_grid
-        Settings of `enhancement.clahe`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One band of pictures and histograms for each image.
+    The layout follows figures 3 and 4 of the COVID-CXNet paper, with the grey-level histogram of each picture below it;
+    a line marks its mean. Images are ``uint8 [H, W]`` of any sizes, with a title each.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -89,13 +73,7 @@ def draw_sheet(
 
 
 def save_sheet(figure: Figure, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write the figure, whole or not at all, in the format that the name ends in.
-
-    Raises
-    ------
-    InputError
-        If the file exists and ``overwrite`` is not set, or the ending is not one of `SHEET_SUFFIXES`.
-    """
+    """Write the figure, whole or not at all, in the format that the name ends in."""
     path = check_sheet(path, overwrite=overwrite)
     from matplotlib import rc_context
 

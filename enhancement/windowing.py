@@ -44,28 +44,17 @@ def is_view(window: Window) -> TypeGuard[int | str]:
 
 
 def apply_window(values: NDArray[Any], window: Window = "robust", valid: NDArray[np.bool_] | None = None) -> Gray:
-    """Map a range of pixel values linearly to 0..255, rounded; what lies outside is cut off.
+    """Map a range of pixel values linearly to 0..255, rounded, ``uint8 [H, W]``; what lies outside is cut off.
 
     Parameters
     ----------
     values : numpy.ndarray
-        ``[H, W]``, any integer or float type.
+        ``[H, W]``, any integer or float type; `Refusal` if a pixel is not a finite number.
     window : {"robust", "full"} or (float, float)
         ``"robust"`` (also for None): from the 0.5th to the 99.5th percentile of the pixels, or the full range where
-        these two are equal. ``"full"``: from the smallest to the largest pixel. Two numbers: from the first to the
-        second.
+        these two are equal. ``"full"``: from the smallest to the largest pixel. Two numbers: as they are.
     valid : numpy.ndarray, optional
         ``bool [H, W]``: the pixels that decide on the range; all by default.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``uint8 [H, W]``; all 0 where all pixels are the same and the window is not given in numbers.
-
-    Raises
-    ------
-    Refusal
-        If a pixel is not a finite number.
     """
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise Refusal("holds pixels that are not finite numbers")

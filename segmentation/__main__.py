@@ -31,13 +31,7 @@ from .segmenter import RELEASED, LungSegmenter
 
 @command_line.command("python -m segmentation")
 def main(argv: list[str], prog: str) -> int:
-    """Run a command.
-
-    Returns
-    -------
-    int
-        0; 1 if some files could not be read; 2 if the input cannot be used; 130 after Ctrl-C.
-    """
+    """Run a command: 0; 1 if some files could not be read; 2 if the input cannot be used; 130 after Ctrl-C."""
     arguments = _parser(prog).parse_args(argv)
     return arguments.action(arguments, prog)
 

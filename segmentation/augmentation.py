@@ -16,39 +16,17 @@ from .regions import Frame
 
 @dataclass(frozen=True)
 class MaskAugmentation:
-    """Ranges of the augmentation; each step has its own chance.
+    """Ranges of the augmentation; each step has its own chance."""
 
-    Parameters
-    ----------
-    rotation : float
-        Degrees to either side.
-    shift : float
-        Fraction of the side.
-    scale : tuple of float
-        Smallest and largest enlargement.
-    aspect : float
-        How much more than the height the width may be scaled (0.1: by 0.9 to 1.1).
-    flip : float
-        Chance of a left-right flip. Never upside down: a frontal radiograph has a top.
-    exposure : float
-        Chance of another gamma, brightness, contrast and illumination gradient.
-    opacity : float
-        Chance of shadows that imitate consolidation and effusion, which stay part of the lungs.
-    objects : float
-        Chance of tubes, letters and blocks.
-    quality : float
-        Chance of blur, lower resolution, noise and JPEG artefacts.
-    """
-
-    rotation: float = 15.0
-    shift: float = 0.1
-    scale: tuple[float, float] = (0.75, 1.35)
-    aspect: float = 0.1
-    flip: float = 0.5
-    exposure: float = 0.8
-    opacity: float = 0.5
-    objects: float = 0.3
-    quality: float = 0.6
+    rotation: float = 15.0  # degrees to either side
+    shift: float = 0.1  # fraction of the side
+    scale: tuple[float, float] = (0.75, 1.35)  # smallest and largest enlargement
+    aspect: float = 0.1  # how much more than the height the width may be scaled: 0.1 is 0.9 to 1.1
+    flip: float = 0.5  # chance of a left-right flip; never upside down, as a frontal radiograph has a top
+    exposure: float = 0.8  # chance of another gamma, brightness, contrast and illumination gradient
+    opacity: float = 0.5  # chance of shadows that imitate consolidation and effusion, which stay part of the lungs
+    objects: float = 0.3  # chance of tubes, letters and blocks
+    quality: float = 0.6  # chance of blur, lower resolution, noise and JPEG artefacts
 
 
 # By name; "mild" is for the last epochs of a network that has learnt with "strong".
@@ -66,21 +44,8 @@ def augment(
     generator: np.random.Generator,
     settings: MaskAugmentation = MaskAugmentation(),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Place a radiograph and its mask in the network's square at random, and degrade the radiograph.
-
-    Parameters
-    ----------
-    image : ndarray, uint8 [H, W]
-    mask : ndarray, bool [H, W]
-    frame : Frame
-        Where the radiograph lies without augmentation.
-    generator : numpy.random.Generator
-    settings : MaskAugmentation
-
-    Returns
-    -------
-    image : ndarray, uint8 [S, S]
-    mask : ndarray, bool [S, S]
+    """Place a radiograph ``uint8 [H, W]`` and its mask ``bool [H, W]`` in the network's square at random, and
+    degrade the radiograph. `frame` says where it lies without augmentation. Returns both as ``[S, S]``.
     """
     matrix = _placement(frame, generator, settings)
     # Borders are black on most radiographs, gray or white on some.

@@ -22,26 +22,8 @@ class PairBatches:
     """Pairs in memory, served as network input and targets.
 
     Radiographs are kept as ``uint8`` with at most twice the network's side, so a thousand pairs take some 200 MB.
-
-    Parameters
-    ----------
-    pairs : sequence of Pair
-    inputs : SegmenterInput
-    conventions : sequence of str
-        One target map for each; -1 throughout where a pair follows another convention.
-    batch_size : int
-    augmentation : MaskAugmentation or None
-        None serves every pair as it is, in order.
-    seed : int
-    workers : int
-        Threads that read and augment (OpenCV lets go of the interpreter).
-    progress : bool
-        Show a bar while the files are read.
-
-    Raises
-    ------
-    InputError
-        If a file cannot be read, or a mask's size is not its radiograph's.
+    Without `augmentation` every pair is served as it is, in order. Threads read and augment: OpenCV lets go of the
+    interpreter. Raises `InputError` if a file cannot be read, or a mask's size is not its radiograph's.
     """
 
     def __init__(
@@ -67,13 +49,8 @@ class PairBatches:
         return whole + (1 if rest and (self.augmentation is None or not whole) else 0)
 
     def epoch(self, number: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """One pass.
-
-        Yields
-        ------
-        squares : ndarray, uint8 [B, S, S, 1]
-        targets : ndarray, float32 [B, S, S, K]
-            0 or 1, or -1 where the convention is not this pair's.
+        """One pass: squares ``uint8 [B, S, S, 1]`` and targets ``float32 [B, S, S, K]`` of 0 or 1, or -1 where the
+        convention is not this pair's.
         """
         order = np.arange(len(self.pairs))
         if self.augmentation is not None:

@@ -36,11 +36,8 @@ def iou(mask: np.ndarray, truth: np.ndarray) -> float:
 def hausdorff95(mask: np.ndarray, truth: np.ndarray) -> float:
     """95th percentile of the distances between two outlines, in both directions.
 
-    Returns
-    -------
-    float
-        Percent of the image's longer side (radiographs come without a scale); 0 where both masks are empty, 100 where
-        one is.
+    In percent of the image's longer side (radiographs come without a scale); 0 where both masks are empty, 100 where
+    one is.
     """
     if not mask.any() or not truth.any():
         return 0.0 if mask.any() == truth.any() else 100.0
@@ -52,13 +49,8 @@ def hausdorff95(mask: np.ndarray, truth: np.ndarray) -> float:
 
 
 def split_by_knowledge(conventions: Sequence[str], pairs: Sequence[Pair]) -> tuple[list[Pair], list[dict[str, Any]]]:
-    """Pairs whose mask convention is one of the network's, and what the others are.
-
-    Returns
-    -------
-    comparable : list of Pair
-    others : list of dict
-        One for each source and convention: source, convention, pairs (how many), reason.
+    """Pairs whose mask convention is one of the network's; and for each source and convention of the others a dict
+    of source, convention, pairs (how many) and reason.
     """
     comparable = [p for p in pairs if p.convention in conventions]
     counts = Counter((p.source, p.convention) for p in pairs if p.convention not in conventions)
@@ -80,27 +72,14 @@ def score_pairs(
 ) -> list[dict[str, Any]]:
     """Segment the radiograph of each pair and compare with its mask, at the radiograph's own size.
 
-    Each pair is held against the network's masks of the pair's own convention.
-
-    Parameters
-    ----------
-    segmenter : LungSegmenter
-    pairs : sequence of Pair
-    stand_in : str, optional
-        The network's convention to hold pairs of an unknown one against. Such scores also measure how the two
-        conventions differ, so nothing is taken by default.
-    progress : bool
+    Each pair is compared with the network's masks of the pair's own convention; `stand_in` is the convention to use for
+    pairs of an unknown one. Such scores also measure how the two conventions differ, so nothing is taken by default.
 
     Returns
     -------
     list of dict
         One a pair, in order: image, source, convention (of the pair), output (convention of the network's masks),
         group, dice, iou, hd95, trusted, reasons.
-
-    Raises
-    ------
-    InputError
-        If the network has not learnt a pair's convention and nothing stands in, or a file cannot be read.
     """
     outputs = [stand_in if stand_in and p.convention not in segmenter.conventions else p.convention for p in pairs]
     rows: dict[int, dict[str, Any]] = {}
@@ -130,14 +109,6 @@ def score_pairs(
 
 def summarize(rows: Sequence[dict[str, Any]], *, samples: int = 2000, seed: int = 0) -> dict[str, dict[str, Any]]:
     """Means and the median Dice, with 95% intervals from a bootstrap over patients: for each source, and over all.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        From `score_pairs`.
-    samples : int
-        Bootstrap samples.
-    seed : int
 
     Returns
     -------

@@ -13,19 +13,11 @@ _SMOOTH = 1.0
 
 
 def loss_named(name: str) -> Callable:
-    """A loss of masks.
+    """A loss ``loss(targets, probabilities) -> float32 [N]`` of ``float32 [N, H, W, K]`` (targets 0..1, or -1 where
+    unknown).
 
-    Parameters
-    ----------
-    name : {"combined", "dice", "bce"}
-        One minus the soft Dice coefficient, averaged over the masks that are known; binary cross-entropy, averaged over
-        the pixels that are known; or their sum: Dice for the whole mask, cross-entropy for honest probabilities.
-
-    Returns
-    -------
-    callable
-        ``loss(targets, probabilities)`` of ``float32 [N, H, W, K]`` (targets 0..1, or -1 where unknown): one value an
-        image, ``float32 [N]``; 0 for an image of which nothing is known.
+    "dice" is one minus the soft Dice coefficient, averaged over the masks that are known; "bce" binary cross-entropy,
+    averaged over the pixels that are known; "combined" their sum. An image of which nothing is known costs 0.
     """
     if name not in LOSSES:
         raise InputError(f"loss: {name!r} given, one of {', '.join(LOSSES)} expected")

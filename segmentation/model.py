@@ -25,26 +25,13 @@ FITS = ("pad", "stretch")
 
 @dataclass(frozen=True)
 class SegmenterInput:
-    """From a radiograph to what a lung U-Net sees; these settings travel in its weights file.
+    """From a radiograph to what a lung U-Net sees; these settings travel in its weights file."""
 
-    Parameters
-    ----------
-    size : int
-        Side of the square that the network sees; divisible by 16.
-    enhancement : {"clahe", "equalize", "adaptive_equalize", "beasf", "none"}
-        Applied to the square.
-    clahe_clip_limit : float
-    clahe_tile_grid : tuple of int
-        As in `enhancement.clahe`.
-    fit : {"pad", "stretch"}
-        Keep the radiograph's aspect ratio with black borders, or stretch it to the square.
-    """
-
-    size: int = 256
-    enhancement: str = "clahe"
-    clahe_clip_limit: float = 2.0
+    size: int = 256  # side of the network's square, divisible by 16
+    enhancement: str = "clahe"  # of the square, one of `ENHANCEMENTS`
+    clahe_clip_limit: float = 2.0  # this and the next as in `enhancement.clahe`
     clahe_tile_grid: tuple[int, int] = (8, 8)
-    fit: str = "pad"
+    fit: str = "pad"  # keep the aspect ratio with black borders, or "stretch" to the square
 
     def __post_init__(self):
         # Metadata of untrusted files end here, so nothing is taken to have the right type.
@@ -215,12 +202,8 @@ def recognise(layers: list[LegacyLayer]) -> tuple[str, dict[str, int]] | None:
 
 
 def legacy_metadata(path: str | Path) -> dict[str, Any]:
-    """The metadata that an old U-Net file would carry: how the published network of its shapes was trained.
-
-    Raises
-    ------
-    InputError
-        If it is not a legacy file, or not of a U-Net that is known.
+    """The metadata that an old U-Net file would carry; `InputError` if its layers are not those of a U-Net known
+    here.
     """
     layers = read_legacy(path)
     network = recognise(layers)
@@ -265,12 +248,8 @@ def read_architecture(path: Path, metadata: dict[str, Any]) -> tuple[tuple[str, 
 
 
 def load_network(path: Path, metadata: dict[str, Any], options: dict[str, Any], size: int):
-    """Build the network that metadata describe, with `options` of `read_architecture`, and load its weights.
-
-    Raises
-    ------
-    InputError
-        If metadata and file do not describe the same U-Net.
+    """Build the network that metadata describe, with `options` of `read_architecture`, and load its weights;
+    `InputError` if metadata and file do not describe the same U-Net.
     """
     legacy = is_legacy(path)
     if not legacy:

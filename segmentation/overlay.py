@@ -15,22 +15,9 @@ TRUE = (86, 180, 233)
 def draw_outline(
     image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int] = FOUND, thickness: int | None = None
 ) -> np.ndarray:
-    """Draw the outline of a mask.
+    """Draw the outline of a mask ``bool [H, W]`` on a radiograph, or on what an earlier call returned.
 
-    Parameters
-    ----------
-    image : ndarray, uint8 [H, W] or [H, W, 3]
-        A radiograph, or what an earlier call returned.
-    mask : ndarray, bool [H, W]
-    colour : tuple of int
-        RGB.
-    thickness : int, optional
-        Pixels; by default a 300th of the longer side.
-
-    Returns
-    -------
-    ndarray, uint8 [H, W, 3]
-        RGB; the input is not changed.
+    Returns RGB, ``uint8 [H, W, 3]``; the input is not changed. By default the line is a 300th of the longer side thick.
     """
     if mask.shape != image.shape[:2]:
         raise ValueError(f"mask of shape {mask.shape} for an image of shape {image.shape}")
@@ -44,21 +31,7 @@ def draw_outline(
 def contact_sheet(
     images: Sequence[np.ndarray], captions: Sequence[str] = (), columns: int = 8, side: int = 256
 ) -> np.ndarray:
-    """Many pictures on one sheet.
-
-    Parameters
-    ----------
-    images : sequence of ndarray, uint8 [H, W] or [H, W, 3]
-        RGB; each is fitted into a square.
-    captions : sequence of str
-        Written below each picture; lines are parted by a line feed.
-    columns, side : int
-        Squares in a row, and their side in pixels.
-
-    Returns
-    -------
-    ndarray, uint8 [H, W, 3]
-    """
+    """Many pictures (gray or RGB ``uint8``) on one sheet of squares, with captions below; ``uint8 [H, W, 3]``."""
     lines = max((c.count("\n") + 1 for c in captions), default=0)
     cell = np.full((side + 14 * lines, side, 3), 24, np.uint8)
     rows = -(-len(images) // columns)

@@ -50,18 +50,13 @@ def pairs_from_csv(path: str | Path, root: str | Path | None = None, convention:
     Parameters
     ----------
     path : str or path-like
-        CSV with a column for the image and one for the mask (or ``mask_left`` and ``mask_right``); several masks in
-        one cell are separated by ``;``. Optional: source, convention, patient (``group_id`` wins over ``patient_id``),
-        split. Other names that are understood stand in `ALIASES`.
+        CSV with a column for the image and one for the mask (or ``mask_left`` and ``mask_right``); several masks in one
+        cell are separated by ``;``. Optional: source, convention, split, patient (``group_id`` wins over
+        ``patient_id``). Other names that are understood stand in `ALIASES`.
     root : str or path-like, optional
         Folder that the paths are relative to; without it the CSV's own folder, then that folder's parent.
     convention : str
         Mask convention where the table has no such column.
-
-    Raises
-    ------
-    InputError
-        If the table cannot be read, lacks a column, is empty, or the files of its first row are not there.
     """
     path = Path(path)
     try:
@@ -96,13 +91,8 @@ def pairs_from_folders(
 ) -> list[Pair]:
     """Pair files by name: an image with the mask of the same stem in each mask folder (``_mask`` may follow).
 
-    With several mask folders (left and right lungs, say) the union of their masks counts; an image must have a mask
-    in each. Images without a mask are left out.
-
-    Raises
-    ------
-    InputError
-        If a folder has no images or nothing matches.
+    With several mask folders (left and right lungs, say) the union of their masks counts; an image must have a mask in
+    each. Images without a mask are left out.
     """
     by_stem = [{_stem(p): p for p in find_images(folder)} for folder in masks]
     pairs = []
@@ -119,11 +109,7 @@ def read_mask(paths: Sequence[str | Path]) -> np.ndarray:
     """The union of mask files (left and right lungs, say), ``bool [H, W]``.
 
     A pixel belongs to the lungs where its value passes half of the file's largest: 0/1, 0/255 and JPEG masks all work.
-
-    Raises
-    ------
-    RadiographError
-        If a file cannot be read or the files differ in size.
+    Raises `RadiographError` if a file cannot be read or the files differ in size.
     """
     union = None
     for path in paths:
@@ -155,27 +141,18 @@ def split_pairs(
 
     Parameters
     ----------
-    pairs : sequence of Pair
     fractions : tuple of float
         Shares of the three; they sum to 1.
     by : {"patient", "source"}
-        "patient" keeps patients together and fills the shares within each source (a pair without a patient stands
-        for itself); "source" keeps whole sources together.
+        "patient" keeps patients together and fills the shares within each source (a pair without a patient stands for
+        itself); "source" keeps whole sources together.
     holdout : sequence of str
-        Sources that go to the test set whole, and with them the other pairs of their patients; whatever split the
-        pairs carry.
-    seed : int
+        Sources that go to the test set whole, and with them the other pairs of their patients.
 
     Returns
     -------
     list of str
         One of `SPLITS` for each pair. Pairs that carry a split already keep it, all but those held out.
-
-    Raises
-    ------
-    InputError
-        If a part comes out empty, a patient is on two sides of a given split, only some pairs have one, or a source is
-        not there.
     """
     unknown = sorted(set(holdout) - {p.source for p in pairs})
     if unknown:

@@ -12,25 +12,10 @@ SPECK = 0.05
 def clean_map(
     probability: np.ndarray, threshold: float = 0.5, components: int = 2, fill_holes: bool = True
 ) -> np.ndarray:
-    """A soft map without what is not lung.
+    """A soft map ``float32 [H, W]`` of 0..1 without what is not lung.
 
-    Everything outside the largest components becomes 0 and holes in them become 1; the rest stays soft, so that the
-    map can be enlarged and cut at `threshold` with a smooth outline.
-
-    Parameters
-    ----------
-    probability : ndarray, float32 [H, W]
-        0..1.
-    threshold : float
-        Probability from which a pixel is lung.
-    components : int
-        How many of the largest components to keep at most; specks below 5% of the largest never count.
-    fill_holes : bool
-
-    Returns
-    -------
-    ndarray, float32 [H, W]
-        All 0 where no pixel reaches the threshold.
+    Everything outside the largest components becomes 0 and holes in them become 1; the rest stays soft, so that the map
+    can be enlarged and cut at `threshold` with a smooth outline. All 0 where no pixel reaches the threshold.
     """
     lungs = clean_mask(probability >= threshold, components, fill_holes)
     if not lungs.any():

@@ -23,20 +23,9 @@ class Frame:
     The box (``top, left, bottom, right``; half-open, in the radiograph's own pixels) is resized to
     ``inner_height x inner_width`` and put at ``inner_top, inner_left`` of the square. Pixel areas, not pixel centres,
     are mapped on each other, as OpenCV's `resize` does.
-
-    Parameters
-    ----------
-    height, width : int
-        The radiograph's own size.
-    top, left, bottom, right : int
-        The box that is kept.
-    size : int
-        Side of the square.
-    inner_top, inner_left, inner_height, inner_width : int
-        Where the box lies in the square.
     """
 
-    height: int
+    height: int  # this and the next: the radiograph's own size
     width: int
     top: int
     left: int
@@ -60,22 +49,10 @@ class Frame:
         return rows, slice(self.inner_left, self.inner_left + self.inner_width)
 
     def cut(self, image: np.ndarray) -> np.ndarray:
-        """The box of `image`, resized to the inner size.
+        """The box of `image` ``[height, width(, C)]``, resized to ``[inner_height, inner_width(, C)]`` of its dtype.
 
-        Parameters
-        ----------
-        image : ndarray, [height, width] or [height, width, C]
-            ``uint8`` and floats are averaged over areas when shrunk and interpolated linearly when enlarged; ``bool``
-            takes the nearest pixel.
-
-        Returns
-        -------
-        ndarray, [inner_height, inner_width(, C)], dtype of `image`
-
-        Raises
-        ------
-        ValueError
-            If `image` has another size than the radiograph of this frame.
+        ``uint8`` and floats are averaged over areas when shrunk and interpolated linearly when enlarged; ``bool`` takes
+        the nearest pixel. Raises `ValueError` for an image of another size than the radiograph of this frame.
         """
         if image.shape[:2] != (self.height, self.width):
             raise ValueError(f"frame of a {self.height} x {self.width} radiograph, image of shape {image.shape}")
@@ -83,12 +60,7 @@ class Frame:
         return _resize(inside, self.inner_height, self.inner_width)
 
     def place(self, inner: np.ndarray, fill=0) -> np.ndarray:
-        """Put what `cut` returned in the square; around it stands `fill`.
-
-        Returns
-        -------
-        ndarray, [size, size(, C)], dtype of `inner`
-        """
+        """Put what `cut` returned in the square ``[size, size(, C)]`` of its dtype, with `fill` around it."""
         if inner.shape[:2] != (self.inner_height, self.inner_width):
             raise ValueError(f"frame of inner size {self.inner_height} x {self.inner_width} given shape {inner.shape}")
         if inner.shape[:2] == (self.size, self.size):
@@ -98,20 +70,10 @@ class Frame:
         return square
 
     def to_radiograph(self, square: np.ndarray, fill=0) -> np.ndarray:
-        """Lay a map in the square's frame back over the radiograph: the inverse of `place` after `cut`.
+        """Lay a map of the square back over the radiograph, ``[height, width]``: the inverse of `place` after `cut`.
 
-        Parameters
-        ----------
-        square : ndarray, [h, w]
-            A map over the whole square at any resolution: a mask of its full size, or a coarse heatmap whose cells
-            tile the square.
-        fill : float or bool
-            Value outside the box.
-
-        Returns
-        -------
-        ndarray, [height, width]
-            ``bool`` for a bool map (interpolated, then cut at one half), else ``float32``.
+        The map may have any resolution: a mask of the square's full size, or a coarse heatmap whose cells tile it. A
+        bool map stays one (interpolated, then cut at one half), others become ``float32``. Outside the box is `fill`.
         """
         binary = square.dtype == np.bool_
         values = np.ascontiguousarray(square, np.float32)

@@ -35,45 +35,24 @@ BEST, STATE, SPLIT_TABLE, SETTINGS, LOG = "best.weights.h5", "state.h5", "split.
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Everything that a training run depends on besides its pairs.
+    """Everything that a training run depends on besides its pairs."""
 
-    Parameters
-    ----------
-    width, batch_norm, scaling
-        As in `unet`.
-    input : SegmenterInput
-    augmentation : MaskAugmentation or None
-    epochs, batch_size : int
-    learning_rate : float
-        Of Adam: one epoch of warm-up, then a cosine to zero at the last step.
-    loss : {"combined", "dice", "bce"}
-    precision : {"float32", "bfloat16"}
-        bfloat16 computes a third faster on CPUs that have it; weights stay float32.
-    fractions, split_by, holdout
-        As in `split_pairs`.
-    seed : int
-    workers : int
-        Threads that augment.
-    init : str
-        Weights to begin with: a file or a released name, of the same network; empty for random ones.
-    """
-
-    width: int = 16
+    width: int = 16  # this and the next two as in `unet`
     batch_norm: bool = True
     scaling: str = "unit"
     input: SegmenterInput = field(default_factory=SegmenterInput)
     augmentation: MaskAugmentation | None = field(default_factory=MaskAugmentation)
     epochs: int = 36
     batch_size: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-3  # of Adam: one epoch of warm-up, then a cosine to zero at the last step
     loss: str = "combined"
-    precision: str = "float32"
-    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    precision: str = "float32"  # bfloat16 computes a third faster on CPUs that have it; weights stay float32
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)  # this and the next two as in `split_pairs`
     split_by: str = "patient"
     holdout: tuple[str, ...] = ()
     seed: int = 0
-    workers: int = 2
-    init: str = ""
+    workers: int = 2  # threads that augment
+    init: str = ""  # initial weights, a file or a released name, of the same network; empty for random ones
 
     def __post_init__(self):
         for name in ("fractions", "holdout"):
@@ -105,16 +84,11 @@ class TrainingSettings:
 
 
 def train(run: str | Path, *, progress: bool = True) -> Path:
-    """Train, or go on training, the run in a folder made by `start_run`.
+    """Train, or go on training, the run in a folder made by `start_run`; the path of the best weights.
 
     After each epoch ``state.h5`` (weights and optimizer), ``log.csv`` and, where validation Dice improved,
     ``best.weights.h5`` are written, each whole or not at all. Killed at any moment, the same call goes on after the
     last whole epoch and ends where an uninterrupted run would have.
-
-    Returns
-    -------
-    Path
-        The best weights.
     """
     import keras
 
@@ -174,11 +148,8 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
 def start_run(pairs: Sequence[Pair], settings: TrainingSettings, out: str | Path) -> Path:
     """Split the pairs and write a run folder that `train` can be called on.
 
-    Raises
-    ------
-    InputError
-        If `out` already holds a run, the pairs cannot be split, nothing is left to train or validate on, or the
-        initial weights do not fit. Nothing is written then.
+    Raises `InputError`, and writes nothing, if `out` already holds a run, the pairs cannot be split, nothing is left to
+    train or validate on, or the initial weights do not fit.
     """
     out = Path(out)
     if (out / SETTINGS).exists():

@@ -19,68 +19,36 @@ class Limits:
 
     Chosen by looking at the masks of 984 frontal radiographs of eight sources (children among them) and of 63 other
     pictures: lateral views, CT slices, other body parts, photographs.
-
-    Parameters
-    ----------
-    area_fraction : tuple of float
-        Lungs' share of the radiograph.
-    components : int
-        Pieces found before cleaning that are larger than a speck.
-    balance : float
-        Area of the smaller over that of the larger half of the mask, left and right of its middle.
-    position : tuple of float
-        How far the mask's centre may lie from the radiograph's, horizontally and vertically, as a fraction of its size.
-    joined : float
-        Height of the mask at the lowest column of its middle third over its greatest height: lungs stand apart.
-    compactness : float
-        Mask's share of the convex hulls of its two halves.
-    certainty : float
-        Mean of |2p - 1| over the mask and a band around it.
-    aspect : tuple of float
-        Width over height of the mask's box.
-    agreement : float
-        Dice between the masks of the two conventions, where the network has both.
     """
 
-    area_fraction: tuple[float, float] = (0.06, 0.65)
-    components: int = 4
-    balance: float = 0.35
+    area_fraction: tuple[float, float] = (0.06, 0.65)  # lungs' share of the radiograph
+    components: int = 4  # pieces before cleaning that are larger than a speck
+    balance: float = 0.35  # area of the smaller over that of the larger half of the mask, left and right of its middle
+    # How far the mask's centre may lie from the radiograph's, horizontally and vertically, as a fraction of its size.
     position: tuple[float, float] = (0.2, 0.35)
+    # Height of the mask at the lowest column of its middle third over its greatest height: lungs stand apart.
     joined: float = 0.5
-    compactness: float = 0.7
-    certainty: float = 0.78
-    aspect: tuple[float, float] = (0.6, 2.2)
-    agreement: float = 0.7
+    compactness: float = 0.7  # mask's share of the convex hulls of its two halves
+    certainty: float = 0.78  # mean of |2p - 1| over the mask and a band around it
+    aspect: tuple[float, float] = (0.6, 2.2)  # width over height of the mask's box
+    agreement: float = 0.7  # Dice between the masks of the two conventions, where the network has both
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Measurements of a lung mask and whether it can be trusted.
-
-    Attributes
-    ----------
-    trusted : bool
-    reasons : tuple of str
-        Why not; empty where trusted.
-    position : tuple of float
-        Centre of the mask (row, column) as fractions of height and width, 0..1.
-    agreement : float or None
-        None where the network knows one convention.
-    area_fraction, components, balance, joined, compactness, certainty, aspect
-        As in `Limits`; all but `aspect` and `components` in 0..1.
-    """
+    """Measurements of a lung mask, as in `Limits`, and whether it can be trusted."""
 
     trusted: bool
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...]  # why not; empty where trusted
     area_fraction: float = 0.0
     components: int = 0
     balance: float = 0.0
-    position: tuple[float, float] = (0.0, 0.0)
+    position: tuple[float, float] = (0.0, 0.0)  # centre (row, column) as fractions of height and width, 0..1
     joined: float = 0.0
     compactness: float = 0.0
     certainty: float = 0.0
     aspect: float = 0.0
-    agreement: float | None = None
+    agreement: float | None = None  # None where the network knows one convention
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -96,23 +64,10 @@ def judge(
     threshold: float = 0.5,
     limits: Limits = Limits(),
 ) -> Verdict:
-    """Judge a cleaned mask by itself and by the soft map that it came from.
+    """Judge a cleaned mask ``bool [H, W]`` by itself and by the soft map that it came from.
 
-    Parameters
-    ----------
-    mask : ndarray, bool [H, W]
-        At any resolution, aspect ratio as the radiograph's.
-    probability : ndarray, float32 [H, W]
-        The soft map before cleaning, 0..1.
-    other : ndarray, float32 [H, W], optional
-        The soft map of the other mask convention.
-    threshold : float
-    limits : Limits
-
-    Returns
-    -------
-    Verdict
-        Never raises for an empty mask: that is not trusted, with the reason "no lungs found".
+    Any resolution will do, with the radiograph's aspect ratio. `other` is the soft map of the other mask convention. An
+    empty mask is not trusted, with the reason "no lungs found".
     """
     box = box_of(mask)
     if box is None:

@@ -26,20 +26,11 @@ _building = threading.RLock()
 
 @contextmanager
 def bounded_by(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Refuse variables, before memory is taken for them, that a weights file cannot fill.
+    """Refuse variables, before memory is taken for them, that the weights file at `path` cannot fill.
 
-    Whatever the option is called that makes a network too wide or too deep, it shows in the shapes that its layers ask
-    for; these are counted against what the file really holds.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The weights file whose network is built inside the block, in this thread.
-
-    Raises
-    ------
-    InputError
-        From inside the block, at the first variable too many.
+    The network is built inside the block, in this thread. Whatever the option is called that makes it too wide or too
+    deep, it shows in the shapes that its layers request; these are counted against what the file really holds, and
+    `InputError` ends the block at the first variable too many.
     """
     import keras
 

@@ -62,25 +62,12 @@ def download(
     size: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Download a file.
+    """Download `url` (http or https) to `target`, making folders; a valid file that another process put there is
+    kept.
 
-    Parameters
-    ----------
-    url : str
-        http or https.
-    target : Path
-        Where it goes; folders are made. A right file that another process put there meanwhile is kept.
-    verify : callable
-        ``verify(path)`` raises `WeightsError` if the content is not what is wanted.
-    size : int, optional
-        Bytes expected; a server that sends more is cut off.
-    progress : bool
-        Show a bar.
-
-    Raises
-    ------
-    DownloadError
-        After `ATTEMPTS` tries without progress, or if what came is not the file wanted: that download is deleted.
+    ``verify(path)`` raises `WeightsError` if the content is not what is wanted; a server that sends more than `size`
+    bytes is cut off. Raises `DownloadError` after `ATTEMPTS` tries without progress, or if the content is wrong: that
+    download is deleted.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -156,16 +156,7 @@ def naming(path: str | Path) -> Iterator[None]:
 def check_widths(path: str | Path, options: dict[str, Any]) -> None:
     """Refuse metadata whose network is far larger than the file's arrays, before any memory is taken for it.
 
-    Parameters
-    ----------
-    path : str or Path
-    options : dict
-        Of the architecture; those that are widths and depths of our networks are looked at.
-
-    Raises
-    ------
-    InputError
-        The message names the option.
+    Of the architecture's `options`, those that are widths and depths of our networks are checked; the message names it.
     """
     with open_plain(path) as file:
         counts = [math.prod(shape) for shape in shapes(file["/"])]

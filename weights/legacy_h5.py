@@ -56,13 +56,7 @@ def is_legacy(path: str | Path) -> bool:
 
 
 def read_legacy(path: str | Path) -> list[LegacyLayer]:
-    """Layers with weights, in the file's order.
-
-    Raises
-    ------
-    InputError
-        If it is not such a file, is damaged, refers to other files or declares absurd sizes.
-    """
+    """Layers with weights, in the file's order; `InputError` if it is another file, damaged or hostile."""
     with open_plain(path) as file:
         return _layers(_group(file), path)
 
@@ -83,13 +77,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 
 def check_fit(layers: list[LegacyLayer], model: keras.Model, path: str | Path) -> None:
-    """Refuse layers that are not exactly those of a model: their number, and every shape.
-
-    Raises
-    ------
-    InputError
-        The message names the first layer that differs.
-    """
+    """Refuse layers that are not exactly those of a model, by number and every shape; the message names the first."""
     weighted = [layer for layer in model.layers if layer.weights]
     if len(layers) != len(weighted):
         raise InputError(
@@ -103,13 +91,7 @@ def check_fit(layers: list[LegacyLayer], model: keras.Model, path: str | Path) -
 
 
 def set_by_position(model: keras.Model, layers: list[LegacyLayer], path: str | Path) -> None:
-    """Set all weights of a flat functional model from legacy layers in order; nothing is set unless all of it fits.
-
-    Raises
-    ------
-    InputError
-        If the number of layers or any shape differs.
-    """
+    """Set all weights of a flat functional model from legacy layers in order; nothing is set unless all of it fits."""
     check_fit(layers, model, path)
     for layer, legacy in zip([layer for layer in model.layers if layer.weights], layers, strict=True):
         layer.set_weights(legacy.arrays)

@@ -23,53 +23,23 @@ LAYOUTS = ("keras-3", "keras-2")
 
 @dataclass(frozen=True)
 class Entry:
-    """One weights file.
+    """One weights file."""
 
-    Parameters
-    ----------
-    name : str
-        What users call it.
-    file : str
-        File name, in this package or in the cache.
-    kind : {"classifier", "segmenter", "backbone"}
-    layout : {"keras-3", "keras-2"}
-        Ours, with metadata inside; or an old HDF5 file, which is loaded by position.
-    licence, summary : str
-        One line each; the licence of a weights file follows from its data.
-    architecture : dict
-        ``{"name": ..., "options": {...}}`` as in the metadata of a weights file.
-    input : dict
-        Input settings, as in the metadata.
-    labels : tuple of str
-        Classes or mask conventions, in the order of the outputs.
-    card : str
-        File name of its card in this package.
-    url : str
-        Where it can be downloaded; empty for a file of this package.
-    page : str
-        Where people can read about it.
-    home : {"", "keras"}
-        Cache folder: ours, or that of `keras.applications`.
-    size : int or None
-        Bytes.
-    sha256, git_blob, md5 : str
-        What its content is verified by; at least one. A git blob id stands for files of public git repositories.
-    """
-
-    name: str
-    file: str
-    kind: str
-    licence: str
-    summary: str = ""
-    layout: str = "keras-3"
-    architecture: dict[str, Any] = field(default_factory=dict)
-    input: dict[str, Any] = field(default_factory=dict)
-    labels: tuple[str, ...] = ()
-    card: str = ""
-    url: str = ""
-    page: str = ""
-    home: str = ""
-    size: int | None = None
+    name: str  # what users call it
+    file: str  # file name, in this package or in the cache
+    kind: str  # one of `KINDS`
+    licence: str  # one line; it follows from the data that the weights were trained on
+    summary: str = ""  # one line
+    layout: str = "keras-3"  # ours, with metadata inside; "keras-2" is an old HDF5 file, loaded by position
+    architecture: dict[str, Any] = field(default_factory=dict)  # {"name": ..., "options": {...}}, as in the metadata
+    input: dict[str, Any] = field(default_factory=dict)  # input settings, as in the metadata
+    labels: tuple[str, ...] = ()  # classes or mask conventions, in the order of the outputs
+    card: str = ""  # file name of its card in this package
+    url: str = ""  # where it can be downloaded; empty for a file of this package
+    page: str = ""  # where people can read about it
+    home: str = ""  # cache folder: ours, or "keras" for that of keras.applications
+    size: int | None = None  # bytes
+    # Its content is verified by at least one; a git blob id stands for files of public git repositories.
     sha256: str = ""
     git_blob: str = ""
     md5: str = ""

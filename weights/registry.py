@@ -38,13 +38,7 @@ def candidates(entry: Entry) -> list[Path]:
 
 
 def find(entry: Entry) -> Path | None:
-    """The file of an entry on this machine, verified; None if there is none.
-
-    Raises
-    ------
-    WeightsError
-        If the first file of that name is not the released one.
-    """
+    """The verified file of an entry on this machine, or None; `WeightsError` if a file of that name is another one."""
     for path in candidates(entry):
         if path.is_file():
             check(entry, path)
@@ -80,13 +74,8 @@ def resolve(name: str, *, progress: bool = True) -> Path:
 
 
 def fetch(entry: Entry, *, progress: bool = True) -> Path:
-    """Download an entry's file into the cache, replacing a wrong one there.
-
-    Raises
-    ------
-    WeightsError
-        If it cannot be had or is not what the manifest expects; one line with the URL and the place for a file
-        fetched by hand.
+    """Download an entry's file into the cache, replacing a wrong one there; errors name the URL and the path by
+    hand.
     """
     target = cache_folder(entry) / entry.file
     if not entry.url:
