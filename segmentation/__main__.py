@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
 import sys
 from argparse import Namespace
@@ -73,8 +74,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("--workers", type=int, default=2, help="threads that augment")
     add("--seed", type=int, default=0, help="of the split, the weights, the order, the augmentation")
     add = train.add_argument_group("split (a split column of the table wins, but for held-out sources)").add_argument
-    shares = {"nargs": 3, "type": float, "metavar": ("TRAIN", "VALIDATION", "TEST")}
-    add("--fractions", **shares, default=(0.7, 0.15, 0.15), help="shares of the three parts")
+    shares = ("TRAIN", "VALIDATION", "TEST")
+    add("--fractions", nargs=3, type=float, metavar=shares, default=(0.7, 0.15, 0.15), help="shares of the three parts")
     add("--split-by", choices=("patient", "source"), default="patient", help="what stays together")
     add("--holdout", nargs="+", default=(), metavar="SOURCE", help="sources that only test, whatever their split")
 
@@ -133,8 +134,8 @@ def _train(arguments: Namespace, prog: str) -> int:
         pairs = _pairs(arguments)
         if pairs is None:
             raise InputError("no pairs given; expected --data CSV, or --images DIR --masks DIR, or --resume RUN")
-        names = ("width", "batch_norm", "scaling", "init", "epochs", "batch_size", "learning_rate", "loss", "precision")
-        names += ("fractions", "split_by", "holdout", "seed", "workers")
+        # Every other setting has a flag of its name.
+        names = {f.name for f in dataclasses.fields(training.TrainingSettings)} - {"input", "augmentation"}
         settings = training.TrainingSettings(
             input=SegmenterInput(arguments.size, arguments.enhancement, fit=arguments.fit),
             augmentation=AUGMENTATIONS[arguments.augment],
@@ -220,9 +221,8 @@ def _evaluate(arguments: Namespace, prog: str) -> int:
     columns = {"dice": "Dice", "median_dice": "median Dice", "iou": "IoU", "hd95": "HD95 (% of side)"}
     lines = [["source", "pairs", "patients", *columns.values(), "trusted"]]
     for name, s in summary.items():
-        cells = [
-            f"{v:.3f}" + ("" if low is None else f" ({low:.3f}-{high:.3f})") for v, low, high in map(s.get, columns)
-        ]
+        estimates = [s[metric] for metric in columns]
+        cells = [f"{v:.3f}" if low is None else f"{v:.3f} ({low:.3f}-{high:.3f})" for v, low, high in estimates]
         lines.append([name, str(s["pairs"]), str(s["patients"]), *cells, f"{s['trusted'][0]:.1%}"])
     print(command_line.aligned(lines, right=range(1, len(lines[0]))))
     for other in others:
@@ -247,6 +247,7 @@ def _sheet(segmenter: LungSegmenter, pairs: list[Pair], rows: list[dict], count:
     for i in sorted(range(len(rows)), key=lambda i: rows[i]["dice"])[:count]:
         image = read_radiograph(pairs[i].image)
         mask = segmenter.following(rows[i]["output"]).predict(image)[0].mask
+        assert mask is not None  # it was read and scored above
         pictures.append(draw_outline(draw_outline(image, read_mask(pairs[i].masks), TRUE), mask, FOUND))
         trust = "trusted" if rows[i]["trusted"] else "NOT TRUSTED"
         captions.append(f"{pairs[i].image.stem[:36]}\n{pairs[i].source} Dice {rows[i]['dice']:.3f} {trust}")

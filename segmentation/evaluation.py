@@ -131,10 +131,9 @@ def _with_intervals(rows: Sequence[dict[str, Any]], samples: int, seed: int) -> 
     drawn = np.random.default_rng(seed).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), samples)
 
     def estimate(value: float, of_samples: np.ndarray) -> list[float | None]:
-        return [
-            float(value),
-            *(map(float, np.percentile(of_samples, [2.5, 97.5])) if len(groups) > 1 else (None, None)),
-        ]
+        low, high = map(float, np.percentile(of_samples, [2.5, 97.5]))
+        # A single patient says nothing about others.
+        return [float(value), low, high] if len(groups) > 1 else [float(value), None, None]
 
     summary: dict[str, Any] = {"pairs": len(rows), "patients": len(groups)}
     for metric in METRICS:

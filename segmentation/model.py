@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,7 @@ def imlab_unet(width: int = 32, channels: int = 1, outputs: int = 1, size: int |
     return keras.Model(inputs, masks, name="imlab-unet")
 
 
-ARCHITECTURES = {"unet": unet, "imlab-unet": imlab_unet}
+ARCHITECTURES: dict[str, Callable[..., Any]] = {"unet": unet, "imlab-unet": imlab_unet}
 
 
 def recognise(layers: list[LegacyLayer]) -> tuple[str, dict[str, int]] | None:

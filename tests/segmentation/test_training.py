@@ -32,6 +32,16 @@ TINY = TrainingSettings(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def eager():
+    """Tracing a network takes longer than its few steps here; test_main.py trains the compiled one."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(scope="module")
 def pairs(pair_folder):
     return pairs_from_csv(pair_folder / "pairs.csv")
@@ -111,7 +121,7 @@ def test_a_finished_run_is_left_as_it_is(finished):
 
 
 def test_training_lowers_the_loss(pairs, tmp_path):
-    settings = replace(TINY, width=4, epochs=10, augmentation=None, learning_rate=1e-2)
+    settings = replace(TINY, width=4, epochs=10, augmentation=None, learning_rate=1e-2, input=SegmenterInput(size=16))
     run = start_run(pairs, settings, tmp_path / "run")
     train(run, progress=False)
     losses = [row["loss"] for row in log(run)]
