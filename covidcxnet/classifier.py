@@ -85,6 +85,7 @@ class Classifier:
         self.name = self.path.name if self.path else model.name
         self.classes = tuple(str(label) for label in metadata.get("classes", ()))
         self.input = InputSettings.from_dict(metadata.get("input", {}))
+        # CheXNet's 14 sigmoids are independent findings though its options do not say multilabel.
         options = (metadata.get("architecture") or {}).get("options") or {}
         sigmoids = options.get("multilabel") or options.get("activation") == "sigmoid"
         self.task = "independent" if model.output_shape[-1] > 1 and sigmoids else "exclusive"
@@ -184,8 +185,6 @@ class Classifier:
     def predict_stacks(self, stacks: np.ndarray, batch_size: int = 16) -> np.ndarray:
         """Probabilities of prepared stacks.
 
-        The forward pass is compiled once for every batch size, so a small last batch costs only its images.
-
         Parameters
         ----------
         stacks : uint8 [n, S, S, C]
@@ -282,10 +281,7 @@ class Classifier:
     def explainer(
         self, method: str = "gradcam", target: str | None = None, *, batch_size: int = 16, **options: Any
     ) -> Explainer:
-        """A function from radiographs and their outcomes of preparation, as `batches` gives them, to explanations.
-
-        Parameters and errors are those of `explain`.
-        """
+        """A function from radiographs and their outcomes, as `batches` gives them, to explanations; see `explain`."""
         if method not in METHODS:
             raise InputError(f"method: {method!r} given, one of {', '.join(METHODS)} expected")
         if target is not None and target not in self.classes:
@@ -358,6 +354,7 @@ class Classifier:
 
     @cached_property
     def _forward(self) -> Callable:
+        # Compiled once for every batch size: a small last batch costs only its images.
         shape = tuple(self.model.input_shape[1:])
         return compiled(lambda stacks: (self.model(stacks, training=False),), self.model, [(shape, "uint8")])
 

@@ -43,25 +43,13 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class Comparison:
-    """How an exported network and the Keras model compare on the same stacks.
-
-    Parameters
-    ----------
-    stacks : int
-        Number of stacks compared.
-    difference : float
-        Largest absolute difference of an output; NaN if an output is.
-    lowest, highest : float
-        Range of the Keras model's outputs; a comparison of constants says little.
-    unreadable : tuple of str
-        Files that could not be read, with the reason.
-    """
+    """How an exported network and the Keras model compare on the same stacks."""
 
     stacks: int
-    difference: float
-    lowest: float
+    difference: float  # largest absolute one of an output; NaN if an output is
+    lowest: float  # outputs of the Keras model: a comparison of constants says little
     highest: float
-    unreadable: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()  # files, with the reason
 
 
 @dataclass(frozen=True)
@@ -180,24 +168,7 @@ def export(
 
 
 def compare(network: Classifier | LungSegmenter, run: Runner, files: Sequence[Path], input_type: str) -> Comparison:
-    """Run the exported network and the Keras model on the same stacks.
-
-    Parameters
-    ----------
-    network : Classifier or LungSegmenter
-        With the Keras model and its input settings.
-    run : callable
-        The exported network: a batch of stacks to outputs.
-    files : sequence of Path
-        Radiographs to make stacks of; none for phantoms and noise.
-    input_type : str
-        Number type that `run` takes.
-
-    Raises
-    ------
-    InputError
-        If no file could be read, or the shapes of the outputs differ.
-    """
+    """Run the exported network and the Keras model on the same stacks: of the files, or of phantoms and noise."""
     from keras import ops
 
     compared, difference, lowest, highest = 0, 0.0, np.inf, -np.inf

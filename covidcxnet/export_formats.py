@@ -33,30 +33,14 @@ Runner = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Format:
-    """One format.
+    """How one format is written and run."""
 
-    Parameters
-    ----------
-    write : callable
-        ``write(model, path)``: the network as a file, or files, in a folder that holds nothing else.
-    runner : callable
-        ``runner(path)`` gives the function from a batch of stacks to outputs that the format's own runtime computes.
-    suffix : str
-        Ending of the file; empty for a folder.
-    packages : tuple of str
-        Modules that are needed beyond this project's own.
-    runtime : str
-        Module whose version stands in the description.
-    note : str
-        What a user of the file should know.
-    """
-
-    write: Callable[[Any, Path], None]
-    runner: Callable[[Path], Runner]
-    suffix: str
-    packages: tuple[str, ...] = ()
-    runtime: str = "tensorflow"
-    note: str = ""
+    write: Callable[[Any, Path], None]  # a model as a file, or files, in a folder that holds nothing else
+    runner: Callable[[Path], Runner]  # the file as a function from stacks to outputs, by the format's own runtime
+    suffix: str  # of the file; empty for a folder
+    packages: tuple[str, ...] = ()  # needed beyond this project's own
+    runtime: str = "tensorflow"  # module whose version stands in the description
+    note: str = ""  # what a user of the file should know
 
 
 def default_path(weights: str | os.PathLike[str], format: str) -> Path:

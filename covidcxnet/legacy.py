@@ -52,23 +52,12 @@ Config = dict[str, dict[str, Any]]  # what a file says of its layers, from `weig
 
 @dataclass(frozen=True)
 class Legacy:
-    """How a published network was built and fed: what its arrays do not say.
+    """How a published network was built and fed: what its arrays do not say."""
 
-    Parameters
-    ----------
-    model : str
-        Name in `covidcxnet.models.MODELS`.
-    normalization : str
-    input : InputSettings
-        With the channels of the published three-channel form.
-    options : dict
-        Of `covidcxnet.models.create`.
-    """
-
-    model: str
+    model: str  # in `covidcxnet.models.MODELS`
     normalization: str
-    input: InputSettings
-    options: dict[str, Any] = field(default_factory=dict)
+    input: InputSettings  # with the channels of the published three-channel form
+    options: dict[str, Any] = field(default_factory=dict)  # of `covidcxnet.models.create`
 
 
 def _raw(size: int) -> InputSettings:
@@ -191,11 +180,6 @@ def network(path: str | os.PathLike[str]) -> tuple[keras.Model, tuple[str, ...]]
     """The network of an old classifier's file with the file's own head, and its labels (none where not known).
 
     It is one to take weights from: whatever arrays cannot tell is left at its default.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged or fits no network known here.
     """
     with naming(Path(path)):
         layers = read_legacy(path)
@@ -207,30 +191,14 @@ def network(path: str | os.PathLike[str]) -> tuple[keras.Model, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Structure:
-    """What shapes say of a classifier.
+    """What shapes say of a classifier."""
 
-    Attributes
-    ----------
-    model : str
-        Name in `covidcxnet.models.MODELS`.
-    options : dict
-        Of its backbone.
-    channels : int
-        Planes of the stack.
-    hidden : tuple of int
-        Units of the head's layers before the last.
-    outputs : int
-        Units of the last layer; 0 where the file has no head.
-    side : int
-        Side of the last feature map where the head flattens it; else 0.
-    """
-
-    model: str
-    options: dict[str, Any]
+    model: str  # in `covidcxnet.models.MODELS`
+    options: dict[str, Any]  # of its backbone
     channels: int
-    hidden: tuple[int, ...] = ()
-    outputs: int = 0
-    side: int = 0
+    hidden: tuple[int, ...] = ()  # units of the head's layers before the last
+    outputs: int = 0  # units of the last layer; 0 where the file has no head
+    side: int = 0  # of the last feature map where the head flattens it, else 0
 
     @property
     def sizes(self) -> range:
@@ -246,13 +214,7 @@ class Structure:
 
 
 def recognise(layers: Sequence[LegacyLayer]) -> Structure:
-    """The structure of a classifier from its layers in order.
-
-    Raises
-    ------
-    InputError
-        If it is none that is known here, or a layer breaks the pattern; the message names it.
-    """
+    """The structure of a classifier from its layers in order; an `InputError` names the layer that breaks it."""
     first = layers[0].shapes[0] if layers and layers[0].shapes else ()
     if len(first) == 4 and first[:2] == (7, 7):
         return _densenet(_Walk(layers))
@@ -448,10 +410,7 @@ def _described_size(config: Config, channels: int) -> int | None:
 
 
 def _check_described(config: Config, model: keras.Model) -> None:
-    """Refuse a file that describes its layers as other than those its arrays were set in.
-
-    A description of another number of layers says nothing.
-    """
+    """Refuse a file that describes its layers as other than those its arrays were set in."""
     from keras import layers
 
     kinds = {
@@ -461,6 +420,7 @@ def _check_described(config: Config, model: keras.Model) -> None:
     for kind, (ours, keys) in kinds.items():
         stated = [layer for layer in config.values() if layer["class"] == kind]
         built = [layer.get_config() for layer in model.layers if type(layer) is ours]
+        # A description of another number of layers says nothing of ours.
         if len(stated) != len(built):
             continue
         for described, known in zip(stated, built, strict=True):

@@ -48,22 +48,13 @@ class Heatmaps:
 
 
 class ActivationMaps:
-    """Feature maps of a functional model, summed with the weights that a subclass gives them; batched and compiled.
-
-    Attributes
-    ----------
-    layer : str
-        Name of the feature layer.
-    classes : int
-        Columns of the probabilities; a single sigmoid counts as two.
-    grid : Grid
-        Where in the stack the cells of the maps look.
-    """
+    """Feature maps of a functional model, summed with the weights that a subclass gives them; batched and compiled."""
 
     name = "activation maps"
 
     def __init__(self, model: keras.Model, layer: str, features: Any):
         self.model, self.layer = model, layer
+        # A single sigmoid counts as two classes.
         self.classes = max(2, int(model.output_shape[-1]))
         self._backbone, self._head, self._output = _split(model, layer, features, self.name)
         self.grid = grid_of(model, layer)
@@ -253,30 +244,17 @@ class CAM(ActivationMaps):
 class LinearHead:
     """A head of global average pooling and one dense layer.
 
-    Attributes
-    ----------
-    features : Keras tensor [N, h, w, F]
-        What is averaged.
-    layer : str
-        Name of the layer or operation that makes it.
-    kernel : float32 [F, classes]
-        One column a class; a single sigmoid's column is given for its second class and, negative, for its first.
-    bias : float32 [classes]
-        Likewise.
+    A single sigmoid's column of weights stands for its second class and, negative, for its first.
     """
 
-    features: Any
-    layer: str
-    kernel: np.ndarray
-    bias: np.ndarray
+    features: Any  # Keras tensor [N, h, w, F] that is averaged
+    layer: str  # layer or operation that makes it
+    kernel: np.ndarray  # float32 [F, classes]
+    bias: np.ndarray  # float32 [classes]
 
 
 def linear_head(model: keras.Model) -> LinearHead | None:
-    """The head that CAM needs, or None where the model has another.
-
-    Dropout between pooling and dense layer does nothing when predicting and may stand there; so may an activation,
-    sigmoid or softmax, after the dense layer.
-    """
+    """The head that CAM needs, or None where the model has another."""
     from keras import layers
 
     makers = {id(op.output): op for op in model.operations if not isinstance(op.output, list | tuple)}
@@ -287,11 +265,13 @@ def linear_head(model: keras.Model) -> LinearHead | None:
     dense = model.operations[-1]
     if len(model.inputs) != 1 or len(model.outputs) != 1 or dense.output is not model.outputs[0]:
         return None
+    # The map explains the score before sigmoid or softmax, wherever they stand.
     while isinstance(dense, layers.Activation | layers.Softmax):
         dense = before(dense)
     if not isinstance(dense, layers.Dense):
         return None
     pool = before(dense)
+    # Dropout does nothing when predicting.
     while isinstance(pool, layers.Dropout):
         pool = before(pool)
     if not isinstance(pool, layers.GlobalAveragePooling2D) or pool.data_format != "channels_last":

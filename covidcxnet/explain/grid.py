@@ -47,18 +47,8 @@ def grid_of(model: keras.Model, layer: str) -> Grid:
     """The grid of a layer's output ``[n, h, w, F]``, from kernels, strides and padding on the way to it.
 
     Where branches meet, the mean of theirs; behind a layer that changes the size by other means than convolution,
-    pooling, padding or cropping, cells are taken to tile the stack.
-
-    Parameters
-    ----------
-    model : keras.Model
-        A functional model with one input ``[n, H, W, C]``.
-    layer : str
-        Name of one of its operations.
-
-    References
-    ----------
-    A. Araujo, W. Norris, J. Sim: Computing receptive fields of convolutional neural networks. Distill, 2019.
+    pooling, padding or cropping, cells are taken to tile the stack. See A. Araujo, W. Norris, J. Sim: Computing
+    receptive fields of convolutional neural networks. Distill, 2019.
     """
     stack = model.inputs[0]
     grids = {id(stack): Grid(0.0, 0.0, 1.0, 1.0)}
@@ -75,30 +65,18 @@ def grid_of(model: keras.Model, layer: str) -> Grid:
 
 
 def enlarge(heat: np.ndarray, size: int, grid: Grid | None = None) -> np.ndarray:
-    """Bring a map of few cells to the stack, for drawing.
+    """Bring a map ``float32 [h, w]`` of few cells, 0..1, to the stack ``float32 [size, size]``, for drawing.
 
-    Smoothly: straight lines between cells would show stars where there are spots.
-
-    Parameters
-    ----------
-    heat : float32 [h, w]
-        0..1.
-    size : int
-        Side of the stack.
-    grid : Grid, optional
-        Where the cells look; None: they tile the stack, and a map of the stack's size is one already.
-
-    Returns
-    -------
-    float32 [size, size]
-        0..1. Beyond the outermost cells their value goes on for half a cell and falls to 0 over the next whole one:
-        no cell looks at what lies further out but from the side.
+    Without a grid the cells tile the stack, and a map of the stack's size is one already. Beyond the outermost cells
+    their value goes on for half a cell and falls to 0 over the next whole one: no cell looks further out but from the
+    side.
     """
     values = np.asarray(heat, "float32")
     if grid is None:
         if values.shape == (size, size):
             return values
         grid = Grid.even((size, size), values.shape)
+    # Smoothly: straight lines between cells would show stars where there are spots.
     rows = _cubic(size, values.shape[0], grid.top, grid.down)
     columns = _cubic(size, values.shape[1], grid.left, grid.right)
     return (rows @ values @ columns.T).clip(0, 1)

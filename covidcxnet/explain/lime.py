@@ -148,24 +148,11 @@ def explain_lime(
 
 
 def superpixels(plane: np.ndarray, count: int, content: np.ndarray | None = None) -> np.ndarray:
-    """Superpixels of a gray image: SLIC (Achanta et al. 2012) inside the content.
+    """About `count` superpixels of ``uint8 [H, W]`` inside the content: int32 [H, W], -1 outside.
 
-    lime's default, quickshift on colour, finds only some 47 on a radiograph of 320 x 320, of very different sizes.
-    SLIC gives about the wished-for number at even sizes, whose borders follow the lungs, heart and opacities.
-
-    Parameters
-    ----------
-    plane : uint8 [H, W]
-        Gray image.
-    count : int
-        Superpixels wished for; about as many come out.
-    content : bool [H, W], optional
-        Where to make them.
-
-    Returns
-    -------
-    int32 [H, W]
-        Numbers 0, 1, ...; -1 outside the content.
+    By SLIC (Achanta et al. 2012). lime's default, quickshift on colour, finds only some 47 on a radiograph of
+    320 x 320, of very different sizes; SLIC gives about the wished-for number at even sizes, whose borders follow the
+    lungs, heart and opacities.
     """
     from skimage.segmentation import slic
 

@@ -43,7 +43,6 @@ def overlay_heatmap(radiograph: np.ndarray, heatmap: np.ndarray, lungs: np.ndarr
     Parameters
     ----------
     radiograph : uint8 [H, W]
-        As read from its file.
     heatmap : float [H, W]
         0..1, in the radiograph's frame.
     lungs : bool [H, W], optional
@@ -53,11 +52,6 @@ def overlay_heatmap(radiograph: np.ndarray, heatmap: np.ndarray, lungs: np.ndarr
     -------
     uint8 [H, W, 3]
         RGB.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ or the radiograph is not ``uint8``.
     """
     _check(radiograph, heatmap, lungs)
     heat = np.clip(np.nan_to_num(heatmap), 0, 1).astype("float32")
@@ -72,19 +66,8 @@ def overlay_heatmap(radiograph: np.ndarray, heatmap: np.ndarray, lungs: np.ndarr
 def overlay_lime(radiograph: np.ndarray, weights: np.ndarray, lungs: np.ndarray | None = None) -> np.ndarray:
     """LIME on a radiograph: what supports the class in blue marked +, what speaks against it in orange marked -.
 
-    Parameters
-    ----------
-    radiograph : uint8 [H, W]
-        As read from its file.
-    weights : float [H, W]
-        Signed weights of the superpixels, in the radiograph's frame.
-    lungs : bool [H, W], optional
-        Drawn as an outline.
-
-    Returns
-    -------
-    uint8 [H, W, 3]
-        RGB. The strongest regions are outlined.
+    `weights` float [H, W] are those of the superpixels, in the radiograph's frame; the rest is as in `overlay_heatmap`.
+    The strongest regions are outlined.
     """
     _check(radiograph, weights, lungs)
     weights = np.nan_to_num(weights).astype("float32")
@@ -99,17 +82,7 @@ def overlay_lime(radiograph: np.ndarray, weights: np.ndarray, lungs: np.ndarray 
 
 
 def outline(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """Draw the edge of a mask with a dark rim, so that it shows on light and on dark.
-
-    Parameters
-    ----------
-    image : uint8 [H, W, 3]
-        RGB; not changed.
-    mask : bool [H, W]
-        What to outline.
-    colour : tuple of int
-        RGB.
-    """
+    """The edge of a mask ``bool [H, W]`` on a copy of an RGB image, with a dark rim that shows on light and on dark."""
     edges, _ = cv2.findContours(np.ascontiguousarray(mask, "uint8"), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     drawn = np.ascontiguousarray(image).copy()
     width = _line(mask.shape)
@@ -122,20 +95,7 @@ def outline(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -
 def panel(radiograph: np.ndarray, drawn: np.ndarray, caption: Sequence[str], title: str = "Grad-CAM") -> Figure:
     """Radiograph and overlay side by side, with a scale, a caption and the notice that it is for research only.
 
-    Parameters
-    ----------
-    radiograph : uint8 [H, W]
-        The left picture.
-    drawn : uint8 [H, W, 3]
-        The right picture, from `overlay_heatmap` or `overlay_lime`.
-    caption : sequence of str
-        Lines below the pictures; the first one stands out.
-    title : {"Grad-CAM", "CAM", "LIME"}
-        Of the right picture; LIME has a scale of its own.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    The first line of the caption stands out; the title, "LIME" or another, picks the scale.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

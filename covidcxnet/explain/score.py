@@ -11,31 +11,10 @@ from enhancement.errors import InputError
 
 
 def fraction_inside(heatmap: np.ndarray, mask: np.ndarray) -> float | None:
-    """Share of a map's heat that lies inside a mask: the energy-based pointing game (Wang et al. 2020, Score-CAM).
+    """Share 0..1 of the heat of ``float [H, W]`` that lies inside a mask ``bool [H, W]``; None where there is no heat.
 
-    A map that knows nothing scores the mask's share of the area.
-
-    Parameters
-    ----------
-    heatmap : float [H, W]
-        Heat; negative and undefined values count as 0.
-    mask : bool [H, W]
-        The truth.
-
-    Returns
-    -------
-    float or None
-        0..1; None for a map without heat.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ.
-
-    Examples
-    --------
-    >>> fraction_inside(np.array([[3.0, 1.0]]), np.array([[True, False]]))
-    0.75
+    The energy-based pointing game (Wang et al. 2020, Score-CAM). Negative and undefined heat counts as 0; a map that
+    knows nothing scores the mask's share of the area.
     """
     heat = _heat(heatmap, mask)
     total = float(heat.sum(dtype="float64"))
@@ -43,21 +22,10 @@ def fraction_inside(heatmap: np.ndarray, mask: np.ndarray) -> float | None:
 
 
 def pointing_game(heatmap: np.ndarray, mask: np.ndarray, *, tolerance: float = 0.02) -> bool | None:
-    """Whether the hottest point lies on a mask, or close to it (Zhang et al. 2016, Excitation Backprop).
+    """Whether the hottest point lies on a mask, or within `tolerance` of the longer side from it.
 
-    Parameters
-    ----------
-    heatmap : float [H, W]
-        Heat; where several points are the hottest, their centre counts.
-    mask : bool [H, W]
-        The truth.
-    tolerance : float
-        Allowed distance as a share of the longer side.
-
-    Returns
-    -------
-    bool or None
-        None for a map without heat or an empty mask.
+    The pointing game (Zhang et al. 2016, Excitation Backprop); where several points are the hottest, their centre
+    counts. None for a map without heat or an empty mask.
     """
     heat = _heat(heatmap, mask)
     mask = np.asarray(mask, bool)

@@ -45,19 +45,7 @@ def line(k: int, marker: bool = False) -> dict[str, Any]:
 def figure(
     width: float, height: float, rows: int = 1, columns: int = 1, *, ratios: Sequence[float] = (), dpi: int = DPI
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `width` by `height` inches with panels in the style of all plots.
-
-    Parameters
-    ----------
-    width, height : float
-        In inches.
-    rows, columns : int
-        Panels; they come row by row.
-    ratios : sequence of float
-        Relative heights of the rows.
-    dpi : int
-        Dots per inch of a PNG.
-    """
+    """A figure of `width` by `height` inches and its panels, row by row; `ratios` are relative heights of the rows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

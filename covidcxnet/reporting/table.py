@@ -72,28 +72,14 @@ class Share:
 
 @dataclass(frozen=True)
 class Cell:
-    """A value that is written otherwise than by default, or that has more to say.
+    """A value that is written otherwise than by default, or that has more to say."""
 
-    Parameters
-    ----------
-    value : str, int, float, None, Estimate, Share or Html
-        What the cell holds.
-    percent, signed : bool
-        An estimate or float is written as ``94.1%``, or always with its sign.
-    spread : bool
-        The interval is a range of single values, as papers print it, and is called so.
-    below : sequence of str
-        Small print below the value.
-    alert : sequence of str
-        Warnings below the value.
-    """
-
-    value: Any
-    percent: bool = False
-    signed: bool = False
-    spread: bool = False
-    below: Sequence[str] = ()
-    alert: Sequence[str] = ()
+    value: Any  # str, int, float, None, Estimate, Share or Html
+    percent: bool = False  # 94.1%
+    signed: bool = False  # always with its sign
+    spread: bool = False  # the interval is a range of single values, as papers print it
+    below: Sequence[str] = ()  # small print
+    alert: Sequence[str] = ()  # warnings
 
 
 @dataclass(frozen=True)
