@@ -1,0 +1,265 @@
+"""Old files of classifiers load exactly: compared with the same networks written in NumPy; or they are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import h5py
+import numpy as np
+import pytest
+from keras2_files import TINY, Random, base_layers, config_of, densenet_layers, keras2_file, stacks_of, unet_layers
+from numpy_networks import base_cnn_in_numpy, densenet_in_numpy
+
+import covidcxnet
+from covidcxnet.legacy import CHEXNET_LABELS, LEGACY
+from covidcxnet.settings import InputSettings
+from enhancement.errors import InputError
+from segmentation.model import legacy_metadata
+from weights import manifest
+from weights.format import save_weights
+
+
+@pytest.fixture
+def densenet(tmp_path):
+    """A small CheXNet of weights alone: layers and file."""
+    layers = densenet_layers(**TINY)
+    return layers, keras2_file(tmp_path / "old.h5", layers)
+
+
+@pytest.mark.parametrize(("size", "channels"), [(65, 1), (101, 3)])
+def test_a_base_cnn_of_any_size_predicts_what_numpy_does(tmp_path, size, channels):
+    layers = base_layers(size, channels)
+    path = keras2_file(tmp_path / "old.hdf5", layers, config=config_of(layers, size, channels))
+    classifier = covidcxnet.load_legacy(path)
+    assert classifier.input.size == size and len(classifier.input.channels) == channels
+    expected = base_cnn_in_numpy(stacks_of(classifier), layers)
+    np.testing.assert_allclose(classifier.predict_stacks(stacks_of(classifier))[:, 1:], expected, atol=1e-5)
+
+
+def test_a_base_cnn_of_weights_alone_has_a_published_size_or_needs_one(tmp_path):
+    old = keras2_file(tmp_path / "a.weights.h5", base_layers(400))
+    assert covidcxnet.load_legacy(old).input.size == 400
+    assert covidcxnet.load_model(old).input.size == 400, "content and not the ending tells an old file from ours"
+    assert covidcxnet.load_legacy(keras2_file(tmp_path / "b.h5", base_layers(300, 3))).input.size == 300
+    path = keras2_file(tmp_path / "c.h5", base_layers(200))
+    with pytest.raises(InputError, match=r"193 to 224 pixels"):
+        covidcxnet.load_legacy(path)
+    assert covidcxnet.load_legacy(path, size=200).model.input_shape == (None, 200, 200, 1)
+    with pytest.raises(InputError, match=r"size 225 .* 193 to 224 pixels"):
+        covidcxnet.load_legacy(path, size=225)
+
+
+def test_two_channels_must_be_named(tmp_path):
+    path = keras2_file(tmp_path / "c.h5", base_layers(65, 2))
+    with pytest.raises(InputError, match="2 channels"):
+        covidcxnet.load_legacy(path, size=65)
+    classifier = covidcxnet.load_legacy(path, size=65, input={"channels": ["raw", "clahe"]})
+    assert classifier.input.channels == ("raw", "clahe")
+
+
+def test_a_softmax_of_two_is_the_sigmoid_of_their_difference(tmp_path):
+    layers = base_layers(65, 1, outputs=2)
+    path = keras2_file(tmp_path / "old.hdf5", layers, config=config_of(layers, 65, 1, output="softmax"))
+    with pytest.raises(InputError, match="2 outputs in its head and no labels known"):
+        covidcxnet.load_legacy(path)
+    classifier = covidcxnet.load_legacy(path, classes=["normal", "tb"])
+    name, ((_, kernel), (_, bias)) = layers[-1]
+    single = [*layers[:-1], (name, [("kernel", kernel[:, 1:] - kernel[:, :1]), ("bias", bias[1:] - bias[:1])])]
+    rows = classifier.predict_stacks(stacks_of(classifier))
+    np.testing.assert_allclose(rows[:, 1:], base_cnn_in_numpy(stacks_of(classifier), single), atol=1e-5)
+    undescribed = keras2_file(tmp_path / "undescribed.hdf5", layers)
+    with pytest.raises(InputError, match="nothing in the file says that they are a softmax"):
+        covidcxnet.load_legacy(undescribed, size=65, classes=["normal", "tb"])
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("conv_layer3", {"activation": "tanh"}, r"conv_layer3 has activation 'tanh'; only 'relu'"),
+        ("conv_layer1", {"strides": [1, 1]}, r"conv_layer1 has strides \[1, 1\]"),
+        ("fc_layer1", {"activation": "tanh"}, r"fc_layer1 has activation 'tanh'"),
+        ("output_layer", {"activation": "linear"}, r"output_layer has activation 'linear'; only sigmoid or softmax"),
+        ("in", {"batch_input_shape": [None, 4096, 4096, 1]}, r"size 4096 .* 65 to 96 pixels"),
+        ("conv1/bn", {"epsilon": 0.001}, "conv1/bn has epsilon"),
+        ("conv1/bn", {"epsilon": 10**400}, "conv1/bn has epsilon"),
+    ],
+)
+def test_a_description_that_the_arrays_or_the_known_network_contradict_is_refused(tmp_path, name, changes, message):
+    layers, size, channels = base_layers(65, 1), 65, 1
+    if name == "conv1/bn":
+        layers, size, channels = densenet_layers(**TINY), 32, 3
+    config = config_of(layers, size, channels)
+    (described,) = [layer for layer in config["config"]["layers"] if layer["config"]["name"] == name]
+    described["config"].update(changes)
+    path = keras2_file(tmp_path / "old.hdf5", layers, config=config)
+    with pytest.raises(InputError, match=message) as error:
+        covidcxnet.load_legacy(path)
+    assert str(error.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("blocks", [(2, 1), (6, 12, 24, 16)])
+def test_every_layer_of_a_densenet_gets_the_arrays_of_its_old_name(tmp_path, blocks):
+    layers = densenet_layers(blocks, 4 if len(blocks) == 2 else 32)
+    classifier = covidcxnet.load_legacy(keras2_file(tmp_path / "old.h5", layers), "chexnet")
+    model, weighted = classifier.model, [(name, arrays) for name, arrays in layers if arrays]
+    assert len([layer for layer in model.layers if layer.weights]) == len(weighted)
+    for old, arrays in weighted:
+        name = {"predictions": "pred"}.get(old, old.replace("/", "_"))
+        for values, (_, expected) in zip(model.get_layer(name).get_weights(), arrays, strict=True):
+            np.testing.assert_array_equal(values, expected)
+    if len(blocks) == 4:  # the published size
+        assert model.count_params() == 7_051_854 and model.input_shape == (None, 224, 224, 3) and len(weighted) == 242
+
+
+@pytest.mark.parametrize("name", ["chexnet", "covid-cxnet-chexnet"])
+def test_both_forms_of_chexnet_predict_what_numpy_does_by_name_and_by_description(tmp_path, densenet, name):
+    layers, path = densenet
+    proper = name == "chexnet"
+    config = config_of(layers, 45, 3, relu=not proper, output="sigmoid" if proper else "softmax")
+    whole = keras2_file(tmp_path / "whole.weights", layers, config=config)
+    for classifier in (covidcxnet.load_legacy(path, name, size=45), covidcxnet.load_model(whole)):
+        expected = densenet_in_numpy(stacks_of(classifier), layers, proper=proper)
+        np.testing.assert_allclose(classifier.predict_stacks(stacks_of(classifier)), expected, atol=1e-5)
+        assert classifier.classes == CHEXNET_LABELS and classifier.metadata["legacy"]["architecture"] == name
+        assert ("relu" in [layer.name for layer in classifier.model.layers]) is not proper
+    assert covidcxnet.load_legacy(path, name).input.size == (224 if proper else 320)
+
+
+def test_a_14_class_densenet_without_a_description_must_be_named(densenet):
+    for load in (covidcxnet.load_legacy, covidcxnet.load_model):
+        with pytest.raises(InputError, match=r"chexnet, covid-cxnet-chexnet"):
+            load(densenet[1])
+
+
+def test_a_14_class_head_is_loaded_then_replaced_where_labels_ask_for_another(densenet):
+    layers, path = densenet
+    classifier = covidcxnet.load_legacy(path, "covid-cxnet-chexnet", size=32, classes=("normal", "covid19"))
+    names = [layer.name for layer in classifier.model.layers]
+    assert names[-5:] == ["relu", "pooling_layer", "fc", "dropout", "pred"]
+    assert classifier.predict_stacks(stacks_of(classifier)).shape == (2, 2)
+    np.testing.assert_array_equal(classifier.model.get_layer("bn").get_weights()[0], dict(dict(layers)["bn"])["gamma"])
+    assert "random" in classifier.metadata["legacy"]["head"]
+    damaged = [*layers[:-1], ("predictions", [layers[-1][1][0], ("bias", np.zeros(13, "float32"))])]
+    with pytest.raises(InputError, match="predictions"):
+        covidcxnet.load_legacy(keras2_file(path, damaged), "chexnet", classes=("normal", "covid19"))
+
+
+@pytest.mark.parametrize(("outputs", "classes"), [(1, 2), (3, 3)])
+def test_a_fine_tuned_covid_cxnet_needs_no_name(tmp_path, outputs, classes):
+    layers = densenet_layers(**TINY, heads=((10, "fc"), (outputs, "pred")))
+    classifier = covidcxnet.load_legacy(keras2_file(tmp_path / "old.h5", layers))
+    assert len(classifier.classes) == classes and classifier.input == LEGACY["covid-cxnet"].input
+    assert classifier.model.get_layer("pred").activation.__name__ == ("sigmoid" if outputs == 1 else "softmax")
+    config = config_of(layers, 32, 3, relu=True)
+    config["config"]["layers"][-2]["config"]["activation"] = "sigmoid"
+    with pytest.raises(InputError, match="fc has activation 'sigmoid'"):
+        covidcxnet.load_legacy(keras2_file(tmp_path / "whole.h5", layers, config=config))
+
+
+def test_a_backbone_without_a_head_gets_one_when_labels_are_given(tmp_path):
+    path = keras2_file(tmp_path / "old.h5", densenet_layers(**TINY, heads=()))
+    with pytest.raises(InputError, match="classes"):
+        covidcxnet.load_legacy(path, "imagenet")
+    assert covidcxnet.load_legacy(path, "imagenet", classes=("a", "b", "c")).model.output_shape == (None, 3)
+
+
+def test_a_legacy_model_saved_as_ours_loads_and_predicts_the_same(tmp_path, densenet):
+    classifier = covidcxnet.load_legacy(densenet[1], "chexnet", size=33, input={"channels": ["raw"] * 3})
+    path = save_weights(classifier.model, tmp_path / "new.weights.h5", classifier.metadata)
+    again = covidcxnet.load_model(path)
+    assert again.input == classifier.input and again.classes == classifier.classes
+    expected = classifier.predict_stacks(stacks_of(classifier))
+    np.testing.assert_allclose(again.predict_stacks(stacks_of(classifier)), expected, atol=1e-6)
+    with pytest.raises(InputError, match="load_model"):
+        covidcxnet.load_legacy(path)
+
+
+def test_arrays_of_a_layer_are_taken_by_name_where_a_file_lists_them_in_another_order(tmp_path, densenet):
+    layers, path = densenet
+    turned = keras2_file(tmp_path / "turned.h5", [(name, arrays[::-1]) for name, arrays in layers], endings=False)
+    models = [covidcxnet.load_legacy(file, "chexnet", size=32).model for file in (path, turned)]
+    for a, b in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("change", ["layer missing", "layer more", "shape", "stem", "not finite", "no weights"])
+def test_a_densenet_that_does_not_fit_is_refused(densenet, change):
+    layers, path = densenet
+    if change == "layer missing":
+        layers = [layer for layer in layers if layer[0] != "conv2_block2_1_bn"]
+    elif change == "layer more":
+        layers.insert(8, ("more", Random().normalisation(8)))
+    elif change == "shape":
+        layers = [(n, a if n != "conv3_block1_2_conv" else [Random().kernel(5, 5, 16, 4)]) for n, a in layers]
+    elif change == "stem":
+        layers = [(n, a if n != "conv1/conv" else [Random().kernel(7, 7, 3, 10_000)]) for n, a in layers]
+    elif change == "not finite":
+        layers[3][1][0][1][0] = np.nan
+    else:
+        layers = [(name, []) for name, _ in layers]
+    with pytest.raises(InputError, match=r"old\.h5"):
+        covidcxnet.load_legacy(keras2_file(path, layers), "chexnet")
+
+
+def test_what_is_no_old_file_is_refused(tmp_path, densenet):
+    for path, message in ((tmp_path / "none.h5", r"none\.h5: no such"), (tmp_path, "no such"), ("no-name", "no-name")):
+        with pytest.raises(InputError, match=message):
+            covidcxnet.load_legacy(path)
+    path = densenet[1]
+    for architecture in ("base-cnn", "unet", "vgg"):
+        with pytest.raises(InputError, match=r"old\.h5"):
+            covidcxnet.load_legacy(path, architecture)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"old\.h5: not an HDF5 weights file, or a damaged one"):
+        covidcxnet.load_legacy(path)
+
+
+@pytest.mark.parametrize("name", ["chexnet", "covid-cxnet-chexnet", "imagenet"])
+def test_manifest_and_code_agree_on_how_a_classifier_is_built_and_fed(name):
+    entry, known = manifest.read()[name], LEGACY[name]
+    assert InputSettings.from_dict(entry.input) == known.input
+    options = entry.architecture["options"]
+    assert options["normalization"] == known.normalization and options["final_relu"] == known.options["final_relu"]
+    assert options.get("activation") == known.options["activation"]
+    assert entry.labels == (() if name == "imagenet" else CHEXNET_LABELS)
+
+
+def test_manifest_and_code_agree_on_the_old_unet(tmp_path):
+    metadata = legacy_metadata(keras2_file(tmp_path / "old.h5", unet_layers(width=2)))
+    metadata["architecture"]["options"]["width"] = 32
+    assert manifest.read()["covid-cxnet-unet"].metadata() == metadata
+
+
+@pytest.mark.parametrize("name", ["chexnet", "covid-cxnet-chexnet"])
+def test_a_name_loads_the_verified_file_with_its_settings(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()  # a folder of that name in the working directory does not matter
+    (tmp_path / "weights").mkdir()
+    entries = manifest.read()
+    path = keras2_file(tmp_path / "weights" / entries[name].file, densenet_layers(**TINY))
+    entries = {**entries, name: dataclasses.replace(entries[name], git_blob=manifest.git_blob_id(path))}
+    monkeypatch.setattr(manifest, "PATH", manifest.write(entries, tmp_path / "m.json"))
+    for classifier in (covidcxnet.load_model(name), covidcxnet.load_legacy(name), covidcxnet.load_legacy(path)):
+        assert classifier.input == LEGACY[name].input and classifier.classes == CHEXNET_LABELS
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("version", "parameters"), [("v1.0", 76_675), ("v1.2", 78_275)])
+def test_genuine_base_cnns_predict_on_real_radiographs_what_numpy_does(real_data, version, parameters):
+    path = real_data.parent / "legacy" / f"covid-cxnet-base-{version}.hdf5"
+    if not path.is_file():
+        pytest.skip(f"no {path.name} beside the real radiographs")
+    from covidcxnet.preparation.pipeline import prepare_files
+
+    files = sorted((real_data / "classification").rglob("*.*g"))[::900][:3]
+    assert files
+    classifier = covidcxnet.load_legacy(path)
+    assert classifier.model.count_params() == parameters
+    with h5py.File(path) as file:
+        group = file["model_weights"]
+        names = [name.decode() for name in group.attrs["layer_names"]]
+        layers = [(n, [(w, group[n][w][()]) for w in group[n].attrs["weight_names"]]) for n in names]
+    stacks = np.stack([outcome.prepared.stack for outcome in prepare_files(files, classifier.input)])
+    chances = [prediction.probabilities["covid19"] for prediction in classifier.predict(files)]
+    np.testing.assert_allclose(chances, base_cnn_in_numpy(stacks, layers)[:, 0], atol=1e-5)
