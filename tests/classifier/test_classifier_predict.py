@@ -4,78 +4,72 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import h5py
 import keras
 import numpy as np
 import pytest
 from tiny_classifier import SETTINGS, SIZE, Boxes, noise, noise_files, small_classifier, tiny_model
 
 from covidcxnet.classifier import Classifier
+from covidcxnet.preparation.pipeline import prepare_image
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 
 
-def test_predict_gives_one_result_each_in_the_order_given(tmp_path):
+@pytest.fixture(scope="module")
+def classifier():
+    return small_classifier()
+
+
+def test_predict_gives_one_result_each_in_the_order_given(tmp_path, classifier):
     paths = noise_files(tmp_path)
-    classifier = small_classifier()
     forward, backward = classifier.predict(paths), classifier.predict(paths[::-1], batch_size=2)
-    assert [one.path for one in forward] == paths
-    for one, other in zip(forward, backward[::-1], strict=True):
-        assert one.path == other.path
-        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
-        assert sum(one.probabilities.values()) == pytest.approx(1)
-        assert one.label == max(one.probabilities, key=one.probabilities.get)
-        assert one.probability == one.probabilities[one.label]
-        assert one.error is None and one.lungs is None
-
-
-def test_predictions_are_those_of_the_prepared_stacks(tmp_path):
-    from covidcxnet.preparation.pipeline import prepare_image
-
-    (path, *_) = noise_files(tmp_path, 1)
-    classifier = small_classifier()
+    assert [prediction.path for prediction in forward] == paths
+    for prediction, other in zip(forward, backward[::-1], strict=True):
+        assert prediction.path == other.path
+        assert prediction.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+        assert sum(prediction.probabilities.values()) == pytest.approx(1)
+        assert prediction.label == max(prediction.probabilities, key=prediction.probabilities.get)
+        assert prediction.probability == prediction.probabilities[prediction.label]
+        assert prediction.error is None and prediction.lungs is None
     stack = prepare_image(noise(0, 40), None, None, SETTINGS).stack
     expected = classifier.model.predict(stack[None].astype("float32"), verbose=0)[0, 0]
-    assert classifier.predict(path)[0].probabilities["covid19"] == pytest.approx(expected, abs=1e-5)
+    assert forward[0].probabilities["covid19"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_files_and_arrays_and_folders_are_one(tmp_path):
+def test_files_and_arrays_and_folders_are_alike(tmp_path, classifier):
     paths = noise_files(tmp_path, 2)
-    classifier = small_classifier()
     by_file, by_array = classifier.predict(paths), classifier.predict([noise(0, 40), noise(1, 41)])
-    assert [one.probabilities for one in by_file] == [one.probabilities for one in by_array]
-    assert [one.path for one in by_array] == [None, None]
-    assert [one.path for one in classifier.predict(tmp_path)] == paths
+    assert [p.probabilities for p in by_file] == [p.probabilities for p in by_array]
+    assert [p.path for p in by_array] == [None, None]
+    assert [p.path for p in classifier.predict(tmp_path)] == paths
     assert len(classifier.predict(noise(0))) == len(classifier.predict(str(paths[0]))) == 1
     assert classifier.predict([]) == []
 
 
-def test_a_file_that_cannot_be_read_has_an_error_and_the_others_do_not(tmp_path):
+def test_a_file_that_cannot_be_read_has_an_error_and_the_others_do_not(tmp_path, classifier):
     paths = noise_files(tmp_path, 4)
-    whole = small_classifier().predict(paths)
+    whole = classifier.predict(paths)
     paths[1].write_bytes(paths[1].read_bytes()[:60])
     given = [paths[0], paths[1], tmp_path / "missing.png", *paths[2:], noise(0).astype("float32")]
-    results = small_classifier().predict(given, batch_size=2)
-    assert [one.error is None for one in results] == [True, False, False, True, True, False]
+    results = classifier.predict(given, batch_size=2)
+    assert [p.error is None for p in results] == [True, False, False, True, True, False]
     assert results[1].label is None and results[1].probabilities == {} and results[1].probability is None
     assert [results[n].probabilities for n in (0, 3, 4)] == [whole[n].probabilities for n in (0, 2, 3)]
-
-
-def test_many_unreadable_files_do_not_pile_up(tmp_path):
-    bad = tmp_path / "bad.png"
-    bad.write_bytes(b"")
-    sizes = [len(items) for items, _ in small_classifier().batches([bad] * 30, batch_size=2)]
+    # many of them do not pile up
+    sizes = [len(items) for items, _ in classifier.batches([paths[1]] * 30, batch_size=2)]
     assert sum(sizes) == 30 and max(sizes) <= 8
-    assert all(one.error for one in small_classifier().predict([bad] * 9, batch_size=2))
 
 
-def test_only_as_much_is_read_as_is_asked_for(tmp_path, monkeypatch):
+def test_only_as_much_is_read_as_is_wanted(tmp_path, monkeypatch, classifier):
     import enhancement
 
     reads = []
-    original = enhancement.read_radiograph
-    monkeypatch.setattr(enhancement, "read_radiograph", lambda path, **kw: reads.append(path) or original(path, **kw))
-    results = small_classifier().iter_predict(noise_files(tmp_path, 12), batch_size=2)
-    next(results)
+    read = enhancement.read_radiograph
+    counting = lambda path, **kw: reads.append(path) or read(path, **kw)  # noqa: E731
+    monkeypatch.setattr(enhancement, "read_radiograph", counting)
+    monkeypatch.setattr("covidcxnet.preparation.pipeline.read_radiograph", counting, raising=False)
+    next(classifier.iter_predict(noise_files(tmp_path, 12), batch_size=2))
     assert 1 <= len(reads) <= 4
 
 
@@ -96,14 +90,14 @@ def test_the_forward_pass_is_traced_once():
     if keras.backend.backend() != "tensorflow":
         pytest.skip("counts TensorFlow traces")
     classifier = small_classifier()
-    original, traces = classifier.model, []
+    model, traces = classifier.model, []
 
     class Counting:
-        input_shape, output_shape = original.input_shape, original.output_shape
+        input_shape, output_shape = model.input_shape, model.output_shape
 
         def __call__(self, stacks, training):
             traces.append(stacks.shape)
-            return original(stacks, training=training)
+            return model(stacks, training=training)
 
     classifier.model = Counting()
     for count in (1, 5, 8, 3):
@@ -111,40 +105,39 @@ def test_the_forward_pass_is_traced_once():
     assert len(traces) == 1
 
 
-def test_rows_of_a_store_are_read_in_parts_and_in_order():
-    classifier, sizes = small_classifier(), []
-    stacks = np.random.default_rng(0).integers(0, 256, (600, SIZE, SIZE, 3)).astype("uint8")
+def test_stores_and_hdf5_data_sets_are_read_in_parts_and_in_order(tmp_path, classifier):
+    stacks, sizes = np.random.default_rng(1).integers(0, 256, (600, SIZE, SIZE, 3)).astype("uint8"), []
+    expected = classifier.predict_stacks(stacks, 64)
     store = SimpleNamespace(read=lambda rows: sizes.append(len(rows)) or stacks[rows])
     chances = classifier.predict_rows(store, np.arange(600)[::-1], 64)
-    np.testing.assert_allclose(chances[::-1], classifier.predict_stacks(stacks, 64), atol=1e-6)
+    np.testing.assert_allclose(chances[::-1], expected, atol=1e-6)
     assert max(sizes) <= 256 and classifier.predict_rows(store, []).shape == (0, 2)
-
-
-def test_an_hdf5_data_set_of_stacks_is_read_in_batches(tmp_path):
-    h5py = pytest.importorskip("h5py")
-    stacks = np.random.default_rng(1).integers(0, 256, (5, SIZE, SIZE, 3)).astype("uint8")
     with h5py.File(tmp_path / "stacks.h5", "w") as file:
-        data = file.create_dataset("stacks", data=stacks)
-        rows = small_classifier().predict_stacks(data, 2)
-    np.testing.assert_allclose(rows, small_classifier().predict_stacks(stacks, 2))
+        rows = classifier.predict_stacks(file.create_dataset("stacks", data=stacks[:5]), 2)
+    np.testing.assert_allclose(rows, expected[:5], atol=1e-6)
 
 
 @pytest.mark.parametrize(
     "stacks",
     [
         np.zeros((2, SIZE, SIZE, 3), "float32"),
-        np.zeros((2, SIZE, SIZE, 1), "uint8"),
         np.zeros((2, SIZE + 2, SIZE, 3), "uint8"),
         np.zeros((SIZE, SIZE, 3), "uint8"),
         [[1, 2], [3, 4]],
     ],
 )
-def test_stacks_that_do_not_fit_are_refused(stacks):
+def test_stacks_that_do_not_fit_are_refused(stacks, classifier):
     with pytest.raises(InputError, match=r"uint8 \[n, 32, 32, 3\] expected"):
-        small_classifier().predict_stacks(stacks)
+        classifier.predict_stacks(stacks)
 
 
-def test_a_damaged_model_is_refused_and_gives_no_nan(tmp_path):
+@pytest.mark.parametrize("files", [np.zeros((2, 8, 8), "uint8"), [1, 2], 7])
+def test_what_is_no_radiograph_is_refused(files, classifier):
+    with pytest.raises(InputError, match="given"):
+        classifier.predict(files)
+
+
+def test_a_damaged_model_is_refused_and_gives_no_nan():
     classifier = small_classifier()
     classifier.model.set_weights([np.full(w.shape, np.nan) for w in classifier.model.get_weights()])
     for call in (classifier.predict, classifier.explain):
@@ -153,54 +146,47 @@ def test_a_damaged_model_is_refused_and_gives_no_nan(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "metadata", "message"),
+    ("outputs", "metadata", "message"),
     [
-        (tiny_model(1), {"classes": ["a", "b", "c"]}, "3 classes|do not fit a model of 1"),
-        (tiny_model(3), {"classes": ["a", "b"]}, "do not fit a model of 3"),
-        (tiny_model(1), {"classes": ["a", "a"]}, "do not fit"),
-        (tiny_model(1), {}, "do not fit"),
-        (tiny_model(1), {"classes": ["a", "b"], "input": {"size": 64}}, "model takes"),
-        (tiny_model(1), {"classes": ["a", "b"], "input": {"size": 32, "channels": ["raw"]}}, "model takes"),
-        (tiny_model(1), {"classes": ["a", "b"], "input": {"size": 32, "sise": 1}}, "sise"),
+        (1, {"classes": ["a", "b", "c"]}, "do not fit a model of 1"),
+        (3, {"classes": ["a", "b"]}, "do not fit a model of 3"),
+        (1, {"classes": ["a", "a"]}, "do not fit"),
+        (1, {}, "do not fit"),
+        (1, {"classes": ["a", "b"], "input": {"size": 64}}, "model takes"),
+        (1, {"classes": ["a", "b"], "input": {"size": 32, "channels": ["raw"]}}, "model takes"),
+        (1, {"classes": ["a", "b"], "input": {"size": 32, "sise": 1}}, "sise"),
     ],
 )
-def test_metadata_that_do_not_fit_the_model_are_refused(model, metadata, message):
+def test_metadata_that_do_not_fit_the_model_are_refused(outputs, metadata, message):
     with pytest.raises(InputError, match=message):
-        Classifier(model, metadata)
+        Classifier(tiny_model(outputs), metadata)
 
 
-@pytest.mark.parametrize("files", [np.zeros((2, 8, 8), "uint8"), [1, 2], 7])
-def test_what_is_no_radiograph_is_refused(files):
-    with pytest.raises(InputError, match="given"):
-        small_classifier().predict(files)
+def test_findings_are_called_from_their_thresholds_on():
+    options = {"architecture": {"options": {"multilabel": True}}, "thresholds": {"normal": 0.0, "covid19": 1.0}}
+    classifier = small_classifier(3, **options)
+    assert classifier.task == "independent" and classifier.thresholds.tolist() == [0.0, 0.5, 1.0]
+    (prediction,) = classifier.predict(noise(0))
+    called = {n for n, cut in zip(classifier.classes, (0, 0.5, 1), strict=True) if prediction.probabilities[n] >= cut}
+    assert set(prediction.findings) == called and prediction.label.split("|")[0] == prediction.findings[0]
+    assert prediction.probability == max(prediction.probabilities[name] for name in called)
 
 
 def test_lungs_carry_the_verdict_where_a_segmenter_is_at_hand():
-    classifier = small_classifier(segmenter=Boxes())
-    light, dark = classifier.predict([noise(0), np.full((50, 40), 5, "uint8")])
+    light, dark = small_classifier(segmenter=Boxes()).predict([noise(0), np.full((50, 40), 5, "uint8")])
     assert light.lungs.trusted and not dark.lungs.trusted
     assert light.to_dict()["lungs"]["trusted"] is True
     assert dark.label is not None
 
 
-def test_a_region_without_its_segmenter_is_refused_with_its_name():
+def test_a_region_needs_the_segmenter_of_the_training(monkeypatch):
     settings = InputSettings(size=SIZE, region="crop", segmenter="lung-unet")
     with pytest.raises(InputError, match="lung-unet"):
         small_classifier(settings=settings).predict(noise(0))
-
-
-def test_a_region_with_another_segmenter_than_the_trainings_is_refused(monkeypatch):
     monkeypatch.setattr("covidcxnet.classifier.LungSegmenter", lambda name: Boxes())
-    settings = InputSettings(size=SIZE, region="crop")
-    good = small_classifier(settings=settings, segmenter=None)
-    assert good.predict(noise(0))[0].lungs.trusted
-    for recorded, fits in (("0" * 64, True), ("1" * 64, False)):
-        metadata = {"classes": ["a", "b"], "input": settings.to_dict(), "segmenter": {"sha256": recorded}}
-        classifier = Classifier(tiny_model(), metadata)
-        if fits:
-            assert classifier.predict(noise(0))[0].error is None
-        else:
-            with pytest.raises(InputError, match="SHA-256"):
-                classifier.predict(noise(0))
-            given = Classifier(tiny_model(), metadata, segmenter=Boxes())
-            assert given.predict(noise(0))[0].error is None
+    assert small_classifier(settings=settings).predict(noise(0))[0].lungs.trusted
+    assert small_classifier(settings=settings, segmenter={"sha256": "0" * 64}).predict(noise(0))[0].error is None
+    metadata = {"classes": ["a", "b"], "input": settings.to_dict(), "segmenter": {"sha256": "1" * 64}}
+    with pytest.raises(InputError, match="SHA-256"):
+        Classifier(tiny_model(), metadata).predict(noise(0))
+    assert Classifier(tiny_model(), metadata, segmenter=Boxes()).predict(noise(0))[0].error is None

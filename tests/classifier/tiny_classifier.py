@@ -27,9 +27,12 @@ def tiny_model(outputs=1, size=SIZE, channels=3, seed=0):
     return model
 
 
-def small_classifier(outputs=1, settings=SETTINGS, segmenter=None, classes=None, **metadata):
-    classes = classes or (["normal", "covid19"] if outputs == 1 else ["normal", "pneumonia", "covid19"])
+def small_classifier(outputs=1, settings=SETTINGS, segmenter=None, **metadata):
+    """`segmenter` is one, or what the metadata say of it."""
+    classes = ["normal", "covid19"] if outputs == 1 else ["normal", "pneumonia", "covid19"]
     metadata = {"classes": classes, "input": settings.to_dict(), **metadata}
+    if isinstance(segmenter, dict):
+        metadata["segmenter"], segmenter = segmenter, None
     return Classifier(tiny_model(outputs), metadata, segmenter=segmenter)
 
 
