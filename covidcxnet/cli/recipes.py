@@ -26,7 +26,7 @@ def main(argv: list[str], prog: str) -> int:
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     listing = add_action(
-        actions, "list", _list, "list all: paper, place in it, model, classes, input, published figure"
+        actions, "list", _list, "list all: paper, model, classes, input, published figures, place in it"
     )
     text = "show what a recipe reproduces of its paper and what it does not, then its YAML"
     showing = add_action(actions, "show", _show, text)
@@ -83,9 +83,8 @@ def _list(arguments: argparse.Namespace) -> int:
         published = ", ".join(f"{key} {recipe['published'][key]:g}" for key in FIGURES if key in recipe["published"])
         classes = str(len(recipe["classes"]) or "any")
         place = textwrap.shorten(recipe["place"], 60, placeholder=" ...")
-        rows.append(
-            [cell or "-" for cell in (recipe["name"], recipe["study"], model, classes, stack, published, place)]
-        )
+        cells = (recipe["name"], recipe["study"], model, classes, stack, published, place)
+        rows.append([cell or "-" for cell in cells])
     print(Table(("name", "paper", "model", "classes", "input", "published", "place"), rows).text())
     return 0
 
@@ -107,13 +106,10 @@ def _text(recipe: dict[str, Any]) -> str:
     wrapped = partial(textwrap.wrap, width=110, break_on_hyphens=False, break_long_words=False)
     lines = [recipe["name"]]
     published = ", ".join(f"{key} {value:g}" for key, value in recipe["published"].items())
-    head = {"paper": recipe["title"], "place": recipe["place"], "published": published, "data": recipe["data"]}
-    for key, value in head.items():
-        lines += (
-            wrapped(f"{key:<10} {'--data ' if key == 'data' else ''}{value}", subsequent_indent=" " * 11)
-            if value
-            else []
-        )
+    data = f"--data {recipe['data']}" if recipe["data"] else ""
+    head = {"paper": recipe["title"], "place": recipe["place"], "published": published, "data": data}
+    for key in filter(head.get, head):
+        lines += wrapped(f"{key:<10} {head[key]}", subsequent_indent=" " * 11)
     headings = ("Reproduced", "Not reproduced", "Not stated in the paper, chosen here", "How to go on")
     for key, heading in zip(("reproduced", "not_reproduced", "chosen", "notes"), headings, strict=True):
         lines += ["", f"{heading}:"] if recipe[key] else []
