@@ -1,6 +1,6 @@
 """Grad-CAM beside the forward pass: ratios from one run, on one machine, in turns.
 
-    python benchmarks/explain.py [--model covid-cxnet] [--size 320] [--batch_size 8] [--repeats 5]
+    python benchmarks/explain.py [--model covid-cxnet] [--size 320] [--batch-size 8] [--repeats 5]
 
 Rows: the compiled forward pass, Grad-CAM as `covidcxnet.explain.cam` does it, and the usual way, an eager tape over
 the whole model, one image at a time. A busy machine slows all three alike: trust the ratios. Random weights.
@@ -28,7 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="covid-cxnet")
     parser.add_argument("--size", type=int, default=320)
-    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--lime", action="store_true", help="also time LIME with 200 samples on one image")
     given = parser.parse_args()

@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=192, help="files to prepare")
     parser.add_argument("--rows", type=int, default=4000, help="rows to read from the store")
     parser.add_argument("--size", type=int, default=320)
-    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=16)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         stores = {kind: _time_prepare(Path(folder), kind, given) for kind in ("png", "jpg")}

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
+from covidcxnet import load_model
+from covidcxnet.datasets import make_phantoms
 from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
@@ -63,23 +65,18 @@ def _rows(path):
         return list(csv.DictReader(file))
 
 
-def test_first_prediction_draws_a_picture(weights, images, tmp_path, capsys):
+def test_first_prediction_draws_a_picture_and_refuses_what_is_no_radiograph(weights, images, tmp_path, capsys):
     out = tmp_path / "first.png"
+    with pytest.raises(SystemExit, match=r"broken\.png"):
+        _run("first_prediction", images / "broken.png", "--weights", weights, "--out", out)
+    assert not out.exists()
     _run("first_prediction", images / "0" / "a.png", "--weights", weights, "--out", out)
     assert cv2.imread(str(out)).std() > 1
-    said = capsys.readouterr().out
-    assert "normal " in said and "covid19 " in said and "Grad-CAM for" in said
-
-
-def test_first_prediction_of_what_is_no_radiograph_says_so(weights, images, tmp_path):
-    with pytest.raises(SystemExit, match=r"broken\.png"):
-        _run("first_prediction", images / "broken.png", "--weights", weights, "--out", tmp_path / "first.png")
-    assert not (tmp_path / "first.png").exists()
+    text = capsys.readouterr().out
+    assert "normal " in text and "covid19 " in text and "Grad-CAM for" in text
 
 
 def test_probabilities_have_a_row_for_each_file(weights, images, tmp_path, capsys):
-    from covidcxnet import load_model
-
     out = tmp_path / "p.csv"
     assert _run("export_probabilities", images, "--weights", weights, "--out", out) == 1
     rows = _rows(out)
@@ -91,8 +88,11 @@ def test_probabilities_have_a_row_for_each_file(weights, images, tmp_path, capsy
     assert "1 could not be read" in capsys.readouterr().out
 
 
-def test_lungs_are_written_as_masks_outlines_and_areas(lungs, images, tmp_path):
+def test_lungs_are_written_as_masks_outlines_and_areas_never_over_each_other(lungs, images, tmp_path):
     out = tmp_path / "lungs"
+    with pytest.raises(InputError, match="would share one mask"):
+        _run("segment_lungs", images / "0", images / "1", "--weights", lungs, "--out", out)
+    assert not out.exists()
     assert _run("segment_lungs", images, "--weights", lungs, "--out", out) == 1
     rows = _rows(out / "lungs.csv")
     assert len(rows) == 3 and rows[2]["error"]
@@ -105,17 +105,7 @@ def test_lungs_are_written_as_masks_outlines_and_areas(lungs, images, tmp_path):
         assert cv2.imread(str(out / "outlines" / name)).shape == (40, 48, 3)
 
 
-def test_masks_of_files_of_one_name_are_not_written_over_each_other(lungs, images, tmp_path):
-    out = tmp_path / "lungs"
-    with pytest.raises(InputError, match="would share one mask"):
-        _run("segment_lungs", images / "0", images / "1", "--weights", lungs, "--out", out)
-    assert not out.exists()
-
-
-def test_fine_tuning_goes_on_from_the_weights_with_their_input_settings(weights, tmp_path, monkeypatch, capsys):
-    from covidcxnet import load_model
-    from covidcxnet.datasets import make_phantoms
-
+def test_fine_tuning_starts_from_the_weights_with_their_input_settings(weights, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_phantoms(tmp_path / "data", 36, seed=1, size=32, classes=("normal", "covid19"), progress=False)
     data, out = tmp_path / "data" / "phantom.csv", tmp_path / "run"
@@ -127,32 +117,23 @@ def test_fine_tuning_goes_on_from_the_weights_with_their_input_settings(weights,
     # a step of 1e-4 in a few batches: these are the old weights, moved a little
     assert all(np.abs(a - b).max() < 0.05 for a, b in pairs if a.ndim > 1)
     assert "evaluate.py" in capsys.readouterr().out
-
-
-def test_a_folder_without_patients_must_say_so_to_be_fine_tuned(weights, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for label in ("normal", "covid19"):
-        (tmp_path / "data" / label).mkdir(parents=True)
-        for number in range(8):
-            image = np.random.default_rng(number).integers(0, 256, (32, 32)).astype("uint8")
-            cv2.imwrite(str(tmp_path / "data" / label / f"{number}.png"), image)
-    with pytest.raises(InputError, match="split_by"):
-        _run("fine_tuning", "--data", tmp_path / "data", "--weights", weights, "--epochs", 1, "--out", tmp_path / "run")
+    for n, label in enumerate(["normal", "covid19"] * 8):
+        (tmp_path / "folder" / label).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "folder" / label / f"{n}.png"), np.full((32, 32), n, "uint8"))
+    with pytest.raises(InputError, match="split_by"):  # patients are unknown
+        _run("fine_tuning", "--data", tmp_path / "folder", "--weights", weights, "--epochs", 1, "--out", out / "b")
 
 
 def test_an_example_runs_as_a_script_and_gives_one_line_for_weights_that_are_not_there(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "first_prediction.py"), "--weights", "no-such-weights"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, str(ROOT / "examples" / "first_prediction.py"), "--weights", "no-such-weights"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert "no-such-weights" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_is_short_and_stands_in_the_readme(path):
-    assert 30 <= len(path.read_text(encoding="utf-8").splitlines()) <= 80
-    assert path.name in (path.parent / "README.md").read_text(encoding="utf-8")
+def test_examples_are_short_and_stand_in_their_readme():
+    readme = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in EXAMPLES}
+    assert lengths and all(30 <= length <= 80 for length in lengths.values())
+    assert all(name in readme for name in lengths)
