@@ -4,7 +4,6 @@ A recipe file may name another as its `base` and say only what differs, and may 
 paper it is. Files that begin with an underscore are bases only.
 """
 
-from .about import STUDIES, About
-from .files import FOLDER, RecipeFile, names, read
+from .files import FOLDER, STUDIES, About, RecipeFile, names, read
 
 __all__ = ["FOLDER", "STUDIES", "About", "RecipeFile", "names", "read"]

@@ -2,33 +2,92 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from enhancement.command_line import one_line
 from enhancement.errors import InputError
 
-from .about import LISTS, About
-
 FOLDER = Path(__file__).parent
+
+STUDIES = {
+    "covid-cxnet": "Haghanifar, Molahasani Majdabadi and Ko, COVID-CXNet: detecting COVID-19 in frontal chest X-ray "
+    "images using deep learning (2020; preprint of 2022)",
+    "pneumonia": "Nam, Pneumonia detection in chest X-ray images using deep convolutional neural network, Ryerson "
+    "University (2022)",
+    "radiography": "Yang, Wang and Park, Detection of lung diseases through image classification, University of "
+    "Wisconsin (2021)",
+    "group-q": "Group-Q, Lung disease classification, Applied AI final report, COMP 6721 (2022)",
+}
+"""The papers whose experiments are recipes, by the name that `about.study` gives."""
+
+
+@dataclass(frozen=True)
+class About:
+    """The key `about` of a recipe file; none of it changes a training.
+
+    Parameters
+    ----------
+    study : str
+        A name of `STUDIES`; empty for a recipe of no paper.
+    place : str
+        Where in the paper the experiment stands: sections, tables, figures.
+    data : str
+        What to give as ``--data`` to train on the paper's own data set.
+    published : dict
+        Figures that the paper prints, name to number; shares are between 0 and 1.
+    reproduced, not_reproduced, chosen, notes : tuple of str
+        What of the experiment the recipe holds and what it cannot, settings that the paper leaves out, how to go on.
+
+    Raises
+    ------
+    InputError
+        If a value is of the wrong kind; the message names the key.
+    """
+
+    study: str = ""
+    place: str = ""
+    data: str = ""
+    published: dict[str, float] = field(default_factory=dict)
+    reproduced: tuple[str, ...] = ()
+    not_reproduced: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for name, value in list(vars(self).items()):
+            if name in LISTS:
+                ok = isinstance(value, list | tuple) and all(isinstance(line, str) for line in value)
+                expected = "a list of sentences"
+            elif name == "published":
+                ok = isinstance(value, Mapping) and all(
+                    isinstance(key, str) and isinstance(number, int | float) for key, number in value.items()
+                )
+                expected = "names of figures and numbers"
+            else:
+                ok, expected = isinstance(value, str), "one line of text"
+            if not ok:
+                raise InputError(f"about.{name}: {value!r} given, {expected} expected")
+            if name in LISTS:
+                object.__setattr__(self, name, tuple(value))
+
+    @property
+    def title(self) -> str:
+        """The paper in full."""
+        return STUDIES.get(self.study, self.study)
+
+
+KEYS = tuple(f.name for f in dataclasses.fields(About))
+LISTS = ("reproduced", "not_reproduced", "chosen", "notes")
 
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """A recipe file as read, its bases' keys among its own.
-
-    Parameters
-    ----------
-    name : str
-        Of the file, without ending.
-    path : Path
-    about : About
-        What it says about itself.
-    values : dict
-        The recipe's keys, plain and nested as in YAML; they are not checked here.
-    """
+    """A recipe file as read: its name without ending, and its keys and those of its bases, plain and not checked."""
 
     name: str
     path: Path
@@ -56,13 +115,20 @@ def read(name: str | Path) -> RecipeFile:
     InputError
         If there is no such file or base, it is not YAML, bases go in a circle, or `about` has an unknown key.
     """
-    path = _found(str(name))
+    path = _find(str(name))
     values = _with_bases(path, ())
-    about = About.from_dict(values.pop("about", {}), str(path))
-    return RecipeFile(path.stem, path, about, values)
+    about = values.pop("about", {})
+    if not isinstance(about, Mapping):
+        raise InputError(f"{path}: about: {about!r} given, keys and values expected: {', '.join(KEYS)}")
+    if unknown := [key for key in about if key not in KEYS]:
+        raise InputError(f"{path}: unknown key about.{unknown[0]}; there are {', '.join(KEYS)}")
+    try:
+        return RecipeFile(path.stem, path, About(**about), values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
-def _found(name: str, folder: Path | None = None) -> Path:
+def _find(name: str, folder: Path | None = None) -> Path:
     path = Path(name) if folder is None else folder / name
     if path.is_file():
         return path
@@ -76,41 +142,8 @@ def _found(name: str, folder: Path | None = None) -> Path:
     )
 
 
-def _with_bases(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     """Values of a file over those of its bases, `about` still among them."""
-    values = _values(path)
-    base = values.pop("base", None)
-    if base is None:
-        return values
-    if not isinstance(base, str):
-        raise InputError(f"{path}: base: {base!r} given, the name or file of one recipe expected")
-    seen = (*seen, path.resolve())
-    try:
-        below = _found(base, path.parent)
-    except InputError as error:
-        raise InputError(f"{path}: base: {str(error).removeprefix('recipe: ')}") from error
-    if below.resolve() in seen:
-        raise InputError(f"{path}: base: {base} leads back to this file; leave one base out")
-    return _over(_with_bases(below, seen), values)
-
-
-def _over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    made = base | values
-    for part in ("input", "augment", "about"):
-        old, new = base.get(part), values.get(part)
-        if isinstance(old, dict) and isinstance(new, dict):
-            made[part] = old | new
-            if part == "about":
-                made[part] |= {key: [*_lines(old, key), *_lines(new, key)] for key in LISTS if key in old | new}
-    return made
-
-
-def _lines(about: dict[str, Any], key: str) -> list[Any]:
-    lines = about.get(key, [])
-    return lines if isinstance(lines, list) else [lines]
-
-
-def _values(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
@@ -119,4 +152,29 @@ def _values(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a recipe: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: not a recipe: keys and values expected, as --print-config prints them")
-    return values
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise InputError(f"{path}: base: {base!r} given, the name or file of one recipe expected")
+    above = (*above, path.resolve())
+    try:
+        below = _find(base, path.parent)
+    except InputError as error:
+        raise InputError(f"{path}: base: {str(error).removeprefix('recipe: ')}") from error
+    if below.resolve() in above:
+        raise InputError(f"{path}: base: {base} leads back to this file; leave one base out")
+    inherited = _with_bases(below, above)
+    merged = inherited | values
+    for part in ("input", "augment", "about"):
+        old, new = inherited.get(part), values.get(part)
+        if isinstance(old, dict) and isinstance(new, dict):
+            merged[part] = old | new
+            if part == "about":
+                merged[part] |= {key: [*_lines(old, key), *_lines(new, key)] for key in LISTS if key in old | new}
+    return merged
+
+
+def _lines(about: dict[str, Any], key: str) -> list[Any]:
+    lines = about.get(key, [])
+    return lines if isinstance(lines, list) else [lines]

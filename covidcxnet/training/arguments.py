@@ -44,22 +44,12 @@ def load_recipe(path: str | Path) -> Recipe:
 def parse_recipe(
     argv: Sequence[str], prog: str = "train.py", summary: str = SUMMARY, refused: Mapping[str, str] | None = None
 ) -> Recipe:
-    """Recipe from command-line arguments.
+    """Recipe from flags such as ``--epochs 3`` or ``--input.size=64``.
 
-    Parameters
-    ----------
-    argv : sequence of str
-        Flags such as ``--epochs 3`` or ``--input.size=64``. Dashes in names count as underscores, lists may be written
-        with commas, and ``--recipe`` takes a YAML file or the name of a packaged recipe.
-    refused : mapping, optional
-        Flags of train that the command has no use for, each with the reason why: not in its help, an error when given.
-
-    Raises
-    ------
-    InputError
-        For an unknown or refused flag, an unknown key, or a value of the wrong kind or range.
-    SystemExit
-        After ``--help``.
+    ``--recipe`` takes a YAML file or the name of a packaged recipe. Dashes in names count as underscores, lists may be
+    written with commas. `refused` are flags of train that the command has no use for, each with the reason: not in its
+    help, an error when given. `InputError` names an unknown or refused flag, an unknown key, or a value of the wrong
+    kind or range.
     """
     refused = refused or {}
     given = {argument.partition("=")[0].replace("-", "_").lstrip("_") for argument in argv if argument.startswith("--")}

@@ -92,21 +92,7 @@ class RandomTone(_Random):
 
 
 class RandomAffine(_Random):
-    """Rotation, zoom, flips and shift in one bilinear resampling about the image's centre, with a constant outside.
-
-    Parameters
-    ----------
-    rotation : float
-        Degrees to either side at most.
-    zoom : (float, float)
-        Size of the content.
-    shift : float
-        Fraction of the side at most.
-    flip_horizontal, flip_vertical : bool
-        Mirror every second image.
-    fill : float
-        Grey level outside.
-    """
+    """Rotation, zoom, flips and shift in one bilinear resampling about the image's centre, with a constant outside."""
 
     def __init__(
         self,
@@ -193,10 +179,7 @@ class RandomNoise(_Random):
 class RandomJpeg(_Random):
     """JPEG's loss without its file: 8 x 8 cosine blocks quantised by the luminance table of ITU-T T.81, annex K.
 
-    Parameters
-    ----------
-    quality : int
-        Lowest quality, 1 to 100, on the scale of libjpeg.
+    `quality` is the lowest, 1 to 100, on the scale of libjpeg.
     """
 
     def __init__(self, quality: int, *, seed: int = 0):

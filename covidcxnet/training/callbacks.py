@@ -36,16 +36,7 @@ class Seeds(keras.callbacks.Callback):
 class Monitor(keras.callbacks.Callback):
     """Validate after each epoch; keep the best weights, lower the rate on a plateau, stop when nothing improves.
 
-    Of two epochs with an equal figure the one with the lower validation loss is better: AUROC reaches 1 on small sets.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Its monitor, patience, lr_patience and lr_factor.
-    validate : callable
-        ``validate() -> dict`` of validation figures.
-    save_best : callable
-        ``save_best(epoch, logs)``, called after each improvement; epochs count from 1.
+    ``validate()`` gives validation figures; ``save_best(epoch, logs)`` is called after each improvement, epochs from 1.
     """
 
     def __init__(

@@ -26,17 +26,9 @@ from .sampling import Sampler, balanced_weights, source_weights, without_class_s
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the split.
+    """One side of the split: rows of the store ``int64 [n]``, their targets, and their weights in the loss or None.
 
-    Parameters
-    ----------
-    rows : int64 array [n]
-        Rows of the store.
-    targets : float32 array [n, 1] or [n, K]
-    weights : float32 array [n], optional
-        In the loss; None where all are 1.
-    sampler : Sampler, optional
-        Which positions an epoch shows; None shows each once.
+    `sampler` says which positions an epoch shows; None shows each once.
     """
 
     rows: np.ndarray
@@ -48,6 +40,15 @@ class Side:
     def shown(self) -> int:
         """Images in one epoch."""
         return len(self.rows if self.sampler is None else self.sampler)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Images by split and class (or finding present), images by split, and copies that `rows_of` leaves out."""
+
+    classes: dict[str, dict[str, int]]
+    sizes: dict[str, int]
+    copies: int
 
 
 def check_files(recipe: Recipe) -> None:
@@ -83,13 +84,7 @@ def dataset_of(recipe: Recipe, data: str | Path | None = None) -> Dataset:
 
 
 def split_of(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
-    """The recipe's split of a data set, read from its file or made.
-
-    Raises
-    ------
-    InputError
-        If the split cannot be made, or train or validation lacks a class.
-    """
+    """The recipe's split of a data set, read or made; `InputError` if train or validation lacks a class."""
     if recipe.split:
         table = read_split(recipe.split, dataset, by=recipe.split_by)
     else:
@@ -130,12 +125,6 @@ def rows_of(store: Store, split: pd.DataFrame, name: str) -> np.ndarray:
     return np.flatnonzero([side == name and file not in later for side, file in zip(sides, files, strict=True)])
 
 
-def copies_left_out(store: Store, split: pd.DataFrame) -> int:
-    """How many rows `rows_of` leaves out because their copies stand on another side."""
-    sided = store.table["path"].isin(set(split["path"][split["split"].isin(SPLITS)])).sum()
-    return int(sided) - sum(len(rows_of(store, split, name)) for name in SPLITS)
-
-
 def labels_of(recipe: Recipe, store: Store) -> np.ndarray:
     """Class indices of a store's rows, int64 [N]; of independent findings 1 / 0 / NaN, float32 [N, K]."""
     if recipe.task == "independent":
@@ -143,14 +132,17 @@ def labels_of(recipe: Recipe, store: Store) -> np.ndarray:
     return np.array([recipe.classes.index(label) for label in store.table["label"]], dtype=np.int64)
 
 
-def counts_of(recipe: Recipe, store: Store, split: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Images by split and class, or finding present, of those that could be read."""
-    labels = labels_of(recipe, store)
+def summary(recipe: Recipe, store: Store, split: pd.DataFrame) -> Summary:
+    """What a run works on, of the images that could be read."""
+    labels, table = labels_of(recipe, store), store.table
     present = labels == 1 if recipe.task == "independent" else np.eye(len(recipe.classes), dtype=bool)[labels]
-    return {
-        name: dict(zip(recipe.classes, present[rows_of(store, split, name)].sum(axis=0).tolist(), strict=True))
-        for name in SPLITS
+    rows = {name: rows_of(store, split, name) for name in SPLITS}
+    counts = {
+        name: dict(zip(recipe.classes, present[side].sum(axis=0).tolist(), strict=True)) for name, side in rows.items()
     }
+    sizes = {name: len(side) for name, side in rows.items()}
+    placed = table["path"].isin(set(split["path"][split["split"].isin(SPLITS)])).sum()
+    return Summary(counts, sizes, int(placed) - sum(sizes.values()))
 
 
 def sides(recipe: Recipe, store: Store, split: pd.DataFrame) -> tuple[Side, Side]:

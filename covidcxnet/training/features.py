@@ -8,21 +8,7 @@ from tqdm import tqdm
 
 
 def compute_features(backbone: keras.Model, batches: keras.utils.PyDataset, name: str) -> np.ndarray:
-    """Pooled features of all images of `batches`, in inference mode.
-
-    Parameters
-    ----------
-    backbone : keras.Model
-        From `models.split_head`.
-    batches : PyDataset
-        Not shuffled; items are ``(stacks, targets, ...)``.
-    name : str
-        For the progress bar.
-
-    Returns
-    -------
-    float32 [n, F]
-    """
+    """Pooled features of all images of `batches` in inference mode, float32 [n, F]; `name` is for the progress bar."""
     parts = []
     for number in tqdm(range(len(batches)), desc=f"features of {name}", unit="batch", leave=False, disable=None):
         parts.append(np.asarray(backbone.predict_on_batch(batches[number][0]), "float32"))
@@ -30,18 +16,7 @@ def compute_features(backbone: keras.Model, batches: keras.utils.PyDataset, name
 
 
 class FeatureBatches(keras.utils.PyDataset):
-    """Features in memory as `fit` wants them, shuffled by (seed, epoch) like the images that they came from.
-
-    Parameters
-    ----------
-    features : float32 [n, F]
-    targets : float32 [n, outputs]
-    weights : float32 [n], optional
-    batch_size : int
-    seed : int
-    sampler : callable, optional
-        As in `Batches`.
-    """
+    """Features in memory as `fit` wants them, shuffled by (seed, epoch) like the images that they came from."""
 
     def __init__(self, features, targets, weights=None, *, batch_size: int, seed: int, sampler=None):
         super().__init__()

@@ -40,20 +40,8 @@ from .validation import (
 class Fitting:
     """Everything that lives as long as `fit` does. Models that are fitted otherwise have subclasses of it.
 
-    Parameters
-    ----------
-    run : Run
-        Prepared; its files are written here.
-    recipe : Recipe
-        With its classes.
-    core : keras.Model
-        The classifier. Only this is saved; augmentation stands before it in training.
-    options : dict
-        What `models.create` needs to build it again.
-    trained : keras.Model, optional
-        The part of `core` that is trained and validated; the whole by default.
-    labels : tuple of str, optional
-        Of its classes; the recipe's by default.
+    Only `core`, the classifier, is saved; augmentation stands before it in training. A stage trains and validates a
+    part of it, `trained`, on classes with other `labels`.
     """
 
     best_name = "best.weights.h5"

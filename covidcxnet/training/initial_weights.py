@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from covidcxnet import pretrained
-from covidcxnet.backend import check_precision
+from covidcxnet.backend import check_precision, make_deterministic
 from covidcxnet.legacy import LEGACY, network
 from covidcxnet.models import MODELS, applications, create, freeze
 from covidcxnet.models.applications import set_statistics
@@ -37,21 +37,8 @@ LEAST = 75  # side in pixels that every network of keras.applications accepts
 def model_options(recipe: Recipe, known: dict[str, Any] | None = None) -> dict[str, Any]:
     """What `models.create` needs for the model of a recipe, besides its name and classes.
 
-    Parameters
-    ----------
-    recipe : Recipe
-    known : dict, optional
-        Options of a resumed run, whose initial weights may be gone.
-
-    Returns
-    -------
-    dict
-        ``normalization`` is "training" where the statistics of the training images are still to be measured.
-
-    Raises
-    ------
-    InputError
-        If there are no such initial weights.
+    `known` are those of a resumed run, whose initial weights may be gone. ``normalization`` is "training" where the
+    statistics of the training images are still to be measured. `InputError` if there are no such initial weights.
     """
     options: dict[str, Any] = {
         "size": recipe.input.size,
@@ -70,20 +57,12 @@ def model_options(recipe: Recipe, known: dict[str, Any] | None = None) -> dict[s
 def build_model(recipe: Recipe, options: dict[str, Any], init: str) -> tuple[keras.Model, str]:
     """The model of a recipe, frozen to its depth, with initial weights; and what was loaded, for people.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        With its classes.
-    options : dict
-        From `model_options`, with statistics in the place of "training".
-    init : str
-        As in `initialise`; empty for a resumed run, whose state holds its weights.
-
-    Raises
-    ------
-    InputError
-        If it cannot be built or trained to the recipe's depth, or its initial weights cannot be had.
+    `init` is as in a recipe, or empty for a resumed run, whose state holds its weights. `InputError` if the model
+    cannot be built or trained to the recipe's depth, or its initial weights cannot be had.
     """
+    quiet_backend()
+    # Right before the weights are drawn: whatever was built earlier, such as a segmenter, has drawn numbers too.
+    make_deterministic(recipe.seed, recipe.deterministic)
     model = create(recipe.model, classes=recipe.classes, **options)
     freeze(model, str(recipe.trainable))  # before the weights: a wrong depth is refused before a download
     return model, initialise(model, init, recipe.classes) if init else "weights of the run"
@@ -100,20 +79,9 @@ def check_model(recipe: Recipe, classes: tuple[str, ...]) -> None:
 
 
 def brought_options(init: str, model: str) -> dict[str, Any]:
-    """Options of the model that initial weights bring with them, so that they see what they were trained on.
+    """Options that initial weights bring with them, so that they see what they were trained on.
 
-    Parameters
-    ----------
-    init : str
-        As in `initialise`.
-    model : str
-        Name of the recipe's model.
-
-    Returns
-    -------
-    dict
-        ``normalization`` and, for a DenseNet, ``final_relu``; empty where the weights do not say. A recipe's own
-        options come before them.
+    ``normalization`` and, for a DenseNet, ``final_relu``; empty where the weights do not say.
     """
     if init == "random":
         return {}
@@ -131,27 +99,10 @@ def brought_options(init: str, model: str) -> dict[str, Any]:
 
 
 def initialise(model: keras.Model, init: str, classes: tuple[str, ...]) -> str:
-    """Load initial weights into a new model.
+    """Load initial weights into a new model from `models.create`; what was loaded, for people.
 
-    Parameters
-    ----------
-    model : keras.Model
-        From `models.create`.
-    init : str
-        "random", "imagenet", a name of the manifest ("chexnet", "covid-cxnet-chexnet", "covid-cxnet"), a weights file
-        of this project or of Keras 2, or a run folder.
-    classes : tuple of str
-        Labels of the model; the output layer is taken over only from weights with the same ones.
-
-    Returns
-    -------
-    str
-        What was loaded, for people.
-
-    Raises
-    ------
-    InputError
-        If the weights cannot be had or do not fit; the model is then not to be used.
+    The output layer is taken over only from weights with the same labels. `InputError` if the weights cannot be had or
+    do not fit; the model is then not to be used.
     """
     if init == "random":
         return "random initial weights"

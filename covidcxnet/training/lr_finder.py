@@ -18,13 +18,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from covidcxnet.backend import check_precision, make_deterministic, precision
+from covidcxnet.backend import precision
 from covidcxnet.models import MODELS
 from covidcxnet.models.scaling import TRAINING
 from covidcxnet.reporting import plots
 from enhancement.errors import InputError
 from enhancement.files import whole_file
-from segmentation.backend import quiet_backend
 
 from . import data
 from .callbacks import Seeds
@@ -42,18 +41,10 @@ LEAST_FALL = 0.02  # of the first loss; less is no descent to choose a rate from
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What a range test found.
+    """Learning rate of each step, the loss of its batch and that loss averaged over neighbouring steps, float [n].
 
-    Parameters
-    ----------
-    rates, losses : float array [n]
-        Learning rate of each step and the loss of its batch.
-    smoothed : float array [n]
-        Loss averaged over neighbouring steps, see `smooth`.
-    suggested : float or None
-        Where `smoothed` falls most steeply; None where it does not fall.
-    diverged : bool
-        Whether the loss grew so much that the test stopped before the highest rate.
+    `suggested` is where the averaged loss falls most steeply, None where it does not fall; `diverged` whether the loss
+    grew so much that the test stopped before the highest rate.
     """
 
     rates: np.ndarray
@@ -66,29 +57,11 @@ class RangeTest:
 def range_test(
     recipe: Recipe, *, lowest: float = 1e-7, highest: float = 1.0, steps: int = 200, progress: bool = True
 ) -> RangeTest:
-    """Train a recipe for some steps at an ever higher learning rate and look at the loss.
+    """Train a recipe for some steps (batches) at a rate that grows from `lowest` to `highest`, and look at the loss.
 
     Model, initial weights, images, augmentation, sampling, weights and loss are the recipe's; its schedule is left out.
-    The model is thrown away afterwards: nothing of it is saved, and a training begins from its own initial weights.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    lowest, highest : float
-        Rates of the first and the last step.
-    steps : int
-        Batches, 20 or more; the training images are gone through as often as needed.
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    RangeTest
-
-    Raises
-    ------
-    InputError
-        If the range, the recipe or its data cannot be used, or the loss is not finite at the lowest rates.
+    Nothing of the model is saved. `InputError` if the range, the recipe or its data cannot be used, or the loss is not
+    finite at the lowest rates.
     """
     if not 0 < lowest < highest <= 100:
         raise InputError(f"lowest, highest: {lowest:g} to {highest:g} given, above 0, growing, at most 100 expected")
@@ -164,7 +137,6 @@ def _limited(losses: np.ndarray) -> np.ndarray:
 def _fitting(recipe: Recipe) -> Fitting:
     """What `train` would fit, without a run folder; of a model with stages the first."""
     data.check_files(recipe)
-    check_precision(recipe.precision)
     segmenter, options = data.segmenter_of(recipe), model_options(recipe)
     dataset = data.dataset_of(recipe)
     recipe = replace(recipe, classes=dataset.classes)
@@ -173,8 +145,6 @@ def _fitting(recipe: Recipe) -> Fitting:
     store = data.store_of(recipe, dataset, segmenter)
     if options["normalization"] == TRAINING:
         options["normalization"] = channel_statistics(store, data.rows_of(store, split, "train"))
-    quiet_backend()
-    make_deterministic(recipe.seed, recipe.deterministic)
     core, _ = build_model(recipe, options, recipe.init)
     bench: Any = SimpleNamespace(store=store, split=split, path=Path("no-run"))
     fitting = fitting_of(recipe)(bench, recipe, core, options)

@@ -57,21 +57,7 @@ def environment(seed: int, precision: str) -> dict[str, Any]:
 def weights_metadata(
     run: Run, recipe: Recipe, options: dict[str, Any], epoch: int, figures: dict[str, float]
 ) -> dict[str, Any]:
-    """Metadata of the weights after an epoch: everything needed to use them, and how they came about.
-
-    Parameters
-    ----------
-    run : Run
-        Prepared: its store and counts are read.
-    recipe : Recipe
-        With its classes.
-    options : dict
-        What `models.create` needs to build the model again.
-    epoch : int
-        From 1.
-    figures : dict
-        Of the epoch; those of validation are kept.
-    """
+    """Metadata of the weights after an epoch, from 1: everything needed to use them, and how they came about."""
     plain, status = recipe.to_dict(), run.status
     return {
         "kind": "classifier",
@@ -103,15 +89,7 @@ def published_name(init: str) -> str:
 def draw_curves(history: list[dict[str, float]], path: str | Path, *, best_epoch: int = 0, monitor: str = "") -> Path:
     """Draw loss and F1 of training and validation, validation figures and learning rate over epochs, as a PNG.
 
-    Parameters
-    ----------
-    history : list of dict
-        Rows of the log.
-    path : path-like
-    best_epoch : int
-        Marked by a line; 0 for none.
-    monitor : str
-        Name of the figure that picked it.
+    A line marks the best epoch, if there is one, and the legend names the figure that picked it.
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -16,20 +16,9 @@ SAMPLING = ("none", "oversample", "undersample")
 class Sampler:
     """Positions of an epoch, every class as often as every other.
 
-    Parameters
-    ----------
-    labels : int array [n]
-        Class index of each training image.
-    kind : {"oversample", "undersample"}
-        "oversample" shows each class as often as the largest has images: all its images equally often, the remainder
-        drawn anew in each epoch. "undersample" shows as many of each class as the smallest has, drawn anew in each
-        epoch without replacement.
-    seed : int
-
-    Raises
-    ------
-    InputError
-        If there is no image, or `kind` is neither.
+    "oversample" shows each class as often as the largest has images: all its images equally often, the remainder drawn
+    anew in each epoch. "undersample" shows as many of each class as the smallest has, drawn anew in each epoch without
+    replacement.
 
     Examples
     --------
@@ -63,17 +52,7 @@ class Sampler:
 
 
 def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Weight of each image so that all classes count the same: ``N / (classes x images of its class)``, mean 1.
-
-    Parameters
-    ----------
-    labels : int array [N]
-        Class indices; each class has one image at least.
-    classes : int
-
-    Returns
-    -------
-    float32 [N]
+    """Weight of each image so that all classes count the same: ``N / (classes x images of its class)``, float32 [N].
 
     Examples
     --------
@@ -85,25 +64,11 @@ def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 def source_weights(labels: np.ndarray, sources: np.ndarray, rare: bool = False) -> np.ndarray:
-    """Weight of each image so that the classes of a source count the same.
+    """Weight of each image so that the classes of a source count the same, float32 [N] of mean 1.
 
     Where a source has several classes, its look then says nothing about the label; class weights over all sources would
     make the look of a source that is rich in a rare class a sign of that class. A source counts by the root of its
-    images.
-
-    Parameters
-    ----------
-    labels : int array [N]
-        Class indices.
-    sources : array [N]
-        Name of each image's source.
-    rare : bool
-        A source also counts by the root of how rare its rarest class is over all sources, so that no class is lost.
-
-    Returns
-    -------
-    float32 [N]
-        Mean 1.
+    images; with `rare` also by the root of how rare its rarest class is over all sources, so that no class is lost.
 
     Examples
     --------
@@ -129,17 +94,6 @@ def without_class_share(weights: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     An epoch shows all classes equally often, so the class part of a weight is 1. Weights from the unsampled counts on
     top would favour the small classes twice.
-
-    Parameters
-    ----------
-    weights : float array [n]
-        From the training images as they are.
-    labels : int array [n]
-
-    Returns
-    -------
-    float32 [n]
-        Mean 1 within each class.
 
     Examples
     --------

@@ -14,13 +14,7 @@ from .state import load_state
 
 
 class SolvedFitting(Fitting):
-    """A `Fitting` without epochs: of the settings of training only class weights and the model's options play a part.
-
-    Parameters
-    ----------
-    run, recipe, core, options
-        As in `Fitting`.
-    """
+    """A `Fitting` without epochs; of the settings of training only class weights and the model's options count."""
 
     def restore(self) -> None:
         """Take up the weights if they were solved already."""
@@ -31,13 +25,7 @@ class SolvedFitting(Fitting):
             self.monitor.set_state(values["monitor"])
 
     def fit(self) -> None:
-        """Solve, unless that is done.
-
-        Raises
-        ------
-        InputError
-            If the pixels of all training images together are too many.
-        """
+        """Solve, unless that is done; `InputError` if the pixels of all training images together are too many."""
         if self.over:
             return
         began, side, spec = time.monotonic(), self.train, MODELS[self.recipe.model]

@@ -24,13 +24,7 @@ from .validation import loss_for, validation_figures
 
 
 class StagedFitting:
-    """All stages of a model, with the methods of a `Fitting`.
-
-    Parameters
-    ----------
-    run, recipe, core, options
-        As in `Fitting`; `core` is the whole model.
-    """
+    """All stages of a model, with the methods of a `Fitting`; `core` is the whole model."""
 
     def __init__(self, run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]):
         self.run, self.recipe, self.core, self.options = run, recipe, core, options
@@ -81,14 +75,7 @@ class StagedFitting:
 class StageFitting(Fitting):
     """One stage: the level's images, targets and loss; the whole model is saved.
 
-    Parameters
-    ----------
-    run, recipe, core, options
-        As in `Fitting`.
-    level : int
-        From 1.
-    earlier : list of dict
-        Log of the stages before; the epochs of the run count on from it.
+    `level` counts from 1; `earlier` is the log of the stages before, on which the epochs of the run count on.
     """
 
     def __init__(self, run, recipe, core, options, *, level: int, earlier: list[dict[str, float]]):

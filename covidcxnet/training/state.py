@@ -7,6 +7,8 @@ No random state is kept: order, augmentation and dropout are functions of (seed,
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +35,7 @@ def save_state(path: str | Path, model, optimizer, values: dict[str, Any]) -> No
 def load_state(path: str | Path, model, optimizer) -> dict[str, Any]:
     """Set weights and optimizer from a state file, all or nothing, and return its plain values.
 
-    Raises
-    ------
-    InputError
-        If the file is damaged or belongs to another model.
+    `InputError` if the file is damaged or belongs to another model.
     """
     with _opened(path) as file:
         arrays = []
@@ -62,29 +61,18 @@ def load_values(path: str | Path) -> dict[str, Any]:
         return json.loads(file["values"][()])
 
 
-class _opened:
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
     """An HDF5 state file, whose every defect is an `InputError`."""
+    import h5py
 
-    def __init__(self, path: str | Path):
-        self.path = path
-
-    def __enter__(self):
-        import h5py
-
-        try:
-            self.file = h5py.File(self.path, "r")
-        except OSError as error:
-            raise self._damaged(error) from error
-        if self.file.attrs.get("format") != FORMAT:
-            self.file.close()
-            raise InputError(f"{self.path}: not a training state of this version")
-        return self.file
-
-    def __exit__(self, kind, error, trace):
-        self.file.close()
-        damage = isinstance(error, (OSError, KeyError, ValueError, TypeError, RuntimeError))
-        if damage and not isinstance(error, InputError):
-            raise self._damaged(error) from error
-
-    def _damaged(self, error) -> InputError:
-        return InputError(f"{self.path}: damaged ({error}); start a new run with --init and the run's last.weights.h5")
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != FORMAT:
+                raise InputError(f"{path}: not a training state of this version")
+            yield file
+    except InputError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        hint = "start a new run with --init and the run's last.weights.h5"
+        raise InputError(f"{path}: damaged ({error}); {hint}") from error

@@ -33,28 +33,10 @@ TOTAL = 100_000
 
 
 def channel_statistics(store: Store, rows: np.ndarray, *, batch: int = 64, progress: bool = True) -> dict[str, Any]:
-    """Mean and standard deviation of x/255 in each channel over all pixels of some rows; memory holds one batch.
+    """Mean and deviation of x/255 in each channel over all pixels of some rows, as `models.create` takes them.
 
-    Parameters
-    ----------
-    store : Store
-        Its stacks are ``uint8 [n, S, S, C]``; padding counts like every other pixel, as the model sees it too.
-    rows : int array [n]
-        Rows to count: the training images.
-    batch : int
-        Stacks read at a time.
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    dict
-        ``{"mean": [...], "std": [...]}``, one number for each channel, as `models.create` takes it for normalization.
-
-    Raises
-    ------
-    InputError
-        If there is no row, or all pixels of a channel have one value.
+    Padding counts like every other pixel, as the model sees it too; memory holds one batch. `InputError` if there is no
+    row, or all pixels of a channel have one value.
     """
     if not len(rows):
         raise InputError("normalization: no training image to find statistics of")
@@ -77,20 +59,8 @@ def channel_statistics(store: Store, rows: np.ndarray, *, batch: int = 64, progr
 def with_histogram(recipe: Recipe, dataset: Dataset, split: pd.DataFrame | None, segmenter=None) -> Recipe:
     """The recipe with the counts that `match_to` means in `input.histogram`, so that no file is needed for them again.
 
-    Parameters
-    ----------
-    recipe : Recipe
-    dataset : Dataset
-    split : pd.DataFrame or None
-        Of the data set, row by row; needed for ``match_to: training``.
-    segmenter : LungSegmenter, optional
-        Needed where the region is cropped.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, is of one grey level, or its lungs, which the region needs, cannot be found; or if
-        that is so of every training image.
+    The split is needed for ``match_to: training``, the segmenter where the region is cropped. `InputError` if no
+    radiograph gives a histogram: unreadable, of one grey level, or its lungs are not found.
     """
     if not recipe.match_to:
         return recipe
@@ -106,24 +76,6 @@ def base_histogram(path: str | Path, settings: InputSettings, segmenter=None) ->
     """Counts of a radiograph's 256 grey levels over what `prepare_image` matches.
 
     That is the region after crop, resolution and resizing, before enhancement, padding and the mask.
-
-    Parameters
-    ----------
-    path : path-like
-        The base radiograph.
-    settings : InputSettings
-        Of the stacks that are to be matched.
-    segmenter : LungSegmenter, optional
-        Needed where the region is cropped.
-
-    Returns
-    -------
-    tuple of int
-        256 counts.
-
-    Raises
-    ------
-    InputError
     """
     path = Path(path)
     if not path.is_file():
@@ -148,39 +100,12 @@ def mean_histogram(
     jobs: int | None = None,
     progress: bool = True,
 ) -> tuple[int, ...]:
-    """Mean counts of the training images' 256 grey levels over what `prepare_image` matches.
+    """Mean counts of the training images' 256 grey levels over what `prepare_image` matches; about `TOTAL` in all.
 
-    The histogram of each image counts the same, whatever its pixels, and so does each source, whatever its images. The
-    mean is smoothed, so that gaps in one source's grey levels do not become gaps in all images.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Its column ``source``, where there is one, says where each image is from; without it all are of one source.
-    split : pd.DataFrame
-        Row by row of the data set. Only pixels of train count: a file that is an exact copy of one outside of train is
-        left out, as training leaves it out.
-    settings : InputSettings
-        Of the stacks that are to be matched.
-    segmenter : LungSegmenter, optional
-        Needed where the region is cropped.
-    seed : int
-        Of the draw of up to `A_SOURCE` images from each source.
-    jobs : int, optional
-        Processes that read; None: one a core, none at all for a few files.
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    tuple of int
-        256 counts that add up to about `TOTAL`.
-
-    Raises
-    ------
-    InputError
-        If no image is left of those drawn: they cannot be read, or their lungs are not found where the region is
-        cropped.
+    The histogram of each image counts the same, whatever its pixels, and so does each source (column ``source``),
+    whatever its images. The mean is smoothed, so that gaps in one source's grey levels do not become gaps in all
+    images. Only pixels of train count: a file that is an exact copy of one outside of train is left out, as training
+    leaves it out.
     """
     drawn = draw(dataset, split, seed)
     paths, plain = dataset.paths, _unmatched(settings)

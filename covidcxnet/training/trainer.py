@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from covidcxnet.backend import check_precision, make_deterministic, precision, precision_advice
+from covidcxnet.backend import precision, precision_advice
 from covidcxnet.datasets import SPLITS, Dataset, save_split
 from covidcxnet.datasets.named import folder_of
 from covidcxnet.datasets.splits import unknown_patients
@@ -18,7 +18,6 @@ from covidcxnet.models import MODELS
 from covidcxnet.models.scaling import TRAINING
 from enhancement.errors import InputError
 from enhancement.files import check_output
-from segmentation.backend import quiet_backend
 
 from . import data
 from .fitting import Fitting
@@ -61,23 +60,21 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
     if epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=epochs)
     if run is None:
-        check_new(recipe)
-    check_precision(recipe.precision)
-    segmenter = data.segmenter_of(recipe)
-    options = model_options(recipe, None if run is None else run.status.get("options", {}))
-
-    # data
-    dataset = data.dataset_of(recipe) if run is None else run.dataset
-    recipe = dataclasses.replace(recipe, classes=dataset.classes)
-    split = data.split_of(recipe, dataset) if run is None else run.split
-
-    quiet_backend()
-    make_deterministic(recipe.seed, recipe.deterministic)
+        _check_new(recipe)
     with precision(recipe.precision):
+        segmenter = data.segmenter_of(recipe)
+
+        # data
+        dataset = data.dataset_of(recipe) if run is None else run.dataset
+        recipe = dataclasses.replace(recipe, classes=dataset.classes)
+        split = data.split_of(recipe, dataset) if run is None else run.split
+
         # model: before hours of preparation, so that a wrong option or depth is refused at once. Only a model that
         # scales by statistics of its training images has to wait for them.
+        options = model_options(recipe, None if run is None else run.status.get("options", {}))
         init = recipe.init if run is None or not (run.path / "state.h5").exists() else ""
         model, loaded = (None, "") if options["normalization"] == TRAINING else build_model(recipe, options, init)
+
         if run is None:
             recipe = with_histogram(recipe, dataset, split, segmenter)
             run = _new_run(recipe, dataset, split, options)
@@ -85,9 +82,9 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
             save_recipe(recipe, run.path / "recipe.yaml")
         try:
             # store
-            run.store = store = data.store_of(recipe, dataset, segmenter, run.store_path)
+            run.store = data.store_of(recipe, dataset, segmenter, run.store_path)
             if model is None:
-                options |= {"normalization": channel_statistics(store, run.rows("train"))}
+                options |= {"normalization": channel_statistics(run.store, run.rows("train"))}
                 model, loaded = build_model(recipe, options, init)
             _record_images(run, recipe, split, loaded, options)
 
@@ -119,18 +116,20 @@ def fitting_of(recipe: Recipe) -> type[Fitting] | type[StagedFitting]:
     return SolvedFitting if spec.solve else StagedFitting if spec.stages else Fitting
 
 
-def check_new(recipe: Recipe) -> None:
+def _check_new(recipe: Recipe) -> None:
     """`InputError` if a file that the recipe names is missing, or its run folder cannot be written or is in use."""
     data.check_files(recipe)
     path = Path(recipe.out)
-    if recipe.out and not path.exists():
+    if not recipe.out:
+        return
+    if not path.exists():
         check_output(path, folder=True)
-    elif recipe.out and not path.is_dir():
+    elif not path.is_dir():
         raise InputError(f"out: {path} is a file; give the name of a new folder")
-    elif recipe.out and (path / "state.h5").exists():
+    elif (path / "state.h5").exists():
         # A run that never got to an epoch is written over.
         raise InputError(f"out: {path} holds a run; go on with it by --resume {path}, or name another folder")
-    elif recipe.out and any(path.iterdir()) and not (path / "run.json").exists():
+    elif any(path.iterdir()) and not (path / "run.json").exists():
         raise InputError(f"out: {path} is not empty and no run; name a new folder")
 
 
@@ -173,19 +172,19 @@ def _new_run(recipe: Recipe, dataset: Dataset, split: pd.DataFrame, options: dic
 
 def _record_images(run: Run, recipe: Recipe, split: pd.DataFrame, loaded: str, options: dict[str, Any]) -> None:
     """Record and print what the run works on."""
-    store = run.store
-    counts, rejected = data.counts_of(recipe, store, split), len(store.rejected)
-    run.update(status="running", store=_relative(store.path, run.path), counts=counts, rejected=rejected, init=loaded)
-    run.update(options=options)
+    images = data.summary(recipe, run.store, split)
+    counts, rejected = images.classes, len(run.store.rejected)
+    store = _relative(run.store.path, run.path)
+    run.update(status="running", store=store, counts=counts, rejected=rejected, init=loaded, options=options)
     _print(f"run {run.path}: {recipe.model}, {loaded}")
     if advice := precision_advice(recipe.precision):
         _print(advice)
     for name in SPLITS:
         note = "; not opened before the evaluation" if name == "test" else ""
         text = ", ".join(f"{count} {label}" for label, count in counts[name].items())
-        _print(f"  {name}: {len(data.rows_of(store, split, name))} images ({text}){note}")
-    if copies := data.copies_left_out(store, split):
-        _print(f"  {copies} files are left out: exact copies of them stand on another side of the split")
+        _print(f"  {name}: {images.sizes[name]} images ({text}){note}")
+    if images.copies:
+        _print(f"  {images.copies} files are left out: exact copies of them stand on another side of the split")
     if rejected:
         _print(f"  {rejected} files could not be used; the store's table `rejected` and the report say why")
 

@@ -26,16 +26,8 @@ class KnownBinaryCrossentropy(keras.losses.Loss):
     """Binary cross-entropy of independent findings, NaN targets left out.
 
     The loss of an image is the sum over its known findings, over their mean number in training: every known finding
-    counts the same, in an image where much is known as in one where little is.
-
-    Parameters
-    ----------
-    weights : float array [K, 2]
-        Of present and absent, for each finding, as from `finding_weights`.
-    known : float
-        Mean number of known findings of a training image.
-    smoothing : float
-        Share of each target moved to one half.
+    counts the same, in an image where much is known as in one where little is. `weights` ``[K, 2]`` are those of
+    present and absent; `smoothing` is the share of each target moved to one half.
     """
 
     def __init__(self, weights: np.ndarray, known: float, smoothing: float = 0.0, name: str = "known_bce"):
@@ -80,21 +72,10 @@ def loss_for(recipe: Recipe, targets: np.ndarray) -> keras.losses.Loss:
 
 
 def f1_by_class(targets: np.ndarray, probabilities: np.ndarray, *, independent: bool = False) -> np.ndarray:
-    """F1 of each class at a threshold of 0.5, or of the likeliest class.
+    """F1 of each class at a threshold of 0.5, or of the likeliest class; float64 [2] or [n].
 
-    Parameters
-    ----------
-    targets : float array [N, 1] or [N, n]
-        1, 0; with `independent` NaN or below 0 for unknown, which is not counted.
-    probabilities : float array, same shape
-        One column is the second of two classes; the result has both.
-    independent : bool
-        Columns are findings that do not exclude each other, each with its own threshold.
-
-    Returns
-    -------
-    float array [2] or [n]
-        2 TP / (2 TP + FP + FN); 0 where a class is neither there nor predicted.
+    One column is the second of two classes, of which both are returned, unless columns are `independent` findings:
+    there NaN or a target below 0 is unknown and not counted. 0 for a class that is neither there nor predicted.
 
     Examples
     --------
@@ -105,15 +86,7 @@ def f1_by_class(targets: np.ndarray, probabilities: np.ndarray, *, independent: 
 
 
 class MacroF1(keras.metrics.Metric):
-    """Macro-averaged F1 over the batches of an epoch: the mean of `f1_by_class`.
-
-    Parameters
-    ----------
-    outputs : int
-        Units of the model; 1 stands for two classes.
-    independent : bool
-        As in `f1_by_class`.
-    """
+    """Macro-averaged F1 over the batches of an epoch: the mean of `f1_by_class`."""
 
     def __init__(self, outputs: int, *, independent: bool = False, name: str = "f1"):
         super().__init__(name=name)
@@ -157,16 +130,9 @@ def _f1(tp, predicted, true):
 def best_thresholds(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Threshold of the highest F1 for each finding, in the middle of the gap it lies in; float64 [K].
 
-    Parameters
-    ----------
-    targets : float array [N, K]
-        1, 0, NaN; a finding that is never present gets 0.5.
-    probabilities : float array [N, K]
-
-    Notes
-    -----
-    Lipton, Elkan and Naryanaswamy 2014, "Optimal thresholding of classifiers to maximize F1 measure": a finding about
-    which a model knows nothing is best called in every image, so that a good F1 alone shows no skill.
+    Targets are 1, 0, NaN; a finding that is never present gets 0.5. Lipton, Elkan and Naryanaswamy 2014, "Optimal
+    thresholding of classifiers to maximize F1 measure": a finding about which a model knows nothing is best called in
+    every image, so that a good F1 alone shows no skill.
     """
     return np.array([_best_threshold(t, p) for t, p in zip(targets.T, probabilities.T, strict=True)])
 
@@ -188,27 +154,11 @@ def _best_threshold(truth: np.ndarray, chance: np.ndarray) -> float:
 def validation_figures(
     targets: np.ndarray, probabilities: np.ndarray, loss: Any, classes: Sequence[str] = (), *, independent: bool = False
 ) -> dict[str, float]:
-    """Loss, accuracy, AUROC, average precision and F1 of predictions.
+    """Loss, accuracy, AUROC, average precision and F1 of predictions; NaN where predictions are not finite.
 
-    Parameters
-    ----------
-    targets : float array [N, 1] or [N, K]
-        As from `data.sides`; each independent finding present in one image and absent in another.
-    probabilities : float array, same shape
-    loss : callable
-        ``loss(targets, probabilities) -> scalar``.
-    classes : sequence of str
-        Labels, for the F1 of each; empty leaves those out.
-    independent : bool
-        Columns are findings that do not exclude each other.
-
-    Returns
-    -------
-    dict
-        ``val_loss``, ``val_accuracy``, ``val_auroc``, ``val_average_precision``, ``val_f1`` (the last three
-        macro-averaged over columns, each against the rest, and over the images in which it is known), ``val_f1_LABEL``
-        of each and, for independent findings, ``threshold_LABEL`` from `best_thresholds`. NaN where predictions are not
-        finite.
+    The last three are macro-averaged over columns, each against the rest, and over the images in which it is known.
+    With `classes` there is ``val_f1_LABEL`` of each, and of `independent` findings ``threshold_LABEL`` from
+    `best_thresholds`.
     """
     names = [*FIGURES, *(f"val_f1_{label}" for label in classes)]
     names += [f"{THRESHOLD}{label}" for label in classes] if independent else []

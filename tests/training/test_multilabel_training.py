@@ -10,67 +10,7 @@ import covidcxnet
 from covidcxnet.datasets.vocabulary import refuse_one_sided
 from covidcxnet.evaluation import evaluate
 from covidcxnet.training import train
-from covidcxnet.training.validation import (
-    KnownBinaryCrossentropy,
-    best_thresholds,
-    finding_weights,
-    validation_figures,
-)
 from enhancement.errors import InputError
-
-NAN = np.nan
-
-
-def test_the_loss_is_chexnets_over_known_findings():
-    truth = np.array([[1, 0, NAN], [0, NAN, NAN]], "float32")
-    chance = np.array([[0.9, 0.2, 0.5], [0.3, 0.7, 0.1]], "float32")
-    weights = np.array([[0.8, 0.2], [0.6, 0.4], [0.5, 0.5]])
-    parts = [-0.8 * np.log(0.9) - 0.4 * np.log(0.8), -0.2 * np.log(0.7)]
-    loss = KnownBinaryCrossentropy(weights, known=1.5)
-    assert float(loss(truth, chance)) == pytest.approx(np.mean(parts) / 1.5, rel=1e-5)
-
-
-def test_an_unknown_finding_gives_no_gradient_and_no_nan():
-    import keras
-    import tensorflow as tf
-
-    loss = KnownBinaryCrossentropy(np.ones((2, 2)), known=1.0)
-    chance = tf.Variable([[0.3, 0.4]])
-    with tf.GradientTape() as tape:
-        value = loss(keras.ops.convert_to_tensor(np.array([[NAN, 1.0]], "float32")), chance)
-    gradient = np.asarray(tape.gradient(value, chance))
-    assert np.isfinite(value) and gradient[0, 0] == 0 and gradient[0, 1] < 0
-
-
-def test_weights_are_counted_over_known_images_of_each_finding():
-    targets = np.array([[1, NAN], [0, 1], [0, 1], [0, 0]])
-    np.testing.assert_allclose(finding_weights(targets), [[0.75, 0.25], [1 / 3, 2 / 3]], rtol=1e-6)
-
-
-def test_thresholds_have_the_highest_f1_of_all():
-    from sklearn.metrics import f1_score
-
-    random = np.random.default_rng(0)
-    truth = (random.random((80, 2)) < 0.3).astype(float)
-    chance = np.clip(0.3 * truth + 0.7 * random.random((80, 2)), 0, 1)
-    truth[:5, 1] = NAN
-    for k, threshold in enumerate(best_thresholds(truth, chance)):
-        known = ~np.isnan(truth[:, k])
-        own, chances = truth[known, k], chance[known, k]
-        best = max(f1_score(own, chances >= cut) for cut in chances)
-        assert f1_score(own, chances >= threshold) == pytest.approx(best)
-    assert best_thresholds(np.zeros((3, 1)), np.ones((3, 1))) == 0.5
-
-
-def test_figures_are_means_over_findings_and_name_one_that_is_never_found():
-    truth = np.array([[1, 1], [1, 0], [0, 0], [0, NAN]])
-    chance = np.array([[0.9, 0.3], [0.8, 0.2], [0.1, 0.1], [0.2, 0.9]])
-    figures = validation_figures(
-        truth, chance, KnownBinaryCrossentropy(np.ones((2, 2)), 2.0), ("mass", "hernia"), independent=True
-    )
-    assert (figures["val_f1_mass"], figures["val_f1_hernia"], figures["val_f1"]) == (1, 0, 0.5)
-    assert figures["val_auroc"] == 1 and figures["val_accuracy"] == pytest.approx((1 + 2 / 3) / 2)
-    assert figures["threshold_hernia"] == pytest.approx(0.25)
 
 
 def test_a_finding_that_a_side_never_has_is_refused_with_what_to_leave_out():

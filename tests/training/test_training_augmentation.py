@@ -1,5 +1,6 @@
 """Augmentation layers: identity outside training, one draw for all channels, geometry that means what it says."""
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from covidcxnet.training.augmentation import (
     RandomAffine,
     RandomBlur,
     RandomErase,
+    RandomJpeg,
     RandomNoise,
     RandomTone,
     augmenter,
@@ -154,3 +156,25 @@ def test_resetting_the_seed_states_repeats_the_draws():
         variable.assign(value)
     np.testing.assert_array_equal(np.asarray(model(stacks(), training=True)), once)
     assert (once != other).any()
+
+
+def test_jpeg_augmentation_loses_what_opencv_s_jpeg_loses():
+    y, x = np.mgrid[0:60, 0:52]
+    image = np.clip(128 + 60 * np.sin(x / 3) * np.cos(y / 5) + np.random.default_rng(0).normal(0, 12, x.shape), 0, 255)
+    image = np.pad(image.astype("uint8"), ((0, 4), (0, 4)), mode="reflect")
+    layer = RandomJpeg(30)
+    layer.draw = lambda images, low, high: keras.ops.full((1, 1, 1, 1), low)
+    ours = keras.ops.convert_to_numpy(layer(image[None, :, :, None].astype("float32"), training=True))[0, :, :, 0]
+    theirs = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], cv2.IMREAD_GRAYSCALE)
+    lost = np.abs(theirs.astype(float) - image).mean()
+    assert lost > 3
+    assert np.abs(ours - theirs).mean() < 0.1 * lost
+
+
+def test_jpeg_augmentation_takes_sizes_that_are_no_multiple_of_eight_and_is_silent_in_prediction():
+    (layer,) = augmenter(AugmentSettings(rotation=0, shift=0, zoom=(1, 1), brightness=(1, 1), jpeg=20))
+    images = np.random.default_rng(0).integers(0, 256, (2, 21, 30, 3)).astype("float32")
+    varied = keras.ops.convert_to_numpy(layer(images, training=True))
+    assert varied.shape == images.shape
+    assert np.abs(varied - images).mean() > 1
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(images)), images)

@@ -2,14 +2,10 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from covidcxnet.training import Recipe
 from covidcxnet.training.callbacks import Monitor
-from covidcxnet.training.data import targets_for
-from covidcxnet.training.sampling import balanced_weights
-from covidcxnet.training.validation import loss_for, validation_figures
 from enhancement.errors import InputError
 
 
@@ -86,44 +82,3 @@ def test_a_loss_that_is_no_number_is_an_error_that_names_the_learning_rate(train
     with pytest.raises(InputError, match="learning_rate"):
         bench.after(0.5, validation, training)
     assert bench.saved == []
-
-
-def test_targets_are_one_column_for_two_classes_and_one_hot_for_more():
-    np.testing.assert_array_equal(targets_for(np.array([0, 1]), 2), [[0], [1]])
-    np.testing.assert_array_equal(targets_for(np.array([2, 0]), 3), [[0, 0, 1], [1, 0, 0]])
-
-
-def test_balanced_weights_give_each_class_the_same_sum_and_mean_1():
-    labels = np.array([0] * 6 + [1] * 3 + [2])
-    weights = balanced_weights(labels, 3)
-    sums = [weights[labels == c].sum() for c in range(3)]
-    np.testing.assert_allclose(sums, 10 / 3, rtol=1e-6)
-    assert weights.mean() == pytest.approx(1)
-
-
-def test_validation_figures_are_those_of_scikit_learn_over_all_rows():
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, 2, 301)
-    p = np.clip(0.3 * labels + generator.uniform(0, 0.7, 301), 0, 1)[:, None].astype("float32")
-    figures = validation_figures(targets_for(labels, 2), p, loss_for(Recipe(), np.ones((2, 1))))
-    assert figures["val_auroc"] == pytest.approx(roc_auc_score(labels, p[:, 0]), abs=1e-12)
-    assert figures["val_average_precision"] == pytest.approx(average_precision_score(labels, p[:, 0]), abs=1e-12)
-    assert figures["val_accuracy"] == pytest.approx(((p[:, 0] >= 0.5) == labels).mean())
-    expected = -np.mean(np.where(labels == 1, np.log(p[:, 0] + 1e-7), np.log(1 - p[:, 0] + 1e-7)))
-    assert figures["val_loss"] == pytest.approx(expected, rel=1e-3)
-
-
-def test_validation_figures_of_three_classes_are_macro_averages():
-    labels = np.array([0, 1, 2, 0, 1, 2])
-    perfect = targets_for(labels, 3) * 0.8 + 0.2 / 3
-    figures = validation_figures(targets_for(labels, 3), perfect, loss_for(Recipe(label_smoothing=0.1), np.eye(3)))
-    assert (figures["val_auroc"], figures["val_accuracy"], figures["val_average_precision"]) == (1, 1, 1)
-    smooth = 0.9 * targets_for(labels, 3) + 0.1 / 3
-    assert figures["val_loss"] == pytest.approx(-(smooth * np.log(perfect)).sum(axis=1).mean(), rel=1e-4)
-
-
-def test_predictions_that_are_no_numbers_give_nan():
-    figures = validation_figures(np.ones((2, 1)), np.array([[np.nan], [1.0]]), loss_for(Recipe(), np.ones((2, 1))))
-    assert all(np.isnan(value) for value in figures.values())

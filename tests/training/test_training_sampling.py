@@ -11,9 +11,9 @@ from covidcxnet.datasets import save_split
 from covidcxnet.preparation import Store
 from covidcxnet.preparation.loader import Batches
 from covidcxnet.training import train
-from covidcxnet.training.data import copies_left_out, dataset_of, rows_of, sides, split_of
+from covidcxnet.training.data import dataset_of, rows_of, sides, split_of, summary, targets_for
 from covidcxnet.training.features import FeatureBatches
-from covidcxnet.training.sampling import Sampler, without_class_share
+from covidcxnet.training.sampling import Sampler, balanced_weights, source_weights, without_class_share
 from enhancement.errors import InputError
 
 LABELS = np.array([0] * 7 + [1] * 3 + [2] * 2)
@@ -69,6 +69,38 @@ def test_weights_within_a_class_are_kept_and_the_share_of_the_class_is_not():
     assert weights.tolist() == [0.5, 0.5, 2.0, 1.0]
 
 
+def test_targets_are_one_column_for_two_classes_and_one_hot_for_more():
+    np.testing.assert_array_equal(targets_for(np.array([0, 1]), 2), [[0], [1]])
+    np.testing.assert_array_equal(targets_for(np.array([2, 0]), 3), [[0, 0, 1], [1, 0, 0]])
+
+
+def test_balanced_weights_give_each_class_the_same_sum_and_mean_1():
+    weights = balanced_weights(LABELS, 3)
+    np.testing.assert_allclose([weights[c == LABELS].sum() for c in range(3)], len(LABELS) / 3, rtol=1e-6)
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_with_source_weights_classes_within_a_source_count_the_same_and_a_source_by_its_root():
+    labels = np.repeat([0, 1, 0, 1], [60, 4, 16, 16])
+    sources = np.repeat(["both", "both", "one", "other"], [60, 4, 16, 16])
+    weights = source_weights(labels, sources)
+    sums = [weights[:60].sum(), weights[60:64].sum(), weights[64:80].sum(), weights[80:].sum()]
+    np.testing.assert_allclose(sums, np.array([4, 4, 4, 4]) * 96 / 16, rtol=1e-5)  # roots 8, 4 and 4
+    np.testing.assert_allclose(source_weights(labels, sources, rare=True), weights, rtol=1e-6)  # no class is rarer
+
+
+def test_rare_classes_make_a_source_count_more_where_asked():
+    labels = np.repeat([0, 1, 0], [60, 4, 16])
+    sources = np.repeat(["both", "both", "one"], [60, 4, 16])
+    weights = source_weights(labels, sources, rare=True)
+    sums = [weights[:60].sum(), weights[60:64].sum(), weights[64:].sum()]
+    # by roots class 0 has 4 + 4 and class 1 has 4: "both" counts root 12/4 times, "one" root 12/8 times
+    parts = np.array([4 * 3**0.5, 4 * 3**0.5, 4 * 1.5**0.5])
+    np.testing.assert_allclose(sums, parts * 80 / parts.sum(), rtol=1e-5)
+    plain = source_weights(labels, sources)
+    assert plain[60:64].sum() == pytest.approx(plain[64:].sum())  # roots 8, of two classes, and 4
+
+
 def batches_of(store, sampler, kind):
     if kind == "stacks":
         return Batches(store, [3, 4, 5, 6, 7], np.arange(5.0), batch_size=2, sampler=sampler)
@@ -118,7 +150,7 @@ def test_no_copy_of_a_training_image_reaches_validation_or_test(tiny, lopsided, 
     run = train(tiny(data=str(lopsided), sampling="oversample", epochs=1, store=str(tmp_path / "s.h5")))
     table = run.store.table
     assert shown == set(run.rows("train")) and shown
-    assert copies_left_out(run.store, run.split) > 0  # the data do hold copies that the split has parted
+    assert summary(run.recipe, run.store, run.split).copies > 0  # the data do hold copies that the split has parted
     for side in ("validation", "test"):
         rows = run.rows(side)
         assert len(rows)
@@ -135,7 +167,8 @@ def test_a_copy_is_left_to_the_later_side(trained):
     table.loc[one, "sha256"] = table.loc[other, "sha256"]
     store = type("S", (), {"table": table})()
     assert one not in rows_of(store, split, "train") and other in rows_of(store, split, "test")
-    assert copies_left_out(store, split) == 1 and copies_left_out(trained.store, split) == 0
+    assert summary(trained.recipe, store, split).copies == 1
+    assert summary(trained.recipe, trained.store, split).copies == 0
 
 
 @pytest.mark.parametrize("class_weights", ["balanced", "none"])

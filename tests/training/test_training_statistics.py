@@ -1,7 +1,9 @@
-"""`match_to: training`: from training images alone, each source the same, the same again, kept by the run."""
+"""`normalization: training` and `match_to`: measured once, on the right images, and kept with the weights."""
 
 import dataclasses
+import json
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,20 +12,172 @@ import pytest
 
 from covidcxnet.cli import main
 from covidcxnet.datasets import load_dataset, save_split
-from covidcxnet.preparation import Store
+from covidcxnet.preparation import Store, prepare_image
+from covidcxnet.pretrained import load_model
 from covidcxnet.settings import InputSettings
-from covidcxnet.training import Run, save_recipe, statistics, train
+from covidcxnet.training import Run, load_recipe, save_recipe, statistics, train
 from covidcxnet.training.data import dataset_of, split_of
-from covidcxnet.training.statistics import TOTAL, base_histogram, counts_of, draw, with_histogram
-from covidcxnet.training.statistics import mean_histogram as mean_of
+from covidcxnet.training.run import write_json
+from covidcxnet.training.statistics import (
+    TOTAL,
+    base_histogram,
+    channel_statistics,
+    counts_of,
+    draw,
+    mean_histogram,
+    with_histogram,
+)
+from enhancement import match_histogram
 from enhancement.errors import InputError
+from weights.format import read_metadata
 
 SETTINGS = InputSettings(size=32, channels=("clahe",))
 
+pytestmark = pytest.mark.usefixtures("quick_curves")
 
-@pytest.fixture(autouse=True)
-def quick_curves(monkeypatch):
-    monkeypatch.setattr("covidcxnet.training.fitting.draw_curves", lambda history, path, **_: path.write_bytes(b""))
+
+class Lungs:
+    """Finds lungs in the left half of radiographs that are dark enough, and none in the others."""
+
+    def __init__(self, darker_than=256):
+        self.darker_than = darker_than
+
+    def predict(self, images):
+        return [self.mask(image) for image in images]
+
+    def mask(self, image):
+        mask = np.zeros(image.shape, bool)
+        mask[:, : image.shape[1] // 2] = image.mean() < self.darker_than
+        verdict = SimpleNamespace(trusted=bool(mask.any()), reasons=("the mask is empty",))
+        return SimpleNamespace(mask=mask, box=(0, 0, image.shape[0], image.shape[1] // 2), verdict=verdict, error=None)
+
+
+def read(path):
+    return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+
+
+@pytest.fixture(scope="module")
+def scaled_run(base, tmp_path_factory):
+    """A finished run of one epoch that scales by its training images."""
+    options = base.options | {"normalization": "training"}
+    folder = tmp_path_factory.mktemp("scaled") / "run"
+    return train(dataclasses.replace(base, options=options, epochs=1, out=str(folder)))
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_statistics_are_those_of_all_pixels_at_once(trained, batch):
+    rows = trained.rows("train")
+    found = channel_statistics(trained.store, rows, batch=batch, progress=False)
+    pixels = trained.store.read(rows) / 255
+    np.testing.assert_allclose(found["mean"], pixels.mean(axis=(0, 1, 2)), atol=1e-6)
+    np.testing.assert_allclose(found["std"], pixels.std(axis=(0, 1, 2)), atol=1e-6)
+
+
+def test_statistics_of_nothing_or_of_one_grey_level_are_refused(trained):
+    with pytest.raises(InputError, match="no training image"):
+        channel_statistics(trained.store, np.array([], np.int64))
+    store = type(
+        "S", (), {"settings": trained.store.settings, "read": lambda self, rows: np.full((1, 4, 4, 2), 9, "u1")}
+    )
+    with pytest.raises(InputError, match="channel raw have one value"):
+        channel_statistics(store(), np.array([0]), progress=False)
+
+
+def test_weights_hold_the_statistics_of_the_training_images_as_numbers(scaled_run):
+    expected = channel_statistics(scaled_run.store, scaled_run.rows("train"), progress=False)
+    for path in (scaled_run.best_weights, scaled_run.last_weights):
+        assert read_metadata(path)["architecture"]["options"]["normalization"] == expected
+    assert scaled_run.status["options"]["normalization"] == expected
+    everything = channel_statistics(scaled_run.store, np.arange(len(scaled_run.store)), progress=False)
+    assert expected != everything  # other rows would have given other numbers
+    assert scaled_run.recipe.options["normalization"] == "training"
+
+
+def test_the_start_is_the_same_whatever_the_normalization(scaled_run, trained):
+    # both from one seed: only the scaling and what follows from it may differ
+    assert scaled_run.log["loss"][0] != trained.log["loss"][0]
+    assert (
+        load_model(scaled_run.best_weights).model.count_params()
+        == load_model(trained.best_weights).model.count_params()
+    )
+
+
+def test_prediction_and_resumption_scale_as_the_training_did(scaled_run, tmp_path):
+    classifier = load_model(scaled_run.best_weights)
+    stacks = scaled_run.store.read(scaled_run.rows("validation"))
+    statistics = scaled_run.status["options"]["normalization"]
+    assert classifier.metadata["architecture"]["options"]["normalization"] == statistics
+    probabilities = classifier.predict_stacks(stacks)[:, 1]
+    targets = scaled_run.store.table["label"].to_numpy()[scaled_run.rows("validation")] == "covid19"
+    clipped = np.clip(probabilities, 1e-7, 1 - 1e-7)
+    loss = -np.mean(np.where(targets, np.log(clipped), np.log(1 - clipped)))
+    assert loss == pytest.approx(scaled_run.log["val_loss"][0], rel=1e-4)
+
+    shutil.copytree(scaled_run.path, tmp_path / "run")
+    copied = Run(tmp_path / "run")
+    facts = json.loads((copied.path / "run.json").read_text())
+    write_json(copied.path / "run.json", facts | {"store": str(scaled_run.store.path)})
+    more = train(resume=copied.path, epochs=2)
+    assert more.status["options"]["normalization"] == statistics and len(more.log) == 2
+
+
+def test_a_network_bound_to_its_own_scaling_refuses_before_a_folder_is_made(tiny, tmp_path):
+    with pytest.raises(InputError, match=r"options.normalization: 'zscore'"):
+        tiny(options={"normalization": "zscore"})
+    with pytest.raises(InputError, match=r"2 numbers given|1 numbers given"):
+        tiny(options={"normalization": {"mean": [0.5], "std": [0.2]}})
+
+
+@pytest.fixture(scope="module")
+def radiograph(phantoms):
+    """One phantom's file."""
+    return sorted(phantoms.parent.rglob("*.png"))[0]
+
+
+def test_the_base_histogram_is_that_of_the_pixels_which_are_matched(radiograph):
+    # not square, so that the stack has padding, which must not be counted
+    image = read(radiograph)[4:20]
+    settings = InputSettings(size=24, channels=("clahe",))
+    path = radiograph.parent / "part.png"
+    cv2.imwrite(str(path), image)
+    counts = base_histogram(path, settings)
+    path.unlink()
+    assert sum(counts) == 24 * 12
+    # an image matched to its own histogram does not change
+    plain = dataclasses.replace(settings, channels=("raw",))
+    plainly = prepare_image(image, None, None, plain).stack
+    matched = prepare_image(image, None, None, dataclasses.replace(plain, histogram=counts)).stack
+    np.testing.assert_array_equal(plainly, matched)
+    np.testing.assert_array_equal(match_histogram(plainly[6:18, :, 0], np.array(counts)), plainly[6:18, :, 0])
+
+
+@pytest.mark.parametrize("region", ["crop", "crop+mask", "mask"])
+def test_the_region_of_the_base_radiograph_is_cut_as_the_others_are(radiograph, region):
+    image = read(radiograph)
+
+    settings = InputSettings(size=32, margin=0, region=region)
+    counts = base_histogram(radiograph, settings, Lungs() if "crop" in region else None)
+    expected = image[:, :16] if "crop" in region else image
+    assert sum(counts) == expected.size
+    np.testing.assert_array_equal(counts, np.bincount(expected.ravel(), minlength=256))
+
+
+def test_a_base_without_lungs_or_that_is_no_radiograph_is_refused(radiograph, tmp_path, tiny):
+    with pytest.raises(InputError, match=r"match_to: .*lungs are not found \(the mask is empty\).*input.region none"):
+        base_histogram(radiograph, InputSettings(size=32, region="crop"), Lungs(darker_than=0))
+    (tmp_path / "text.png").write_text("no picture")
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((40, 40), 77, np.uint8))
+    for name, reason in (("none", "no such file"), ("text", "text.png"), ("grey", "one grey level")):
+        with pytest.raises(InputError, match=f"match_to: .*{reason}"):
+            base_histogram(tmp_path / f"{name}.png", SETTINGS)
+    with pytest.raises(InputError, match=r"match_to: .*not both"):
+        tiny(match_to="a.png", input=InputSettings(size=32, histogram=tuple(range(256))))
+
+
+def test_a_run_keeps_the_histogram_and_does_not_need_the_file_again(base, radiograph, tmp_path):
+    recipe = with_histogram(dataclasses.replace(base, match_to=str(radiograph)), None, None)
+    assert recipe.match_to == "" and len(recipe.input.histogram) == 256
+    assert with_histogram(recipe, None, None) == recipe == load_recipe(save_recipe(recipe, tmp_path / "matched.yaml"))
 
 
 @pytest.fixture
@@ -42,7 +196,7 @@ def table(tmp_path):
 
 
 def mean(dataset, split, settings=SETTINGS, segmenter=None, **options):
-    return mean_of(dataset, split, settings, segmenter, jobs=1, progress=False, **options)
+    return mean_histogram(dataset, split, settings, segmenter, jobs=1, progress=False, **options)
 
 
 def histogram(recipe):
@@ -51,7 +205,7 @@ def histogram(recipe):
 
 
 def shares(path):
-    return np.bincount(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).ravel(), minlength=256) / 32**2
+    return np.bincount(read(path).ravel(), minlength=256) / 32**2
 
 
 def test_each_source_counts_the_same_and_each_image_within_it(table):
@@ -60,8 +214,8 @@ def test_each_source_counts_the_same_and_each_image_within_it(table):
     sources = dataset.table["source"].to_numpy()
     means = []
     for source in ("large", "small"):
-        own = [shares(path) for path, chosen in zip(dataset.paths, train & (sources == source)) if chosen]
-        means.append(np.mean(own, axis=0))
+        images = [shares(path) for path, chosen in zip(dataset.paths, train & (sources == source)) if chosen]
+        means.append(np.mean(images, axis=0))
     found = mean(dataset, split)
     assert found == counts_of(np.mean(means, axis=0)) and abs(sum(found) - TOTAL) < 128
     bright = sum(found[110:]) / sum(found)
@@ -135,34 +289,20 @@ def test_what_cannot_be_read_or_is_not_to_be_used_is_left_out(table):
         mean(dataset, split)
 
 
-class Halves:
-    """Finds lungs in the left half of dark radiographs, and none in bright ones."""
-
-    def predict(self, images):
-        return [self.one(image) for image in images]
-
-    def one(self, image):
-        mask = np.zeros(image.shape, bool)
-        mask[:, : image.shape[1] // 2] = image.mean() < 110
-        verdict = type("V", (), {"trusted": bool(mask.any()), "reasons": ("the mask is empty",)})
-        box = (0, 0, image.shape[0], image.shape[1] // 2)
-        return type("M", (), {"mask": mask, "box": box, "verdict": verdict, "error": None})
-
-
 def test_images_are_cropped_as_the_pipeline_does_and_those_without_lungs_left_out(table):
     dataset, split = table
     for path in dataset.paths:
-        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        image = read(path)
         image[:, 16:] = 90  # what the crop leaves out
         cv2.imwrite(str(path), image)
-    cropped = mean(dataset, split, InputSettings(size=32, margin=0, region="crop+mask"), Halves())
+    cropped = mean(dataset, split, InputSettings(size=32, margin=0, region="crop+mask"), Lungs(darker_than=110))
     assert sum(cropped[:75]) > 0.99 * TOTAL, "neither the right halves nor the bright source are in it"
     whole = mean(dataset, split, InputSettings(size=32, region="mask"))
     assert sum(whole[75:]) > 0.5 * TOTAL
     with pytest.raises(InputError, match=r"lungs are not found \(the mask is empty\)"):
         nowhere = dataclasses.replace(dataset, table=dataset.table[dataset.table["source"] == "small"])
         few = split[split["path"].isin(nowhere.table["path"])].reset_index(drop=True)
-        mean(nowhere, few, InputSettings(size=32, region="crop"), Halves())
+        mean(nowhere, few, InputSettings(size=32, region="crop"), Lungs(darker_than=110))
 
 
 def test_the_mean_is_smoothed_by_four_grey_levels_and_goes_on_at_the_edges():
