@@ -94,11 +94,6 @@ class Classifier:
         self.thresholds = self._thresholds()
         fuse_batch_norm(model)
 
-    @property
-    def multilabel(self) -> bool:
-        """Whether the classes are independent findings."""
-        return self.task == "independent"
-
     @cached_property
     def segmenter(self) -> LungSegmenter | None:
         """The lung segmenter that the model was trained with.

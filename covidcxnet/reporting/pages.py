@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from covidcxnet.reporting.table import Html, count, interval, large, number, with_interval
+from covidcxnet.reporting.table import Html, count
 
 NOTICE = "Research only: not a medical device"
 
@@ -21,41 +21,22 @@ NOTICE = "Research only: not a medical device"
 @cache
 def environment() -> Environment:
     """Templates of every package; what they print is escaped unless it is `Html`."""
-    made = Environment(
+    templates = Environment(
         loader=FunctionLoader(_source),
         autoescape=True,
+        # A name that a page lacks is an error, not an empty place.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.globals |= {"NOTICE": NOTICE, "version": generator(), "stylesheet": stylesheet}
-    made.globals |= {"count": count, "number": number, "interval": interval, "with_interval": with_interval}
-    made.globals |= {"large": large}
-    return made
+    templates.globals |= {"NOTICE": NOTICE, "version": generator(), "stylesheet": stylesheet, "count": count}
+    return templates
 
 
 def render(template_name: str, **context: Any) -> str:
-    """The text of a page.
-
-    Parameters
-    ----------
-    template_name : str
-        ``evaluation/report.html`` lies in ``covidcxnet/evaluation/templates/``, ``page.html`` in that of this package.
-    **context
-        What the template names. `title` is asked for by the shell.
-    """
+    """The text of a page from ``evaluation/report.html``, say, which lies in ``covidcxnet/evaluation/templates/``."""
     return environment().get_template(template_name).render(context)
-
-
-def page(title: str, body: Html, style: str = "") -> str:
-    """A whole page around a body that is HTML already; `style` is added to the stylesheet."""
-    return render("body.html", title=title, body=body, style=style)
-
-
-def footer(created: str) -> Html:
-    """The last line: the notice, and what made the page when."""
-    return Html("<footer>{}. Made by covidcxnet {}, {}.</footer>").format(NOTICE, generator(), created)
 
 
 def stylesheet() -> Html:

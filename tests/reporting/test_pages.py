@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 
 from covidcxnet.reporting import pages, plots
-from covidcxnet.reporting.table import Html
 
 
 def test_a_page_needs_no_other_file_and_carries_style_and_notice():
-    page = pages.page("a <title>", Html("<p>body</p>") + pages.footer("2026-11-27"), style="p { margin: 0; }")
-    assert "<title>a &lt;title&gt;</title>" in page and "<p>body</p>" in page
-    assert "--ink" in page and "p { margin: 0; }" in page
+    shell = '{% extends "page.html" %}{% import "macros.html" as m %}{% block body %}{{ m.footer(day) }}{% endblock %}'
+    page = pages.environment().from_string(shell).render(title="a <title>", day="2026-11-27")
+    assert "<title>a &lt;title&gt;</title>" in page and "--ink" in page
     assert pages.NOTICE in page and "2026-11-27" in page
     assert "src=" not in page and "href=" not in page
 
@@ -29,7 +28,6 @@ def blocks(template):
         ('{{ m.headline([("AUROC", "0.9", "0.8 to 1")]) }}', '<span class="value">0.9</span>'),
         ('{{ m.banner("Phantoms.") }}', '<p class="phantom"><strong>Phantoms.</strong></p>'),
         ('{% call m.section("roc", "ROC") %}<p>x</p>{% endcall %}', '<section id="roc"><h2>ROC</h2>'),
-        ('{% call m.details("More") %}<p>x</p>{% endcall %}', "<summary>More</summary>"),
         ('{{ m.nav([("roc", "ROC")]) }}', '<a href="#roc">ROC</a>'),
         ('{{ m.notes(["a", "", none]) }}', '<p class="note">a</p>'),
         ('{{ m.footer("now") }}', pages.NOTICE),

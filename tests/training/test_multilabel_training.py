@@ -37,7 +37,7 @@ def made(base, phantoms, tmp_path_factory):
 def test_a_run_stores_thresholds_from_validation_with_its_weights(made):
     run = made[0]
     classifier = covidcxnet.load_model(run.best_weights)
-    assert classifier.multilabel and classifier.classes == ("effusion", "mass")
+    assert classifier.task == "independent" and classifier.classes == ("effusion", "mass")
     row = run.log.set_index("epoch").loc[run.status["best_epoch"]]
     expected = [row["threshold_effusion"], row["threshold_mass"]]
     np.testing.assert_allclose(classifier.thresholds, expected, rtol=1e-5)
