@@ -30,160 +30,79 @@ _MOST_PAIRED = 3  # classes up to which each is compared with each; with more, o
 
 @dataclass(frozen=True)
 class Comparison:
-    """How well one kind of image is ranked above another.
+    """How well one kind of image is ranked above another."""
 
-    Parameters
-    ----------
-    positive, negative : str
-        What is compared, in words.
-    score : str
-        Probability that ranks: ``P(covid19)`` or ``1 - P(normal)``.
-    positives, negatives : int
-        Images.
-    auroc : Estimate
-        With its interval over patients.
-    probe : Estimate or None
-        The same of the intensity probe; see `probe_scores`. None where not measured.
-    """
-
-    positive: str
+    positive: str  # what is compared, in words
     negative: str
-    score: str
-    positives: int
+    score: str  # that ranks: ``P(covid19)`` or ``1 - P(normal)``
+    positives: int  # images
     negatives: int
     auroc: Estimate
-    probe: Estimate | None = None
+    probe: Estimate | None = None  # AUROC of the intensity probe; None where not measured
 
 
 @dataclass(frozen=True)
 class Site:
-    """Figures of the images from one or several sources.
+    """Figures of the images from one or several sources."""
 
-    Parameters
-    ----------
-    kind : {"internal", "held-out", "within"}
-        Sources that training saw, sources that it never saw, or a single source.
-    sources : tuple of str
-        Which.
-    trained : bool or None
-        Whether training saw them; None where that is unknown.
-    images, patients : int
-        Counts.
-    by_label : dict
-        Label, as the data have it, or finding that is present, to images.
-    comparisons : tuple of Comparison
-        Of exclusive classes the broadest first; of findings each that some images have here and others lack.
-    calibration : dict
-        "calibration_error", "brier" and "calibration_slope" of exclusive classes to `Estimate`; empty for a single
-        source.
-    mean, mean_probe : Estimate or None
-        Of independent findings: mean over `comparisons`, and over those that have a probe.
-    one_sided : dict
-        The other findings: "absent" or "present" in all images of the source, or "unknown" in all.
-    """
-
-    kind: str
+    kind: str  # sources that training saw ("internal"), that it never saw ("held-out"), or a single one ("within")
     sources: tuple[str, ...]
-    trained: bool | None
+    trained: bool | None  # whether training saw them; None where that is unknown
     images: int
     patients: int
-    by_label: dict[str, int]
-    comparisons: tuple[Comparison, ...]
-    calibration: dict[str, Estimate] = field(default_factory=dict)
+    by_label: dict[str, int]  # label in the data, or finding present, to images
+    comparisons: tuple[Comparison, ...]  # of exclusive classes the broadest first; of findings, those with both sides
+    calibration: dict[str, Estimate] = field(default_factory=dict)  # of exclusive classes, and several sources
+    # Of independent findings: the mean over comparisons, findings with one side only, and the mean of the probes.
     mean: Estimate = field(default_factory=lambda: Estimate(float("nan")))
+    one_sided: dict[str, str] = field(default_factory=dict)  # "absent", "present" or "unknown" in all images
     mean_probe: Estimate | None = None
-    one_sided: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Gap:
-    """How much better images of sources that training saw are ranked, of the classes that both kinds of source have.
-
-    `auroc` is internal minus held out, with its interval over patients; the rest is as in `Comparison`.
-    """
+    """How much better images of sources that training saw are ranked, of the classes that both kinds of source have."""
 
     positive: str
     negative: str
     score: str
-    auroc: Estimate
+    auroc: Estimate  # internal minus held out
 
 
 @dataclass(frozen=True)
 class Pooled:
-    """AUROC of one class, or a mean over classes, over all sources.
-
-    Parameters
-    ----------
-    name : str
-    within : Estimate
-        Over pairs of images from one and the same source, which recognising the source cannot raise.
-    all_pairs : Estimate or None
-        Over all pairs of the same images; None of exclusive classes, whose overall AUROC it is.
-    source_alone : float
-        Of a reader who sees only the name of the source and knows its share of each class.
-    """
+    """AUROC of one class, or a mean over classes, over all sources."""
 
     name: str
-    within: Estimate
-    all_pairs: Estimate | None
-    source_alone: float
+    within: Estimate  # over pairs of images of the same source, which recognising the source cannot raise
+    all_pairs: Estimate | None  # None of exclusive classes, whose overall AUROC it is
+    source_alone: float  # of a reader who sees only the name of the source
 
 
 @dataclass(frozen=True)
 class SourceFigures:
-    """Decisions and ranking of exclusive classes in the images of one source, trained on or not.
-
-    Parameters
-    ----------
-    name : str
-    images, patients : int
-    by_class : dict
-        Class to images.
-    accuracy : Estimate
-    auroc : Estimate
-        As `Metrics.overall` has it, over classes that have both sides here; NaN for a single class.
-    trained : bool or None
-        Whether training had images of this source; None where its sources are not known.
-    """
+    """Decisions and ranking of exclusive classes in the images of one source, trained on or not."""
 
     name: str
     images: int
     patients: int
-    by_class: dict[str, int]
+    by_class: dict[str, int]  # images
     accuracy: Estimate
-    auroc: Estimate
-    trained: bool | None = None
+    auroc: Estimate  # as `Metrics.overall` has it, over classes that have both sides here
+    trained: bool | None = None  # whether training had images of this source; None where that is unknown
 
 
 @dataclass(frozen=True)
 class BySource:
-    """Figures of every source, and what the sources give away.
+    """Figures of every source, and what the sources give away."""
 
-    Parameters
-    ----------
-    sites : tuple of Site
-        Internal, held out, then each single source, the largest first.
-    gap : Gap or None
-        None where internal and held out have fewer than two classes in common.
-    skipped : int
-        Images that were trained on and are in none of the figures of `sites`.
-    pooled : tuple of Pooled
-        Of each finding that at least one source has images with and without.
-    mean : Pooled or None
-        Over `pooled`, or over exclusive classes; None where there is nothing to pool.
-    sources : tuple of SourceFigures
-        Of exclusive classes, the largest source first.
-    unshared : tuple of (str, str)
-        Pairs of exclusive classes that no source holds both of.
-    alone : tuple of str
-        Exclusive classes that are the only one in each of their sources: `mean` says nothing about them.
-    """
-
-    sites: tuple[Site, ...] = ()
-    gap: Gap | None = None
-    skipped: int = 0
-    pooled: tuple[Pooled, ...] = ()
-    mean: Pooled | None = None
+    sites: tuple[Site, ...] = ()  # internal, held out, then each single source, the largest first
+    gap: Gap | None = None  # None where internal and held out have fewer than two classes in common
+    skipped: int = 0  # images that were trained on and are in none of the figures of `sites`
+    pooled: tuple[Pooled, ...] = ()  # of each finding that at least one source has images with and without
+    mean: Pooled | None = None  # over `pooled`, or over exclusive classes
+    # Of exclusive classes, the largest source first; pairs of classes that no source holds both of; and classes that
+    # are the only one in each of their sources, of which `mean` says nothing.
     sources: tuple[SourceFigures, ...] = ()
     unshared: tuple[tuple[str, str], ...] = ()
     alone: tuple[str, ...] = ()
@@ -204,19 +123,10 @@ def by_source(
 ) -> BySource | None:
     """Figures of each source; None where no source is known.
 
-    Parameters
-    ----------
-    predictions : Predictions
-        Column ``source`` of its table; images without one form a source called "unknown". Images that are counted as
-        another class count within their source only: they do not show the class whose name they bear.
-    bootstrap : Bootstrap
-        Made from the patients of these images.
-    trained_sources : iterable of str or None
-        Sources that training or validation had images of; None where unknown: only single sources are then measured.
-    trained_on : np.ndarray, optional
-        bool [N]: images that were trained on, which the figures of sites leave out.
-    statistics : np.ndarray, optional
-        float [N, F] from `covidcxnet.preparation.stack_statistics`, for the intensity probe.
+    `bootstrap` is made from the patients of these images, `trained_on` bool [N] tells which of them training saw:
+    figures of sites leave them out. Without `trained_sources` only single sources are measured. `statistics` float
+    [N, F], from `covidcxnet.preparation.stack_statistics`, are for the intensity probe. Images that are counted as
+    another class count within their source only: they do not show the class whose name they bear.
     """
     names = predictions.sources
     if names is None:
@@ -241,21 +151,9 @@ def by_source(
 
 
 def probe_scores(statistics: np.ndarray, positive: np.ndarray, patients: np.ndarray) -> np.ndarray | None:
-    """How much each image looks like a positive to a linear probe of its statistics that never saw its patient.
+    """How much each image looks like a positive to a linear probe that never saw its patient, float64 [n].
 
-    Parameters
-    ----------
-    statistics : np.ndarray
-        float [n, F].
-    positive : np.ndarray
-        bool [n].
-    patients : np.ndarray
-        int [n].
-
-    Returns
-    -------
-    np.ndarray or None
-        float64 [n]; None with fewer than `FEWEST` images or `FOLDS` patients of either kind.
+    None with fewer than `FEWEST` images or `FOLDS` patients of either kind.
     """
     sides = [patients[positive], patients[~positive]]
     if any(len(side) < FEWEST or len(set(side)) < FOLDS for side in sides):

@@ -19,13 +19,7 @@ TO_WRITE = ("Purpose", "Known failures, as they look", "Must not be used for")
 
 
 def card(r: Report) -> str:
-    """Markdown that ends in a line break.
-
-    Parameters
-    ----------
-    r : Report
-        With lists of what training saw (or its run) the data table has its training images too.
-    """
+    """Markdown that ends in a line break."""
     by_source = r.by_source if r.by_source is not None and r.by_source.mean is not None else None
     single = tables.single_source(r)
     blocks: list[str | Table | None] = [

@@ -55,15 +55,7 @@ def rule(task: str) -> str:
 
 
 def choose(predictions: Predictions, wrong: int = 2) -> list[Pick]:
-    """Images to show, class by class, correct predictions before wrong ones; see `rule`.
-
-    Parameters
-    ----------
-    predictions : Predictions
-        All evaluated images.
-    wrong : int
-        Wrong predictions for each exclusive class; correct ones are two.
-    """
+    """Images to show, class by class, correct predictions before wrong ones; see `rule`."""
     truth, p, called = predictions.truth, predictions.probabilities, predictions.called
     if predictions.task == "exclusive":
         targets, predicted = predictions.targets, predictions.predicted
@@ -123,25 +115,10 @@ def draw(
     classifier: Classifier,
     settings: EvaluationSettings,
 ) -> tuple[Case, ...]:
-    """Draw the picked images, with Grad-CAM and, for the first few of exclusive classes, LIME.
+    """The picked images with Grad-CAM and, for the first few of exclusive classes, LIME.
 
-    Parameters
-    ----------
-    picks : list of Pick
-        From `choose`.
-    predictions : Predictions
-        What the picks' rows point into.
-    store, rows : Store, int [N]
-        Where the stack of each prediction lies.
-    classifier : Classifier
-        What is explained.
-    settings : EvaluationSettings
-        How many get LIME, from how many perturbed stacks, with which seed; whether there is a progress bar.
-
-    Returns
-    -------
-    tuple of Case
-        A radiograph that can no longer be read is shown as the stack's raw plane.
+    `rows` tells where in the store the stack of each prediction lies. A radiograph that can no longer be read is shown
+    as the stack's raw plane.
     """
     if not picks:
         return ()

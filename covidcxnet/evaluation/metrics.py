@@ -45,40 +45,21 @@ class Curve:
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """Figures of one class against the rest, or of one finding, over the images in which it is known.
-
-    Parameters
-    ----------
-    name : str
-    present, absent, patients : int
-        Images with and without it, and patients of those with it.
-    tp, fp, fn, tn : int
-        Images by truth and decision.
-    threshold : float
-        Probability from which it is predicted; see `Predictions`.
-    figures : dict
-        Name from `FIGURES` to `Estimate`; NaN where undefined.
-    curve : Curve or None
-        None where one side is absent.
-    reliability : Reliability or None
-        Of exclusive classes.
-    source_alone : float
-        AUROC of a reader who sees only the name of the source; NaN where there is one source or none known.
-    """
+    """Figures of one class against the rest, or of one finding, over the images in which it is known."""
 
     name: str
-    present: int
+    present: int  # images with it
     absent: int
-    patients: int
-    tp: int
+    patients: int  # of images with it
+    tp: int  # images by truth and decision
     fp: int
     fn: int
     tn: int
     threshold: float
-    figures: dict[str, Estimate]
-    curve: Curve | None = field(default=None, repr=False)
-    reliability: Reliability | None = field(default=None, repr=False)
-    source_alone: float = float("nan")
+    figures: dict[str, Estimate]  # name from `FIGURES`
+    curve: Curve | None = field(default=None, repr=False)  # None where one side is absent
+    reliability: Reliability | None = field(default=None, repr=False)  # of exclusive classes
+    source_alone: float = float("nan")  # AUROC of a reader who sees only the source; NaN where there are not several
 
 
 @dataclass(frozen=True)
@@ -145,19 +126,7 @@ class Metrics:
 
 
 def measure(predictions: Predictions, bootstrap: Bootstrap) -> Metrics:
-    """All figures.
-
-    Parameters
-    ----------
-    predictions : Predictions
-        Of N images.
-    bootstrap : Bootstrap
-        Made from the patients of these N images.
-
-    Returns
-    -------
-    Metrics
-    """
+    """All figures; `bootstrap` is made from the patients of these images."""
     truth, scores, classes = predictions.truth, predictions.probabilities, predictions.classes
     exclusive, sources = predictions.task == "exclusive", predictions.sources
     cells = _cells(truth, predictions.called, bootstrap)

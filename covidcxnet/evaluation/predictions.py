@@ -174,13 +174,7 @@ class Predictions:
 
 
 def truth_of(table: pd.DataFrame, classes: tuple[str, ...], task: str = "exclusive") -> np.ndarray:
-    """Truth of each image, float [N, K], from the columns of a data set's or a store's table.
-
-    Raises
-    ------
-    InputError
-        If a label is none of the exclusive classes, or the table does not speak of an independent finding.
-    """
+    """Truth of each image, float [N, K], from the columns of a data set's or a store's table."""
     if task == "independent":
         return independent_targets(table, classes)
     unknown = sorted(set(table["label"]) - set(classes))
@@ -190,20 +184,7 @@ def truth_of(table: pd.DataFrame, classes: tuple[str, ...], task: str = "exclusi
 
 
 def youden_threshold(probability: np.ndarray, positive: np.ndarray) -> float:
-    """Probability at which sensitivity + specificity is highest (Youden 1950); the middle of the gap it lies in.
-
-    Parameters
-    ----------
-    probability : np.ndarray
-        float [N], P(positive), of images that the report does not count (the validation split).
-    positive : np.ndarray
-        bool [N].
-
-    Raises
-    ------
-    InputError
-        If one of the two classes is absent.
-    """
+    """Probability at which sensitivity + specificity is highest (Youden 1950); the middle of the gap it lies in."""
     positive = np.asarray(positive, bool)
     if positive.all() or not positive.any():
         raise InputError("threshold: auto needs both classes in the validation split; give a number such as 0.5")

@@ -44,18 +44,7 @@ _SPLITS = {"training": "train", "val": "validation", "valid": "validation", "tes
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """How an evaluation is done, whatever model and images it is of.
-
-    Parameters
-    ----------
-    threshold, bootstrap, seed, explain, lime, lime_samples, batch_size, progress
-        As in `evaluate`.
-
-    Raises
-    ------
-    InputError
-        If one is outside its range.
-    """
+    """How an evaluation is done, whatever model and images it is of; see `evaluate`."""
 
     threshold: float | str = 0.5
     bootstrap: int = 2000
@@ -78,21 +67,11 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class Marks:
-    """What lists say about the images of a data set, row by row.
+    """What lists say about the images of a data set, row by row."""
 
-    Parameters
-    ----------
-    split : np.ndarray
-        object [N]: the part that the image stands in (train, validation, test ...), "" where it is not listed.
-    patient : np.ndarray
-        bool [N]: not in train or validation itself, but an image of the same patient is.
-    sources : frozenset of str or None
-        Sources that train or validation has images of; None where nothing tells.
-    """
-
-    split: np.ndarray
-    patient: np.ndarray
-    sources: frozenset[str] | None
+    split: np.ndarray  # object [N]: train, validation, test ..., "" where the image is not listed
+    patient: np.ndarray  # bool [N]: not in train or validation itself, but an image of the same patient is
+    sources: frozenset[str] | None  # that train or validation has images of; None where nothing tells
 
     @property
     def image(self) -> np.ndarray:
@@ -107,32 +86,19 @@ class Marks:
 
 @dataclass(frozen=True)
 class TrainingLists:
-    """Lists of images with the part of the split that each was in.
+    """Lists of images with the part of the split that each was in."""
 
-    Parameters
-    ----------
-    table : pd.DataFrame
-        Columns `split` and `list`, the number of the file; of `path`, `file`, `sha256`, at least one; `patient`,
-        `source` and `label` where known. All else text, missing values "".
-    names : tuple of str
-        The files that were read.
-    """
-
+    # `split`, `list` (number of the file), and of `path`, `file`, `sha256` at least one; `patient`, `source`, `label`
+    # where known. All text, missing values "".
     table: pd.DataFrame
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # the files that were read
 
     def marks(self, table: pd.DataFrame, root: Path, *, patients: bool = True) -> Marks:
-        """Find the images of a data set on the lists.
+        """The images of a data set on the lists.
 
-        Parameters
-        ----------
-        table : pd.DataFrame
-            The whole table of a data set, before any filter: a patient's other images tell about this one.
-        root : Path
-            What its paths are relative to; files are only opened where the lists hold SHA-256 sums.
-        patients : bool
-            Whether a patient's name on the lists counts although no image of the data is on them; without, names are
-            believed only if some image is, as other data may use the same names for other people.
+        `table` is whole, before any filter: a patient's other images tell about this one. Files below `root` are only
+        opened where the lists hold SHA-256 sums. Without `patients`, a patient's name on the lists is believed only if
+        some image of the data is listed too, as other data may use the same names for other people.
         """
         split = self._splits(table, root)
         trained = np.isin(split.astype(str), TRAINING)
@@ -192,16 +158,8 @@ def _splits_by(listed: pd.DataFrame, table: pd.DataFrame, content: list[str]) ->
 def read_training_lists(files: Sequence[str | Path]) -> TrainingLists:
     """Read lists such as a run's ``split.csv`` or the list that lies beside released weights.
 
-    Parameters
-    ----------
-    files : sequence of path-like
-        CSV tables with a column ``split`` and one that names the image: ``path``, ``source`` with ``file``, or
-        ``sha256``; optionally ``patient`` or ``group_id``, ``source``, ``label``.
-
-    Raises
-    ------
-    InputError
-        If a file is no such table, or none of its rows is in train or validation.
+    They are CSV tables with a column ``split`` and one that names the image: ``path``, ``source`` with ``file``, or
+    ``sha256``; optionally ``patient`` or ``group_id``, ``source``, ``label``.
     """
     tables = [_read(Path(file)).assign(list=k) for k, file in enumerate(files)]
     return TrainingLists(pd.concat(tables, ignore_index=True).fillna(""), tuple(str(file) for file in files))

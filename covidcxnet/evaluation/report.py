@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.evaluation.bootstrap import LEVEL, Estimate
-from covidcxnet.evaluation.by_source import BySource, Pooled, Site
+from covidcxnet.evaluation.by_source import BySource, Site
 from covidcxnet.evaluation.metrics import Metrics
 from covidcxnet.evaluation.predictions import Predictions
 from covidcxnet.reporting.pages import NOTICE
@@ -25,105 +25,45 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Model:
-    """Which model was evaluated.
+    """Which model was evaluated."""
 
-    Parameters
-    ----------
-    name : str
-        Architecture.
-    weights, sha256 : str
-        File the weights came from, and its hash.
-    parameters : int
-        Number of weights; 0 where unknown.
-    size : int
-        Bytes of the file; 0 where unknown.
-    training : dict
-        What the weights file says about its training.
-    """
-
-    name: str
-    weights: str
+    name: str  # architecture
+    weights: str  # the file they came from
     sha256: str = ""
-    parameters: int = 0
+    parameters: int = 0  # 0 where unknown, as is the size in bytes
     size: int = 0
-    training: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)  # as the weights file records it
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Images of the data that were not evaluated because lists say that training saw them, or their patient.
+    """Images of the data that were not evaluated because lists say that training saw them, or their patient."""
 
-    Parameters
-    ----------
-    lists : tuple of str
-        The files that say so.
-    images : int
-        Left out because the image itself stands there as train or validation.
-    of_patients : int
-        Left out because another image of the patient does.
-    patients : int
-        Patients of both, where known.
-    listed : int
-        Images of the whole data that the lists name at all, whatever their part.
-    """
-
-    lists: tuple[str, ...]
-    images: int
-    of_patients: int
-    patients: int
-    listed: int
+    lists: tuple[str, ...]  # the files that say so
+    images: int  # that stand there as train or validation themselves
+    of_patients: int  # other images of a patient who does
+    patients: int  # of both, where known
+    listed: int  # images of the whole data that the lists name at all, whatever their part
 
 
 @dataclass(frozen=True)
 class Data:
-    """Which images were evaluated, and which were not.
-
-    Parameters
-    ----------
-    name : str
-        Data set.
-    split : str
-        Evaluated part: "test", "validation", "train" or "all" of a run, "other" for data that are not its own.
-    split_by : str
-        "patient", "image", "" where the images were not split here.
-    phantom : bool
-        Whether the images are computed and show no patient.
-    parts : pd.DataFrame
-        All images that the store holds: columns `part`, `label`; `patient`, `source` where known.
-    rejected : pd.DataFrame
-        Files left out: columns `path`, `reason`.
-    lungs_sought : int
-        Evaluated images in which lungs were looked for.
-    region : str
-        Region of interest of the input settings.
-    overlap : int or None
-        Evaluated images that the model was trained on; None where that is unknown, -1 where a split rules it out.
-    where : dict
-        Rows of the data that were used, column to value or values; empty for all.
-    trained_sources : frozenset of str or None
-        Sources of the images that were trained on; None where they are not known.
-    counted : dict
-        Labels that the model does not know, to the class that their images are counted as.
-    left_out : LeftOut or None
-        What was left out because training saw it; None where no list was given.
-    findings : pd.DataFrame or None
-        Of independent findings: columns `part`, `finding`, `images`, and `patients` where they are known, in which it
-        is present; the finding "all" has all images of the part.
-    """
+    """Which images were evaluated, and which were not."""
 
     name: str
-    split: str
-    split_by: str
-    phantom: bool
-    parts: pd.DataFrame
-    rejected: pd.DataFrame
-    lungs_sought: int = 0
+    split: str  # "test", "validation", "train" or "all" of a run, "other" for data that are not its own
+    split_by: str  # "patient", "image", "" where the images were not split here
+    phantom: bool  # whether the images are computed and show no patient
+    parts: pd.DataFrame  # all images of the store: `part`, `label`; `patient`, `source`, `license` where known
+    rejected: pd.DataFrame  # files that could not be read: `path`, `reason`
+    lungs_sought: int = 0  # evaluated images in which lungs were looked for
     region: str = "none"
-    overlap: int | None = -1
-    where: Mapping[str, Any] = field(default_factory=dict)
-    trained_sources: frozenset[str] | None = None
-    counted: Mapping[str, str] = field(default_factory=dict)
-    left_out: LeftOut | None = None
+    overlap: int | None = -1  # evaluated images that were trained on; None: unknown, -1: a split rules it out
+    where: Mapping[str, Any] = field(default_factory=dict)  # rows that were used, column to value or values
+    trained_sources: frozenset[str] | None = None  # of the images that were trained on; None where unknown
+    counted: Mapping[str, str] = field(default_factory=dict)  # unknown label to the class its images count as
+    left_out: LeftOut | None = None  # None where no list was given
+    # Of independent findings, images with each (and "all") by part: `part`, `finding`, `images`, `patients`.
     findings: pd.DataFrame | None = None
 
     @property
@@ -134,59 +74,28 @@ class Data:
 
 @dataclass(frozen=True)
 class Caution:
-    """What a reader must know before believing a figure.
+    """What a reader must know before believing a figure."""
 
-    Parameters
-    ----------
-    key : str
-        Stable name for programs.
-    title, text : str
-        In a few words, and what follows from it.
-    """
-
-    key: str
+    key: str  # stable name for programs
     title: str
-    text: str
+    text: str  # what follows from it
 
 
 @dataclass(frozen=True)
 class Case:
-    """An image with its pictures as data URIs; a picture that was not made is empty.
-
-    Parameters
-    ----------
-    path, label, predicted, why : str
-        The image, its true class or the findings present, the class that was predicted or the finding that is shown,
-        and why it was picked.
-    probabilities : dict
-        Class to probability.
-    correct : bool
-        Whether the prediction was right.
-    lungs : str
-        Why its lung mask was not trusted; empty where it was, or none was sought.
-    outlined : bool
-        Whether the outline of the lungs is drawn.
-    fit : str
-        How well LIME's local model fits, in words.
-    labelled : str
-        What the data call it, where that is counted as `label`.
-    heat : str
-        What a reader of its Grad-CAM map must know, in words.
-    radiograph, gradcam, lime : str
-        Data URIs.
-    """
+    """An image with its pictures as data URIs; a picture that was not made is empty."""
 
     path: str
-    label: str
-    predicted: str
-    why: str
+    label: str  # true class, or the findings present
+    predicted: str  # class, or the finding that is shown
+    why: str  # it was picked
     probabilities: dict[str, float]
     correct: bool
-    lungs: str = ""
-    outlined: bool = False
-    fit: str = ""
-    labelled: str = ""
-    heat: str = ""
+    lungs: str = ""  # why the lung mask was not trusted
+    outlined: bool = False  # whether the outline of the lungs is drawn
+    fit: str = ""  # how well LIME's local model fits
+    labelled: str = ""  # label in the data, where it is counted as `label`
+    heat: str = ""  # what a reader of the Grad-CAM map must know
     radiograph: str = ""
     gradcam: str = ""
     lime: str = ""
@@ -310,8 +219,6 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Every number of the page as plain values; NaN is None. Keys are a format that other programs read."""
         metrics, data = self.metrics, self.data
-        left = data.left_out
-        listed = left and {name: value for name, value in vars(left).items() if name != "listed"}
         if self.exclusive:
             counted = {
                 label: {"class": name, "images": self.counted_images[label]} for label, name in data.counted.items()
@@ -323,11 +230,11 @@ class Report:
             "format": FORMAT,
             "notice": NOTICE,
             "created": self.created,
-            "model": {**vars(self.model), "training": dict(self.model.training)},
+            "model": self.model,
             "data": {
                 "name": data.name,
                 "phantom": data.phantom,
-                "where": dict(data.where),
+                "where": data.where,
                 "split": data.split,
                 "split_by": data.split_by,
                 "images_without_patient_in_all_parts": data.unknown_patients,
@@ -335,7 +242,7 @@ class Report:
                 "patients": metrics.patients - self.unknown_patients,
                 "images_without_patient": self.unknown_patients,
                 "images_also_trained_on": None if data.overlap is None else max(0, data.overlap),
-                "left_out": None if left is None else {**(listed or {}), "found": left.listed},
+                "left_out": data.left_out and _record(data.left_out, {"listed": "found"}),
                 "rejected": data.rejected[["path", "reason"]].to_dict("records"),
                 "lungs": {"sought": data.lungs_sought, "not_trusted": len(self.failed_lungs)},
                 **images,
@@ -347,120 +254,90 @@ class Report:
                 "unit": "image" if metrics.patients == self.unknown_patients else "patient",
             },
             "threshold": {"value": self.predictions.threshold, "from": self.threshold_from},
-            "classes": list(metrics.classes),
+            "classes": metrics.classes,
             "warnings": [{"key": c.key, "text": c.text} for c in self.cautions],
-            "test_openings": [dict(o) for o in self.openings],
-            "input": dict(self.input_settings),
-            "recipe": dict(self.recipe),
-            "environment": dict(self.environment),
-            "commands": list(self.commands),
+            "test_openings": self.openings,
+            "input": self.input_settings,
+            "recipe": self.recipe,
+            "environment": self.environment,
+            "commands": self.commands,
             **({} if self.exclusive else {"multilabel": True}),
-            "overall": _estimates(metrics.overall),
-            "by_class": {name: _estimates(row.figures) for name, row in metrics.by_class.items()},
+            "overall": metrics.overall,
+            "by_class": {name: row.figures for name, row in metrics.by_class.items()},
         }
-        return plain(content | (_exclusive(metrics, self.by_source) if self.exclusive else _independent(self)))
+        return plain(content | (_exclusive if self.exclusive else _independent)(metrics, self.by_source))
+
+
+# Keys of `metrics.json` are older than the names of the fields here.
+_COUNTS = {
+    "present": "present",
+    "absent": "absent",
+    "patients": "patients",
+    "tp": "hits",
+    "fp": "alarms",
+    "fn": "misses",
+    "tn": "passes",
+    "threshold": "threshold",
+    "source_alone": "place_alone",
+}
+_SITE = {"trained": "seen", "mean": "macro"}
+_POOLED = {"within": "auroc_within_sources", "all_pairs": "auroc_of_all_pairs", "source_alone": "auroc_of_source_alone"}
 
 
 def _exclusive(metrics: Metrics, by_source: BySource | None) -> dict[str, Any]:
+    sources = places = None
+    if by_source is not None and by_source.mean is not None:
+        sources = {
+            "rows": by_source.sources,
+            "auroc_within_sources": by_source.mean.within,
+            "auroc_of_source_alone": by_source.mean.source_alone,
+            "classes_alone_in_their_sources": by_source.alone,
+            "classes_without_shared_source": by_source.unshared,
+        }
+    if by_source is not None and by_source.sites:
+        gap = by_source.gap
+        places = {
+            "rows": [_site(site, ("mean", "mean_probe", "one_sided")) for site in by_source.sites],
+            "gap_of_auroc": gap and {**gap.auroc.to_dict(), **_record(gap, omit=("auroc",))},
+            "images_left_out_as_trained_on": by_source.skipped,
+        }
     return {
         "confusion_matrix": [] if metrics.confusion is None else metrics.confusion.tolist(),
-        "called_normal": [
-            {"class": m.name, "missed": m.missed, "images": m.images, "patients": m.patients, "rate": m.rate.to_dict()}
-            for m in metrics.missed
-        ],
-        "reliability": {
-            name: {key: bins.tolist() for key, bins in vars(row.reliability).items() if key != "error"}
-            for name, row in metrics.by_class.items()
-        },
-        "sources": None if by_source is None else _sources(by_source),
-        "places": None if by_source is None else _sites(by_source, exclusive=True),
+        "called_normal": [_record(missed, {"name": "class"}) for missed in metrics.missed],
+        "reliability": {name: _record(row.reliability, omit=("error",)) for name, row in metrics.by_class.items()},
+        "sources": sources,
+        "places": places,
     }
 
 
-def _independent(report: Report) -> dict[str, Any]:
-    metrics = report.metrics
+def _independent(metrics: Metrics, by_source: BySource | None) -> dict[str, Any]:
+    places = None
+    if by_source is not None and by_source.sites:
+        pooled = {row.name: _record(row, _POOLED, omit=("name",)) for row in by_source.pooled}
+        places = {
+            "rows": [_site(site) for site in by_source.sites],
+            "by_class": pooled,
+            "mean": by_source.mean and _record(by_source.mean, _POOLED, omit=("name",)),
+            "images_left_out_as_trained_on": by_source.skipped,
+        }
+    rows = metrics.by_class.items()
     return {
-        "counts": {
-            name: {
-                "present": row.present,
-                "absent": row.absent,
-                "patients": row.patients,
-                "hits": row.tp,
-                "alarms": row.fp,
-                "misses": row.fn,
-                "passes": row.tn,
-                "threshold": row.threshold,
-                "place_alone": row.source_alone,
-            }
-            for name, row in metrics.by_class.items()
-        },
-        "f1_zero": list(metrics.never_found),
-        "undefined": list(metrics.untested),
-        "places": None if report.by_source is None else _sites(report.by_source, exclusive=False),
+        "counts": {name: {key: getattr(row, field) for field, key in _COUNTS.items()} for name, row in rows},
+        "f1_zero": metrics.never_found,
+        "undefined": metrics.untested,
+        "places": places,
     }
 
 
-def _sources(by_source: BySource) -> dict[str, Any] | None:
-    if by_source.mean is None:
-        return None
-    return {
-        "rows": [
-            {**vars(row), "accuracy": row.accuracy.to_dict(), "auroc": row.auroc.to_dict()} for row in by_source.sources
-        ],
-        "auroc_within_sources": by_source.mean.within.to_dict(),
-        "auroc_of_source_alone": by_source.mean.source_alone,
-        "classes_alone_in_their_sources": list(by_source.alone),
-        "classes_without_shared_source": [list(pair) for pair in by_source.unshared],
-    }
+def _site(site: Site, omit: tuple[str, ...] = ()) -> dict[str, Any]:
+    values = _record(site, _SITE, (*omit, "mean_probe"))
+    values["comparisons"] = [_record(c, {"probe": "statistics"}) for c in site.comparisons]
+    return values if omit else values | {"statistics": site.mean_probe}
 
 
-def _sites(by_source: BySource, exclusive: bool) -> dict[str, Any] | None:
-    if not by_source.sites:
-        return None
-    rows, gap, mean = [_site(site, exclusive) for site in by_source.sites], by_source.gap, by_source.mean
-    skipped = {"images_left_out_as_trained_on": by_source.skipped}
-    if exclusive:
-        difference = (
-            None if gap is None else {**gap.auroc.to_dict(), **{k: v for k, v in vars(gap).items() if k != "auroc"}}
-        )
-        return {"rows": rows, "gap_of_auroc": difference, **skipped}
-    pooled = {row.name: _pooled(row) for row in by_source.pooled}
-    return {"rows": rows, "by_class": pooled, "mean": None if mean is None else _pooled(mean), **skipped}
-
-
-def _site(site: Site, exclusive: bool) -> dict[str, Any]:
-    compared = []
-    for c in site.comparisons:
-        words = {key: value for key, value in vars(c).items() if key not in ("auroc", "probe")}
-        compared.append({**words, "auroc": c.auroc.to_dict(), "statistics": _optional(c.probe)})
-    values = {
-        "kind": site.kind,
-        "sources": site.sources,
-        "seen": site.trained,
-        "images": site.images,
-        "patients": site.patients,
-        "by_label": site.by_label,
-        "comparisons": compared,
-        "calibration": _estimates(site.calibration),
-    }
-    means = {"macro": site.mean.to_dict(), "one_sided": site.one_sided, "statistics": _optional(site.mean_probe)}
-    return values if exclusive else values | means
-
-
-def _pooled(row: Pooled) -> dict[str, Any]:
-    return {
-        "auroc_within_sources": row.within.to_dict(),
-        "auroc_of_all_pairs": _optional(row.all_pairs),
-        "auroc_of_source_alone": row.source_alone,
-    }
-
-
-def _estimates(figures: Mapping[str, Estimate]) -> dict[str, Any]:
-    return {key: estimate.to_dict() for key, estimate in figures.items()}
-
-
-def _optional(estimate: Estimate | None) -> dict[str, Any] | None:
-    return None if estimate is None else estimate.to_dict()
+def _record(values: Any, keys: Mapping[str, str] = {}, omit: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Fields of a dataclass in their order, by their `keys`."""
+    return {keys.get(name, name): value for name, value in vars(values).items() if name not in omit}
 
 
 def _part_counts(parts: pd.DataFrame) -> dict[str, Any]:
@@ -476,9 +353,15 @@ def _part_counts(parts: pd.DataFrame) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON knows it: NumPy and pandas scalars unpacked, NaN and infinities None."""
+    """`value` as JSON knows it: dataclasses, NumPy and pandas scalars unpacked, NaN and infinities None."""
+    if isinstance(value, Estimate):
+        return value.to_dict()
+    if is_dataclass(value):
+        value = vars(value)
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     if isinstance(value, np.generic):

@@ -37,33 +37,15 @@ _PHANTOM_SEED, _PHANTOM_IMAGES = 20_000, 150
 
 @dataclass(frozen=True)
 class Subject:
-    """A model and the images it is evaluated on.
-
-    Parameters
-    ----------
-    classifier : Classifier
-        The model.
-    store : Store
-        Prepared stacks.
-    rows : np.ndarray
-        Rows of the store that are evaluated, int64 [N].
-    data : Data
-        What the report says about them.
-    run : Run or None
-        Training that the weights come from, where it is known.
-    table : pd.DataFrame
-        What is known of these images, a row each; see `Predictions`.
-    trained_on : np.ndarray or None
-        bool [N]: known from training; None where that is unknown.
-    """
+    """A model and the images it is evaluated on."""
 
     classifier: Classifier
     store: Store
-    rows: np.ndarray
-    data: Data
-    run: Run | None
-    table: pd.DataFrame
-    trained_on: np.ndarray | None = None
+    rows: np.ndarray  # of the store, int64 [N]
+    data: Data  # what the report says about them
+    run: Run | None  # that the weights come from, where it is known
+    table: pd.DataFrame  # what is known of these images, a row each; see `Predictions`
+    trained_on: np.ndarray | None = None  # bool [N]; None where that is unknown
 
     @property
     def own_run(self) -> Run | None:
@@ -72,13 +54,7 @@ class Subject:
 
 
 def newest_run(folder: str | Path = "runs") -> Path:
-    """The run with the most recent weights.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
+    """The run with the most recent weights."""
     # A folder of a lung U-Net's training has weights too, but no recipe.
     weights = [path for path in Path(folder).glob("*/best.weights.h5") if (path.parent / "recipe.yaml").is_file()]
     if not weights:
