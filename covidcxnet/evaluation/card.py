@@ -20,32 +20,28 @@ TO_WRITE = ("Purpose", "Known failures, as they look", "Must not be used for")
 
 def card(r: Report) -> str:
     """Markdown that ends in a line break."""
-    by_source = r.by_source if r.by_source is not None and r.by_source.mean is not None else None
-    single = tables.single_source(r)
+    shown = tables.all_tables(r, percent=False)
     blocks: list[str | Table | None] = [
         f"<!-- Measured by evaluate.py, {r.created}; replace as a whole. To be written by hand: "
         f"{'; '.join(TO_WRITE)}. -->",
         _about(r),
         "## Data",
-        tables.licence_table(r) if r.exclusive else tables.split_table(r),
+        tables.licence_table(r) if r.exclusive else shown["split"],
         _evaluated(r),
         *[f"**{text}.**" for text in tables.counted(r)],
         f"{count(len(r.data.rejected), 'file')} could not be used." if len(r.data.rejected) else None,
         "## Results",
         f"Intervals: {tables.intervals(r)}. Decision: {tables.decision(r)}.",
         _never_found(r),
-        tables.overall_table(r, percent=False),
-        tables.classes_table(r, percent=False),
-        None if r.exclusive else tables.counts_table(r),
+        *(shown.get(name) for name in ("overall", "classes", "counts")),
         "### Internal, held-out and within-source figures" if r.sites else None,
-        single or tables.source_alone(r),
-        tables.sites_table(r) if r.sites and not single else None,
-        "### By source" if by_source is not None and not single else None,
-        tables.sources_table(r, percent=False) if by_source is not None and r.exclusive else None,
-        tables.pooled_table(r) if by_source is not None and not single else None,
+        tables.single_source(r) or tables.source_alone(r),
+        shown.get("sites"),
+        "### By source" if "pooled" in shown else None,
+        *(shown.get(name) for name in ("sources", "pooled")),
     ]
     if r.exclusive:
-        blocks += ["## Calibration", tables.calibration_table(r), "## Confusion matrix", tables.confusion_table(r)]
+        blocks += ["## Calibration", shown["calibration"], "## Confusion matrix", shown["confusion"]]
         for m in r.metrics.missed:
             share = f"{m.missed:,} of {m.images:,}, {with_interval(m.rate, True)}"
             blocks.append(f"{r.called(m.name)} called {NORMAL}: {share}.")

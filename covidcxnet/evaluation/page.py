@@ -26,13 +26,13 @@ _MOST_ROWS = 500  # of a list of files; the file beside the page has them all
 
 def page(r: Report) -> str:
     """The page as text."""
-    m, drawings = r.metrics, _drawings(r)
-    several = r.by_source is not None and r.by_source.mean is not None and not r.by_source.single
+    shown, drawings = tables.all_tables(r), _drawings(r)
     sections = (
         ("sites", "Internal, held-out and within-source figures" if r.exclusive else "Within single sources", r.sites),
         ("classes", "By class" if r.exclusive else "By finding", True),
         ("curves", "Curves", r.exclusive or drawings["curves"]),
-        ("sources", "By source", several and (not r.exclusive or len(r.by_source.sources) > 1)),
+        # a single source has nothing to compare
+        ("sources", "By source", "pooled" in shown and (not r.exclusive or len(r.by_source.sources) > 1)),
         ("confusion", "Confusion matrix", r.exclusive),
         ("calibration", "Calibration", r.exclusive),
         ("cases", "Cases and explanations", r.cases),
@@ -42,14 +42,6 @@ def page(r: Report) -> str:
         ("reproduce", "Reproduce", True),
         ("glossary", "Glossary", True),
     )
-    shown = [(key, name) for key, name, content in sections if content]
-    keys = {key for key, _ in shown}
-    made = {"overall": tables.overall_table(r), "classes": tables.classes_table(r), "sites": tables.sites_table(r)}
-    made["counts"] = None if r.exclusive else tables.counts_table(r)
-    if r.exclusive:
-        made |= {"missed": tables.missed_table(r), "calibration": tables.calibration_table(r)}
-    if "sources" in keys:
-        made |= {"pooled": tables.pooled_table(r), "sources": tables.sources_table(r) if r.exclusive else None}
     groups: dict[str, list] = {}
     for case in r.cases:
         groups.setdefault(f"True class: {case.label}" if r.exclusive else case.predicted, []).append(case)
@@ -57,20 +49,19 @@ def page(r: Report) -> str:
         "evaluation/report.html",
         title=r.title,
         r=r,
-        evaluated=f"{count(m.images, 'image')} ({tables.part_name(r.data.split)})",
+        evaluated=f"{count(r.metrics.images, 'image')} ({tables.part_name(r.data.split)})",
         banners=_banners(r),
         headline=[*tables.headline(r), *_never(r)],
-        missed=[(r.called(x.name), f"{x.missed} of {x.images}", _rate(x)) for x in m.missed],
+        missed=[(r.called(x.name), f"{x.missed} of {x.images}", _rate(x)) for x in r.metrics.missed],
         facts=_facts(r),
         warnings=[(c.title, c.text) for c in r.cautions],
-        split=tables.split_table(r).html(),
-        sections=shown,
-        tables=made,
+        sections=[(key, name) for key, name, content in sections if content],
+        tables=shown,
         plots=drawings,
         source_alone=tables.source_alone(r),
         single_source=tables.single_source(r),
         confusion=_confusion(r),
-        rule=rule(m.task),
+        rule=rule(r.metrics.task),
         case_groups=groups.items(),
         listings=_listings(r),
         settings=_settings(r),

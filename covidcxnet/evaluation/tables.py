@@ -132,7 +132,22 @@ def single_source(r: Report) -> str | None:
     return f"{text} {probe}, the model {number(site.mean)}."
 
 
-def split_table(r: Report) -> Table:
+def all_tables(r: Report, percent: bool = True) -> dict[str, Table]:
+    """The tables that a report has, by name; shares are percentages on the page and plain numbers in the card."""
+    shown = {"split": _split(r), "overall": _overall(r, percent), "classes": _classes(r, percent)}
+    pooled = r.by_source is not None and r.by_source.mean is not None and not r.by_source.single
+    if r.sites and not single_source(r):
+        shown["sites"] = _sites(r)
+    if not r.exclusive:
+        return shown | {"counts": _counts(r)} | ({"pooled": _pooled(r)} if pooled else {})
+    if r.by_source is not None and r.by_source.mean is not None:
+        shown |= {"sources": _sources(r, percent), "pooled": _pooled(r)}
+    if r.metrics.missed:
+        shown["missed"] = _missed(r)
+    return shown | {"calibration": _calibration(r), "confusion": _confusion(r)}
+
+
+def _split(r: Report) -> Table:
     """Images and patients of each class, or with each finding, and of each source in each part."""
     parts, rows = r.data.parts, []
     if r.data.findings is None:
@@ -166,14 +181,14 @@ def _tally(images: int, patients: float | None) -> str:
     return f"{images:,}" if patients is None or np.isnan(patients) else f"{images:,} ({int(patients):,})"
 
 
-def overall_table(r: Report, percent: bool = True) -> Table:
+def _overall(r: Report, percent: bool) -> Table:
     """Figures over all images; of independent findings their means."""
     header = [_FIGURES[key][0] for key in r.metrics.overall]
     row = ["All images" if r.exclusive else "Mean over findings", *_cells(r.metrics.overall, percent)]
-    return Table(["", *header], [row])
+    return Table(["", *header], [row], "95% interval below each figure." if percent else "")
 
 
-def classes_table(r: Report, percent: bool = True) -> Table:
+def _classes(r: Report, percent: bool) -> Table:
     """Figures of each class against all others, or of each finding over the images in which it is known."""
     rows = [
         [r.called(name), row.present, row.tp + row.fp, *_cells({key: row.figures[key] for key in _BY_CLASS}, percent)]
@@ -188,7 +203,7 @@ def _cells(figures: Mapping[str, Estimate], percent: bool) -> list[Cell]:
     return [Cell(estimate, percent=percent and _FIGURES[key][1]) for key, estimate in figures.items()]
 
 
-def counts_table(r: Report) -> Table:
+def _counts(r: Report) -> Table:
     """Images of each independent finding by truth and decision."""
     rows = [
         [name, f"{row.threshold:.3g}", row.tp, row.fn, row.fp, row.tn, r.metrics.images - row.present - row.absent]
@@ -198,7 +213,7 @@ def counts_table(r: Report) -> Table:
     return Table(header, rows, f"Images by truth and decision. Thresholds: {r.threshold_from}.")
 
 
-def confusion_table(r: Report) -> Table:
+def _confusion(r: Report) -> Table:
     """Images of exclusive classes by truth and decision."""
     names, cells = r.metrics.classes, r.metrics.confusion
     assert cells is not None
@@ -206,13 +221,13 @@ def confusion_table(r: Report) -> Table:
     return Table(["True class", *[f"predicted {name}" for name in names], "all"], rows)
 
 
-def missed_table(r: Report) -> Table:
+def _missed(r: Report) -> Table:
     """Images of each disease that were called normal."""
     rows = [[r.called(m.name), f"{m.missed:,} of {m.images:,}", Cell(m.rate, percent=True)] for m in r.metrics.missed]
     return Table([f"Called {NORMAL}", "Images", "Share"], rows)
 
 
-def calibration_table(r: Report) -> Table:
+def _calibration(r: Report) -> Table:
     """Calibration of exclusive classes over all images and over the sources that training saw or did not."""
     rows: list[list[Any]] = [["All images", r.metrics.images, *[r.metrics.overall[key] for key in _CALIBRATION]]]
     for site in (site for site in r.sites if site.calibration):
@@ -222,7 +237,7 @@ def calibration_table(r: Report) -> Table:
     return Table(["Calibration", "Images", "ECE", "Brier score", "Slope"], rows, note=note)
 
 
-def sites_table(r: Report) -> Table:
+def _sites(r: Report) -> Table:
     """AUROC at each site beside that of the intensity probe."""
     rows: list[list[Any]] = []
     for site in r.sites:
@@ -267,7 +282,7 @@ def _site_notes(r: Report) -> str:
     return " ".join(notes)
 
 
-def pooled_table(r: Report) -> Table:
+def _pooled(r: Report) -> Table:
     """AUROC over pairs of one source, over all pairs, and of the name of the source."""
     by_source = r.by_source
     assert by_source is not None and by_source.mean is not None
@@ -284,7 +299,7 @@ def pooled_table(r: Report) -> Table:
     return Table(["", "Within sources", "All pairs", "Source alone"], rows, note=note, class_="pooled")
 
 
-def sources_table(r: Report, percent: bool = True) -> Table:
+def _sources(r: Report, percent: bool) -> Table:
     """Decisions and ranking of exclusive classes in each source."""
     assert r.by_source is not None
     trained = {True: "yes", False: "no", None: "unknown"}
@@ -350,39 +365,28 @@ def mistakes_table(r: Report) -> Table | None:
 
 def headline(r: Report) -> list[tuple[str, str, str]]:
     """Name, value and interval of the figures that stand first."""
-    overall, by_class, classes = r.metrics.overall, r.metrics.by_class, r.metrics.classes
-    present = r.metrics.present
+    overall, by_class, classes, present = r.metrics.overall, r.metrics.by_class, r.metrics.classes, r.metrics.present
     if not r.exclusive:
         mean = None if r.by_source is None or r.by_source.single else r.by_source.mean
         figures = [("AUROC, mean over findings", overall["auroc"], False)]
         figures += [] if mean is None else [("AUROC within sources, mean", mean.within, False)]
-        figures += [
-            ("Average precision, mean", overall["average_precision"], False),
-            ("F1, mean", overall["macro_f1"], False),
-            ("Sensitivity, mean", overall["sensitivity"], True),
-            ("Specificity, mean", overall["specificity"], True),
-        ]
+        for name, key in (("Average precision", "average_precision"), ("F1", "macro_f1")):
+            figures.append((f"{name}, mean", overall[key], False))
+        figures += [(f"{name.capitalize()}, mean", overall[name], True) for name in ("sensitivity", "specificity")]
     elif len(present) < len(classes):
         # Means over classes are undefined: show what is known of the classes that are there.
         rows = [(name, by_class[name].figures) for name in present[-2:]]
         figures = [(f"AUROC, {n}", row["auroc"], False) for n, row in rows if not np.isnan(row["auroc"].value)]
         figures += [(f"Sensitivity, {n}", row["sensitivity"], True) for n, row in rows]
         figures += [("Accuracy", overall["accuracy"], True)]
-    elif len(classes) == 2:
-        second, name = by_class[classes[1]].figures, r.called(classes[1])
-        figures = [
-            (f"AUROC, {name}", overall["auroc"], False),
-            (f"Sensitivity, {name}", second["sensitivity"], True),
-            (f"Specificity, {name}", second["specificity"], True),
-            ("Accuracy", overall["accuracy"], True),
-            ("Calibration error", overall["calibration_error"], False),
-        ]
     else:
-        figures = [
-            ("AUROC, mean over classes", overall["auroc"], False),
-            ("Balanced accuracy", overall["balanced_accuracy"], True),
-            ("Accuracy", overall["accuracy"], True),
-            ("F1, mean over classes", overall["macro_f1"], False),
-            ("Calibration error", overall["calibration_error"], False),
-        ]
+        two, name, second = len(classes) == 2, r.called(classes[1]), by_class[classes[1]].figures
+        figures = [(f"AUROC, {name}" if two else "AUROC, mean over classes", overall["auroc"], False)]
+        if two:
+            figures += [(f"{key.capitalize()}, {name}", second[key], True) for key in ("sensitivity", "specificity")]
+        else:
+            figures.append(("Balanced accuracy", overall["balanced_accuracy"], True))
+        figures.append(("Accuracy", overall["accuracy"], True))
+        figures += [] if two else [("F1, mean over classes", overall["macro_f1"], False)]
+        figures.append(("Calibration error", overall["calibration_error"], False))
     return [(name, number(e, percent), interval(e, percent) or "no interval") for name, e, percent in figures]
