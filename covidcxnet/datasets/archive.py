@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -84,7 +85,8 @@ def read_archive(
         given = [Path(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)]
         folders = [root, *(path for path in given if path.is_dir()), *([Path(labels).parent] if labels else [])]
         known = {os.path.abspath(folder / name): label for name, label in known.items() for folder in folders}
-    rows, left = [], []
+    rows: list[dict[str, Any]] = []
+    left: list[dict[str, str]] = []
     words: set[str] = set()
     for path in tqdm(files, "reading headers", unit="file", disable=not progress):
         name = path.relative_to(root).as_posix()
@@ -100,7 +102,7 @@ def read_archive(
         if reason is not None:
             left.append({"path": name, "reason": reason})
             continue
-        row = {key: getattr(header, key) or None for key in ("patient", "sex", "body_part")}
+        row: dict[str, Any] = {key: getattr(header, key) or None for key in ("patient", "sex", "body_part")}
         row |= {key: getattr(header, key) for key in ("age", "modality", "syntax", "width", "height")}
         row["view"] = header.view[:2] if header.view[:2] in ("PA", "AP") else None
         row["photometric"] = header.photometric if header.photometric in _PHOTOMETRIC else None

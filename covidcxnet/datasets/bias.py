@@ -139,7 +139,7 @@ def confounding(counts: pd.DataFrame) -> Confounding:
     for label, row in known.iterrows() if known.shape[1] > 1 else ():
         others = known.drop(index=label).sum()
         if row.sum() and row.max() >= NEARLY_ALL * row.sum():
-            value = row.idxmax()
+            value: Any = row.idxmax()
             if others.sum() and others[value] < HALF * others.sum():
                 single.append((str(label), str(value), int(row.max()), int(row.sum())))
     present = known > 0

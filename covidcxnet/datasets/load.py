@@ -37,19 +37,7 @@ _SEPARATOR = "|"
 _LISTS = ("labels", "finding_labels", "findings", "label", "finding")
 """Columns that may hold findings as a list, ``Effusion|Mass``, in this order of preference."""
 
-_NOT_FINDINGS = {
-    "path",
-    "patient",
-    "source",
-    "view",
-    "mask",
-    "lesion",
-    "label",
-    "sex",
-    "age",
-    "rejected",
-    "published_split",
-}
+_NOT_FINDINGS = {*_ALIASES, "sex", "age", "rejected", "published_split"}
 
 
 def load(
@@ -124,8 +112,8 @@ def load(
         unknown = [c for c in classes if c not in set(dataset.table["label"])]
         if unknown:
             raise InputError(f"{data}: no image is labelled {unknown[0]!r}; labels are {', '.join(dataset.classes)}")
-        kept = dataset.table[dataset.table["label"].isin(list(classes))]
-        dataset = replace(dataset, table=kept, classes=tuple(classes))
+        rows = dataset.table["label"].isin(list(classes))
+        dataset = replace(dataset, table=dataset.table[rows], classes=tuple(classes))
     if not for_training:
         return dataset
     present = dataset.table["label"].unique()
@@ -156,11 +144,11 @@ def load_files(folder: str | Path, exclude: Sequence[str] = ()) -> Dataset:
     """
     root = Path(folder)
     paths = _images_below(root)
-    kept = [p for p in paths if not any(fnmatch.fnmatch(p.as_posix(), pattern) for pattern in exclude)]
-    if not kept:
+    taken = [p for p in paths if not any(fnmatch.fnmatch(p.as_posix(), pattern) for pattern in exclude)]
+    if not taken:
         raise InputError(f"{root}: {len(paths)} images, none left after leaving out {', '.join(exclude) or 'nothing'}")
-    first = [p.parts[0] if len(p.parts) > 1 else UNKNOWN for p in kept]
-    table = pd.DataFrame({"path": [p.as_posix() for p in kept], "label": first, "source": first})
+    first = [p.parts[0] if len(p.parts) > 1 else UNKNOWN for p in taken]
+    table = pd.DataFrame({"path": [p.as_posix() for p in taken], "label": first, "source": first})
     return Dataset(table, root, (), root.absolute().name)
 
 

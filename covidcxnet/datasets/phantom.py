@@ -200,15 +200,8 @@ def _write(folder: Path, parameters, progress: bool) -> None:
         for part, picture in zip(_PARTS, pictures, strict=True):
             if not cv2.imwrite(str(folder / part / name), picture):
                 raise OSError(f"{folder / part / name}: could not be written; is the disk full?")
-        return {
-            "path": f"images/{name}",
-            "label": label,
-            "patient": f"p{patient:05d}",
-            "source": "phantom",
-            "view": "PA",
-            "mask": f"lungs/{name}",
-            "lesion": f"lesions/{name}",
-        }
+        about = {"path": f"images/{name}", "label": label, "patient": name.partition("_")[0], "source": "phantom"}
+        return {**about, "view": "PA", "mask": f"lungs/{name}", "lesion": f"lesions/{name}"}
 
     # threads do: nearly all of the time is spent in NumPy and OpenCV, which let go of the interpreter
     with ThreadPoolExecutor(cores()) as pool:

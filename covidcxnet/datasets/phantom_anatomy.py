@@ -75,7 +75,8 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         "mirror": rng.normal(0, 0.35),
     }
     # plain numbers: a float64 scalar of NumPy's would turn every array it meets into float64
-    return Anatomy(**{name: value if name == "vessels" else float(value) for name, value in measures.items()})
+    plain: dict[str, Any] = {name: value if name == "vessels" else float(value) for name, value in measures.items()}
+    return Anatomy(**plain)
 
 
 def trace(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, scale: float, to_pixel) -> Torso:
@@ -113,8 +114,9 @@ def trace(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, scale: float, to_pixel
     air = _airways(a, x, y) + _bubble(a, x, y, dome)
     bone = _spine(a, x, y) + a.bone * _bones(a, x.shape, scale, to_pixel)
     soft = np.clip(body - lung - air, 0, None) + _breasts(a, ax, y) * (body > 0)
-    lengths = (part.astype(np.float32) for part in (soft, lung, bone * (body > 0)))
-    return Torso(*lengths, lungs, side, lateral.astype(np.float32), vertical.astype(np.float32))
+    parts = (soft, lung, bone * (body > 0), lateral, vertical)
+    soft, lung, bone, lateral, vertical = (part.astype(np.float32) for part in parts)
+    return Torso(soft, lung, bone, lungs, side, lateral, vertical)
 
 
 def _ellipse(x, y, cx, cy, rx, ry, thickness):

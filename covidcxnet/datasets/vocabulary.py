@@ -41,11 +41,7 @@ ALIASES = {
 }
 """Published names to those of the vocabulary, both as `finding_name` writes them."""
 
-BROADER = {
-    "bacterial_pneumonia": "pneumonia",
-    "viral_pneumonia": "pneumonia",
-    "fungal_pneumonia": "pneumonia",
-}
+BROADER = {"bacterial_pneumonia": "pneumonia", "viral_pneumonia": "pneumonia", "fungal_pneumonia": "pneumonia"}
 """What a finding is a kind of. COVID-19 is not in it: many patients have no pneumonia that a radiograph would show."""
 
 DEFINITIONS = {

@@ -39,10 +39,27 @@ def test_rows_are_renumbered_and_numbers_serve_as_labels(tmp_path):
     assert dataset.table["patient"][0] == "7" and dataset.table["patient"].isna()[1]
 
 
-def test_group_is_the_patient_column_or_nothing(tmp_path):
+def test_group_is_the_patient_column_or_nothing_and_blanks_are_no_person(tmp_path):
     assert Dataset(table(), tmp_path).group is None
     assert Dataset(table(patient=[None] * 3), tmp_path).group is None
     assert list(Dataset(table(patient=["p", "q", "q"]), tmp_path).group) == ["p", "q", "q"]
+    blank = Dataset(table(patient=["", "  ", "p1"]), tmp_path, name="one")
+    assert blank.table["patient"].isna().tolist() == [True, True, False]
+    both = merge(blank, Dataset(table(patient=["", "  ", "p1"]), tmp_path / "two", name="two"))
+    assert both.table["patient"].isna().sum() == 4
+
+
+def test_truth_has_one_form_for_both_tasks(tmp_path):
+    np.testing.assert_array_equal(Dataset(table(), tmp_path).truth, [[0, 1], [1, 0], [0, 1]])
+    findings = table(finding_mass=[1, 0, None], finding_edema=[0, None, 1])
+    dataset = Dataset(findings, tmp_path, ("edema", "mass"), task="independent")
+    np.testing.assert_array_equal(dataset.truth, [[0, 1], [np.nan, 0], [1, np.nan]])
+    with pytest.raises(InputError, match="no finding 'hernia'"):
+        Dataset(findings, tmp_path, ("edema", "hernia"), task="independent")
+    with pytest.raises(InputError, match="task 'several' given, one of exclusive, independent"):
+        Dataset(findings, tmp_path, task="several")
+    with pytest.raises(InputError, match="exclude each other"):
+        merge(dataset, Dataset(table(), tmp_path / "other"))
 
 
 @pytest.mark.parametrize(
@@ -51,6 +68,8 @@ def test_group_is_the_patient_column_or_nothing(tmp_path):
         (pd.DataFrame({"path": [], "label": []}), "no images"),
         (pd.DataFrame({"path": ["a"]}), "no column 'label'"),
         (pd.DataFrame({"path": ["a", "a"], "label": ["x", "y"]}), "a stands in 2 rows"),
+        (pd.DataFrame({"path": [*"abaca"], "label": "x"}), "a stands in 3 rows;"),
+        (pd.DataFrame({"path": [*"ababca"], "label": "x"}), r"a stands in 3 rows \(2 images stand in several\)"),
         (pd.DataFrame({"path": ["a", "b"], "label": ["x", None]}), "row 2 has no label"),
         (pd.DataFrame({"path": ["a", " "], "label": ["x", "y"]}), "row 2 has no path"),
     ],
@@ -99,27 +118,16 @@ def test_summary_counts_classes_sources_and_patients(tmp_path):
     assert list(summary.loc["total"]) == [3, 2, 2, 1]
 
 
-def test_a_folder_per_class_is_a_dataset(tmp_path):
-    images(tmp_path, "NORMAL/x.png", "NORMAL/deep/y.jpg", "flu/z.webp", "flu/notes.txt", "stray.png")
-    dataset = load(tmp_path, for_training=False)
-    assert dataset.classes == ("NORMAL", "flu")
+def test_a_folder_per_class_is_a_dataset_and_split_folders_are_no_classes(tmp_path):
+    root = images(tmp_path / "a", "NORMAL/x.png", "NORMAL/deep/y.jpg", "flu/z.webp", "flu/notes.txt", "stray.png")
+    dataset = load(root, for_training=False)
+    assert dataset.classes == ("NORMAL", "flu") and dataset.group is None
     assert sorted(dataset.table["path"]) == ["NORMAL/deep/y.jpg", "NORMAL/x.png", "flu/z.webp"]
-    assert dataset.group is None
-
-
-def test_split_folders_are_not_taken_for_classes(tmp_path):
-    images(tmp_path, "train/normal/x.png", "test/flu/z.png", "val/flu/w.png")
-    dataset = load(tmp_path, for_training=False)
+    dataset = load(images(tmp_path / "b", "train/normal/x.png", "test/flu/z.png", "val/flu/w.png"))
     assert dataset.classes == ("normal", "flu")
     assert set(dataset.table["published_split"]) == {"train", "test", "val"}
-
-
-def test_a_folder_without_class_folders_is_refused(tmp_path):
-    images(tmp_path, "x.png")
     with pytest.raises(InputError, match="one folder per class"):
-        load(tmp_path, for_training=False)
-    with pytest.raises(InputError, match="no such folder or CSV"):
-        load(tmp_path / "missing")
+        load(images(tmp_path / "c", "x.png"))
 
 
 def test_csv_columns_are_found_by_their_usual_names(tmp_path):
@@ -160,27 +168,19 @@ def test_absolute_paths_must_lie_under_the_root(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("content", "reason"),
     [
-        ("", "not a CSV"),
-        ("path,label\n", "no rows"),
-        ("a,b\n1,2\n", "no column for the path"),
-        ("path\nx\n", "no column for the label"),
+        (b"", "not a CSV"),
+        (b"path,label\n", "no rows"),
+        (b"a,b\n1,2\n", "no column for the path"),
+        (b"path\nx\n", "no column for the label"),
+        (bytes(range(256)) * 9, "t.csv"),
     ],
 )
-def test_a_csv_that_is_no_table_of_images_is_refused(tmp_path, text, said):
+def test_a_csv_that_is_no_table_of_images_is_refused(tmp_path, content, reason):
     csv = tmp_path / "t.csv"
-    csv.write_text(text)
-    with pytest.raises(InputError, match=said):
-        load(csv, for_training=False)
-    with pytest.raises(InputError, match="no such folder or CSV file"):
-        load(tmp_path / "missing.csv")
-
-
-def test_binary_rubbish_is_no_csv(tmp_path):
-    csv = tmp_path / "t.csv"
-    csv.write_bytes(bytes(range(256)) * 9)
-    with pytest.raises(InputError):
+    csv.write_bytes(content)
+    with pytest.raises(InputError, match=reason):
         load(csv, for_training=False)
 
 
@@ -204,17 +204,3 @@ def test_the_real_table_is_read_from_its_own_folder(real_data):
     dataset = load(real_data / "classification" / "metadata.csv")
     assert dataset.root == real_data and dataset.classes == ("normal", "covid19", "pneumonia")
     assert dataset.paths[0].is_file() and dataset.table["patient"].nunique() == 2127
-
-
-def test_blank_patients_are_unknown_and_not_one_person(tmp_path):
-    table = pd.DataFrame({"path": ["a.png", "b.png", "c.png"], "label": "normal", "patient": ["", "  ", "p1"]})
-    one = Dataset(table, tmp_path, name="one")
-    assert one.table["patient"].isna().tolist() == [True, True, False]
-    both = merge(one, Dataset(table.assign(path=["d.png", "e.png", "f.png"]), tmp_path, name="two"), accept=["normal"])
-    assert both.table["patient"].isna().sum() == 4
-
-
-def test_images_that_stand_twice_are_counted_rightly(tmp_path):
-    table = pd.DataFrame({"path": ["a.png", "b.png", "a.png", "b.png", "c.png", "a.png"], "label": "normal"})
-    with pytest.raises(InputError, match=r"a\.png stands in 3 rows \(2 images stand in several\)"):
-        Dataset(table, tmp_path)

@@ -100,48 +100,30 @@ def test_an_exact_copy_is_found_and_different_pictures_are_not(found):
     assert len(found.pairs) == 7
     exact = found.pairs[found.pairs["kind"] == "exact"]
     assert set(exact[["path_a", "path_b"]].to_numpy().ravel()) == {"06.png", "exact.png"}
+    largest = set(found.groups["path"][found.groups["verdict"] == "use"])
+    assert len(largest) == 7 and "cropped.png" not in largest
 
 
-def test_files_that_cannot_be_compared_are_named(found):
+def test_files_that_cannot_be_compared_are_named(planted, found):
     reasons = found.unreadable.set_index("path")["reason"]
     assert set(reasons.index) == {"blank.png", "broken.png"} and reasons["blank.png"] == "blank"
-
-
-def test_the_largest_of_a_group_is_kept(found):
-    kept = found.groups[found.groups["verdict"] == "use"]
-    assert len(kept) == 7
-    assert "cropped.png" not in set(kept["path"])
-
-
-def test_a_set_without_a_readable_file_is_refused(planted):
     with pytest.raises(InputError, match="no file can be read"):
         find_duplicates(planted.filter(path="broken.png"), jobs=1, progress=False)
 
 
-@pytest.mark.parametrize("by", ["image", "patient_where_known"])
-def test_a_split_keeps_copies_on_one_side(planted, found, by):
+def test_a_split_keeps_copies_on_one_side_and_a_file_that_parts_them_is_refused(planted, found, tmp_path):
     dataset = with_groups(planted, found.groups)
-    dataset = Dataset(dataset.table.assign(patient=[f"p{i}" for i in range(len(dataset))]), dataset.root)
-    for seed in range(5):
-        table = split(dataset, seed=seed, by=by)
-        assert (table["split"].groupby(dataset.table["duplicate_group"]).nunique() == 1).all()
-
-
-def test_a_split_file_that_parts_copies_is_refused(planted, found, tmp_path):
-    dataset = with_groups(planted, found.groups)
+    people = Dataset(dataset.table.assign(patient=[f"p{i}" for i in range(len(dataset))]), dataset.root)
+    for seed, by in ((s, b) for s in range(3) for b in ("image", "patient_where_known")):
+        table = split(people, seed=seed, by=by)
+        assert (table["split"].groupby(people.table["duplicate_group"]).nunique() == 1).all()
+    held = split(dataset, (0.7, 0.3, 0.0), by="image", holdout={"path": "exact.png"})
+    assert set(held.loc[held["split"] == "test", "path"]) == {"exact.png", "06.png"}
     table = split(dataset, by="image")
-    file = save_split(table, tmp_path / "split.csv")
-    read_split(file, dataset, by="image")
-    members = dataset.table.index[dataset.table["duplicate_group"] == "d00001"]
-    table.loc[members, "split"] = ["train", "test"]
+    read_split(save_split(table, tmp_path / "split.csv"), dataset, by="image")
+    table.loc[dataset.table.index[dataset.table["duplicate_group"] == "d00001"], "split"] = ["train", "test"]
     with pytest.raises(InputError, match=r"1 groups of duplicates stand on two sides, the first d00001"):
         read_split(save_split(table, tmp_path / "bad.csv"), dataset, by="image")
-
-
-def test_a_held_out_image_takes_its_copy_along(planted, found):
-    dataset = with_groups(planted, found.groups)
-    table = split(dataset, (0.7, 0.3, 0.0), by="image", holdout={"path": "exact.png"})
-    assert set(table.loc[table["split"] == "test", "path"]) == {"exact.png", "06.png"}
 
 
 def test_the_wrong_table_of_groups_is_refused(planted, found, tmp_path):

@@ -40,16 +40,13 @@ def test_every_label_is_split_as_asked_even_with_big_groups(mixed, fractions):
     assert np.abs(got - wanted).max() < 0.02
 
 
-def test_no_patient_stands_on_two_sides(mixed):
+def test_patients_stay_on_one_side_unless_images_are_split(mixed):
     table = split(mixed)
     assert table.groupby(mixed.table["patient"])["split"].nunique().max() == 1
     assert list(table["path"]) == list(mixed.table["path"])
-
-
-def test_a_split_by_image_does_not_keep_patients_together(mixed):
-    table = split(mixed, by="image")
-    assert table.groupby(mixed.table["patient"])["split"].nunique().max() > 1
-    assert np.abs(shares(mixed, table)["test"] - 0.15).max() < 0.01
+    by_image = split(mixed, by="image")
+    assert by_image.groupby(mixed.table["patient"])["split"].nunique().max() > 1
+    assert np.abs(shares(mixed, by_image)["test"] - 0.15).max() < 0.01
 
 
 def test_sources_are_balanced_within_labels():
@@ -61,12 +58,9 @@ def test_sources_are_balanced_within_labels():
     assert abs(small["test"] - 6) <= 1 and abs(small["validation"] - 6) <= 1
 
 
-def test_the_seed_decides(mixed):
+def test_the_seed_decides_and_a_side_without_a_share_stays_empty(mixed):
     first, again, other = split(mixed, seed=1), split(mixed, seed=1), split(mixed, seed=2)
     assert first.equals(again) and not first.equals(other)
-
-
-def test_a_side_without_a_share_stays_empty(mixed):
     assert set(split(mixed, (0.8, 0.2, 0))["split"]) == {"train", "validation"}
 
 
@@ -102,36 +96,23 @@ def test_too_few_others_for_a_test_share_are_refused():
     assert set(split(dataset, (1, 0, 0), holdout={"source": "external"})["split"][:2]) == {"train"}
 
 
-def test_the_split_says_whose_patient_is_unknown(tmp_path):
+def test_unknown_patients_need_a_word_and_the_split_says_whose_they_are(mixed, tmp_path):
     table = patients([3] * 20, ["normal", "flu"] * 10).table
     table.loc[::3, "patient"] = [None, ""] * 10
-    dataset = Dataset(table, "/nowhere")
-    sides = split(dataset, by="patient_where_known")
-    assert set(sides["grouped_by"][::3]) == {"image, patient unknown"} and unknown_patients(dataset) == 20
-    assert set(sides["grouped_by"].drop(range(0, 60, 3))) == {"patient"}
-    path = save_split(sides, tmp_path / "split.csv")
-    assert list(pd.read_csv(path)["grouped_by"]) == list(sides["grouped_by"])
-    asked = read_split(path, dataset, by="image")["grouped_by"]
-    assert asked[1] == "image" and asked[0] == "image, patient unknown"
-    alone = Dataset(table.drop(columns="patient"), "/nowhere")
-    assert set(split(alone, by="image")["grouped_by"]) == {"image, patient unknown"} and unknown_patients(alone) == 60
-
-
-def test_without_patients_the_user_must_say_so(mixed):
-    alone = Dataset(mixed.table.drop(columns="patient"), mixed.root)
-    with pytest.raises(InputError, match="split_by: image"):
-        split(alone)
-    assert len(split(alone, by="image")) == len(alone)
-
-
-def test_images_without_a_patient_need_a_word_too():
-    table = patients([3] * 20, ["normal", "flu"] * 10).table
-    table.loc[::3, "patient"] = None
     dataset = Dataset(table, "/nowhere")
     with pytest.raises(InputError, match="20 of 60 images have no patient"):
         split(dataset)
     sides = split(dataset, by="patient_where_known")
     assert sides.groupby(dataset.table["patient"])["split"].nunique().max() == 1
+    assert set(sides["grouped_by"][::3]) == {"image, patient unknown"} and unknown_patients(dataset) == 20
+    assert set(sides["grouped_by"].drop(range(0, 60, 3))) == {"patient"}
+    path = save_split(sides, tmp_path / "split.csv")
+    assert list(pd.read_csv(path)["grouped_by"]) == list(sides["grouped_by"])
+    assert list(read_split(path, dataset, by="image")["grouped_by"][:2]) == ["image, patient unknown", "image"]
+    alone = Dataset(table.drop(columns="patient"), "/nowhere")
+    with pytest.raises(InputError, match="split_by: image"):
+        split(alone)
+    assert set(split(alone, by="image")["grouped_by"]) == {"image, patient unknown"} and unknown_patients(alone) == 60
 
 
 @pytest.mark.parametrize("fractions", [(0, 0.5, 0.5), (0.5, -0.1, 0.6), (1, 1), (float("nan"), 1, 1)])
@@ -140,7 +121,7 @@ def test_fractions_that_make_no_sense_are_refused(mixed, fractions):
         split(mixed, fractions)
 
 
-def test_too_few_patients_are_refused():
+def test_too_few_patients_and_unknown_units_are_refused():
     with pytest.raises(InputError, match="would be empty"):
         split(patients([10, 10], ["normal", "flu"]))
     with pytest.raises(InputError, match="split_by"):

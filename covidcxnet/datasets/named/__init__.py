@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from covidcxnet.datasets.dataset import Dataset
@@ -25,7 +26,7 @@ from covidcxnet.datasets.named import (
 from covidcxnet.datasets.named.facts import facts_of
 from enhancement.errors import InputError
 
-_READERS = {
+_READERS: dict[str, Callable[..., Dataset]] = {
     "covidcxnet": covidcxnet.read,
     "cohen": cohen.read,
     "hannover": hannover.read,

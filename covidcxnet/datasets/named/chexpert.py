@@ -39,7 +39,7 @@ def read(folder: str | Path, facts: Facts, *, uncertain: str, blank: str, views:
     table["view"] = given["ap/pa"].map(layout.view) if "ap/pa" in given else None
     table.loc[lateral, "view"] = "lateral"
     table["published_split"] = given["published_split"]
-    published = {finding_name(column): column for column in given}
+    published = {finding_name(str(column)): column for column in given}
     findings = [name for name in facts.labels if name not in (SEVERAL, UNKNOWN)]
     for name in findings:
         column = published.get(name)

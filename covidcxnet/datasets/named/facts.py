@@ -71,8 +71,8 @@ def all_facts() -> dict[str, Facts]:
     facts = {}
     for name, values in texts.items():
         options = {option: tuple(allowed) for option, allowed in values.pop("options", {}).items()}
-        lists = {key: tuple(values.pop(key)) for key in ("problems", "pixels", "unlisted") if key in values}
-        facts[name] = Facts(name, options=options, **lists, **values)
+        lists = {key: tuple(values[key]) for key in ("problems", "pixels", "unlisted") if key in values}
+        facts[name] = Facts(name, **{**values, **lists, "options": options})
     return facts
 
 
