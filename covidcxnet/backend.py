@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from enhancement.errors import InputError
-from segmentation.backend import quiet_backend
+from segmentation.backend import keras, quiet_backend
 
 CPUINFO = Path("/proc/cpuinfo")
 Signature = Sequence[tuple[tuple[int, ...], str]]
@@ -35,8 +35,6 @@ def scores_and_gradient(score: Callable[[Any], tuple[Any, Any]], features: Any) 
     tuple
         Scores ``[n]``, the second value of `score`, and the gradient, of the shape of `features`.
     """
-    import keras
-
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -82,8 +80,6 @@ def compiled(function: Callable[..., tuple], model: Any, signature: Signature) -
     callable
         Takes NumPy arrays, gives a tuple of NumPy arrays.
     """
-    import keras
-
     backend = keras.backend.backend()
     if backend == "tensorflow":
         return _compiled_tensorflow(function, signature)
@@ -112,7 +108,6 @@ def _compiled_tensorflow(function, signature):
 
 def _compiled_jax(function, model, signature):
     import jax
-    import keras
 
     @jax.jit
     def stateless(values, *arrays):
@@ -169,8 +164,6 @@ def _computes_bfloat16() -> bool:
 @contextmanager
 def precision(name: str) -> Iterator[None]:
     """Build models under a Keras dtype policy, then restore the old one; `InputError` as in `check_precision`."""
-    import keras
-
     check_precision(name)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
@@ -187,8 +180,6 @@ def has_accelerator() -> bool:
 
 def devices() -> list[str]:
     """Devices that Keras would use, such as ``["cpu:0"]``."""
-    import keras
-
     if keras.backend.backend() == "torch":  # its device list asks for a process group
         import torch
 
@@ -198,8 +189,6 @@ def devices() -> list[str]:
 
 def make_deterministic(seed: int, operations: bool) -> None:
     """Seed Python, NumPy and the backend; with `operations`, also ask TensorFlow for bitwise repeatable ones."""
-    import keras
-
     keras.utils.set_random_seed(seed)
     if operations and keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -209,7 +198,5 @@ def make_deterministic(seed: int, operations: bool) -> None:
 
 def jit_compile() -> bool | str:
     """What to pass as ``jit_compile``."""
-    import keras
-
     # XLA makes TensorFlow's CPU training a third slower, and has no kernel for the resampling of the augmentation.
     return False if keras.backend.backend() == "tensorflow" else "auto"

@@ -5,11 +5,27 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from importlib import import_module
 from types import MethodType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+
+class _OnFirstUse:
+    """Stands for a module until one of its attributes is used."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(import_module(self._name), attribute)
+
 
 if TYPE_CHECKING:
     import keras
+    from keras import layers, ops
+else:
+    # Keras and its backend take seconds to import: commands that need no network must not wait for them.
+    keras, layers, ops = map(_OnFirstUse, ("keras", "keras.layers", "keras.ops"))
 
 
 def quiet_backend() -> None:
@@ -25,8 +41,6 @@ def quiet_backend() -> None:
         stderr = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
-            import keras
-
             keras.random.uniform((1,))  # the devices are found on first use, with more notices
         except BaseException:
             held.seek(0)
@@ -44,8 +58,6 @@ def fuse_batch_norm(model: keras.Model) -> None:
     compute (another axis than the last, not of images, synchronized replicas) stay as they are, as do all of them on
     backends other than TensorFlow.
     """
-    import keras
-
     # Keras 3 computes a batch norm from some ten elementwise operations with as many passes over memory. In a DenseNet,
     # which has one before every convolution, that is a quarter of a training step on a CPU and a tenth of a prediction
     # (benchmarks/training.py and benchmarks/prediction.py time both); the U-Net predicts no faster.

@@ -5,6 +5,8 @@ Keras has none. The radiography study trains it from torchvision's ImageNet weig
 
 from __future__ import annotations
 
+from segmentation.backend import layers
+
 from .registry import check_side, register
 
 
@@ -22,8 +24,6 @@ from .registry import check_side, register
 )
 def alexnet(stack):
     """Pooled feature map ``[N, h, w, 256]``; 6 x 6 at 224 pixels, so that no adaptive pooling is needed."""
-    from keras import layers
-
     check_side("alexnet", stack, 63)
     x = layers.ZeroPadding2D(2, name="conv1_pad")(stack)
     x = layers.Conv2D(64, 11, strides=4, activation="relu", name="conv1")(x)

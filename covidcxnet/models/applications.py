@@ -7,15 +7,14 @@ VGG (Simonyan and Zisserman 2015), ResNet50 (He et al. 2016), InceptionV3 (Szege
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from segmentation.backend import keras
+
 from .registry import check_side, register
 from .scaling import IMAGENET_MEAN, IMAGENET_STD
-
-if TYPE_CHECKING:
-    import keras
 
 # Of the moving mean and variance that prediction uses. MobileNetV3 comes with 0.999 and NASNet with 0.9997, meant for
 # millions of images: after the hundreds of steps of a small set they have hardly moved, and a network that has learnt
@@ -94,8 +93,6 @@ def _backbone(name: str, application: str, least: int, scales: bool = False):
 
 def build(application: str, **options: Any) -> keras.Model:
     """A network of `keras.applications` without its top, every layer under a name of its own."""
-    import keras
-
     network = getattr(keras.applications, application)(include_top=False, **options)
     _rename(network)
     for layer in network.layers:
@@ -115,8 +112,6 @@ def _rename(model: keras.Model) -> None:
 
     Weights go from model to model by name, and blocks to train are chosen by name.
     """
-    import keras
-
     numbered: dict[str, list[tuple[int, Any]]] = {}
     for layer in model.layers:
         match = re.fullmatch(r"([a-z_]+(?:\dd)?(?:_[a-z]+)*)(?:_(\d+))?", layer.name)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import keras
+from segmentation.backend import keras
 
 
 def parameters(model: keras.Model) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from enhancement.errors import InputError
+from segmentation.backend import layers
 
 from .registry import check_side, register
 
@@ -55,8 +56,6 @@ def densenet(
         Of the batch norms' moving averages: Keras' 0.99, or 0.9, which keeps up when trained from scratch on a thousand
         images.
     """
-    from keras import layers
-
     blocks = list(blocks)
     if not blocks or any(not isinstance(n, int) or n < 1 for n in [*blocks, growth]):
         raise InputError(f"options: blocks {blocks} and growth {growth!r} given, whole numbers above 0 expected")
@@ -77,8 +76,6 @@ def densenet(
 
 def _dense_layer(x, growth: int, name: str, momentum: float):
     """Bottleneck of 4 x growth, then `growth` new maps beside the old ones."""
-    from keras import layers
-
     new = _norm_relu(x, f"{name}_0", momentum)
     new = layers.Conv2D(4 * growth, 1, use_bias=False, name=f"{name}_1_conv")(new)
     new = _norm_relu(new, f"{name}_1", momentum)
@@ -87,15 +84,11 @@ def _dense_layer(x, growth: int, name: str, momentum: float):
 
 
 def _transition(x, name: str, momentum: float):
-    from keras import layers
-
     width = x.shape[-1] // 2
     x = layers.Conv2D(width, 1, use_bias=False, name=f"{name}_conv")(_norm_relu(x, name, momentum))
     return layers.AveragePooling2D(2, strides=2, name=f"{name}_pool")(x)
 
 
 def _norm_relu(x, name: str, momentum: float):
-    from keras import layers
-
     x = layers.BatchNormalization(epsilon=EPSILON, momentum=momentum, name=f"{name}_bn")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)

@@ -7,14 +7,11 @@ inference.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from enhancement.errors import InputError
+from segmentation.backend import keras
 
 from .heads import head_names, networks
-
-if TYPE_CHECKING:
-    import keras
 
 EXPECTED = 'all, head, a fraction of the layers above 0 and below 1 as in "0.25", or names as in "conv4,conv5"'
 

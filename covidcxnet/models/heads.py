@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from enhancement.errors import InputError
-
-if TYPE_CHECKING:
-    import keras
+from segmentation.backend import keras, layers
 
 POOLS = {"average": "pooling_layer", "max": "pooling_layer", "flatten": "flatten"}
 OUTPUT = "pred"
@@ -51,8 +48,6 @@ def add_head(
     prefix : str
         What the layers' names begin with, where a model has several heads.
     """
-    from keras import layers
-
     hidden, rates = check_head(pool, hidden, dropout)
     if activation not in (None, "sigmoid", "linear"):
         raise InputError(f"options.activation: {activation!r} given, sigmoid or nothing expected")
@@ -93,8 +88,6 @@ def split_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
 
     Both share the layers of `model`: training one trains the whole.
     """
-    import keras
-
     cut = next((i for i, layer in enumerate(model.layers) if layer.name in POOLS.values()), None)
     if cut is None:
         names = " or ".join(POOLS.values())

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from enhancement.errors import InputError
+from segmentation.backend import keras, layers, ops
 
 from .densenet import DENSENET121, PUBLISHED, densenet
 from .heads import LEVELS, OUTPUT, add_head, check_head
 from .registry import Stage, register
-
-if TYPE_CHECKING:
-    import keras
 
 NAME = "covid-cxnet-hierarchical"
 FEATURES = "features"
@@ -38,8 +35,6 @@ def add_levels(
 
     Gives the three probabilities, float32 ``[N, 3]``.
     """
-    from keras import layers, ops
-
     if outputs != len(CLASSES):
         raise InputError(f"model {NAME}: three classes expected, normal and two kinds of pneumonia")
     check_head(pool, hidden, dropout)
@@ -67,17 +62,12 @@ def check_levels(classes: Sequence[str]) -> None:
 
 def level_model(model: keras.Model, level: int) -> keras.Model:
     """Level 1 or 2 alone, stack to a or b, ``float32 [N, 1]``; it shares its layers with the whole model."""
-    import keras
-
     backbone, head = level_split(model, level)
     return keras.Model(model.input, head(backbone.output), name=backbone.name)
 
 
 def level_split(model: keras.Model, level: int) -> tuple[keras.Model, keras.Model]:
     """A level cut behind its pooling layer: stack to pooled features ``[N, F]``, and those to ``[N, 1]``."""
-    import keras
-    from keras import ops
-
     prefix = LEVELS[level - 1]
     names = ("pooling_layer", "flatten", "dropout_fc", "fc", "dropout", OUTPUT)
     in_level = [layer for layer in model.layers if layer.name.startswith(prefix)]
@@ -120,8 +110,6 @@ def hierarchical(
     stack, blocks: Sequence[int] = DENSENET121, growth: int = 32, final_relu: bool = True, momentum: float = 0.99
 ):
     """Feature maps of two DenseNets side by side ``[N, S/32, S/32, 2 F]``; options as in `densenet.densenet`."""
-    import keras
-
     maps = []
     for prefix in LEVELS:
         level = keras.Input(stack.shape[1:])

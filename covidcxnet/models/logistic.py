@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from enhancement.errors import InputError
+from segmentation.backend import keras, layers, ops
 
 from .heads import OUTPUT
 from .registry import register
-
-if TYPE_CHECKING:
-    import keras
 
 NAME = "logistic-regression"
 EVIDENCE = "evidence"
@@ -32,8 +29,6 @@ def add_sum(evidence, outputs: int):
     is not an approximation here: it is where the score comes from, pixel by pixel, against mid-gray. Each pixel carries
     an equal share of the intercept.
     """
-    from keras import layers, ops
-
     side, channels = evidence.shape[1], evidence.shape[-1]
     if side * side * channels * outputs > 50_000_000:
         raise InputError(
@@ -81,7 +76,6 @@ def solve(
     InputError
         If the pixels of all images together do not fit the solver's memory.
     """
-    import keras
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 

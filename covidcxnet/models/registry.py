@@ -10,17 +10,16 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from covidcxnet.backend import jit_compile
 from enhancement.errors import InputError
+from segmentation.backend import keras, ops
 
 from . import heads
 from .scaling import NORMALIZATIONS, Normalization, check_normalization, scale, scale_ahead
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,6 @@ class Stage:
 
     def targets(self, labels: np.ndarray) -> np.ndarray:
         """``int64 [N]`` for class indices ``int [N]``: 0, 1, and -1 for images that the level does not see."""
-        import numpy as np
-
         return np.where(np.isin(labels, self.positive), 1, np.where(np.isin(labels, self.negative), 0, -1))
 
     def names(self, classes: Sequence[str]) -> tuple[str, str]:
@@ -296,8 +293,6 @@ def create(
     if kind in NORMALIZATIONS and kind not in spec.scalings:
         allowed = ", ".join(spec.scalings)
         raise InputError(f"normalization: {normalization} given; {name} scales inside, only {allowed} is possible")
-    import keras
-
     stack = keras.Input((size, size, channels), name="stack")
     scaled = (scale_ahead if spec.scales else scale)(_planes(stack, spec), normalization)
     settings = {key: options.get(key, default) for key, default in spec.options.items()}
@@ -346,8 +341,6 @@ def check_side(name: str, stack, least: int) -> None:
 
 def _planes(stack, spec: ModelSpec):
     """A stack of as many planes as the network is bound to; one plane is repeated, as for a grey photograph."""
-    from keras import ops
-
     planes = stack.shape[-1]
     if spec.planes in (None, planes):
         return stack

@@ -6,6 +6,8 @@ Keras begins at 50 layers (a row of `applications`). Strided convolutions pad bo
 
 from __future__ import annotations
 
+from segmentation.backend import layers
+
 from .registry import check_side, register
 
 STAGES = (3, 4, 6, 3)  # blocks of two convolutions
@@ -27,8 +29,6 @@ MOMENTUM = 0.9  # PyTorch's 0.1, written the way of Keras
 )
 def resnet34(stack):
     """Feature map ``[N, S/32, S/32, 512]``; blocks are ``layer1_block1`` to ``layer4_block3``."""
-    from keras import layers
-
     check_side("resnet34", stack, 32)
     x = layers.ReLU(name="conv1_relu")(_convolution(stack, 64, 7, 2, "conv1"))
     # The pixels beyond the edge are 0 here and minus infinity there: alike behind a ReLU.
@@ -43,8 +43,6 @@ def resnet34(stack):
 
 def _block(x, filters: int, stride: int, name: str):
     """Two convolutions, and the way round them: a strided 1 x 1 convolution where the shape changes."""
-    from keras import layers
-
     short = x if stride == 1 else _convolution(x, filters, 1, stride, f"{name}_short")
     y = layers.ReLU(name=f"{name}_relu1")(_convolution(x, filters, 3, stride, f"{name}_1"))
     y = _convolution(y, filters, 3, 1, f"{name}_2")
@@ -52,8 +50,6 @@ def _block(x, filters: int, stride: int, name: str):
 
 
 def _convolution(x, filters: int, side: int, stride: int, name: str):
-    from keras import layers
-
     if side > 1:
         x = layers.ZeroPadding2D(side // 2, name=f"{name}_pad")(x)
     x = layers.Conv2D(

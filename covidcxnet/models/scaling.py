@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from enhancement.errors import InputError
+from segmentation.backend import ops
 
 NORMALIZATIONS = ("unit", "symmetric", "imagenet", "radiograph", "caffe", "none")
 TRAINING = "training"  # in a recipe: the statistics of its training images, which train puts in its place
@@ -29,8 +30,6 @@ def scale(stack, normalization: Normalization):
 
     `normalization` is one of `NORMALIZATIONS`, or ``{"mean": [...], "std": [...]}`` of x/255, one number each plane.
     """
-    from keras import ops
-
     planes = stack.shape[-1]
     if not isinstance(normalization, str):
         return _standardised(stack, **check_statistics(normalization, planes))
@@ -55,8 +54,6 @@ def scale(stack, normalization: Normalization):
 
 def scale_ahead(stack, normalization: Normalization):
     """Undo, ahead of a network whose first layers scale by ImageNet's statistics, what those do to `scale`'s result."""
-    from keras import ops
-
     if normalization == "none":  # its layers alone scale
         return scale(stack, normalization)
     mean, deviation = (np.asarray(values, "float32") for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -92,7 +89,5 @@ def check_statistics(values: Any, planes: int) -> dict[str, list[float]]:
 
 
 def _standardised(stack, mean, std):
-    from keras import ops
-
     shift, deviation = (np.asarray(values, "float32") for values in (mean, std))
     return ops.divide(ops.subtract(ops.divide(stack, 255.0), shift), deviation)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from enhancement.errors import InputError
+from segmentation.backend import layers
 
 from .registry import check_side, register
 
@@ -36,8 +37,6 @@ def small_cnn(stack, filters: Sequence[int] = FILTERS, block_dropout: float = 0.
     `filters` has one number for each block. The study does not print its dropout rates; `block_dropout` follows each
     block but the last.
     """
-    from keras import layers
-
     filters = list(filters)
     if not filters or any(not isinstance(n, int) or n < 1 for n in filters):
         raise InputError(f"options.filters: {filters} given, whole numbers above 0 expected")
@@ -72,8 +71,6 @@ def small_cnn(stack, filters: Sequence[int] = FILTERS, block_dropout: float = 0.
 )
 def base_cnn(stack, filters: int = 32):
     """Feature map ``[N, h, w, filters]`` of five valid ReLU convolutions of stride 2: one 5 x 5, four 3 x 3."""
-    from keras import layers
-
     check_side("base-cnn", stack, 65)  # backwards from one pixel: four times 2n + 1, then 2n + 3
     x = stack
     for number, side in enumerate((5, 3, 3, 3, 3), start=1):

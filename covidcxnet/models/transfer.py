@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 from enhancement.errors import InputError
+from segmentation.backend import keras
 
 from .heads import OUTPUT, head_layers, networks
 from .registry import MODELS
-
-if TYPE_CHECKING:
-    import keras
 
 
 def transfer(source: keras.Model, model: keras.Model, origin: object, skip: Collection[str] = ()) -> list[str]:

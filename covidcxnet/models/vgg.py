@@ -6,6 +6,8 @@ rows of `applications`.
 
 from __future__ import annotations
 
+from segmentation.backend import layers
+
 from .registry import check_side, register
 
 BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))  # convolutions, filters
@@ -27,8 +29,6 @@ MOMENTUM = 0.9  # PyTorch's 0.1, written the way of Keras
 )
 def vgg19_bn(stack):
     """Pooled feature map ``[N, S/32, S/32, 512]``; blocks are ``block1`` to ``block5``."""
-    from keras import layers
-
     check_side("vgg19-bn", stack, 32)
     x = stack
     for block, (depth, filters) in enumerate(BLOCKS, start=1):
