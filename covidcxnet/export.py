@@ -33,7 +33,7 @@ from covidcxnet.reporting.pages import generator
 from enhancement import find_images, read_radiograph
 from enhancement.errors import InputError
 from enhancement.parallel import sha256
-from segmentation.backend import quiet_backend
+from segmentation.backend import ops, quiet_backend
 from segmentation.segmenter import LungSegmenter
 from weights import manifest, read_metadata
 from weights.legacy_h5 import is_legacy
@@ -169,8 +169,6 @@ def export(
 
 def compare(network: Classifier | LungSegmenter, run: Runner, files: Sequence[Path], input_type: str) -> Comparison:
     """Run the exported network and the Keras model on the same stacks: of the files, or of phantoms and noise."""
-    from keras import ops
-
     compared, difference, lowest, highest = 0, 0.0, np.inf, -np.inf
     unreadable: list[str] = []
     for stacks in _stacks(network, files, unreadable):

@@ -13,15 +13,13 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from covidcxnet.reporting.pages import NOTICE
 from enhancement.errors import InputError
-
-if TYPE_CHECKING:
-    import keras
+from segmentation.backend import keras
 
 TOLERANCE = 1e-4
 INPUT_TYPES = ("float32", "uint8")
@@ -56,8 +54,6 @@ def check_packages(name: str) -> None:
     missing = [package for package in FORMATS[name].packages if not importlib.util.find_spec(package)]
     if missing:
         raise InputError(f"format: {name} needs {', '.join(missing)}, not installed here; {EXTRA}")
-    import keras
-
     if keras.backend.backend() != "tensorflow":
         raise InputError(
             f"format: {name} is written by the TensorFlow backend, {keras.backend.backend()} is in use; "
@@ -67,8 +63,6 @@ def check_packages(name: str) -> None:
 
 def typed(model: keras.Model, input_type: str) -> keras.Model:
     """The model, or the model behind a cast from ``uint8``; called once, as Keras wants it before an export."""
-    import keras
-
     if input_type == "float32":
         model(np.zeros((1, *model.input_shape[1:]), "float32"))
         return model

@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import weights
 from covidcxnet.classifier import Classifier
@@ -21,7 +21,7 @@ from covidcxnet.models.heads import head_layers
 from covidcxnet.models.transfer import transfer
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
-from segmentation.backend import quiet_backend
+from segmentation.backend import keras, layers, quiet_backend
 from segmentation.model import legacy_metadata
 from segmentation.model import recognise as recognise_unet
 from segmentation.segmenter import LungSegmenter
@@ -30,9 +30,6 @@ from weights.bounded import bounded_by
 from weights.format import naming
 from weights.hdf5 import open_plain
 from weights.legacy_h5 import LegacyLayer, is_legacy, read_config, read_legacy, set_by_position
-
-if TYPE_CHECKING:
-    import keras
 
 CHEXNET_LABELS = (
     *("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"),
@@ -411,8 +408,6 @@ def _described_size(config: Config, channels: int) -> int | None:
 
 def _check_described(config: Config, model: keras.Model) -> None:
     """Refuse a file that describes its layers as other than those its arrays were set in."""
-    from keras import layers
-
     kinds = {
         "Conv2D": (layers.Conv2D, ("activation", "strides", "dilation_rate")),
         "BatchNormalization": (layers.BatchNormalization, ("epsilon",)),

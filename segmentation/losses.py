@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from enhancement.errors import InputError
+from segmentation.backend import ops
 
 LOSSES = ("combined", "dice", "bce")
 
@@ -21,7 +22,6 @@ def loss_named(name: str) -> Callable:
     """
     if name not in LOSSES:
         raise InputError(f"loss: {name!r} given, one of {', '.join(LOSSES)} expected")
-    from keras import ops
 
     def masked(targets, probabilities):
         targets, probabilities = ops.cast(targets, "float32"), ops.cast(probabilities, "float32")

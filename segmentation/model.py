@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from enhancement.errors import InputError
+from segmentation.backend import keras, layers
 from weights.bounded import bounded_by
 from weights.format import check_widths, load_weights, naming
 from weights.legacy_h5 import LegacyLayer, is_legacy, read_legacy, set_by_position
@@ -126,8 +127,6 @@ def unet(
     Ronneberger et al. 2015, "U-Net"; Haghanifar et al. 2020, "COVID-CXNet".
     """
     _check(width, channels, outputs, size, scaling)
-    import keras
-    from keras import layers
 
     def two_convolutions(x, filters: int, name: str):
         for step in "ab":
@@ -163,8 +162,6 @@ def imlab_unet(width: int = 32, channels: int = 1, outputs: int = 1, size: int |
     network saw equalized images brought to mean 0 and deviation 1.
     """
     _check(width, channels, outputs, size, scaling)
-    import keras
-    from keras import layers
 
     def convolve(x, times: int, name: str):
         return layers.Conv2D(times * width, 3, padding="same", activation="relu", name=name)(x)

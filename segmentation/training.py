@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from enhancement.errors import InputError
 from enhancement.files import whole_file
+from segmentation.backend import keras
 from weights import locate
 from weights.format import load_weights, naming, read_metadata, save_weights
 
@@ -90,8 +91,6 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
     ``best.weights.h5`` are written, each whole or not at all. Killed at any moment, the same call goes on after the
     last whole epoch and ends where an uninterrupted run would have.
     """
-    import keras
-
     run = Path(run)
     pairs, settings = read_run(run)
     conventions = trained_conventions(pairs)
@@ -284,8 +283,6 @@ def _validate(model, batches: PairBatches, loss: Callable) -> dict[str, float]:
 
 
 def _summary(pairs: Sequence[Pair], settings: TrainingSettings, rows: list[dict]) -> dict[str, Any]:
-    import keras
-
     counts = {side: dict(Counter(pair.source for pair in pairs if pair.split == side)) for side in SPLITS}
     return {
         "settings": settings.to_dict() | {"init": Path(settings.init).name},
@@ -308,7 +305,6 @@ def _variables(model):
 def _save_state(path: Path, model, rows: list[dict]) -> None:
     """Write weights, optimizer and log so far, whole or not at all."""
     import h5py
-    import keras
 
     with whole_file(path) as partial, h5py.File(partial, "w") as file:
         for name, variable in _variables(model):

@@ -19,9 +19,9 @@ from covidcxnet.models import feature_layer
 from covidcxnet.models.heads import POOLS
 from covidcxnet.reporting import plots
 from enhancement.errors import InputError
+from segmentation.backend import keras, ops
 
 if TYPE_CHECKING:
-    import keras
     from matplotlib.figure import Figure
 
 FEWEST = 8
@@ -158,8 +158,6 @@ def feature_tensor(model: keras.Model) -> tuple[Any, str]:
     The pooling layer's output; where that is wide (flattened maps) or there is none, the averages of the last feature
     maps.
     """
-    from keras import ops
-
     pool = next((layer for layer in model.layers if layer.name in POOLS.values()), None)
     if pool is not None and len(pool.output.shape) == 2 and pool.output.shape[1] <= _WIDEST:
         return pool.output, pool.name
@@ -169,8 +167,6 @@ def feature_tensor(model: keras.Model) -> tuple[Any, str]:
 
 def _features(model: NamedModel, radiographs, batch_size: int, jobs: int, progress: bool):
     """Features ``float32 [n, F]``, predicted classes and rows of those that could be read, and the layer's name."""
-    import keras
-
     classifier = model.classifier
     network = classifier.model
     tensor, layer = feature_tensor(network)

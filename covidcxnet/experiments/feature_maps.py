@@ -11,9 +11,9 @@ import numpy as np
 from covidcxnet.experiments.figure_inputs import NamedModel
 from covidcxnet.explain.layers import convolutions
 from covidcxnet.reporting import plots
+from segmentation.backend import keras
 
 if TYPE_CHECKING:
-    import keras
     from matplotlib.figure import Figure
 
 MOST = 32
@@ -32,8 +32,6 @@ class FeatureMaps:
 
 def feature_maps(model: keras.Model, stack: np.ndarray, layers: Sequence[str] | None = None) -> list[FeatureMaps]:
     """Outputs of layers, by default of the first and the last convolution, for one stack [H, W, C] in 0..255."""
-    import keras
-
     if layers is None:
         names = convolutions(model)
         layers = list(dict.fromkeys([names[0], names[-1]]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,7 @@ from covidcxnet.backend import compiled, scores_and_gradient
 from covidcxnet.explain.grid import Grid, grid_of
 from covidcxnet.models import feature_layer
 from enhancement.errors import InputError
-
-if TYPE_CHECKING:
-    import keras
+from segmentation.backend import keras, layers, ops
 
 _PREDICTED = -1  # stands for the class that the model predicts
 _TINY = float(np.finfo("float32").tiny)
@@ -133,16 +131,12 @@ class ActivationMaps:
         return np.broadcast_to(targets, (count,)).astype("int32")
 
     def _batch(self, stacks: Any, targets: Any) -> tuple[Any, Any, Any]:
-        from keras import ops
-
         features = self._backbone(stacks, training=False)
         weights, probabilities, chosen = self.weights(features, targets)
         return ops.sum(weights[:, None, None, :] * ops.cast(features, "float32"), axis=-1), probabilities, chosen
 
     def _scores(self, features: Any, targets: Any) -> tuple[Any, Any, Any]:
         """Scores and probabilities [n, classes] of feature maps, and the classes to explain [n]."""
-        from keras import ops
-
         scores, probabilities = self._output(self._head(features, training=False))
         predicted = ops.cast(ops.argmax(probabilities, axis=-1), "int32")
         return scores, probabilities, ops.where(targets < 0, predicted, targets)
@@ -187,7 +181,6 @@ class GradCAM(ActivationMaps):
 
     def weights(self, features: Any, targets: Any) -> tuple[Any, Any, Any]:
         """Mean gradient of the score over height and width."""
-        from keras import ops
 
         def score(maps):
             scores, probabilities, chosen = self._scores(maps, targets)
@@ -234,8 +227,6 @@ class CAM(ActivationMaps):
 
     def weights(self, features: Any, targets: Any) -> tuple[Any, Any, Any]:
         """The column of the output layer's kernel."""
-        from keras import ops
-
         _, probabilities, chosen = self._scores(features, targets)
         return ops.take(ops.convert_to_tensor(self.head.kernel.T), chosen, axis=0), probabilities, chosen
 
@@ -255,8 +246,6 @@ class LinearHead:
 
 def linear_head(model: keras.Model) -> LinearHead | None:
     """The head that CAM needs, or None where the model has another."""
-    from keras import layers
-
     makers = {id(op.output): op for op in model.operations if not isinstance(op.output, list | tuple)}
 
     def before(operation):
@@ -291,8 +280,6 @@ def _feature_maps(model: keras.Model) -> dict[str, Any]:
 
 def _split(model: keras.Model, layer: str, features: Any, name: str) -> tuple[keras.Model, keras.Model, Callable]:
     """Backbone and head that share the layers of `model`, and the function from head to scores and probabilities."""
-    import keras
-
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
         raise InputError(f"{name}: model {model.name!r} must have one input and one output [n, classes]")
     end, output = _end_of_head(model)
@@ -308,9 +295,6 @@ def _split(model: keras.Model, layer: str, features: Any, name: str) -> tuple[ke
 
 def _end_of_head(model: keras.Model) -> tuple[Any, Callable]:
     """Tensor where the head ends, and a function from its values to scores and probabilities, one column a class."""
-    import keras
-    from keras import ops
-
     last, output = model.operations[-1], model.outputs[0]
     single = output.shape[-1] == 1
     dense = isinstance(last, keras.layers.Dense)

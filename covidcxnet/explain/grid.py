@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import keras
+from segmentation.backend import keras, layers
 
 _FEW = 4  # cells a side below which all that a map can say is a quarter of the stack, or less
 _KEYS = -0.75  # of the cubic kernel (Keys 1981), as in OpenCV's INTER_CUBIC
@@ -107,8 +105,6 @@ def _cubic(size: int, cells: int, start: float, step: float) -> np.ndarray:
 
 
 def _through(operation, tensors, grids: list[Grid], stack) -> Grid:
-    from keras import layers
-
     size, made = tensors[0].shape[1:3], operation.output.shape[1:3]
     if isinstance(operation, layers.Conv2D | layers.DepthwiseConv2D | layers.SeparableConv2D):
         dilation = operation.dilation_rate

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
 
 from enhancement.errors import InputError
-
-if TYPE_CHECKING:
-    import keras
+from segmentation.backend import keras, layers
 
 _LISTED = 12  # layers that a message names
 
@@ -19,8 +16,6 @@ def cut_layers(model: keras.Model) -> list[str]:
     Their output is a feature map ``[N, h, w, F]``, and all that comes after depends on nothing else: inside a residual
     or dense block there is no such place.
     """
-    from keras import layers
-
     operations = list(model.operations)
     names_of_layers = {layer.name for layer in model.layers if not isinstance(layer, layers.InputLayer)}
     makers = {id(tensor): k for k, operation in enumerate(operations) for tensor in _tensors(operation, "output")}
@@ -62,8 +57,6 @@ def require_cut(model: keras.Model, name: str, key: str = "layer") -> str:
 
 def convolutions(model: keras.Model) -> list[str]:
     """Names of the convolutional layers of a model, from input to output; an `InputError` if there is none."""
-    from keras import layers
-
     kinds = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
     names = [layer.name for layer in model.layers if isinstance(layer, kinds)]
     if not names:
