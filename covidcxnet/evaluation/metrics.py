@@ -17,18 +17,10 @@ from covidcxnet.evaluation.ranking import Ranking, rank, source_alone
 
 NORMAL = "normal"
 
+_DECISIONS, _RANKINGS = ("sensitivity", "specificity", "precision", "npv"), ("auroc", "average_precision")
 FIGURES = {
-    "exclusive": (
-        "sensitivity",
-        "specificity",
-        "precision",
-        "npv",
-        "f1",
-        "auroc",
-        "average_precision",
-        "calibration_error",
-    ),
-    "independent": ("auroc", "average_precision", "f1", "sensitivity", "specificity", "precision", "npv"),
+    "exclusive": (*_DECISIONS, "f1", *_RANKINGS, "calibration_error"),
+    "independent": (*_RANKINGS, "f1", *_DECISIONS),
 }
 """Figures of each class, in the order of `metrics.json`."""
 
@@ -80,34 +72,19 @@ class Missed:
 class Metrics:
     """All figures of one set of predictions.
 
-    Parameters
-    ----------
-    task : {"exclusive", "independent"}
-    classes : tuple of str
-        In the order of the model's outputs.
-    images, patients : int
-        Images counted, and patients drawn by the bootstrap.
-    overall : dict
-        Name to `Estimate`. Exclusive classes: accuracy, balanced_accuracy, macro_f1, auroc, average_precision, brier,
-        calibration_error, calibration_slope; with two classes auroc and average_precision are those of `classes[1]`,
-        with more the mean over classes, undefined if one of them has no images. Independent findings: the mean of each
-        of `FIGURES` over the findings for which it is defined; that of f1 is called macro_f1.
-    by_class : dict
-        Class to `ClassMetrics`.
-    confusion : np.ndarray or None
-        int64 [K, K] of exclusive classes, rows true, columns predicted.
-    missed : tuple of Missed
-        Each exclusive class but normal that has images; empty where no class is named so.
+    Overall figures of exclusive classes: with two classes auroc and average_precision are those of `classes[1]`, with
+    more the mean over classes, undefined if one of them has no images. Of independent findings: the mean of each of
+    `FIGURES` over the findings for which it is defined; that of f1 is called macro_f1.
     """
 
     task: str
     classes: tuple[str, ...]
     images: int
-    patients: int
+    patients: int  # drawn by the bootstrap
     overall: dict[str, Estimate]
     by_class: dict[str, ClassMetrics]
-    confusion: np.ndarray | None = None
-    missed: tuple[Missed, ...] = ()
+    confusion: np.ndarray | None = None  # int64 [K, K] of exclusive classes, rows true, columns predicted
+    missed: tuple[Missed, ...] = ()  # each exclusive class but normal that has images, where one is called normal
 
     @property
     def present(self) -> tuple[str, ...]:

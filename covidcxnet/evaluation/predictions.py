@@ -21,35 +21,17 @@ UNKNOWN = "unknown"  # the source of an image that has none: neither seen in tra
 class Predictions:
     """One row an image, one column a class.
 
-    Parameters
-    ----------
-    table : pd.DataFrame
-        Column `path`; `label` of exclusive classes; `patient`, `source` and `lungs_trusted` where known; `labelled`,
-        the label in the data, where it is counted as another class. N rows.
-    truth : np.ndarray
-        float [N, K]: 1 present, 0 absent, NaN unknown. Each image has exactly one exclusive class.
-    probabilities : np.ndarray
-        float [N, K]; rows of exclusive classes sum to 1.
-    classes : tuple of str
-        Names of the K columns.
-    thresholds : np.ndarray
-        float [K]. An independent finding is predicted from its threshold on. Of two exclusive classes the second one
-        is, else the first; with more, the most probable class is, and thresholds play no part.
-    task : {"exclusive", "independent"}
-        Whether one class rules out the others.
-
-    Raises
-    ------
-    InputError
-        No image, or probabilities that are not finite.
+    An independent finding is predicted from its threshold on. Of two exclusive classes the second one is, else the
+    first; with more, the most probable class is, and thresholds play no part. No image, or probabilities that are not
+    finite, are an `InputError`.
     """
 
-    table: pd.DataFrame
-    truth: np.ndarray
-    probabilities: np.ndarray
+    table: pd.DataFrame  # `path`; `label`; `patient`, `source`, `lungs_trusted`; `labelled` where that is counted
+    truth: np.ndarray  # float [N, K]: 1 present, 0 absent, NaN unknown; one exclusive class an image
+    probabilities: np.ndarray  # float [N, K]; rows of exclusive classes sum to 1
     classes: tuple[str, ...]
-    thresholds: np.ndarray
-    task: str = "exclusive"
+    thresholds: np.ndarray  # float [K]
+    task: str = "exclusive"  # or "independent", where one class does not rule out the others
 
     def __post_init__(self):
         if not len(self.table):

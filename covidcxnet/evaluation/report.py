@@ -103,62 +103,29 @@ class Case:
 
 @dataclass(frozen=True)
 class Report:
-    """One evaluation.
+    """One evaluation: what was evaluated on what, its figures, and how they came about."""
 
-    Parameters
-    ----------
-    folder : Path
-        Where `report.html`, `metrics.json`, `predictions.csv` and `card.md` lie once the report is written.
-    model, data : Model, Data
-        What was evaluated on what.
-    predictions : Predictions
-        Of all evaluated images; figures are those of `predictions.graded`.
-    metrics : Metrics
-    by_source : BySource or None
-        None where no source is known.
-    resamples, seed, unknown_patients : int
-        The bootstrap's; images without a known patient count as patients of their own.
-    threshold_from : str
-        Where the thresholds came from, in words.
-    openings : tuple of dict
-        Each time the test set was evaluated in this run, oldest first; empty for weights on other data.
-    cases : tuple of Case
-        Images shown with their explanations.
-    log : pd.DataFrame or None
-        Training log.
-    best_epoch : int or None
-        Epoch of the weights.
-    input_settings, recipe, environment : dict
-        As recorded.
-    commands : tuple of str
-        Command lines that make these figures again.
-    created : str
-        Local date and time.
-    cautions : tuple of Caution
-        From `cautions.cautions`, the gravest first.
-    """
-
-    folder: Path
+    folder: Path  # of the four files below, once they are written
     model: Model
     data: Data
-    predictions: Predictions
+    predictions: Predictions  # of all evaluated images; figures are those of `predictions.graded`
     metrics: Metrics
-    by_source: BySource | None
+    by_source: BySource | None  # None where no source is known
     _: KW_ONLY
-    resamples: int
+    resamples: int  # of the bootstrap
     seed: int
-    unknown_patients: int
-    threshold_from: str = "default"
-    openings: tuple[Mapping[str, Any], ...] = ()
+    unknown_patients: int  # images without a known patient; each counts as a patient of its own
+    threshold_from: str = "default"  # where the thresholds came from, in words
+    openings: tuple[Mapping[str, Any], ...] = ()  # evaluations of this run's test set so far, oldest first
     cases: tuple[Case, ...] = ()
-    log: pd.DataFrame | None = None
-    best_epoch: int | None = None
+    log: pd.DataFrame | None = None  # of the training
+    best_epoch: int | None = None  # of the weights
     input_settings: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
-    commands: tuple[str, ...] = ()
-    created: str = ""
-    cautions: tuple[Caution, ...] = ()
+    commands: tuple[str, ...] = ()  # that make these figures again
+    created: str = ""  # local date and time
+    cautions: tuple[Caution, ...] = ()  # from `cautions.cautions`, the gravest first
 
     @property
     def path(self) -> Path:

@@ -89,6 +89,14 @@ def _report(
     return replace(report, cautions=cautions(report))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_pictures():
+    """Plots are built but not rendered, which takes most of the time of a page; `test_report` renders each once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("covidcxnet.evaluation.page.data_uri", lambda figure: "data:image/svg+xml;base64,PHN2Zy8+")
+        yield
+
+
 @pytest.fixture
 def make_predictions():
     """Function that makes predictions of exclusive classes."""

@@ -28,7 +28,7 @@ def run(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("runs")
     recipe = Recipe(
-        root=str(folder / "phantom"), phantom_images=48, classes=("normal", "covid19"), fractions=(0.4, 0.3, 0.3),
+        root=str(folder / "phantom"), phantom_images=30, classes=("normal", "covid19"), fractions=(0.4, 0.3, 0.3),
         model="small-cnn", input=InputSettings(size=96), epochs=1, jobs=1, store=str(folder / "store.h5"),
         out=str(folder / "run"),
     )  # fmt: skip

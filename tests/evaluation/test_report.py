@@ -17,6 +17,7 @@ from covidcxnet.evaluation.card import card
 from covidcxnet.evaluation.evaluator import write
 from covidcxnet.evaluation.page import page, summary
 from covidcxnet.evaluation.report import Case
+from covidcxnet.reporting.plots import svg
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
@@ -255,10 +256,12 @@ def test_a_source_that_training_never_saw_is_marked(make_report, make_prediction
     assert "Within nih, seen in training" in html
 
 
-def test_a_plot_leaves_no_figure_behind(make_report):
+def test_every_plot_renders_and_leaves_no_figure_behind(make_report, findings):
     import matplotlib.pyplot as plt
 
-    before = plt.get_fignums()
-    for draw in (plots.roc, plots.precision_recall, plots.reliability):
-        draw(make_report().metrics)
+    before, exclusive, independent = plt.get_fignums(), make_report().metrics, make_report(findings).metrics
+    log = pd.DataFrame({"epoch": [1, 2], "loss": [1, 0.5], "val_loss": [1, 0.7]})
+    drawn = [draw(exclusive) for draw in (plots.roc, plots.precision_recall, plots.reliability)]
+    drawn += [plots.finding_curves(independent), plots.finding_intervals(independent), plots.learning_curves(log, 2)]
+    assert all(svg(figure).lstrip().startswith("<?xml") for figure in drawn)
     assert plt.get_fignums() == before
