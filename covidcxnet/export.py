@@ -54,22 +54,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export` wrote.
+    """What `export` wrote."""
 
-    Parameters
-    ----------
-    path, description : Path
-        The network (a folder for a SavedModel), and the JSON file beside it.
-    comparison : Comparison
-        Largest difference between its outputs (probabilities) and those of the Keras model.
-    source : str
-        What the compared stacks were made of.
-    """
-
-    path: Path
-    description: Path
+    path: Path  # the network; a folder for a SavedModel
+    description: Path  # the JSON file beside it
     comparison: Comparison
-    source: str
+    source: str  # what the compared stacks were made of
 
 
 def export(

@@ -173,12 +173,12 @@ def load_legacy(
         return Classifier(model, metadata, path=file)
 
 
-def network(path: str | os.PathLike[str]) -> tuple[keras.Model, tuple[str, ...]]:
+def network(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
     """The network of an old classifier's file with the file's own head, and its labels (none where not known).
 
     It is one to take weights from: whatever arrays cannot tell is left at its default.
     """
-    with naming(Path(path)):
+    with naming(path):
         layers = read_legacy(path)
         structure = recognise(layers)
         size = structure.sizes[0] if structure.sizes else LEGACY["covid-cxnet"].input.size

@@ -101,7 +101,7 @@ def build(metadata: dict[str, Any], path: str | os.PathLike[str]) -> keras.Model
         # The model's own options too: a wide head may go without saying.
         implied = {} if spec is None else spec.options | HEADS.get(options.get("head"), {})
         widths = {**implied, **options}
-        check_widths(path, {key: list(v) if isinstance(v, tuple) else v for key, v in widths.items()})
+        check_widths(Path(path), {key: list(v) if isinstance(v, tuple) else v for key, v in widths.items()})
         with bounded_by(path):
             model = create(architecture["name"], classes=classes, **options)
     except Exception as error:  # the options of an untrusted file: Keras and TensorFlow may raise anything

@@ -24,25 +24,15 @@ _TINY = float(np.finfo("float32").tiny)
 
 @dataclass(frozen=True)
 class Heatmaps:
-    """Class activation maps of some stacks.
+    """Class activation maps of some stacks, at the resolution of the feature maps.
 
-    Attributes
-    ----------
-    maps : float32 [n, h, w]
-        At the resolution of the feature maps, 0..1: each map's largest value is 1, or all are 0 where nothing speaks
-        for the class.
-    probabilities : float32 [n, classes]
-        Of the same forward pass, one column a class.
-    targets : int64 [n]
-        The class that each map explains.
-    grid : Grid
-        Where in the stack the cells of the maps look, for `grid.enlarge`.
+    Each map's largest value is 1, or all are 0 where nothing speaks for the class.
     """
 
-    maps: np.ndarray
-    probabilities: np.ndarray
-    targets: np.ndarray
-    grid: Grid
+    maps: np.ndarray  # float32 [n, h, w], 0..1
+    probabilities: np.ndarray  # float32 [n, classes], of the same forward pass
+    targets: np.ndarray  # int64 [n], the class that each map explains
+    grid: Grid  # where in the stack the cells of the maps look, for `grid.enlarge`
 
 
 class ActivationMaps:
@@ -77,11 +67,6 @@ class ActivationMaps:
             Class to explain, one for all or one each; by default the class that the model predicts.
         batch_size : int
             Stacks that go through the model together.
-
-        Returns
-        -------
-        Heatmaps
-            Negative values are cut off, and each map is divided by its maximum.
 
         Raises
         ------
@@ -161,8 +146,7 @@ class GradCAM(ActivationMaps):
     Raises
     ------
     InputError
-        If there is no such layer, if its output has no height and width, or if the rest of the model needs more than
-        this layer's output.
+        If there is no such feature layer, or the rest of the model needs more than its output.
 
     References
     ----------
@@ -197,15 +181,7 @@ class CAM(ActivationMaps):
     is the average of ``M_c(x, y) = sum_k w_k^c f_k(x, y)`` (equation 2 of the paper) plus the bias: what CAM shows is
     exact, and Grad-CAM is the same up to a factor. With a single sigmoid the map of class 0 is ``-M_1``.
 
-    Parameters
-    ----------
-    model : keras.Model
-        A functional model with one input ``[n, H, W, C]``. Its head's weights are taken as they are now.
-
-    Raises
-    ------
-    InputError
-        If the head is another; see `linear_head`.
+    The head's weights are taken as they are now; another head is an `InputError`.
 
     References
     ----------

@@ -19,19 +19,11 @@ _KEYS = -0.75  # of the cubic kernel (Keys 1981), as in OpenCV's INTER_CUBIC
 
 @dataclass(frozen=True)
 class Grid:
-    """Centres of the cells' receptive fields in pixels of the stack: row i looks at ``top + i * down``.
+    """Centres of the cells' receptive fields in pixels of the stack: row i looks at ``top + i * down``."""
 
-    Parameters
-    ----------
-    top, left : float
-        Centre of the first cell; the first pixel's is 0.
-    down, right : float
-        From one cell to the next.
-    """
-
-    top: float
+    top: float  # of the first cell; the first pixel's centre is 0
     left: float
-    down: float
+    down: float  # from one cell to the next
     right: float
 
     @classmethod

@@ -24,26 +24,15 @@ _COMPACTNESS = 0.2
 class LimeExplanation:
     """One stack's superpixels and what each is worth.
 
-    Attributes
-    ----------
-    weights : float32 [S, S]
-        Each pixel's superpixel weight: the change of the class's probability when it is shown instead of hidden;
-        positive speaks for the class. 0 outside the content.
-    segments : int32 [S, S]
-        Superpixel numbers from 0; -1 outside the content.
-    score : float
-        Weighted R^2 of the local linear fit, at most 1. Below some 0.3 the weights say little.
-    target : int
-        The class explained.
-    probabilities : float32 [classes]
-        Of the whole stack.
+    A weight is the change of the class's probability when the superpixel is shown instead of hidden: positive ones
+    speak for the class. Below a `score` of some 0.3 they say little.
     """
 
-    weights: np.ndarray
-    segments: np.ndarray
-    score: float
-    target: int
-    probabilities: np.ndarray
+    weights: np.ndarray  # float32 [S, S], of each pixel's superpixel; 0 outside the content
+    segments: np.ndarray  # int32 [S, S], superpixel numbers from 0; -1 outside the content
+    score: float  # weighted R^2 of the local linear fit, at most 1
+    target: int  # the class explained
+    probabilities: np.ndarray  # float32 [classes], of the whole stack
 
 
 def explain_lime(

@@ -68,7 +68,7 @@ def grid(axes: Axes, axis: str = "both") -> None:
     axes.set_axisbelow(True)
 
 
-def unit_square(axes: Axes, legend: str = "") -> None:
+def unit_square(axes: Axes, legend: Any = "") -> None:
     """Both axes from 0 to 1, for ROC and precision-recall curves; a legend at `legend`, such as ``lower right``."""
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal")
     grid(axes)

@@ -22,25 +22,13 @@ _SHORT = 15  # rows of a table that print keeps on one page
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its interval.
+    """A figure with its interval, from resamples of the data or otherwise."""
 
-    Parameters
-    ----------
-    value : float
-        The figure on the data as they are; NaN where it is undefined.
-    low, high : float
-        Percentile interval over the resamples in which the figure is defined; NaN where there is none.
-    undefined : int
-        Resamples left out of the interval because the figure is undefined in them (a class was not drawn).
-    resamples : int
-        Number of resamples; 0 for an interval that does not come from resampling.
-    """
-
-    value: float
-    low: float = math.nan
+    value: float  # on the data as they are; NaN where it is undefined
+    low: float = math.nan  # percentile interval over the resamples in which the figure is defined; NaN: none
     high: float = math.nan
-    undefined: int = 0
-    resamples: int = 0
+    undefined: int = 0  # resamples left out of the interval, such as those in which a class was not drawn
+    resamples: int = 0  # 0 for an interval that does not come from resampling
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; NaN becomes None."""
@@ -86,24 +74,15 @@ class Cell:
 class Table:
     """A table whose first column names its rows.
 
-    Parameters
-    ----------
-    header : sequence of str or Cell
-        Titles of the columns.
-    rows : sequence
-        Each is a sequence of cells (str, int, float, None, `Estimate`, `Share`, `Html` or `Cell`), or a str: the title
-        of the rows below it.
-    caption, note : str
-        Above and below the table.
-    class_ : str
-        Class of the HTML table.
+    A row is a sequence of cells (str, int, float, None, `Estimate`, `Share`, `Html` or `Cell`), or a str: the title of
+    the rows below it.
     """
 
-    header: Sequence[Any]
+    header: Sequence[Any]  # titles of the columns
     rows: Sequence[Any]
-    caption: str = ""
-    note: str = ""
-    class_: str = ""
+    caption: str = ""  # above the table
+    note: str = ""  # below it
+    class_: str = ""  # of the HTML table
 
     def html(self) -> Html:
         """The table with its footnotes; a short one is kept on one page in print."""
