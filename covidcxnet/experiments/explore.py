@@ -87,37 +87,26 @@ class Moments:
         return self.shares / (self.images or np.nan)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One file: a square copy ``uint8 [S, S]``, the share of each grey level ``float32 [256]``, width and height.
+def measure(path: str | Path, size: int) -> tuple[np.ndarray, np.ndarray, int, int] | str:
+    """A square copy ``uint8 [size, size]``, the share of each grey level ``float32 [256]``, width and height.
 
-    `error` says why a file could not be read, without its name; all else is then None or 0.
+    Never raises for what is in the file: a text says why it cannot be read, without its name.
     """
-
-    small: np.ndarray | None = None
-    shares: np.ndarray | None = None
-    width: int = 0
-    height: int = 0
-    error: str | None = None
-
-
-def measure(path: str | Path, size: int) -> Measured:
-    """Read and measure one file; never raises for what is in the file."""
     try:
         image = read_radiograph(path)
     except RadiographError as error:
-        return Measured(error=error.reason)
+        return error.reason
     except Exception as error:  # one bad file among thousands must not end the work, whatever it broke
-        return Measured(error="cannot be read" if isinstance(error, InputError) else type(error).__name__)
+        return "cannot be read" if isinstance(error, InputError) else type(error).__name__
     height, width = image.shape
     # stretched to a square, so that the lungs of tall and wide radiographs lie on each other
     how = cv2.INTER_AREA if min(height, width) >= size else cv2.INTER_LINEAR
     shares = np.bincount(image.ravel(), minlength=256) / image.size
-    return Measured(cv2.resize(image, (size, size), interpolation=how), shares.astype("float32"), width, height)
+    return cv2.resize(image, (size, size), interpolation=how), shares.astype("float32"), width, height
 
 
-def _lost(path) -> Measured:
-    return Measured(error=DIED)
+def _lost(path) -> str:
+    return DIED
 
 
 @dataclass(frozen=True)
@@ -220,13 +209,14 @@ def explore(
     work = partial(measure, size=size)
     results = map_files(work, paths, lost=_lost, jobs=jobs, desc="measuring", progress=progress)
     for row, result in zip(used, results, strict=True):
-        if result.small is None or result.shares is None:
-            reasons[int(row)] = result.error or "cannot be read"
+        if isinstance(result, str):
+            reasons[int(row)] = result
             continue
+        small, shares, width, height = result
         readable[row] = True
         key = (str(labels[row]), str(groups[row]))
-        moments.setdefault(key, Moments(size)).add(result.small, result.shares)
-        sizes[(*key, result.width, result.height)] += 1
+        moments.setdefault(key, Moments(size)).add(small, shares)
+        sizes[(*key, width, height)] += 1
     if not readable.any():
         first = next(iter(reasons.values()))
         raise InputError(f"{dataset.name}: none of {len(used)} images can be read, the first: {first}")

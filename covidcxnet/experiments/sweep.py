@@ -21,7 +21,7 @@ from covidcxnet.experiments.compare import Comparison, compare
 from covidcxnet.experiments.grid import Trial, data_key, plan
 from covidcxnet.experiments.outcome import Outcome, Sweep, outcome_of
 from covidcxnet.reporting import plots
-from covidcxnet.reporting.table import count
+from covidcxnet.reporting.table import Table, count
 from covidcxnet.training.data import dataset_of, split_of
 from covidcxnet.training.initial_weights import check_model
 from covidcxnet.training.recipe import AugmentSettings, Recipe
@@ -190,10 +190,9 @@ def status(trial: Trial) -> str:
 def overview(trials: Sequence[Trial], keys: Sequence[str]) -> str:
     """A plan as lines of text: name, folder, status."""
     rows = [(trial.name, str(trial.folder), status(trial)) for trial in trials]
-    widths = [max(len(row[k]) for row in rows) for k in range(2)]
-    lines = [f"{name:<{widths[0]}}  {folder:<{widths[1]}}  {state}" for name, folder, state in rows]
     left = sum(state != "finished" for *_, state in rows)
-    return "\n".join([*lines, f"{count(len(rows), 'training')}, {left} left to do; swept: {', '.join(keys) or 'seed'}"])
+    note = f"{count(len(rows), 'training')}, {left} left to do; swept: {', '.join(keys) or 'seed'}"
+    return Table(["Training", "Folder", "Status"], rows, note=note).text()
 
 
 def _train(trial: Trial) -> Run:

@@ -43,12 +43,12 @@ def survey(mixed):
 
 
 def test_means_and_deviations_are_those_of_all_images_at_once(mixed, survey):
-    own = [measure(path, 32).small for i, path in enumerate(mixed.paths) if mixed.targets[i] == 1]
-    own = np.stack([image for image in own if image is not None]).astype(float)
+    results = [measure(path, 32) for i, path in enumerate(mixed.paths) if mixed.targets[i] == 1]
+    images = np.stack([result[0] for result in results if not isinstance(result, str)]).astype(float)
     moments = survey.of_class("covid19")
     assert mixed.classes[1] == "covid19" and moments.images == 22
-    np.testing.assert_allclose(moments.mean, own.mean(axis=0), atol=1e-9)
-    np.testing.assert_allclose(moments.deviation, own.std(axis=0), atol=1e-6)
+    np.testing.assert_allclose(moments.mean, images.mean(axis=0), atol=1e-9)
+    np.testing.assert_allclose(moments.deviation, images.std(axis=0), atol=1e-6)
 
 
 def test_sums_of_classes_and_of_sources_are_the_same_images(survey):
@@ -85,49 +85,59 @@ def test_samples_come_in_turn_from_each_source_and_are_a_function_of_the_seed(mi
 
 def test_sources_beyond_ten_are_put_together(tmp_path):
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((40, 40), np.uint8))
-    names = [f"{i}.png" for i in range(30)]
-    for name in names[1:]:
-        (tmp_path / name).write_bytes((tmp_path / "0.png").read_bytes())
-    table = pd.DataFrame({"path": names, "label": "a", "source": [f"s{i % 15}" for i in range(30)]})
-    found = explore(Dataset(table, tmp_path), size=32, samples=0, progress=False)
-    assert len(found.sources) == 11 and found.sources[-1] == "other sources"
-    assert found.of_source("other sources").images == 10
+    table = pd.DataFrame({"path": "0.png", "label": "a", "source": [f"s{i % 15}" for i in range(30)]})
+    table["path"] = [f"{i}.png" for i in range(30)]
+    for name in table["path"][1:]:
+        (tmp_path / name).hardlink_to(tmp_path / "0.png")
+    survey = explore(Dataset(table, tmp_path), size=32, samples=0, progress=False)
+    assert len(survey.sources) == 11 and survey.sources[-1] == "other sources"
+    assert survey.of_source("other sources").images == 10
 
 
-def test_a_class_that_lives_in_one_source_is_warned_of(survey):
-    assert not any("covid19 comes from one source" in w for w in survey.warnings), "south has all three"
-    counts = pd.DataFrame({"north": [90, 0], "south": [10, 80]}, index=["normal", "covid19"])
-    said = list(find_warnings(_counts(counts), _sizes()))
-    assert any(w.startswith("covid19 comes from one source: 80 of its 80 images are from south") for w in said)
-    apart = list(find_warnings(_counts(counts.assign(south=[0, 80])), _sizes()))
-    assert any("No source has both normal and covid19" in w for w in apart)
-    assert any("Sources with a single class: north (normal); south (covid19): 170 of 170" in w for w in apart)
-    alike = pd.DataFrame({"north": [60, 60], "south": [60, 60]}, index=["normal", "covid19"])
-    assert not list(find_warnings(_counts(alike), _sizes()))
+@pytest.mark.parametrize(
+    "north, south, messages",
+    [
+        ([90, 0], [10, 80], ["covid19 comes from one source: 80 of its 80 images are from south"]),
+        (
+            [90, 0],
+            [0, 80],
+            [
+                "No source has both normal and covid19",
+                "Sources with a single class: north (normal); south (covid19): 170 of 170",
+                "The source alone predicts 100% of the labels",
+            ],
+        ),
+        ([60, 60], [60, 60], []),
+    ],
+)
+def test_a_class_that_lives_in_one_source_is_warned_of(north, south, messages):
+    counts = pd.DataFrame({"north": north, "south": south}, index=["normal", "covid19"])
+    by_class = {"class": counts.sum(axis=1).to_frame("images"), "source": counts}
+    warnings = list(find_warnings(by_class, _sizes(50, 50, 512)))
+    assert all(any(message in warning for warning in warnings) for message in messages)
+    assert messages or not warnings
 
 
 def test_a_size_that_goes_with_the_class_few_images_and_sides_without_a_class_are_warned_of():
-    counts = pd.DataFrame({"here": [600, 20]}, index=["normal", "covid19"])
+    counts = pd.DataFrame({"images": [600, 20]}, index=["normal", "covid19"])
     split = pd.DataFrame({"train": [500, 20], "test": [100, 0]}, index=counts.index)
-    sizes = pd.DataFrame(
-        [("normal", "", 512, 512, 600), ("covid19", "", 299, 299, 20)],
-        columns=["label", "source", "width", "height", "images"],
-    )
-    said = " | ".join(find_warnings(_counts(counts) | {"split": split}, sizes, ("pneumonia",), 3))
-    for text in ("3 patients have images on two sides", "pneumonia: no image can be read", "covid19 20", "30 times"):
-        assert text in said
-    assert "covid19: 20 of 20 images are 299 x 299 pixels" in said and "split test has no image of covid19" in said
+    text = " | ".join(find_warnings({"class": counts, "split": split}, _sizes(600, 20, 299), ("pneumonia",), 3))
+    for part in ("3 patients have images on two sides", "pneumonia: no image can be read", "covid19 20", "30 times"):
+        assert part in text
+    assert "covid19: 20 of 20 images are 299 x 299 pixels" in text and "split test has no image of covid19" in text
+
+
+def _sizes(normal: int, covid19: int, side: int) -> pd.DataFrame:
+    rows = [("normal", "", 512, 512, normal), ("covid19", "", side, side, covid19)]
+    return pd.DataFrame(rows, columns=["label", "source", "width", "height", "images"])
 
 
 def test_differences_have_one_range_on_both_sides_of_zero(survey):
     figure = draw_differences(differences({label: survey.of_class(label) for label in survey.classes}))
     ranges = {axes.images[0].get_clim() for axes in figure.axes if axes.images and axes.get_title()}
     assert len(ranges) == 1 and (limits := ranges.pop())[0] == -limits[1] < 0
-    largest = max(
-        np.abs(survey.of_class(a).mean - survey.of_class(b).mean).max()
-        for a in survey.classes for b in survey.classes
-    )  # fmt: skip
-    assert limits[1] == pytest.approx(largest)
+    means = [survey.of_class(label).mean for label in survey.classes]
+    assert limits[1] == pytest.approx(max(np.abs(a - b).max() for a in means for b in means))
 
 
 def test_within_a_source_only_classes_with_enough_images_are_compared(survey):
@@ -203,14 +213,3 @@ def test_bad_input_is_one_line_and_exit_code_2(mixed, tmp_path, capsys, argument
     assert main(["explore", "--out", str(tmp_path / "out"), "--root", str(mixed.root), *given]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert said in error and not (tmp_path / "out").exists()
-
-
-def _counts(by_source: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    return {"class": by_source.sum(axis=1).to_frame("images"), "source": by_source}
-
-
-def _sizes() -> pd.DataFrame:
-    return pd.DataFrame(
-        [("normal", "", 512, 512, 50), ("covid19", "", 512, 512, 50)],
-        columns=["label", "source", "width", "height", "images"],
-    )
