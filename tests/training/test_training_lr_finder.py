@@ -22,7 +22,7 @@ def losses(noise=0.02, seed=0, fall=0.6):
     return clean + np.random.default_rng(seed).normal(0, noise, len(RATES))
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_the_steepest_fall_is_suggested(seed):
     made = losses(noise=0.05, seed=seed)
     assert 4e-5 < suggest(RATES, made, smooth(made)) < 2.5e-4
@@ -35,16 +35,13 @@ def test_what_runs_away_does_not_reach_into_the_fall_before_it():
     assert smooth(made).max() < 3
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_no_rate_is_suggested_where_the_loss_only_scatters(seed):
     made = losses(noise=0.3, seed=seed, fall=0)
     made[140:] = made[:60]
     assert suggest(RATES, made, smooth(made)) is None
-
-
-def test_no_rate_is_suggested_where_the_loss_only_grows():
-    made = 0.7 + np.linspace(0, 1, 200)
-    assert suggest(RATES, made, smooth(made)) is None
+    growing = 0.7 + np.linspace(0, 1, 200)
+    assert suggest(RATES, growing, smooth(growing)) is None
 
 
 def test_smoothing_lags_behind_in_neither_direction():

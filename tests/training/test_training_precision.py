@@ -33,12 +33,9 @@ def test_a_float16_run_of_another_machine_is_not_resumed_without_a_gpu(without_g
         train(resume=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["float32", "mixed_bfloat16"])
-def test_other_formats_need_no_gpu(without_gpu, name):
-    backend.check_precision(name)
-
-
-def test_float16_is_allowed_where_there_is_a_gpu(monkeypatch):
+def test_other_formats_need_no_gpu_and_float16_is_allowed_where_there_is_one(without_gpu, monkeypatch):
+    backend.check_precision("float32")
+    backend.check_precision("mixed_bfloat16")
     monkeypatch.setattr(backend, "has_accelerator", lambda: True)
     backend.check_precision("mixed_float16")
 

@@ -19,10 +19,11 @@ pytestmark = pytest.mark.usefixtures("quick_curves")
 
 
 @pytest.mark.parametrize(
-    ("trainable", "learning_rate", "ema"), [("all", 0.05, 0.0), ("all", 0.05, 0.6), ("head", 0.5, 0.0)]
+    ("trainable", "learning_rate", "ema", "sampling"),
+    [("all", 0.05, 0.0, "undersample"), (0.5, 0.05, 0.6, "none"), ("head", 0.5, 0.0, "oversample")],
 )
-def test_a_resumed_run_equals_one_that_was_never_stopped(tiny, monkeypatch, trainable, learning_rate, ema):
-    settings = {"trainable": trainable, "learning_rate": learning_rate, "ema": ema}
+def test_a_resumed_run_equals_one_that_was_never_stopped(tiny, monkeypatch, trainable, learning_rate, ema, sampling):
+    settings = {"trainable": trainable, "learning_rate": learning_rate, "ema": ema, "sampling": sampling}
     settings |= {"epochs": 4, "lr_patience": 1, "patience": 0}
     whole = train(tiny("whole", **settings))
     with monkeypatch.context() as patch:
@@ -68,14 +69,14 @@ def test_a_run_killed_without_warning_resumes_to_the_same_end(tiny, trained, tmp
     assert not [path for path in resumed.path.iterdir() if "partial" in path.name]
 
 
-def test_a_run_stopped_before_its_first_epoch_starts_over(tiny, trained, monkeypatch):
-    recipe = tiny("cut", epochs=3)
+def test_a_run_stopped_before_its_first_epoch_starts_over_from_its_initial_weights(tiny, trained, monkeypatch):
+    settings = {"epochs": 1, "init": str(trained.best_weights)}
+    whole = train(tiny("whole", **settings))
     with monkeypatch.context() as patch:
         stop_after(patch, 0)
         with pytest.raises(KeyboardInterrupt):
-            train(recipe)
-    resumed = train(resume=recipe.out)
-    assert_same_weights(trained.last_weights, resumed.last_weights)
+            train(tiny("cut", **settings))
+    assert_same_weights(whole.last_weights, train(resume=whole.path.with_name("cut")).last_weights)
 
 
 @pytest.mark.usefixtures("interrupts")
@@ -120,17 +121,6 @@ def test_training_stops_early_where_nothing_improves_and_stays_stopped(tiny):
     run = train(tiny(epochs=30, patience=2, learning_rate=1e-12, trainable="head"))
     assert len(run.log) < 30 and run.status["best_epoch"] == len(run.log) - 2
     assert len(train(resume=run.path).log) == len(run.log)
-
-
-def test_a_run_with_a_cut_resumes_to_the_same_weights(tiny, monkeypatch):
-    whole = train(tiny("whole", trainable=0.5, epochs=2))
-    with monkeypatch.context() as patch:
-        stop_after(patch, 1)
-        with pytest.raises(KeyboardInterrupt):
-            train(tiny("half", trainable=0.5, epochs=2))
-    resumed = train(resume=whole.path.with_name("half"))
-    assert resumed.recipe.trainable == "0.5"
-    assert_same_weights(whole.last_weights, resumed.last_weights)
 
 
 def test_a_run_is_found_again_from_another_folder(copied, phantoms, tmp_path, monkeypatch):

@@ -2,9 +2,11 @@
 
 import json
 import os
+from importlib.util import find_spec
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from run_helpers import assert_same_weights, weights
 
@@ -46,21 +48,6 @@ def test_no_patient_stands_on_two_sides(trained):
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
 
 
-def test_test_rows_are_never_read_in_training(tiny, monkeypatch):
-    from covidcxnet.preparation import Store
-
-    seen = set()
-    read = Store.read
-
-    def recorded(self, indices):
-        seen.update(np.arange(len(self))[indices].tolist())
-        return read(self, indices)
-
-    monkeypatch.setattr(Store, "read", recorded)
-    run = train(tiny(epochs=1))
-    assert seen == set(run.rows("train")) | set(run.rows("validation"))
-
-
 def test_weights_carry_all_that_is_needed_to_use_them(trained):
     run = trained
     metadata = read_metadata(run.best_weights)
@@ -77,27 +64,6 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny, trai
     assert list(trained.log["val_loss"]) == list(same.log["val_loss"])
     other = train(tiny("other", epochs=1, seed=4))
     assert trained.log["loss"][0] != other.log["loss"][0]
-
-
-def test_a_frozen_backbone_keeps_its_weights_and_the_head_learns(tiny, trained):
-    run = train(tiny("head", trainable="head", init=str(trained.best_weights), epochs=3))
-    before, after = weights(trained.best_weights), weights(run.last_weights)
-    same = {name for name in before if (before[name] == after[name]).all()}
-    changed = set(before) - same
-    assert all("dense" in name for name in changed) and changed
-    assert any("conv" in name for name in same)
-
-
-def test_mixed_bfloat16_trains_and_its_weights_stay_float32(tiny):
-    run = train(tiny(precision="mixed_bfloat16", epochs=1))
-    assert {a.dtype for a in weights(run.best_weights).values() if a.dtype.kind == "f"} == {np.dtype("float32")}
-    assert np.isfinite(run.log["loss"]).all()
-
-
-def test_tensorboard_logs_where_asked_for(tiny):
-    pytest.importorskip("tensorboard")
-    run = train(tiny(epochs=1, tensorboard=True))
-    assert list((run.path / "tensorboard").rglob("events*"))
 
 
 def test_a_saved_split_is_used_again(tiny, trained):
@@ -118,29 +84,42 @@ def test_run_json_holds_plain_values_and_a_relative_store(trained):
     assert not os.path.isabs(trained.status["store"])
 
 
-def test_layers_below_the_cut_keep_their_initial_weights_and_those_above_train(tiny, trained):
-    run = train(tiny("cut", trainable="conv2", init=str(trained.best_weights), epochs=1, learning_rate=0.01))
+@pytest.mark.parametrize(("trainable", "expected"), [("conv2", {"conv2", "fc", "pred"}), ("head", {"fc", "pred"})])
+def test_layers_below_the_cut_keep_their_initial_weights_and_those_above_train(tiny, trained, trainable, expected):
+    init = str(trained.best_weights)
+    run = train(tiny("cut", trainable=trainable, init=init, epochs=2, learning_rate=0.01))
     before, after = load_model(trained.best_weights).model, load_model(run.last_weights).model
     pairs = {
         layer.name: zip(layer.get_weights(), after.get_layer(layer.name).get_weights(), strict=True)
         for layer in before.layers
         if layer.weights
     }
-    changed = {name for name, arrays in pairs.items() if any((a != b).any() for a, b in arrays)}
-    assert changed == {"conv2", "fc", "pred"}
+    assert {name for name, arrays in pairs.items() if any((a != b).any() for a, b in arrays)} == expected
 
 
-def test_the_run_says_whose_patient_is_unknown(tiny, trained, phantoms, tmp_path, capsys):
-    import pandas as pd
+def test_test_rows_are_not_read_unknown_patients_are_counted_and_bfloat16_leaves_weights_float32(
+    tiny, phantoms, tmp_path, capsys, monkeypatch
+):
+    rows, read = set(), Store.read
 
-    assert trained.status["unknown_patients"] == 0 and trained.status["split_by"] == "patient"
+    def recorded(self, indices):
+        rows.update(np.arange(len(self))[indices].tolist())
+        return read(self, indices)
+
+    monkeypatch.setattr(Store, "read", recorded)
     table = pd.read_csv(phantoms)
     table.drop(columns=["patient", "mask", "lesion"], errors="ignore").to_csv(tmp_path / "alone.csv", index=False)
-    data = {"data": str(tmp_path / "alone.csv"), "root": str(phantoms.parent), "store": str(tmp_path / "alone.h5")}
-    run = train(tiny("alone", split_by="image", epochs=1, **data))
+    changes = {"data": str(tmp_path / "alone.csv"), "root": str(phantoms.parent), "store": str(tmp_path / "alone.h5")}
+    changes |= {"split_by": "image", "epochs": 1, "precision": "mixed_bfloat16"}
+    changes |= {"tensorboard": find_spec("tensorboard") is not None}
+    run = train(tiny("alone", **changes))
+    assert rows == set(run.rows("train")) | set(run.rows("validation"))
     assert run.status["unknown_patients"] == 36 and run.status["split_by"] == "image"
     assert "the patient of 36 of 36 images is unknown" in capsys.readouterr().err
     assert set(run.split["grouped_by"]) == {"image, patient unknown"}
+    assert {a.dtype for a in weights(run.best_weights).values() if a.dtype.kind == "f"} == {np.dtype("float32")}
+    assert np.isfinite(run.log["loss"]).all()
+    assert bool(list((run.path / "tensorboard").rglob("events*"))) == changes["tensorboard"]
 
 
 def test_with_a_moving_average_it_is_the_average_that_is_validated_and_saved(tiny):

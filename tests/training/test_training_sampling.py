@@ -190,19 +190,6 @@ def test_source_weights_on_top_of_sampling_balance_sources_within_a_class_only(b
     assert len(np.unique(side.weights)) > 1
 
 
-def test_a_resumed_run_samples_what_an_unbroken_one_does(tiny, lopsided, tmp_path):
-    changes = {"data": str(lopsided), "sampling": "undersample", "store": str(tmp_path / "s.h5")}
-    whole = train(tiny("whole", epochs=2, **changes))
-    parted = train(tiny("parted", epochs=1, **changes))
-    parted = train(resume=parted.path, epochs=2)
-    assert list(whole.log["val_loss"]) == list(parted.log["val_loss"])
-
-
-def test_sampling_is_refused_where_it_means_nothing(base):
-    with pytest.raises(InputError, match="sampling"):
-        dataclasses.replace(base, sampling="smote")
-
-
 def test_a_class_without_images_in_a_side_is_refused_before_anything_is_prepared(base, tmp_path):
     dataset, path = dataset_of(base), tmp_path / "split.csv"
     split = split_of(base, dataset)
