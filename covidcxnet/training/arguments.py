@@ -71,9 +71,11 @@ def build_parser(prog: str, summary: str = SUMMARY, hidden: Collection[str] = ()
     from jsonargparse import ArgumentParser
 
     class Parser(ArgumentParser):
-        def format_help(self) -> str:
+        def format_help(self, *args: Any, **options: Any) -> str:
             # jsonargparse names flags as Python does; the commands' grammar has dashes.
-            return re.sub(r"--[a-z][\w.]*", lambda flag: flag[0].replace("_", "-"), super().format_help())
+            return re.sub(
+                r"--[a-z][\w.]*", lambda flag: flag[0].replace("_", "-"), super().format_help(*args, **options)
+            )
 
     parser = Parser(prog=prog, description=summary, exit_on_error=False, print_config=None, allow_abbrev=False)
     parser.add_argument("--recipe", action="config", help="YAML file, or a name that `covidcxnet recipes list` shows")
@@ -133,7 +135,8 @@ def _recipe_file(name: str) -> str:
 
 def _settings() -> dict[str, tuple[dataclasses.Field, Any]]:
     """Every setting with its field and default, nested ones by their full name: ``input.size``."""
-    recipe, settings = Recipe(), {}
+    recipe = Recipe()
+    settings: dict[str, tuple[dataclasses.Field, Any]] = {}
     for prefix, part in (("", recipe), ("input.", recipe.input), ("augment.", recipe.augment)):
         settings |= {prefix + field.name: (field, getattr(part, field.name)) for field in dataclasses.fields(part)}
     return settings
@@ -149,6 +152,9 @@ def _readable(error: Exception) -> str:
     text = one_line(error).removeprefix("Parser key ").replace('"', "", 2)
     if wrong := re.search(r"Expected a <class '(\w+)'>\. Got value: (.*)", text):
         text = f"{text[: wrong.start()]}{wrong[2]!r} given, {_KINDS.get(wrong[1], wrong[1])} expected"
+    if wrong := re.search(r"Expected a typing\.Literal\[(.*)\]\. Got value: (.*)", text):
+        choices = wrong[1].replace("'", "")
+        text = f"{text[: wrong.start()]}{wrong[2]!r} given, one of {choices} expected"
     stray = re.search(r"--([\w.]+)", text) if text.lower().startswith("unrecognized arguments") else None
     if stray is None:
         return text

@@ -109,10 +109,11 @@ def initialise(model: keras.Model, init: str, classes: tuple[str, ...]) -> str:
     if init == "imagenet":
         origin, loaded = "ImageNet", _from_imagenet(model)
     else:
-        origin = pretrained.resolve(init)
-        source, labels = network(origin) if is_legacy(origin) else _source(origin)
+        path = pretrained.resolve(init)
+        source, labels = network(path) if is_legacy(path) else _source(path)
         # The units of the output layer mean labels.
-        loaded = transfer(source, model, origin, set() if labels == tuple(classes) else {OUTPUT})
+        loaded = transfer(source, model, path, set() if labels == tuple(classes) else {OUTPUT})
+        origin = str(path)
     weighted = [layer.name for layer in model.layers if layer.weights]
     fresh = [name for name in weighted if name not in set(loaded)]
     text = f"initial weights from {origin}: {len(loaded)} of {len(weighted)} layers"

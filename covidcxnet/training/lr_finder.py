@@ -30,6 +30,7 @@ from .callbacks import Seeds
 from .fitting import Fitting
 from .initial_weights import build_model, model_options
 from .recipe import Recipe
+from .stages import StagedFitting
 from .statistics import channel_statistics, with_histogram
 from .trainer import fitting_of
 
@@ -148,7 +149,7 @@ def _fitting(recipe: Recipe) -> Fitting:
     core, _ = build_model(recipe, options, recipe.init)
     bench: Any = SimpleNamespace(store=store, split=split, path=Path("no-run"))
     fitting = fitting_of(recipe)(bench, recipe, core, options)
-    return getattr(fitting, "stage", fitting)
+    return fitting.stage if isinstance(fitting, StagedFitting) else fitting
 
 
 class _Growth(keras.callbacks.Callback):

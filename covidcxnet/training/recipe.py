@@ -292,9 +292,8 @@ def checked_keys(values: dict[str, Any], where: str = "recipe") -> dict[str, Any
         holder = values.get(part) if part else values
         if isinstance(holder, dict) and holder.pop(name, accepted) != accepted:
             raise InputError(f"{where}: {key} was removed; {accepted} or nothing expected, see docs/experiments.md")
-    parts = {"": (Recipe, values)}
-    parts |= {"input.": (InputSettings, values.get("input")), "augment.": (AugmentSettings, values.get("augment"))}
-    for prefix, (kind, given) in parts.items():
+    for prefix, kind in {"": Recipe, "input.": InputSettings, "augment.": AugmentSettings}.items():
+        given = values.get(prefix[:-1]) if prefix else values
         known = [f.name for f in dataclasses.fields(kind)]
         unknown = sorted(set(map(str, given)) - set(known)) if isinstance(given, dict) else []
         if unknown:

@@ -31,6 +31,7 @@ class SolvedFitting(Fitting):
         began, side, spec = time.monotonic(), self.train, MODELS[self.recipe.model]
         settings = {name: self.options.get(name, default) for name, default in spec.options.items()}
         stacks = (batch[0] for batch in self._plain(side))
+        assert spec.solve is not None  # or the trainer would have chosen another fitting
         steps, warning = spec.solve(self.core, stacks, side.targets, side.weights, **settings)
         probabilities = self.core.predict(self._plain(side), verbose=0)
         loss = float(keras.ops.convert_to_numpy(self.loss(side.targets, probabilities)))

@@ -11,7 +11,7 @@ import pytest
 from run_helpers import assert_same_weights, weights
 
 from covidcxnet.datasets.bias import shortcuts
-from covidcxnet.preparation import stack_statistics
+from covidcxnet.preparation import Store, stack_statistics
 from covidcxnet.pretrained import load_model
 from covidcxnet.training import train
 from covidcxnet.training.data import dataset_of, split_of, targets_for
