@@ -27,10 +27,8 @@ def made(base, phantoms, tmp_path_factory):
     table = table.drop(columns="label").assign(effusion=ill, mass=np.where(np.arange(len(ill)) % 3, 1 - ill, -1))
     path = folder / "findings.csv"
     table.to_csv(path, index=False)
-    recipe = dataclasses.replace(
-        base, data=str(path), root=str(phantoms.parent), multilabel=True, classes=("effusion", "mass"),
-        store=str(folder / "store.h5"), out=str(folder / "run"),
-    )  # fmt: skip
+    changes = {"data": str(path), "root": str(phantoms.parent), "multilabel": True, "classes": ("effusion", "mass")}
+    recipe = dataclasses.replace(base, **changes, store=str(folder / "store.h5"), out=str(folder / "run"))
     return train(recipe), recipe, folder
 
 
@@ -48,8 +46,8 @@ def test_prediction_calls_each_finding_at_its_own_threshold(made):
     run = made[0]
     classifier = covidcxnet.load_model(run.best_weights)
     for result in classifier.predict(run.dataset.paths[:6]):
-        over = {n for n, cut in zip(classifier.classes, classifier.thresholds, strict=True)
-                if result.probabilities[n] >= cut}  # fmt: skip
+        cuts = zip(classifier.classes, classifier.thresholds, strict=True)
+        over = {name for name, cut in cuts if result.probabilities[name] >= cut}
         assert set(result.findings) == over and result.label == ("|".join(result.findings) or "none")
         assert result.probability in result.probabilities.values()
 

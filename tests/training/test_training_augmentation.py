@@ -17,9 +17,18 @@ from covidcxnet.training.augmentation import (
 from covidcxnet.training.recipe import AugmentSettings
 
 EVERYTHING = AugmentSettings(
-    rotation=170, flip_horizontal=True, flip_vertical=True, zoom=(0.67, 1.25), shift=0.2, brightness=(0.5, 1.3),
-    contrast=(0.8, 1.2), gamma=(0.8, 1.2), blur=1.5, noise=5, erase=0.2,
-)  # fmt: skip
+    rotation=170,
+    flip_horizontal=True,
+    flip_vertical=True,
+    zoom=(0.67, 1.25),
+    shift=0.2,
+    brightness=(0.5, 1.3),
+    contrast=(0.8, 1.2),
+    gamma=(0.8, 1.2),
+    blur=1.5,
+    noise=5,
+    erase=0.2,
+)
 
 
 def stacks(n=6, size=32, channels=3):

@@ -28,6 +28,9 @@ ONE, TWO = InputSettings(size=64, channels=("raw",)), InputSettings(size=64, cha
             {"model": "covid-cxnet", "input": TWO, "init": "chexnet"},
             r"input\.channels: .*3 planes for init chexnet, as in raw,raw,raw",
         ),
+        ({"model": "logistic-regression", "init": "imagenet"}, "init"),
+        ({"model": "logistic-regression", "trainable": "head"}, "trainable"),
+        ({"model": "logistic-regression", "sampling": "oversample"}, "sampling"),
         ({"init": "imagenet"}, "init: .*small-cnn has no ImageNet weights, only .*covid-cxnet"),
         (
             {"model": "covid-cxnet", "init": "imagenet", "options": {"blocks": [6, 12]}},

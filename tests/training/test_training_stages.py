@@ -182,9 +182,3 @@ def test_a_solver_that_does_not_converge_is_told_of(recipe, tmp_path, capsys):
     changes |= {"input": InputSettings(size=32, channels=("raw",)), "store": str(tmp_path / "s.h5")}
     run = train(dataclasses.replace(recipe, **changes, out=str(tmp_path / "run")))
     assert "max_iter" in run.status["convergence"] and "without converging" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("key", "value"), [("init", "imagenet"), ("trainable", "head"), ("sampling", "oversample")])
-def test_what_does_not_go_with_a_solver_is_refused(recipe, key, value):
-    with pytest.raises(InputError, match=key):
-        dataclasses.replace(recipe, model="logistic-regression", options={}, **{key: value})
