@@ -157,6 +157,7 @@ class RandomBlur(_Random):
         planes, size = images.shape[-1], len(self.window)
         window = ops.convert_to_tensor(np.tile(self.window[:, None], (1, planes)))
         pad = size // 2
+        # Reflected, so that blur does not darken the borders.
         edges = ops.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
         strong = ops.depthwise_conv(edges, ops.reshape(window, (size, 1, planes, 1)), padding="valid")
         strong = ops.depthwise_conv(strong, ops.reshape(window, (1, size, planes, 1)), padding="valid")
@@ -172,6 +173,7 @@ class RandomNoise(_Random):
 
     def vary(self, images):
         shape = (*ops.shape(images)[:3], 1)
+        # The channels are views of one radiograph, whose noise they share.
         noise = keras.random.normal(shape, seed=self.seed_generator) * self.draw(images, 0.0, self.sigma)
         return ops.clip(images + noise, 0.0, 255.0)
 
@@ -191,6 +193,7 @@ class RandomJpeg(_Random):
 
     def vary(self, images):
         height, width, planes = images.shape[1:]
+        # JPEG works on whole blocks of 8 x 8; what is added is cut off again.
         pad = ((0, 0), (0, -height % 8), (0, -width % 8), (0, 0))
         padded = ops.pad(images - 128.0, pad, mode="reflect" if min(height, width) > 8 else "constant")
         rows, columns = padded.shape[1] // 8, padded.shape[2] // 8
@@ -199,9 +202,11 @@ class RandomJpeg(_Random):
         spectrum = ops.einsum("ku,lv,brucvp->bklrcp", basis, basis, blocks)
         count = rows * columns * planes
         spectrum = ops.reshape(spectrum, (-1, 64, count))  # TensorFlow broadcasts five axes at most
+        # libjpeg's scale: below 50 the table grows as 5000 / quality, above it falls linearly.
         quality = self.draw(images, float(self.quality), 100.0)
         scale = ops.where(quality < 50, 5000.0 / quality, 200.0 - 2.0 * quality) / 100.0
         table = ops.reshape(ops.convert_to_tensor(LUMINANCE), (1, 64, 1))
+        # A step below 1 would invent precision that 8-bit files do not have.
         step = ops.maximum(table * ops.reshape(scale, (-1, 1, 1)), 1.0)
         spectrum = ops.reshape(ops.round(spectrum / step) * step, (-1, 8, 8, rows, columns, planes))
         blocks = ops.einsum("ku,lv,bklrcp->brucvp", basis, basis, spectrum)
@@ -220,6 +225,7 @@ class RandomErase(_Random):
         height, width = images.shape[1:3]
         rows = ops.reshape(ops.arange(height, dtype="float32"), (1, -1, 1, 1)) / height
         columns = ops.reshape(ops.arange(width, dtype="float32"), (1, 1, -1, 1)) / width
+        # Half of the square may lie outside: borders are erased as often as the middle.
         least, most = -self.side / 2, 1 - self.side / 2
         top, left = self.draw(images, least, most), self.draw(images, least, most)
         inside = (rows >= top) & (rows < top + self.side) & (columns >= left) & (columns < left + self.side)

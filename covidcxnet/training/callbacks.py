@@ -28,6 +28,7 @@ class Seeds(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.set_epoch(epoch)
         generators = [v for v in self.model.variables if v.name == "seed_generator_state"]
+        # A stream for each generator of its own: with one for all, layers would draw the same numbers.
         for number, state in enumerate(generators):
             drawn = np.random.SeedSequence([self.seed, epoch, number]).generate_state(1)[0] % 2**31
             state.assign(np.array([drawn, 0], dtype=str(state.dtype)))
@@ -53,6 +54,7 @@ class Monitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs.update(self.validate())
         optimizer = self.model.optimizer
+        # Read before it falls: the log shows the rate that the epoch was trained with.
         rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
         logs["learning_rate"] = rate
         if not (math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"])):
@@ -60,6 +62,7 @@ class Monitor(keras.callbacks.Callback):
                 f"learning_rate: the loss is not a finite number after epoch {epoch + 1} at {rate:g}; use a lower rate"
             )
         sign = -1 if self.recipe.monitor == "val_loss" else 1
+        # AUROC reaches 1 on small sets: the loss decides between such epochs.
         score = [sign * logs[self.recipe.monitor], -logs["val_loss"]]
         if self.best is None or score > self.best:
             self.best, self.best_epoch, self.wait, self.lr_wait = score, epoch + 1, 0, 0
@@ -96,6 +99,7 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()
         title = f"epoch {epoch + 1}/{self.epochs}"
+        # A log file gets one line an epoch, only a terminal the bar.
         quiet = None if sys.stderr is None else not sys.stderr.isatty()
         self.bar = tqdm(total=self.images, desc=title, unit="image", leave=False, disable=quiet, file=sys.stderr)
 
@@ -127,6 +131,7 @@ class AfterEpoch(keras.callbacks.Callback):
         self.write, self.history = write, history
 
     def on_epoch_end(self, epoch, logs=None):
+        # Last of the callbacks, so that the row holds what the others measured.
         self.history.append({"epoch": epoch + 1} | {name: float(value) for name, value in logs.items()})
         self.write(epoch + 1, self.history)
 

@@ -101,6 +101,7 @@ def store_of(recipe: Recipe, dataset: Dataset, segmenter: LungSegmenter | None, 
     Without a path they lie where every run on this data under these input settings looks for them.
     """
     if path is None:
+        # Paths and labels are part of the name: only runs on the same table share a store.
         digest = hashlib.sha256(f"{dataset.root.absolute()}\0{dataset.classes}\0{recipe.input.key}".encode())
         for image, label in zip(dataset.table["path"], dataset.table["label"], strict=True):
             digest.update(f"\0{image}\0{label}".encode())
@@ -121,12 +122,14 @@ def rows_of(store: Store, split: pd.DataFrame, name: str) -> np.ndarray:
     by_path = dict(zip(split["path"], split["split"], strict=True))
     sides = np.array([by_path.get(path, "") for path in store.table["path"]], dtype=object)
     files = store.table["sha256"].to_numpy()
+    # A copy in test outweighs one in validation, and that one in train: nothing is tested on what was trained on.
     later = set(files[np.isin(sides, SPLITS[SPLITS.index(name) + 1 :])])
     return np.flatnonzero([side == name and file not in later for side, file in zip(sides, files, strict=True)])
 
 
 def labels_of(recipe: Recipe, store: Store) -> np.ndarray:
     """Class indices of a store's rows, int64 [N]; of independent findings 1 / 0 / NaN, float32 [N, K]."""
+    # Unknown stays NaN in float32, so that the loss can mask it.
     if recipe.task == "independent":
         return independent_targets(store.table, recipe.classes)
     return np.array([recipe.classes.index(label) for label in store.table["label"]], dtype=np.int64)
@@ -188,6 +191,7 @@ def _weights(recipe: Recipe, store: Store, rows: np.ndarray, labels: np.ndarray,
             f"class_weights: {recipe.class_weights} needs a source for each image; give the table that column, or "
             "balanced"
         )
+    # Class and source are weighed together; after sampling only the source's part is left.
     weights = source_weights(labels, store.table["source"].to_numpy(str)[rows], recipe.class_weights == "source_rare")
     return weights if recipe.sampling == "none" else without_class_share(weights, labels)
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 def compute_features(backbone: keras.Model, batches: keras.utils.PyDataset, name: str) -> np.ndarray:
     """Pooled features of all images of `batches` in inference mode, float32 [n, F]; `name` is for the progress bar."""
     parts = []
+    # By batch in inference mode: batch norms of a frozen backbone keep to their moving averages.
     for number in tqdm(range(len(batches)), desc=f"features of {name}", unit="batch", leave=False, disable=None):
         parts.append(np.asarray(backbone.predict_on_batch(batches[number][0]), "float32"))
     return np.concatenate(parts)

@@ -83,6 +83,7 @@ def brought_options(init: str, model: str) -> dict[str, Any]:
 
     ``normalization`` and, for a DenseNet, ``final_relu``; empty where the weights do not say.
     """
+    # A recipe's options win over these.
     if init == "random":
         return {}
     fitting = (model, MODELS[model].level)

@@ -72,6 +72,7 @@ def range_test(
         raise InputError(f"model: {recipe.model} has no learning rate; it is solved")
     rates = np.geomspace(lowest, highest, steps)
     with precision(recipe.precision):
+        # A schedule or an average of the weights would blur what one step at one rate does.
         fitting = _fitting(replace(recipe, schedule="constant", warmup=0.0, ema=0.0))
         growth = _Growth(rates, fitting.batches, recipe.seed, progress)
         epochs = math.ceil(steps / len(fitting.batches))
@@ -111,6 +112,7 @@ def suggest(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray) -> floa
     """
     start = float(_limited(losses)[: _head(losses)].mean())
     lowest = int(np.argmin(smoothed))
+    # The end may have run away: its lowest point and not its last counts.
     fall = start - float(smoothed[lowest])
     scatter = 1.4826 * np.median(np.abs(_limited(losses) - smoothed))
     # What is left of it in the mean of the first losses and in a smoothed one, which counts about 3.5 widths.

@@ -216,17 +216,20 @@ class Recipe:
     deterministic: bool = _field(True, "ask the backend for operations that give the same bits each time")
 
     def __post_init__(self):
+        # YAML and jsonargparse give lists; equal recipes must compare equal.
         for name in ("classes", "fractions"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "trainable", str(self.trainable))  # a fraction in YAML is a number
         _check_fields(self)
         _require(self.model in MODELS, "model", self.model, f"one of {', '.join(sorted(MODELS))}")
         check_depth(str(self.trainable))
+        # One class alone has nothing to be told apart from.
         different = len(set(self.classes)) == len(self.classes) != 1
         _require(different, "classes", self.classes, "two or more different labels, or none,")
         shares = self.fractions
         whole = len(shares) == 3 and min(shares[:2]) > 0 and abs(sum(shares) - 1) < 1e-6
         _require(whole, "fractions", shares, "train, validation and test shares of sum 1")
+        # Only AdamW decouples the decay from the gradient; elsewhere the setting would silently do nothing.
         decays = self.weight_decay == 0 or self.optimizer == "adamw"
         _require(decays, "weight_decay", self.weight_decay, "0, or optimizer adamw,")
         warms = self.warmup == 0 or (self.schedule == "cosine" and self.warmup < self.epochs)
@@ -286,6 +289,7 @@ def checked_keys(values: dict[str, Any], where: str = "recipe") -> dict[str, Any
     InputError
         Naming the first key that no recipe has, or a retired one with another value than `RETIRED` accepts.
     """
+    # Copies, as retired keys are taken out of nested parts too.
     values = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
     for key, accepted in RETIRED.items():
         part, _, name = key.rpartition(".")

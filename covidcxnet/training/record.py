@@ -39,6 +39,7 @@ def environment(seed: int, precision: str) -> dict[str, Any]:
     """Versions of what is installed, the machine and the devices that Keras uses."""
     import keras
 
+    # From the installed packages: importing all of them would take seconds.
     versions = {name: _version(name) for name in PACKAGES}
     return {
         "covidcxnet": pages.generator(),
@@ -71,6 +72,7 @@ def weights_metadata(
             "images": {name: status["counts"][name] for name in ("train", "validation")},
             "epoch": int(epoch),
             "monitor": recipe.monitor,
+            # Six digits are enough to compare runs and hide the last bit, which differs between machines.
             "figures": {name: round(float(v), 6) for name, v in figures.items() if name.startswith("val_")},
             "seed": recipe.seed,
             "augment": plain["augment"],
@@ -82,6 +84,7 @@ def weights_metadata(
 
 def published_name(init: str) -> str:
     """Initial weights as a weights file may name them: a name, or a file's name and content, never a machine's path."""
+    # A path would tell strangers about the machine and mean nothing to them.
     path = Path(init)
     return f"{path.name}, SHA-256 {sha256(pretrained.resolve(init))}" if path.exists() else path.name
 
@@ -132,6 +135,7 @@ def _version(package: str) -> str | None:
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
+            # platform.processor() is empty on most Linux systems.
             return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "")
     except OSError:
         return platform.processor()

@@ -78,6 +78,7 @@ class Run:
     @cached_property
     def split(self) -> pd.DataFrame:
         """Columns path, split and grouped_by; also of images that could not be read."""
+        # As text, or a path such as 007 would become a number.
         return pd.read_csv(self._file("split.csv"), dtype=str)
 
     @property
@@ -99,6 +100,7 @@ class Run:
     def dataset(self) -> Dataset:
         """The data that the recipe names, found again even where the program runs in another folder."""
         recipe, folder = self.recipe, self.status.get("data")
+        # A relative path in the recipe means the folder that the training began in.
         if recipe.data != "phantom" and folder and not folder_of(recipe.data).exists():
             return data.dataset_of(recipe, readdressed(recipe.data, self.path / folder))
         return data.dataset_of(recipe)
@@ -123,6 +125,7 @@ class Run:
 
     def update(self, **values: Any) -> None:
         """Change `run.json`, whole."""
+        # Read anew each time: callers change different keys.
         old = self.status if (self.path / "run.json").is_file() else {}
         write_json(self.path / "run.json", old | values)
 

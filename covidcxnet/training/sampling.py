@@ -43,9 +43,11 @@ class Sampler:
 
     def __call__(self, epoch: int) -> np.ndarray:
         """Positions into the training rows in the order of this epoch, int64 [len(self)]."""
+        # A seed sequence of both numbers: runs with neighbouring seeds share no epoch.
         generator = np.random.default_rng([self.seed, int(epoch)])
         drawn = []
         for members in self.members:
+            # Without replacement in the remainder too, so that times shown differ by one at most.
             whole, rest = divmod(self.each, len(members))
             drawn += [members] * whole + [generator.choice(members, rest, replace=False)]
         return generator.permutation(np.concatenate(drawn))

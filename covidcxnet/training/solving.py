@@ -37,6 +37,7 @@ class SolvedFitting(Fitting):
         loss = float(keras.ops.convert_to_numpy(self.loss(side.targets, probabilities)))
         logs = {"loss": loss, **self._validate(), "learning_rate": float("nan")}
         logs |= {"solver_steps": float(steps), "seconds": round(time.monotonic() - began, 2)}
+        # One epoch stands for the whole solution, so that logs and reports need no special case.
         self.monitor.best, self.monitor.best_epoch = [float(logs[self.recipe.monitor])], 1
         self.epoch, self.history = 1, [{"epoch": 1} | logs]
         self._save_best(1, logs)

@@ -28,6 +28,7 @@ class StagedFitting:
 
     def __init__(self, run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]):
         self.run, self.recipe, self.core, self.options = run, recipe, core, options
+        # Values first: which variables the arrays belong to depends on the stage.
         state = run.path / "state.h5"
         values = load_values(state) if state.is_file() else {}
         self.stage = self._stage(values.get("stage", 1), values.get("earlier", []))

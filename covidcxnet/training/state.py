@@ -50,6 +50,7 @@ def load_state(path: str | Path, model, optimizer) -> dict[str, Any]:
                     raise InputError(f"{path}: {group} array {number} is {data.shape}, {expected} expected")
                 arrays.append((variable, data[()]))
         values = json.loads(file["values"][()])
+    # Only now, when all of the file was read: a damaged one leaves the model as it was.
     for variable, array in arrays:
         variable.assign(array)
     return values

@@ -109,6 +109,7 @@ def mean_histogram(
     """
     drawn = draw(dataset, split, seed)
     paths, plain = dataset.paths, _unmatched(settings)
+    # Starting a worker takes about as long as reading 48 radiographs.
     jobs = jobs or min(cores(), max(1, len(drawn) // 48))
     outcomes = prepare_files([paths[row] for row, _ in drawn], plain, segmenter=segmenter, jobs=jobs)
     bar = tqdm(outcomes, "grey levels", len(drawn), unit="image", leave=False, disable=not progress)
@@ -119,6 +120,7 @@ def mean_histogram(
         if counts is None:
             last = f"the last, {paths[row]}: {reason}"
         else:
+            # Shares and not counts, or large images would outweigh small ones.
             shares[source].append(counts / counts.sum())
     if not shares:
         raise InputError(f"match_to: training: none of {len(drawn)} training images can be used; {last}")
@@ -134,6 +136,7 @@ def draw(dataset: Dataset, split: pd.DataFrame, seed: int) -> list[tuple[int, st
     train = (split["split"] == "train").to_numpy() & np.array([reason is None for reason in dataset.rejected])
     names = table["source"] if "source" in table else [""] * len(table)
     members: dict[str, list[int]] = defaultdict(list)
+    # By path: the order of the table must not change the draw.
     for row in sorted(np.flatnonzero(train).tolist(), key=table["path"].tolist().__getitem__):
         members[names[row] if isinstance(names[row], str) else ""].append(row)
     generator = np.random.default_rng(seed)
@@ -168,6 +171,7 @@ def _grey_levels(outcome, plain: InputSettings) -> tuple[np.ndarray | None, str]
         return None, outcome.error
     if plain.region == "crop" and not outcome.trusted:
         return None, f"its lungs are not found ({'; '.join(outcome.reasons)}), so that it cannot be cropped"
+    # Padding would count as black pixels.
     frame = outcome.prepared.frame
     rows = slice(frame.inner_top, frame.inner_top + frame.inner_height)
     columns = slice(frame.inner_left, frame.inner_left + frame.inner_width)

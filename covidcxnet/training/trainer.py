@@ -143,6 +143,7 @@ def _stopped_run(resume: str | Path, recipe: Recipe | None, epochs: int | None) 
             f"epochs: the cosine of this run ends after {run.recipe.epochs}, and another end would set the "
             f"learning rate back; train on with --init {run.path} into another folder"
         )
+    # Whole files replace them; they only take space.
     for left in run.path.glob(".*.partial.*"):
         left.unlink()
     return run

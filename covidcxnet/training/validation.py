@@ -124,6 +124,7 @@ def _decided(values, independent: bool):
 
 
 def _f1(tp, predicted, true):
+    # 0 and not undefined for a class neither there nor predicted: what picks an epoch must be a number.
     return 2 * tp / ops.maximum(predicted + true, 1e-7)
 
 
@@ -147,6 +148,7 @@ def _best_threshold(truth: np.ndarray, chance: np.ndarray) -> float:
     last = np.flatnonzero(np.r_[np.diff(descending) != 0, True])  # decisions change only where the probability does
     tp = np.cumsum(truth[order])[last]
     best = int(np.argmax(2 * tp / (last + 1 + truth.sum())))
+    # Below the lowest probability everything is called positive already.
     lower = descending[last[best + 1]] if best + 1 < len(last) else 0.0
     return float((descending[last[best]] + lower) / 2)
 
@@ -172,6 +174,7 @@ def validation_figures(
         right = ((chance >= 0.5) == (truth >= 0.5)).mean()
         rows.append((right, roc_auc_score(truth, chance), average_precision_score(truth, chance)))
     accuracy, auroc, precision = np.mean(rows, axis=0)
+    # Exclusive classes have one decision an image, the largest probability; independent ones have one a column.
     if not independent and targets.shape[1] > 1:
         accuracy = np.mean(probabilities.argmax(axis=1) == targets.argmax(axis=1))
     f1 = f1_by_class(targets, probabilities, independent=independent)
@@ -182,6 +185,7 @@ def validation_figures(
 
 def all_equal(probabilities: np.ndarray) -> bool:
     """Whether every image gets the same prediction, ``float array [N, n]``: AUROC is then 0.5 whatever the truth."""
+    # Bitwise: a network that is merely unsure still differs in the last digits.
     return len(probabilities) > 1 and bool((probabilities == probabilities[:1]).all())
 
 
