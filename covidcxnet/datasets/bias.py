@@ -91,23 +91,10 @@ class Confounding:
 
 
 def find_bias(dataset: Dataset, *, seed: int = 0, jobs: int | None = None, progress: bool = True) -> Bias:
-    """Probe a data set for shortcuts.
+    """Probe a data set for shortcuts; `InputError` if no file can be read.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Its columns source, view, sex, population, age and patient are used where they are there.
-    seed : int
-        Of the folds.
-    jobs : int, optional
-        Processes that read files; None: one a core, one for a few files.
-    progress : bool
-        Show a progress bar.
-
-    Raises
-    ------
-    InputError
-        If no file can be read.
+    Columns source, view, sex, population, age and patient are used where they are there. `seed` is that of the folds,
+    `jobs` the number of processes that read files (None: one a core, one for a few files).
     """
     rows = list(map_files(_measure, dataset.paths, lost=_lost, jobs=jobs, desc="measuring", progress=progress))
     readable = np.array([row is not None for row in rows])

@@ -36,24 +36,15 @@ CERTAIN = 0.75
 class Duplicates:
     """Pairs and groups of copies.
 
-    Parameters
-    ----------
-    pairs : pandas.DataFrame
-        `PAIRS`: one row a pair. ``kind`` is exact (the same file) or near; ``path_a`` is the larger image.
-        ``correlation`` is that of the details (1 for exact), ``overlap`` the share of b that a shows.
-    groups : pandas.DataFrame
-        `GROUPS`: one row an image that has a copy. ``verdict`` is use for the largest of a group and reject for the
-        others, so the table serves as one of verdicts; edit it where you know better.
-    unreadable : pandas.DataFrame
-        ``path`` and ``reason`` of the files that could not be compared.
-    second_looks : int
-        Pairs that the hashes proposed.
+    ``kind`` of a pair is exact (the same file) or near; ``path_a`` is the larger image. ``correlation`` is that of the
+    details (1 for exact), ``overlap`` the share of b that a shows. ``verdict`` is use for the largest of a group and
+    reject for the others, so that `groups` serves as a table of verdicts; edit it where you know better.
     """
 
-    pairs: pd.DataFrame
-    groups: pd.DataFrame
-    unreadable: pd.DataFrame
-    second_looks: int
+    pairs: pd.DataFrame  # `PAIRS`, one row a pair
+    groups: pd.DataFrame  # `GROUPS`, one row an image that has a copy
+    unreadable: pd.DataFrame  # path and reason
+    second_looks: int  # pairs that the hashes proposed
 
 
 def find_duplicates(dataset: Dataset, *, jobs: int | None = None, progress: bool = True) -> Duplicates:

@@ -123,24 +123,10 @@ def load(
 
 
 def load_files(folder: str | Path, exclude: Sequence[str] = ()) -> Dataset:
-    """Every image below a folder, whatever it is, for questions that need no labels.
+    """Every image below a folder, however deep, for questions that need no labels; hidden files are passed over.
 
-    Parameters
-    ----------
-    folder : str or Path
-        Searched all the way down; hidden files and folders are passed over.
-    exclude : sequence of str
-        Patterns of paths below it that are left out, as in ``*/masks/*``; ``*`` stands for slashes too.
-
-    Returns
-    -------
-    Dataset
-        Label and source are the path's first folder; ``unknown`` for images that lie in the folder itself.
-
-    Raises
-    ------
-    InputError
-        If there is no such folder, or no image is left in it.
+    Paths that match a pattern of `exclude`, as in ``*/masks/*``, are left out; ``*`` stands for slashes too. Label and
+    source are the path's first folder, ``unknown`` for images in the folder itself. `InputError` if no image is left.
     """
     root = Path(folder)
     paths = _images_below(root)

@@ -33,21 +33,11 @@ _PARTS = ("images", "lungs", "lesions")
 
 @dataclass(frozen=True)
 class Phantom:
-    """One phantom.
+    """One phantom."""
 
-    Parameters
-    ----------
-    image : uint8 [S, S]
-        The radiograph.
-    lungs : bool [S, S]
-        True lung field (aerated lung, heart excluded).
-    lesion : bool [S, S]
-        True lesion, within `lungs`; empty for ``normal``.
-    """
-
-    image: np.ndarray
-    lungs: np.ndarray
-    lesion: np.ndarray
+    image: np.ndarray  # uint8 [S, S], the radiograph
+    lungs: np.ndarray  # bool [S, S], true lung field: aerated lung, heart excluded
+    lesion: np.ndarray  # bool [S, S], within `lungs`; empty for ``normal``
 
 
 def phantom(label: str, seed: int, size: int = 256, image: int = 0) -> Phantom:

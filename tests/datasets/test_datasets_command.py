@@ -10,11 +10,8 @@ from covidcxnet.datasets import load
 from covidcxnet.datasets.named import NAMES
 from covidcxnet.datasets.phantom import phantom
 
-KERMANY = (
-    "train/NORMAL/IM-0115-0001.jpeg",
-    "train/PNEUMONIA/person1_bacteria_1.jpeg",
-    "test/PNEUMONIA/person2_virus_6.jpeg",
-)
+KERMANY = [f"train/{name}.jpeg" for name in ("NORMAL/IM-0115-0001", "PNEUMONIA/person1_bacteria_1")]
+KERMANY += ["test/PNEUMONIA/person2_virus_6.jpeg"]
 
 
 @pytest.fixture
@@ -53,13 +50,8 @@ def test_check_writes_verdicts_and_its_exit_code_tells_of_rejects(kermany, tmp_p
 
 
 def test_convert_writes_a_table_that_loads_from_elsewhere(kermany, lay, tmp_path, capsys):
-    nih = lay(
-        {
-            "Data_Entry_2017.csv": "Image Index,Finding Labels,Patient ID\n1.png,No Finding,1\n2.png,Pneumonia,2\n",
-            "images/1.png": None,
-        },
-        "nih",
-    )
+    entries = "Image Index,Finding Labels,Patient ID\n1.png,No Finding,1\n2.png,Pneumonia,2\n"
+    nih = lay({"Data_Entry_2017.csv": entries, "images/1.png": None}, "nih")
     out = tmp_path / "tables" / "both.csv"
     data = [f"kermany,labels=two:{kermany}", f"nih:{nih}"]
     assert main(["datasets", "convert", *data, "--out", str(out)]) == 2
@@ -70,10 +62,8 @@ def test_convert_writes_a_table_that_loads_from_elsewhere(kermany, lay, tmp_path
     assert "exists" in capsys.readouterr().err and out.read_bytes() == before, "no table is written over itself"
     dataset = load(out, for_training=False)
     assert [p.is_file() for p in dataset.paths] == [True, True, True, True, False]
-    assert not dataset.table["path"].str.startswith("/").any() and list(dataset.table["source"].unique()) == [
-        "kermany",
-        "nih",
-    ]
+    assert not dataset.table["path"].str.startswith("/").any()
+    assert list(dataset.table["source"].unique()) == ["kermany", "nih"]
     assert dataset.table["patient"].nunique() == 5 and dataset.findings["mass"].isna().sum() == 3
 
 

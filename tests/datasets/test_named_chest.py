@@ -29,15 +29,13 @@ def test_kermany_tells_kind_and_patient_from_file_names(lay):
         "test/NORMAL/NORMAL-1003233-0001.jpeg",
         "train/PNEUMONIA/VIRUS-1003233-0002.jpeg",
     ]
-    leavings = [
+    leavings = (
         "train/.DS_Store",
         "chest_xray/train/NORMAL/IM-0115-0001.jpeg",
         "__MACOSX/train/NORMAL/._IM-0115-0001.jpeg",
-    ]
-    root = lay(
-        {f"chest_xray/{n}": None for n in names + leavings}
-        | {"__MACOSX/chest_xray/train/._x": "", "__MACOSX/chest_xray/test/._y": ""}
     )
+    files = {f"chest_xray/{n}": None for n in (*names, *leavings)}
+    root = lay(files | {"__MACOSX/chest_xray/train/._x": "", "__MACOSX/chest_xray/test/._y": ""})
     dataset = load_named("kermany", root)
     table = by_path(dataset)
     assert sorted(table.index) == sorted(names), "neither the inner copy nor what macOS left"
@@ -90,15 +88,7 @@ def test_a_comma_too_many_at_the_end_of_rows_pushes_no_column(lay):
 def test_the_seven_label_subset_takes_one_normal_a_patient(lay):
     root = lay({"Data_Entry_2017.csv": NIH, "images/00000001_000.png": None})
     dataset = load_named("nih", root, labels="seven")
-    assert list(dataset.findings.columns) == [
-        "atelectasis",
-        "effusion",
-        "infiltration",
-        "mass",
-        "nodule",
-        "pneumothorax",
-        "normal",
-    ]
+    assert " ".join(dataset.findings) == "atelectasis effusion infiltration mass nodule pneumothorax normal"
     assert sorted(dataset.table["label"]) == ["infiltration", "normal", "normal"]
     assert dataset.table.loc[dataset.table["label"] == "normal", "patient"].is_unique
 
@@ -144,10 +134,8 @@ def test_rsna_counts_boxes_reads_headers_and_knows_no_patient_without_the_mappin
     assert list(dataset.table["view"][:2]) == ["PA", "AP"] and dataset.table["view"].isna()[2]
     assert dataset.group is None, "patientId is an image id"
     assert "age" not in load_named("rsna", root, headers="skip").table
-    mapping = [
-        {"subset_img_id": "a-1", "img_id": "00000017_001.png"},
-        {"subset_img_id": "b-2", "img_id": "00000017_002.png"},
-    ]
+    images = {"a-1": "00000017_001.png", "b-2": "00000017_002.png"}
+    mapping = [{"subset_img_id": ours, "img_id": theirs} for ours, theirs in images.items()]
     (root / "pneumonia-challenge-dataset-mappings_2018.json").write_text(json.dumps(mapping))
     known = load_named("rsna", root, headers="skip").table
     assert list(known["patient"].fillna("-")) == ["17", "17", "-"], "as NIH numbers them"
@@ -173,11 +161,8 @@ def test_chexpert_keeps_uncertain_unknown_or_maps_it_on_request(lay, edition):
     if edition == "small":
         top, csv, place = "CheXpert-v1.0-small", "CheXpert-v1.0-small/{}", "CheXpert-v1.0-small/train/"
     else:
-        top, csv, place = (
-            "CheXpert-v1.0",
-            "CheXpert-v1.0 batch 1 (validate & csv)/{}",
-            "CheXpert-v1.0 batch 2 (train 1)/",
-        )
+        top, csv = "CheXpert-v1.0", "CheXpert-v1.0 batch 1 (validate & csv)/{}"
+        place = "CheXpert-v1.0 batch 2 (train 1)/"
     valid = (
         CHEXPERT.splitlines()[0]
         + f"\n{top}/valid/patient64541/study1/view1_frontal.jpg,Male,73,Frontal,AP,0.0,1.0,0,0,0,0,0,0,0,0,0,0,0,0\n"

@@ -113,11 +113,7 @@ def test_figure1_finds_images_by_patient_and_joins_their_letters(lay):
     )
     images = {f"images/COVID-{n}": None for n in ("00002.jpg", "00003a.png", "00003b.jpg", "00005.jpg")}
     dataset = load_named("figure1", lay({**images, "metadata.csv": text}))
-    assert list(dataset.table["path"][:3]) == [
-        "images/COVID-00002.jpg",
-        "images/COVID-00003a.png",
-        "images/COVID-00003b.jpg",
-    ]
+    assert list(dataset.table["path"][:3]) == [f"images/COVID-0000{n}" for n in ("2.jpg", "3a.png", "3b.jpg")]
     assert dataset.table["patient"][1] == dataset.table["patient"][2] == "COVID-00003"
     assert list(dataset.table["age"]) == [50, 28, 28, 60] and dataset.table["position"][0] == "erect"
     assert "images/COVID-00005.jpg" not in set(dataset.table["path"]), "no finding given"
@@ -156,23 +152,13 @@ def workbook(rows) -> bytes:
 
 def test_radiography_database_has_masks_origins_and_no_patients(lay):
     top = "COVID-19_Radiography_Dataset/"
-    files = {}
-    for place, name in (
-        ("COVID", "COVID-1"),
-        ("COVID", "COVID-19"),
-        ("Lung_Opacity", "Lung_Opacity-1"),
-        ("Normal", "Normal-1"),
-    ):
-        files |= {f"{top}{place}/images/{name}.png": None, f"{top}{place}/masks/{name}.png": None}
-    files[top + "Viral Pneumonia/images/Viral Pneumonia-1.png"] = None
-    header = ["FILE NAME", "FORMAT", "SIZE", "URL"]
-    files[top + "COVID.metadata.xlsx"] = workbook(
-        [
-            header,
-            ["COVID-1", "PNG", "256*256", "https://sirm.org/category/covid-19/"],
-            ["COVID-19", "PNG", "256*256", "https://github.com/armiro/COVID-CXNet"],
-        ]
-    )
+    files = {top + "Viral Pneumonia/images/Viral Pneumonia-1.png": None}
+    for name in ("COVID-1", "COVID-19", "Lung_Opacity-1", "Normal-1"):
+        place = top + name.partition("-")[0]
+        files |= {f"{place}/images/{name}.png": None, f"{place}/masks/{name}.png": None}
+    sites = {"COVID-1": "https://sirm.org/category/covid-19/", "COVID-19": "https://github.com/armiro/COVID-CXNet"}
+    rows = [["FILE NAME", "FORMAT", "SIZE", "URL"], *([name, "PNG", "256*256", url] for name, url in sites.items())]
+    files[top + "COVID.metadata.xlsx"] = workbook(rows)
     root = lay(files)
     dataset = load_named("radiography", root)
     assert dataset.root == root / "COVID-19_Radiography_Dataset" and dataset.group is None
@@ -187,29 +173,14 @@ def test_radiography_database_has_masks_origins_and_no_patients(lay):
 
 
 def test_the_first_edition_of_the_radiography_database_is_read_too(lay):
-    files = {
-        "COVID-19/COVID-19 (1).png": None,
-        "COVID/COVID (1).png": None,
-        "NORMAL/NORMAL (7).png": None,
-        "Viral Pneumonia/Viral Pneumonia (3).png": None,
-    }
-    dataset = load_named("radiography", lay(files))
-    assert sorted(dataset.table["path"]) == [
-        "COVID/COVID (1).png",
-        "NORMAL/NORMAL (7).png",
-        "Viral Pneumonia/Viral Pneumonia (3).png",
-    ]
+    files = ["COVID/COVID (1).png", "NORMAL/NORMAL (7).png", "Viral Pneumonia/Viral Pneumonia (3).png"]
+    dataset = load_named("radiography", lay(dict.fromkeys(["COVID-19/COVID-19 (1).png", *files])))
+    assert sorted(dataset.table["path"]) == files
     assert "mask" not in dataset.table
 
 
 def test_a_damaged_workbook_is_refused_by_name(lay):
-    root = lay(
-        {
-            "COVID/images/COVID-1.png": None,
-            "Normal/images/Normal-1.png": None,
-            "Lung_Opacity/images/Lung_Opacity-1.png": None,
-            "COVID.metadata.xlsx": "no archive",
-        }
-    )
+    files = {f"{name}/images/{name}-1.png": None for name in ("COVID", "Normal", "Lung_Opacity")}
+    root = lay({**files, "COVID.metadata.xlsx": "no archive"})
     with pytest.raises(InputError, match=r"COVID.metadata.xlsx: not an \.xlsx"):
         load_named("radiography", root)

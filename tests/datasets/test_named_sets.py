@@ -76,11 +76,8 @@ def test_addresses_that_make_no_sense_are_refused(address, said):
         load(address)
 
 
-KERMANY = (
-    "train/NORMAL/IM-0115-0001.jpeg",
-    "train/PNEUMONIA/person1_bacteria_1.jpeg",
-    "test/PNEUMONIA/person2_virus_6.jpeg",
-)
+KERMANY = [f"train/{name}.jpeg" for name in ("NORMAL/IM-0115-0001", "PNEUMONIA/person1_bacteria_1")]
+KERMANY += ["test/PNEUMONIA/person2_virus_6.jpeg"]
 NIH = "Image Index,Finding Labels,Patient ID\n00000001_000.png,No Finding,1\n00000002_000.png,Pneumonia|Mass,2\n"
 
 
@@ -90,50 +87,36 @@ def test_a_set_is_loaded_by_its_address_like_any_other_data(lay):
     assert dataset.classes == ("normal", "pneumonia") and dataset.definitions["normal"] == "read"
     narrowed = load(f"kermany:{root}", classes=("normal", "viral_pneumonia"), where={"population": "child"})
     assert len(narrowed) == 2 and narrowed.definitions
-    assert load_address(str(root)) is None and load(root / "train", for_training=False).classes == (
-        "NORMAL",
-        "PNEUMONIA",
-    )
+    assert load_address(str(root)) is None and load(root / "train").classes == ("NORMAL", "PNEUMONIA")
 
 
 def test_merge_refuses_labels_that_rest_on_different_things_unless_told_so(lay):
     kermany = load_named("kermany", lay(dict.fromkeys(KERMANY), "kermany"))
     nih = load_named("nih", lay({"Data_Entry_2017.csv": NIH, "images/00000001_000.png": None}, "nih"))
-    with pytest.raises(
-        InputError, match=r"'normal' of kermany is meant as read .*that of nih, as mined .*accept normal"
-    ):
+    reason = r"'normal' of kermany is meant as read .*that of nih, as mined .*accept normal"
+    with pytest.raises(InputError, match=reason):
         merge(kermany, nih)
     both = kermany.merge(nih, accept=["normal"])
     assert list(both.table["source"]) == ["kermany"] * 3 + ["nih"] * 2
     assert both.definitions["normal"] == "read+mined" and both.classes[0] == "normal"
     assert both.findings["mass"].isna()[:3].all(), "what a set does not say is unknown"
     assert list(both.findings["mass"][3:]) == [0, 1] and both.findings["bacterial_pneumonia"].isna()[3:].all()
+    other = load_named("kermany", lay(dict.fromkeys(KERMANY), "other")).filter(label="normal")
     with pytest.raises(InputError, match="normal"):
-        both.merge(
-            load_named("kermany", lay(dict.fromkeys(KERMANY), "other"))
-            .filter(label="normal")
-            .merge(nih, accept=["normal"])
-        )
+        both.merge(other.merge(nih, accept=["normal"]))
 
 
 def test_sets_without_definitions_merge_and_an_empty_source_is_filled(tmp_path):
-    one = Dataset(
-        pd.DataFrame({"path": ["a", "b"], "label": ["normal", "flu"], "source": ["x", None]}), tmp_path / "1", (), "one"
-    )
+    table = pd.DataFrame({"path": ["a", "b"], "label": ["normal", "flu"], "source": ["x", None]})
+    one = Dataset(table, tmp_path / "1", (), "one")
     two = Dataset(pd.DataFrame({"path": ["a"], "label": ["normal"]}), tmp_path / "2", (), "two", {"normal": "mined"})
     assert list(merge(one, two).table["source"]) == ["x", "one", "two"]
 
 
 def test_one_label_of_several_findings():
     nan = np.nan
-    findings = pd.DataFrame(
-        {
-            "normal": [1, 0, nan, 0, nan],
-            "mass": [0, 1, 1, 0, nan],
-            "nodule": [0, 0, 1, 0, nan],
-            "support_devices": [1, 1, 0, 1, 1],
-        }
-    )
+    columns = {"normal": [1, 0, nan, 0, nan], "mass": [0, 1, 1, 0, nan], "nodule": [0, 0, 1, 0, nan]}
+    findings = pd.DataFrame({**columns, "support_devices": [1, 1, 0, 1, 1]})
     assert list(single_label(findings)) == ["normal", "mass", SEVERAL, UNKNOWN, UNKNOWN]
 
 
