@@ -39,26 +39,14 @@ PATTERNS = {
     "high_mean": (0, 255, -6),
 }
 
-# SHA-256 of what the implementation published with COVID-CXNet makes of these pictures.
+# SHA-256 of what the implementation published with COVID-CXNet makes of these pictures, for each of GAMMAS.
 PUBLISHED = {
-    ("full", 0.5): "29b7bfe50c804d7434954593",
-    ("full", 1.5): "ce300276eff2ce466ae87556",
-    ("full", 4.0): "c5722a6029ba413c5fab3bb8",
-    ("dark", 0.5): "30ce41ba18ef5fa593de686d",
-    ("dark", 1.5): "3d0b42756f2e543609a61a49",
-    ("dark", 4.0): "fabc82d25c7dac936072a39c",
-    ("bright", 0.5): "fe475c465ff7ef1dfdc7b9f5",
-    ("bright", 1.5): "f95c1c5a5c76a6ed74a8f0e4",
-    ("bright", 4.0): "c7b52a75b99147269ee277d6",
-    ("narrow", 0.5): "dde55b32f5aa9fd231ae4474",
-    ("narrow", 1.5): "113d1e1548ab60f1a16c8386",
-    ("narrow", 4.0): "a6c78bcecbff5f0b70a966dc",
-    ("low_mean", 0.5): "c10005349b2942dac85f8d1d",
-    ("low_mean", 1.5): "27e9a6e88256a662b9887f61",
-    ("low_mean", 4.0): "aa6c142bd0ba701da8268769",
-    ("high_mean", 0.5): "fb9fec4030bc5880d772a0af",
-    ("high_mean", 1.5): "bd9bc4a9dbbe9f9c68026f9c",
-    ("high_mean", 4.0): "2fc1579aa8204c12d5ad1334",
+    "full": "29b7bfe50c804d7434954593 ce300276eff2ce466ae87556 c5722a6029ba413c5fab3bb8",
+    "dark": "30ce41ba18ef5fa593de686d 3d0b42756f2e543609a61a49 fabc82d25c7dac936072a39c",
+    "bright": "fe475c465ff7ef1dfdc7b9f5 f95c1c5a5c76a6ed74a8f0e4 c7b52a75b99147269ee277d6",
+    "narrow": "dde55b32f5aa9fd231ae4474 113d1e1548ab60f1a16c8386 a6c78bcecbff5f0b70a966dc",
+    "low_mean": "c10005349b2942dac85f8d1d 27e9a6e88256a662b9887f61 aa6c142bd0ba701da8268769",
+    "high_mean": "fb9fec4030bc5880d772a0af bd9bc4a9dbbe9f9c68026f9c 2fc1579aa8204c12d5ad1334",
 }
 
 
@@ -112,10 +100,11 @@ gammas = st.sampled_from([0.001, 0.3, 1.0, 1.5, 3.0, 20.0, 1e3, 1e300]) | st.flo
 histograms = st.sampled_from(["levels", "range"])
 
 
-@pytest.mark.parametrize(("name", "gamma"), PUBLISHED)
-def test_range_histogram_equals_the_published_implementation_bit_for_bit(name, gamma):
-    result = beasf(pattern(*PATTERNS[name]), gamma, histogram="range")
-    assert hashlib.sha256(result.tobytes()).hexdigest()[:24] == PUBLISHED[name, gamma]
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_range_histogram_equals_the_published_implementation_bit_for_bit(name):
+    for gamma, expected in zip(GAMMAS, PUBLISHED[name].split(), strict=True):
+        result = beasf(pattern(*PATTERNS[name]), gamma, histogram="range")
+        assert hashlib.sha256(result.tobytes()).hexdigest()[:24] == expected
 
 
 @settings(max_examples=200, deadline=None)
@@ -152,13 +141,9 @@ def test_the_whole_table_is_monotone_and_stays_in_its_halves(counts, gamma, hist
 
 
 @pytest.mark.parametrize("histogram", ["levels", "range"])
-def test_beasf_is_identity_on_a_constant_image(histogram):
+def test_a_constant_image_and_a_white_one_with_one_black_pixel_stay_so(histogram):
     for level in range(256):
         assert (beasf(np.full((3, 4), level, np.uint8), 1.5, histogram) == level).all()
-
-
-@pytest.mark.parametrize("histogram", ["levels", "range"])
-def test_a_white_image_with_one_black_pixel_stays_so(histogram):
     image = np.full((20, 20), 255, np.uint8)
     image[3, 5] = 0
     assert (beasf(image, 1.5, histogram) == image).all()
@@ -171,15 +156,11 @@ def test_a_half_too_narrow_for_the_published_rounding_is_stretched_without_it():
     assert beasf(image, 1.5).tolist()[0][:7] == [0, 0, 0, 0, 1, 1, 1]
 
 
-def test_the_two_histograms_agree_on_an_image_from_black_to_white():
-    image = pattern(0, 255, 3)
-    image[0, :2] = 0, 255
-    assert (beasf(image, 1.5, "levels") == beasf(image, 1.5, "range")).all()
-
-
-def test_the_two_histograms_differ_on_a_narrow_image():
-    image = pattern(100, 131, 1)
-    assert (beasf(image, 1.5, "levels") != beasf(image, 1.5, "range")).any()
+def test_the_two_histograms_agree_from_black_to_white_and_differ_on_a_narrow_image():
+    wide, narrow = pattern(0, 255, 3), pattern(100, 131, 1)
+    wide[0, :2] = 0, 255
+    assert (beasf(wide, 1.5, "levels") == beasf(wide, 1.5, "range")).all()
+    assert (beasf(narrow, 1.5, "levels") != beasf(narrow, 1.5, "range")).any()
 
 
 def test_the_mean_of_a_large_bright_image_does_not_overflow():
@@ -222,12 +203,9 @@ def test_other_inputs_are_refused_by_name(image, message):
 
 
 @pytest.mark.parametrize("gamma", [0, -1.5, float("nan"), float("inf"), "1.5", None, True])
-def test_gamma_out_of_range_is_refused(gamma):
+def test_settings_out_of_range_are_refused(gamma):
     with pytest.raises(InputError, match="gamma"):
         beasf(np.zeros((2, 2), np.uint8), gamma)
-
-
-def test_an_unknown_histogram_is_refused():
     with pytest.raises(InputError, match="histogram: 'bins' given"):
         beasf(np.zeros((2, 2), np.uint8), 1.5, "bins")
 

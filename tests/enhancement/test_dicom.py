@@ -64,14 +64,9 @@ def linear(values, center, width):
     return np.rint(np.clip(share, 0, 1) * 255)
 
 
-def test_the_files_window_is_applied(read):
-    result = read(dicom(WindowCenter=2000, WindowWidth=1000))
-    assert (result == linear(RAMP.astype(float), 2000, 1000)).all()
-
-
-def test_the_first_of_several_windows_is_applied(read):
-    result = read(dicom(WindowCenter=[2000, 100], WindowWidth=[1000, 50]))
-    assert (result == linear(RAMP.astype(float), 2000, 1000)).all()
+@pytest.mark.parametrize(("center", "width"), [(2000, 1000), ([2000, 100], [1000, 50])])
+def test_the_files_first_window_is_applied(read, center, width):
+    assert (read(dicom(WindowCenter=center, WindowWidth=width)) == linear(RAMP.astype(float), 2000, 1000)).all()
 
 
 TWO = {"WindowCenter": [2000, 100], "WindowWidth": [1000, 50], "WindowCenterWidthExplanation": ["NORMAL", "Hard  er"]}
@@ -152,11 +147,8 @@ def test_monochrome1_is_inverted_after_windowing(read):
 
 
 def test_the_voi_look_up_goes_before_the_window(read):
-    table = pydicom.Dataset()
     entries = (np.arange(4096) // 2).astype(np.uint16)[::-1]
-    table.LUTDescriptor = [4096, 0, 11]
-    table.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
-    result = read(dicom(VOILUTSequence=Sequence([table]), WindowCenter=9, WindowWidth=9))
+    result = read(dicom(VOILUTSequence=Sequence([lut(entries, 11)]), WindowCenter=9, WindowWidth=9))
     assert (result == np.rint(entries[RAMP] / 2047 * 255)).all()
 
 
@@ -195,20 +187,16 @@ def test_colour_goes_to_gray_by_luma(read):
     assert np.abs(read(dicom(pixels, bits=8)) - pixels @ [0.299, 0.587, 0.114]).max() <= 0.51
 
 
-def test_a_palette_is_looked_up(read):
-    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    entries = (np.arange(256)[::-1] * 257).astype("<u2").tobytes()
-    tags = {f"{name}PaletteColorLookupTableData": entries for name in ("Red", "Green", "Blue")}
-    tags |= {f"{name}PaletteColorLookupTableDescriptor": [256, 0, 16] for name in ("Red", "Green", "Blue")}
-    assert (read(dicom(pixels, bits=8, PhotometricInterpretation="PALETTE COLOR", **tags)) == 255 - pixels).all()
-
-
-def test_a_palette_fills_sixteen_bits_whatever_the_depth_of_its_pixels(read):
-    pixels = np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
-    entries = (np.arange(4096) * 16).astype("<u2").tobytes()
-    tags = {f"{name}PaletteColorLookupTableData": entries for name in ("Red", "Green", "Blue")}
-    tags |= {f"{name}PaletteColorLookupTableDescriptor": [4096, 0, 16] for name in ("Red", "Green", "Blue")}
-    assert (read(dicom(pixels, bits=12, PhotometricInterpretation="PALETTE COLOR", **tags)) == pixels // 16).all()
+@pytest.mark.parametrize("bits", [8, 12])
+def test_a_palette_fills_sixteen_bits_whatever_the_depth_of_its_pixels(read, bits):
+    size = 2**bits
+    pixels = np.arange(0, size, size // 256, dtype=np.uint8 if bits == 8 else np.uint16).reshape(16, 16)
+    entries = np.arange(256)[::-1] * 257 if bits == 8 else np.arange(4096) * 16
+    tags: dict = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for name in ("Red", "Green", "Blue"):
+        tags[f"{name}PaletteColorLookupTableData"] = entries.astype("<u2").tobytes()
+        tags[f"{name}PaletteColorLookupTableDescriptor"] = [size, 0, 16]
+    assert (read(dicom(pixels, bits=bits, **tags)) == (255 - pixels if bits == 8 else pixels // 16)).all()
 
 
 def test_run_length_encoding_is_read(read):

@@ -12,14 +12,12 @@ from enhancement.errors import InputError, Refusal
 from enhancement.windowing import apply_window, check_window
 
 
-def test_full_takes_the_smallest_to_the_largest_pixel():
-    values = np.array([[100, 150, 300]], np.uint16)
-    assert apply_window(values, "full").tolist() == [[0, 64, 255]]
-
-
-def test_numbers_are_taken_as_they_are_and_cut_off():
+def test_full_takes_the_smallest_to_the_largest_pixel_and_numbers_cut_off():
+    assert apply_window(np.array([[100, 150, 300]], np.uint16), "full").tolist() == [[0, 64, 255]]
     values = np.array([[-500, -100, 0, 100, 4000]], np.int16)
     assert apply_window(values, (-100, 100)).tolist() == [[0, 0, 128, 255, 255]]
+    void = np.array([[0, 1000, 1500, 2000]], np.uint16)
+    assert apply_window(void, "full", void > 0).tolist() == [[0, 0, 128, 255]]
 
 
 def test_robust_leaves_out_half_a_percent_at_each_end():
@@ -61,11 +59,6 @@ def test_windowing_never_reverses_pixels_and_leaves_its_input(values):
     result = apply_window(values)
     assert (np.diff(result.ravel()[np.argsort(values, axis=None)].astype(int)) >= 0).all()
     assert (values == before).all()
-
-
-def test_pixels_marked_as_void_do_not_decide():
-    values = np.array([[0, 1000, 1500, 2000]], np.uint16)
-    assert apply_window(values, "full", values > 0).tolist() == [[0, 0, 128, 255]]
 
 
 def test_pixels_that_are_no_numbers_are_refused():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import covidcxnet
-from covidcxnet.models import MODELS, create
+from covidcxnet.models import MODELS
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from segmentation.model import unet
@@ -26,12 +26,8 @@ BILLION = 10**9
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("good")
-    return (
-        save_weights(create("small-cnn", **OPTIONS), folder / "classifier.weights.h5", {}),
-        save_weights(unet(2, size=32), folder / "segmenter.weights.h5", {}),
-    )
+def good(classifier_file, tmp_path_factory):
+    return classifier_file, save_weights(unet(2, size=32), tmp_path_factory.mktemp("s") / "segmenter.weights.h5", {})
 
 
 @pytest.fixture
@@ -72,18 +68,23 @@ def _short(value):
 
 
 ABSURD = [
-    ("small-cnn", {**OPTIONS, "filters": [BILLION, BILLION]}),
-    ("small-cnn", {**OPTIONS, "filters": [4] * 5000}),
-    ("small-cnn", {**OPTIONS, "hidden": [BILLION]}),
-    ("small-cnn", {**OPTIONS, "hidden": [4] * 5000}),
-    ("small-cnn", {**OPTIONS, "filters": [10**6, 10**6]}),
-    ("small-cnn", {**OPTIONS, "filters": [4] * 40 + [BILLION]}),
-    ("small-cnn", {**OPTIONS, "filters": [-1, 4]}),
-    ("small-cnn", {**OPTIONS, "filters": "many"}),
-    ("small-cnn", {**OPTIONS, "hidden": {"a": 1}}),
-    ("small-cnn", {**OPTIONS, "size": 10**6}),
-    ("small-cnn", {**OPTIONS, "channels": BILLION}),
-    ("small-cnn", {**OPTIONS, "size": 4096, "channels": 10**7}),
+    *(
+        ("small-cnn", {**OPTIONS, **changes})
+        for changes in (
+            {"filters": [BILLION, BILLION]},
+            {"filters": [4] * 5000},
+            {"filters": [10**6, 10**6]},
+            {"filters": [4] * 40 + [BILLION]},
+            {"filters": [-1, 4]},
+            {"filters": "many"},
+            {"hidden": [BILLION]},
+            {"hidden": [4] * 5000},
+            {"hidden": {"a": 1}},
+            {"size": 10**6},
+            {"channels": BILLION},
+            {"size": 4096, "channels": 10**7},
+        )
+    ),
     ("base-cnn", {"size": 4096, "channels": 1, "filters": 64}),
     ("covid-cxnet", {"size": 64, "channels": 3, "blocks": [10**6, 10**6]}),
     ("covid-cxnet", {"size": 64, "channels": 3, "blocks": [40, 40], "growth": 4}),
@@ -168,11 +169,11 @@ def test_a_strange_architecture_is_refused(crafted, architecture):
     ids=_short,
 )
 def test_strange_input_settings_are_refused(crafted, input):
-    given = {**INPUT, **input} if isinstance(input, dict) else input
+    settings = {**INPUT, **input} if isinstance(input, dict) else input
     with pytest.raises(InputError):
-        covidcxnet.load_model(crafted(_classifier({"name": "small-cnn", "options": OPTIONS}, given)))
+        covidcxnet.load_model(crafted(_classifier({"name": "small-cnn", "options": OPTIONS}, settings)))
     with pytest.raises(InputError):
-        InputSettings.from_dict(given)
+        InputSettings.from_dict(settings)
 
 
 def _segmenter(**changes):
@@ -181,24 +182,20 @@ def _segmenter(**changes):
     return facts | changes
 
 
+def _unet(**options):
+    return {"architecture": {"name": "unet", "options": options}}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
-        {"architecture": {"name": "unet", "options": {"width": 10**6}}},
-        {"architecture": {"name": "unet", "options": {"width": 10**9}}},
-        {"architecture": {"name": "unet", "options": {"width": 10**400}}},
-        {"architecture": {"name": "unet", "options": {"width": "wide"}}},
-        {"architecture": {"name": "unet", "options": {"channels": 10**9}}},
-        {"architecture": {"name": "unet", "options": {"channels": 3}}},
-        {"architecture": {"name": "unet", "options": {"scaling": ["x"]}}},
-        {"input": {"size": 32.0}},
-        {"architecture": {"name": "unet", "options": {"outputs": "many"}}},
+        *(_unet(width=width) for width in (10**6, 10**9, 10**400, "wide")),
+        *(_unet(**options) for options in ({"channels": 10**9}, {"channels": 3}, {"scaling": ["x"]})),
+        _unet(outputs="many"),
+        {**_unet(outputs=5000), "conventions": ["x"] * 5000},
         {"architecture": {"name": "imlab-unet", "options": {"width": 2}}},
-        {"architecture": {"name": "unet", "options": {"outputs": 5000}}, "conventions": ["x"] * 5000},
-        {"input": {"size": 2**30}},
-        {"input": {"size": "big"}},
-        {"input": {"size": 32, "clahe_tile_grid": [10**6, 10**6]}},
-        {"input": {"size": 32, "clahe_tile_grid": 8}},
+        *({"input": {"size": size}} for size in (32.0, 2**30, "big")),
+        *({"input": {"size": 32, "clahe_tile_grid": grid}} for grid in ([10**6, 10**6], 8)),
         {"input": [32]},
         {"conventions": 1},
     ],
@@ -220,11 +217,9 @@ def test_the_bound_ends_with_its_block_and_holds_for_its_own_thread_alone(crafte
 
     path = crafted(_segmenter())
     before = keras.layers.Layer.add_weight
-    wide = {"units": 10_000, "input_dim": 1000}
 
     def build():
-        layer = keras.layers.Dense(wide["units"])
-        layer.build((None, wide["input_dim"]))
+        keras.layers.Dense(10_000).build((None, 1000))
 
     with bounded_by(path), ThreadPoolExecutor(1) as pool:
         pool.submit(build).result()
@@ -242,7 +237,7 @@ def test_many_small_variables_are_too_many(crafted, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("segmenter", 7, "input.segmenter: 7 given"),
         ("clahe_tile_grid", [1.5, 2], "input.clahe_tile_grid"),
@@ -250,11 +245,11 @@ def test_many_small_variables_are_too_many(crafted, monkeypatch):
         ("histogram", [10**400] * 256, "input.histogram"),
     ],
 )
-def test_input_settings_of_a_wrong_type_are_refused_with_the_file(crafted, key, value, said):
+def test_input_settings_of_a_wrong_type_are_refused_with_the_file(crafted, key, value, message):
     path = crafted(_classifier({"name": "small-cnn", "options": OPTIONS}, {**INPUT, key: value}))
     with pytest.raises(InputError) as error:
         covidcxnet.load_model(path)
-    assert str(error.value).startswith(f"{path}: ") and said in str(error.value)
+    assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
 
 
 @pytest.mark.parametrize("segmenter", ["x", {"sha256": 5}])
@@ -266,7 +261,5 @@ def test_a_segmenter_that_is_no_record_is_refused_and_no_traceback(crafted, segm
 
 @pytest.mark.parametrize("conventions", [[["a"], ["b"]], ["a", "a"]])
 def test_masks_without_names_of_their_own_are_refused(crafted, conventions):
-    metadata = {"kind": "segmenter", "conventions": conventions, "input": {"size": 32}}
-    path = crafted(metadata | {"architecture": {"name": "unet", "options": {"width": 16, "outputs": 2}}})
     with pytest.raises(InputError, match="different names expected"):
-        LungSegmenter(path)
+        LungSegmenter(crafted(_segmenter(conventions=conventions, **_unet(width=16, outputs=2))))

@@ -66,25 +66,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             return
         body = content[start:]
-        if how == "wrong bytes":
-            body = bytes(len(body))
-        if how == "another part":
-            start += 7
-        if how == "says less":  # a whole answer that is too short
-            body = body[: len(body) // 2]
+        body = {"wrong bytes": bytes(len(body)), "says less": body[: len(body) // 2]}.get(how, body)
+        start += 7 * (how == "another part")
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         if how != "endless":
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if how == "cuts":
-            body = body[: len(body) // 3]
-        if how == "cuts at once":
-            body = b""
-        if how == "endless":
-            body += body
-        self.wfile.write(body)
+        self.wfile.write({"cuts": body[: len(body) // 3], "cuts at once": b"", "endless": 2 * body}.get(how, body))
 
     def log_message(self, *_):
         pass
@@ -118,6 +108,11 @@ def cached(entry) -> Path:
     return registry.cache_folder() / entry.file
 
 
+def leave_partial(entry, content: bytes) -> None:
+    cached(entry).parent.mkdir(parents=True)
+    cached(entry).with_name("file.h5.partial").write_bytes(content)
+
+
 def left_over(entry) -> list[str]:
     return [path.name for path in cached(entry).parent.iterdir() if not path.name.endswith(".lock")]
 
@@ -142,26 +137,21 @@ def test_cut_connections_are_resumed_from_where_they_ended(server, entry):
 
 
 def test_a_partial_file_of_an_earlier_process_is_resumed(server, entry):
-    cached(entry).parent.mkdir(parents=True)
-    cached(entry).with_name("file.h5.partial").write_bytes(CONTENT[:1000])
+    leave_partial(entry, CONTENT[:1000])
     assert weights.released("one", progress=False).read_bytes() == CONTENT
     assert server.requests == ["bytes=1000-"] and left_over(entry) == ["file.h5"]
 
 
-@pytest.mark.parametrize("partial", [CONTENT, CONTENT + b"more"])
+@pytest.mark.parametrize("partial", [CONTENT, CONTENT + b"more"], ids=len)
 def test_a_partial_file_that_is_already_whole_or_too_long_is_settled(server, entry, partial):
-    cached(entry).parent.mkdir(parents=True)
-    cached(entry).with_name("file.h5.partial").write_bytes(partial)
+    leave_partial(entry, partial)
     assert weights.released("one", progress=False).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("size", [True, False])
+@pytest.mark.parametrize("size", [len(CONTENT), None])
 def test_a_partial_file_of_another_version_is_dropped_and_fetched_anew(server, entry, size):
-    if not size:
-        entry = dataclasses.replace(entry, size=None)
-    cached(entry).parent.mkdir(parents=True)
-    cached(entry).with_name("file.h5.partial").write_bytes(b"\0" * 1000)
-    assert registry.fetch(entry, progress=False).read_bytes() == CONTENT
+    leave_partial(entry, b"\0" * 1000)
+    assert registry.fetch(dataclasses.replace(entry, size=size), progress=False).read_bytes() == CONTENT
     assert server.requests == ["bytes=1000-", None]
 
 
@@ -203,9 +193,13 @@ def test_a_home_folder_of_nobody_is_no_reason_to_miss_the_package(entry, monkeyp
     assert weights.released("one") == weights.FOLDER / entry.file
 
 
-def test_what_the_server_says_is_whole_but_too_short_is_refused(server, entry):
-    server.script = ["says less"] * 20
-    with pytest.raises(WeightsError, match="150,000 bytes, 300,000 expected"):
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [("says less", "150,000 bytes, 300,000 expected"), ("endless", "more than the file has")],
+)
+def test_an_answer_that_is_too_short_or_endless_is_refused(server, entry, how, message):
+    server.script = [how] * 20
+    with pytest.raises(WeightsError, match=message):
         weights.released("one", progress=False)
     assert not cached(entry).exists()
 
@@ -215,13 +209,6 @@ def test_wrong_bytes_are_deleted_and_said(server, entry):
     with pytest.raises(WeightsError, match=r"SHA-256.*expected.*deleted.*put it at") as error:
         weights.released("one", progress=False)
     assert left_over(entry) == [] and "\n" not in str(error.value) and len(server.requests) == 1
-
-
-def test_an_endless_answer_is_cut_off(server, entry):
-    server.script = ["endless"]
-    with pytest.raises(WeightsError, match="more than the file has"):
-        weights.released("one", progress=False)
-    assert not cached(entry).exists()
 
 
 def test_a_short_file_of_unknown_size_is_refused_by_its_hash(server, entry):
@@ -276,15 +263,9 @@ def test_a_second_process_waits_and_does_not_download_again(server, entry):
     server.gate.clear()
     code = "import weights, sys; from weights import manifest; from pathlib import Path; "
     code += f"manifest.PATH = Path({str(manifest.PATH)!r}); print(weights.released('one', progress=False))"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[1],
-        )
-        for _ in range(2)
+        subprocess.Popen([sys.executable, "-c", code], **pipes, cwd=Path(__file__).parents[2]) for _ in range(2)
     ]
     threading.Timer(1.5, server.gate.set).start()
     answers = [process.communicate(timeout=60) for process in processes]
