@@ -5,17 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import enhancement
 from enhancement import command_line
 from enhancement.errors import InputError
 from enhancement.parallel import cores
-
-if TYPE_CHECKING:
-    from enhancement.batch import Job
-    from enhancement.checks import Gray
 
 _EPILOG = """IN is a file, a folder (searched all the way down, its tree kept) or a glob pattern in quotes. Results are
 PNG files, unless OUT names one file with another ending. Existing files are left as they are unless --overwrite is
@@ -79,10 +77,10 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     add("--window", type=_window, metavar="robust|full|LOW,HIGH|N|named:TEXT", help=window)
     add("--max-pixels", type=int, default=100_000_000, help="larger files are refused")
-    add("--jobs", type=int, default=cores(), help="files at a time, by default one per core")
+    add("--jobs", type=_count, default=cores(), help="files at a time, by default one per core")
     add("--overwrite", action="store_true", help="replace files that exist")
     add("--compare", metavar="SHEET", help="also draw original, equalized, CLAHE, BEASF and histograms to this file")
-    add("--compare-count", type=int, default=4, metavar="N", help="radiographs on the sheet")
+    add("--compare-count", type=_count, default=4, metavar="N", help="radiographs on the sheet")
     gammas = "BEASF's gammas on the sheet (default: 0.5,1,1.5,2 and --gamma)"
     add("--gammas", type=_numbers, metavar="G,G,...", help=gammas)
     command_line.add_progress(parser)
@@ -91,107 +89,77 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, prog: str) -> int:
     import numpy as np
 
-    from enhancement.batch import plan, run
-    from enhancement.checks import as_count
-    from enhancement.radiograph import read_radiograph
+    from enhancement import batch, sheet
 
-    as_count(arguments.jobs, "--jobs")
-    as_count(arguments.compare_count, "--compare-count")
-    jobs = plan(arguments.inputs, arguments.out)
+    jobs = batch.plan(arguments.inputs, arguments.out)
     if arguments.compare:
-        from enhancement.sheet import check_sheet
-
-        check_sheet(arguments.compare, overwrite=arguments.overwrite)
+        sheet.check_sheet(arguments.compare, overwrite=arguments.overwrite)
     enhance = arguments.make(arguments)
     enhance(np.zeros((4, 4), np.uint8))  # settings out of range are refused before the first file
 
-    def make(path: Path):
-        return enhance(read_radiograph(path, window=arguments.window, max_pixels=arguments.max_pixels))
+    def read(path: Path):
+        return enhancement.read_radiograph(path, window=arguments.window, max_pixels=arguments.max_pixels)
 
-    problems = run(jobs, make, workers=arguments.jobs, overwrite=arguments.overwrite, progress=arguments.progress)
+    options = {"workers": arguments.jobs, "overwrite": arguments.overwrite, "progress": arguments.progress}
+    problems = batch.run(jobs, lambda path: enhance(read(path)), **options)
     print(f"{len(jobs) - len(problems)} of {len(jobs)} written to {arguments.out}")
     if arguments.compare:
-        problems += _draw_sheet(arguments, jobs)
+        images, titles = [], []
+        for job in jobs:
+            if len(images) == arguments.compare_count:
+                break
+            with suppress(InputError):  # already among the problems
+                images.append(read(job.source))
+                titles.append(job.source.name)
+        if images:
+            settings = {
+                key: getattr(arguments, key) for key in ("histogram", "clip_limit", "tile_grid") if key in arguments
+            }
+            gammas = arguments.gammas or sorted({*sheet.GAMMAS, getattr(arguments, "gamma", 1.5)})
+            figure = sheet.draw_sheet(images, titles, gammas=gammas, **settings)
+            sheet.save_sheet(figure, arguments.compare, overwrite=arguments.overwrite)
+            print(f"{arguments.compare}: {len(images)} of {len(jobs)} radiographs drawn")
+        else:
+            problems.append(f"{arguments.compare}: no radiograph to draw")
     if problems:
         print(f"{prog}: {len(problems)} not done:", file=sys.stderr)
         print("\n".join(f"  {problem}" for problem in problems), file=sys.stderr)
     return 1 if problems else 0
 
 
-def _draw_sheet(arguments: argparse.Namespace, jobs: Sequence[Job]) -> list[str]:
-    from enhancement.radiograph import read_radiograph
-    from enhancement.sheet import GAMMAS, draw_sheet, save_sheet
-
-    images: list[Gray] = []
-    titles: list[str] = []
-    for job in jobs:
-        if len(images) == arguments.compare_count:
-            break
-        try:
-            images.append(read_radiograph(job.source, window=arguments.window, max_pixels=arguments.max_pixels))
-            titles.append(job.source.name)
-        except InputError:
-            continue  # already among the problems
-    if not images:
-        return [f"{arguments.compare}: no radiograph to draw"]
-    settings = {key: getattr(arguments, key) for key in ("histogram", "clip_limit", "tile_grid") if key in arguments}
-    figure = draw_sheet(
-        images, titles, gammas=arguments.gammas or sorted({*GAMMAS, getattr(arguments, "gamma", 1.5)}), **settings
-    )
-    save_sheet(figure, arguments.compare, overwrite=arguments.overwrite)
-    print(f"{arguments.compare}: {len(images)} of {len(jobs)} radiographs drawn")
-    return []
-
-
-# One entry a command: from the arguments to the function that enhances one image.
+# For each command, from its arguments to the function that enhances one image. Names of the package load on first use,
+# so that --help needs neither NumPy nor OpenCV.
 
 
 def _beasf(arguments: argparse.Namespace):
-    from enhancement.bihistogram import beasf
-
-    return lambda image: beasf(image, arguments.gamma, arguments.histogram)
+    return lambda image: enhancement.beasf(image, arguments.gamma, arguments.histogram)
 
 
 def _clahe(arguments: argparse.Namespace):
-    from enhancement.filters import clahe
-
-    return lambda image: clahe(image, arguments.clip_limit, arguments.tile_grid)
+    return lambda image: enhancement.clahe(image, arguments.clip_limit, arguments.tile_grid)
 
 
 def _equalize(arguments: argparse.Namespace):
-    from enhancement.filters import equalize
-
-    return equalize
+    return enhancement.equalize
 
 
 def _adaptive(arguments: argparse.Namespace):
-    from enhancement.filters import adaptive_equalize
-
-    return lambda image: adaptive_equalize(image, arguments.radius)
+    return lambda image: enhancement.adaptive_equalize(image, arguments.radius)
 
 
 def _blur(arguments: argparse.Namespace):
-    from enhancement.filters import gaussian_blur
-
-    return lambda image: gaussian_blur(image, arguments.kernel)
+    return lambda image: enhancement.gaussian_blur(image, arguments.kernel)
 
 
 def _match(arguments: argparse.Namespace):
-    from enhancement.checks import count_levels
-    from enhancement.matching import match_histogram
-    from enhancement.radiograph import read_radiograph
-
-    template = read_radiograph(arguments.template, window=arguments.window, max_pixels=arguments.max_pixels)
-    counts = count_levels(template)
-    return lambda image: match_histogram(image, counts)
+    template = enhancement.read_radiograph(arguments.template, window=arguments.window, max_pixels=arguments.max_pixels)
+    return lambda image: enhancement.match_histogram(image, template)
 
 
 def _stack(arguments: argparse.Namespace):
-    from enhancement.channels import stack
-
     if len(arguments.channels) not in (1, 3):
         raise InputError(f"--channels: {len(arguments.channels)} names given, 1 or 3 expected in an image file")
-    return lambda image: stack(
+    return lambda image: enhancement.stack(
         image,
         arguments.channels,
         clahe_clip_limit=arguments.clip_limit,
@@ -199,6 +167,12 @@ def _stack(arguments: argparse.Namespace):
         beasf_gamma=arguments.gamma,
         beasf_histogram=arguments.histogram,
     )
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} given, a whole number of 1 or more expected")
+    return int(text)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+import enhancement
 from enhancement.errors import InputError
 from segmentation.backend import keras, layers
 from weights.bounded import bounded_by
@@ -75,8 +76,6 @@ class SegmenterInput:
 
     def enhance(self, square: np.ndarray) -> np.ndarray:
         """The enhancement of a square, ``uint8 [S, S]`` in and out."""
-        import enhancement
-
         if self.enhancement == "clahe":
             return enhancement.clahe(square, clip_limit=self.clahe_clip_limit, tile_grid=self.clahe_tile_grid)
         return square if self.enhancement == "none" else getattr(enhancement, self.enhancement)(square)

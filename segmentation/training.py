@@ -308,7 +308,7 @@ def _save_state(path: Path, model, rows: list[dict]) -> None:
 
     with whole_file(path) as partial, h5py.File(partial, "w") as file:
         for name, variable in _variables(model):
-            file[name] = keras.ops.convert_to_numpy(variable)
+            file[name] = variable.numpy()
         file.create_dataset("rows", data=json.dumps(rows))
 
 

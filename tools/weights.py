@@ -16,7 +16,6 @@ import numpy as np
 # Run as a script, this folder comes first on the path, and its weights.py is not the package.
 sys.path[:] = [str(Path(__file__).resolve().parents[1]), *(p for p in sys.path if p != str(Path(__file__).parent))]
 
-import weights  # noqa: E402
 from enhancement.errors import InputError  # noqa: E402
 from enhancement.files import whole_file  # noqa: E402
 from enhancement.parallel import sha256  # noqa: E402
@@ -97,8 +96,8 @@ def register(
     path = Path(path)
     metadata = read_metadata(path)
     name = name or path.name.removesuffix(SUFFIX)
-    if not url and path.resolve().parent != weights.FOLDER.resolve():
-        raise InputError(f"{path}: lies outside {weights.FOLDER}; put it there, or give the url where it can be found")
+    if not url and path.resolve().parent != manifest.FOLDER.resolve():
+        raise InputError(f"{path}: lies outside {manifest.FOLDER}; put it there, or give the url where it can be found")
     card = card or f"{name}.md"
     if not (path.parent / card).is_file():
         raise InputError(f"{path.parent / card}: no such card; released weights need one")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from . import WeightsError
+from .manifest import WeightsError
 
 ATTEMPTS = 5
 """Tries in a row that may bring nothing new before the download is given up."""

@@ -126,10 +126,10 @@ def _check(file: h5py.File, path: Path) -> None:
 
 def _check_attributes(item: h5py.Group | h5py.Dataset, where: str, path: Path) -> None:
     """Refuse attributes that are neither text nor numbers, unread: reading some of the others kills the process."""
-    import h5py
+    from h5py import h5a, h5t
 
-    plain = (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)
-    if h5py.h5a.get_num_attrs(item.id) > _MOST_ATTRIBUTES:
+    plain = (h5t.STRING, h5t.INTEGER, h5t.FLOAT, h5t.ENUM)
+    if h5a.get_num_attrs(item.id) > _MOST_ATTRIBUTES:
         raise InputError(f"{path}: {where} has more than {_MOST_ATTRIBUTES} attributes; damaged or hostile")
     for name in item.attrs:
         if item.attrs.get_id(name).get_type().get_class() not in plain:

@@ -10,15 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from enhancement.errors import InputError
 from enhancement.files import whole_file
 from enhancement.parallel import sha256
 
-from . import FOLDER, WeightsError
-
+FOLDER = Path(__file__).parent
 PATH = FOLDER / "manifest.json"
 FORMAT = 1
 KINDS = ("classifier", "segmenter", "backbone")
 LAYOUTS = ("keras-3", "keras-2")
+
+
+class WeightsError(InputError):
+    """No such weights, or none that can be trusted: one line with the file, the problem and what to do."""
 
 
 @dataclass(frozen=True)

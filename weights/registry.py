@@ -5,17 +5,67 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import weights
-
-from . import WeightsError, manifest
+from . import manifest
 from .download import DownloadError, download
-from .manifest import Entry
+from .manifest import Entry, WeightsError
 
 OFFLINE = "COVIDCXNET_OFFLINE"
 """Environment variable: any value but 0 forbids downloads."""
 
 # Files verified in this process: the entry, path, size and time of change.
 _verified: set[tuple] = set()
+
+
+def names() -> list[str]:
+    """Names that `released` knows: those of the manifest and of the files that lie here."""
+    return sorted(
+        {*manifest.read(), *(path.name.removesuffix(".weights.h5") for path in manifest.FOLDER.glob("*.weights.h5"))}
+    )
+
+
+def released(name: str, *, progress: bool = True) -> Path:
+    """File of released weights: of this package, of the cache, or downloaded into it; verified each time.
+
+    Parameters
+    ----------
+    name : str
+        One of `names()`.
+    progress : bool
+        Show a bar while downloading.
+
+    Raises
+    ------
+    WeightsError
+        No weights of that name, a file that is not the released one, or no way to fetch it; the
+        message says where to get it and where to put it by hand.
+    """
+    entry = manifest.read().get(name)
+    if entry is not None:
+        return find(entry) or fetch(entry, progress=progress)
+    # A file in this folder that is not registered yet: a release in preparation.
+    path = manifest.FOLDER / f"{name}.weights.h5"
+    if Path(name).name == name and os.path.isfile(path):
+        return path
+    there = ", ".join(names()) or "none yet"
+    raise WeightsError(f"{name}: no such weights file, and no released weights of that name; there are {there}")
+
+
+def is_name(name_or_path: str | os.PathLike[str]) -> bool:
+    """Whether released weights are meant: a name of the manifest, whatever lies in the working directory.
+
+    ``./NAME`` is a path, and so is every `Path`, which forgets the ``./``.
+    """
+    return isinstance(name_or_path, str) and name_or_path in manifest.read()
+
+
+def locate(name_or_path: str | os.PathLike[str]) -> Path:
+    """File of released weights if `is_name`, else the file of that path; raises as `released` if there is neither."""
+    path = Path(name_or_path)
+    if os.path.isfile(path) and not is_name(name_or_path):
+        return path
+    if not isinstance(name_or_path, str):
+        raise WeightsError(f"{path}: no such weights file")
+    return released(name_or_path)
 
 
 def cache_folder(entry: Entry | None = None) -> Path:
@@ -34,7 +84,7 @@ def cache_folder(entry: Entry | None = None) -> Path:
 
 def candidates(entry: Entry) -> list[Path]:
     """Where a file is looked for, in order."""
-    return [weights.FOLDER / entry.file, cache_folder(entry) / entry.file]
+    return [manifest.FOLDER / entry.file, cache_folder(entry) / entry.file]
 
 
 def find(entry: Entry) -> Path | None:
@@ -55,22 +105,9 @@ def check(entry: Entry, path: Path) -> None:
     try:
         entry.verify(path)
     except WeightsError as error:
-        hint = "install again" if path.parent == weights.FOLDER else f"covidcxnet weights fetch {entry.name}"
+        hint = "install again" if path.parent == manifest.FOLDER else f"covidcxnet weights fetch {entry.name}"
         raise WeightsError(f"{error}; to replace it: {hint}") from None
     _verified.add(key)
-
-
-def resolve(name: str, *, progress: bool = True) -> Path:
-    """The verified file of a name, downloaded if need be; see `weights.released`."""
-    entry = manifest.read().get(name)
-    if entry is not None:
-        return find(entry) or fetch(entry, progress=progress)
-    # A file in this folder that is not registered yet: a release in preparation.
-    path = weights.FOLDER / f"{name}.weights.h5"
-    if Path(name).name == name and os.path.isfile(path):
-        return path
-    there = ", ".join(weights.names()) or "none yet"
-    raise WeightsError(f"{name}: no such weights file, and no released weights of that name; there are {there}")
 
 
 def fetch(entry: Entry, *, progress: bool = True) -> Path:

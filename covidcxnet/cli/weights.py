@@ -7,7 +7,6 @@ import json
 import sys
 from typing import Any
 
-import weights
 from covidcxnet.cli._common import add_action
 from enhancement.command_line import Parser, command, did_you_mean
 from enhancement.errors import InputError
@@ -61,7 +60,7 @@ def _show(entries: list[Any], arguments: argparse.Namespace) -> int:
     for path in _registry().candidates(entry):
         print(f"{'looked for at':<13} {path}")
     if entry.card:
-        print(f"{'card at':<13} {weights.FOLDER / entry.card}")
+        print(f"{'card at':<13} {_registry().manifest.FOLDER / entry.card}")
     return 0
 
 
@@ -117,4 +116,4 @@ def _place(entry: Any) -> str:
     path = next((path for path in _registry().candidates(entry) if path.is_file()), None)
     if path is None:
         return "to fetch" if entry.url else "missing"
-    return "package" if path.parent == weights.FOLDER else "cache"
+    return "package" if path.parent == _registry().manifest.FOLDER else "cache"

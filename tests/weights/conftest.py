@@ -54,14 +54,13 @@ def package(tmp_path, monkeypatch, classifier_file):
     """A package folder with one file of ours and its card, an empty manifest and an empty cache; offline."""
     import shutil
 
-    import weights
     from weights import manifest
 
     folder = tmp_path / "package"
     folder.mkdir()
     shutil.copy(classifier_file, folder / "tiny.weights.h5")
     (folder / "tiny.md").write_text("# tiny")
-    monkeypatch.setattr(weights, "FOLDER", folder)
+    monkeypatch.setattr(manifest, "FOLDER", folder)
     monkeypatch.setattr(manifest, "PATH", manifest.write({}, folder / "manifest.json"))
     monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COVIDCXNET_OFFLINE", "1")

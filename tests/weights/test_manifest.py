@@ -7,7 +7,6 @@ import json
 
 import pytest
 
-import weights
 from weights import WeightsError, manifest
 from weights.manifest import Entry, git_blob_id
 
@@ -69,6 +68,6 @@ def test_a_manifest_comes_back_as_it_was_written(tmp_path):
 def test_every_file_that_the_package_promises_is_there_whole_and_has_a_card():
     for entry in manifest.read().values():
         if not entry.url:
-            entry.verify(weights.FOLDER / entry.file)
-            assert (weights.FOLDER / entry.card).is_file() and entry.sha256 and entry.size and entry.labels
+            entry.verify(manifest.FOLDER / entry.file)
+            assert (manifest.FOLDER / entry.card).is_file() and entry.sha256 and entry.size and entry.labels
         assert entry.licence and entry.summary

@@ -99,7 +99,7 @@ def entry(server, tmp_path, monkeypatch) -> Entry:
     (tmp_path / "good").write_bytes(CONTENT)
     facts = {"kind": "classifier", "summary": "a file", "licence": "none", "sha256": sha256(tmp_path / "good")}
     one = Entry(name="one", file="file.h5", url=server.url, size=len(CONTENT), **facts)
-    monkeypatch.setattr(weights, "FOLDER", tmp_path / "package")
+    monkeypatch.setattr(manifest, "FOLDER", tmp_path / "package")
     monkeypatch.setattr(manifest, "PATH", manifest.write({"one": one}, tmp_path / "manifest.json"))
     return one
 
@@ -125,8 +125,8 @@ def test_a_name_is_downloaded_once_and_then_found_in_the_cache(server, entry):
 
 
 def test_the_package_comes_before_the_cache(server, entry):
-    (weights.FOLDER / "file.h5").write_bytes(CONTENT)
-    assert weights.released("one") == weights.FOLDER / "file.h5" and not server.requests
+    (manifest.FOLDER / "file.h5").write_bytes(CONTENT)
+    assert weights.released("one") == manifest.FOLDER / "file.h5" and not server.requests
 
 
 def test_cut_connections_are_resumed_from_where_they_ended(server, entry):
@@ -189,8 +189,8 @@ def test_answers_that_make_no_sense_end_in_one_line_with_url_and_place(server, e
 
 def test_a_home_folder_of_nobody_is_no_reason_to_miss_the_package(entry, monkeypatch):
     monkeypatch.setenv("COVIDCXNET_HOME", "~nobody-of-this-name/x")
-    (weights.FOLDER / entry.file).write_bytes(CONTENT)
-    assert weights.released("one") == weights.FOLDER / entry.file
+    (manifest.FOLDER / entry.file).write_bytes(CONTENT)
+    assert weights.released("one") == manifest.FOLDER / entry.file
 
 
 @pytest.mark.parametrize(
