@@ -140,8 +140,8 @@ def same_test(first: Entry, other: Entry) -> bool:
     if first.images != other.images:
         return False
     common = [name for name in first.classes if name in other.classes]
-    truths = [e.truth[:, [e.classes.index(name) for name in common]] for e in (first, other)]
-    return bool(common) and np.array_equal(*truths, equal_nan=True)
+    here, there = (e.truth[:, [e.classes.index(name) for name in common]] for e in (first, other))
+    return bool(common) and np.array_equal(here, there, equal_nan=True)
 
 
 def cautions(entries: Sequence[Entry]) -> list[Caution]:

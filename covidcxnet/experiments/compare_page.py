@@ -9,6 +9,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.metrics import NORMAL
@@ -27,6 +28,7 @@ _MOST_PANELS = 6
 _LONGEST_NAME = 26  # of a run in the legend of a ROC panel, which also holds the figure and its interval
 _PUBLISHED = "Published: printed in the papers, not measured here"
 _NEVER = ["never recognised"]
+_ROC_LEGEND: dict[str, Any] = {"loc": "lower right", "fontsize": 8, "edgecolor": "none", "handlelength": 3}
 _LEARNED = {"loss": "loss", "f1": "F1 (mean over classes)", "auroc": "AUROC", "accuracy": "accuracy"}
 
 
@@ -209,8 +211,8 @@ def draw_roc(entries: Sequence[Entry]) -> Figure | None:
             axes.plot(points[:, 0], points[:, 1], label=f"{name}  {auroc}", **plots.line(k))
         axes.set(xlabel="1 − specificity", ylabel="sensitivity")
         axes.set_title(fill(f"{label} against the rest", 48), fontsize=10).set_parse_math(False)
-        plots.unit_square(axes, "lower right")
-        axes.get_legend().set_title("AUROC (95% interval)", {"size": 8})
+        plots.unit_square(axes)
+        axes.legend(title="AUROC (95% interval)", title_fontsize=8, **_ROC_LEGEND)
     for axes in panels[len(labels) :]:
         axes.set_axis_off()
     return figure
@@ -218,8 +220,8 @@ def draw_roc(entries: Sequence[Entry]) -> Figure | None:
 
 def draw_learning(entries: Sequence[Entry]) -> Figure | None:
     """Loss, F1 and AUROC over epochs of every run: training dotted and thin, validation solid with marks."""
-    logged = [entry for entry in entries if entry.log is not None and len(entry.log)]
-    columns = {column for entry in logged for column in entry.log}
+    logs = {k: entry.log for k, entry in enumerate(entries) if entry.log is not None and len(entry.log)}
+    columns = {column for log in logs.values() for column in log}
     names = [name for name in _LEARNED if f"val_{name}" in columns][:3]
     if not names:
         return None
@@ -228,7 +230,7 @@ def draw_learning(entries: Sequence[Entry]) -> Figure | None:
 
     figure, panels = plots.figure(4.6 * len(names), 3.9, 1, len(names))
     for axes, name in zip(panels, names, strict=True):
-        trained = [_draw_log(axes, k, entry, name) for k, entry in enumerate(entries) if entry in logged]
+        trained = [_draw_log(axes, k, entries[k], log, name) for k, log in logs.items()]
         axes.set_title(_LEARNED[name] if any(trained) else f"{_LEARNED[name]}, validation only", fontsize=10)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -245,9 +247,9 @@ def draw_learning(entries: Sequence[Entry]) -> Figure | None:
     return figure
 
 
-def _draw_log(axes: Axes, k: int, entry: Entry, name: str) -> bool:
+def _draw_log(axes: Axes, k: int, entry: Entry, log: pd.DataFrame, name: str) -> bool:
     """Draw one run's curves into a panel; whether training was logged too."""
-    log, column, colour = entry.log, f"val_{name}", plots.colour(k)
+    column, colour = f"val_{name}", plots.colour(k)
     epochs = log["epoch"].to_numpy() if "epoch" in log else np.arange(1, len(log) + 1)
     if name in log:
         axes.plot(epochs, log[name], color=colour, linestyle=(0, (1, 1.5)), linewidth=1.0)

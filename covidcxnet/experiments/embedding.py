@@ -217,16 +217,17 @@ def draw(embeddings: Sequence[Embedding]) -> Figure:
     title = "colour: class" if known else "colour: predicted class (none is known)"
     place: dict[str, Any] = {"loc": "outside lower center", "ncols": min(6, len(handles)), "frameon": False}
     legend = figure.legend(handles=handles, fontsize=8.5, **place)
-    legend.set_title(title + ("; mark: source" if len(sources) > 1 else ""), {"size": 8.5})
+    legend.set_title(title + ("; mark: source" if len(sources) > 1 else ""))
+    legend.get_title().set_fontsize(8.5)
     return figure
 
 
 def _panel(axes, embedding: Embedding, labels: list[str], colours: dict[str, Any], marks: dict[str, str]) -> None:
     size = float(np.clip(5000 / len(labels), 9, 50))
     shapes = [marks.get(radiograph.source or "", plots.MARKERS[0]) for radiograph in embedding.radiographs]
-    groups = pd.DataFrame({"label": labels, "mark": shapes}).groupby(["label", "mark"]).indices
-    for (label, mark), rows in groups.items():
-        x, y = embedding.points[rows].T
+    keys = list(zip(labels, shapes, strict=True))
+    for label, mark in sorted(set(keys)):
+        x, y = embedding.points[[key == (label, mark) for key in keys]].T
         axes.scatter(x, y, size, colours[label], marker=mark, linewidths=0.3, alpha=0.8, edgecolors="white")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(color=plots.FAINT, visible=True)

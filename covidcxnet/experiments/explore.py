@@ -326,8 +326,8 @@ def find_warnings(
                 yield f"{name} {side} has no image of {', '.join(map(str, images.index[images == 0]))}"
     by_size = sizes.assign(size=sizes["width"].astype(str) + " x " + sizes["height"].astype(str))
     by_size = by_size.pivot_table(index="label", columns="size", values="images", aggfunc="sum", fill_value=0)
-    for label, size, images, total in confounding(by_size).single if len(by_size) > 1 else ():
-        yield f"{label}: {images:,} of {total:,} images are {size} pixels, unlike other classes"
+    for label, size, number, total in confounding(by_size).single if len(by_size) > 1 else ():
+        yield f"{label}: {number:,} of {total:,} images are {size} pixels, unlike other classes"
     few = [f"{label} {n}" for label, n in present.items() if n < FEW]
     if few:
         yield f"Fewer than {FEW} images: {', '.join(few)}"

@@ -43,7 +43,8 @@ def save(survey: Survey, folder: str | Path) -> Path:
         The page.
     """
     folder = Path(folder)
-    pictures, names = [], set()
+    pictures: list[tuple[str, str, str, bytes]] = []
+    names: set[str] = set()
     for kind, title, figure in _pictures(survey):
         name = _file_name(title.removeprefix("Samples of "), names) if kind == "samples" else kind
         pictures.append((kind, name, title, plots.png(figure)))
@@ -272,7 +273,7 @@ def distribution(survey: Survey) -> Figure:
         axes.set(xlabel="images", xlim=(0, 1.18 * max(1, left.max())), ylim=(-0.6, len(counts) - 0.4))
         axes.set_title("all" if name == "class" else f"by {name}", fontsize=10)
         if name != "class":
-            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.8 / height)}
+            below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.8 / height)}
             axes.legend(fontsize=7.5, frameon=False, ncols=min(4, counts.shape[1]), handlelength=1.6, **below)
     return figure
 
@@ -312,5 +313,5 @@ def image_sizes(survey: Survey) -> Figure:
         axes.set(xlabel="width, pixels", ylabel="height, pixels", xlim=(0, longest), ylim=(0, longest), aspect="equal")
         legend = axes.legend(fontsize=7.5, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
         for handle in legend.legend_handles:
-            handle.set_sizes([30])
+            handle.set(sizes=[30])  # in the plot, the size is the number of images
     return figure

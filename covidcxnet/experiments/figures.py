@@ -203,7 +203,7 @@ def activation_maps(
         if method == "gradcam" and layer is not None:
             options, weighed = {"layer": layer}, layer
         explain = classifier.explainer(method, target, **options)
-        items = tqdm(paths, desc=f"{METHODS[method]} of {model.name}", unit="image", disable=not progress)
+        items: Any = tqdm(paths, desc=f"{METHODS[method]} of {model.name}", unit="image", disable=not progress)
         columns.append(Column(model.name, method, weighed, tuple(explain(items, outcomes))))
     return columns
 

@@ -227,7 +227,7 @@ def _draw_series(axes: Axes, cells: Sequence[Cell], x: np.ndarray, name: str, k:
     order = np.argsort(x)
     if joined:
         axes.plot(x[order], centre[order], color=colour, linewidth=1.0, alpha=0.6)
-    mark = {"marker": plots.MARKERS[k % len(plots.MARKERS)], "markersize": 7, "markeredgewidth": 1.6}
+    mark: dict[str, Any] = {"marker": plots.MARKERS[k % len(plots.MARKERS)], "markersize": 7, "markeredgewidth": 1.6}
     bars: dict[str, Any] = {"capsize": 4, "elinewidth": 1.4, "zorder": 3, "label": str(k)}
     axes.errorbar(x, centre, np.nan_to_num(spread), color=colour, linestyle="", markerfacecolor="white", **mark, **bars)
     # beside the bar, which would hide them
@@ -270,7 +270,12 @@ def draw_groups(rows: Sequence[Row], title: str = "") -> Figure:
         known = [(place, e) for place, e in enumerate(values) if isinstance(e, Estimate) and not math.isnan(e.value)]
         x = [place + 0.18 * (k - (len(rows) - 1) / 2) for place, _ in known]
         spread = [[e.value - e.low for _, e in known], [e.high - e.value for _, e in known]]
-        mark = {"marker": plots.MARKERS[k % len(plots.MARKERS)], "markersize": 6, "linestyle": "", "label": row.name}
+        mark: dict[str, Any] = {
+            "marker": plots.MARKERS[k % len(plots.MARKERS)],
+            "markersize": 6,
+            "linestyle": "",
+            "label": row.name,
+        }
         axes.errorbar(x, [e.value for _, e in known], np.nan_to_num(np.abs(spread)), color=plots.colour(k), **mark)
     axes.set_xticks(range(len(names)), names)
     axes.set(ylim=(-0.02, 1.02), title=title, ylabel="test images; lines: 95% intervals")
