@@ -312,6 +312,6 @@ def image_sizes(survey: Survey) -> Figure:
         axes.set_title(f"by {'class' if column == 'label' else column}", fontsize=10)
         axes.set(xlabel="width, pixels", ylabel="height, pixels", xlim=(0, longest), ylim=(0, longest), aspect="equal")
         legend = axes.legend(fontsize=7.5, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
-        for handle in legend.legend_handles:
+        for handle in filter(None, legend.legend_handles):
             handle.set(sizes=[30])  # in the plot, the size is the number of images
     return figure
