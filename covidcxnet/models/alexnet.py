@@ -23,7 +23,8 @@ from .registry import check_side, register
     flops=1_420_193_152,
 )
 def alexnet(stack):
-    """Pooled feature map ``[N, h, w, 256]``; 6 x 6 at 224 pixels, so that no adaptive pooling is needed."""
+    """Pooled feature map ``[N, h, w, 256]``."""
+    # 6 x 6 at 224 pixels, so that torchvision's adaptive pooling is not needed.
     check_side("alexnet", stack, 63)
     x = layers.ZeroPadding2D(2, name="conv1_pad")(stack)
     x = layers.Conv2D(64, 11, strides=4, activation="relu", name="conv1")(x)

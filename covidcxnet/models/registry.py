@@ -169,6 +169,7 @@ class ModelSpec:
                 raise _refusal("multilabel", True, hint)
             if options.get("activation") not in (None, "sigmoid"):
                 raise _refusal("options.activation", options["activation"], _NO_SOFTMAX)
+        # Labels are often known from the data only: those are checked when the model is built.
         if self.check_classes and settings.get("classes"):
             self.check_classes(settings["classes"])
         for key, value in self.only.items():
@@ -183,6 +184,7 @@ class ModelSpec:
         if self.planes and len(channels) not in (1, self.planes):
             hint = f"{self.planes} planes for {self.name}, as in raw,raw,raw, or 1 plane,"
             raise _refusal("input.channels", ",".join(channels), hint)
+        # Three planes, or one that is repeated three times, fit all pretrained weights and every scaling.
         if len(channels) == 3 or self.planes:
             return
         normalization = options.get("normalization", self.normalization)
@@ -289,6 +291,7 @@ def create(
         raise InputError(f"options: {name} has no option {unknown[0]!r}; it takes {', '.join(spec.options)}")
     if not (isinstance(size, int) and isinstance(channels, int) and size >= 1 and channels >= 1):
         raise InputError(f"model {name}: size {size!r} and channels {channels!r} given, whole numbers above 0 expected")
+    # Given statistics are allowed where those of radiographs are: both go ahead of a network that scales itself.
     kind = normalization if isinstance(normalization, str) else "radiograph"
     if kind in NORMALIZATIONS and kind not in spec.scalings:
         allowed = ", ".join(spec.scalings)
@@ -296,6 +299,7 @@ def create(
     stack = keras.Input((size, size, channels), name="stack")
     scaled = (scale_ahead if spec.scales else scale)(_planes(stack, spec), normalization)
     settings = {key: options.get(key, default) for key, default in spec.options.items()}
+    # A named head gives defaults; options of the head that are given come before it.
     preset = settings.pop("head", None)
     if preset is not None and preset not in heads.HEADS:
         raise InputError(f"options.head: {preset!r} given, one of {', '.join(heads.HEADS)} expected")
@@ -327,6 +331,7 @@ def feature_layer(model: keras.Model) -> str:
     spec = MODELS.get(model.name)
     if spec and any(layer.name == spec.feature_layer for layer in model.layers):
         return spec.feature_layer
+    # The deepest map: coarser than those before it, but nearest to the decision.
     for layer in reversed(model.layers):
         if len(getattr(layer.output, "shape", ())) == 4:
             return layer.name

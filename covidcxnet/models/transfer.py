@@ -25,7 +25,7 @@ def transfer(source: keras.Model, model: keras.Model, origin: object, skip: Coll
     skip = {*skip, *(prefix + OUTPUT for prefix in prefixes)} if both else skip
     head = head_layers(model)
     others = {prefix + layer.name: layer for layer in source.layers if layer.weights for prefix in prefixes}
-    loaded = {}
+    loaded = {}  # set at the end: a model that is half loaded would look trained
     for layer in model.layers:
         if not layer.weights or layer.name in skip:
             continue

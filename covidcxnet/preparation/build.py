@@ -91,6 +91,7 @@ def prepare(
             "masks in the data set, or region none"
         )
     about = _about(dataset, settings, segmenter, path)
+    # Before the content is hashed, which takes minutes for a large set: a file that is no store is refused at once.
     old = reusable(path, about)
     keys = content_keys(dataset, by_mask, progress)
     if shared and path.exists():
@@ -148,6 +149,7 @@ def _fill(partial: PartialStore, dataset, settings, segmenter, jobs, keys, known
     todo = [k for k in range(i, len(keys)) if keys[k] and keys[k] not in known]
     paths, refused = dataset.paths, dataset.rejected
     masks = dataset.masks if segmenter is None and "mask" in dataset.table else None
+    # A generator: a file is read when its turn comes, between rows that are copied.
     fresh = prepare_files(
         [paths[k] for k in todo],
         settings,
@@ -184,6 +186,7 @@ def _add(partial: PartialStore, outcome: Outcome, key: str) -> None:
 
 def _neighbours(keys, i: int, known: dict[str, Known], longest: int = 64) -> list[Known]:
     """Known rows from `i` on that follow each other in one file: copied in one go."""
+    # At most `longest`: all of them are in memory at once.
     rows = [known[keys[i]]]
     for key in keys[i + 1 : i + longest]:
         row = known.get(key)
@@ -221,6 +224,7 @@ def _about(dataset: Dataset, settings: InputSettings, segmenter, path: Path) -> 
         "segmenter": {} if segmenter is None else {"name": str(segmenter.name), "sha256": str(segmenter.sha256)},
         "segmenter_options": {k: str(getattr(segmenter, k)) for k in SEGMENTER_OPTIONS if hasattr(segmenter, k)},
         "classes": list(dataset.classes),
+        # Relative, so that a store and its images can move together.
         "root": os.path.relpath(dataset.root.absolute(), path.absolute().parent),
         "name": dataset.name,
     }
@@ -257,5 +261,6 @@ def _summary(store: Store) -> str:
     if len(store.rejected):
         text += f", {len(store.rejected)} files rejected (the first, {store.rejected['path'].iloc[0]}: "
         text += f"{store.rejected['reason'].iloc[0]})"
+    # Not the complement of the trusted: where lungs were not looked for the value is missing.
     untrusted = int((store.table["lungs_trusted"] == False).fillna(False).sum())  # noqa: E712
     return text + (f", {untrusted} without a lung mask that can be trusted" if untrusted else "")

@@ -77,10 +77,8 @@ class Batches(keras.utils.PyDataset):
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Take the order of this epoch, counted from 0; a callback's ``on_epoch_begin(epoch)`` is the place to call it.
-
-        Keras' own ``on_epoch_end`` cannot serve: it is called at other times too, before the first epoch for one.
-        """
+        """Take the order of this epoch, counted from 0; call it in a callback's ``on_epoch_begin(epoch)``."""
+        # Keras' own `on_epoch_end` cannot serve: it is called at other times too, such as before the first epoch.
         self.epoch = int(epoch)
         if self.sampler is not None:
             self._order = self.sampler(self.epoch)
@@ -93,7 +91,7 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int):
         """Batch `index`: (uint8 [B, S, S, C], float32 targets[, float32 weights])."""
-        index = range(len(self))[index]
+        index = range(len(self))[index]  # IndexError where it is out of range, as iteration needs it
         rows = self._order[index * self.batch_size : (index + 1) * self.batch_size]
         batch = self.store.read(self.indices[rows]), self.targets[rows]
         return batch if self.weights is None else (*batch, self.weights[rows])

@@ -48,6 +48,7 @@ def reusable(path: Path, about: dict[str, Any]) -> Store | None:
     try:
         old = Store(path)
     except InputError:
+        # Only what this program wrote may be written over.
         if h5py.is_hdf5(path):
             with h5py.File(path) as file:
                 if "covidcxnet" in file.attrs and "stacks" in file:  # an older format of this program

@@ -194,6 +194,7 @@ class Store:
         return f"Store({str(self.path)!r}, {shape}, rejected {len(self.rejected)})"
 
     def __getstate__(self):
+        # An open HDF5 file cannot be pickled; the other process opens its own.
         return {**self.__dict__, "_file": None}
 
     def _open(self) -> h5py.File:
@@ -268,6 +269,7 @@ def _read_table(group: h5py.Group) -> pd.DataFrame:
         data = group[name]
         if h5py.check_string_dtype(data.dtype):
             text = data.asstr()[:]
+            # HDF5 strings know no missing value: an empty one stands for it.
             columns[name] = pd.Series([t or None for t in text], dtype="str")
         elif data.attrs.get("kind") == "boolean":
             flags = data[:]

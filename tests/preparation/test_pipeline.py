@@ -121,6 +121,14 @@ def test_what_is_no_radiograph_is_refused(settings, bad, picture):
         prepare_image(picture(0), np.zeros((3, 3), bool), None, settings)
 
 
+def test_a_call_without_lungs_masks_or_workers_is_refused_at_once(settings, picture):
+    with pytest.raises(InputError, match="needs lungs"):
+        prepare_files([picture(0)], dataclasses.replace(settings, region="crop"))
+    for options, word in (({"known_masks": []}, "known_masks"), ({"jobs": 0}, "jobs"), ({"batch": 0}, "batch")):
+        with pytest.raises(InputError, match=word):
+            prepare_files([picture(0)], settings, **options)
+
+
 def test_a_bad_file_is_an_outcome_and_the_rest_goes_on(settings, tmp_path, picture):
     good, cut, empty = tmp_path / "good.png", tmp_path / "cut.png", tmp_path / "empty.png"
     cv2.imwrite(str(good), picture(0))
@@ -163,15 +171,6 @@ def test_known_masks_serve_where_there_is_no_segmenter(settings, tmp_path, pictu
     np.testing.assert_allclose(outcomes[1].prepared.frame.box, outcomes[0].prepared.frame.box, atol=2)
     nobody = next(prepare_files([image], settings, known_masks=[None]))
     assert nobody.trusted is None
-
-
-def test_lungs_must_come_from_somewhere(settings, picture):
-    with pytest.raises(InputError, match="needs lungs"):
-        prepare_files([picture(0)], dataclasses.replace(settings, region="crop"))
-    with pytest.raises(InputError, match="known_masks"):
-        prepare_files([picture(0)], settings, known_masks=[])
-    with pytest.raises(InputError, match="jobs"):
-        prepare_files([picture(0)], settings, jobs=0)
 
 
 def test_worker_processes_give_the_same_outcomes_in_the_same_order(settings, dataset):
