@@ -22,22 +22,22 @@ from .scaling import IMAGENET_MEAN, IMAGENET_STD
 MOMENTUM = 0.99
 
 _RESEARCH = "trained on ImageNet, for non-commercial research"
-_VGG = {
+_VGG: dict[str, Any] = {
     "normalization": "caffe",
     "origin": "ImageNet, ported from the Visual Geometry Group, Oxford, through keras.applications",
     "licence": f"CC BY 4.0; {_RESEARCH}",
 }
-_RESNET = {
+_RESNET: dict[str, Any] = {
     "normalization": "caffe",
     "origin": "ImageNet, ported from He et al., through keras.applications",
     "licence": f"MIT; {_RESEARCH}",
 }
-_XCEPTION = {
+_XCEPTION: dict[str, Any] = {
     "normalization": "symmetric",
     "origin": "ImageNet, by its author, through keras.applications",
     "licence": f"MIT; {_RESEARCH}",
 }
-_GOOGLE = {
+_GOOGLE: dict[str, Any] = {
     "normalization": "symmetric",
     "origin": "ImageNet, by Google, through keras.applications",
     "licence": f"Apache 2.0; {_RESEARCH}",
@@ -53,7 +53,7 @@ _EFFICIENTNET = _GOOGLE | {
 
 # Name, class in keras.applications, size, smallest size, feature layer, parameters, flops, other facts.
 # The feature layer of VGG is that before its last pooling: twice as fine, and the same features.
-_ROWS = [
+_ROWS: list[tuple[str, str, int, int, str, int, int, dict[str, Any]]] = [
     ("vgg16", "VGG16", 224, 32, "block5_conv3", 14_719_829, 30_693_271_572, _VGG),
     ("vgg19", "VGG19", 224, 32, "block5_conv4", 20_029_525, 39_016_867_860, _VGG),
     ("resnet50", "ResNet50", 224, 32, "conv5_block3_out", 23_608_213, 7_711_891_476, _RESNET),
@@ -115,8 +115,9 @@ def _rename(model: keras.Model) -> None:
     numbered: dict[str, list[tuple[int, Any]]] = {}
     for layer in model.layers:
         match = re.fullmatch(r"([a-z_]+(?:\dd)?(?:_[a-z]+)*)(?:_(\d+))?", layer.name)
-        by_counter = match and match[1].replace("_", "") == type(layer).__name__.lower()
-        if by_counter and not isinstance(layer, keras.layers.InputLayer):
+        if match is None or isinstance(layer, keras.layers.InputLayer):
+            continue
+        if match[1].replace("_", "") == type(layer).__name__.lower():
             numbered.setdefault(match[1], []).append((int(match[2] or 0), layer))
     for base, layers in numbered.items():
         for number, (_, layer) in enumerate(sorted(layers, key=lambda pair: pair[0])):

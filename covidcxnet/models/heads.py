@@ -73,8 +73,10 @@ def check_head(
     hidden = [hidden] if isinstance(hidden, int) else list(hidden)
     if any(not isinstance(units, int) or units < 1 for units in hidden):
         raise InputError(f"options.hidden: {hidden} given, whole numbers above 0 expected")
-    several = isinstance(dropout, Sequence) and not isinstance(dropout, str)
-    rates = list(dropout) if several else [0.0] * len(hidden) + [dropout]  # a single rate is the output layer's
+    if isinstance(dropout, Sequence) and not isinstance(dropout, str):
+        rates = list(dropout)
+    else:
+        rates = [0.0] * len(hidden) + [dropout]  # a single rate is the output layer's
     if any(not isinstance(rate, int | float) or not 0 <= rate < 1 for rate in rates):
         raise InputError(f"options.dropout: {dropout!r} given, 0 to below 1 expected")
     if len(rates) != len(hidden) + 1:

@@ -161,10 +161,11 @@ class PartialStore:
         counts = []
         for paths in (self._paths, self._earlier_paths):
             loaded = _load(*paths)
+            counts.append(-1)
             if loaded is not None:
                 loaded[2].close()
-            usable = loaded is not None and loaded[0]["made"] == self._plan["made"]
-            counts.append(len(loaded[1]) if usable else -1)
+                if loaded[0]["made"] == self._plan["made"]:
+                    counts[-1] = len(loaded[1])
         if counts[0] > counts[1]:
             self._earlier_paths[1].unlink(missing_ok=True)  # at no time may a journal stand by the wrong pixels
             os.replace(self.path, self._earlier_paths[0])
