@@ -229,7 +229,7 @@ def compare_csv(old: Path, new: Path) -> list[str]:
 def compare_numbers(old: Path, new: Path) -> list[str]:
     """Figures of a page or a card with three decimals or a percent sign: none may be lost."""
     lost = figures(old) - figures(new)
-    return [f"lost {dict(lost)}"] if lost else []
+    return [f"lost {sorted(lost)}"] if lost else []
 
 
 def figures(file: Path) -> set[str]:
