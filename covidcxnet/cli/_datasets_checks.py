@@ -8,8 +8,7 @@ from covidcxnet.datasets import load
 from covidcxnet.datasets.bias import find_bias, save_bias
 from covidcxnet.datasets.check import PROBLEMS, save_verdicts
 from covidcxnet.datasets.check import check as check_files
-from covidcxnet.datasets.contact_sheet import contact_sheet
-from covidcxnet.datasets.duplicates import find_duplicates
+from covidcxnet.datasets.duplicates import contact_sheet, find_duplicates
 from covidcxnet.datasets.load import load_all
 from enhancement.files import check_output, whole_file
 
