@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # where run_helpers lies
 
 @pytest.fixture
 def quick_curves(monkeypatch):
-    """Drawing costs as much as training here; `test_training_curves` draws."""
+    """Drawing costs as much as training here; `test_training_validation` draws."""
     monkeypatch.setattr("covidcxnet.training.fitting.draw_curves", lambda history, path, **_: path.write_bytes(b""))
 
 
