@@ -328,8 +328,8 @@ def _of_findings(maker: _Sites, trained: frozenset[str] | None) -> BySource:
     mean = None
     if pooled:
         part = bootstrap.part(np.flatnonzero(keep))
-        within, pairs = (part.estimate(mean_of_defined(list(column))) for column in zip(*arrays, strict=True))
-        mean = Pooled("mean", within, pairs, float(np.mean([row.source_alone for row in pooled])))
+        means = (part.estimate(mean_of_defined(list(column))) for column in zip(*arrays, strict=True))
+        mean = Pooled("mean", *means, source_alone=float(np.mean([row.source_alone for row in pooled])))
     return BySource(tuple(sites), None, skipped, tuple(pooled), mean)
 
 

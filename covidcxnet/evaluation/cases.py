@@ -199,7 +199,7 @@ def _lungs(store: Store, row: int, radiograph, frame, table: pd.Series, classifi
     if not pd.isna(table.get("lungs_trusted")) or classifier.segmenter is None:
         return None
     (result,) = classifier.segmenter.predict([radiograph])
-    return result.mask if result.mask is not None and result.verdict.trusted else None
+    return result.mask if result.verdict is not None and result.verdict.trusted else None
 
 
 def _onto(values: np.ndarray, shape: tuple[int, ...], frame) -> np.ndarray:

@@ -20,7 +20,7 @@ from covidcxnet.evaluation.metrics import measure
 from covidcxnet.evaluation.page import page
 from covidcxnet.evaluation.predictions import Predictions, truth_of, youden_threshold
 from covidcxnet.evaluation.provenance import EvaluationSettings, circumstances, commands, log_opening, model_of
-from covidcxnet.evaluation.report import Report
+from covidcxnet.evaluation.report import Case, Report
 from covidcxnet.evaluation.subject import Subject, find_run, newest_run, subject_of_data, subject_of_run
 from covidcxnet.preparation import stack_statistics
 from covidcxnet.pretrained import load_model
@@ -113,7 +113,8 @@ def evaluate(
     batches = how.batch_size, how.progress
     probabilities = classifier.predict_rows(subject.store, subject.rows, *batches, subject.data.split)
     predictions = Predictions(subject.table, truth, probabilities, classifier.classes, thresholds, classifier.task)
-    model, openings = model_of(classifier), ()
+    model = model_of(classifier)
+    openings: tuple[dict[str, Any], ...] = ()
     if subject.own_run is not None and subject.data.split in ("test", "all"):
         cut = float(thresholds[-1]) if predictions.task == "exclusive" else ",".join(f"{t:.5g}" for t in thresholds)
         openings = log_opening(subject.own_run, model.sha256, cut, len(predictions))
@@ -135,7 +136,7 @@ def evaluate(
     )
 
     # Cases, then everything together.
-    cases = ()
+    cases: tuple[Case, ...] = ()
     if how.explain:
         shown = predictions.graded
         cases = draw(choose(shown), shown, subject.store, subject.rows[graded], classifier, how)

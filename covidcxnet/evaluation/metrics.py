@@ -115,7 +115,7 @@ def measure(predictions: Predictions, bootstrap: Bootstrap) -> Metrics:
         bins = reliability(scores[:, k], present, bootstrap) if exclusive else None
         arrays = _statistics(cells[k], ranking, bins)
         tp, fp, fn, tn = (int(cell[0]) for cell in cells[k])
-        alone = sources is None or len(set(sources[rows])) == 1
+        names = None if sources is None or len(set(sources[rows])) == 1 else sources[rows]
         statistics.append(arrays)
         by_class[name] = ClassMetrics(
             name=name,
@@ -130,7 +130,7 @@ def measure(predictions: Predictions, bootstrap: Bootstrap) -> Metrics:
             figures={key: bootstrap.estimate(arrays[key]) for key in FIGURES[predictions.task]},
             curve=_curve(ranking, bootstrap),
             reliability=bins,
-            source_alone=float("nan") if alone else source_alone(sources[rows], present),
+            source_alone=float("nan") if names is None else source_alone(names, present),
         )
     overall = _overall_exclusive(predictions, cells, statistics, bootstrap) if exclusive else _means(statistics)
     return Metrics(

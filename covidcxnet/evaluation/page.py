@@ -32,7 +32,7 @@ def page(r: Report) -> str:
         ("classes", "By class" if r.exclusive else "By finding", True),
         ("curves", "Curves", r.exclusive or drawings["curves"]),
         # a single source has nothing to compare
-        ("sources", "By source", "pooled" in shown and (not r.exclusive or len(r.by_source.sources) > 1)),
+        ("sources", "By source", "pooled" in shown and (not r.exclusive or len(shown["sources"].rows) > 1)),
         ("confusion", "Confusion matrix", r.exclusive),
         ("calibration", "Calibration", r.exclusive),
         ("cases", "Cases and explanations", r.cases),
@@ -106,8 +106,8 @@ def _site_lines(r: Report) -> Iterable[str]:
     if gap is not None and not np.isnan(gap.auroc.value):
         pair = f"{gap.positive} against {gap.negative}, by {gap.score}"
         yield f"Gap of AUROC, internal to held out: {pair}: {with_interval(gap.auroc)}"
-    if alone := tables.source_alone(r):
-        yield alone
+    if text := tables.source_alone(r):
+        yield text
 
 
 def _banners(r: Report) -> list[tuple[str, str]]:
@@ -191,7 +191,8 @@ def _facts(r: Report) -> list[tuple[str, Any]]:
 
 def _drawings(r: Report) -> dict[str, list[dict[str, str]]]:
     """Pictures of each section with their texts."""
-    m, drawn = r.metrics, {"curves": [], "classes": [], "calibration": [], "training": []}
+    m = r.metrics
+    drawn: dict[str, list] = {"curves": [], "classes": [], "calibration": [], "training": []}
 
     def add(section: str, drawing, alt: str, caption: str = "") -> None:
         drawn[section].append({"source": data_uri(drawing), "alt": alt, "caption": caption})
@@ -254,7 +255,7 @@ def _listings(r: Report) -> list[Table]:
         reasons = failed["lungs_reasons"] if "lungs_reasons" in failed else [""] * len(failed)
         whole = Html('<span class="whole">{}</span>')
         labels = [whole.format(label) for label in r.predictions.labelled[failed.index]]
-        rows = list(zip(failed["path"], labels, reasons, strict=True))
+        rows = [list(row) for row in zip(failed["path"], labels, reasons, strict=True)]
         used = " The whole image was used for them." if r.data.region != "none" else ""
         caption = f"Evaluated images whose lung mask was not trusted.{used}"
         listed.append((["Image", "Label", "Reason"], rows, caption, "predictions.csv"))

@@ -190,7 +190,7 @@ class Report:
             counted = {
                 label: {"class": name, "images": self.counted_images[label]} for label, name in data.counted.items()
             }
-            images = {"parts": _part_counts(data.parts), "counted_as": counted}
+            images: dict[str, Any] = {"parts": _part_counts(data.parts), "counted_as": counted}
         else:
             images = {"parts": [] if data.findings is None else data.findings.to_dict("records")}
         content = {

@@ -196,8 +196,9 @@ def _open(data, root, classifier: Classifier) -> Dataset:
     if str(data) == "phantom":
         if independent:
             raise InputError(f"{classifier.name}: knows findings; a phantom has one label. Give a CSV with findings")
-        phantoms = {"phantom_images": _PHANTOM_IMAGES, "seed": _PHANTOM_SEED}
-        return load("phantom", root=root, classes=classifier.classes, **phantoms)
+        return load(
+            "phantom", root=root, classes=classifier.classes, phantom_images=_PHANTOM_IMAGES, seed=_PHANTOM_SEED
+        )
     if independent:
         return load(data, root=root, classes=classifier.classes, task="independent", for_training=False)
     return load(data, root=root, for_training=False)

@@ -163,7 +163,8 @@ def _split(r: Report) -> Table:
     else:
         names = list(dict.fromkeys(r.data.findings["part"]))
         for finding, group in r.data.findings.groupby("finding", sort=False):
-            rows.append([finding, *[_tally(row.images, row.patients) for row in group.itertuples()]])
+            pairs = zip(group["images"], group["patients"], strict=True)
+            rows.append([str(finding), *[_tally(images, patients) for images, patients in pairs]])
     header = [part_name(name) + (" ◂" if name == r.data.split else "") for name in names]
     return Table(["Images (patients)", *header], rows, class_="first-table")
 
@@ -335,7 +336,7 @@ def licence_table(r: Report) -> Table:
         if licence is not None:
             members = np.logical_and.reduce([parts[c] == cell for c, cell in zip(keys, cells, strict=True)])
             terms = parts.loc[members, licence].value_counts()
-            texts = [f"{name} ({n:,})" if len(terms) > 1 else name for name, n in terms.items()]
+            texts = [f"{name} ({n:,})" if len(terms) > 1 else str(name) for name, n in terms.items()]
             rows[-1].append("; ".join(texts))
     rows.append(["all", *[""] * (len(keys) - 1), *map(int, counts.sum()), *([""] if licence else [])])
     title = [part_name(n) if n not in ("other", r.data.split) else "evaluated here" for n in names]
