@@ -121,7 +121,7 @@ def test_a_finished_run_is_left_as_it_is(finished):
 
 
 def test_training_lowers_the_loss(pairs, tmp_path):
-    settings = replace(TINY, width=4, epochs=10, augmentation=None, learning_rate=1e-2, input=SegmenterInput(size=16))
+    settings = replace(TINY, width=4, epochs=10, augmentation=None, learning_rate=1e-2)
     run = start_run(pairs, settings, tmp_path / "run")
     train(run, progress=False)
     losses = [row["loss"] for row in log(run)]
