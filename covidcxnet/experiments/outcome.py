@@ -116,8 +116,8 @@ def t_interval(values: np.ndarray) -> Estimate:
 
     Examples
     --------
-    >>> found = t_interval(np.array([0.7, 0.8, 0.9]))
-    >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
+    >>> mean = t_interval(np.array([0.7, 0.8, 0.9]))
+    >>> round(mean.value, 3), round(mean.low, 3), round(mean.high, 3)
     (0.8, 0.552, 1.0)
     """
     if not len(values):

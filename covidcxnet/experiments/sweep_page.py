@@ -63,24 +63,24 @@ def render(sweep: Sweep, template: str, picture: Figure | None) -> str:
 
 def cautions(sweep: Sweep) -> list[tuple[str, str]]:
     """What must be known before a value is chosen from these figures: title and text."""
-    found = []
+    listed = []
     if sweep.failed:
         names = "; ".join(outcome.trial.name for outcome in sweep.failed)
-        found.append((f"{count(len(sweep.failed), 'training')} failed", f"{names}. The same command tries again."))
+        listed.append((f"{count(len(sweep.failed), 'training')} failed", f"{names}. The same command tries again."))
     if any(outcome.never_found for outcome in sweep.outcomes):
         cells = {cell.name: [note for note in cell.notes if "F1 0" in note] for cell in sweep.cells}
         names = "; ".join(f"{name} ({', '.join(notes)})" for name, notes in cells.items() if notes)
-        found.append(("A class is never found", f"{names}. A mean over classes or repeats hides that."))
+        listed.append(("A class is never found", f"{names}. A mean over classes or repeats hides that."))
     if len({data_key(outcome.trial.recipe) for outcome in sweep.outcomes}) > 1:
         text = "Data or split differ between cells, so their figures were not measured on the same images."
-        found.append(("Test images differ", text))
+        listed.append(("Test images differ", text))
     if sweep.tested and sweep.keys:
         text = "A value chosen by its test figure has been fitted to the test set; choose by the validation figure."
-        found.append(("The test set was opened for every training", text))
+        listed.append(("The test set was opened for every training", text))
     if sweep.repeats == 1:
         text = "Another seed changes figures too, often by more than the values differ here; --repeats shows how far."
-        found.append(("One training each", text))
-    return found
+        listed.append(("One training each", text))
+    return listed
 
 
 def to_table(sweep: Sweep) -> Table:
