@@ -118,14 +118,14 @@ def _run_saved_model(path: Path) -> Runner:
 
 def _run_tflite(path: Path) -> Runner:
     interpreter = _interpreter()(model_path=str(path))
-    given, made = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    given, output = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
 
     def run(stacks: np.ndarray) -> np.ndarray:
         interpreter.resize_tensor_input(given, stacks.shape)
         interpreter.allocate_tensors()
         interpreter.set_tensor(given, stacks)
         interpreter.invoke()
-        return np.array(interpreter.get_tensor(made))
+        return np.array(interpreter.get_tensor(output))
 
     return run
 

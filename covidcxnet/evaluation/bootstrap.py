@@ -68,11 +68,11 @@ class Bootstrap:
     def part(self, rows: np.ndarray) -> Bootstrap:
         """The same draws, seen by some of the images only: int [n] of `rows`, which its images are numbered after."""
         patients, index = np.unique(self.index[rows], return_inverse=True)
-        made = Bootstrap.__new__(Bootstrap)
-        made.index, made.patients, made.resamples = index.astype(np.int64), len(patients), self.resamples
-        made.unknown = int((patients >= self.patients - self.unknown).sum())
-        made.counts = self.counts[:, patients]
-        return made
+        part = Bootstrap.__new__(Bootstrap)
+        part.index, part.patients, part.resamples = index.astype(np.int64), len(patients), self.resamples
+        part.unknown = int((patients >= self.patients - self.unknown).sum())
+        part.counts = self.counts[:, patients]
+        return part
 
     def estimate(self, statistic: np.ndarray) -> Estimate:
         """Figure and percentile interval from `statistic` float [1 + resamples], row 0 being the data as they are."""
