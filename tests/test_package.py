@@ -1,4 +1,4 @@
-"""The package as a whole: light imports, commands that answer, floors that are kept."""
+"""The package as a whole: light imports, commands that answer, imports that only point down, words that are avoided."""
 
 from __future__ import annotations
 
@@ -6,19 +6,110 @@ import ast
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import weights
 from covidcxnet.cli import COMMANDS, main
-from enhancement.errors import InputError
 
 REPOSITORY = Path(__file__).parents[1]
-HEAVY = ("tensorflow", "keras", "torch", "jax", "sklearn", "matplotlib", "lime")
+HEAVY = {"tensorflow", "keras", "torch", "jax", "sklearn", "matplotlib", "lime"}
+NETWORKS = {"tensorflow", "keras", "torch", "jax"}
+
+# Imports point down this list only; modules of one line may import each other.
+ORDER = (
+    ("train", "evaluate", "covidcxnet.__main__"),
+    ("covidcxnet.cli",),
+    ("covidcxnet",),  # the public names, each imported when it is asked for
+    ("covidcxnet.experiments",),
+    ("covidcxnet.evaluation",),
+    ("covidcxnet.training",),
+    ("covidcxnet.export", "covidcxnet.export_formats"),
+    ("covidcxnet.pretrained",),
+    ("covidcxnet.legacy",),
+    ("covidcxnet.classifier",),
+    ("covidcxnet.prediction",),
+    ("covidcxnet.explain",),
+    ("covidcxnet.models",),
+    ("covidcxnet.preparation",),
+    ("covidcxnet.datasets",),
+    ("covidcxnet.reporting",),
+    ("covidcxnet.settings", "covidcxnet.backend", "covidcxnet.recipes"),
+    ("segmentation",),
+    ("weights",),
+    ("enhancement",),
+)
+FLOORS = {name: floor for floor, names in enumerate(reversed(ORDER)) for name in names}
+
+# Models are built of Keras' own layers and functions. These modules hold the few lines that name TensorFlow: compiled
+# functions and determinism, batch norm as its fused operation, and the writers of its file formats.
+NAME_A_BACKEND = {"covidcxnet.backend", "covidcxnet.export_formats", "segmentation.backend"}
+
+# Words that say nothing of what a value is; a noun of the field does.
+BANNED = {"said", "told", "found", "own", "made", "one"}
 
 
-def loaded_after(code: str) -> set[str]:
+def _files() -> dict[str, Path]:
+    """Modules of the product by dotted name."""
+    tops = [
+        REPOSITORY / name
+        for name in ("train.py", "evaluate.py", "covidcxnet", "segmentation", "weights", "enhancement")
+    ]
+    files = [file for top in tops for file in ([top] if top.is_file() else sorted(top.rglob("*.py")))]
+    names = [".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__") for file in files]
+    return dict(zip(names, files, strict=True))
+
+
+FILES = _files()
+TREES = {module: ast.parse(file.read_text(encoding="utf-8")) for module, file in FILES.items()}
+
+
+def _imports(module: str, tree: ast.AST) -> Iterator[str]:
+    """Names of what a module imports: at the top, in functions, for type checkers, or by a string with its path."""
+    package = module if FILES[module].name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            # `from package import x` imports the module x where there is one, otherwise a name of the package.
+            yield from (f"{base}.{alias.name}" if f"{base}.{alias.name}" in FILES else base for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
+            yield node.value
+
+
+def _graph() -> dict[str, set[str]]:
+    """Project modules that each module imports, itself left out."""
+    return {
+        module: {name for name in _imports(module, tree) if name in FILES} - {module} for module, tree in TREES.items()
+    }
+
+
+def _floor(module: str) -> int | None:
+    """Place of a module in the order: that of the longest name there that it is, or lies below."""
+    if module in FLOORS:
+        return FLOORS[module]
+    above = [name for name in FLOORS if name != "covidcxnet" and module.startswith(f"{name}.")]
+    return FLOORS[max(above, key=len)] if above else None
+
+
+def _circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Strongly connected components of more than one module."""
+    reach = {}
+    for start in graph:
+        reach[start], waiting = set(), [start]
+        while waiting:
+            for name in graph[waiting.pop()] - reach[start]:
+                reach[start].add(name)
+                waiting.append(name)
+    circles = {frozenset(b for b in reach[a] if a in reach[b]) for a in graph if a in reach[a]}
+    return sorted(sorted(circle) for circle in circles)
+
+
+def _loaded_after(code: str) -> set[str]:
     """Top-level modules that a fresh interpreter holds after running `code`."""
     script = f"import json, sys\n{code}\nprint(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY)
@@ -26,9 +117,71 @@ def loaded_after(code: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
+def test_every_module_has_a_place_in_the_order():
+    assert not [module for module in FILES if _floor(module) is None]
+
+
+def test_imports_only_point_down():
+    """Imports inside functions and for type checkers count: hiding an import does not turn the arrow."""
+    graph = _graph()
+    assert not [f"{a} -> {b}" for a in sorted(graph) for b in sorted(graph[a]) if _floor(b) > _floor(a)]
+
+
+def test_modules_import_each_other_in_no_circle():
+    assert not _circles(_graph())
+
+
+def test_a_circle_is_noticed():
+    assert _circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+
+
+@pytest.mark.parametrize(
+    ("package", "networks"),
+    [
+        ("enhancement", NETWORKS),
+        ("weights", NETWORKS - {"keras"}),
+        ("segmentation", NETWORKS - {"keras"}),
+        ("covidcxnet", NETWORKS - {"keras"}),
+    ],
+)
+def test_only_named_modules_name_a_backend(package, networks):
+    modules = [module for module in FILES if module.split(".")[0] == package and module not in NAME_A_BACKEND]
+    assert not [m for m in modules if {name.split(".")[0] for name in _imports(m, TREES[m])} & networks]
+
+
+def test_names_say_what_a_value_is():
+    def names(tree: ast.AST) -> Iterator[str]:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                yield node.name
+            elif isinstance(node, ast.arg):
+                yield node.arg
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                yield node.id
+
+    assert not [f"{module}: {name}" for module, tree in TREES.items() for name in sorted(set(names(tree)) & BANNED)]
+
+
+def test_labels_that_do_not_exclude_each_other_are_a_task_and_no_module_or_class():
+    classes = [
+        f"{m}.{node.name}" for m, tree in TREES.items() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    ]
+    assert not [name for name in [*FILES, *classes] if "multilabel" in name.rpartition(".")[2].lower()]
+
+
 @pytest.mark.parametrize("package", ["covidcxnet", "segmentation", "enhancement", "weights"])
 def test_import_is_light(package):
-    assert not loaded_after(f"import {package}") & set(HEAVY)
+    assert not _loaded_after(f"import {package}") & HEAVY
+
+
+def test_enhancement_loads_nothing_else_of_the_project():
+    assert not _loaded_after("import enhancement.__main__") & {
+        "covidcxnet",
+        "segmentation",
+        "weights",
+        "pandas",
+        "h5py",
+    }
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -39,12 +192,12 @@ def test_help_of_every_command_answers_without_loading_a_network(command):
         "    except SystemExit as end:\n        assert not end.code, end.code\n"
         f"assert 'covidcxnet {command}' in out.getvalue(), out.getvalue()"
     )
-    assert not loaded_after(code) & {"tensorflow", "keras", "torch", "jax"}
+    assert not _loaded_after(code) & HEAVY
 
 
-def test_unknown_command_is_refused_with_the_list_of_commands(capsys):
+def test_unknown_command_is_refused_with_the_nearest_one(capsys):
     assert main(["trian"]) == 2
-    assert "trian" in capsys.readouterr().err
+    assert "'trian'" in (error := capsys.readouterr().err) and "did you mean train?" in error and error.count("\n") == 1
 
 
 def test_no_command_prints_the_help_and_says_research_only(capsys):
@@ -52,38 +205,6 @@ def test_no_command_prints_the_help_and_says_research_only(capsys):
     assert "Not a medical device" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("room", "forbidden"),
-    [
-        ("weights", {"segmentation", "covidcxnet", "tensorflow"}),
-        ("enhancement", {"segmentation", "covidcxnet", "weights", "keras", "tensorflow"}),
-        ("segmentation", {"covidcxnet", "tensorflow"}),
-        ("covidcxnet", {"tensorflow"}),
-    ],
-)
-def test_arrows_only_point_down(room, forbidden):
-    """A lower floor never imports a higher one; only modules that hold per-backend lines may name one.
-
-    They are Grad-CAM's gradients, determinism, batch norm as TensorFlow's fused operation (models are built of Keras'
-    own layer, and other backends compute that), and the writers of TensorFlow's own file formats.
-    """
-    for file in (REPOSITORY / room).rglob("*.py"):
-        if file.name in ("backend.py", "export_formats.py"):
-            continue
-        found = {name.split(".")[0] for name in _imports(file)} & forbidden
-        assert not found, f"{file.relative_to(REPOSITORY)} imports {found}"
-
-
 def test_unknown_released_weights_are_refused_by_name():
-    with pytest.raises(InputError, match="no-such-weights"):
+    with pytest.raises(LookupError, match="no-such-weights"):
         weights.released("no-such-weights")
-
-
-def _imports(file: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module)
-    return names

@@ -97,13 +97,13 @@ def _cubic(size: int, cells: int, start: float, step: float) -> np.ndarray:
 
 
 def _through(operation, tensors, grids: list[Grid], stack) -> Grid:
-    size, made = tensors[0].shape[1:3], operation.output.shape[1:3]
+    size, shape = tensors[0].shape[1:3], operation.output.shape[1:3]
     if isinstance(operation, layers.Conv2D | layers.DepthwiseConv2D | layers.SeparableConv2D):
         dilation = operation.dilation_rate
         reach = [(k - 1) * d + 1 for k, d in zip(operation.kernel_size, dilation, strict=True)]
-        return _window(grids[0], size, made, reach, operation.strides, operation.padding)
+        return _window(grids[0], size, shape, reach, operation.strides, operation.padding)
     if isinstance(operation, layers.MaxPooling2D | layers.AveragePooling2D):
-        return _window(grids[0], size, made, operation.pool_size, operation.strides, operation.padding)
+        return _window(grids[0], size, shape, operation.pool_size, operation.strides, operation.padding)
     if isinstance(operation, layers.ZeroPadding2D):
         (top, _), (left, _) = operation.padding
         return _moved(grids[0], -top, -left)
@@ -111,19 +111,19 @@ def _through(operation, tensors, grids: list[Grid], stack) -> Grid:
         (top, _), (left, _) = operation.cropping
         return _moved(grids[0], top, left)
     # A branch of one cell that is spread over the others, as of squeeze and excitation, is of no place.
-    alike = [grid for tensor, grid in zip(tensors, grids, strict=True) if tensor.shape[1:3] == made]
+    alike = [grid for tensor, grid in zip(tensors, grids, strict=True) if tensor.shape[1:3] == shape]
     if not alike:
-        return Grid.even(stack, made)
+        return Grid.even(stack, shape)
     return Grid(*np.mean([[g.top, g.left, g.down, g.right] for g in alike], axis=0).tolist())
 
 
-def _window(grid: Grid, size, made, reach, strides, padding: str) -> Grid:
+def _window(grid: Grid, size, shape, reach, strides, padding: str) -> Grid:
     """Behind a window of `reach` pixels that moves by `strides` over a map of `size`."""
     before = [0, 0]
     if padding == "same":
         # where a size is not known, of one that the stride divides
         wanted = [
-            w - s if n is None else (m - 1) * s + w - n for n, m, w, s in zip(size, made, reach, strides, strict=True)
+            w - s if n is None else (m - 1) * s + w - n for n, m, w, s in zip(size, shape, reach, strides, strict=True)
         ]
         before = [max(0, pixels) // 2 for pixels in wanted]
     moved = _moved(grid, *((window - 1) / 2 - pad for window, pad in zip(reach, before, strict=True)))
