@@ -13,6 +13,7 @@ import pytest
 
 import weights
 from covidcxnet.cli import COMMANDS, main
+from enhancement.errors import InputError
 
 REPOSITORY = Path(__file__).parents[1]
 HEAVY = {"tensorflow", "keras", "torch", "jax", "sklearn", "matplotlib", "lime"}
@@ -206,5 +207,5 @@ def test_no_command_prints_the_help_and_says_research_only(capsys):
 
 
 def test_unknown_released_weights_are_refused_by_name():
-    with pytest.raises(LookupError, match="no-such-weights"):
+    with pytest.raises(InputError, match="no-such-weights"):
         weights.released("no-such-weights")

@@ -83,8 +83,6 @@ def main(argv: list[str], prog: str) -> int:
 @command("covidcxnet groups")
 def groups(argv: list[str], prog: str) -> int:
     """Train and compare the groups; the same command resumes."""
-    from covidcxnet.experiments.compare_page import tables
-    from covidcxnet.experiments.sweep import train_groups
     from covidcxnet.training.arguments import named_first, parse_recipe
 
     parser = Parser(prog=prog, add_help=False)
@@ -94,6 +92,9 @@ def groups(argv: list[str], prog: str) -> int:
     values, others = parser.parse_known_args(named_first(argv))
     recipe = parse_recipe(others, prog, GROUPS, REFUSED)
     folder = Path(recipe.out) if recipe.out else Path("runs") / f"groups-{recipe.model}"
+
+    from covidcxnet.experiments.compare_page import tables
+    from covidcxnet.experiments.sweep import train_groups
 
     options = {"sampling": values.balance, "published": values.published, "bootstrap": values.bootstrap}
     result = train_groups(recipe, folder, **options)
