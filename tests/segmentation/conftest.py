@@ -75,7 +75,7 @@ def chest_weights(tmp_path_factory) -> Path:
         squares.append(square[..., None])
         targets.append(np.repeat(frame.place(frame.cut(lungs))[..., None], 2, -1).astype(np.float32))
     model = unet(4, outputs=2, size=48, scaling="unit")
-    model.compile(keras.optimizers.Adam(5e-3), loss=loss_named("combined"))
+    model.compile(keras.optimizers.Adam(1e-2), loss=loss_named("combined"))
     model.fit(np.stack(squares), np.stack(targets), batch_size=4, epochs=25, verbose=0)
     metadata = {
         "kind": "segmenter",

@@ -24,8 +24,7 @@ def test_masks_have_the_size_of_their_radiographs_and_find_the_lungs(segmenter, 
         assert result.mask.shape == result.probability.shape == image.shape
         assert result.mask.dtype == bool and result.probability.dtype == np.float32
         assert result.probability.min() >= 0 and result.probability.max() <= 1
-        # The fixture trains its network for seconds: how well depends a little on the machine's arithmetic.
-        assert dice(result.mask, lungs) > 0.8 and result.error is None
+        assert dice(result.mask, lungs) > 0.85 and result.error is None
         top, left, bottom, right = result.box
         assert result.mask[top:bottom, left:right].sum() == result.mask.sum()
 

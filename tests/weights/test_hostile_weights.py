@@ -178,7 +178,7 @@ def test_a_truncated_file_is_refused(path, legacy, share):
             load(file)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(40))
 def test_a_file_with_overwritten_bytes_loads_or_is_refused_but_nothing_else(path, legacy, seed):
     generator = np.random.default_rng(seed)
     for file, load in ((path, covidcxnet.load_model), (legacy, lambda p: covidcxnet.load_legacy(p, size=65))):
