@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -12,21 +13,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.preparation import pipeline
+from covidcxnet.preparation import pipeline, reuse
 from covidcxnet.preparation.partial import PartialStore
 from covidcxnet.preparation.pipeline import Outcome, Segmenter, prepare_files
-from covidcxnet.preparation.reuse import (
-    Known,
-    content_keys,
-    digest,
-    holds,
-    key_columns,
-    known_rows,
-    made_by,
-    new_record,
-    reusable,
-    up_to_date,
-)
+from covidcxnet.preparation.reuse import new_record
 from covidcxnet.preparation.store import COLUMNS, FORMAT, Store, columns_of
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
@@ -84,24 +74,24 @@ def prepare(
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the name of a file, for example {path / 'store.h5'}")
-    by_mask = "mask" in dataset.table and segmenter is None
-    if settings.region != "none" and segmenter is None and not (by_mask and dataset.table["mask"].notna().any()):
+    by_mask = segmenter is None
+    if settings.region != "none" and by_mask and not any(dataset.masks):
         raise InputError(
             f"input.region: {settings.region!r} needs lungs; give a lung segmenter, "
             "masks in the data set, or region none"
         )
     about = _about(dataset, settings, segmenter, path)
     # Before the content is hashed, which takes minutes for a large set: a file that is no store is refused at once.
-    old = reusable(path, about)
-    keys = content_keys(dataset, by_mask, progress)
+    old = reuse.reusable(path, about)
+    keys = reuse.content_keys(dataset, by_mask, progress)
     if shared and path.exists():
         old = _completable(old, dataset, path)
-        if holds(old, dataset, keys):
+        if reuse.holds(old, dataset, keys):
             return old
         dataset = _union(old, dataset)
         about = _about(dataset, settings, segmenter, path)
-        keys = content_keys(dataset, "mask" in dataset.table and segmenter is None, progress)
-    if old is not None and up_to_date(old, dataset, keys, about):
+        keys = reuse.content_keys(dataset, by_mask, progress)
+    if old is not None and reuse.up_to_date(old, dataset, keys, about):
         if progress:
             print(f"{path}: up to date, {len(old)} stacks", file=sys.stderr)
         return old
@@ -113,12 +103,11 @@ def prepare(
 
 
 def _build(dataset, settings, path, segmenter, jobs, progress, keys, about, old) -> None:
-    plan = {"made": made_by(about), "keys": digest(keys)}
+    plan = {"made": reuse.made_by(about), "keys": hashlib.sha256("\n".join(keys).encode()).hexdigest()}
     partial = PartialStore(path, plan, settings, len(dataset))
     bar = tqdm(total=len(dataset), initial=len(partial.records), desc="preparing", unit="image", disable=not progress)
     try:
-        known = {**partial.earlier(), **({} if old is None else known_rows(old))}
-        _fill(partial, dataset, settings, segmenter, jobs, keys, known, bar)
+        _fill(partial, dataset, settings, segmenter, jobs, keys, old, bar)
         if not partial.rows:
             first = partial.records[0]["error"]
             partial.discard()
@@ -129,7 +118,7 @@ def _build(dataset, settings, path, segmenter, jobs, progress, keys, about, old)
             old.close()  # the new file takes its name
         partial.finish(about, *_tables(dataset, partial.records))
     except KeyboardInterrupt:
-        partial.close()
+        partial.close()  # before anything is said: a second Ctrl-C may follow
         bar.close()
         print(
             f"{path}: broken off at {len(partial.records)} of {len(dataset)}; the same command goes on from there",
@@ -143,8 +132,9 @@ def _build(dataset, settings, path, segmenter, jobs, progress, keys, about, old)
             old.close()
 
 
-def _fill(partial: PartialStore, dataset, settings, segmenter, jobs, keys, known: dict[str, Known], bar) -> None:
-    """Every radiograph from where the last run stopped, in order: copied where its row is known, else prepared."""
+def _fill(partial: PartialStore, dataset, settings, segmenter, jobs, keys, old: Store | None, bar) -> None:
+    """Every radiograph from where the last run stopped, in order: copied where `old` has it, else prepared."""
+    known = {} if old is None else reuse.known_rows(old)
     i = len(partial.records)
     todo = [k for k in range(i, len(keys)) if keys[k] and keys[k] not in known]
     paths, refused = dataset.paths, dataset.rejected
@@ -160,11 +150,18 @@ def _fill(partial: PartialStore, dataset, settings, segmenter, jobs, keys, known
     while i < len(keys):
         count = 1
         if not keys[i]:
-            partial.reject(new_record("", error=refused[i] or "no such file, or it may not be read"))
-        elif keys[i] in known:
-            neighbours = _neighbours(keys, i, known)
-            partial.copy(neighbours[0].file, neighbours[0].row, [row.record for row in neighbours])
-            count = len(neighbours)
+            partial.note([new_record("", error=refused[i] or "no such file, or it may not be read")])
+        elif old is not None and keys[i] in known:
+            # Neighbours go in one go, but not all: they are in memory at once.
+            first, record = known[keys[i]]
+            records = [record]
+            for key in keys[i + 1 : i + 64]:
+                row, record = known.get(key, (-1, {}))
+                if row != first + len(records):
+                    break
+                records.append(record)
+            partial.copy(old.stacks.file, first, records)
+            count = len(records)
         else:
             _add(partial, next(fresh), keys[i])
         i += count
@@ -173,7 +170,7 @@ def _fill(partial: PartialStore, dataset, settings, segmenter, jobs, keys, known
 
 def _add(partial: PartialStore, outcome: Outcome, key: str) -> None:
     if outcome.prepared is None:
-        partial.reject(new_record(key, error=outcome.error or "unknown"))
+        partial.note([new_record(key, error=outcome.error or "unknown")])
         return
     area = getattr(outcome.verdict, "area_fraction", None)
     if area is None and outcome.prepared.lungs is not None:
@@ -184,29 +181,12 @@ def _add(partial: PartialStore, outcome: Outcome, key: str) -> None:
     partial.add(outcome.prepared, record)
 
 
-def _neighbours(keys, i: int, known: dict[str, Known], longest: int = 64) -> list[Known]:
-    """Known rows from `i` on that follow each other in one file: copied in one go."""
-    # At most `longest`: all of them are in memory at once.
-    rows = [known[keys[i]]]
-    for key in keys[i + 1 : i + longest]:
-        row = known.get(key)
-        if row is None or row.file is not rows[0].file or row.row != rows[-1].row + 1:
-            break
-        rows.append(row)
-    return rows
-
-
 def _tables(dataset: Dataset, records) -> tuple[pd.DataFrame, pd.DataFrame]:
-    results = pd.DataFrame(
-        {
-            **key_columns(record["key"] for record in records),
-            "height": [record["height"] for record in records],
-            "width": [record["width"] for record in records],
-            "lungs_trusted": pd.array([record["trusted"] for record in records], dtype="boolean"),
-            "lungs_reasons": pd.Series([record["reasons"] for record in records], dtype="str"),
-            "lungs_area": pd.Series([record["area"] for record in records], dtype="float64"),
-        }
-    )
+    # Kinds are given: a column in which every value is missing would have one of its own.
+    kinds = {"height": "int64", "width": "int64", "trusted": "boolean", "reasons": "str", "area": "float64"}
+    values = {name: pd.Series([record[name] for record in records], dtype=kind) for name, kind in kinds.items()}
+    results = pd.DataFrame({**reuse.key_columns(record["key"] for record in records), **values})
+    results.columns = list(COLUMNS)
     errors = pd.Series([record["error"] for record in records], dtype="str")
     failed = np.array([record["error"] is not None for record in records])
     described = dataset.table[columns_of(dataset.table)]

@@ -36,11 +36,6 @@ class Batches(keras.utils.PyDataset):
         ``sampler(epoch) -> int [m]``: rows that an epoch shows, in order, in place of `shuffle`; m is always the same.
     **options
         ``workers``, ``use_multiprocessing``, ``max_queue_size`` of `keras.utils.PyDataset`.
-
-    Raises
-    ------
-    InputError
-        If lengths differ, a row is out of range, or there is none.
     """
 
     def __init__(
@@ -82,9 +77,9 @@ class Batches(keras.utils.PyDataset):
         self.epoch = int(epoch)
         if self.sampler is not None:
             self._order = self.sampler(self.epoch)
-            return
-        order = np.random.default_rng([self.seed, self.epoch]).permutation if self.shuffle else np.arange
-        self._order = order(len(self.indices))
+        else:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation if self.shuffle else np.arange
+            self._order = order(len(self.indices))
 
     def __len__(self) -> int:
         return -(-len(self._order) // self.batch_size)

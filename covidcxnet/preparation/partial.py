@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.preparation.pipeline import Prepared
-from covidcxnet.preparation.reuse import Known
 from covidcxnet.preparation.store import write_table
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
@@ -33,41 +32,20 @@ class PartialStore:
     """The unfinished store of `target`; `records` holds one dict for each radiograph dealt with, in order.
 
     `plan` says what is made (settings, segmenter, keys of all radiographs): a run with an equal plan continues what is
-    left. `capacity` is the number of radiographs if none is rejected. `InputError` if another process is at work on the
-    same target, or the disk has not enough room.
+    left, any other begins anew. `capacity` is the number of radiographs if none is rejected. `InputError` if another
+    process is at work on the same target, or the disk has not enough room.
     """
 
     def __init__(self, target: Path, plan: dict[str, Any], settings: InputSettings, capacity: int):
         self.target, self.settings, self._plan = target, settings, plan
         self.path = target.with_name(f".{target.name}.partial.h5")
         self._journal_path = target.with_name(f".{target.name}.partial.jsonl")
-        self._paths = [self.path, self._journal_path]
-        self._earlier_paths = [p.with_name(p.name.replace(".partial.", ".earlier.partial.")) for p in self._paths]
-        self._earlier_file: h5py.File | None = None
         self.records: list[dict[str, Any]] = []
         self._unsaved: list[dict[str, Any]] = []
-        self._file: h5py.File | None = None
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not self._resume():
-            self._set_aside()
-            self._create(capacity)
+        self._file = self._resume() or self._create(capacity)
         self._journal = open(self._journal_path, "a", encoding="utf-8")  # noqa: SIM115
         self.rows = sum(r["error"] is None for r in self.records)
-
-    @property
-    def _open(self) -> h5py.File:
-        if self._file is None:
-            raise ValueError(f"{self.path}: closed")
-        return self._file
-
-    def earlier(self) -> dict[str, Known]:
-        """Rows by content key that a broken-off run left which was made alike, but of other files."""
-        loaded = _load(*self._earlier_paths)
-        if loaded is None or loaded[0]["made"] != self._plan["made"]:
-            return {}
-        _, records, self._earlier_file = loaded
-        readable = [record for record in records if record["error"] is None]
-        return {record["key"]: Known(self._earlier_file, row, record) for row, record in enumerate(readable)}
 
     def add(self, prepared: Prepared, record: dict[str, Any]) -> None:
         """The next radiograph, prepared."""
@@ -79,24 +57,25 @@ class PartialStore:
         """Rows of another store, from row `first`, one a record."""
         self._write([source[name][first : first + len(records)] for name in ARRAYS], records)
 
-    def reject(self, record: dict[str, Any]) -> None:
-        """The next radiograph could not be prepared: ``record["error"]`` says why."""
-        self._note([record])
+    def note(self, records: list[dict[str, Any]]) -> None:
+        """What was recorded of the next radiographs, whose rows are written; alone for one that has none."""
+        self.records += records
+        self._unsaved += records
+        if len(self._unsaved) >= 32:
+            self.save()
 
     def save(self) -> None:
         """Write down all that was added: from here on a kill cannot take it."""
-        if not self._unsaved:
-            return
         # Emptied first: a Ctrl-C in between may lose lines at the journal's end, but never writes one twice.
         lines, self._unsaved = "".join(json.dumps(record) + "\n" for record in self._unsaved), []
-        self._open.flush()
+        self._file.flush()
         self._journal.write(lines)
         self._journal.flush()
 
     def finish(self, about: dict[str, Any], table: pd.DataFrame, rejected: pd.DataFrame) -> None:
         """Add tables and attributes, and give the file its name."""
         self.save()
-        file = self._open
+        file = self._file
         try:
             for name in ARRAYS:
                 file[name].resize(self.rows, axis=0)
@@ -116,62 +95,44 @@ class PartialStore:
     def discard(self) -> None:
         """Give up, and leave nothing."""
         self.close()
-        for path in (*self._paths, *self._earlier_paths):
+        for path in (self.path, self._journal_path):
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Save and let go; the files stay for the next run."""
-        if self._file is not None:
+        if self._file:  # false once it is closed
             self.save()
-        for file in (self._file, self._earlier_file):
-            if file is not None:
-                file.close()
-        self._file = self._earlier_file = None
+            self._file.close()
         self._journal.close()
 
     def _write(self, arrays: Sequence[np.ndarray], records) -> None:
         stop = self.rows + len(records)
         for name, values in zip(ARRAYS, arrays, strict=True):
-            self._open[name][self.rows : stop] = values
+            self._file[name][self.rows : stop] = values
         self.rows = stop
-        self._note(records)
+        self.note(records)
 
-    def _note(self, records) -> None:
-        self.records += records
-        self._unsaved += records
-        if len(self._unsaved) >= 32:
-            self.save()
-
-    def _resume(self) -> bool:
+    def _resume(self) -> h5py.File | None:
         """Take up what a run with the same plan left."""
-        loaded = _load(*self._paths)
-        if loaded is None:
-            return False
-        plan, records, file = loaded
-        if plan != self._plan:
+        try:
+            # What follows the last line end was cut off by a kill.
+            lines = self._journal_path.read_text(encoding="utf-8").split("\n")[:-1]
+            plan, *records = map(json.loads, lines)
+            file = _open_locked(self.path)
+        except InputError:
+            raise
+        except (OSError, ValueError):
+            return None
+        # With a table it was killed while finishing, the one moment at which the file's structure changes.
+        if plan != self._plan or "table" in file:
             file.close()
-            return False
-        self.records, self._file = records, file
+            return None
+        self.records = records
         with whole_file(self._journal_path) as temporary:  # a line that a kill cut off must not be written on
-            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in (plan, *records)), encoding="utf-8")
-        return True
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return file
 
-    def _set_aside(self) -> None:
-        """Keep what a run with another plan left, if its rows can serve and there are more than were kept before."""
-        counts = []
-        for paths in (self._paths, self._earlier_paths):
-            loaded = _load(*paths)
-            counts.append(-1)
-            if loaded is not None:
-                loaded[2].close()
-                if loaded[0]["made"] == self._plan["made"]:
-                    counts[-1] = len(loaded[1])
-        if counts[0] > counts[1]:
-            self._earlier_paths[1].unlink(missing_ok=True)  # at no time may a journal stand by the wrong pixels
-            os.replace(self.path, self._earlier_paths[0])
-            os.replace(self._journal_path, self._earlier_paths[1])
-
-    def _create(self, capacity: int) -> None:
+    def _create(self, capacity: int) -> h5py.File:
         size, channels = self.settings.size, len(self.settings.channels)
         shapes = {"stacks": (size, size, channels), "lungs": ((size * size + 7) // 8,), "frames": (11,)}
         types = {"stacks": np.uint8, "lungs": np.uint8, "frames": np.int32}
@@ -187,26 +148,17 @@ class PartialStore:
         self.path.unlink(missing_ok=True)
         with h5py.File(self.path, "w") as file:
             for name in ARRAYS:
-                _create_whole(file, name, (capacity, *shapes[name]), np.dtype(types[name]))
-        with open(self._journal_path, "w", encoding="utf-8") as journal:
-            journal.write(json.dumps(self._plan) + "\n")
-        self._file = _open_locked(self.path)
-
-
-def _load(path: Path, journal_path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], h5py.File] | None:
-    """Plan, records and open file of an unfinished store, or None where there is none to go on with."""
-    try:
-        # What follows the last line end was cut off by a kill.
-        plan, *records = [json.loads(line) for line in journal_path.read_text(encoding="utf-8").split("\n")[:-1]]
-        file = _open_locked(path)
-    except InputError:
-        raise
-    except (OSError, ValueError):
-        return None
-    if "table" in file:  # killed while finishing, the one moment at which the file's structure changes
-        file.close()
-        return None
-    return plan, records, file
+                # h5py's own `create_dataset` leaves chunks to be placed when first written, which rewrites the file's
+                # index: here all have their place from the start, one a row, not filled in.
+                chunks = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+                chunks.set_chunk((1, *shapes[name]))
+                chunks.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+                chunks.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+                shape = (capacity, *shapes[name])
+                kind = h5py.h5t.py_create(np.dtype(types[name]))
+                h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape, shape), chunks)
+        self._journal_path.write_text(json.dumps(self._plan) + "\n", encoding="utf-8")
+        return _open_locked(self.path)
 
 
 def _open_locked(path: Path) -> h5py.File:
@@ -214,16 +166,3 @@ def _open_locked(path: Path) -> h5py.File:
         return h5py.File(path, "r+")
     except BlockingIOError as error:
         raise InputError(f"{path}: another process is preparing this store; wait for it or stop it") from error
-
-
-def _create_whole(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """A data set whose chunks all have their place from the start, one a row, not filled in.
-
-    h5py's own `create_dataset` leaves chunks to be placed when first written, which rewrites the file's index.
-    """
-    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plan.set_chunk((1, *shape[1:]))
-    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    space = h5py.h5s.create_simple(shape, shape)
-    h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(dtype), space, plan)

@@ -44,14 +44,8 @@ class Segmenter(Protocol):
 class Prepared:
     """One radiograph as a model sees it.
 
-    Parameters
-    ----------
-    stack : uint8 [S, S, C]
-        The planes named by ``settings.channels``.
-    lungs : bool [S, S] or None
-        Lung mask in the stack's frame; None where lungs were not looked for.
-    frame : segmentation.regions.Frame
-        Where the stack lies on the radiograph, in the radiograph's own pixels.
+    `stack` is uint8 [S, S, C], the planes named by ``settings.channels``; `lungs` the mask bool [S, S] in its frame,
+    None where lungs were not looked for; `frame` tells where the stack lies on the radiograph, in its own pixels.
     """
 
     stack: np.ndarray
@@ -61,26 +55,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one item of `prepare_files`.
+    """What became of item `index` of `prepare_files`.
 
-    Parameters
-    ----------
-    index : int
-        Its position in the input.
-    prepared : Prepared or None
-        None where it could not be read.
-    error : str or None
-        Why not.
-    verdict : segmentation.verdict.Verdict or None
-        The segmenter's judgement of its mask; None without a segmenter.
-    trusted : bool or None
-        Whether the lungs were used. False: the whole image was taken instead. None: lungs were not looked for.
-    reasons : tuple of str
-        Why they were not trusted.
-    radiograph_shape : (int, int) or None
-        Height and width of the radiograph.
-    notes : tuple of str
-        Why it does not look like an upright frontal chest radiograph; empty where it does, or was not examined.
+    `prepared` is None where it could not be read, and `error` says why. `trusted` is whether the lungs were used: False
+    where the whole image was taken instead, for these `reasons`; None where lungs were not looked for. `verdict` is the
+    segmenter's of its mask, and `notes` say why this does not look like an upright frontal chest radiograph.
     """
 
     index: int
@@ -106,7 +85,7 @@ def prepare_image(
     Parameters
     ----------
     image : uint8 [H, W]
-        The radiograph as read.
+        The radiograph as read; anything else is an `InputError`.
     lungs : bool [H, W] or None
         Its lung mask.
     box : (top, left, bottom, right) or None
@@ -115,15 +94,6 @@ def prepare_image(
         Everything else.
     trusted : bool
         False: `lungs` are carried along for display, but the whole image is used.
-
-    Returns
-    -------
-    Prepared
-
-    Raises
-    ------
-    InputError
-        If the image is not ``uint8 [H, W]``, or the mask has another size than the image.
     """
     image = _gray(image)
     if lungs is not None and lungs.shape != image.shape:
@@ -188,11 +158,6 @@ def prepare_files(
     ------
     Outcome
         One an item, in input order. A file that cannot be read is an outcome with ``error``, never an exception.
-
-    Raises
-    ------
-    InputError
-        If the region needs lungs and there is neither a segmenter nor a mask, or no worker process can be started.
     """
     if settings.region != "none" and segmenter is None and known_masks is None:
         raise InputError(f"input.region: {settings.region!r} needs lungs; give a lung segmenter, or region none")

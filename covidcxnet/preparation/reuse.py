@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +17,12 @@ from enhancement.errors import InputError
 from enhancement.parallel import cores, sha256
 
 
-@dataclass(frozen=True)
-class Known:
-    """A radiograph prepared before: where its row is, and what was recorded of it."""
-
-    file: h5py.File
-    row: int
-    record: dict[str, Any]
-
-
 def made_by(about: dict[str, Any]) -> dict[str, Any]:
     """Everything that decides the pixels of a stack, except for the file's content."""
-    settings = dict(about["settings"])
-    settings.pop("segmenter")  # by content, not by name: a weights file may have moved
-    return {
-        "format": about["format"],
-        "pipeline": about["pipeline"],
-        "settings": settings,
-        "segmenter": about["segmenter"].get("sha256", ""),
-        "segmenter_options": about["segmenter_options"],
-    }
+    # The segmenter by content, not by name: a weights file may have moved.
+    settings = {key: value for key, value in about["settings"].items() if key != "segmenter"}
+    content = {"settings": settings, "segmenter": about["segmenter"].get("sha256", "")}
+    return {key: about[key] for key in ("format", "pipeline", "segmenter_options")} | content
 
 
 def reusable(path: Path, about: dict[str, Any]) -> Store | None:
@@ -82,9 +66,9 @@ def holds(old: Store, dataset: Dataset, keys: list[str]) -> bool:
     return all(known.get(path) == key for path, key in zip(dataset.table["path"], keys, strict=True))
 
 
-def known_rows(old: Store) -> dict[str, Known]:
-    """Content key to row. Rejected files are not among them: they are tried again, memory may have been short."""
-    known, file = {}, old.stacks.file
+def known_rows(old: Store) -> dict[str, tuple[int, dict[str, Any]]]:
+    """Content key to row and record. Rejected files are tried again instead: memory may have been short."""
+    known = {}
     rows = old.table[list(COLUMNS)].itertuples(index=False)
     for i, (sha, mask, height, width, trusted, reasons, area) in enumerate(rows):
         record = new_record(
@@ -95,26 +79,23 @@ def known_rows(old: Store) -> dict[str, Known]:
             reasons="" if pd.isna(reasons) else reasons,
             area=None if pd.isna(area) else float(area),
         )
-        known[record["key"]] = Known(file, i, record)
+        known[record["key"]] = i, record
     return known
 
 
 def new_record(key: str, *, error=None, height=0, width=0, trusted=None, reasons="", area=None) -> dict[str, Any]:
     """What is written down of a radiograph: plain values, ready for a line of JSON."""
-    values = {"height": height, "width": width, "trusted": trusted, "reasons": reasons, "area": area}
-    return {"key": key, "error": error, **values}
+    record = {"key": key, "error": error, "height": height, "width": width}
+    return record | {"trusted": trusted, "reasons": reasons, "area": area}
 
 
 def content_keys(dataset: Dataset, by_mask: bool, progress: bool) -> list[str]:
-    """SHA-256 of each file; "" for one that cannot be opened or that the data set rejects.
-
-    With `by_mask` the mask's follows, as it decides the stack too.
-    """
+    """SHA-256 of each file, with `by_mask` that of its mask too; "" where it cannot be opened or is rejected."""
     masks = dataset.masks if by_mask else [None] * len(dataset)
     files = list(zip(dataset.paths, masks, dataset.rejected, strict=True))
 
-    def key(entry: tuple[Path, tuple[Path, ...] | None, str | None]) -> str:
-        image, mask, refused = entry
+    def key(file: tuple[Path, tuple[Path, ...] | None, str | None]) -> str:
+        image, mask, refused = file
         content = "" if refused else content_sha256(image)
         return content if mask is None or not content else f"{content}:{'+'.join(map(content_sha256, mask))}"
 
@@ -127,11 +108,6 @@ def key_columns(keys: Iterable[str]) -> dict[str, pd.Series]:
     """Content keys as the two columns of a store's table."""
     parts = [key.partition(":") for key in keys]
     return {name: pd.Series([p[i] for p in parts], dtype="str") for name, i in (("sha256", 0), ("mask_sha256", 2))}
-
-
-def digest(keys: Iterable[str]) -> str:
-    """One key for many."""
-    return hashlib.sha256("\n".join(keys).encode()).hexdigest()
 
 
 def content_sha256(path: Path) -> str:

@@ -24,20 +24,10 @@ COLUMNS = ("sha256", "mask_sha256", "height", "width", "lungs_trusted", "lungs_r
 
 
 class Store:
-    """Read-only view of a store made by `prepare`.
+    """Read-only view of the HDF5 file `path` that `prepare` made; `InputError` where there is none.
 
     Row i of everything here is the same radiograph. The file is opened on first use, anew in every process, so a store
     can be pickled, sent to workers and used after a fork. Use it as a context manager, or `close` it.
-
-    Parameters
-    ----------
-    path : str or Path
-        The HDF5 file.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, or it is no store of this program.
 
     Notes
     -----
@@ -50,8 +40,7 @@ class Store:
         self.path = Path(path)
         self._file: h5py.File | None = None
         self._process = 0
-        self._table: pd.DataFrame | None = None
-        self._rejected: pd.DataFrame | None = None
+        self._tables: dict[str, pd.DataFrame] = {}
         if not self.path.is_file():
             raise InputError(f"{path}: no such store; make one with prepare")
         try:
@@ -76,16 +65,12 @@ class Store:
 
         ``lungs_trusted`` is missing where lungs were not looked for; ``lungs_area`` is a share of the radiograph.
         """
-        if self._table is None:
-            self._table = _read_table(self._open()["table"])
-        return self._table.copy()
+        return self._read_table("table")
 
     @property
     def rejected(self) -> pd.DataFrame:
         """Files that could not be prepared: the data set's columns, ``sha256`` and ``reason``."""
-        if self._rejected is None:
-            self._rejected = _read_table(self._open()["rejected"])
-        return self._rejected.copy()
+        return self._read_table("rejected")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -121,18 +106,7 @@ class Store:
         return int(self._about["rows"])
 
     def read(self, indices) -> np.ndarray:
-        """Stacks of the given rows, in the order given: uint8 [n, S, S, C].
-
-        Parameters
-        ----------
-        indices : int sequence or slice
-            Rows; negative ones count from the end.
-
-        Raises
-        ------
-        IndexError
-            If a row is out of range.
-        """
+        """Stacks of rows (integers or a slice; negative ones count from the end) in the order given: [n, S, S, C]."""
         rows = self._rows(indices)
         stacks = self.stacks
         out = np.empty((len(rows), *stacks.shape[1:]), np.uint8)
@@ -151,16 +125,10 @@ class Store:
         return np.array(bits, bool).reshape(-1, size, size)
 
     def select(self, dataset: Dataset) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
-        """Where the images of a data set stand in this store, which may hold others too.
+        """Where the images of a data set stand in this store, which may hold others too: rows, table, rejected.
 
-        Returns
-        -------
-        rows : int64 [n]
-            Rows of the store in the data set's order; images that could not be read are not among them.
-        table : pandas.DataFrame
-            The data set's columns of these, and what preparation found of each.
-        rejected : pandas.DataFrame
-            The data set's columns of those that could not be read, and ``reason``.
+        Rows (int64 [n]) and their table (the data set's columns, and what preparation found) are in the data set's
+        order and without the images that could not be read; those are in the last table, each with its ``reason``.
         """
         wanted = dataset.table[columns_of(dataset.table)]
         position = dict(zip(self.table["path"], range(len(self)), strict=True))
@@ -203,6 +171,11 @@ class Store:
             self._file, self._process = h5py.File(self.path, "r"), os.getpid()
         return self._file
 
+    def _read_table(self, name: str) -> pd.DataFrame:
+        if name not in self._tables:
+            self._tables[name] = read_table(self._open()[name])
+        return self._tables[name].copy()  # the caller's to change
+
     def _rows(self, indices) -> np.ndarray:
         n = len(self)
         rows = np.arange(n)[indices] if isinstance(indices, slice) else np.asarray(indices, np.int64).reshape(-1)
@@ -215,20 +188,8 @@ class Store:
 def stack_statistics(store: Store, rows: np.ndarray, progress: bool = False) -> np.ndarray:
     """Border, grey levels, sharpness and corners of stacks as a network gets them, after crop and resizing.
 
-    Of the plane of the radiograph itself ("raw"), or else the first.
-
-    Parameters
-    ----------
-    store : Store
-    rows : int array [n]
-        Rows of the store.
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    float32 [n, COUNT]
-        As `covidcxnet.datasets.bias.FEATURES` names them.
+    Of the plane of the radiograph itself ("raw"), or else the first; float32 [n, COUNT], in the order of
+    `covidcxnet.datasets.bias.FEATURES`.
     """
     channels = store.settings.channels
     plane = channels.index("raw") if "raw" in channels else 0
@@ -249,7 +210,8 @@ def write_table(group: h5py.Group, table: pd.DataFrame) -> None:
     group.attrs["rows"] = len(table)
     for column in table.columns:
         values = table[column]
-        if values.dtype == bool or (pd.api.types.is_numeric_dtype(values) and not _nullable(values)):
+        nullable = isinstance(values.dtype, pd.api.extensions.ExtensionDtype)
+        if pd.api.types.is_numeric_dtype(values) and not nullable:  # bool is numeric too
             group.create_dataset(str(column), data=values.to_numpy())
         elif str(values.dtype) == "boolean":
             flags = values.astype("Int8").fillna(-1).to_numpy(np.int8)
@@ -259,11 +221,7 @@ def write_table(group: h5py.Group, table: pd.DataFrame) -> None:
             group.create_dataset(str(column), data=text, dtype=h5py.string_dtype())
 
 
-def _nullable(values: pd.Series) -> bool:
-    return isinstance(values.dtype, pd.api.extensions.ExtensionDtype)
-
-
-def _read_table(group: h5py.Group) -> pd.DataFrame:
+def read_table(group: h5py.Group) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     for name in json.loads(group.attrs["columns"]):
         data = group[name]

@@ -55,20 +55,8 @@ def test_ctrl_c_keeps_the_work_and_the_next_call_goes_on(dataset, settings, tmp_
     assert not leftovers(tmp_path)
 
 
-def test_work_broken_off_serves_even_when_the_data_changed(dataset, settings, tmp_path, counted, monkeypatch, picture):
-    path = tmp_path / "s.h5"
-    _broken_off(dataset, settings, path, 7, monkeypatch)
-    cv2.imwrite(str(dataset.paths[3]), picture(77))
-    counted.clear()
-    store = prepare(dataset, settings, path, progress=False)
-    assert sorted(counted) == ["03.png", *(f"{i:02d}.png" for i in range(7, 12))]
-    whole = prepare(dataset, settings, tmp_path / "whole.h5", progress=False)
-    np.testing.assert_array_equal(store.read(slice(None)), whole.read(slice(None)))
-    assert not leftovers(tmp_path)
-
-
-def test_work_broken_off_under_other_settings_is_not_used_and_an_old_store_stays_until_the_new_one_is_whole(
-    dataset, settings, tmp_path, counted, monkeypatch
+def test_work_broken_off_is_not_used_for_other_settings_or_data_and_an_old_store_stays_until_the_new_one_is_whole(
+    dataset, settings, tmp_path, counted, monkeypatch, picture
 ):
     path, other = tmp_path / "s.h5", dataclasses.replace(settings, beasf_gamma=3.0)
     old = prepare(dataset, settings, path, progress=False).read(slice(None))
@@ -76,6 +64,11 @@ def test_work_broken_off_under_other_settings_is_not_used_and_an_old_store_stays
     np.testing.assert_array_equal(Store(path).read(slice(None)), old)
     counted.clear()
     prepare(dataset, dataclasses.replace(settings, beasf_gamma=4.0), path, progress=False)
+    assert len(counted) == 12 and not leftovers(tmp_path)
+    _broken_off(dataset, settings, path, 7, monkeypatch)
+    cv2.imwrite(str(dataset.paths[3]), picture(77))
+    counted.clear()
+    prepare(dataset, settings, path, progress=False)
     assert len(counted) == 12 and not leftovers(tmp_path)
 
 
