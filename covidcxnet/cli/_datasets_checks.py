@@ -6,11 +6,12 @@ from argparse import Namespace
 
 from covidcxnet.datasets import load
 from covidcxnet.datasets.bias import find_bias, save_bias
-from covidcxnet.datasets.check import PROBLEMS, save_verdicts
+from covidcxnet.datasets.check import PROBLEMS
 from covidcxnet.datasets.check import check as check_files
+from covidcxnet.datasets.dataset import save_table
 from covidcxnet.datasets.duplicates import contact_sheet, find_duplicates
 from covidcxnet.datasets.load import load_all
-from enhancement.files import check_output, whole_file
+from enhancement.files import check_output
 
 
 def summary(arguments: Namespace) -> int:
@@ -41,7 +42,7 @@ def check(arguments: Namespace) -> int:
     dataset = load(arguments.data, root=arguments.root, for_training=False)
     pixels = tuple(arguments.pixels) if arguments.pixels else None
     table = check_files(dataset, pixels=pixels, jobs=arguments.jobs, progress=arguments.progress)
-    out = save_verdicts(table, arguments.out)
+    out = save_table(table, arguments.out)
     counts = {verdict: int((table["verdict"] == verdict).sum()) for verdict in ("use", "look", "reject")}
     print(f"{dataset.name}: {len(dataset)} images listed; {', '.join(f'{v} {n}' for v, n in counts.items())}")
     for problem, (verdict, meaning) in PROBLEMS.items():
@@ -59,8 +60,7 @@ def duplicates(arguments: Namespace) -> int:
     dataset = load_all(arguments.data, root=arguments.root, exclude=arguments.exclude)
     result = find_duplicates(dataset, jobs=arguments.jobs, progress=arguments.progress)
     for table, path in ((result.pairs, out), (result.groups, groups)):
-        with whole_file(path) as temporary:
-            table.to_csv(temporary, index=False)
+        save_table(table, path)
     pairs, members = result.pairs, dataset.table.set_index("path").loc[result.groups["path"]]
     exact = int((pairs["kind"] == "exact").sum())
     group = result.groups["duplicate_group"].to_numpy()

@@ -14,13 +14,13 @@ from covidcxnet.cli._common import words
 from covidcxnet.datasets import load
 from covidcxnet.datasets.archive import UNKNOWN, read_archive
 from covidcxnet.datasets.check import with_verdicts
-from covidcxnet.datasets.dataset import Dataset, merge, table_for
+from covidcxnet.datasets.dataset import Dataset, merge, save_table, table_for
 from covidcxnet.datasets.duplicates import with_groups
 from covidcxnet.datasets.named import NAMES, facts_of
 from covidcxnet.datasets.opacities import make_opacity_pairs
 from enhancement.dicom import patient_key
 from enhancement.errors import InputError
-from enhancement.files import check_output, whole_file
+from enhancement.files import check_output
 
 
 def list_names(arguments: Namespace) -> int:
@@ -80,8 +80,7 @@ def convert(arguments: Namespace) -> int:
     if arguments.duplicates:
         dataset = with_groups(dataset, arguments.duplicates)
     table = table_for(dataset, out.absolute().parent)
-    with whole_file(out) as temporary:
-        table.to_csv(temporary, index=False)
+    save_table(table, out)
     print(f"{out}: {len(table)} images, {', '.join(dataset.classes)}")
     if dataset.group is None or dataset.table["patient"].isna().any():
         print(f"{out}: patients are not all known; see train --split-by", file=sys.stderr)
@@ -99,8 +98,7 @@ def dicom(arguments: Namespace) -> int:
     }
     settings = {"labels": arguments.labels, "progress": arguments.progress, **chosen}
     table, left_out, root = read_archive(arguments.inputs, patient_key(key), **settings)
-    with whole_file(out) as temporary:
-        table_for(Dataset(table, root, (), "archive"), out.absolute().parent).to_csv(temporary, index=False)
+    save_table(table_for(Dataset(table, root, (), "archive"), out.absolute().parent), out)
     print(f"{out}: {len(table)} radiographs, {table['patient'].nunique()} patients; {len(left_out)} files left out")
     for reason, rows in left_out.groupby("reason"):
         print(f"  {len(rows)}: {reason} (the first {rows['path'].iloc[0]})")

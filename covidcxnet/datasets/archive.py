@@ -50,32 +50,15 @@ def read_archive(
     views: Sequence[str] = VIEWS,
     progress: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Path]:
-    """Look through DICOM files.
+    """Radiographs among DICOM files (files, folders, patterns or a DICOMDIR), the files left out, and their root.
 
-    Parameters
-    ----------
-    inputs : path or sequence of path
-        Files, folders, patterns or a DICOMDIR.
-    key : bytes
-        Of the hash that stands for a patient (`enhancement.dicom.patient_key`).
-    labels : path, optional
-        CSV with a column ``label`` and one of `LINKS` in any spelling. Its ids are compared and forgotten.
-    modalities, body_parts, views : sequence of str
-        Values to take; ``""`` takes files that say nothing.
-    progress : bool
-        Show a progress bar.
+    `key` is that of the hash that stands for a patient (`enhancement.dicom.patient_key`). `labels` is a CSV with a
+    column ``label`` and one of `LINKS` in any spelling; its ids are compared and forgotten. Of modalities, body parts
+    and views ``""`` takes files that say nothing.
 
-    Returns
-    -------
-    (DataFrame, DataFrame, Path)
-        Radiographs (`COLUMNS`; label ``unknown`` where no list gives one), files left out (path, reason), and the
-        folder that paths are relative to.
-
-    Raises
-    ------
-    InputError
-        If there are no files, the list of labels is none or fits no radiograph, or no file is a radiograph of the kind
-        asked for.
+    Returns radiographs (`COLUMNS`; label ``unknown`` where no list gives one), files left out (path, reason), and the
+    folder that paths are relative to. `InputError` if there are no files, the list of labels is none or fits no
+    radiograph, or no file is a radiograph of the kind asked for.
     """
     files = [path.absolute() for path in find_images(inputs)]
     root = Path(os.path.commonpath([path.parent for path in files]))

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
+from covidcxnet.datasets.splits import numbered
 from covidcxnet.reporting.pages import render
 from covidcxnet.reporting.table import Table
 from enhancement import read_radiograph
@@ -68,9 +69,8 @@ class Bias:
     images: int
     unreadable: int
     probes: tuple[Probe, ...]
-    tables: dict[str, pd.DataFrame] = field(
-        default_factory=dict
-    )  # images by label and source, view, sex, population or age band
+    # images by label and source, view, sex, population or age band
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,18 +91,17 @@ class Confounding:
 
 
 def find_bias(dataset: Dataset, *, seed: int = 0, jobs: int | None = None, progress: bool = True) -> Bias:
-    """Probe a data set for shortcuts; `InputError` if no file can be read.
+    """Probe a data set for shortcuts by columns source, view, sex, population, age and patient.
 
-    Columns source, view, sex, population, age and patient are used where they are there. `seed` is that of the folds,
-    `jobs` the number of processes that read files (None: one a core, one for a few files).
+    `seed` is that of the folds, `jobs` as in `map_files`. `InputError` if no file can be read.
     """
-    rows = list(map_files(_measure, dataset.paths, lost=_lost, jobs=jobs, desc="measuring", progress=progress))
+    rows = list(map_files(_measure, dataset.paths, lost=lambda _: None, jobs=jobs, desc="measuring", progress=progress))
     readable = np.array([row is not None for row in rows])
     if not readable.any():
         raise InputError(f"{dataset.name}: no file can be read")
     table = dataset.table.loc[readable].reset_index(drop=True)
     features = np.array([row for row in rows if row is not None], np.float32)
-    groups = _patients(table)
+    groups = numbered(table["patient"]) if "patient" in table else np.arange(len(table))
     columns = _described(table)
     probes = [_probe("source", features, columns["source"], groups, seed)] if "source" in columns else []
     probes.append(_probe("label", features, table["label"], groups, seed))
@@ -200,18 +199,10 @@ def shortcuts(image: np.ndarray) -> np.ndarray:
 def tell_apart(
     features: np.ndarray, values: np.ndarray, patients: np.ndarray, *, seed: int = 0, method: str = "predict"
 ) -> np.ndarray:
-    """Predictions of a linear probe, float or label [N], for each image with its patient left out of the fit.
+    """What a linear probe predicts for each image, [N], with its patient (int [N]) left out of the fit.
 
-    Parameters
-    ----------
-    features : float [N, F]
-    values : [N]
-        What is predicted.
-    patients : int [N]
-    seed : int
-        Of the folds.
-    method : {"predict", "decision_function"}
-        The value, or how far on the side of the second of two values an image lies.
+    `features` are float [N, F], `values` [N] what is predicted, `seed` is that of the folds. With `method`
+    "decision_function" the result is how far on the side of the second of two values an image lies.
     """
     from sklearn.linear_model import RidgeClassifier
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -229,19 +220,6 @@ def _measure(path: Path) -> np.ndarray | None:
         return shortcuts(read_radiograph(path))
     except Exception:  # one bad file among thousands must not end the search, whatever it broke
         return None
-
-
-def _lost(path: Path) -> None:
-    return None
-
-
-def _patients(table: pd.DataFrame) -> np.ndarray:
-    if "patient" not in table:
-        return np.arange(len(table))
-    groups = pd.factorize(table["patient"])[0]
-    unknown = groups < 0
-    groups[unknown] = groups.max() + 1 + np.arange(unknown.sum())
-    return groups
 
 
 def _described(table: pd.DataFrame) -> dict[str, pd.Series]:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from covidcxnet.datasets.dataset import Dataset, cell_paths
+from covidcxnet.datasets.dataset import Dataset, cell_paths, read_text
 from covidcxnet.datasets.named import NAMES, facts_of, load_named
 from covidcxnet.datasets.recognition import recognise
 from enhancement import read_radiograph
 from enhancement.errors import InputError
-from enhancement.files import find_images, whole_file
+from enhancement.files import find_images
 from enhancement.parallel import DIED, map_files, sha256
 
 VERDICTS = ("use", "look", "reject")
@@ -63,32 +63,19 @@ def check(
     jobs: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Open every file of a data set and say what is wrong with it.
+    """Open every file of a data set, listed or not, and say what is wrong with it.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Listed images; those it rejects already are opened like the others.
-    pixels : (int, int), optional
-        Width and height that every image should have; None looks them up for a set known by name.
-    unlisted : sequence of str, optional
-        Patterns of files that need not be listed (tables' companions, masks); None looks them up too.
-    jobs : int, optional
-        Worker processes; None: one a core, none for a few files.
-    progress : bool
-        Show a progress bar with files per second.
+    `pixels` is the width and height that every image should have, `unlisted` are patterns of files that need not be
+    listed (tables' companions, masks); None looks both up for a set known by name. `jobs` as in `map_files`.
 
-    Returns
-    -------
-    pandas.DataFrame
-        `COLUMNS`, one row a listed image in table order, then one for each image file that is not listed.
-        ``problems`` joins keys of `PROBLEMS` by ``;``.
+    Returns a table of `COLUMNS`, one row a listed image in table order, then one for each image file that is not
+    listed. ``problems`` joins keys of `PROBLEMS` by ``;``.
     """
     if dataset.name in NAMES:
         facts = facts_of(dataset.name)
         pixels, unlisted = pixels or facts.pixels, facts.unlisted if unlisted is None else unlisted
-    work = partial(_careful, pixels=pixels)
-    looks = map_files(work, dataset.paths, lost=_lost, jobs=jobs, desc="checking", progress=progress)
+    work, lost = partial(look_at, pixels=pixels), Look(("unreadable",), DIED)
+    looks = map_files(work, dataset.paths, lost=lambda _: lost, jobs=jobs, desc="checking", progress=progress)
     rows = []
     for path, look, mask in zip(dataset.table["path"], looks, dataset.masks, strict=True):
         missing = [file for file in mask or () if not file.is_file()]
@@ -112,40 +99,27 @@ def look_at(path: str | Path, pixels: tuple[int, int] | None = None) -> Look:
         return Look(("unreadable",), f"cannot be opened ({error.strerror})")
     try:
         image = read_radiograph(path)
+        problems = recognise(image, path)
     except InputError as error:
         return Look(("unreadable",), getattr(error, "reason", str(error)), sha256=digest)
+    except Exception as error:  # one bad file among thousands must not end the check, whatever it broke
+        return Look(("unreadable",), f"{type(error).__name__}: {' '.join(str(error).split())}")
     height, width = image.shape
-    problems = recognise(image, path)
     if pixels and (width, height) != tuple(pixels):
         problems["size"] = f"{width} x {height} pixels, {pixels[0]} x {pixels[1]} expected"
     ordered = [problem for problem in PROBLEMS if problem in problems]
     return Look(tuple(ordered), "; ".join(problems[p] for p in ordered), width, height, digest)
 
 
-def save_verdicts(table: pd.DataFrame, path: str | Path) -> Path:
-    """Write verdicts as CSV, whole or not at all."""
-    with whole_file(Path(path)) as temporary:
-        table.to_csv(temporary, index=False)
-    return Path(path)
-
-
 def with_verdicts(dataset: Dataset, verdicts: str | Path | pd.DataFrame) -> Dataset:
     """The data set with a reason in its column ``rejected`` for each image that a check (or a person) rejected.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        The images. Those without a verdict are used.
-    verdicts : path or DataFrame
-        What `check` gave; its column ``verdict`` may have been edited.
-
-    Raises
-    ------
-    InputError
-        If it is no such table, a verdict is none of `VERDICTS`, it is about other images, or nothing is left.
+    Images without a verdict are used. `InputError` if it is no such table, a verdict is none of `VERDICTS`, it is about
+    other images, or nothing is left.
     """
-    table = verdicts if isinstance(verdicts, pd.DataFrame) else _read(Path(verdicts))
-    source = "the table of verdicts" if isinstance(verdicts, pd.DataFrame) else str(verdicts)
+    table, source = verdicts, "the table of verdicts"
+    if not isinstance(table, pd.DataFrame):
+        table, source = read_text(table, "a table of verdicts", keep_default_na=False), str(table)
     missing = {"path", "verdict"} - set(table.columns)
     if missing:
         raise InputError(f"{source}: no column {min(missing)!r}; covidcxnet datasets check writes such a table")
@@ -163,17 +137,6 @@ def with_verdicts(dataset: Dataset, verdicts: str | Path | pd.DataFrame) -> Data
     if new.notna().all() and (new != "").all():
         raise InputError(f"{source}: rejects all {len(dataset)} images")
     return replace(dataset, table=dataset.table.assign(rejected=new))
-
-
-def _careful(path: Path, pixels: tuple[int, int] | None) -> Look:
-    try:
-        return look_at(path, pixels)
-    except Exception as error:  # one bad file among thousands must not end the check, whatever it broke
-        return Look(("unreadable",), f"{type(error).__name__}: {' '.join(str(error).split())}")
-
-
-def _lost(path: Path) -> Look:
-    return Look(("unreadable",), DIED)
 
 
 def _row(path: str, look: Look) -> tuple:
@@ -209,12 +172,3 @@ def _left_out(dataset: Dataset) -> list[Path]:
         return load_named(dataset.name, dataset.root, **options).paths
     except InputError:
         return []
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a table of verdicts ({str(error).strip().splitlines()[0]})") from error

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from covidcxnet.datasets.vocabulary import DEFINITIONS, PREFIX, findings_in, findings_of, independent_targets
+from covidcxnet.datasets.vocabulary import DEFINITIONS, FINDINGS, PREFIX, findings_of, independent_targets
 from enhancement.errors import InputError
+from enhancement.files import whole_file
 
 TASKS = ("exclusive", "independent")
 
@@ -101,14 +102,6 @@ class Dataset:
         return np.eye(len(self.classes))[self.targets]
 
     @property
-    def indicators(self) -> np.ndarray:
-        """What each side of a split should hold its share of, float64 [N, K]: each label, or each finding and none."""
-        if self.task == "independent":
-            present = self.targets == 1
-            return np.column_stack([present, ~present.any(axis=1)]).astype(float)
-        return pd.get_dummies(self.table["label"]).to_numpy(float)
-
-    @property
     def group(self) -> pd.Series | None:
         """What a split must keep together: the ``patient`` column, or None where the table has none."""
         if "patient" not in self.table or self.table["patient"].isna().all():
@@ -132,7 +125,10 @@ class Dataset:
     @property
     def findings(self) -> pd.DataFrame | None:
         """Findings, several an image: float64 [N, K], 1 present, 0 absent, NaN unknown; None where there are none."""
-        return findings_in(self.table)
+        columns = [c for c in self.table if str(c).startswith(PREFIX) and str(c)[len(PREFIX) :] in FINDINGS]
+        if not columns:
+            return None
+        return self.table[columns].astype(float).rename(columns=lambda c: c[len(PREFIX) :])
 
     def filter(self, **where: Any) -> Dataset:
         """Rows whose columns hold the given value, or one of a list of values: ``filter(source=["nih"], view="PA")``.
@@ -158,10 +154,6 @@ class Dataset:
             # compared as text, so that a value from a command line or a YAML file matches a number or a word alike
             keep &= self.table[column].map(_text).isin({_text(v) for v in _values(wanted)}).to_numpy()
         return keep
-
-    def merge(self, *others: Dataset, accept: Sequence[str] = ()) -> Dataset:
-        """This data set and others as one; see `merge`."""
-        return merge(self, *others, accept=accept)
 
     def summary(self) -> pd.DataFrame:
         """Images by class and source, with totals and the number of patients where they are known."""
@@ -225,10 +217,7 @@ def merge(*datasets: Dataset, accept: Sequence[str] = ()) -> Dataset:
 def table_for(dataset: Dataset, folder: Path) -> pd.DataFrame:
     """The table with paths relative to another folder, which need not hold the files.
 
-    Raises
-    ------
-    InputError
-        If a file name has the semicolon that separates paths in a cell, or the folder is on another drive.
+    `InputError` if a file name has the semicolon that separates paths in a cell, or the folder is on another drive.
     """
     table, root = dataset.table.copy(), dataset.root.resolve()
     if table["path"].str.contains(";", regex=False).any():
@@ -242,6 +231,23 @@ def table_for(dataset: Dataset, folder: Path) -> pd.DataFrame:
             lambda cell: moved(cell, lambda path: Path(os.path.normpath(Path(prefix, path))).as_posix())
         )
     return table
+
+
+def read_text(path: str | Path, what: str, **options: Any) -> pd.DataFrame:
+    """A CSV with its cells as text; `InputError` if there is none or it is not `what`."""
+    try:
+        return pd.read_csv(path, dtype=str, **options)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise InputError(f"{path}: not {what} ({str(error).strip().splitlines()[0]})") from error
+
+
+def save_table(table: pd.DataFrame, path: str | Path) -> Path:
+    """Write a table as CSV, whole or not at all."""
+    with whole_file(Path(path)) as temporary:
+        table.to_csv(temporary, index=False)
+    return Path(path)
 
 
 def cell_paths(cell: Any) -> tuple[str, ...]:

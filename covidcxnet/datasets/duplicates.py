@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from covidcxnet.datasets.dataset import Dataset
+from covidcxnet.datasets.dataset import Dataset, read_text
 from covidcxnet.datasets.fingerprint import CODE, LOW, SIDE, WINDOWS, encode, near, thumbnail
 from covidcxnet.datasets.registration import second_look
+from covidcxnet.datasets.splits import connected
 from enhancement import read_radiograph
 from enhancement.errors import InputError
 from enhancement.files import whole_file
@@ -51,35 +52,27 @@ class Duplicates:
 
 
 def find_duplicates(dataset: Dataset, *, jobs: int | None = None, progress: bool = True) -> Duplicates:
-    """Compare every image with every other.
+    """Compare every image with every other, of one set or of several merged; `InputError` if no file can be read.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Of one set or of several merged.
-    jobs : int, optional
-        Processes that read files; None: one a core, one for a few files.
-    progress : bool
-        Show progress bars.
-
-    Raises
-    ------
-    InputError
-        If no file can be read.
+    `jobs` is the number of processes that read files; None: one a core, one for a few files.
     """
     count = len(dataset)
     with tempfile.TemporaryDirectory() as folder:
-        thumbnails = _array(folder, "thumbnails", (count, SIDE, SIDE), np.uint8)
+        thumbnails = np.memmap(Path(folder, "thumbnails"), np.uint8, "w+", shape=(count, SIDE, SIDE))
         sizes, hashes, errors = np.zeros(count, int), [""] * count, [""] * count
-        files = map_files(_read, dataset.paths, lost=_lost, jobs=jobs, progress=progress)
+        files = map_files(_read, dataset.paths, lost=lambda _: ("", 0, None, DIED), jobs=jobs, progress=progress)
         for i, (hashes[i], sizes[i], small, errors[i]) in enumerate(files):
             if small is not None:
                 thumbnails[i] = small
         readable = np.array([not error for error in errors])
         if not readable.any():
             raise InputError(f"{dataset.name}: no file can be read, the first because: {errors[0]}")
-        exact, firsts = _exact(hashes)
-        rows = firsts[readable[firsts]]
+        first: dict[str, int] = {}
+        exact: list[tuple] = []
+        for i, sha in enumerate(hashes):
+            if sha and first.setdefault(sha, i) != i:
+                exact.append((first[sha], i, 1.0, (1.0, 1.0), False))
+        rows = np.array([i for i in sorted(first.values()) if readable[i]], int)
         near_pairs, looks = near_copies(thumbnails, rows, folder, progress)
         del thumbnails
     names = dataset.table["path"].to_numpy()
@@ -93,15 +86,9 @@ def find_duplicates(dataset: Dataset, *, jobs: int | None = None, progress: bool
 def with_groups(dataset: Dataset, groups: str | Path | pd.DataFrame) -> Dataset:
     """The data set with a column ``duplicate_group``, which `split` keeps on one side.
 
-    Raises
-    ------
-    InputError
-        If it is no such table, or one about other images.
+    `groups` is that of `Duplicates` or its file; `InputError` if it is no such table, or one about other images.
     """
-    try:
-        table = groups if isinstance(groups, pd.DataFrame) else pd.read_csv(groups, dtype=str)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{groups}: not a table ({str(error).strip().splitlines()[0]})") from error
+    table = groups if isinstance(groups, pd.DataFrame) else read_text(groups, "a table of duplicates")
     missing = {"path", "duplicate_group"} - set(table.columns)
     if missing:
         raise InputError(
@@ -166,7 +153,8 @@ def near_copies(
     if len(rows) < 2:
         return [], 0
     small = thumbnails if len(rows) == len(thumbnails) else thumbnails[rows]
-    hashes, codes = encode(small, _array(folder, "codes", (len(rows), len(WINDOWS) + 1, LOW * LOW), np.int8))
+    shape = (len(rows), len(WINDOWS) + 1, LOW * LOW)
+    hashes, codes = encode(small, np.memmap(Path(folder, "codes"), np.int8, "w+", shape=shape))
     tried: set[int] = set()
     copies: dict[tuple[int, int], tuple] = {}
     with tqdm(desc="second looks", unit="pair", disable=not progress) as bar:
@@ -187,27 +175,13 @@ def near_copies(
     return list(copies.values()), len(tried)
 
 
-def _exact(hashes: list[str]) -> tuple[list[tuple], np.ndarray]:
-    """Pairs of equal files, each with the first of them, and the rows that stand for all; "" is no hash."""
-    first: dict[str, int] = {}
-    pairs: list[tuple] = []
-    for i, sha in enumerate(hashes):
-        if sha and first.setdefault(sha, i) != i:
-            pairs.append((first[sha], i, 1.0, (1.0, 1.0), False))
-    return pairs, np.array(sorted(first.values()), int)
-
-
 def _components(count: int, pairs: list[tuple[int, int]]) -> np.ndarray:
     """Number of the group of each row from 1, in table order; 0 for those in no pair."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     groups = np.zeros(count, int)
     if pairs:
         a, b = np.array(pairs).T
-        labels = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(count, count)), directed=False)[1]
         paired = np.unique([a, b])
-        groups[paired] = pd.factorize(labels[paired])[0] + 1
+        groups[paired] = pd.factorize(connected(a, b, count)[paired])[0] + 1
     return groups
 
 
@@ -230,10 +204,6 @@ def _groups(groups, sizes, names) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(GROUPS))
 
 
-def _array(folder: str, name: str, shape: tuple[int, ...], kind) -> np.ndarray:
-    return np.memmap(Path(folder, name), kind, "w+", shape=shape)
-
-
 def _read(path: Path) -> tuple[str, int, np.ndarray | None, str]:
     """SHA-256, pixels, thumbnail and the error of one file."""
     digest = ""
@@ -244,10 +214,6 @@ def _read(path: Path) -> tuple[str, int, np.ndarray | None, str]:
     except Exception as error:  # one bad file among thousands must not end the search, whatever it broke
         return digest, 0, None, str(getattr(error, "reason", error)) or type(error).__name__
     return digest, image.size, small, "blank" if small is None else ""
-
-
-def _lost(path: Path) -> tuple[str, int, None, str]:
-    return "", 0, None, DIED
 
 
 def _tile(path: Path) -> np.ndarray:

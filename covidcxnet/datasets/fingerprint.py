@@ -38,12 +38,9 @@ def thumbnail(image: np.ndarray) -> np.ndarray | None:
 def encode(thumbnails: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Hash and code of every window of thumbnails uint8 [N, SIDE, SIDE]; `out` takes the codes, say a mapped file.
 
-    Returns
-    -------
-    hashes : uint64 [N, len(WINDOWS) + 1]
-        The first column is that of the whole image, the last that of its mirror image.
-    codes : int8 [N, len(WINDOWS) + 1, LOW * LOW]
-        What the bits are the signs of, `CODE` times unit vectors: their dot product is a correlation.
+    Hashes are uint64 [N, len(WINDOWS) + 1], the first of the whole image, the last of its mirror image. Codes are int8
+    [N, len(WINDOWS) + 1, LOW * LOW], what the bits are the signs of, `CODE` times unit vectors: their dot product is a
+    correlation.
     """
     centre, spread = _usual(thumbnails)
     if out is None:
@@ -83,25 +80,19 @@ def near(
         first = np.searchsorted(keys, wanted, "left")
         count = np.searchsorted(keys, wanted, "right") - first
         count[count > _CROWD] = 0
-        yield from _compared(queries, entries, order, first, count, radius)
-
-
-def _compared(queries, entries, order, first, count, radius):
-    ends = np.cumsum(count)
-    start = 0
-    while start < len(queries):
-        done = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, done + _AT_ONCE, "right")))
-        number = count[start:stop]
-        total = int(number.sum())
-        if total:
-            query = np.repeat(np.arange(start, stop), number)
-            within = np.arange(total) - np.repeat(np.cumsum(number) - number, number)
-            entry = order[np.repeat(first[start:stop], number) + within]
-            distance = np.bitwise_count(queries[query] ^ entries[entry])
-            keep = distance <= radius
-            yield query[keep], entry[keep], distance[keep]
-        start = stop
+        ends, start = np.cumsum(count), 0
+        while start < len(queries):
+            done = ends[start - 1] if start else 0
+            stop = max(start + 1, int(np.searchsorted(ends, done + _AT_ONCE, "right")))
+            number = count[start:stop]
+            if total := int(number.sum()):
+                query = np.repeat(np.arange(start, stop), number)
+                within = np.arange(total) - np.repeat(np.cumsum(number) - number, number)
+                entry = order[np.repeat(first[start:stop], number) + within]
+                distance = np.bitwise_count(queries[query] ^ entries[entry])
+                keep = distance <= radius
+                yield query[keep], entry[keep], distance[keep]
+            start = stop
 
 
 def _key(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:

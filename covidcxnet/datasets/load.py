@@ -201,12 +201,23 @@ def _open_csv(csv: Path, root: str | Path | None, columns: Mapping[str, str] | N
         table["label"] = given.where(given.notna() & (given.astype(str).str.strip() != ""), label)
     if table.empty:
         raise InputError(f"{csv}: no rows")
-    table["path"] = table["path"].map(_posix)
-    for column in ("mask", "lesion"):
-        if column in table:
-            table[column] = table[column].map(_posix)
+    for column in {"path", "mask", "lesion"} & set(table.columns):
+        # from text alone: an empty cell is no path
+        table[column] = [c.strip().replace("\\", "/") if isinstance(c, str) else c for c in table[column]]
     root = Path(root) if root is not None else _root_of(csv, table["path"])
-    return Dataset(_relative(table, root), root, (), csv.stem)
+
+    def below(text: str) -> str:
+        if not Path(text).is_absolute():
+            return text
+        try:
+            return Path(text).relative_to(root.absolute()).as_posix()
+        except ValueError:  # the table could not move with its files
+            raise InputError(f"{text}: is not under {root}; name a root that holds all files (root=...)") from None
+
+    for column in {"path", "mask", "lesion"} & set(table.columns):
+        absolute = [any(Path(part).is_absolute() for part in cell_paths(cell)) for cell in table[column]]
+        table[column] = [moved(c, below) if far else c for c, far in zip(table[column], absolute, strict=True)]
+    return Dataset(table, root, (), csv.stem)
 
 
 def _named_columns(
@@ -243,28 +254,6 @@ def _root_of(csv: Path, paths: pd.Series) -> Path:
         print(f"{csv}: paths are relative to {folder.parent}, not to the table's own folder", file=sys.stderr)
         return folder.parent
     return folder
-
-
-def _relative(table: pd.DataFrame, root: Path) -> pd.DataFrame:
-    """Absolute paths brought under `root`; one outside it is refused: the table could not move with its files."""
-
-    def below(text: str) -> str:
-        if not Path(text).is_absolute():
-            return text
-        try:
-            return Path(text).relative_to(root.absolute()).as_posix()
-        except ValueError:
-            raise InputError(f"{text}: is not under {root}; name a root that holds all files (root=...)") from None
-
-    for column in {"path", "mask", "lesion"} & set(table.columns):
-        absolute = table[column].map(lambda cell: any(Path(part).is_absolute() for part in cell_paths(cell)))
-        for i in np.flatnonzero(absolute):
-            table.at[i, column] = moved(table.at[i, column], below)
-    return table
-
-
-def _posix(path):
-    return path.strip().replace("\\", "/") if isinstance(path, str) else path
 
 
 def _independent(dataset: Dataset, classes: Sequence[str], for_training: bool) -> Dataset:
@@ -314,16 +303,16 @@ def _with_findings(table: pd.DataFrame, classes: Sequence[str], name: str) -> pd
 
 
 def _list_column(table: pd.DataFrame) -> str | None:
-    """The column that holds lists; the label itself only if one of its cells has several or says "No Finding"."""
+    """The column that holds lists; the label itself only if one of its cells has several."""
     named: dict[str, str] = {}
     for column in table.columns:
         named.setdefault(re.sub(r"[^a-z0-9]+", "_", str(column).strip().lower()), str(column))
     for name in _LISTS:
         if name in named and not pd.api.types.is_numeric_dtype(table[named[name]]):
             cells = table[named[name]].dropna().astype(str)
-            if cells.str.contains(_SEPARATOR, regex=False).any() or cells.map(finding_name).eq("normal").any():
-                if name in ("label", "finding") and not cells.str.contains(_SEPARATOR, regex=False).any():
-                    continue
+            several = cells.str.contains(_SEPARATOR, regex=False).any()
+            # a column of single labels may hold normal too
+            if several or (name not in ("label", "finding") and cells.map(finding_name).eq("normal").any()):
                 return named[name]
     return None
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from covidcxnet.datasets.dataset import Dataset
+from covidcxnet.datasets.dataset import Dataset, save_table
 from enhancement import read_radiograph
 from enhancement.errors import InputError, RadiographError
 from enhancement.files import whole_file
@@ -42,22 +42,11 @@ class Drawn:
 
 
 def draw_opacities(image: np.ndarray, lungs: np.ndarray, generator: np.random.Generator) -> Drawn:
-    """Fill parts of the lungs, as ground-glass, consolidation, effusion or a coarse pattern would.
+    """Fill parts of the lungs (bool [H, W]) of `image`, uint8 [H, W], as ground-glass, consolidation or effusion would.
 
-    Where lung is filled, gray levels go towards those of the soft tissue around the lungs and vessels lose contrast;
-    edges fade at the outline of the lungs. One to three kinds on one or both sides, faint to dense, at least 2% of the
-    lungs visibly brighter.
-
-    Parameters
-    ----------
-    image : uint8 [H, W]
-    lungs : bool [H, W]
-    generator : numpy Generator
-
-    Raises
-    ------
-    InputError
-        If the lungs are empty, of another shape, or as bright as their surroundings already, so that nothing shows.
+    Gray levels go towards those of the soft tissue around the lungs and vessels lose contrast; edges fade at their
+    outline. One to three kinds, faint to dense, at least 2% of the lungs visibly brighter. `InputError` if the
+    lungs are empty, of another shape, or as bright as their surroundings already, so that nothing shows.
     """
     if image.shape != lungs.shape or image.dtype != np.uint8 or not lungs.any():
         raise InputError(
@@ -85,32 +74,14 @@ def make_opacity_pairs(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write each radiograph twice, both by the same steps: as it is, and with opacities drawn into its lungs.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Radiographs without opacities.
-    folder : path
-        Receives ``images/``, ``lesions/`` (where something was drawn, PNG), ``pairs.csv`` and ``left_out.csv``. Names
-        follow from path, size and seed; pictures that are there already are kept: an interrupted call goes on.
-    segmenter : LungSegmenter
-    size : int
-        Longest side of the written images, pixels; smaller ones stay as they are.
-    seed : int
-        An image's opacities follow from it and the image's path.
-    split : DataFrame, optional
-        Columns path and split, of the radiographs; both of a pair take it.
-    progress : bool
+    `folder` receives ``images/``, ``lesions/`` (where something was drawn), ``pairs.csv`` and ``left_out.csv``. `size`
+    is the longest side in pixels; smaller radiographs stay as they are. Names and opacities follow from path, size and
+    `seed`; pictures that are there already are kept, so that an interrupted call goes on. Both of a pair take the side
+    that `split` (columns path and split) gives the radiograph.
 
-    Returns
-    -------
-    table, left out : DataFrame
-        Columns path, label ("normal" or "opacity"), original, lesion, kinds, those of the dataset, and split; and path
-        with reason, of files that cannot be read or whose lungs are not found with certainty.
-
-    Raises
-    ------
-    InputError
-        If no radiograph can be used, or one is not in the split.
+    Returns the table (columns path, label, original, lesion, kinds, those of the dataset, and split) and path with
+    reason of files that cannot be read or whose lungs are not found with certainty. `InputError` if no radiograph can
+    be used, or one is not in the split.
     """
     folder = Path(folder)
     sides = None if split is None else split.set_index("path")["split"]
@@ -145,8 +116,7 @@ def make_opacity_pairs(
     table = pd.DataFrame(rows)
     refused = pd.DataFrame(left, columns=["path", "reason"])
     for written, name in ((table, TABLE), (refused, LEFT_OUT)):
-        with whole_file(folder / name) as partial:
-            written.to_csv(partial, index=False)
+        save_table(written, folder / name)
     return table, refused
 
 

@@ -43,21 +43,9 @@ class Phantom:
 def phantom(label: str, seed: int, size: int = 256, image: int = 0) -> Phantom:
     """One radiograph of one made-up patient.
 
-    Parameters
-    ----------
-    label : {"normal", "pneumonia", "covid19"}
-        What the patient has.
-    seed : int
-        The patient. One seed under two labels is the same patient, pose, exposure and noise with another lesion.
-    size : int
-        Side in pixels, 32 or more.
-    image : int
-        Which of the patient's radiographs: pose, breath, exposure and noise differ, the lesion waxes or wanes.
-
-    Raises
-    ------
-    InputError
-        If the label is none of the three or the size too small.
+    One seed under two labels is the same patient, pose, exposure and noise with another lesion. `image` says which of
+    the patient's radiographs: pose, breath, exposure and noise differ, the lesion waxes or wanes. `size` is the side in
+    pixels. `InputError` if the label is none of `PHANTOM_CLASSES` or the size below 32.
     """
     if label not in PHANTOM_CLASSES:
         raise InputError(f"phantom: label {label!r} given, one of {', '.join(PHANTOM_CLASSES)} expected")

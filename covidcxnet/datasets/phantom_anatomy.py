@@ -112,7 +112,9 @@ def trace(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, scale: float, to_pixel
     blood = _vessels(a, x.shape, scale, to_pixel) * (lung > 0.5)
     lung = np.clip(lung - blood, 0, None)
     air = _airways(a, x, y) + _bubble(a, x, y, dome)
-    bone = _spine(a, x, y) + a.bone * _bones(a, x.shape, scale, to_pixel)
+    tubes = _sweep(_ribs(a), x.shape, scale, to_pixel, a.rib_half, 0.55, shell=0.5)
+    tubes += 1.25 * _sweep(_clavicles(a), x.shape, scale, to_pixel, 0.62, 0.62, shell=0.45)
+    bone = _spine(a, x, y) + a.bone * (tubes + _shoulder(a, x.shape, scale, to_pixel))
     soft = np.clip(body - lung - air, 0, None) + _breasts(a, ax, y) * (body > 0)
     parts = (soft, lung, bone * (body > 0), lateral, vertical)
     soft, lung, bone, lateral, vertical = (part.astype(np.float32) for part in parts)
@@ -223,13 +225,6 @@ def _spine(a: Anatomy, x, y):
     spinous = 1.1 * np.exp(-(((x - 0.25 * a.rotation) / 0.32) ** 2) - ((phase - 0.9) / 0.22) ** 2)
     pedicles = 0.8 * np.exp(-(((np.abs(x) - 0.75 * half) / 0.3) ** 2) - ((phase - 0.05) / 0.16) ** 2)
     return a.bone * (bodies + spinous + pedicles) * 0.30
-
-
-def _bones(a: Anatomy, shape, scale, to_pixel):
-    """Ribs, collarbones, shoulder blades and upper arms as tubes swept along curves."""
-    image = _sweep(_ribs(a), shape, scale, to_pixel, a.rib_half, 0.55, shell=0.5)
-    image += 1.25 * _sweep(_clavicles(a), shape, scale, to_pixel, 0.62, 0.62, shell=0.45)
-    return image + _shoulder(a, shape, scale, to_pixel)
 
 
 def _vessels(a: Anatomy, shape, scale, to_pixel):

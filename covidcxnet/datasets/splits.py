@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from covidcxnet.datasets.dataset import Dataset
+from covidcxnet.datasets.dataset import Dataset, read_text, save_table
 from enhancement.errors import InputError
-from enhancement.files import whole_file
 
 SPLITS = ("train", "validation", "test")
 BY = ("patient", "patient_where_known", "image")
@@ -93,10 +92,7 @@ def unknown_patients(dataset: Dataset) -> int:
 
 def save_split(table: pd.DataFrame, path: str | Path) -> Path:
     """Write a split as CSV (`COLUMNS`), whole or not at all."""
-    path = Path(path)
-    with whole_file(path) as temporary:
-        table[[name for name in COLUMNS if name in table]].to_csv(temporary, index=False)
-    return path
+    return save_table(table[[name for name in COLUMNS if name in table]], path)
 
 
 def read_split(path: str | Path, dataset: Dataset, *, by: str = "patient") -> pd.DataFrame:
@@ -123,12 +119,7 @@ def read_split(path: str | Path, dataset: Dataset, *, by: str = "patient") -> pd
         If the file is not such a table, an image is missing or stands twice, or a patient or the copies of an image
         stand on two sides.
     """
-    try:
-        table = pd.read_csv(path, dtype=str)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a CSV table ({str(error).strip().splitlines()[0]})") from error
+    table = read_text(path, "a CSV table")
     if not {"path", "split"} <= set(table.columns):
         raise InputError(f"{path}: columns path and split expected, found {', '.join(table.columns)}")
     unknown = table.loc[~table["split"].isin(SPLITS), "split"]
@@ -167,9 +158,7 @@ def _table(dataset: Dataset, sides, by: str) -> pd.DataFrame:
 
 def _unknown(dataset: Dataset) -> np.ndarray:
     patients = dataset.group
-    if patients is None:
-        return np.ones(len(dataset), bool)
-    return patients.isna().to_numpy() | (patients == "").to_numpy()
+    return np.ones(len(dataset), bool) if patients is None else patients.isna().to_numpy()
 
 
 def _shares(fractions) -> np.ndarray:
@@ -200,9 +189,24 @@ def _groups(dataset: Dataset, by: str) -> np.ndarray:
             f"{dataset.name}: {int(unknown.sum())} of {len(dataset)} images have no patient; fill the "
             "column, or take each for a patient of its own with split_by: patient_where_known"
         )
+    return numbered(patients)
+
+
+def numbered(patients: pd.Series) -> np.ndarray:
+    """Number of each row's patient, int [N]; a row without one has a number of its own."""
     groups = pd.factorize(patients)[0]
-    groups[unknown] = groups.max() + 1 + np.arange(unknown.sum())
+    unknown = groups < 0
+    groups[unknown] = groups.max(initial=-1) + 1 + np.arange(unknown.sum())
     return groups
+
+
+def connected(a: np.ndarray, b: np.ndarray, count: int) -> np.ndarray:
+    """Component of each of `count` nodes, int [count], where a node of `a` is linked with that of `b`."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_array((np.ones(len(a)), (a, b)), shape=(count, count))
+    return connected_components(links, directed=False)[1]
 
 
 def _copies(dataset: Dataset) -> pd.Series | None:
@@ -215,22 +219,21 @@ def _copies(dataset: Dataset) -> pd.Series | None:
 
 def _with_copies(dataset: Dataset, groups: np.ndarray) -> np.ndarray:
     """Groups joined where they share copies of an image."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     copies = _copies(dataset)
     if copies is None or copies.isna().all():
         return groups
     numbers, count = pd.factorize(copies)[0], groups.max() + 1
     has = numbers >= 0
-    size = count + numbers.max() + 1
-    links = coo_array((np.ones(has.sum()), (groups[has], count + numbers[has])), shape=(size, size))
-    return connected_components(links, directed=False)[1][groups]
+    return connected(groups[has], count + numbers[has], count + numbers.max() + 1)[groups]
 
 
 def _strata(dataset: Dataset) -> np.ndarray:
-    """What each side should hold its share of: one column a label and, with less weight, a label within a source."""
-    strata = dataset.indicators
+    """What each side should hold its share of: a label (or finding, or none of them), and less so within a source."""
+    if dataset.task == "independent":
+        present = dataset.targets == 1
+        strata = np.column_stack([present, ~present.any(axis=1)]).astype(float)
+    else:
+        strata = pd.get_dummies(dataset.table["label"]).to_numpy(float)
     if "source" in dataset.table and dataset.table["source"].nunique(dropna=False) > 1:
         sources = pd.get_dummies(dataset.table["source"].fillna("").astype(str)).to_numpy(float)
         both = (strata[:, :, None] * sources[:, None]).reshape(len(strata), -1)

@@ -6,7 +6,7 @@ Unknown stays unknown: a set that says nothing about a finding gives NaN, never 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -57,13 +57,7 @@ DEFINITIONS = {
 
 
 def finding_name(text: str) -> str:
-    """A finding's name in the vocabulary: lower case, words joined by ``_``, published names translated.
-
-    Examples
-    --------
-    >>> finding_name("Pleural_Thickening"), finding_name("Pleural Effusion"), finding_name("No Finding")
-    ('pleural_thickening', 'effusion', 'normal')
-    """
+    """A finding's name in the vocabulary: lower case, words joined by ``_``, published names translated."""
     name = re.sub(r"[^a-z0-9]+", "_", str(text).strip().lower()).strip("_").removeprefix(PREFIX)
     return ALIASES.get(name, name)
 
@@ -74,26 +68,10 @@ def findings_of(table: pd.DataFrame) -> list[str]:
     return [name for name in names if name != "normal"]
 
 
-def findings_in(table: pd.DataFrame) -> pd.DataFrame | None:
-    """The finding columns of the vocabulary without their prefix; None where a table has none."""
-    columns = [c for c in table.columns if str(c).startswith(PREFIX) and str(c)[len(PREFIX) :] in FINDINGS]
-    if not columns:
-        return None
-    return table[columns].astype(float).rename(columns=lambda c: c[len(PREFIX) :])
-
-
 def independent_targets(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
-    """Columns ``finding_NAME`` of a data set's or a store's table for each of `classes`.
+    """Findings named by `classes` from a data set's or a store's table, float32 [N, K]: 1, 0, NaN unknown.
 
-    Returns
-    -------
-    float32 [N, K]
-        1 present, 0 absent, NaN unknown.
-
-    Raises
-    ------
-    InputError
-        If a finding has no column.
+    `InputError` if a finding has no column.
     """
     columns = [PREFIX + finding_name(name) for name in classes]
     missing = [name for name, column in zip(classes, columns, strict=True) if column not in table]
@@ -117,12 +95,9 @@ def refuse_one_sided(targets: np.ndarray, classes: Sequence[str], side: str) -> 
 
 
 def single_label(findings: pd.DataFrame) -> pd.Series:
-    """One label an image: its only finding, ``normal``, ``several`` or ``unknown``.
+    """One label an image: its only finding, ``normal``, ``several`` or ``unknown``; support devices do not count.
 
-    Parameters
-    ----------
-    findings : DataFrame
-        Columns named as in `FINDINGS`, with or without `PREFIX`, 1 / 0 / NaN; support devices do not count.
+    Columns are named as in `FINDINGS`, with or without `PREFIX`, and hold 1, 0 and NaN.
     """
     findings = findings.rename(columns=lambda c: str(c).removeprefix(PREFIX))
     names = [c for c in findings if c not in ("normal", "support_devices")]
@@ -135,30 +110,17 @@ def single_label(findings: pd.DataFrame) -> pd.Series:
     return label.fillna(UNKNOWN)
 
 
-def table_of(present: Iterable[Mapping[str, float]], findings: Iterable[str]) -> pd.DataFrame:
-    """Finding columns float64 [N, K] from a mapping of finding to 1, 0 or NaN an image; what it lacks is unknown."""
-    names = list(findings)
-    foreign = [name for name in names if name not in FINDINGS]
-    if foreign:
-        raise KeyError(f"{foreign[0]!r} is not in the vocabulary")
-    values = [[row.get(name, np.nan) for name in names] for row in present]
-    return pd.DataFrame(np.array(values, float).reshape(-1, len(names)), columns=[PREFIX + name for name in names])
-
-
 def known_from_labels(labels: pd.Series, settled: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     """Finding columns of a single-label set: what each label settles as 1 or 0, and what follows by `BROADER`."""
-    full = {label: _with_broader(known) for label, known in settled.items()}
-    names = [name for name in FINDINGS if any(name in known for known in full.values())]
-    return table_of((full.get(label, {}) for label in labels), names)
-
-
-def _with_broader(known: Mapping[str, float]) -> dict[str, float]:
-    full = dict(known)
+    known = {label: dict(findings) for label, findings in settled.items()}
     # present climbs to the broader finding, absent falls to the narrower; the reverse of neither follows
-    for narrow, broad in BROADER.items():
-        if full.get(narrow) == 1:
-            full.setdefault(broad, 1.0)
-    for narrow, broad in BROADER.items():
-        if full.get(broad) == 0:
-            full.setdefault(narrow, 0.0)
-    return full
+    for findings in known.values():
+        for narrow, broad in BROADER.items():
+            if findings.get(narrow) == 1:
+                findings.setdefault(broad, 1.0)
+        for narrow, broad in BROADER.items():
+            if findings.get(broad) == 0:
+                findings.setdefault(narrow, 0.0)
+    names = [name for name in FINDINGS if any(name in findings for findings in known.values())]
+    values = [[known.get(label, {}).get(name, np.nan) for name in names] for label in labels]
+    return pd.DataFrame(np.array(values, float).reshape(-1, len(names)), columns=[PREFIX + name for name in names])

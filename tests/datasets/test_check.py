@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from covidcxnet.datasets import Dataset, make_phantoms
-from covidcxnet.datasets.check import COLUMNS, PROBLEMS, check, look_at, save_verdicts, with_verdicts
+from covidcxnet.datasets.check import COLUMNS, PROBLEMS, check, with_verdicts
+from covidcxnet.datasets.dataset import save_table
 from covidcxnet.datasets.named import load_named
 from covidcxnet.datasets.phantom import phantom
 from covidcxnet.datasets.recognition import impression, judge, tint
@@ -71,7 +72,7 @@ def test_several_processes_give_the_same_table(damaged):
 
 def test_prepare_honours_verdicts_and_says_why(damaged, tmp_path):
     table = check(damaged, progress=False)
-    path = save_verdicts(table, tmp_path / "verdicts.csv")
+    path = save_table(table, tmp_path / "verdicts.csv")
     rows = list(csv.DictReader(path.open()))
     by_hand = next(r for r in rows if r["path"] == "negative.png")
     by_hand["verdict"] = "reject"
@@ -136,11 +137,11 @@ def test_likeness_does_not_depend_on_contrast_or_padding():
 def test_a_file_that_breaks_the_check_itself_is_one_verdict(tmp_path, monkeypatch):
     from covidcxnet.datasets import check as module
 
-    monkeypatch.setattr(module, "look_at", lambda *_: 1 / 0)
+    monkeypatch.setattr(module, "read_radiograph", lambda *_: 1 / 0)
     dataset = Dataset(pd.DataFrame({"path": ["a", "b"], "label": ["x", "y"]}), tmp_path)
+    (tmp_path / "a").write_bytes(b"")
     table = check(dataset, progress=False)
-    assert set(table["problems"]) == {"unreadable"} and "ZeroDivisionError" in table["reason"][0]
-    assert look_at(tmp_path / "a").problems == ("missing",)
+    assert list(table["problems"]) == ["unreadable", "missing"] and "ZeroDivisionError" in table["reason"][0]
 
 
 @pytest.mark.real

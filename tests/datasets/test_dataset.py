@@ -99,7 +99,7 @@ def test_filter_keeps_matching_rows_and_compares_as_text(tmp_path):
 def test_merge_moves_paths_to_the_common_root_and_keeps_patients_apart(tmp_path):
     one = Dataset(table(patient=["1", "2", None], mask=["m.png", None, None]), tmp_path / "one", name="one")
     two = Dataset(table(patient=["1", "1", "3"], source=["s"] * 3), tmp_path / "two", name="two")
-    both = one.merge(two)
+    both = merge(one, two)
     assert both.root == tmp_path.resolve() and len(both) == 6
     assert list(both.table["path"][[0, 3]]) == ["one/a.png", "two/a.png"]
     assert both.table["mask"][0] == "one/m.png" and both.table["mask"].isna().sum() == 5

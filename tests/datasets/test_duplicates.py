@@ -131,7 +131,7 @@ def test_the_wrong_table_of_groups_is_refused(planted, found, tmp_path):
         with_groups(planted, found.pairs)
     with pytest.raises(InputError, match="about other images"):
         with_groups(planted, found.groups.assign(path="elsewhere/" + found.groups["path"]))
-    with pytest.raises(InputError, match="not a table"):
+    with pytest.raises(InputError, match="no such file"):
         with_groups(planted, tmp_path / "none.csv")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from covidcxnet.datasets import merge
 from covidcxnet.datasets.named import load_named
 from segmentation.pairs import read_mask
 
@@ -84,7 +85,7 @@ def test_preparation_takes_the_union_of_both_masks(lay):
     with prepare(dataset, InputSettings(size=64, region="mask"), root / "store.h5", jobs=1, progress=False) as store:
         lungs = store.lungs(0)
         assert lungs[:, 5].all() and lungs[:, 60].all() and not lungs[:, 32].any()
-    moved = dataset.merge(load_named("montgomery", lay(files, "other")))
+    moved = merge(dataset, load_named("montgomery", lay(files, "other")))
     assert all(path.is_file() for pair in moved.masks for path in pair)
 
 

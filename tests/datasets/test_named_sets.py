@@ -96,14 +96,14 @@ def test_merge_refuses_labels_that_rest_on_different_things_unless_told_so(lay):
     reason = r"'normal' of kermany is meant as read .*that of nih, as mined .*accept normal"
     with pytest.raises(InputError, match=reason):
         merge(kermany, nih)
-    both = kermany.merge(nih, accept=["normal"])
+    both = merge(kermany, nih, accept=["normal"])
     assert list(both.table["source"]) == ["kermany"] * 3 + ["nih"] * 2
     assert both.definitions["normal"] == "read+mined" and both.classes[0] == "normal"
     assert both.findings["mass"].isna()[:3].all(), "what a set does not say is unknown"
     assert list(both.findings["mass"][3:]) == [0, 1] and both.findings["bacterial_pneumonia"].isna()[3:].all()
     other = load_named("kermany", lay(dict.fromkeys(KERMANY), "other")).filter(label="normal")
     with pytest.raises(InputError, match="normal"):
-        both.merge(other.merge(nih, accept=["normal"]))
+        merge(both, merge(other, nih, accept=["normal"]))
 
 
 def test_sets_without_definitions_merge_and_an_empty_source_is_filled(tmp_path):

@@ -49,21 +49,10 @@ _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9_-]+)((?:,[^:,]*)*):(.+)", re.S)
 
 
 def load_named(name: str, folder: str | Path, **options: str) -> Dataset:
-    """Read a published set from its folder.
+    """Read a published set, one of `NAMES`, from its folder as published and unpacked; a folder around it will do.
 
-    Parameters
-    ----------
-    name : str
-        One of `NAMES`.
-    folder : path-like
-        As published and unpacked; a folder around it will do.
-    **options
-        As the set's facts list them.
-
-    Raises
-    ------
-    InputError
-        For an unknown name, option or value, or a folder that does not hold the set.
+    Options are those that its facts list. `InputError` for an unknown name, option or value, or a folder that does not
+    hold the set.
     """
     facts = facts_of(name)
     for key, value in options.items():
@@ -78,10 +67,7 @@ def load_named(name: str, folder: str | Path, **options: str) -> Dataset:
 def address_of(data: str | Path) -> tuple[str, dict[str, str], str] | None:
     """Name, options and folder of ``NAME,option=value:FOLDER``; None for anything else, such as a path that exists.
 
-    Raises
-    ------
-    InputError
-        If it looks like an address and names no set, or an option is not written ``option=value``.
+    `InputError` if it looks like an address and names no set, or an option is not written ``option=value``.
     """
     match = _ADDRESS.fullmatch(str(data))
     if match is None or match[3].startswith("//") or Path(data).exists():

@@ -9,7 +9,7 @@ import pandas as pd
 import covidcxnet.datasets.named.layout as layout
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.named.facts import Facts
-from covidcxnet.datasets.vocabulary import UNKNOWN, known_from_labels
+from covidcxnet.datasets.vocabulary import UNKNOWN
 from enhancement.errors import InputError
 
 _KINDS = ("bacterial", "viral", "fungal")
@@ -48,11 +48,10 @@ def read(folder: str | Path, facts: Facts, *, views: str, unlabelled: str) -> Da
     if views == "frontal":
         keep &= (table["modality"].str.lower() == "x-ray") & table["view"].isin(["PA", "AP"])
     # the same file stands in two rows now and then; the first counts
-    table = table[keep].drop_duplicates("path").reset_index(drop=True)
+    table = table[keep].drop_duplicates("path")
     if not len(table):
         raise InputError(f"{root / 'metadata.csv'}: no frontal radiograph is listed")
-    table = table.join(known_from_labels(table["label"], _SETTLED))
-    return layout.finish(table, root, facts, unlabelled=unlabelled)
+    return layout.finish(table, root, facts, _SETTLED, unlabelled=unlabelled)
 
 
 def _label(finding: str) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 import covidcxnet.datasets.named.layout as layout
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.named.facts import Facts
-from covidcxnet.datasets.vocabulary import UNKNOWN, known_from_labels
+from covidcxnet.datasets.vocabulary import UNKNOWN
 
 _NAME = re.compile(r"(\d+)(p?)(-?)(p?)")
 
@@ -29,8 +29,8 @@ def read(folder: str | Path, facts: Facts, *, unlabelled: str) -> Dataset:
     table["label"] = "covid19"
     if (root / "metadata.csv").is_file():
         table = _described(table, root, facts)
-    table = table.drop(columns=["name", "number"]).join(known_from_labels(table["label"], {"covid19": {"covid19": 1}}))
-    return layout.finish(table, root, facts, unlabelled=unlabelled)
+    table = table.drop(columns=["name", "number"])
+    return layout.finish(table, root, facts, {"covid19": {"covid19": 1}}, unlabelled=unlabelled)
 
 
 def _described(table: pd.DataFrame, root: Path, facts: Facts) -> pd.DataFrame:

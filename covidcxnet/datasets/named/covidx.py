@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +10,7 @@ import pandas as pd
 import covidcxnet.datasets.named.layout as layout
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.named.facts import Facts
-from covidcxnet.datasets.vocabulary import UNKNOWN, known_from_labels
+from covidcxnet.datasets.vocabulary import UNKNOWN
 
 _LABELS = {"covid-19": "covid19", "pneumonia": "pneumonia", "no finding": "normal"}
 _SETTLED = {
@@ -24,32 +23,19 @@ _SETTLED = {
 
 def read_figure1(folder: str | Path, facts: Facts, *, unlabelled: str) -> Dataset:
     """Read the Figure 1 collection as `facts` describe it."""
-
-    def patient(given):
-        # the last letter counts the images of a patient
-        return given["patientid"].map(lambda name: re.sub(r"(?<=\d)[a-z]$", "", name) or None)
-
-    return _read(folder, facts, "patientid", patient, unlabelled, _LABELS)
+    # the last letter counts the images of a patient
+    return _read(folder, facts, "patientid", r"(?<=\d)[a-z]$", unlabelled, _LABELS)
 
 
 def read_actualmed(folder: str | Path, facts: Facts, *, unlabelled: str) -> Dataset:
     """Read the Actualmed collection as `facts` describe it."""
-
-    def patient(given):
-        return given["patientid"].map(layout.text)
-
-    return _read(folder, facts, "imagename", patient, unlabelled, _LABELS | {"no finding": "covid_negative"})
+    return _read(folder, facts, "imagename", "^$", unlabelled, _LABELS | {"no finding": "covid_negative"})
 
 
 def _read(
-    folder: str | Path,
-    facts: Facts,
-    name: str,
-    patient: Callable[[pd.DataFrame], pd.Series],
-    unlabelled: str,
-    labels: Mapping[str, str],
+    folder: str | Path, facts: Facts, name: str, suffix: str, unlabelled: str, labels: Mapping[str, str]
 ) -> Dataset:
-    """A set whose column `name` names the image, with or without ending, and `labels` translate its findings."""
+    """A set whose column `name` names images, with or without ending; `suffix` is no part of a patient's id."""
     root = layout.root_of(folder, facts, lambda p: (p / "metadata.csv").is_file() and (p / "images").is_dir(), 1)
     given = layout.read_table(root / "metadata.csv", ("patientid", "finding", "view", name), facts)
     given = given[given[name] != ""].drop_duplicates(name).reset_index(drop=True)
@@ -58,9 +44,11 @@ def _read(
     paths = given[name].map(lambda n: there.get(n, n if n.lower().endswith(layout.IMAGES) else f"{n}.jpg"))
     label = given["finding"].str.lower().map(labels).fillna(UNKNOWN)
     table = pd.DataFrame({"path": "images/" + paths, "label": label})
-    table["published_label"], table["patient"] = given["finding"], patient(given)
+    table["published_label"], table["patient"] = (
+        given["finding"],
+        given["patientid"].str.replace(suffix, "", regex=True).map(layout.text),
+    )
     wanted = {"sex": layout.sex, "age": layout.years, "offset": layout.text}
     table = table.assign(**layout.columns_of(given, wanted))
     table["view"], table["position"] = given["view"].map(layout.view), given["view"].map(layout.position)
-    table = table.join(known_from_labels(table["label"], _SETTLED))
-    return layout.finish(table, root, facts, unlabelled=unlabelled)
+    return layout.finish(table, root, facts, _SETTLED, unlabelled=unlabelled)

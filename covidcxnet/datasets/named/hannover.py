@@ -9,7 +9,6 @@ import pandas as pd
 import covidcxnet.datasets.named.layout as layout
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.named.facts import Facts
-from covidcxnet.datasets.vocabulary import known_from_labels
 
 _OFFSETS = ("admission_offset", "icu_admission_offset", "icu_release_offset", "death_offset")
 
@@ -25,4 +24,4 @@ def read(folder: str | Path, facts: Facts) -> Dataset:
     table = table.assign(view=given["projection"].map(layout.view), **layout.columns_of(given, wanted))
     offsets = [name for name in _OFFSETS if name in given]
     table[offsets] = given[offsets].apply(pd.to_numeric, errors="coerce")
-    return layout.finish(table.join(known_from_labels(table["label"], {"covid19": {"covid19": 1}})), root, facts)
+    return layout.finish(table, root, facts, {"covid19": {"covid19": 1}})

@@ -10,7 +10,6 @@ import pandas as pd
 import covidcxnet.datasets.named.layout as layout
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.named.facts import Facts
-from covidcxnet.datasets.vocabulary import known_from_labels
 
 _NAME = re.compile(r"JPC(LN|NN)\d{3}", re.I)
 _SETTLED = {"nodule": {"nodule": 1, "normal": 0}, "no_nodule": {"nodule": 0}}
@@ -42,8 +41,7 @@ def read(folder: str | Path, facts: Facts) -> Dataset:
                 **clinical.get(name, {}),
             }
         )
-    table = pd.DataFrame(rows)
-    return layout.finish(table.join(known_from_labels(table["label"], _SETTLED)), root, facts)
+    return layout.finish(pd.DataFrame(rows), root, facts, _SETTLED)
 
 
 def _images(place: Path) -> dict[str, str]:

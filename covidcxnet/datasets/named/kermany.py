@@ -32,7 +32,8 @@ def read(folder: str | Path, facts: Facts, *, labels: str) -> Dataset:
     rows = []
     for side, split in _SPLITS.items():
         for name in layout.files(root / side):
-            place, kind, patient = name.split("/")[0].upper(), _kind(name), _patient(name)
+            place, stem, patient = name.split("/")[0].upper(), layout.stem(name).lower(), _patient(name)
+            kind = "bacterial" if "bacteria" in stem else "viral" if "virus" in stem else None
             label = "normal" if place == "NORMAL" else f"{kind}_pneumonia" if kind else "pneumonia"
             if place not in ("NORMAL", "PNEUMONIA"):
                 label = UNKNOWN
@@ -43,11 +44,6 @@ def read(folder: str | Path, facts: Facts, *, labels: str) -> Dataset:
     if labels == "two":
         table["label"] = table["label"].replace({"bacterial_pneumonia": "pneumonia", "viral_pneumonia": "pneumonia"})
     return layout.finish(table, root, facts)
-
-
-def _kind(name: str) -> str | None:
-    stem = layout.stem(name).lower()
-    return "bacterial" if "bacteria" in stem else "viral" if "virus" in stem else None
 
 
 def _patient(name: str) -> str | None:

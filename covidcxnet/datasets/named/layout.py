@@ -14,7 +14,7 @@ import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.named.facts import Facts
-from covidcxnet.datasets.vocabulary import UNKNOWN
+from covidcxnet.datasets.vocabulary import UNKNOWN, known_from_labels
 from enhancement.errors import InputError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp")
@@ -78,11 +78,20 @@ def read_table(path: Path, needed: Iterable[str], facts: Facts) -> pd.DataFrame:
     return table.apply(lambda column: column.str.strip())
 
 
-def finish(table: pd.DataFrame, root: Path, facts: Facts, *, unlabelled: str = "drop") -> Dataset:
-    """The data set: rows without a usable label left out, with a line that counts them, and empty columns dropped."""
+def finish(
+    table: pd.DataFrame,
+    root: Path,
+    facts: Facts,
+    settled: Mapping[str, Mapping[str, float]] | None = None,
+    *,
+    unlabelled: str = "drop",
+) -> Dataset:
+    """The data set: with columns of the findings that labels settle, without empty columns and rows of no label."""
     table = table.reset_index(drop=True)
     if not len(table):
         raise InputError(f"{root}: no image of {facts.name}; expected {facts.layout}")
+    if settled:
+        table = table.join(known_from_labels(table["label"], settled))
     blank = table["label"] == UNKNOWN
     if blank.any() and unlabelled == "drop":
         count = f"{int(blank.sum())} of {len(table)} images"

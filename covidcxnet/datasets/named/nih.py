@@ -10,7 +10,7 @@ import pandas as pd
 import covidcxnet.datasets.named.layout as layout
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.named.facts import Facts
-from covidcxnet.datasets.vocabulary import PREFIX, SEVERAL, finding_name, single_label, table_of
+from covidcxnet.datasets.vocabulary import PREFIX, SEVERAL, finding_name, single_label
 
 SEVEN = ("normal", "infiltration", "effusion", "atelectasis", "nodule", "mass", "pneumothorax")
 """The seven most frequent labels, those of the seven-label experiment (Group-Q)."""
@@ -31,10 +31,14 @@ def read(folder: str | Path, facts: Facts, *, labels: str) -> Dataset:
     wanted = {"age": layout.years, "sex": layout.sex, "view": layout.view}
     table = table.assign(**layout.columns_of(given.rename(columns=short), wanted))
     table["follow_up"] = given.get("follow-up #")
-    table["published_split"] = given["image index"].map(_official(root))
+    sides: dict[str, str] = {}
+    for file, side in ((root / "train_val_list.txt", "train"), (root / "test_list.txt", "test")):
+        if file.is_file():
+            sides |= dict.fromkeys(file.read_text(encoding="utf-8", errors="replace").split(), side)
+    table["published_split"] = given["image index"].map(sides)
     names = [name for name in facts.labels if name != SEVERAL]
-    listed = ({finding_name(part) for part in text.split("|")} for text in given["finding labels"])
-    findings = table_of(({name: float(name in present) for name in names} for present in listed), names)
+    listed = [{finding_name(part) for part in text.split("|")} for text in given["finding labels"]]
+    findings = pd.DataFrame({PREFIX + name: [float(name in present) for present in listed] for name in names})
     table = table.join(findings)
     table["label"] = single_label(findings)
     if labels == "seven":
@@ -45,15 +49,6 @@ def read(folder: str | Path, facts: Facts, *, labels: str) -> Dataset:
 def _entries(place: Path) -> Path:
     new, old = place / "Data_Entry_2017_v2020.csv", place / "Data_Entry_2017.csv"
     return new if new.is_file() else old
-
-
-def _official(root: Path) -> dict[str, str]:
-    sides: dict[str, str] = {}
-    for name, side in (("train_val_list.txt", "train"), ("test_list.txt", "test")):
-        path = root / name
-        if path.is_file():
-            sides |= dict.fromkeys(path.read_text(encoding="utf-8", errors="replace").split(), side)
-    return sides
 
 
 def _seven(table: pd.DataFrame) -> pd.DataFrame:

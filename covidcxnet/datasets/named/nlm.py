@@ -10,7 +10,6 @@ import pandas as pd
 import covidcxnet.datasets.named.layout as layout
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.named.facts import Facts
-from covidcxnet.datasets.vocabulary import known_from_labels
 
 CONVENTION = "lung_field"  # the lungs as far as they are filled with air, the heart left out
 _SETTLED = {"normal": {"normal": 1, "tuberculosis": 0}, "tuberculosis": {"tuberculosis": 1, "normal": 0}}
@@ -30,7 +29,7 @@ def read_montgomery(folder: str | Path, facts: Facts) -> Dataset:
 def _read(folder: str | Path, facts: Facts, prefix: str, masks_each: int) -> Dataset:
     """A set whose file names begin with `prefix`; an image with fewer masks than `masks_each` counts as without."""
     name = re.compile(rf"{prefix}_(\d+)_([01])(_mask)?", re.I)
-    root = layout.root_of(folder, facts, lambda place: any(layout.files(place)) and _has(place, name))
+    root = layout.root_of(folder, facts, lambda p: any(name.fullmatch(layout.stem(f)) for f in layout.files(p)))
     images: dict[str, str] = {}
     masks: dict[str, list[str]] = {}
     for path in layout.files(root):
@@ -58,14 +57,7 @@ def _read(folder: str | Path, facts: Facts, prefix: str, masks_each: int) -> Dat
                 **(_reading(root / readings[case]) if case in readings else {}),
             }
         )
-    table = pd.DataFrame(rows)
-    if len(table):
-        table = table.join(known_from_labels(table["label"], _SETTLED))
-    return layout.finish(table, root, facts)
-
-
-def _has(place: Path, name: re.Pattern) -> bool:
-    return any(name.fullmatch(layout.stem(path)) for path in layout.files(place))
+    return layout.finish(pd.DataFrame(rows), root, facts, _SETTLED)
 
 
 def _reading(path: Path) -> dict:

@@ -12,7 +12,6 @@ import pandas as pd
 import covidcxnet.datasets.named.layout as layout
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.named.facts import Facts
-from covidcxnet.datasets.vocabulary import known_from_labels
 from enhancement.errors import InputError
 
 _LARGEST_PART = 50_000_000  # bytes of one unpacked part of a workbook; the real ones have under one million
@@ -47,7 +46,7 @@ def read(folder: str | Path, facts: Facts, *, blocks: str) -> Dataset:
                 }
             )
     table = pd.DataFrame(rows, columns=["path", "label", "published_label", "mask", "patient", "origin"])
-    return layout.finish(table.join(known_from_labels(table["label"], dict(_CLASSES.values()))), root, facts)
+    return layout.finish(table, root, facts, dict(_CLASSES.values()))
 
 
 def _classes_in(place: Path) -> dict[str, str]:

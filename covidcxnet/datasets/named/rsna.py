@@ -13,7 +13,7 @@ from tqdm import tqdm
 import covidcxnet.datasets.named.layout as layout
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.named.facts import Facts
-from covidcxnet.datasets.vocabulary import UNKNOWN, known_from_labels
+from covidcxnet.datasets.vocabulary import UNKNOWN
 from enhancement.errors import InputError
 
 MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"
@@ -43,8 +43,11 @@ def read(folder: str | Path, facts: Facts, *, headers: str) -> Dataset:
     table["nih_image"] = ids.map(_nih_images(root / MAPPING))
     table["patient"] = table["nih_image"].map(lambda n: n.split("_")[0].lstrip("0") or "0", na_action="ignore")
     if headers == "read":
-        table = table.join(_headers(root, table["path"]))
-    return layout.finish(table.join(known_from_labels(table["label"], _SETTLED)), root, facts)
+        with ThreadPoolExecutor(2) as pool:
+            found = pool.map(_header, (root / path for path in table["path"]))
+            rows = list(tqdm(found, "rsna: headers", len(table), unit="file", leave=False))
+        table = table.join(pd.DataFrame(rows, columns=["age", "sex", "view"]))
+    return layout.finish(table, root, facts, _SETTLED)
 
 
 def _nih_images(path: Path) -> dict[str, str]:
@@ -63,15 +66,8 @@ def _nih_images(path: Path) -> dict[str, str]:
         raise InputError(f"{path}: not RSNA's mapping of images ({error})") from error
 
 
-def _headers(root: Path, paths: pd.Series) -> pd.DataFrame:
-    """Age, sex and view by file; None where a file or an element is missing."""
-    with ThreadPoolExecutor(2) as pool:
-        headers = pool.map(_header, (root / p for p in paths))
-        rows = list(tqdm(headers, "rsna: headers", len(paths), unit="file", leave=False))
-    return pd.DataFrame(rows, columns=["age", "sex", "view"])
-
-
 def _header(path: Path):
+    """Age, sex and view; None where the file or an element is missing."""
     import pydicom
 
     tags = ["PatientAge", "PatientSex", "ViewPosition"]
