@@ -60,13 +60,8 @@ def dicom(
 
 def linear(values, center, width):
     """PS3.3 C.11.2.1.2.1, to 0..255."""
-    share = (values - (center - 0.5)) / (width - 1) + 0.5
+    share = (np.asarray(values, float) - (center - 0.5)) / (width - 1) + 0.5
     return np.rint(np.clip(share, 0, 1) * 255)
-
-
-@pytest.mark.parametrize(("center", "width"), [(2000, 1000), ([2000, 100], [1000, 50])])
-def test_the_files_first_window_is_applied(read, center, width):
-    assert (read(dicom(WindowCenter=center, WindowWidth=width)) == linear(RAMP.astype(float), 2000, 1000)).all()
 
 
 TWO = {"WindowCenter": [2000, 100], "WindowWidth": [1000, 50], "WindowCenterWidthExplanation": ["NORMAL", "Hard  er"]}
@@ -78,6 +73,56 @@ def lut(entries: np.ndarray, bits: int, name: str = "") -> pydicom.Dataset:
     table.LUTExplanation = name
     table.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
     return table
+
+
+def window(center, width, function="LINEAR", **tags) -> dict:
+    return {"WindowCenter": center, "WindowWidth": width, "VOILUTFunction": function, **tags}
+
+
+REVERSED = (np.arange(4096) // 2).astype(np.uint16)[::-1]
+SHALLOW = (RAMP // 32 + 40).astype(np.uint8)
+FULL = np.rint(RAMP / 4095 * 255)
+SHOWN = {
+    "the file's window": (window(2000, 1000), None, linear(RAMP, 2000, 1000)),
+    "the first of two": (window([2000, 100], [1000, 50]), None, linear(RAMP, 2000, 1000)),
+    "in rescaled units": (
+        window(0, 500, RescaleSlope=2, RescaleIntercept=-1000),
+        None,
+        linear(RAMP * 2.0 - 1000, 0, 500),
+    ),
+    "exact": (window(2000, 1000, "LINEAR_EXACT"), None, np.rint(np.clip((RAMP - 1500.0) / 1000, 0, 1) * 255)),
+    "sigmoid": (window(2000, 1000, "SIGMOID"), None, np.rint(255 / (1 + np.exp(-4 * (RAMP - 2000.0) / 1000)))),
+    "one wide is a threshold": (window(2000, 1), None, np.where(RAMP > 1999.5, 255, 0)),
+    "a look-up table before a window": (
+        window(9, 9, VOILUTSequence=Sequence([lut(REVERSED, 11)])),
+        None,
+        np.rint(REVERSED[RAMP] / 2047 * 255),
+    ),
+    "the caller's full range before the file's window": (window(2000, 10), "full", FULL),
+    "the caller's numbers": (window(2000, 10), (0, 1000), np.rint(np.clip(RAMP / 1000, 0, 1) * 255)),
+    "eight bits as they are": ({"pixels": SHALLOW, "bits": 8}, None, SHALLOW),
+    "signed pixels in their order": ({"pixels": RAMP.astype(np.int16) - 2048, "bits": 16}, "full", FULL),
+    "run-length encoding": ({"syntax": RLELossless}, "full", FULL),
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_stored_values_become_what_the_file_means_to_show(read, name):
+    tags, requested, expected = SHOWN[name]
+    assert (read(dicom(**tags), window=requested) == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"NumberOfFrames": 4, "Rows": 16}, "4 frames"),
+        ({"Rows": 60000, "Columns": 60000}, "60000 x 60000"),  # the limit is checked from the header
+        ({"syntax": JPEGLosslessSV1}, r"JPEG Lossless.*pip install"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused_with_its_reason(read, tags, message):
+    with pytest.raises(RadiographError, match=message):
+        read(dicom(**tags))
 
 
 @pytest.mark.parametrize("window", [2, "named:hard er"])
@@ -122,23 +167,6 @@ def test_windows_of_their_own_are_for_gray_dicom_files(read, tmp_path):
         read_radiograph(png, window=1)
 
 
-def test_the_window_counts_in_rescaled_units(read):
-    result = read(dicom(RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=0, WindowWidth=500))
-    assert (result == linear(RAMP * 2.0 - 1000, 0, 500)).all()
-
-
-def test_the_exact_and_the_sigmoid_window(read):
-    exact = read(dicom(WindowCenter=2000, WindowWidth=1000, VOILUTFunction="LINEAR_EXACT"))
-    assert (exact == np.rint(np.clip((RAMP - 1500.0) / 1000, 0, 1) * 255)).all()
-    sigmoid = read(dicom(WindowCenter=2000, WindowWidth=1000, VOILUTFunction="SIGMOID"))
-    assert (sigmoid == np.rint(255 / (1 + np.exp(-4 * (RAMP - 2000.0) / 1000)))).all()
-
-
-def test_a_window_one_wide_is_a_threshold(read):
-    result = read(dicom(WindowCenter=2000, WindowWidth=1))
-    assert (result == np.where(RAMP > 1999.5, 255, 0)).all()
-
-
 def test_monochrome1_is_inverted_after_windowing(read):
     window = {"WindowCenter": 1000, "WindowWidth": 600}
     plain, inverted = read(dicom(**window)), read(dicom(PhotometricInterpretation="MONOCHROME1", **window))
@@ -146,32 +174,10 @@ def test_monochrome1_is_inverted_after_windowing(read):
     assert inverted[0, 0] == 255 and inverted[-1, -1] == 0
 
 
-def test_the_voi_look_up_goes_before_the_window(read):
-    entries = (np.arange(4096) // 2).astype(np.uint16)[::-1]
-    result = read(dicom(VOILUTSequence=Sequence([lut(entries, 11)]), WindowCenter=9, WindowWidth=9))
-    assert (result == np.rint(entries[RAMP] / 2047 * 255)).all()
-
-
 def test_without_a_window_the_robust_range_is_shown(read):
     result = read(dicom())
     assert result[0, 0] == 0 and result[-1, -1] == 255
     assert (result == 0).sum() in range(15, 36)
-
-
-def test_the_callers_window_goes_before_the_files(read):
-    data = dicom(WindowCenter=2000, WindowWidth=10)
-    assert (read(data, window="full") == np.rint(RAMP / 4095 * 255)).all()
-    assert (read(data, window=(0, 1000)) == np.rint(np.clip(RAMP / 1000, 0, 1) * 255)).all()
-
-
-def test_eight_bits_without_a_window_are_shown_as_they_are(read):
-    pixels = (RAMP // 32 + 40).astype(np.uint8)
-    assert (read(dicom(pixels, bits=8)) == pixels).all()
-
-
-def test_signed_pixels_keep_their_order(read):
-    pixels = (RAMP.astype(np.int16) - 2048).astype(np.int16)
-    assert (read(dicom(pixels, bits=16), window="full") == np.rint(RAMP / 4095 * 255)).all()
 
 
 def test_padding_is_black_and_does_not_decide_on_the_range(read):
@@ -199,28 +205,9 @@ def test_a_palette_fills_sixteen_bits_whatever_the_depth_of_its_pixels(read, bit
     assert (read(dicom(pixels, bits=bits, **tags)) == (255 - pixels if bits == 8 else pixels // 16)).all()
 
 
-def test_run_length_encoding_is_read(read):
-    assert (read(dicom(syntax=RLELossless), window="full") == np.rint(RAMP / 4095 * 255)).all()
-
-
 def test_a_file_without_preamble_is_read(read):
     data = dicom(WindowCenter=2000, WindowWidth=1000)
     assert (read(data[132:]) == read(data)).all()
-
-
-def test_several_frames_are_refused(read):
-    with pytest.raises(RadiographError, match="4 frames"):
-        read(dicom(NumberOfFrames=4, Rows=16))
-
-
-def test_the_pixel_limit_is_checked_from_the_header(read):
-    with pytest.raises(RadiographError, match="60000 x 60000"):
-        read(dicom(Rows=60000, Columns=60000))
-
-
-def test_a_missing_decoder_is_named_with_what_to_do(read):
-    with pytest.raises(RadiographError, match=r"JPEG Lossless.*pip install"):
-        read(dicom(syntax=JPEGLosslessSV1))
 
 
 def test_a_file_without_pixels_is_refused(read):

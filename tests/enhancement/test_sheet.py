@@ -15,8 +15,12 @@ def images():
     return [(40 + y + x).astype(np.uint8), np.zeros((90, 30), np.uint8), np.full((1, 1), 255, np.uint8)]
 
 
-def test_every_variant_has_a_picture_and_a_histogram(images):
-    figure = draw_sheet(images[:1], ["chest"], gammas=(0.5, 1.5))
+@pytest.fixture(scope="module")
+def figure(images):
+    return draw_sheet(images[:1], ["chest"], gammas=(0.5, 1.5))
+
+
+def test_every_variant_has_a_picture_and_a_histogram(figure):
     titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
     variants = ("original", "histogram equalization", "CLAHE, clip 2", "BEASF, γ = 0.5", "BEASF, γ = 1.5")
     assert titles == [f"({letter}) {name}" for letter, name in zip("abcde", variants, strict=True)]
@@ -35,14 +39,8 @@ def test_nothing_lies_on_anything_else(images):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
-def test_the_ending_decides_on_the_format(images, tmp_path, suffix):
-    path = save_sheet(draw_sheet(images[:1], ["chest"], gammas=(1.5,)), tmp_path / f"sheet{suffix}")
-    assert path.stat().st_size > 1000
-
-
-def test_an_existing_sheet_is_left_unless_told(images, tmp_path):
-    figure = draw_sheet(images[:1], ["chest"], gammas=(1.5,))
-    path = tmp_path / "sheet.png"
+def test_the_ending_decides_on_the_format_and_an_existing_sheet_is_left_unless_told(figure, tmp_path, suffix):
+    path = tmp_path / f"sheet{suffix}"
     path.write_text("precious")
     with pytest.raises(InputError, match="exists already"):
         save_sheet(figure, path)

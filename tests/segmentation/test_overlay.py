@@ -6,22 +6,16 @@ import pytest
 from segmentation.overlay import FOUND, contact_sheet, draw_outline
 
 
-def test_the_outline_lies_on_the_edge_and_nowhere_else():
+def test_the_outline_lies_on_the_edge_and_nowhere_else_and_an_empty_mask_draws_none():
     image, mask = np.zeros((60, 60), np.uint8), np.zeros((60, 60), bool)
     mask[20:40, 20:40] = True
     drawn = draw_outline(image, mask)
     assert tuple(drawn[20, 30]) == FOUND and not drawn[30, 30].any() and not drawn[5, 5].any()
     assert drawn.shape == (60, 60, 3) and not image.any()
-
-
-def test_an_empty_mask_draws_nothing():
-    image = np.full((9, 9), 7, np.uint8)
-    assert (draw_outline(image, np.zeros((9, 9), bool)) == 7).all()
-
-
-def test_a_mask_of_another_size_is_refused():
+    gray = np.full((9, 9), 7, np.uint8)
+    assert (draw_outline(gray, np.zeros((9, 9), bool)) == 7).all()
     with pytest.raises(ValueError, match="shape"):
-        draw_outline(np.zeros((9, 9), np.uint8), np.zeros((8, 9), bool))
+        draw_outline(gray, np.zeros((8, 9), bool))
 
 
 def test_a_sheet_holds_every_picture_and_caption():

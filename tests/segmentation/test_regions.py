@@ -71,44 +71,34 @@ def test_a_coarse_heatmap_lands_where_its_cell_looks(cells):
     assert abs(peak[0] + 0.5 - expected_row) <= 1 and abs(peak[1] + 0.5 - expected_column) <= 1
 
 
-def test_padding_does_not_bleed_into_a_coarse_heatmap():
-    frame = frame_for((64, 32), None, 64)
-    heat = np.zeros((8, 8), np.float32)
-    heat[:, 2:6] = 1  # exactly the cells over the radiograph
-    np.testing.assert_allclose(frame.to_radiograph(heat), 1)
-
-
-def test_stretch_fills_the_square_and_padding_keeps_the_aspect_ratio():
-    padded, stretched = frame_for((100, 50), None, 40), frame_for((100, 50), None, 40, stretch=True)
-    assert (padded.inner_height, padded.inner_width, padded.inner_left) == (40, 20, 10)
-    assert (stretched.inner_height, stretched.inner_width, stretched.inner_left) == (40, 40, 0)
-
-
-def test_the_margin_is_a_fraction_of_the_longer_side_and_stops_at_the_edge():
-    assert frame_for((100, 100), (50, 2, 90, 42), 32, 0.1).box == (46, 0, 94, 46)
-
-
 @pytest.mark.parametrize("box", [(0, 0, 0, 5), (5, 5, 5, 9), (0, 0, 11, 5), (-1, 0, 5, 5)])
-def test_an_empty_or_outside_box_is_refused(box):
+def test_an_empty_or_outside_box_and_an_image_of_another_size_are_refused(box):
     with pytest.raises(InputError, match="box"):
         frame_for((10, 10), box)
-
-
-def test_an_image_of_another_size_is_refused():
     with pytest.raises(ValueError, match="10 x 10"):
         frame_for((10, 10)).cut(np.zeros((11, 10), np.uint8))
 
 
-def test_colour_and_stacks_keep_their_channels():
-    frame = frame_for((30, 50), None, 16)
-    assert frame.place(frame.cut(np.ones((30, 50, 3), np.uint8))).shape == (16, 16, 3)
+def test_padding_keeps_the_aspect_ratio_stretching_does_not_and_a_margin_stops_at_the_edge():
+    padded, stretched = frame_for((100, 50), None, 40), frame_for((100, 50), None, 40, stretch=True)
+    assert (padded.inner_height, padded.inner_width, padded.inner_left) == (40, 20, 10)
+    assert (stretched.inner_height, stretched.inner_width, stretched.inner_left) == (40, 40, 0)
+    assert frame_for((100, 100), (50, 2, 90, 42), 32, 0.1).box == (46, 0, 94, 46)  # of the longer side
+    frame = frame_for((64, 32), None, 64)
+    heat = np.zeros((8, 8), np.float32)
+    heat[:, 2:6] = 1  # exactly the cells over the radiograph: padding does not bleed into them
+    np.testing.assert_allclose(frame.to_radiograph(heat), 1)
 
 
-def test_box_of_is_half_open_and_none_for_an_empty_mask():
+def test_boxes_are_half_open_and_stacks_keep_their_channels():
     mask = np.zeros((9, 9), bool)
     assert box_of(mask) is None
     mask[2:5, 3:8] = True
     assert box_of(mask) == (2, 3, 5, 8)
+    frame = frame_for((30, 50), None, 16)
+    assert frame.place(frame.cut(np.ones((30, 50, 3), np.uint8))).shape == (16, 16, 3)
+    image, mask = np.ones((4, 4, 3), np.uint8), np.eye(4, dtype=bool)
+    assert keep_inside(image, mask).sum() == 12 and image.sum() == 48
 
 
 def test_dilation_grows_by_its_radius_on_every_side():
@@ -117,8 +107,3 @@ def test_dilation_grows_by_its_radius_on_every_side():
     assert box_of(dilate(mask, 0.05)) == (45, 25, 56, 36)
     np.testing.assert_array_equal(dilate(mask, 0), mask)
     assert not dilate(np.zeros((50, 50), bool), 0.1).any()
-
-
-def test_keep_inside_leaves_its_input_alone():
-    image, mask = np.ones((4, 4, 3), np.uint8), np.eye(4, dtype=bool)
-    assert keep_inside(image, mask).sum() == 12 and image.sum() == 48
