@@ -22,7 +22,7 @@ from segmentation.model import unet
 from weights import manifest
 from weights.format import save_weights
 
-OPTIONS = {"size": 33, "channels": 3, "blocks": [1, 1], "growth": 4, "normalization": "imagenet"}
+OPTIONS = {"size": 33, "channels": 3, "blocks": [1], "growth": 2, "normalization": "imagenet"}
 SETTINGS = InputSettings(size=33, channels=("raw", "clahe", "beasf"), region="crop")
 SEGMENTER = {"name": "lung-unet", "sha256": "0" * 64}
 
@@ -30,25 +30,15 @@ SEGMENTER = {"name": "lung-unet", "sha256": "0" * 64}
 def _spread(model):
     """Weights that make outputs differ from stack to stack."""
     generator = np.random.default_rng(0)
-    model.set_weights(
-        [
-            generator.uniform(0.5, 1.5, a.shape) if a.ndim == 1 else generator.normal(0, a.size**-0.25, a.shape)
-            for a in model.get_weights()
-        ]
-    )
+    draws = [(w.shape, generator.uniform(0.5, 1.5, w.shape), w.size**-0.25) for w in model.get_weights()]
+    model.set_weights([ones if len(shape) == 1 else generator.normal(0, scale, shape) for shape, ones, scale in draws])
     return model
 
 
-def _save(path, classes=("normal", "covid19"), options=OPTIONS, name="covid-cxnet"):
-    metadata = {
-        "kind": "classifier",
-        "architecture": {"name": name, "options": options},
-        "classes": list(classes),
-        "input": SETTINGS.to_dict(),
-        "segmenter": SEGMENTER,
-        "training": {"epoch": 3},
-    }
-    return save_weights(_spread(create(name, classes=classes, **options)), path, metadata)
+def _save(path, classes=("normal", "covid19")):
+    facts = {"kind": "classifier", "classes": list(classes), "input": SETTINGS.to_dict(), "segmenter": SEGMENTER}
+    facts |= {"architecture": {"name": "covid-cxnet", "options": OPTIONS}, "training": {"epoch": 3}}
+    return save_weights(_spread(create("covid-cxnet", classes=classes, **OPTIONS)), path, facts)
 
 
 @pytest.fixture(scope="module")
@@ -72,19 +62,27 @@ def _need(format):
 
 @pytest.fixture
 def plain(monkeypatch):
-    """A format that costs nothing: a file that says whose network it is, run by Keras. Its outputs can be put off."""
-    models, off = {}, []
+    """Formats that cost nothing: a file, or a folder with one, that says whose network it is, run by Keras.
+
+    What is appended to the list changes the outputs.
+    """
+    models, changes = {}, []
 
     def write(model, path):
+        if not path.suffix:
+            path.mkdir()
+            path = path / "saved_model.pb"
         path.write_text(model.name)
         models[model.name] = model
 
     def runner(path):
-        outputs = lambda stacks: np.asarray(models[path.read_text()](stacks, training=False))  # noqa: E731
-        return lambda stacks: off[-1](outputs(stacks)) if off else outputs(stacks)
+        model = models[(path if path.suffix else path / "saved_model.pb").read_text()]
+        change = changes[-1] if changes else lambda rows: rows
+        return lambda stacks: change(np.asarray(model(stacks, training=False)))
 
-    monkeypatch.setitem(FORMATS, "plain", Format(write, runner, ".plain", runtime="keras"))
-    return off
+    for name, suffix in (("plain", ".plain"), ("folder", "")):
+        monkeypatch.setitem(FORMATS, name, Format(write, runner, suffix, runtime="keras"))
+    return changes
 
 
 def _stacks(count, size=33, channels=3):
@@ -117,9 +115,8 @@ def test_an_exported_segmenter_takes_bytes_and_gives_the_same_maps(lungs, tmp_pa
 
 
 def test_the_description_says_how_to_feed_the_file_and_where_it_comes_from(weights, tmp_path, monkeypatch, plain):
-    entry = manifest.Entry(
-        name="released", file="f.weights.h5", kind="classifier", licence="CC BY-NC 4.0", sha256=sha256(weights)
-    )
+    facts = {"kind": "classifier", "licence": "CC BY-NC 4.0", "sha256": sha256(weights)}
+    entry = manifest.Entry(name="released", file="f.weights.h5", **facts)
     # Released weights are known by their content, whatever the file is called.
     monkeypatch.setattr(manifest, "read", lambda path=None: {"released": entry})
     done = export(weights, tmp_path / "made.plain", "plain")
@@ -177,14 +174,14 @@ def test_an_earlier_export_stays_whole_until_a_better_one_is_there(weights, lung
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made.plain", "made.plain.json"]
 
 
-def test_an_exported_folder_is_replaced_and_no_other(weights, tmp_path):
+def test_an_exported_folder_is_replaced_and_no_other(weights, tmp_path, plain):
     for overwrite in (False, True):
-        export(weights, tmp_path / "made", "savedmodel", overwrite=overwrite)
+        export(weights, tmp_path / "made", "folder", overwrite=overwrite)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "made.json"]
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "thesis.txt").write_text("years")
     with pytest.raises(InputError, match="no earlier export"):
-        export(weights, tmp_path / "work", "savedmodel", overwrite=True)
+        export(weights, tmp_path / "work", "folder", overwrite=True)
     assert (tmp_path / "work" / "thesis.txt").exists()
 
 
@@ -193,30 +190,25 @@ def test_given_images_are_compared_and_the_unreadable_are_named(lungs, tmp_path,
     with pytest.raises(InputError, match=r"broken\.png"):
         export(lungs, tmp_path / "made.plain", "plain", images=[tmp_path])
     assert not (tmp_path / "made.plain").exists()
-    for number in range(10):
+    for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), _stacks(1, 40, 1)[0])
     comparison = export(lungs, tmp_path / "made.plain", "plain", images=[tmp_path]).comparison
-    assert comparison.stacks == 10
+    assert comparison.stacks == 3
     assert len(comparison.unreadable) == 1 and "broken.png" in comparison.unreadable[0]
 
 
 def test_classifier_stacks_come_from_the_images_by_the_models_own_settings(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), _stacks(1, 40, 1)[0])
     settings = dataclasses.replace(SETTINGS, region="none")
-    model = covidcxnet.Classifier(
-        create("covid-cxnet", **OPTIONS), {"classes": ["a", "b"], "input": settings.to_dict()}
-    )
-    seen = []
-
-    def run(stacks):
-        seen.append(stacks)
-        return np.asarray(model.model(stacks, training=False))
-
-    found = compare(model, run, [tmp_path / "a.png"], "float32")
-    assert (found.stacks, found.difference, found.unreadable) == (1, 0.0, ())
-    assert found.lowest == found.highest == pytest.approx(model.predict(tmp_path / "a.png")[0].probabilities["b"])
+    metadata = {"classes": ["a", "b"], "input": settings.to_dict()}
+    model = covidcxnet.Classifier(create("covid-cxnet", **OPTIONS), metadata)
+    inputs = []
+    run = lambda stacks: inputs.append(stacks) or np.asarray(model.model(stacks, training=False))  # noqa: E731
+    result = compare(model, run, [tmp_path / "a.png"], "float32")
+    assert (result.stacks, result.difference, result.unreadable) == (1, 0.0, ())
+    assert result.lowest == result.highest == pytest.approx(model.predict(tmp_path / "a.png")[0].probabilities["b"])
     (outcome,) = next(model.batches(tmp_path / "a.png"))[1]
-    np.testing.assert_array_equal(seen[0][0], outcome.prepared.stack)
+    np.testing.assert_array_equal(inputs[0][0], outcome.prepared.stack)
 
 
 @pytest.mark.parametrize(
@@ -253,19 +245,19 @@ def test_the_extra_brings_what_the_formats_need():
     config = ConfigParser()
     config.read(Path(__file__).parents[1] / "setup.cfg")
     named = {line.partition(">")[0] for line in config["options.extras_require"]["export"].split()}
-    assert named == {package for one in FORMATS.values() for package in one.packages}
+    assert named == {package for format in FORMATS.values() for package in format.packages}
 
 
-def test_the_command_prints_the_largest_difference(weights, tmp_path, monkeypatch, capsys):
+def test_the_command_prints_the_largest_difference(weights, tmp_path, monkeypatch, capsys, plain):
     monkeypatch.chdir(tmp_path)
-    assert export_command.main(["--weights", str(weights), "--format", "tflite"]) == 0
-    said = capsys.readouterr().out
-    assert "tiny.tflite: " in said and "largest difference from the Keras model: " in said and "Research only" in said
-    assert (tmp_path / "tiny.tflite").is_file() and (tmp_path / "tiny.tflite.json").is_file()
-    assert export_command.main(["--weights", str(weights), "--format", "tflite"]) == 2
-    assert "exists" in capsys.readouterr().err
-    assert export_command.main(["--weights", "no-such", "--format", "tflite"]) == 2
-    assert "no-such" in capsys.readouterr().err
+    assert export_command.main(["--weights", str(weights), "--format", "plain"]) == 0
+    printed = capsys.readouterr().out
+    for text in ("tiny.plain: ", "largest difference from the Keras model: ", "Research only"):
+        assert text in printed
+    assert (tmp_path / "tiny.plain").is_file() and (tmp_path / "tiny.plain.json").is_file()
+    for path, message in ((weights, "exists"), ("no-such", "no-such")):
+        assert export_command.main(["--weights", str(path), "--format", "plain"]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_an_export_is_named_after_its_weights():

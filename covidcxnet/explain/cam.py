@@ -80,10 +80,6 @@ class ActivationMaps:
             maps = maps / np.maximum(maps.max(axis=(1, 2), keepdims=True, initial=0), _TINY)
         return Heatmaps(np.where(np.isfinite(maps), maps, np.float32(0)), probabilities, targets, self.grid)
 
-    def signed(self, stacks: np.ndarray, class_index: Any = None, *, batch_size: int = 16) -> np.ndarray:
-        """The maps as they are, ``float32 [n, h, w]``: what speaks against the class is negative."""
-        return self._run(stacks, class_index, batch_size)[0]
-
     def _run(self, stacks: np.ndarray, class_index: Any, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Signed maps, probabilities and classes explained, batch by batch."""
         stacks = np.asarray(stacks)
@@ -217,7 +213,6 @@ class LinearHead:
     features: Any  # Keras tensor [N, h, w, F] that is averaged
     layer: str  # layer or operation that makes it
     kernel: np.ndarray  # float32 [F, classes]
-    bias: np.ndarray  # float32 [classes]
 
 
 def linear_head(model: keras.Model) -> LinearHead | None:
@@ -242,10 +237,9 @@ def linear_head(model: keras.Model) -> LinearHead | None:
     if not isinstance(pool, layers.GlobalAveragePooling2D) or pool.data_format != "channels_last":
         return None
     kernel = np.asarray(dense.kernel, "float32")
-    bias = np.zeros(kernel.shape[1], "float32") if dense.bias is None else np.asarray(dense.bias, "float32")
     if kernel.shape[1] == 1:
-        kernel, bias = np.hstack([-kernel, kernel]), np.concatenate([-bias, bias])
-    return LinearHead(pool.input, before(pool).name, kernel, bias)
+        kernel = np.hstack([-kernel, kernel])
+    return LinearHead(pool.input, before(pool).name, kernel)
 
 
 def _feature_maps(model: keras.Model) -> dict[str, Any]:

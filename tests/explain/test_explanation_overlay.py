@@ -39,11 +39,13 @@ def test_grey_levels_are_untouched_where_there_is_no_heat(draw):
         assert (drawn == radiograph[..., None]).all()
 
 
-def test_heat_is_drawn_where_it_is_and_only_there():
+def test_heat_is_drawn_where_it_is_and_the_lungs_are_an_outline_alone():
     radiograph, heat = np.full(SHAPE, 120, "uint8"), _blob()
     changed = (overlay.overlay_heatmap(radiograph, heat) != 120).any(-1)
-    assert changed[30, 80]
-    assert not changed[heat < 0.09].any()
+    assert changed[30, 80] and not changed[heat < 0.09].any()
+    changed = (overlay.overlay_heatmap(radiograph, np.zeros(SHAPE), _lungs()) != 120).any(-1)
+    assert changed[20, 30] and changed[45, 15]
+    assert not changed[45, 30] and not changed[45, 60]
 
 
 def test_hotter_is_lighter_so_that_a_gray_print_shows_it():
@@ -51,13 +53,6 @@ def test_hotter_is_lighter_so_that_a_gray_print_shows_it():
     drawn = overlay.overlay_heatmap(np.full(ramp.shape, 60, "uint8"), ramp)
     lightness = drawn[0] @ np.array([0.2126, 0.7152, 0.0722])
     assert lightness[-1] > lightness[25] > lightness[0]
-
-
-def test_the_lungs_are_drawn_as_an_outline_alone():
-    radiograph, lungs = np.full(SHAPE, 120, "uint8"), _lungs()
-    changed = (overlay.overlay_heatmap(radiograph, np.zeros(SHAPE), lungs) != 120).any(-1)
-    assert changed[20, 30] and changed[45, 15]
-    assert not changed[45, 30] and not changed[45, 60]
 
 
 def test_limes_signs_differ_in_colour_and_in_mark():
@@ -73,12 +68,11 @@ def test_limes_signs_differ_in_colour_and_in_mark():
 
 
 def test_inputs_are_never_changed():
-    radiograph, heat, lungs = _radiograph(), _blob(), _lungs()
-    copies = radiograph.copy(), heat.copy(), lungs.copy()
-    overlay.overlay_heatmap(radiograph, heat, lungs)
-    overlay.overlay_lime(radiograph, heat, lungs)
-    for array, copy in zip((radiograph, heat, lungs), copies, strict=True):
-        assert (array == copy).all()
+    arrays = _radiograph(), _blob(), _lungs()
+    copies = [array.copy() for array in arrays]
+    overlay.overlay_heatmap(*arrays)
+    overlay.overlay_lime(*arrays)
+    assert all((array == copy).all() for array, copy in zip(arrays, copies, strict=True))
 
 
 @pytest.mark.parametrize("draw", [overlay.overlay_heatmap, overlay.overlay_lime])
@@ -129,13 +123,16 @@ def test_limes_weights_keep_their_sign_and_its_heatmap_the_support():
     assert explanation.heatmap.min() == 0 and explanation.heatmap.max() == pytest.approx(1)
 
 
-def test_captions_name_class_probability_and_another_target():
+def test_captions_name_class_probability_and_another_target_and_an_error_is_drawn_by_none():
     explanation = _explanation(values=np.ones((4, 4), "float32"))
     assert explanation.caption[0] == "covid19, probability 0.90"
     assert "no place speaks" in _explanation().caption[1]
     other = Explanation(**{**explanation.__dict__, "target": "normal", "fit": 0.5, "method": "lime"})
-    assert "LIME for normal (probability 0.10)" in other.caption[1]
-    assert "0.50" in other.caption[1]
+    assert "LIME for normal (probability 0.10)" in other.caption[1] and "0.50" in other.caption[1]
+    unreadable = Explanation(_radiograph(), Prediction(None, error="truncated"), "gradcam")
+    assert unreadable.error == "truncated"
+    with pytest.raises(InputError, match="truncated"):
+        unreadable.overlay()
 
 
 @pytest.mark.parametrize("method", ["gradcam", "lime"])
@@ -168,10 +165,3 @@ def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         overlay.save_image(np.zeros((4, 4, 3), "uint8"), tmp_path / "full.png")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_explanation_of_an_unreadable_file_has_nothing_to_draw():
-    explanation = Explanation(_radiograph(), Prediction(None, error="truncated"), "gradcam")
-    assert explanation.error == "truncated"
-    with pytest.raises(InputError, match="truncated"):
-        explanation.overlay()

@@ -29,8 +29,9 @@ def _upper_left(stacks):
     return np.stack([1 - same, same], axis=1)
 
 
-def _explain(predict=_upper_left, **options):
-    return explain_lime(predict, _stack(), **{"samples": 200, "segments": 20, **options})
+def _explain(predict=_upper_left, stack=None, **options):
+    stack = _stack() if stack is None else stack
+    return explain_lime(predict, stack, **{"samples": 200, "segments": 20, **options})
 
 
 def test_the_same_seed_gives_the_same_map():
@@ -63,16 +64,8 @@ def test_weights_are_those_of_the_plain_package():
     stack = _stack()[:, 6:-6]
     ours = explain_lime(_rows, stack, 1, samples=120, segments=16, fill=100, seed=5, batch_size=16)
     explainer = LimeImageExplainer(feature_selection="none", random_state=5)
-    plain = explainer.explain_instance(
-        stack,
-        _rows,
-        labels=(1,),
-        top_labels=None,
-        hide_color=100,
-        num_samples=120,
-        segmentation_fn=lambda image: ours.segments,
-        random_seed=5,
-    )
+    settings = {"labels": (1,), "top_labels": None, "hide_color": 100, "num_samples": 120, "random_seed": 5}
+    plain = explainer.explain_instance(stack, _rows, segmentation_fn=lambda image: ours.segments, **settings)
     expected = np.zeros_like(ours.weights)
     for number, weight in plain.local_exp[1]:
         expected[ours.segments == number] = weight
@@ -87,15 +80,11 @@ def _rows(stacks):
 
 
 def test_padding_is_never_touched_hiding_is_one_gray_a_plane_and_batches_are_full():
-    seen = []
-
-    def predict(stacks):
-        seen.append(stacks)
-        return _upper_left(stacks)
-
+    batches = []
+    predict = lambda stacks: batches.append(stacks) or _upper_left(stacks)  # noqa: E731
     result = _explain(predict, samples=100, batch_size=16, fill=(10, 20, 30))
-    assert [len(stacks) for stacks in seen] == [16] * 6 + [4]
-    every = np.concatenate(seen)
+    assert [len(stacks) for stacks in batches] == [16] * 6 + [4]
+    every = np.concatenate(batches)
     assert every.dtype == np.uint8
     assert (every[:, :, :6] == 0).all() and (every[:, :, -6:] == 0).all()
     np.testing.assert_array_equal(every[0], _stack())
@@ -122,18 +111,12 @@ def test_superpixels_are_as_many_as_wished_for_and_connected():
     assert all(ndimage.label(numbers == n)[1] == 1 for n in range(numbers.max() + 1))
 
 
-def test_superpixels_follow_content_of_any_shape():
-    plane = _stack()[..., 0]
+def test_superpixels_follow_content_of_any_shape_and_divide_a_constant_image():
     content = np.zeros((SIZE, SIZE), bool)
     content[5:40, 10:20] = content[8:40, 28:40] = True
-    numbers = superpixels(plane, 12, content)
-    assert ((numbers >= 0) == content).all()
-    assert numbers.max() >= 5
-
-
-def test_a_constant_image_still_has_superpixels():
-    numbers = superpixels(np.full((40, 40), 128, "uint8"), 9)
-    assert 4 <= numbers.max() + 1 <= 16
+    numbers = superpixels(_stack()[..., 0], 12, content)
+    assert ((numbers >= 0) == content).all() and numbers.max() >= 5
+    assert 4 <= superpixels(np.full((40, 40), 128, "uint8"), 9).max() + 1 <= 16
 
 
 def test_the_gray_that_hides_is_that_of_aerated_lung():
@@ -147,25 +130,20 @@ def test_the_gray_that_hides_is_that_of_aerated_lung():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("option", "value", "message"),
     [
-        ({"target": 2}, "target 2"),
-        ({"target": -1}, "target -1"),
-        ({"samples": 3}, "samples=3"),
-        ({"segments": 1}, "segments=1"),
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"fill": 300}, "fill=300"),
-        ({"fill": float("nan")}, "fill=nan"),
-        ({"segments": 5000}, "pixels of content can't hold 5000"),
+        ("target", 2, "target 2"),
+        ("target", -1, "target -1"),
+        ("samples", 3, "samples=3"),
+        ("segments", 1, "segments=1"),
+        ("batch_size", 0, "batch_size=0"),
+        ("fill", 300, "fill=300"),
+        ("fill", float("nan"), "fill=nan"),
+        ("segments", 5000, "pixels of content can't hold 5000"),
+        ("predict", lambda stacks: np.zeros((len(stacks), 1)), r"\[n, classes\]"),
+        ("stack", _stack().astype("float32"), "uint8"),
     ],
 )
-def test_settings_out_of_range_are_refused(options, message):
+def test_what_is_out_of_range_or_of_another_shape_is_refused(option, value, message):
     with pytest.raises(InputError, match=message):
-        _explain(**options)
-
-
-def test_one_column_of_a_sigmoid_and_a_stack_of_floats_are_refused():
-    with pytest.raises(InputError, match=r"\[n, classes\]"):
-        _explain(lambda stacks: np.zeros((len(stacks), 1)))
-    with pytest.raises(InputError, match="uint8"):
-        explain_lime(_rows, _stack().astype("float32"))
+        _explain(**{option: value})

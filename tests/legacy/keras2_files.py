@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import h5py
 import numpy as np
+
+from segmentation.model import ARCHITECTURES
 
 TINY = {"blocks": (2, 1), "growth": 4}
 """Of a DenseNet."""
@@ -91,35 +94,17 @@ def base_layers(size=65, channels=1, filters=4, outputs=1, seed=0):
     return [*layers, r.dense("fc_layer2", 10, 10), r.dense("output_layer", 10, outputs)]
 
 
+@cache
+def unet_shapes(width, imlab):
+    """Shapes of kernel and bias of each layer, in the order of the old files, which is that of ours."""
+    shapes = [w.shape for w in ARCHITECTURES["imlab-unet" if imlab else "unet"](width, size=16).weights]
+    return list(zip(shapes[::2], shapes[1::2], strict=True))
+
+
 def unet_layers(width=2, imlab=False, seed=0):
     r = Random(seed)
-    if imlab:
-        times = [1, 1, 2, 2, 2, 2, 4, 4, 8, 8, 8, 8, 8, 8, 8, 4, 4, 4, 2, 2, 2]
-        before = [1, *(t * width for t in times)]
-        for at, skip in ((11, 4), (14, 2), (17, 2), (20, 1)):  # behind a concatenation
-            before[at] += skip * width
-        layers = [
-            r.convolution(f"conv2d_{i + 1}", 3, b, t * width)
-            for i, (b, t) in enumerate(zip(before[:-1], times, strict=True))
-        ]
-        return [("input_1", []), *layers, r.convolution("conv2d_22", 3, 2 * width, 1)]
-    layers, before, number = [("input_1", [])], 1, 1
-
-    def add(after):
-        nonlocal before, number
-        layers.append(r.convolution(f"conv2d_{number}", 3, before, after))
-        before, number = after, number + 1
-
-    for level in (1, 2, 4, 8, 16):
-        add(level * width)
-        add(level * width)
-    for level in (8, 4, 2, 1):
-        name, after = f"conv2d_transpose_{level}", level * width
-        layers.append((name, [r.kernel(2, 2, after, before), r.bias(after)]))
-        before = 2 * after
-        add(after)
-        add(after)
-    return [*layers, r.convolution("conv2d_19", 1, before, 1)]
+    shapes = enumerate(unet_shapes(width, imlab), start=1)
+    return [("input_1", []), *((f"conv2d_{n}", [r.kernel(*kernel), r.bias(bias)]) for n, (kernel, bias) in shapes)]
 
 
 def config_of(layers, size, channels, *, relu=False, output="sigmoid"):
@@ -135,8 +120,8 @@ def config_of(layers, size, channels, *, relu=False, output="sigmoid"):
             activation = output if name == dense[-1] else "relu"
             described.append({"class_name": "Dense", "config": {"name": name, "activation": activation}})
         if name.startswith("conv_layer"):  # of a base CNN
-            said = {"name": name, "activation": "relu", "strides": [2, 2]}
-            described.append({"class_name": "Conv2D", "config": said})
+            config = {"name": name, "activation": "relu", "strides": [2, 2]}
+            described.append({"class_name": "Conv2D", "config": config})
         if name == "bn" and relu:
             described.append({"class_name": "Activation", "config": {"name": "relu", "activation": "relu"}})
     return {"class_name": "Model", "config": {"name": "m", "layers": described}}

@@ -7,14 +7,13 @@ import dataclasses
 import h5py
 import numpy as np
 import pytest
-from keras2_files import TINY, Random, base_layers, config_of, densenet_layers, keras2_file, stacks_of, unet_layers
+from keras2_files import TINY, Random, base_layers, config_of, densenet_layers, keras2_file, stacks_of
 from numpy_networks import base_cnn_in_numpy, densenet_in_numpy
 
 import covidcxnet
 from covidcxnet.legacy import CHEXNET_LABELS, LEGACY
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
-from segmentation.model import legacy_metadata
 from weights import manifest
 from weights.format import save_weights
 
@@ -36,7 +35,7 @@ def test_a_base_cnn_of_any_size_predicts_what_numpy_does(tmp_path, size, channel
     np.testing.assert_allclose(classifier.predict_stacks(stacks_of(classifier))[:, 1:], expected, atol=1e-5)
 
 
-def test_a_base_cnn_of_weights_alone_has_a_published_size_or_needs_one(tmp_path):
+def test_a_base_cnn_of_weights_alone_has_a_published_size_or_needs_one_and_two_channels_need_names(tmp_path):
     old = keras2_file(tmp_path / "a.weights.h5", base_layers(400))
     assert covidcxnet.load_legacy(old).input.size == 400
     assert covidcxnet.load_model(old).input.size == 400, "content and not the ending tells an old file from ours"
@@ -47,14 +46,11 @@ def test_a_base_cnn_of_weights_alone_has_a_published_size_or_needs_one(tmp_path)
     assert covidcxnet.load_legacy(path, size=200).model.input_shape == (None, 200, 200, 1)
     with pytest.raises(InputError, match=r"size 225 .* 193 to 224 pixels"):
         covidcxnet.load_legacy(path, size=225)
-
-
-def test_two_channels_must_be_named(tmp_path):
-    path = keras2_file(tmp_path / "c.h5", base_layers(65, 2))
+    path = keras2_file(tmp_path / "d.h5", base_layers(65, 2))
     with pytest.raises(InputError, match="2 channels"):
         covidcxnet.load_legacy(path, size=65)
-    classifier = covidcxnet.load_legacy(path, size=65, input={"channels": ["raw", "clahe"]})
-    assert classifier.input.channels == ("raw", "clahe")
+    channels = ("raw", "clahe")
+    assert covidcxnet.load_legacy(path, size=65, input={"channels": list(channels)}).input.channels == channels
 
 
 def test_a_softmax_of_two_is_the_sigmoid_of_their_difference(tmp_path):
@@ -97,17 +93,19 @@ def test_a_description_that_the_arrays_or_the_known_network_contradict_is_refuse
     assert str(error.value).startswith(str(path))
 
 
-@pytest.mark.parametrize("blocks", [(2, 1), (6, 12, 24, 16)])
-def test_every_layer_of_a_densenet_gets_the_arrays_of_its_old_name(tmp_path, blocks):
-    layers = densenet_layers(blocks, 4 if len(blocks) == 2 else 32)
-    classifier = covidcxnet.load_legacy(keras2_file(tmp_path / "old.h5", layers), "chexnet")
-    model, weighted = classifier.model, [(name, arrays) for name, arrays in layers if arrays]
+@pytest.mark.parametrize("published", [True, False])
+def test_every_layer_of_a_densenet_gets_the_arrays_of_its_old_name(tmp_path, published):
+    """Also where a file lists the arrays of a layer in another order."""
+    layers = densenet_layers() if published else densenet_layers(**TINY)
+    listed = layers if published else [(name, arrays[::-1]) for name, arrays in layers]
+    model = covidcxnet.load_legacy(keras2_file(tmp_path / "old.h5", listed, endings=published), "chexnet").model
+    weighted = [(name, arrays) for name, arrays in layers if arrays]
     assert len([layer for layer in model.layers if layer.weights]) == len(weighted)
     for old, arrays in weighted:
         name = {"predictions": "pred"}.get(old, old.replace("/", "_"))
         for values, (_, expected) in zip(model.get_layer(name).get_weights(), arrays, strict=True):
             np.testing.assert_array_equal(values, expected)
-    if len(blocks) == 4:  # the published size
+    if published:
         assert model.count_params() == 7_051_854 and model.input_shape == (None, 224, 224, 3) and len(weighted) == 242
 
 
@@ -122,13 +120,6 @@ def test_both_forms_of_chexnet_predict_what_numpy_does_by_name_and_by_descriptio
         np.testing.assert_allclose(classifier.predict_stacks(stacks_of(classifier)), expected, atol=1e-5)
         assert classifier.classes == CHEXNET_LABELS and classifier.metadata["legacy"]["architecture"] == name
         assert ("relu" in [layer.name for layer in classifier.model.layers]) is not proper
-    assert covidcxnet.load_legacy(path, name).input.size == (224 if proper else 320)
-
-
-def test_a_14_class_densenet_without_a_description_must_be_named(densenet):
-    for load in (covidcxnet.load_legacy, covidcxnet.load_model):
-        with pytest.raises(InputError, match=r"chexnet, covid-cxnet-chexnet"):
-            load(densenet[1])
 
 
 def test_a_14_class_head_is_loaded_then_replaced_where_labels_ask_for_another(densenet):
@@ -156,8 +147,11 @@ def test_a_fine_tuned_covid_cxnet_needs_no_name(tmp_path, outputs, classes):
         covidcxnet.load_legacy(keras2_file(tmp_path / "whole.h5", layers, config=config))
 
 
-def test_a_backbone_without_a_head_gets_one_when_labels_are_given(tmp_path):
-    path = keras2_file(tmp_path / "old.h5", densenet_layers(**TINY, heads=()))
+def test_a_densenet_without_a_description_needs_a_name_and_one_without_a_head_labels(tmp_path, densenet):
+    for load in (covidcxnet.load_legacy, covidcxnet.load_model):
+        with pytest.raises(InputError, match=r"chexnet, covid-cxnet-chexnet"):
+            load(densenet[1])
+    path = keras2_file(tmp_path / "headless.h5", densenet_layers(**TINY, heads=()))
     with pytest.raises(InputError, match="classes"):
         covidcxnet.load_legacy(path, "imagenet")
     assert covidcxnet.load_legacy(path, "imagenet", classes=("a", "b", "c")).model.output_shape == (None, 3)
@@ -174,31 +168,22 @@ def test_a_legacy_model_saved_as_ours_loads_and_predicts_the_same(tmp_path, dens
         covidcxnet.load_legacy(path)
 
 
-def test_arrays_of_a_layer_are_taken_by_name_where_a_file_lists_them_in_another_order(tmp_path, densenet):
-    layers, path = densenet
-    turned = keras2_file(tmp_path / "turned.h5", [(name, arrays[::-1]) for name, arrays in layers], endings=False)
-    models = [covidcxnet.load_legacy(file, "chexnet", size=32).model for file in (path, turned)]
-    for a, b in zip(*(model.get_weights() for model in models), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.parametrize("change", ["layer missing", "layer more", "shape", "stem", "not finite", "no weights"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layers: [layer for layer in layers if layer[0] != "conv2_block2_1_bn"],
+        lambda layers: [*layers[:8], ("more", Random().normalisation(8)), *layers[8:]],
+        lambda layers: [(n, a if n != "conv3_block1_2_conv" else [Random().kernel(5, 5, 16, 4)]) for n, a in layers],
+        lambda layers: [(n, a if n != "conv1/conv" else [Random().kernel(7, 7, 3, 10_000)]) for n, a in layers],
+        lambda layers: [(n, a if n != "conv1/bn" else [(k, v * np.nan) for k, v in a]) for n, a in layers],
+        lambda layers: [(name, []) for name, _ in layers],
+    ],
+    ids=["layer missing", "layer more", "shape", "stem", "not finite", "no weights"],
+)
 def test_a_densenet_that_does_not_fit_is_refused(densenet, change):
     layers, path = densenet
-    if change == "layer missing":
-        layers = [layer for layer in layers if layer[0] != "conv2_block2_1_bn"]
-    elif change == "layer more":
-        layers.insert(8, ("more", Random().normalisation(8)))
-    elif change == "shape":
-        layers = [(n, a if n != "conv3_block1_2_conv" else [Random().kernel(5, 5, 16, 4)]) for n, a in layers]
-    elif change == "stem":
-        layers = [(n, a if n != "conv1/conv" else [Random().kernel(7, 7, 3, 10_000)]) for n, a in layers]
-    elif change == "not finite":
-        layers[3][1][0][1][0] = np.nan
-    else:
-        layers = [(name, []) for name, _ in layers]
     with pytest.raises(InputError, match=r"old\.h5"):
-        covidcxnet.load_legacy(keras2_file(path, layers), "chexnet")
+        covidcxnet.load_legacy(keras2_file(path, change(layers)), "chexnet")
 
 
 def test_what_is_no_old_file_is_refused(tmp_path, densenet):
@@ -224,12 +209,6 @@ def test_manifest_and_code_agree_on_how_a_classifier_is_built_and_fed(name):
     assert entry.labels == (() if name == "imagenet" else CHEXNET_LABELS)
 
 
-def test_manifest_and_code_agree_on_the_old_unet(tmp_path):
-    metadata = legacy_metadata(keras2_file(tmp_path / "old.h5", unet_layers(width=2)))
-    metadata["architecture"]["options"]["width"] = 32
-    assert manifest.read()["covid-cxnet-unet"].metadata() == metadata
-
-
 @pytest.mark.parametrize("name", ["chexnet", "covid-cxnet-chexnet"])
 def test_a_name_loads_the_verified_file_with_its_settings(tmp_path, monkeypatch, name):
     monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path))
@@ -242,6 +221,7 @@ def test_a_name_loads_the_verified_file_with_its_settings(tmp_path, monkeypatch,
     monkeypatch.setattr(manifest, "PATH", manifest.write(entries, tmp_path / "m.json"))
     for classifier in (covidcxnet.load_model(name), covidcxnet.load_legacy(name), covidcxnet.load_legacy(path)):
         assert classifier.input == LEGACY[name].input and classifier.classes == CHEXNET_LABELS
+        assert classifier.input.size == (224 if name == "chexnet" else 320)
 
 
 @pytest.mark.real

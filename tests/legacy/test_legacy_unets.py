@@ -9,7 +9,9 @@ from numpy_networks import unet_in_numpy
 
 import covidcxnet
 from enhancement.errors import InputError
+from segmentation.model import legacy_metadata
 from segmentation.segmenter import LungSegmenter
+from weights import manifest
 
 
 @pytest.mark.parametrize("imlab", [False, True])
@@ -24,10 +26,13 @@ def test_an_old_unet_predicts_what_numpy_does(tmp_path, imlab):
     assert segmenter.predict(x[0, ..., 0])[0].mask.shape == (32, 32)
 
 
-def test_a_segmenter_takes_an_old_file_by_itself(tmp_path):
+def test_a_segmenter_takes_an_old_file_by_itself_as_the_manifest_describes_it(tmp_path):
     segmenter = LungSegmenter(keras2_file(tmp_path / "old.hdf5", unet_layers()))
     assert segmenter.input.size == 512 and segmenter.conventions == ("lung_field",)
     assert len(segmenter.model.get_weights()) == 46
+    published = manifest.read()["covid-cxnet-unet"].metadata()
+    published["architecture"]["options"]["width"] = 2
+    assert legacy_metadata(tmp_path / "old.hdf5") == published
 
 
 @pytest.mark.parametrize(
