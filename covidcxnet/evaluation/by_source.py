@@ -21,7 +21,7 @@ from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate, mean_of_defined
 from covidcxnet.evaluation.calibration import brier, calibration_slope, expected_error
 from covidcxnet.evaluation.metrics import NORMAL
 from covidcxnet.evaluation.predictions import UNKNOWN, Predictions
-from covidcxnet.evaluation.ranking import concordance, largest_first, source_alone, within_sources
+from covidcxnet.evaluation.ranking import concordance, largest_first, source_alone
 
 INTERNAL, HELD_OUT, WITHIN = "internal", "held-out", "within"
 
@@ -196,37 +196,38 @@ class _Sites:
         rows = np.flatnonzero(members)
         if not len(rows):
             return Site(kind, (), trained, 0, 0, {}, ())
-        part = self.bootstrap.part(rows)
-        independent = self.predictions.task == "independent"
+        part, labels, truth = self.bootstrap.part(rows), self.labels[rows], self.predictions.truth[rows]
         comparisons, aurocs, probes = [], [], []
         for pair in self._pairs(rows):
             right, pairs = self._concordance(rows, pair)
             if kind == WITHIN:
                 self.totals[pair.name] = self.totals.get(pair.name, 0) + np.stack([right, pairs])
             auroc, probe = ratio(right, pairs), self._probe(rows, part, pair)
-            labels = self.labels[rows]
-            above, below = pair.words or (_words(labels[pair.positive]), _words(labels[pair.negative]))
-            counts = int(pair.positive.sum()), int(pair.negative.sum())
+            sides = pair.positive, pair.negative
+            words = pair.words or [" or ".join(sorted(set(map(str, labels[side])))) for side in sides]
             figures = part.estimate(auroc), None if probe is None else part.estimate(probe)
-            comparisons.append(Comparison(above, below, pair.name, *counts, *figures))
+            comparisons.append(Comparison(*words, pair.name, *(int(side.sum()) for side in sides), *figures))
             aurocs.append(auroc)
             probes += [] if probe is None else [probe]
-        means: dict[str, Any] = {}
-        if independent:
-            means["mean"] = part.estimate(mean_of_defined(aurocs)) if aurocs else Estimate(float("nan"))
-            means["mean_probe"] = part.estimate(mean_of_defined(probes)) if probes else None
-            means["one_sided"] = self._one_sided(rows)
-        return Site(
-            kind=kind,
-            sources=tuple(largest_first(self.names[rows])),
-            trained=trained,
-            images=len(rows),
-            patients=part.patients,
-            by_label=self._by_label(rows),
-            comparisons=tuple(comparisons),
-            calibration=self._calibration(rows, part) if kind != WITHIN else {},
-            **means,
-        )
+        more: dict[str, Any] = {}
+        if self.predictions.task == "independent":
+            present, absent = (truth == 1).sum(axis=0).tolist(), (truth == 0).any(axis=0)
+            by_label = dict(zip(self.predictions.classes, present, strict=True))
+            more["mean"] = part.estimate(mean_of_defined(aurocs)) if aurocs else Estimate(float("nan"))
+            more["mean_probe"] = part.estimate(mean_of_defined(probes)) if probes else None
+            more["one_sided"] = {
+                name: "present" if n else "absent" if without else "unknown"
+                for (name, n), without in zip(by_label.items(), absent, strict=True)
+                if not n or not without
+            }
+        else:
+            by_label = {str(label): int(n) for label, n in pd.Series(labels).value_counts().items()}
+        if kind != WITHIN:
+            judged = self.scores[rows], self.predictions.targets[rows], part
+            figures_of = {"calibration_error": expected_error, "brier": brier, "calibration_slope": calibration_slope}
+            more["calibration"] = {key: part.estimate(figure(*judged)) for key, figure in figures_of.items()}
+        sources = tuple(largest_first(self.names[rows]))
+        return Site(kind, sources, trained, len(rows), part.patients, by_label, tuple(comparisons), **more)
 
     def gap(self, inside: np.ndarray, outside: np.ndarray) -> Gap | None:
         """Between images of the classes that both have: another mix of diseases would be a gap of its own."""
@@ -282,30 +283,6 @@ class _Sites:
         scores = probe_scores(self.statistics[rows[members]], positive, part.index[members])
         return None if scores is None else ratio(*concordance(scores, positive, part, members))
 
-    def _by_label(self, rows: np.ndarray) -> dict[str, int]:
-        if self.predictions.task == "independent":
-            present = (self.predictions.truth[rows] == 1).sum(axis=0)
-            return {name: int(n) for name, n in zip(self.predictions.classes, present, strict=True)}
-        return {str(label): int(n) for label, n in pd.Series(self.labels[rows]).value_counts().items()}
-
-    def _one_sided(self, rows: np.ndarray) -> dict[str, str]:
-        truth = self.predictions.truth[rows]
-        sides = {}
-        for name, column in zip(self.predictions.classes, truth.T, strict=True):
-            present, absent = (column == 1).any(), (column == 0).any()
-            if not present or not absent:
-                sides[name] = "present" if present else "absent" if absent else "unknown"
-        return sides
-
-    def _calibration(self, rows: np.ndarray, part: Bootstrap) -> dict[str, Estimate]:
-        p, targets = self.scores[rows], self.predictions.targets[rows]
-        figures = {
-            "calibration_error": expected_error(p, targets, part),
-            "brier": brier(p, targets, part),
-            "calibration_slope": calibration_slope(p, targets, part),
-        }
-        return {key: part.estimate(figure) for key, figure in figures.items()}
-
 
 def _of_findings(maker: _Sites, trained: frozenset[str] | None) -> BySource:
     """Of independent findings: each source, and each finding pooled over sources."""
@@ -345,42 +322,33 @@ def _source_table(
     correct = predictions.predicted == targets
     # with two classes the first one's AUROC is that of the second
     scored = range(1, 2) if len(classes) == 2 else range(len(classes))
-    every = np.arange(len(rows))
-    within = [within_sources(scores[:, c], targets == c, names, part, every) for c in scored]
-    figures = []
+
+    def mean(arrays: list[np.ndarray]) -> Estimate:
+        return part.estimate(np.mean(arrays, axis=0)) if arrays else Estimate(float("nan"))
+
+    # Pairs of one and the same source ranked rightly, and all of them, of each class.
+    totals: dict[int, Any] = {}
+    figures, mixed = [], set()
     for name in largest_first(names):
-        members = names == name
-        sums = part.sums(np.stack([members & correct, members], axis=1))
-        figures.append(
-            SourceFigures(
-                name=name,
-                images=int(members.sum()),
-                patients=len(np.unique(part.index[members])),
-                by_class={label: int((targets[members] == c).sum()) for c, label in enumerate(classes)},
-                accuracy=part.estimate(ratio(sums[:, 0], sums[:, 1])),
-                auroc=_mean([of_source[name] for of_source, _ in within if name in of_source], part),
-                trained=None if trained is None else name in trained,
-            )
-        )
+        inside, aurocs = names == name, []
+        members = np.flatnonzero(inside)
+        for c in scored:
+            positive = targets[members] == c
+            if positive.any() and not positive.all():
+                within = concordance(scores[members, c], positive, part, members)
+                aurocs.append(ratio(*within))
+                totals[c] = totals.get(c, 0) + np.stack(within)
+        by_class = {label: int((targets[members] == c).sum()) for c, label in enumerate(classes)}
+        mixed |= {name} if sum(n > 0 for n in by_class.values()) > 1 else set()
+        accuracy = part.estimate(ratio(*part.sums(np.stack([inside & correct, inside], axis=1)).T))
+        patients, known = len(np.unique(part.index[members])), None if trained is None else name in trained
+        figures.append(SourceFigures(name, len(members), patients, by_class, accuracy, mean(aurocs), known))
     shares = [source_alone(names, targets == c) for c in scored if 0 < (targets == c).sum() < len(targets)]
-    pooled = _mean([array for _, array in within if array is not None], part)
-    homes = {c: set(names[targets == c]) for c in range(len(classes))}
-    mixed = [name for name in set(names) if len(set(targets[names == name])) > 1]
+    pooled = mean([ratio(*totals[c]) for c in scored if c in totals])
+    homes = {name: set(names[targets == c]) for c, name in enumerate(classes) if (targets == c).any()}
     return {
         "sources": tuple(figures),
         "mean": Pooled("mean", pooled, None, float(np.mean(shares)) if shares else float("nan")),
-        "unshared": tuple(
-            (classes[a], classes[b])
-            for a, b in itertools.combinations(homes, 2)
-            if homes[a] and homes[b] and not homes[a] & homes[b]
-        ),
-        "alone": tuple(classes[c] for c in homes if homes[c] and not homes[c] & set(mixed)),
+        "unshared": tuple((a, b) for a, b in itertools.combinations(homes, 2) if not homes[a] & homes[b]),
+        "alone": tuple(name for name, sources in homes.items() if not sources & mixed),
     }
-
-
-def _mean(arrays: list[np.ndarray], bootstrap: Bootstrap) -> Estimate:
-    return bootstrap.estimate(np.mean(arrays, axis=0)) if arrays else Estimate(float("nan"))
-
-
-def _words(labels: np.ndarray) -> str:
-    return " or ".join(sorted({str(label) for label in labels}))

@@ -14,26 +14,14 @@ _CLOSEST = 1e-6  # to 0 or 1, so that the logit of a saturated sigmoid stays fin
 
 @dataclass(frozen=True)
 class Reliability:
-    """Probabilities against outcomes in ten bins of equal width; every array float64 [10], NaN where a bin is empty.
-
-    Parameters
-    ----------
-    images : np.ndarray
-        Images in each bin.
-    predicted, observed : np.ndarray
-        Mean probability, and share of images for which it came true.
-    low, high : np.ndarray
-        95% interval of `observed`.
-    error : np.ndarray
-        Expected calibration error, float64 [1 + resamples].
-    """
+    """Probabilities against outcomes in ten bins of equal width; float64 [10], NaN where a bin is empty."""
 
     images: np.ndarray
-    predicted: np.ndarray
-    observed: np.ndarray
+    predicted: np.ndarray  # mean probability
+    observed: np.ndarray  # share of images for which it came true, and its 95% interval
     low: np.ndarray
     high: np.ndarray
-    error: np.ndarray
+    error: np.ndarray  # expected calibration error, float64 [1 + resamples]
 
 
 def reliability(probability: np.ndarray, outcome: np.ndarray, bootstrap: Bootstrap) -> Reliability:

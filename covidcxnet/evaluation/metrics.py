@@ -115,6 +115,10 @@ def measure(predictions: Predictions, bootstrap: Bootstrap) -> Metrics:
         bins = reliability(scores[:, k], present, bootstrap) if exclusive else None
         arrays = _statistics(cells[k], ranking, bins)
         tp, fp, fn, tn = (int(cell[0]) for cell in cells[k])
+        curve = None
+        if ranking is not None and len(ranking.roc_points):
+            bands = bootstrap.band(ranking.sensitivity), bootstrap.band(ranking.precision)
+            curve = Curve(ranking.roc_points, bands[0], ranking.precision_recall_points, bands[1])
         names = None if sources is None or len(set(sources[rows])) == 1 else sources[rows]
         statistics.append(arrays)
         by_class[name] = ClassMetrics(
@@ -128,10 +132,14 @@ def measure(predictions: Predictions, bootstrap: Bootstrap) -> Metrics:
             tn=tn,
             threshold=float(predictions.thresholds[k]),
             figures={key: bootstrap.estimate(arrays[key]) for key in FIGURES[predictions.task]},
-            curve=_curve(ranking, bootstrap),
+            curve=curve,
             reliability=bins,
             source_alone=float("nan") if names is None else source_alone(names, present),
         )
+    confusion = None
+    if exclusive:
+        confusion = np.zeros((len(classes),) * 2, np.int64)
+        np.add.at(confusion, (predictions.targets, predictions.predicted), 1)
     overall = _overall_exclusive(predictions, cells, statistics, bootstrap) if exclusive else _means(statistics)
     return Metrics(
         task=predictions.task,
@@ -143,7 +151,7 @@ def measure(predictions: Predictions, bootstrap: Bootstrap) -> Metrics:
             for key, array in overall.items()
         },
         by_class=by_class,
-        confusion=_confusion(predictions) if exclusive else None,
+        confusion=confusion,
         missed=_missed(predictions, cells, by_class, bootstrap) if exclusive else (),
     )
 
@@ -187,9 +195,9 @@ def _overall_exclusive(
 ) -> dict[str, np.ndarray | None]:
     probabilities, targets = np.asarray(predictions.probabilities, np.float64), predictions.targets
     # With two classes the two one-vs-rest AUROCs are one number; a mean of average precisions would hide the disease's.
-    ranked = statistics[1:] if len(statistics) == 2 else statistics
-    # two classes: the bins of the second are there already
     two = len(statistics) == 2
+    ranked = statistics[1:] if two else statistics
+    # the bins of the second are there already
     error = statistics[1]["calibration_error"] if two else expected_error(probabilities, targets, bootstrap)
     return {
         "accuracy": ratio(cells[:, 0].sum(axis=0), cells[0].sum(axis=0)),
@@ -201,12 +209,6 @@ def _overall_exclusive(
         "calibration_error": error,
         "calibration_slope": calibration_slope(probabilities, targets, bootstrap),
     }
-
-
-def _confusion(predictions: Predictions) -> np.ndarray:
-    confusion = np.zeros((len(predictions.classes),) * 2, np.int64)
-    np.add.at(confusion, (predictions.targets, predictions.predicted), 1)
-    return confusion
 
 
 def _missed(
@@ -221,15 +223,4 @@ def _missed(
         for (name, row), lost, (tp, _, fn, _) in zip(by_class.items(), missed, cells, strict=True)
         # a class may have no image in the data and none in any resample
         if name != NORMAL and row.present
-    )
-
-
-def _curve(ranking: Ranking | None, bootstrap: Bootstrap) -> Curve | None:
-    if ranking is None or not len(ranking.roc_points):
-        return None
-    return Curve(
-        ranking.roc_points,
-        bootstrap.band(ranking.sensitivity),
-        ranking.precision_recall_points,
-        bootstrap.band(ranking.precision),
     )

@@ -10,18 +10,7 @@ import pandas as pd
 from covidcxnet.evaluation.calibration import BINS
 from covidcxnet.evaluation.metrics import ClassMetrics, Metrics
 from covidcxnet.evaluation.ranking import GRID
-from covidcxnet.reporting.plots import (
-    COLOURS,
-    FAINT,
-    INK,
-    REFERENCE,
-    colour,
-    corners,
-    figure,
-    grid,
-    line,
-    unit_square,
-)
+from covidcxnet.reporting import plots as style
 from covidcxnet.reporting.table import with_interval
 
 if TYPE_CHECKING:
@@ -43,31 +32,31 @@ def drawn_classes(metrics: Metrics) -> tuple[str, ...]:
 
 def roc(metrics: Metrics) -> Figure:
     """ROC curves of each class against the rest with 95% bands."""
-    drawn, (axes,) = figure(5.0, 4.8)
-    axes.plot([0, 1], [0, 1], label="chance", **REFERENCE)
+    drawn, (axes,) = style.figure(5.0, 4.8)
+    axes.plot([0, 1], [0, 1], label="chance", **style.REFERENCE)
     for k, name in enumerate(drawn_classes(metrics)):
         row = metrics.by_class[name]
         if row.curve is not None:
             label = f"{name}  {with_interval(row.figures['auroc'])}"
             _curve(axes, k, row.curve.roc, row.curve.roc_band, label)
     axes.set(xlabel="1 − specificity", ylabel="sensitivity", title="ROC curve (AUROC, 95% interval)")
-    unit_square(axes, "lower right")
+    style.unit_square(axes, "lower right")
     return drawn
 
 
 def precision_recall(metrics: Metrics) -> Figure:
     """Precision-recall curves of each class against the rest with 95% bands."""
-    drawn, (axes,) = figure(5.0, 4.8)
+    drawn, (axes,) = style.figure(5.0, 4.8)
     for k, name in enumerate(drawn_classes(metrics)):
         row = metrics.by_class[name]
-        axes.axhline(row.present / metrics.images, **{**REFERENCE, "color": colour(k)})
+        axes.axhline(row.present / metrics.images, **{**style.REFERENCE, "color": style.colour(k)})
         if row.curve is not None:
             label = f"{name}  {with_interval(row.figures['average_precision'])}"
             _curve(axes, k, row.curve.precision_recall, row.curve.precision_recall_band, label)
-    axes.plot([], [], label="chance: share of the class", **REFERENCE)
+    axes.plot([], [], label="chance: share of the class", **style.REFERENCE)
     title = "Precision-recall curve (average precision)"
     axes.set(xlabel="recall (sensitivity)", ylabel="precision (positive predictive value)", title=title)
-    unit_square(axes, "lower left")
+    style.unit_square(axes, "lower left")
     return drawn
 
 
@@ -78,45 +67,45 @@ def finding_curves(metrics: Metrics) -> Figure | None:
         return None
     columns = min(5, len(rows))
     lines = -(-len(rows) // columns)
-    drawn, panels = figure(2.3 * columns, 2.45 * lines + 0.2, lines, columns)
+    drawn, panels = style.figure(2.3 * columns, 2.45 * lines + 0.2, lines, columns)
     for axes, row in zip(panels, rows, strict=False):
         assert row.curve is not None
-        axes.plot([0, 1], [0, 1], **REFERENCE)
+        axes.plot([0, 1], [0, 1], **style.REFERENCE)
         _curve(axes, 0, row.curve.roc, row.curve.roc_band, "")
-        axes.plot(row.fp / row.absent, row.tp / row.present, "o", color=COLOURS[1], markersize=5)
+        axes.plot(row.fp / row.absent, row.tp / row.present, "o", color=style.COLOURS[1], markersize=5)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         axes.set_title(f"{row.name}  {row.figures['auroc'].value:.3f}", fontsize=8.5)
-        grid(axes)
+        style.grid(axes)
     for axes in panels[len(rows) :]:
         axes.set_axis_off()
-    drawn.supxlabel("1 − specificity", fontsize=9, color=INK)
-    drawn.supylabel("sensitivity", fontsize=9, color=INK)
+    drawn.supxlabel("1 − specificity", fontsize=9, color=style.INK)
+    drawn.supylabel("sensitivity", fontsize=9, color=style.INK)
     return drawn
 
 
 def finding_intervals(metrics: Metrics) -> Figure:
     """AUROC, average precision and F1 of each finding with 95% intervals, the most frequent on top."""
     rows = sorted(metrics.by_class.values(), key=lambda row: row.present)
-    drawn, panels = figure(11.4, 1.7 + 0.3 * len(rows), 1, len(_PANELS))
+    drawn, panels = style.figure(11.4, 1.7 + 0.3 * len(rows), 1, len(_PANELS))
     heights = np.arange(len(rows))
     for k, (axes, (name, title, chance)) in enumerate(zip(panels, _PANELS, strict=True)):
         values, low, high = np.array([(e.value, e.low, e.high) for e in (row.figures[name] for row in rows)]).T
-        axes.hlines(heights, low, high, color=COLOURS[0], linewidth=1.6)
-        axes.plot(values, heights, "o", color=COLOURS[0], markersize=5)
+        axes.hlines(heights, low, high, color=style.COLOURS[0], linewidth=1.6)
+        axes.plot(values, heights, "o", color=style.COLOURS[0], markersize=5)
         if name == "average_precision":
             shares = [row.present / max(1, row.present + row.absent) for row in rows]
-            axes.plot(shares, heights, "|", color=INK, markersize=9)
+            axes.plot(shares, heights, "|", color=style.INK, markersize=9)
         if chance is not None:
-            axes.axvline(chance, **REFERENCE)
+            axes.axvline(chance, **style.REFERENCE)
         lost = values == 0
         if name == "f1" and lost.any():  # an empty line that is not clipped would upset the layout
-            axes.plot(values[lost], heights[lost], "X", color=COLOURS[1], markersize=9, clip_on=False, zorder=3)
+            axes.plot(values[lost], heights[lost], "X", color=style.COLOURS[1], markersize=9, clip_on=False, zorder=3)
         for height in heights[np.isnan(values)]:
-            axes.text(0.5, height, "undefined", fontsize=7.5, color=FAINT, ha="center", va="center")
+            axes.text(0.5, height, "undefined", fontsize=7.5, color=style.FAINT, ha="center", va="center")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.7, len(rows) - 0.3), title=title)
         axes.set_xticks((0, 0.25, 0.5, 0.75, 1))
         axes.set_yticks(heights, [f"{r.name} ({r.present})" if k == 0 else "" for r in rows], fontsize=8)
-        grid(axes, "x")
+        style.grid(axes, "x")
     return drawn
 
 
@@ -125,7 +114,7 @@ def reliability(metrics: Metrics) -> Figure:
     names = drawn_classes(metrics) or metrics.present
     columns = min(3, len(names))
     lines = -(-len(names) // columns)
-    drawn, panels = figure(3.9 * columns + 0.4, 4.5 * lines, 2 * lines, columns, ratios=(3, 1) * lines)
+    drawn, panels = style.figure(3.9 * columns + 0.4, 4.5 * lines, 2 * lines, columns, ratios=(3, 1) * lines)
     for k in range(lines * columns):
         block, column = divmod(k, columns)
         top, bottom = panels[2 * block * columns + column], panels[(2 * block + 1) * columns + column]
@@ -142,14 +131,14 @@ def learning_curves(log: pd.DataFrame, best_epoch: int | None = None) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     names = learned(log)[:3]
-    drawn, panels = figure(3.9 * len(names) + 0.4, 3.1, 1, len(names))
+    drawn, panels = style.figure(3.9 * len(names) + 0.4, 3.1, 1, len(names))
     epochs = log["epoch"].to_numpy() if "epoch" in log else np.arange(1, len(log) + 1)
     for axes, name in zip(panels, names, strict=True):
         for k, (column, label) in enumerate(((name, "training"), (f"val_{name}", "validation"))):
             if column in log:
-                axes.plot(epochs, log[column], label=label, **line(k, marker=len(log) <= 40))
+                axes.plot(epochs, log[column], label=label, **style.line(k, marker=len(log) <= 40))
         if best_epoch is not None:
-            axes.axvline(best_epoch, label="weights used", **REFERENCE)
+            axes.axvline(best_epoch, label="weights used", **style.REFERENCE)
         axes.set(title=name.replace("_", " "), xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, fontsize=8)
@@ -164,26 +153,28 @@ def learned(log: pd.DataFrame) -> list[str]:
 
 
 def _curve(axes: Axes, k: int, points: np.ndarray, band: tuple[np.ndarray, np.ndarray], label: str) -> None:
-    axes.fill_between(GRID, *band, color=colour(k), alpha=0.16, linewidth=0)
-    points = corners(points)
-    axes.plot(points[:, 0], points[:, 1], label=label, **line(k))
+    axes.fill_between(GRID, *band, color=style.colour(k), alpha=0.16, linewidth=0)
+    points = style.corners(points)
+    axes.plot(points[:, 0], points[:, 1], label=label, **style.line(k))
 
 
 def _reliability_panel(top: Axes, bottom: Axes, row: ClassMetrics, k: int) -> None:
     bins = row.reliability
     assert bins is not None
     filled = bins.images > 0
-    top.plot([0, 1], [0, 1], label="perfect", **REFERENCE)
+    top.plot([0, 1], [0, 1], label="perfect", **style.REFERENCE)
     spread = np.abs(np.stack([bins.observed - bins.low, bins.high - bins.observed]))[:, filled]
-    style = {**line(k, marker=True), "capsize": 2, "elinewidth": 1}
-    top.errorbar(bins.predicted[filled], bins.observed[filled], np.nan_to_num(spread), **style)
+    how = {**style.line(k, marker=True), "capsize": 2, "elinewidth": 1}
+    top.errorbar(bins.predicted[filled], bins.observed[filled], np.nan_to_num(spread), **how)
     title = f"{row.name}: ECE {with_interval(row.figures['calibration_error'])}"
     top.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="share that was true", title=title)
-    grid(top)
+    style.grid(top)
     top.tick_params(labelbottom=False)
     centres = (np.arange(BINS) + 0.5) / BINS
-    bars = bottom.bar(centres, bins.images, 0.9 / BINS, color=colour(k), alpha=0.35, edgecolor=colour(k), linewidth=0.8)
-    bottom.bar_label(bars, [f"{int(n):,}" if n else "" for n in bins.images], fontsize=6.5, padding=1, color=INK)
+    bars = bottom.bar(
+        centres, bins.images, 0.9 / BINS, color=style.colour(k), alpha=0.35, edgecolor=style.colour(k), linewidth=0.8
+    )
+    bottom.bar_label(bars, [f"{int(n):,}" if n else "" for n in bins.images], fontsize=6.5, padding=1, color=style.INK)
     bottom.set(xlim=(-0.02, 1.02), xlabel=f"predicted probability of {row.name}", ylabel="images")
     bottom.margins(y=0.3)
     bottom.set_yticks([])

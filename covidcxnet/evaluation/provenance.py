@@ -117,42 +117,39 @@ class TrainingLists:
 
     def _splits(self, table: pd.DataFrame, root: Path) -> np.ndarray:
         """Part of the split of each row, object [N]; one list's test image may be another's training image."""
-        content: list[str] = []
-        if "sha256" in self.table and (self.table["sha256"] != "").any():
-            content = [content_sha256(root / path) for path in table["path"]]
+        paths = [_path(p) for p in table["path"]]
+        hashed = "sha256" in self.table and (self.table["sha256"] != "").any()
+        content = [content_sha256(root / path) for path in table["path"]] if hashed else []
+        # The path decides before the name: images of two patients may be called alike.
+        known: list[tuple[list, tuple[str, ...]]] = [(paths, ("path",))]
+        for column in ("path", "original") if "source" in table else ():
+            if column in table:
+                files = [PurePosixPath(_path(p)).name for p in table[column]]
+                pairs = zip(table["source"].map(_text), files, strict=True)
+                known.append(([(s, f) if f else None for s, f in pairs], ("source", "file")))
         merged = np.full(len(table), "", dtype=object)
         for _, listed in self.table.groupby("list", sort=False):
-            split = _splits_by(listed, table, content)
+            split = np.full(len(table), "", dtype=object)
+            # an exact copy of a training image is known whatever it is called
+            for images, columns in (*known, (content, ("sha256",))):
+                if images and set(columns) <= set(listed):
+                    _fill(split, images, listed, columns)
             merged = np.where(np.isin(merged.astype(str), TRAINING) | (split == ""), merged, split)
         return merged
 
 
-def _splits_by(listed: pd.DataFrame, table: pd.DataFrame, content: list[str]) -> np.ndarray:
-    """What one list says of each row, object [N]; an image is known by its path, source and name, or content."""
-    splits = np.full(len(table), "", dtype=object)
-
-    def fill(images: list, keys: list, surely: bool = False) -> None:
-        sides: dict = {}
-        for key, side in zip(keys, listed["split"], strict=True):
-            if sides.get(key) not in TRAINING:
-                sides[key] = side
-        for k, key in enumerate(images):
-            if key and key in sides and (not splits[k] or (surely and sides[key] in TRAINING)):
-                splits[k] = sides[key]
-
-    # The path decides before the name: images of two patients may be called alike.
-    if "path" in listed:
-        fill([_path(p) for p in table["path"]], list(listed["path"]))
-    if "file" in listed and "source" in listed and "source" in table:
-        keys = [(s, PurePosixPath(f).name) for s, f in zip(listed["source"], listed["file"], strict=True)]
-        sources = table["source"].map(_text)
-        for name in ("path", "original"):
-            if name in table:
-                files = [PurePosixPath(_path(p)).name for p in table[name]]
-                fill([(s, f) if f else None for s, f in zip(sources, files, strict=True)], keys)
-    if content:
-        fill(content, list(listed["sha256"]), surely=True)  # an exact copy of a training image, whatever it is called
-    return splits
+def _fill(split: np.ndarray, images: list, listed: pd.DataFrame, columns: tuple[str, ...]) -> None:
+    """Note in `split` what one list says of images that were not known yet, by the key that stands in `columns`."""
+    keys = list(listed[columns[-1]])
+    if "file" in columns:
+        keys = [(s, PurePosixPath(f).name) for s, f in zip(listed["source"], keys, strict=True)]
+    sides: dict = {}
+    for key, side in zip(keys, listed["split"], strict=True):
+        if sides.get(key) not in TRAINING:
+            sides[key] = side
+    for k, key in enumerate(images):
+        if key and key in sides and (not split[k] or (columns == ("sha256",) and sides[key] in TRAINING)):
+            split[k] = sides[key]
 
 
 def read_training_lists(files: Sequence[str | Path]) -> TrainingLists:
@@ -273,19 +270,15 @@ def commands(run: Run | None, target, data, options: Mapping[str, Any], split: s
 
     `options` are those of `data`: root, where, seen and count.
     """
-    words = ["python", "evaluate.py", str(target)]
-    if data is None:
-        words += ["--split", split]
-    else:
-        words += ["--data", str(data)]
-        words += ["--root", str(options["root"])] if options["root"] else []
+    flags: list[tuple[str, Any]] = [("--split", split)]
+    if data is not None:
+        flags = [("--data", data), *([("--root", options["root"])] if options["root"] else [])]
         for key, value in (options["where"] or {}).items():
             values = value if isinstance(value, (list, tuple)) else [value]
-            words += ["--where", f"{key}={','.join(map(str, values))}"]
-        for path in options["seen"]:
-            words += ["--seen", str(path)]
-        for label, name in (options["count"] or {}).items():
-            words += ["--count", f"{label}={name}"]
+            flags.append(("--where", f"{key}={','.join(map(str, values))}"))
+        flags += [("--seen", path) for path in options["seen"]]
+        flags += [("--count", f"{label}={name}") for label, name in (options["count"] or {}).items()]
+    words = ["python", "evaluate.py", str(target), *(str(word) for pair in flags for word in pair)]
     words += ["--bootstrap", str(settings.bootstrap), "--seed", str(settings.seed)]
     words += ["--threshold", str(settings.threshold)] if settings.threshold != 0.5 else []
     training = () if run is None else (shlex.join(["python", "train.py", "--recipe", f"{run.path}/recipe.yaml"]),)

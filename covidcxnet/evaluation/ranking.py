@@ -18,46 +18,20 @@ GRID = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well scores rank positives above negatives.
+    """How well scores rank positives above negatives; in each resample, NaN where one side is absent."""
 
-    Parameters
-    ----------
-    auroc, average_precision : np.ndarray
-        float64 [1 + resamples]; NaN where one side is absent.
-    sensitivity : np.ndarray
-        ROC curves on `GRID` of false positive rates: float64 [1 + resamples, 101].
-    precision : np.ndarray
-        Precision-recall curves on `GRID` of recalls: float64 [1 + resamples, 101].
-    roc_points, precision_recall_points : np.ndarray
-        The curves of the data as they are, every step: float64 [points, 2] as (false positive rate, sensitivity) and
-        (recall, precision).
-    """
-
-    auroc: np.ndarray
+    auroc: np.ndarray  # float64 [1 + resamples], as is the next
     average_precision: np.ndarray
-    sensitivity: np.ndarray
-    precision: np.ndarray
-    roc_points: np.ndarray
-    precision_recall_points: np.ndarray
+    sensitivity: np.ndarray  # on `GRID` of false positive rates, float64 [1 + resamples, 101]
+    precision: np.ndarray  # on `GRID` of recalls
+    roc_points: np.ndarray  # every step in the data: float64 [points, 2], false positive rate and sensitivity
+    precision_recall_points: np.ndarray  # recall and precision
 
 
 def rank(scores: np.ndarray, positive: np.ndarray, bootstrap: Bootstrap, rows: np.ndarray | None = None) -> Ranking:
-    """Rank statistics of `scores` float [n] against `positive` bool [n].
+    """Rank statistics of `scores` float [n] against `positive` bool [n]; ties are shared, as in scikit-learn.
 
-    Parameters
-    ----------
-    scores : np.ndarray
-        float [n]; higher means more likely positive. Ties are shared evenly, as in scikit-learn.
-    positive : np.ndarray
-        bool [n].
-    bootstrap : Bootstrap
-        The resamples.
-    rows : np.ndarray, optional
-        Which of the bootstrap's images the scores belong to, int [n]; all of them by default.
-
-    Returns
-    -------
-    Ranking
+    `rows` int [n] are the bootstrap's images that they belong to; all of them by default.
     """
     rows = np.arange(len(scores)) if rows is None else np.asarray(rows)
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
@@ -92,39 +66,6 @@ def concordance(
 def largest_first(names: np.ndarray) -> list[str]:
     """The different names, the most frequent first."""
     return list(pd.Series(names).value_counts().index)
-
-
-def within_sources(
-    scores: np.ndarray, positive: np.ndarray, names: np.ndarray, bootstrap: Bootstrap, rows: np.ndarray
-) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """AUROC within each source, which recognising the source cannot raise.
-
-    Parameters
-    ----------
-    scores, positive, names : np.ndarray
-        float [n], bool [n] and object [n]: score, truth and source of each image.
-    bootstrap : Bootstrap
-        The resamples.
-    rows : np.ndarray
-        Which of the bootstrap's images they belong to, int [n].
-
-    Returns
-    -------
-    by_source : dict
-        Source to AUROC, float64 [1 + resamples], of those that hold both sides; the largest first.
-    pooled : np.ndarray or None
-        AUROC over all pairs of images from one and the same source, float64 [1 + resamples]; None without any.
-    """
-    right, pairs = np.zeros((2, 1 + bootstrap.resamples))
-    by_source = {}
-    for name in largest_first(names):
-        members = np.flatnonzero(names == name)
-        if positive[members].all() or not positive[members].any():
-            continue
-        here = concordance(scores[members], positive[members], bootstrap, rows[members])
-        by_source[name] = ratio(*here)
-        right, pairs = right + here[0], pairs + here[1]
-    return by_source, ratio(right, pairs) if by_source else None
 
 
 def source_alone(names: np.ndarray, positive: np.ndarray) -> float:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from covidcxnet.evaluation import evaluator, plots
 from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.by_source import by_source
 from covidcxnet.evaluation.cautions import cautions
@@ -90,14 +93,19 @@ def _report(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_pictures():
-    """Plots are built but not rendered, which takes most of the time of a page; `test_report` renders each once."""
+def quick():
+    """Pages have no plots, which take most of their time (`test_report` draws each), and weights are loaded once."""
+    stubs = {name: lambda *_: "" for name in ("roc", "precision_recall", "finding_intervals", "learning_curves")}
+    stubs |= {"drawn_classes": plots.drawn_classes, "learned": plots.learned, "reliability": lambda metrics: ""}
+    stubs["finding_curves"] = lambda metrics: "" if any(row.curve for row in metrics.by_class.values()) else None
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("covidcxnet.evaluation.page.plots", SimpleNamespace(**stubs))
         patch.setattr("covidcxnet.evaluation.page.data_uri", lambda figure: "data:image/svg+xml;base64,PHN2Zy8+")
+        patch.setattr("covidcxnet.evaluation.evaluator.load_model", functools.cache(evaluator.load_model))
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_predictions():
     """Function that makes predictions of exclusive classes."""
     return _predictions
@@ -109,7 +117,7 @@ def findings():
     return _findings()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_report():
     """Function that makes a report of predictions."""
     return _report

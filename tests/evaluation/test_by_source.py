@@ -119,18 +119,17 @@ def test_images_that_were_trained_on_are_in_no_figure_of_a_site(findings):
         trained = np.arange(len(p)) < 100
         found = _measured(p, trained_sources={"nih"}, trained_on=trained)
         rest = _measured(p.only(np.arange(100, len(p))), trained_sources={"nih"})
-        assert found.skipped == 100
         values = [[c.auroc.value for site in f.sites for c in site.comparisons] for f in (found, rest)]
-        assert values[0] == pytest.approx(values[1])
+        assert found.skipped == 100 and values[0] == pytest.approx(values[1])
         assert _measured(p, trained_on=np.ones(len(p), bool)).sites == ()
 
 
 def test_an_image_of_unknown_source_is_neither_internal_nor_held_out():
     p = _data(TWO)
     p.table.loc[p.table["source"] == "new", "source"] = None
-    found = _measured(p, trained_sources={"nih"})
-    assert {site.kind: site.sources for site in found.sites[:2]} == {INTERNAL: ("nih",), HELD_OUT: ("cohen",)}
-    assert next(site for site in found.sites if site.sources == ("unknown",)).trained is None
+    sites = _measured(p, trained_sources={"nih"}).sites
+    assert {site.kind: site.sources for site in sites[:2]} == {INTERNAL: ("nih",), HELD_OUT: ("cohen",)}
+    assert next(site for site in sites if site.sources == ("unknown",)).trained is None
 
 
 def test_a_site_of_one_class_has_no_auroc_and_no_gap():
@@ -179,28 +178,28 @@ def test_figures_of_a_source_are_those_of_its_images():
     assert sum(row.images for row in found.sources) == len(p)
 
 
-def test_classes_that_share_no_source_are_named():
-    targets = np.array([0, 0, 1, 1])
-    found = _measured(_predictions(targets, np.eye(2)[targets], source=["a", "a", "b", "b"]))
-    assert found.unshared == (("normal", "covid19"),) and found.alone == TWO
-    assert found.mean.source_alone == 1 and math.isnan(found.mean.within.value)
-    assert all(math.isnan(row.auroc.value) for row in found.sources)
-
-
-def test_a_class_alone_in_its_source_is_left_out_of_the_figure_within():
-    targets = np.array([0, 1, 0, 1, 2, 2])
-    found = _measured(_predictions(targets, np.eye(3)[targets] * 0.8 + 0.1, THREE, source=list("aaaabb")))
-    assert found.mean.within.value == 1 and found.alone == ("covid19",)
-    assert ("normal", "covid19") in found.unshared and ("normal", "pneumonia") not in found.unshared
+@pytest.mark.parametrize(
+    "targets, sources, within, alone, unshared",
+    [
+        # classes that share no source
+        ([0, 0, 1, 1], "aabb", math.nan, TWO, [TWO]),
+        # a class alone in its source is left out of the figure within
+        ([0, 1, 0, 1, 2, 2], "aaaabb", 1, ("covid19",), [("normal", "covid19"), ("pneumonia", "covid19")]),
+    ],
+)
+def test_classes_that_share_no_source_are_named(targets, sources, within, alone, unshared):
+    classes, targets = (TWO, THREE)[max(targets) - 1], np.array(targets)
+    found = _measured(_predictions(targets, np.eye(len(classes))[targets], classes, source=list(sources)))
+    assert found.mean.within.value == pytest.approx(within, nan_ok=True)
+    assert (found.alone, list(found.unshared)) == (alone, unshared)
+    if classes == TWO:
+        assert found.mean.source_alone == 1 and all(math.isnan(row.auroc.value) for row in found.sources)
 
 
 def test_figures_of_findings_in_a_source_are_those_of_scikit_learn_over_its_known_images(findings):
     found = _measured(findings, trained_sources={"a"})
-    assert [(site.sources, site.trained, site.images) for site in found.sites] == [
-        (("a",), True, 90),
-        (("b",), False, 60),
-        (("c",), False, 50),
-    ]
+    shown = [(*site.sources, site.trained, site.images) for site in found.sites]
+    assert shown == [("a", True, 90), ("b", False, 60), ("c", False, 50)]
     for site in found.sites:
         for c in site.comparisons:
             truth, score = _known(findings, findings.classes.index(c.positive), site.sources[0])

@@ -49,19 +49,20 @@ def test_slope_of_nearly_perfect_probabilities_is_the_answer_and_not_where_the_s
     assert slope == pytest.approx(expected, rel=1e-3)
 
 
-def test_slope_is_undefined_for_one_outcome_for_a_perfect_parting_and_for_one_probability():
-    none = Bootstrap(None, 4, resamples=0)
-    p = np.array([0.1, 0.4, 0.6, 0.9])
-    assert np.isnan(calibration_slope(_two(p), np.array([1, 1, 1, 1]), none)[0])
-    assert np.isnan(calibration_slope(_two(p), np.array([0, 0, 1, 1]), none)[0])
-    assert np.isnan(calibration_slope(_two(p), np.array([1, 1, 0, 0]), none)[0])
-    assert np.isnan(calibration_slope(_two(np.full(4, 0.3)), np.array([0, 1, 0, 1]), none)[0])
-    assert np.isfinite(calibration_slope(_two(p), np.array([0, 1, 0, 1]), none)[0])
-
-
-def test_saturated_probabilities_have_a_finite_slope():
-    p, outcome = np.array([0.0, 1.0, 0.0, 1.0, 0.5]), np.array([0, 1, 1, 0, 1])
-    assert np.isfinite(calibration_slope(_two(p), outcome, Bootstrap(None, 5, resamples=0))[0])
+@pytest.mark.parametrize(
+    "p, outcome, defined",
+    [
+        ([0.1, 0.4, 0.6, 0.9], [1, 1, 1, 1], False),  # one outcome
+        ([0.1, 0.4, 0.6, 0.9], [0, 0, 1, 1], False),  # a perfect parting
+        ([0.1, 0.4, 0.6, 0.9], [1, 1, 0, 0], False),
+        ([0.3, 0.3, 0.3, 0.3], [0, 1, 0, 1], False),  # one probability
+        ([0.1, 0.4, 0.6, 0.9], [0, 1, 0, 1], True),
+        ([0.0, 1.0, 0.0, 1.0, 0.5], [0, 1, 1, 0, 1], True),  # saturated probabilities
+    ],
+)
+def test_slope_is_undefined_where_no_slope_is_the_best(p, outcome, defined):
+    slope = calibration_slope(_two(np.array(p)), np.array(outcome), Bootstrap(None, len(p), resamples=0))[0]
+    assert np.isfinite(slope) == defined
 
 
 def test_calibration_error_is_of_the_second_class_or_of_the_called_one():
@@ -72,12 +73,3 @@ def test_calibration_error_is_of_the_second_class_or_of_the_called_one():
     right = three.argmax(axis=1) == outcome
     expected = reliability(three.max(axis=1), right, bootstrap).error
     assert expected_error(three, outcome, bootstrap) == expected
-
-
-def test_part_of_a_bootstrap_draws_the_same_patients():
-    whole = Bootstrap(["a", "b", "a", None, "c"], resamples=20)
-    part = whole.part(np.array([2, 3]))
-    assert part.patients == 2 and part.unknown == 1
-    values = np.array([[1.0], [10.0], [100.0], [1000.0], [10000.0]])
-    masked = np.where(np.isin(np.arange(5), [2, 3])[:, None], values, 0)
-    np.testing.assert_array_equal(part.sums(values[[2, 3]]), whole.sums(masked))

@@ -3,43 +3,58 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
+from covidcxnet import evaluate
 from covidcxnet.cli.evaluate import main
+from covidcxnet.evaluation import evaluator
+from covidcxnet.evaluation.page import summary
+from covidcxnet.evaluation.predictions import youden_threshold
 from covidcxnet.evaluation.subject import newest_run
+from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 
 ROOT = Path(__file__).parents[2]
+QUICK = {"explain": False, "bootstrap": 0, "jobs": 1, "progress": False}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of one epoch on a few small phantoms."""
-    from covidcxnet.settings import InputSettings
     from covidcxnet.training import Recipe, train
 
     folder = tmp_path_factory.mktemp("runs")
-    recipe = Recipe(
-        root=str(folder / "phantom"), phantom_images=30, classes=("normal", "covid19"), fractions=(0.4, 0.3, 0.3),
-        model="small-cnn", input=InputSettings(size=96), epochs=1, jobs=1, store=str(folder / "store.h5"),
-        out=str(folder / "run"),
-    )  # fmt: skip
-    return train(recipe)
+    data = {"root": str(folder / "phantom"), "phantom_images": 24, "classes": ("normal", "covid19")}
+    data |= {"fractions": (0.4, 0.3, 0.3), "store": str(folder / "store.h5"), "jobs": 1}
+    model = {"model": "small-cnn", "options": {"filters": [4, 8], "hidden": [8]}, "input": InputSettings(size=32)}
+    return train(Recipe(**data, **model, epochs=1, out=str(folder / "run")))
 
 
 @pytest.fixture(scope="module")
 def report(run):
-    from covidcxnet import evaluate
-
     return evaluate(run, lime=1, lime_samples=20, bootstrap=100, progress=False)
+
+
+@pytest.fixture(scope="module")
+def looks(run, report, tmp_path_factory):
+    """Reports of the validation split and of the test split at the threshold chosen there; openings noted by each."""
+    folder, log = tmp_path_factory.mktemp("looks"), run.path / "test_opened.json"
+    noted = [json.loads(log.read_text())]
+    reports = []
+    for options in ({"split": "validation"}, {"threshold": "auto"}):
+        reports.append(evaluate(run, out=folder / str(len(noted)), **QUICK, **options))
+        noted.append(json.loads(log.read_text()))
+    return *reports, noted
 
 
 @pytest.fixture(scope="module")
@@ -58,25 +73,29 @@ def other(run, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def alone(run, tmp_path_factory):
+    """The run's weights without the run."""
+    weights = tmp_path_factory.mktemp("alone") / "alone.weights.h5"
+    weights.write_bytes(run.best_weights.read_bytes())
+    return weights
+
+
 def test_report_of_a_run_counts_its_test_split(run, report):
     rows = run.rows("test")
-    found = json.loads(report.metrics_path.read_text())
+    data = json.loads(report.metrics_path.read_text())["data"]
     assert report.path == run.path / "report" / "report.html"
-    assert found["data"]["split"] == "test" and found["data"]["images"] == len(rows)
-    assert found["data"]["phantom"] and found["data"]["split_by"] == "patient"
-    assert {name: part["images"] for name, part in found["data"]["parts"].items()} == {
-        name: len(run.rows(name)) for name in ("train", "validation", "test")
-    }
+    assert (data["split"], data["images"], data["split_by"], data["phantom"]) == ("test", len(rows), "patient", True)
+    parts = {name: len(run.rows(name)) for name in ("train", "validation", "test")}
+    assert {name: part["images"] for name, part in data["parts"].items()} == parts
     predictions = pd.read_csv(report.predictions_path)
     assert predictions["path"].tolist() == run.store.table["path"].iloc[rows].tolist()
 
 
 def test_predictions_of_a_run_are_those_of_its_files(run, report):
-    from covidcxnet import load_model
-
     shown = pd.read_csv(report.predictions_path).iloc[:3]
-    found = load_model(run.path).predict([run.store.root / path for path in shown["path"]])
-    np.testing.assert_allclose([f.probabilities["covid19"] for f in found], shown["p_covid19"], atol=1e-5)
+    predicted = evaluator.load_model(run.best_weights).predict([run.store.root / path for path in shown["path"]])
+    np.testing.assert_allclose([p.probabilities["covid19"] for p in predicted], shown["p_covid19"], atol=1e-5)
 
 
 def test_page_shows_cases_with_heatmaps_and_one_with_lime(report):
@@ -87,65 +106,61 @@ def test_page_shows_cases_with_heatmaps_and_one_with_lime(report):
     assert "Phantom run" in html and "Grad-CAM for" in html and "LIME for" in html and "Learning curves" in html
 
 
-def test_opening_the_test_set_is_written_down_each_time(run, report):
-    from covidcxnet import evaluate
-
-    before = json.loads((run.path / "test_opened.json").read_text())
-    assert evaluate(run, split="validation", explain=False, bootstrap=0, progress=False).openings == ()
-    assert json.loads((run.path / "test_opened.json").read_text()) == before
-    again = evaluate(run, explain=False, bootstrap=0, progress=False)
-    after = json.loads((run.path / "test_opened.json").read_text())
-    assert len(after) == len(before) + 1 and after[: len(before)] == before
-    assert len(again.openings) == len(after)
+def test_opening_the_test_set_is_written_down_each_time(run, looks):
+    validation, test, (before, between, after) = looks
+    assert validation.openings == () and between == before
+    assert len(test.openings) == len(after) == len(before) + 1 and after[: len(before)] == before
     assert after[-1]["images"] == len(run.rows("test"))
 
 
-def test_automatic_threshold_comes_from_the_validation_split(run, tmp_path):
-    from covidcxnet import evaluate
-    from covidcxnet.evaluation.predictions import youden_threshold
-
-    on_validation = evaluate(run, split="validation", out=tmp_path / "v", explain=False, bootstrap=0, progress=False)
-    p = on_validation.predictions
-    found = evaluate(run, threshold="auto", out=tmp_path / "t", explain=False, bootstrap=0, progress=False)
-    assert found.predictions.threshold == pytest.approx(youden_threshold(p.probabilities[:, 1], p.targets == 1))
-    assert "validation" in found.threshold_from
+def test_automatic_threshold_comes_from_the_validation_split(looks):
+    validation, test, _ = looks
+    p = validation.predictions
+    assert test.predictions.threshold == pytest.approx(youden_threshold(p.probabilities[:, 1], p.targets == 1))
+    assert "validation" in test.threshold_from
 
 
-def test_other_data_are_prepared_and_images_that_training_or_validation_saw_are_counted(run, other, tmp_path):
-    from covidcxnet import evaluate
-    from covidcxnet.evaluation.page import summary
+def test_lungs_are_looked_for_in_shown_cases_alone_where_the_model_sees_whole_radiographs(
+    run, other, tmp_path, monkeypatch
+):
+    """Other data are prepared, and images that training or validation saw are counted."""
+    from segmentation.segmenter import LungSegmenter
 
-    found = evaluate(run.best_weights, data=other, out=tmp_path, explain=False, bootstrap=20, jobs=1, progress=False)
-    data = found.data
-    assert len(found.predictions) == 7
-    assert data.rejected["path"].tolist() == ["normal/broken.png"]
-    assert data.overlap == 4
-    reason = data.rejected["reason"].iloc[0]
-    assert f"1 file could not be used, the first normal/broken.png ({reason})" in summary(found)
-    keys = {w["key"] for w in json.loads(found.metrics_path.read_text())["warnings"]}
+    looked_at: list[int] = []
+
+    def predict(self, images):
+        looked_at.append(len(images))
+        mask = np.indices(images[0].shape).sum(axis=0) % 90 < 60
+        return [SimpleNamespace(mask=mask, verdict=SimpleNamespace(trusted=len(looked_at) > 1))]
+
+    monkeypatch.setattr(LungSegmenter, "predict", predict)
+    assert run.recipe.input.region == "none"
+    options = {"data": other, "jobs": 1, "progress": False}
+    report = evaluate(run.best_weights, out=tmp_path / "a", explain=False, bootstrap=20, **options)
+    assert looked_at == [] and report.data.lungs_sought == 0
+    assert "the model sees the whole image" in report.path.read_text()
+    rejected = report.data.rejected
+    assert (len(report.predictions), rejected["path"].tolist(), report.data.overlap) == (7, ["normal/broken.png"], 4)
+    reason = rejected["reason"].iloc[0]
+    assert f"1 file could not be used, the first normal/broken.png ({reason})" in summary(report)
+    keys = {w["key"] for w in json.loads(report.metrics_path.read_text())["warnings"]}
     assert {"overlap", "patients_unknown", "small_test", "rejected"} <= keys
-    assert found.openings == ()
+    assert report.openings == ()
+    shown = evaluate(run.best_weights, out=tmp_path / "b", bootstrap=0, lime=0, **options).cases
+    assert looked_at == [1] * len(shown) and 0 < len(looked_at) < 7
+    assert [case.outlined for case in shown] == [False, *[True] * (len(shown) - 1)]
 
 
 def test_other_images_of_a_trained_patient_count_as_known_in_the_same_data(run, tmp_path):
-    from covidcxnet import evaluate
-
     table = run.store.table[["path", "label", "patient"]]
     rows = table.iloc[run.rows("test")].copy()
     rows["patient"] = ["x", table["patient"].iloc[run.rows("train")[0]], *rows["patient"].iloc[2:]]
     rows.to_csv(tmp_path / "labels.csv", index=False)
-    options = {"root": run.store.root, "explain": False, "bootstrap": 0, "jobs": 1, "progress": False}
-    found = evaluate(run, data=tmp_path / "labels.csv", out=tmp_path / "r", **options)
-    assert found.data.overlap == 1
+    report = evaluate(run, data=tmp_path / "labels.csv", out=tmp_path / "r", root=run.store.root, **QUICK)
+    assert report.data.overlap == 1
 
 
-def test_weights_without_their_run_say_that_overlap_is_unknown(run, other, tmp_path):
-    from covidcxnet import evaluate
-
-    alone = tmp_path / "alone.weights.h5"
-    alone.write_bytes(run.best_weights.read_bytes())
-    found = evaluate(alone, data=other, out=tmp_path / "r", explain=False, bootstrap=0, jobs=1, progress=False)
-    assert found.data.overlap is None
+def test_weights_alone_need_data_and_have_no_validation_split(alone, other, tmp_path):
     with pytest.raises(InputError, match="alone say nothing about images; give --data"):
         evaluate(alone)
     with pytest.raises(InputError, match="threshold: auto is chosen on a run's validation split"):
@@ -153,8 +168,6 @@ def test_weights_without_their_run_say_that_overlap_is_unknown(run, other, tmp_p
 
 
 def test_a_label_that_the_model_does_not_know_is_refused(run, other, tmp_path):
-    from covidcxnet import evaluate
-
     table = pd.DataFrame({"path": [str(p) for p in sorted(other.rglob("p*.png"))]})
     table["label"] = ["tb"] + ["normal"] * (len(table) - 1)
     table.to_csv(tmp_path / "labels.csv", index=False)
@@ -162,60 +175,22 @@ def test_a_label_that_the_model_does_not_know_is_refused(run, other, tmp_path):
         evaluate(run, data=tmp_path / "labels.csv", root=other, out=tmp_path, progress=False)
 
 
-@pytest.fixture
-def looked_at(monkeypatch):
-    """Number of radiographs in each call of the lung segmenter."""
-    from segmentation.segmenter import LungSegmenter
-
-    calls = []
-    real = LungSegmenter.predict
-    monkeypatch.setattr(LungSegmenter, "predict", lambda self, files: calls.append(len(files)) or real(self, files))
-    return calls
-
-
-def test_lungs_are_looked_for_in_shown_cases_alone_where_the_model_sees_whole_radiographs(
-    run, other, tmp_path, looked_at
-):
-    from covidcxnet import evaluate
-
-    assert run.recipe.input.region == "none"
-    options = {"data": other, "bootstrap": 0, "lime": 0, "jobs": 1, "progress": False}
-    found = evaluate(run.best_weights, out=tmp_path / "a", explain=False, **options)
-    assert looked_at == [] and found.data.lungs_sought == 0
-    assert "the model sees the whole image" in found.path.read_text()
-    found = evaluate(run.best_weights, out=tmp_path / "b", **options)
-    assert looked_at == [1] * len(found.cases) and 0 < len(looked_at) < 7
-
-
-def test_a_public_set_is_evaluated_by_name(run, other, tmp_path, capsys, monkeypatch):
+def test_a_public_set_is_evaluated_by_name(alone, other, tmp_path, capsys, monkeypatch):
+    """With weights alone: whether training saw the images is unknown, and the last line is the page."""
     from covidcxnet.datasets import load, named
 
     def cohen(name, folder, **options):
         return replace(load(folder, for_training=False), name=f"{name} {options}")
 
     monkeypatch.setattr(named, "load_named", cohen)
-    alone = tmp_path / "alone.weights.h5"
-    alone.write_bytes(run.best_weights.read_bytes())
     monkeypatch.chdir(tmp_path)
     arguments = ["--no-explain", "--bootstrap", "5", "--jobs", "1", "--no-progress"]
     assert main([str(alone), "--data", f"cohen,view=PA:{other}", *arguments]) == 0
-    page = Path(capsys.readouterr().out.splitlines()[-1])
-    assert page == Path("reports/alone-cohen/report.html")
+    printed = capsys.readouterr().out
+    page = Path(printed.splitlines()[-1])
+    assert page == Path("reports/alone-cohen/report.html") and "covid19 called normal" in printed
     data = json.loads((page.parent / "metrics.json").read_text())["data"]
-    assert data["name"] == "cohen {'view': 'PA'}" and data["images"] == 7
-    assert main([str(alone), "--data", "cohen:nowhere"]) == 2
-    assert "cohen:nowhere: no such folder" in capsys.readouterr().err
-    assert main([str(alone), "--data", f"cohn:{other}"]) == 2
-    assert "'cohn' is not a set known by name; there are: covidcxnet" in capsys.readouterr().err
-
-
-def test_the_last_line_of_the_command_is_the_page(run, tmp_path, capsys):
-    out = tmp_path / "report"
-    arguments = ["--no-explain", "--bootstrap", "20", "--out", str(out), "--no-progress"]
-    assert main([str(run.path), *arguments]) == 0
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[-1] == str(out / "report.html")
-    assert "covid19 called normal" in "\n".join(printed)
+    assert (data["name"], data["images"], data["images_also_trained_on"]) == ("cohen {'view': 'PA'}", 7, None)
 
 
 @pytest.mark.parametrize(
@@ -223,8 +198,13 @@ def test_the_last_line_of_the_command_is_the_page(run, tmp_path, capsys):
     [
         (["no/such/run"], "no/such/run: no such run folder or weights file"),
         (["{run}", "--data", "nowhere"], "nowhere: no such folder or CSV"),
+        (["{run}", "--data", "cohen:nowhere"], "cohen:nowhere: no such folder"),
+        (["{run}", "--data", "cohn:{run}"], "'cohn' is not a set known by name; there are: covidcxnet"),
         (["{run}", "--data", "phantom", "--split", "test"], "split: 'test' given, but splits belong to a run"),
         (["{run}", "--where", "source=nih"], "where: belongs to --data"),
+        (["{run}", "--seen", "a.csv"], "seen: belongs to --data"),
+        (["{run}", "--count", "a=b"], "count: belongs to --data"),
+        (["{run}", "--store", "s.h5"], "store: belongs to --data"),
         (["{run}", "--data", "phantom", "--where", "source"], "COLUMN=VALUE"),
         (["{run}", "--threshold", "1.5"], "threshold: 1.5 given, auto or a number between 0 and 1"),
         (["{run}", "--threshold", "high"], "auto or a number expected"),
@@ -239,8 +219,6 @@ def test_input_that_cannot_be_used_ends_in_one_line_and_code_2(run, capsys, argu
 
 
 def test_newest_run_is_the_one_with_the_latest_weights(tmp_path):
-    import os
-
     with pytest.raises(InputError, match="no run with weights"):
         newest_run(tmp_path)
     for name, age in (("a", 100), ("b", 300), ("c", 200), ("unet", 400)):
@@ -255,16 +233,10 @@ def test_newest_run_is_the_one_with_the_latest_weights(tmp_path):
 
 def test_help_is_quick_and_loads_no_keras():
     code = (
-        "import sys; from covidcxnet.cli.evaluate import build_parser; build_parser('evaluate.py').format_help();"
-        "import covidcxnet.evaluation;"
-        "print(*[m for m in ('keras', 'tensorflow', 'matplotlib', 'sklearn', 'pandas') if m in sys.modules])"
+        "import runpy, sys; sys.argv = ['evaluate.py', '--help']\n"
+        "try: runpy.run_path('evaluate.py', run_name='__main__')\n"
+        "except SystemExit: import covidcxnet.evaluation\n"
+        "print('loaded', *{'keras', 'tensorflow', 'matplotlib', 'sklearn', 'pandas'} & set(sys.modules))"
     )
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == ""
-
-
-def test_evaluate_py_prints_its_help():
-    found = subprocess.run(
-        [sys.executable, "evaluate.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert found.stdout.startswith("usage: evaluate.py") and "--bootstrap" in found.stdout
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert shown.startswith("usage: evaluate.py") and "--bootstrap" in shown and shown.endswith("loaded\n")

@@ -11,19 +11,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from covidcxnet import evaluate
 from covidcxnet.cli.evaluate import main
+from covidcxnet.models import create
+from covidcxnet.preparation import build
+from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
-
-QUICK = {"explain": False, "bootstrap": 40, "jobs": 1, "progress": False}
+from weights.format import save_weights
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Radiographs of three sources in a table, and untrained weights `net.weights.h5` for them."""
-    from covidcxnet.models import create
-    from covidcxnet.settings import InputSettings
-    from weights.format import save_weights
-
     root = tmp_path_factory.mktemp("released")
     rng = np.random.default_rng(0)
     rows = []
@@ -58,24 +57,20 @@ def whole(folder, tmp_path_factory):
     return _evaluate(folder, out, seen=folder / "split.csv", count={"pneumonia": "covid19"})
 
 
-def _evaluate(folder, out, **options):
-    from covidcxnet import evaluate
-
-    options = {"data": folder / "table.csv", "out": out, **QUICK, **options}
-    return evaluate(folder / "net.weights.h5", **options)
+def _evaluate(folder, out, weights=None, **options):
+    quick = {"data": folder / "table.csv", "explain": False, "bootstrap": 40, "jobs": 1, "progress": False}
+    return evaluate(weights or folder / "net.weights.h5", out=out, **quick | options)
 
 
 def test_images_of_the_list_and_of_their_patients_are_left_out(whole):
-    found = whole
-    left = found.data.left_out
+    left = whole.data.left_out
     assert (left.images, left.of_patients, left.patients, left.listed) == (6, 2, 4, 6)
-    evaluated = found.predictions.table
+    evaluated = whole.predictions.table
     assert len(evaluated) == 48 - 8
     assert not set(evaluated["patient"]) & {"nih0", "nih1", "cohen0", "cohen1"}
-    assert found.data.overlap == 0 and found.data.trained_sources == {"nih", "cohen"}
-    assert found.data.parts["part"].value_counts().to_dict() == {
-        "other": 40, "train": 4, "validation": 2, "patient_seen": 2,
-    }  # fmt: skip
+    assert whole.data.overlap == 0 and whole.data.trained_sources == {"nih", "cohen"}
+    parts = {"other": 40, "train": 4, "validation": 2, "patient_seen": 2}
+    assert whole.data.parts["part"].value_counts().to_dict() == parts
     page = whole.path.read_text()
     assert "8 images (4 patients): 6 of training or validation, 2 more of their patients" in page
 
@@ -92,26 +87,23 @@ def test_a_filter_does_not_hide_who_was_trained_on(folder, tmp_path):
 
 
 def test_counted_images_stand_within_their_source_and_are_never_passed_off(whole):
-    found = f = whole
-    assert set(f.predictions.graded.labelled) == {"normal", "covid19"} and len(f.predictions.graded) == 32
-    assert f.metrics.images == 32 and f.counted_images == {"pneumonia": 8}
-    rows = {(site.kind, site.sources): site for site in f.sites}
+    graded = whole.predictions.graded
+    assert set(graded.labelled) == {"normal", "covid19"} and len(graded) == whole.metrics.images == 32
+    assert whole.counted_images == {"pneumonia": 8}
+    rows = {(site.kind, site.sources): site for site in whole.sites}
     assert rows["within", ("nih",)].by_label == {"pneumonia": 8, "normal": 4}
     assert rows["held-out", ("new",)].by_label == {"normal": 8, "covid19": 8}
-    saved = pd.read_csv(found.predictions_path)
-    assert len(saved) == 40
-    assert set(saved.loc[saved["labelled"] == "pneumonia", "label"]) == {"covid19"}
-    content = json.loads(found.metrics_path.read_text())
+    saved = pd.read_csv(whole.predictions_path)
+    assert len(saved) == 40 and set(saved.loc[saved["labelled"] == "pneumonia", "label"]) == {"covid19"}
+    content = json.loads(whole.metrics_path.read_text())
     assert content["data"]["counted_as"] == {"pneumonia": {"class": "covid19", "images": 8}}
-    assert content["places"]["rows"][0]["kind"] == "internal"
-    first = re.sub("<[^>]+>", "", found.path.read_text().split("<nav")[0])
+    assert content["places"]["rows"][0]["kind"] == "internal" and content["warnings"][0]["key"] == "counted"
+    first = re.sub("<[^>]+>", "", whole.path.read_text().split("<nav")[0])
     assert "8 images labelled pneumonia counted as covid19; pneumonia is not covid19" in first
-    assert content["warnings"][0]["key"] == "counted"
 
 
 def test_with_counted_images_alone_the_headline_says_what_they_are(folder, tmp_path):
-    options = {"where": {"source": "nih"}, "count": {"pneumonia": "covid19"}}
-    found = _evaluate(folder, tmp_path, **options)
+    found = _evaluate(folder, tmp_path, where={"source": "nih"}, count={"pneumonia": "covid19"})
     page = re.sub("<[^>]+>", "", found.path.read_text().split("<nav")[0])
     assert not found.predictions.ungraded.any() and found.metrics.images == 16
     assert "AUROC, pneumonia counted as covid19" in page and "pneumonia counted as covid19 called normal" in page
@@ -137,52 +129,43 @@ def test_card_has_data_figures_and_the_command(folder, whole):
 
 
 def test_every_wrong_prediction_is_in_one_kind(whole):
-    f = whole
-    wrong = int((f.predictions.predicted != f.predictions.targets).sum())
+    wrong = int((whole.predictions.predicted != whole.predictions.targets).sum())
     text = whole.card_path.read_text().split("## Wrong predictions by kind")[1]
     kinds = re.findall(r"^\| \w+ predicted \w+ \| (\d+) of (\d+) \([\d.]+%\)", text, flags=re.M)
     assert sum(int(n) for n, _ in kinds) == wrong > 0
 
 
 def test_the_list_beside_the_weights_tells_of_overlap_unless_one_is_given(folder, tmp_path):
-    weights = tmp_path / "own.weights.h5"
+    weights = tmp_path / "net.weights.h5"
     weights.write_bytes((folder / "net.weights.h5").read_bytes())
-    from covidcxnet import evaluate
-
-    options = {"data": folder / "table.csv", "where": {"label": ["normal", "covid19"]}, **QUICK}
     digest = hashlib.sha256((folder / "new-4.png").read_bytes()).hexdigest()
     text = f"path,sha256,split\nelsewhere/x.png,{digest},train\ncohen-9.png,,test\ncohen-12.png,,train\n"
-    (tmp_path / "own.csv").write_text(text)
-    found = evaluate(weights, out=tmp_path / "b", **options)
+    (tmp_path / "net.csv").write_text(text)
+    options = {"where": {"label": ["normal", "covid19"]}, "store": tmp_path / "kept.h5"}
+    found = _evaluate(folder, tmp_path / "b", weights, **options)
     assert found.data.overlap == 4  # two images, and one more of each patient
     assert "overlap" in {w["key"] for w in json.loads(found.metrics_path.read_text())["warnings"]}
     assert found.by_source.skipped == 4
-    clean = evaluate(weights, out=tmp_path / "c", seen=tmp_path / "own.csv", **options)
+    clean = _evaluate(folder, tmp_path / "c", weights, seen=tmp_path / "net.csv", **options)
     assert clean.data.overlap == 0 and len(clean.predictions) == len(found.predictions) - 4
 
 
 def test_a_store_is_kept_for_other_weights_and_other_rows(folder, tmp_path, monkeypatch):
-    from covidcxnet.preparation import build
-
-    store = tmp_path / "kept.h5"
-    where = {"label": ["normal", "covid19"]}
-    one = _evaluate(folder, tmp_path / "a", store=store, where=where | {"source": ["new"]})
-    assert store.is_file() and not (tmp_path / "a" / "store.h5").exists()
-    made: list[str] = []
+    """The last time with a list that names nothing here, which is reported."""
+    prepared: list[str] = []
     real = build.prepare_files
-    monkeypatch.setattr(build, "prepare_files", lambda items, *a, **k: made.extend(items) or real(items, *a, **k))
+    monkeypatch.setattr(build, "prepare_files", lambda items, *a, **k: prepared.extend(items) or real(items, *a, **k))
+    store, where = tmp_path / "kept.h5", {"label": ["normal", "covid19"]}
+    first = _evaluate(folder, tmp_path / "a", store=store, where=where | {"source": ["new"]})
+    assert store.is_file() and not (tmp_path / "a" / "store.h5").exists() and len(prepared) == 16
     _evaluate(folder, tmp_path / "b", store=store, where=where)
-    assert len(made) == 24
-    made.clear()
-    again = _evaluate(folder, tmp_path / "c", store=store, where=where | {"source": ["new"]})
-    assert made == []
-    np.testing.assert_array_equal(one.predictions.probabilities, again.predictions.probabilities)
-
-
-def test_lists_that_name_nothing_here_are_reported(folder, tmp_path):
+    assert len(prepared) == 16 + 24
     (tmp_path / "l.csv").write_text("path,split\nother/a.png,train\n")
-    found = _evaluate(folder, tmp_path / "r", seen=[tmp_path / "l.csv"], where={"source": ["new"]})
-    assert "seen_unmatched" in {w["key"] for w in json.loads(found.metrics_path.read_text())["warnings"]}
+    options = {"where": where | {"source": ["new"]}, "seen": [tmp_path / "l.csv"]}
+    again = _evaluate(folder, tmp_path / "c", store=store, **options)
+    assert len(prepared) == 16 + 24
+    np.testing.assert_array_equal(first.predictions.probabilities, again.predictions.probabilities)
+    assert "seen_unmatched" in {w["key"] for w in json.loads(again.metrics_path.read_text())["warnings"]}
 
 
 def test_a_list_that_leaves_nothing_is_refused(folder, tmp_path):
@@ -209,14 +192,6 @@ def test_flags_that_cannot_be_used_end_in_one_line_and_code_2(folder, tmp_path, 
     assert main(command) == 2
     error = capsys.readouterr().err.strip()
     assert re.search(message, error) and len(error.splitlines()) == 1
-
-
-def test_flags_of_data_need_data(folder):
-    from covidcxnet import evaluate
-
-    for name, value in (("seen", ["a.csv"]), ("count", {"a": "b"}), ("store", "s.h5")):
-        with pytest.raises(InputError, match=f"{name}: belongs to --data"):
-            evaluate(folder / "net.weights.h5", **{name: value})
 
 
 def test_page_has_the_sites_side_by_side(whole):

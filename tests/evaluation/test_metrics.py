@@ -16,16 +16,22 @@ from covidcxnet.evaluation.calibration import reliability
 from covidcxnet.evaluation.metrics import measure
 from covidcxnet.evaluation.predictions import Predictions, truth_of
 
+TWO, THREE = ("normal", "covid19"), ("normal", "pneumonia", "covid19")
+
 
 def _measured(predictions, resamples=50):
     return measure(predictions, Bootstrap(predictions.column("patient"), len(predictions), resamples=resamples))
 
 
-def _exclusive(targets, probabilities, classes):
+def _exclusive(targets, probabilities, classes=THREE):
     table = pd.DataFrame({"path": "a.png", "label": np.array(classes)[targets]})
-    return Predictions(
-        table, truth_of(table, classes), np.asarray(probabilities, float), classes, np.full(len(classes), 0.5)
-    )
+    truth, scores = truth_of(table, classes), np.asarray(probabilities, float)
+    return Predictions(table, truth, scores, classes, np.full(len(classes), 0.5))
+
+
+def _independent(truth, probabilities, classes=("mass", "effusion", "hernia")):
+    table, cut = pd.DataFrame({"path": ["a.png"] * len(truth), "label": "unknown"}), np.full(len(classes), 0.5)
+    return Predictions(table, np.asarray(truth, float), probabilities, classes, cut, "independent")
 
 
 def test_figures_of_three_classes_agree_with_scikit_learn(make_predictions):
@@ -65,13 +71,12 @@ def test_figures_of_each_class_are_those_of_scikit_learn_over_the_images_where_i
             estimate = row.figures[figure]
             assert estimate.value == pytest.approx(value, nan_ok=True), (name, figure)
             assert math.isnan(value) or estimate.low <= value <= estimate.high
-        assert (
-            (row.tp + row.fn, row.fp + row.tn) == (row.present, row.absent) == ((truth == 1).sum(), (truth == 0).sum())
-        )
+        sides = (truth == 1).sum(), (truth == 0).sum()
+        assert (row.tp + row.fn, row.fp + row.tn) == (row.present, row.absent) == sides
 
 
 def test_figures_of_two_classes_are_those_of_the_second(make_predictions):
-    p = make_predictions(classes=("normal", "covid19"))
+    p = make_predictions(classes=TWO)
     m = _measured(p)
     assert m.overall["brier"].value == pytest.approx(sk.brier_score_loss(p.targets, p.probabilities[:, 1]))
     assert m.by_class["normal"].figures["sensitivity"] == m.by_class["covid19"].figures["specificity"]
@@ -98,18 +103,20 @@ def test_an_absent_class_leaves_its_figures_undefined_and_others_defined(make_pr
     assert m.by_class["covid19"].figures["auroc"].value > 0.5
 
 
-def test_precision_of_a_class_never_predicted_is_undefined():
-    m = _measured(_exclusive(np.array([0, 1, 1]), [[0.9, 0.1]] * 3, ("normal", "covid19")), 10)
-    figures = m.by_class["covid19"].figures
-    assert math.isnan(figures["precision"].value)
-    assert figures["sensitivity"].value == 0 and figures["f1"].value == 0
-
-
-def test_a_finding_that_is_never_found_counts_as_0_and_is_named(findings):
-    m = _measured(findings)
-    assert m.never_found == ("hernia",)
-    f1 = [row.figures["f1"].value for row in m.by_class.values()]
-    assert f1[2] == 0 and m.overall["macro_f1"].value == pytest.approx(np.mean(f1))
+@pytest.mark.parametrize("task, of_never, of_absent", [("exclusive", 1.8 / 3, math.nan), ("independent", 1.8 / 3, 0.9)])
+def test_f1_of_a_class_never_predicted_is_0_and_of_a_class_without_images_undefined(task, of_never, of_absent):
+    """Alike for both, but an undefined F1 makes the mean of exclusive classes undefined; findings leave it out."""
+    scores = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1]])
+    findings = np.array([[1, 0, 1], [1, 0, 0], [0, 0, 0], [0, 1, 0]])
+    exclusive = task == "exclusive"
+    never = _measured(_exclusive(np.array([0, 0, 2, 1]), scores) if exclusive else _independent(findings, scores))
+    figures = never.by_class[never.classes[2]].figures
+    assert (figures["f1"].value, figures["sensitivity"].value) == (0, 0) and math.isnan(figures["precision"].value)
+    assert never.overall["macro_f1"].value == pytest.approx(of_never) and never.never_found == never.classes[2:]
+    absent = _exclusive(np.array([0, 0, 0, 1]), scores) if exclusive else _independent(findings * [1, 1, 0], scores)
+    absent = _measured(absent)
+    assert math.isnan(absent.by_class[absent.classes[2]].figures["f1"].value)
+    assert absent.overall["macro_f1"].value == pytest.approx(of_absent, nan_ok=True)
 
 
 def test_a_finding_without_images_or_that_nobody_knows_of_is_undefined_and_in_no_mean(findings):
@@ -122,9 +129,31 @@ def test_a_finding_without_images_or_that_nobody_knows_of_is_undefined_and_in_no
     assert m.overall["auroc"].value == pytest.approx(mass.figures["auroc"].value)
 
 
+def test_exclusive_classes_are_called_by_the_highest_probability_or_one_threshold_and_findings_by_their_own():
+    scores = np.array([[0.40, 0.35, 0.25], [0.2, 0.2, 0.6]])
+    assert _exclusive(np.array([0, 2]), scores).predicted.tolist() == [0, 2]
+    two = _exclusive(np.array([0, 1]), [[0.65, 0.35], [0.75, 0.25]], TWO)
+    assert two.predicted.tolist() == [0, 0]
+    assert replace(two, thresholds=np.full(2, 0.3)).predicted.tolist() == [1, 0]
+    called = replace(_independent(np.zeros((2, 3)), scores), thresholds=np.array([0.4, 0.3, 0.9])).called
+    assert called.tolist() == [[True, True, False], [False, False, False]]
+
+
+def test_auroc_of_two_exclusive_classes_is_that_of_the_second_and_of_two_findings_the_mean():
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 2, 60)
+    second = np.clip(0.3 * targets + 0.7 * rng.random(60), 0, 1)
+    scores = np.stack([1 - second, second], axis=1)
+    overall = _measured(_exclusive(targets, scores, TWO)).overall
+    assert overall["auroc"].value == pytest.approx(sk.roc_auc_score(targets, second))
+    assert overall["average_precision"].value == pytest.approx(sk.average_precision_score(targets, second))
+    truth = np.stack([targets, rng.integers(0, 2, 60)], axis=1)
+    auroc = _measured(_independent(truth, scores, ("mass", "hernia"))).overall["auroc"].value
+    assert auroc == pytest.approx(np.mean([sk.roc_auc_score(truth[:, k], scores[:, k]) for k in range(2)]))
+
+
 def test_diseases_called_normal_are_counted_by_name():
-    classes = ("normal", "pneumonia", "covid19")
-    m = _measured(_exclusive(np.array([0, 1, 1, 1, 2, 2]), np.eye(3)[[0, 0, 1, 2, 0, 0]], classes), 10)
+    m = _measured(_exclusive(np.array([0, 1, 1, 1, 2, 2]), np.eye(3)[[0, 0, 1, 2, 0, 0]]), 10)
     assert [str(x) for x in m.missed] == ["pneumonia called normal: 1 of 3", "covid19 called normal: 2 of 2"]
     assert m.missed[0].rate.value == pytest.approx(1 / 3)
 

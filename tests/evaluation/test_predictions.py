@@ -12,17 +12,10 @@ from enhancement.errors import InputError
 TWO = ("normal", "covid19")
 
 
-def _two(probability, labels, threshold=0.5):
+def _two(probability, labels):
     table = pd.DataFrame({"path": [f"{i}.png" for i in range(len(labels))], "label": labels})
-    probability = np.asarray(probability, float)
-    scores = np.stack([1 - probability, probability], axis=1)
-    return Predictions(table, truth_of(table, TWO), scores, TWO, np.full(2, threshold))
-
-
-def test_threshold_decides_between_two_classes():
-    labels = ["normal", "covid19", "covid19"]
-    assert _two([0.2, 0.5, 0.9], labels).predicted.tolist() == [0, 1, 1]
-    assert _two([0.2, 0.5, 0.9], labels, 0.7).predicted.tolist() == [0, 0, 1]
+    scores = np.stack([1 - np.asarray(probability), probability], axis=1)
+    return Predictions(table, truth_of(table, TWO), scores, TWO, np.full(2, 0.5))
 
 
 def test_saved_table_has_a_row_an_image_and_a_column_a_class(make_predictions, tmp_path):

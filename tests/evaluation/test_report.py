@@ -46,19 +46,20 @@ class _Page(HTMLParser):
             self.text += data
 
 
-def test_page_is_whole_and_needs_nothing_else(make_report):
-    text = page(make_report())
-    html = _Page(text)
+@pytest.fixture(scope="module")
+def usual(make_report):
+    """The page of a usual report."""
+    return page(make_report())
+
+
+def test_page_is_whole_needs_nothing_else_and_every_picture_has_a_text_and_every_header_a_scope(usual):
+    html = _Page(usual)
     assert not any(tag in ("script", "link", "iframe") for tag, _ in html.tags)
     links = [value for _, attributes in html.tags for name, value in attributes.items() if name in ("src", "href")]
     assert links and all(link.startswith(("data:", "#")) for link in links)
-    assert "url(" not in text and "@import" not in text
+    assert "url(" not in usual and "@import" not in usual
     ids = {attributes["id"] for _, attributes in html.tags if "id" in attributes}
     assert {link[1:] for link in links if link.startswith("#")} <= ids
-
-
-def test_every_picture_has_a_text_and_every_table_header_a_scope(make_report):
-    html = _Page(page(make_report()))
     pictures = [attributes for tag, attributes in html.tags if tag == "img"]
     assert len(pictures) >= 3 and all(len(attributes["alt"]) > 20 for attributes in pictures)
     assert all("scope" in attributes for tag, attributes in html.tags if tag == "th")
@@ -92,10 +93,9 @@ def test_a_lung_mask_that_failed_is_listed_under_the_label_of_the_data(make_repo
     assert "2 more stand in predictions.csv." in _Page(page(f)).text
 
 
-def test_a_phantom_run_is_called_phantom(make_report):
-    said = "the images are computed and show no patient"
-    assert said in page(make_report(data={"phantom": True}))
-    assert said not in page(make_report())
+def test_a_phantom_run_is_called_phantom(make_report, usual):
+    phantom = "the images are computed and show no patient"
+    assert phantom in page(make_report(data={"phantom": True})) and phantom not in usual
 
 
 def test_names_are_escaped(make_report, make_predictions):
@@ -108,27 +108,13 @@ def test_names_are_escaped(make_report, make_predictions):
 
 
 def test_cases_show_what_was_predicted_and_how_it_was_explained(make_report):
-    right = Case(
-        "a.png",
-        "normal",
-        "normal",
-        "typical correct prediction",
-        {"normal": 0.9},
-        True,
-        radiograph=PIXEL,
-        gradcam=PIXEL,
-    )
-    wrong = Case("b.png", "covid19", "normal", "confident wrong prediction", {"normal": 0.8}, False, radiograph=PIXEL,
-                 gradcam=PIXEL, lime=PIXEL, fit="Local fit R² 0.80.", heat="no place speaks for it")  # fmt: skip
+    pictures = {"radiograph": PIXEL, "gradcam": PIXEL}
+    right = Case("a.png", "normal", "normal", "typical", {"normal": 0.9}, True, **pictures)
+    wrong = Case("b.png", "covid19", "normal", "confident", {"normal": 0.8}, False, **pictures, lime=PIXEL)
+    wrong = replace(wrong, fit="Local fit R² 0.80.", heat="no place speaks for it")
     text = _Page(page(make_report(cases=(right, wrong)))).text
     assert "Correct: predicted normal" in text and "Wrong: predicted normal" in text
     assert "LIME for normal" in text and "Local fit R² 0.80." in text and "no place speaks for it" in text
-
-
-@pytest.mark.parametrize("classes", [("normal", "covid19"), ("normal", "pneumonia", "covid19", "tb")])
-def test_page_is_made_for_any_number_of_classes(make_report, make_predictions, classes):
-    html = _Page(page(make_report(make_predictions(classes=classes))))
-    assert all(f"predicted {name}" in html.text for name in classes)
 
 
 def _without(predictions, *classes):
@@ -145,11 +131,13 @@ def test_without_a_class_means_are_undefined_and_the_others_come_first(make_repo
     assert f.to_json()["by_class"]["pneumonia"]["f1"]["value"] is None
 
 
-@pytest.mark.parametrize("classes", [("normal", "covid19"), ("normal", "pneumonia", "covid19")])
-def test_images_of_one_class_alone_give_a_page_too(make_report, make_predictions, classes):
-    f = make_report(_without(make_predictions(classes=classes), *classes[:-1]))
-    text = _Page(page(f)).text
-    assert "All images are of class covid19" in text and "Sensitivity, covid19" in text
+@pytest.mark.parametrize("classes", [("normal", "covid19"), ("normal", "pneumonia", "covid19", "tb")])
+def test_any_number_of_classes_and_images_of_one_alone_give_a_page(make_report, make_predictions, classes):
+    p = make_predictions(classes=classes)
+    html = _Page(page(make_report(p)))
+    assert all(f"predicted {name}" in html.text for name in classes)
+    text = _Page(page(make_report(_without(p, *classes[:-1])))).text
+    assert f"All images are of class {classes[-1]}" in text and f"Sensitivity, {classes[-1]}" in text
     assert "nan" not in text.lower().split()
 
 
@@ -166,28 +154,27 @@ def test_none_missed_is_not_said_to_be_certain(make_report, make_predictions):
 
 
 def test_json_holds_every_figure_and_is_strict(make_report, tmp_path):
-    log = pd.DataFrame({"epoch": [1], "loss": [1.0], "val_loss": [math.nan]})
-    report = f = make_report(log=log, folder=tmp_path / "report")
+    """With learning curves, which mark the epoch and leave out what was not followed."""
+    log = pd.DataFrame({"epoch": [1, 2], "loss": [1, 0.5], "val_loss": [1, math.nan], "val_auroc": [0.6, 0.8]})
+    log["seconds"] = 3
+    assert plots.learned(log) == ["loss", "auroc"]
+    report = make_report(log=log, best_epoch=2, folder=tmp_path / "report")
     write(report)
+    assert "2 epochs; weights of epoch 2" in report.path.read_text()
     assert {p.name for p in report.folder.iterdir()} == {"report.html", "metrics.json", "predictions.csv", "card.md"}
     read = json.loads(report.metrics_path.read_text(), parse_constant=lambda name: pytest.fail(name))
-    for name, estimate in f.metrics.overall.items():
+    for name, estimate in report.metrics.overall.items():
         assert read["overall"][name]["value"] == pytest.approx(estimate.value)
         assert read["overall"][name]["low"] == pytest.approx(estimate.low)
-    assert read["confusion_matrix"] == f.metrics.confusion.tolist()
+    assert read["confusion_matrix"] == report.metrics.confusion.tolist()
     assert read["data"]["parts"]["test"]["images"] == 120
-    assert [m["missed"] for m in read["called_normal"]] == [m.missed for m in f.metrics.missed]
-    assert read["sources"]["auroc_within_sources"]["value"] == pytest.approx(f.by_source.mean.within.value)
+    assert [m["missed"] for m in read["called_normal"]] == [m.missed for m in report.metrics.missed]
+    assert read["sources"]["auroc_within_sources"]["value"] == pytest.approx(report.by_source.mean.within.value)
     assert len(pd.read_csv(report.predictions_path)) == 120
 
 
-def test_learning_curves_mark_the_epoch_and_leave_out_what_was_not_followed(make_report):
-    log = pd.DataFrame(
-        {"epoch": [1, 2], "loss": [1, 0.5], "val_loss": [1, 0.7], "val_auroc": [0.6, 0.8], "seconds": [3, 3]}
-    )
-    assert plots.learned(log) == ["loss", "auroc"]
-    assert "2 epochs; weights of epoch 2" in page(make_report(log=log, best_epoch=2))
-    assert "Learning curves" not in page(make_report())
+def test_there_are_no_learning_curves_without_a_log(usual):
+    assert "Learning curves" not in usual
 
 
 def test_what_is_never_found_stands_first_in_every_form(make_report, findings, tmp_path):

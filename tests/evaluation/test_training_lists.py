@@ -19,9 +19,10 @@ TABLE = pd.DataFrame(
 )
 
 
-def _marks(tmp_path, text, table=TABLE, root=None, patients=True):
-    (tmp_path / "list.csv").write_text(text)
-    return read_training_lists([tmp_path / "list.csv"]).marks(table, root or tmp_path, patients=patients)
+def _marks(folder, *texts, table=TABLE, patients=True):
+    for k, text in enumerate(texts):
+        (folder / f"{k}.csv").write_text(text)
+    return read_training_lists([folder / f"{k}.csv" for k in range(len(texts))]).marks(table, folder, patients=patients)
 
 
 def test_an_image_and_the_others_of_its_patient_are_seen_but_a_test_image_is_not(tmp_path):
@@ -35,7 +36,7 @@ def test_an_image_and_the_others_of_its_patient_are_seen_but_a_test_image_is_not
 
 def test_patients_without_a_number_are_not_one_patient(tmp_path):
     table = TABLE.assign(patient=[None, None, "", "p3", "p3"])
-    assert not _marks(tmp_path, "path,split\na/1.png,train\nb/3.png,train\n", table).patient.any()
+    assert not _marks(tmp_path, "path,split\na/1.png,train\nb/3.png,train\n", table=table).patient.any()
 
 
 def test_a_patient_named_by_the_list_is_seen_though_no_image_is(tmp_path):
@@ -44,51 +45,47 @@ def test_a_patient_named_by_the_list_is_seen_though_no_image_is(tmp_path):
     assert not _marks(tmp_path, text, patients=False).trained.any()
 
 
-def test_an_image_is_known_by_source_and_file_name(tmp_path):
-    table = TABLE.assign(original=["x.dcm", "y.dcm", "x.dcm", None, None])
-    marks = _marks(tmp_path, "source,file,split\nnih,2.png,train\ncohen,x.dcm,val\nnih,4.png,train\n", table)
-    assert marks.split.tolist() == ["", "train", "validation", "", ""]
+@pytest.mark.parametrize(
+    "texts, split",
+    [
+        # by source and file name
+        (["source,file,split\nnih,2.png,train\ncohen,x.dcm,val\nnih,4.png,train\n"], ",train,validation,,"),
+        # an image that one list tests on, another trains on, whatever it is called there
+        (["path,split\na/1.png,train\n", "path,split\na/1.png,test\nc/5.png,train\n"], "train,,,,train"),
+        (
+            [
+                "path,split\na/1.png,test\na/2.png,test\nb/3.png,train\n",
+                "source,file,split\nnih,1.png,train\ncohen,3.png,test\n",
+            ],
+            "train,test,train,,",
+        ),
+        # images of two patients may be called alike: within a list the path decides before the name
+        (["path,source,file,split\na/1.png,nih,1.png,test\nz/1.png,nih,1.png,train\n"], "test,,,,"),
+        # other words for the columns and parts
+        (["image,Split,group\n./b/3.png,Validation,p3\n"], ",,validation,,"),
+    ],
+)
+def test_several_lists_count_together_and_training_wins(tmp_path, texts, split):
+    table = TABLE.drop(columns="patient").assign(original=["x.dcm", "y.dcm", "x.dcm", None, None])
+    for order in (texts, texts[::-1]):
+        assert ",".join(_marks(tmp_path, *order, table=table).split) == split
 
 
-def test_an_image_is_known_by_its_content(tmp_path):
+@pytest.mark.parametrize(
+    "names, rows, split",
+    [
+        (["2.png"], ["old/name.png,train"], ["", "train"]),
+        # an exact copy of a training image is seen though it is listed as test
+        (["1.png", "2.png"], ["a/1.png,train", "a/2.png,test"], ["train", "train"]),
+    ],
+)
+def test_an_image_is_known_by_its_content(tmp_path, names, rows, split):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "2.png").write_bytes(b"two")
-    text = f"path,split,sha256\nold/name.png,train,{hashlib.sha256(b'two').hexdigest()}\n"
-    assert _marks(tmp_path, text).split.tolist() == ["", "train", "", "", ""]
-
-
-def test_several_lists_count_together(tmp_path):
-    (tmp_path / "a.csv").write_text("path,split\na/1.png,train\n")
-    (tmp_path / "b.csv").write_text("image,Split,group\n./b/3.png,Validation,p3\n")
-    (tmp_path / "c.csv").write_text("path,split\na/1.png,test\nc/5.png,train\n")
-    marks = read_training_lists([tmp_path / name for name in ("a.csv", "b.csv")]).marks(TABLE, tmp_path)
-    assert marks.trained.tolist() == [True, True, True, True, False]
-    # what one list tests on, another trains on
-    marks = read_training_lists([tmp_path / name for name in ("a.csv", "c.csv")]).marks(TABLE, tmp_path)
-    assert marks.image.tolist() == [True, False, False, False, True]
-
-
-def test_a_training_image_is_found_by_one_list_though_another_that_names_it_otherwise_tests_on_it(tmp_path):
-    (tmp_path / "a.csv").write_text("path,split\na/1.png,test\na/2.png,test\nb/3.png,train\n")
-    (tmp_path / "b.csv").write_text("source,file,split\nnih,1.png,train\ncohen,3.png,test\n")
-    for names in (("a.csv", "b.csv"), ("b.csv", "a.csv")):
-        marks = read_training_lists([tmp_path / name for name in names]).marks(TABLE.drop(columns="patient"), tmp_path)
-        assert marks.split.tolist() == ["train", "test", "train", "", ""]
-
-
-def test_within_a_list_the_path_decides_before_the_name(tmp_path):
-    """Images of two patients may be called alike; one that the list's path puts in test is not in train by its name."""
-    text = "path,source,file,split\na/1.png,nih,1.png,test\nz/1.png,nih,1.png,train\n"
-    assert _marks(tmp_path, text).split.tolist() == ["test", "", "", "", ""]
-
-
-def test_an_exact_copy_of_a_training_image_is_seen_though_listed_as_test(tmp_path):
-    (tmp_path / "a").mkdir()
-    for name in ("1.png", "2.png"):
-        (tmp_path / "a" / name).write_bytes(b"one")
-    same = hashlib.sha256(b"one").hexdigest()
-    text = f"path,split,sha256\na/1.png,train,{same}\na/2.png,test,{same}\n"
-    assert _marks(tmp_path, text).split.tolist() == ["train", "train", "", "", ""]
+    for name in names:
+        (tmp_path / "a" / name).write_bytes(b"same")
+    digest = hashlib.sha256(b"same").hexdigest()
+    text = "\n".join(["path,split,sha256", *[f"{row},{digest}" for row in rows]])
+    assert _marks(tmp_path, text).split.tolist() == [*split, "", "", ""]
 
 
 @pytest.mark.parametrize(
@@ -104,9 +101,6 @@ def test_an_exact_copy_of_a_training_image_is_seen_though_listed_as_test(tmp_pat
 def test_a_file_that_is_no_such_list_is_refused(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         _marks(tmp_path, text)
-
-
-def test_a_missing_list_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.csv: no such file"):
         read_training_lists([tmp_path / "none.csv"])
 
@@ -114,7 +108,6 @@ def test_a_missing_list_is_refused(tmp_path):
 def test_the_list_beside_weights_is_found_by_name(tmp_path):
     (tmp_path / "net.csv").write_text("path,split\na/1.png,train\n")
     assert list_beside(tmp_path / "net.weights.h5").names == (str(tmp_path / "net.csv"),)
-    assert list_beside(tmp_path / "other.weights.h5") is None
-    assert list_beside(None) is None
+    assert list_beside(tmp_path / "other.weights.h5") is None and list_beside(None) is None
     (tmp_path / "net.csv").write_text("path,p_covid19\na/1.png,0.4\n")
     assert list_beside(tmp_path / "net.weights.h5") is None
