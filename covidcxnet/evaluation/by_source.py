@@ -205,8 +205,9 @@ class _Sites:
             auroc, probe = ratio(right, pairs), self._probe(rows, part, pair)
             sides = pair.positive, pair.negative
             words = pair.words or [" or ".join(sorted(set(map(str, labels[side])))) for side in sides]
+            positives, negatives = (int(side.sum()) for side in sides)
             figures = part.estimate(auroc), None if probe is None else part.estimate(probe)
-            comparisons.append(Comparison(*words, pair.name, *(int(side.sum()) for side in sides), *figures))
+            comparisons.append(Comparison(words[0], words[1], pair.name, positives, negatives, *figures))
             aurocs.append(auroc)
             probes += [] if probe is None else [probe]
         more: dict[str, Any] = {}
@@ -305,8 +306,8 @@ def _of_findings(maker: _Sites, trained: frozenset[str] | None) -> BySource:
     mean = None
     if pooled:
         part = bootstrap.part(np.flatnonzero(keep))
-        means = (part.estimate(mean_of_defined(list(column))) for column in zip(*arrays, strict=True))
-        mean = Pooled("mean", *means, source_alone=float(np.mean([row.source_alone for row in pooled])))
+        whole, every = (part.estimate(mean_of_defined(list(column))) for column in zip(*arrays, strict=True))
+        mean = Pooled("mean", whole, every, float(np.mean([row.source_alone for row in pooled])))
     return BySource(tuple(sites), None, skipped, tuple(pooled), mean)
 
 
