@@ -161,8 +161,7 @@ def _diaphragm(a: Anatomy, ax, y, side, width):
     top = a.height + np.where(side > 0, np.float32(a.left_dome), np.float32(0))
     centre = 0.48 * width
     across = (ax - centre) / (width - centre)
-    fall = np.where(across > 0, 4.6 * across**2, 1.6 * across**2)
-    dome = top + fall
+    dome = top + np.where(across > 0, 4.6 * across**2, 1.6 * across**2)
     # the dome curves down to front and back as it does to the side: rays just under its top soon meet only abdomen
     below = 0.5 * a.depth * np.sqrt(np.clip((y - dome) / 2.2, 0, None))
     return dome, below

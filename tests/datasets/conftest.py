@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent))  # where dicom_files lies
+sys.path.insert(0, str(Path(__file__).parent))  # where dicom_files and miniatures lie
 
 
 @pytest.fixture

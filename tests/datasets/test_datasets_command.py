@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from miniatures import KERMANY, NIH_SET
 
 from covidcxnet.cli import main
 from covidcxnet.datasets import load
 from covidcxnet.datasets.named import NAMES
 from covidcxnet.datasets.phantom import phantom
-
-KERMANY = [f"train/{name}.jpeg" for name in ("NORMAL/IM-0115-0001", "PNEUMONIA/person1_bacteria_1")]
-KERMANY += ["test/PNEUMONIA/person2_virus_6.jpeg"]
 
 
 @pytest.fixture
@@ -50,8 +48,7 @@ def test_check_writes_verdicts_and_its_exit_code_tells_of_rejects(kermany, tmp_p
 
 
 def test_convert_writes_a_table_that_loads_from_elsewhere(kermany, lay, tmp_path, capsys):
-    entries = "Image Index,Finding Labels,Patient ID\n1.png,No Finding,1\n2.png,Pneumonia,2\n"
-    nih = lay({"Data_Entry_2017.csv": entries, "images/1.png": None}, "nih")
+    nih = lay(NIH_SET, "nih")
     out = tmp_path / "tables" / "both.csv"
     data = [f"kermany,labels=two:{kermany}", f"nih:{nih}"]
     assert main(["datasets", "convert", *data, "--out", str(out)]) == 2

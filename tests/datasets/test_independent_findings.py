@@ -99,19 +99,11 @@ def test_a_filter_and_verdicts_leave_a_data_set_of_findings(tmp_path):
     ("changes", "word"),
     [
         ({"options": {"activation": "softmax"}}, "softmax"),
-        ({"model": "covid-cxnet-hierarchical"}, "multilabel"),
         ({"model": "logistic-regression"}, "multilabel"),
         ({"class_weights": "source"}, "class_weights"),
         ({"sampling": "oversample"}, "sampling"),
-        ({"options": {"multilabel": True}}, "options.multilabel"),
     ],
 )
 def test_a_recipe_that_does_not_go_with_findings_is_refused_before_any_work(changes, word):
     with pytest.raises(InputError, match=word):
         Recipe(multilabel=True, **changes)
-
-
-@pytest.mark.parametrize("classes", [("normal", "covid19"), ("pneumonia", "covid19", "other")])
-def test_a_hierarchy_needs_normal_and_two_more(classes):
-    with pytest.raises(InputError, match="normal,pneumonia,covid19"):
-        Recipe(model="covid-cxnet-hierarchical", classes=classes)

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from dicom_files import write_dicom
 
 from covidcxnet.datasets import split
 from covidcxnet.datasets.named import load_named
@@ -93,25 +93,6 @@ def test_the_seven_label_subset_takes_one_normal_a_patient(lay):
     assert dataset.table.loc[dataset.table["label"] == "normal", "patient"].is_unique
 
 
-def dicom(age="51", sex="F", view="PA", **more) -> bytes:
-    import io
-
-    dataset = pydicom.Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", generate_uid()
-    with pydicom.config.disable_value_validation():
-        dataset.PatientAge, dataset.PatientSex, dataset.ViewPosition = age, sex, view
-    dataset.Rows = dataset.Columns = 4
-    dataset.BitsAllocated = dataset.BitsStored = 8
-    dataset.HighBit, dataset.PixelRepresentation, dataset.SamplesPerPixel = 7, 0, 1
-    dataset.PhotometricInterpretation, dataset.PixelData = "MONOCHROME2", bytes(range(16))
-    dataset.update(more)
-    out = io.BytesIO()
-    dataset.save_as(out, enforce_file_format=True)
-    return out.getvalue()
-
-
 def test_rsna_counts_boxes_reads_headers_and_knows_no_patient_without_the_mapping(lay):
     labels = (
         "patientId,x,y,width,height,Target\na-1,,,,,0\n"
@@ -121,12 +102,13 @@ def test_rsna_counts_boxes_reads_headers_and_knows_no_patient_without_the_mappin
     files = {
         "stage_2_train_labels.csv": labels,
         "stage_2_detailed_class_info.csv": info,
-        "stage_2_train_images/a-1.dcm": dicom(),
-        "stage_2_train_images/b-2.dcm": dicom("148", "M", "AP"),
         "stage_2_train_images/c-3.dcm": b"damaged",
-        "stage_2_test_images/d-4.dcm": dicom(),
     }
     root = lay(files)
+    with pydicom.config.disable_value_validation():
+        write_dicom(root / "stage_2_train_images" / "a-1.dcm", np.zeros((4, 4)), PatientAge="51")
+        odd = {"PatientAge": "148", "PatientSex": "M", "ViewPosition": "AP"}
+        write_dicom(root / "stage_2_train_images" / "b-2.dcm", np.zeros((4, 4)), **odd)
     dataset = load_named("rsna", root)
     assert list(dataset.table["label"]) == ["normal", "lung_opacity", "not_normal"]
     assert list(dataset.table["boxes"]) == [0, 2, 0] and list(dataset.findings["lung_opacity"]) == [0, 1, 0]

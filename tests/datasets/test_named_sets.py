@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from miniatures import KERMANY, NIH_SET
 
 from covidcxnet.datasets import Dataset, load, merge
 from covidcxnet.datasets.named import NAMES, address_of, facts_of, folder_of, load_address, load_named, readdressed
@@ -18,24 +19,14 @@ GUIDE = Path(__file__).parents[2] / "datasets.md"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_set_stands_in_the_guide_as_its_facts_say(name):
+def test_every_set_stands_in_the_guide_as_its_facts_say_with_labels_of_the_common_vocabulary(name):
     about = facts_of(name)
-    assert about.name == name
+    assert about.name == name and tuple(all_facts()) == NAMES
     assert " ".join(about.markdown().split()) in " ".join(GUIDE.read_text(encoding="utf-8").split())
     for key, value in about.lines():
         assert value.strip(), f"{name} says nothing about {key}"
-
-
-def test_every_set_has_facts_and_a_reader():
-    assert tuple(all_facts()) == NAMES
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_labels_are_of_the_common_vocabulary(name):
-    own = {SEVERAL, UNKNOWN, "no_nodule", "not_normal", "covid_negative"}
-    for label, kind in facts_of(name).labels.items():
-        assert label in FINDINGS or label in own, f"{name} calls something {label}"
-        assert kind in DEFINITIONS
+    assert set(about.labels) <= {*FINDINGS, SEVERAL, UNKNOWN, "no_nodule", "not_normal", "covid_negative"}
+    assert set(about.labels.values()) <= set(DEFINITIONS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -76,11 +67,6 @@ def test_addresses_that_make_no_sense_are_refused(address, said):
         load(address)
 
 
-KERMANY = [f"train/{name}.jpeg" for name in ("NORMAL/IM-0115-0001", "PNEUMONIA/person1_bacteria_1")]
-KERMANY += ["test/PNEUMONIA/person2_virus_6.jpeg"]
-NIH = "Image Index,Finding Labels,Patient ID\n00000001_000.png,No Finding,1\n00000002_000.png,Pneumonia|Mass,2\n"
-
-
 def test_a_set_is_loaded_by_its_address_like_any_other_data(lay):
     root = lay(dict.fromkeys(KERMANY))
     dataset = load(f"kermany,labels=two:{root}")
@@ -92,7 +78,7 @@ def test_a_set_is_loaded_by_its_address_like_any_other_data(lay):
 
 def test_merge_refuses_labels_that_rest_on_different_things_unless_told_so(lay):
     kermany = load_named("kermany", lay(dict.fromkeys(KERMANY), "kermany"))
-    nih = load_named("nih", lay({"Data_Entry_2017.csv": NIH, "images/00000001_000.png": None}, "nih"))
+    nih = load_named("nih", lay(NIH_SET, "nih"))
     reason = r"'normal' of kermany is meant as read .*that of nih, as mined .*accept normal"
     with pytest.raises(InputError, match=reason):
         merge(kermany, nih)
@@ -118,29 +104,3 @@ def test_one_label_of_several_findings():
     columns = {"normal": [1, 0, nan, 0, nan], "mass": [0, 1, 1, 0, nan], "nodule": [0, 0, 1, 0, nan]}
     findings = pd.DataFrame({**columns, "support_devices": [1, 1, 0, 1, 1]})
     assert list(single_label(findings)) == ["normal", "mass", SEVERAL, UNKNOWN, UNKNOWN]
-
-
-@pytest.mark.real
-def test_real_files_of_the_sets_load_under_their_published_names(real_data, tmp_path):
-    import shutil
-
-    shenzhen = tmp_path / "ChinaSet_AllFiles"
-    (shenzhen / "CXR_png").mkdir(parents=True)
-    (shenzhen / "mask").mkdir()
-    for image in sorted((real_data / "segmentation" / "shenzhen" / "images").iterdir())[:6]:
-        shutil.copy(image, shenzhen / "CXR_png" / image.name)
-        mask = real_data / "segmentation" / "shenzhen" / "masks" / image.name
-        shutil.copy(mask, shenzhen / "mask" / f"{image.stem}_mask.png")
-    for place, folder in (("COVID", "covid19"), ("Normal", "normal"), ("Viral Pneumonia", None)):
-        (tmp_path / "radiography" / place).mkdir(parents=True)
-        if folder:
-            (tmp_path / "radiography" / place / "images").symlink_to(
-                real_data / "classification" / "radiography" / folder
-            )
-    radiography = load_named("radiography", tmp_path / "radiography", blocks="20")
-    assert len(radiography) == 4660 and radiography.paths[-1].is_file()
-    assert radiography.table["patient"].notna().all()
-    shutil.rmtree(tmp_path / "radiography")
-    dataset = load_named("shenzhen", tmp_path)
-    assert len(dataset) == 6 and all(path.is_file() for path in dataset.paths)
-    assert all(mask and mask[0].is_file() for mask in dataset.masks)

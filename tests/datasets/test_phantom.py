@@ -98,7 +98,7 @@ def test_nothing_but_the_lesion_tells_the_classes_apart():
 
 def test_some_lesions_are_faint_and_some_are_plain():
     contrast = []
-    for seed in range(40):
+    for seed in range(30):
         sick, well = patient("covid19", seed), patient("normal", seed)
         contrast.append((sick.image.astype(int) - well.image)[sick.lesion].mean())
     assert np.percentile(contrast, 15) < 16 and np.percentile(contrast, 85) > 26
@@ -110,12 +110,6 @@ def test_a_larger_size_shows_the_same_patient():
     assert np.corrcoef(small.image.ravel(), shrunk.ravel())[0, 1] > 0.98
     agree = cv2.resize(large.lungs.astype(np.uint8), (128, 128), interpolation=cv2.INTER_NEAREST) == small.lungs
     assert agree.mean() > 0.98
-
-
-@pytest.mark.parametrize(("label", "size"), [("flu", 64), ("normal", 16)])
-def test_what_cannot_be_made_is_refused(label, size):
-    with pytest.raises(InputError):
-        phantom(label, 0, size)
 
 
 def test_a_folder_of_phantoms_is_a_dataset(made):
@@ -170,6 +164,9 @@ def test_a_broken_off_folder_is_not_left_behind(tmp_path, monkeypatch):
 def test_parameters_that_make_no_sense_are_refused(tmp_path, bad):
     with pytest.raises(InputError, match="phantoms"):
         make_phantoms(tmp_path / "p", **{"n": 6, "size": 48, "progress": False, **bad})
+    for label, size in (("flu", 64), ("normal", 16)):
+        with pytest.raises(InputError, match="phantom: "):
+            phantom(label, 0, size)
 
 
 def test_load_makes_phantoms_under_a_root(tmp_path):
