@@ -26,15 +26,11 @@ def test_a_flag_is_spelt_with_dashes_or_underscores_or_by_its_usual_short_name(f
     assert _parser().parse_args(["train", f"{flag}=4"]).batch_size == 4
 
 
-def test_a_flag_of_a_short_name_comes_before_the_alias():
+def test_underscores_in_values_and_after_two_dashes_stay_and_a_short_flag_comes_before_an_alias():
     parser = Parser(prog="x")
     parser.add_argument("--size", type=int)
     parser.add_argument("--input.size", type=int)
     assert parser.parse_args(["--size", "3"]).size == 3
-
-
-def test_underscores_in_values_and_after_two_dashes_stay():
-    parser = Parser(prog="x")
     parser.add_argument("--out")
     parser.add_argument("files", nargs="*")
     values = parser.parse_args(["--out=a_b", "--", "--my_file.png"])
@@ -70,17 +66,12 @@ def test_of_ambiguous_names_at_most_three_are_named_and_nested_ones_by_their_las
     assert did_you_mean("--rotations", flags) == "; did you mean --augment.rotation?"
 
 
-def test_help_names_defaults(capsys):
+def test_help_names_defaults_and_quiet_is_no_progress(capsys):
     with pytest.raises(SystemExit):
         _parser().parse_args(["train", "--help"])
+    assert [_parser().parse_args(["train", *f]).progress for f in ([], ["--quiet"], ["--no-progress"])] == [1, 0, 0]
     text = " ".join(capsys.readouterr().out.split())
     assert "images in a step (default: 8)" in text and "show progress bars (default: yes)" in text and "--debug" in text
-
-
-def test_quiet_is_no_progress():
-    assert not _parser().parse_args(["train", "--quiet"]).progress
-    assert not _parser().parse_args(["train", "--no-progress"]).progress
-    assert _parser().parse_args(["train"]).progress
 
 
 def test_an_error_of_the_input_is_one_line_and_debug_adds_the_traceback(capsys):
@@ -103,15 +94,12 @@ def test_a_folder_that_the_system_refuses_is_one_line(tmp_path, capsys):
     assert error.startswith(f"x: error: {tmp_path / 'file' / 'below'}: ") and len(error.splitlines()) == 1
 
 
-def test_an_error_of_the_program_is_not_hidden():
-    with pytest.raises(ZeroDivisionError):
-        run(lambda argv: 1 // 0, [], prog="x")
-
-
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(capsys):
     def work(argv):
         raise KeyboardInterrupt("resume with --resume")
 
+    with pytest.raises(ZeroDivisionError):  # an error of the program is not hidden
+        run(lambda argv: 1 // 0, [], prog="x")
     assert run(work, [], prog="x") == INTERRUPTED
     assert "resume with --resume" in capsys.readouterr().err
 

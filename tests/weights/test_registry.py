@@ -124,9 +124,11 @@ def test_a_name_is_downloaded_once_and_then_found_in_the_cache(server, entry):
     assert weights.released("one") == path and len(server.requests) == 1
 
 
-def test_the_package_comes_before_the_cache(server, entry):
+def test_the_package_comes_before_the_cache_whatever_the_home_folder(server, entry, monkeypatch):
     (manifest.FOLDER / "file.h5").write_bytes(CONTENT)
     assert weights.released("one") == manifest.FOLDER / "file.h5" and not server.requests
+    monkeypatch.setenv("COVIDCXNET_HOME", "~nobody-of-this-name/x")
+    assert weights.released("one") == manifest.FOLDER / "file.h5"
 
 
 def test_cut_connections_are_resumed_from_where_they_ended(server, entry):
@@ -134,12 +136,6 @@ def test_cut_connections_are_resumed_from_where_they_ended(server, entry):
     assert weights.released("one", progress=False).read_bytes() == CONTENT
     starts = [int(re.search(r"\d+", wanted).group()) for wanted in server.requests[1:]]
     assert server.requests[0] is None and starts == sorted(starts) and 0 < starts[0] < starts[1]
-
-
-def test_a_partial_file_of_an_earlier_process_is_resumed(server, entry):
-    leave_partial(entry, CONTENT[:1000])
-    assert weights.released("one", progress=False).read_bytes() == CONTENT
-    assert server.requests == ["bytes=1000-"] and left_over(entry) == ["file.h5"]
 
 
 @pytest.mark.parametrize("partial", [CONTENT, CONTENT + b"more"], ids=len)
@@ -153,6 +149,12 @@ def test_a_partial_file_of_another_version_is_dropped_and_fetched_anew(server, e
     leave_partial(entry, b"\0" * 1000)
     assert registry.fetch(dataclasses.replace(entry, size=size), progress=False).read_bytes() == CONTENT
     assert server.requests == ["bytes=1000-", None]
+
+
+def test_a_partial_file_of_an_earlier_process_is_resumed(server, entry):
+    leave_partial(entry, CONTENT[:1000])
+    assert weights.released("one", progress=False).read_bytes() == CONTENT
+    assert server.requests == ["bytes=1000-"] and left_over(entry) == ["file.h5"]
 
 
 @pytest.mark.parametrize("how", ["ignores the range", "another part"])
@@ -187,34 +189,30 @@ def test_answers_that_make_no_sense_end_in_one_line_with_url_and_place(server, e
     assert entry.url in str(error.value) and str(cached(entry)) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_home_folder_of_nobody_is_no_reason_to_miss_the_package(entry, monkeypatch):
-    monkeypatch.setenv("COVIDCXNET_HOME", "~nobody-of-this-name/x")
-    (manifest.FOLDER / entry.file).write_bytes(CONTENT)
-    assert weights.released("one") == manifest.FOLDER / entry.file
-
-
 @pytest.mark.parametrize(
-    ("how", "message"),
-    [("says less", "150,000 bytes, 300,000 expected"), ("endless", "more than the file has")],
+    ("how", "message", "requests"),
+    [
+        ("says less", "150,000 bytes, 300,000 expected", None),
+        ("endless", "more than the file has", None),
+        ("wrong bytes", r"SHA-256.*expected.*deleted.*put it at", 1),
+    ],
 )
-def test_an_answer_that_is_too_short_or_endless_is_refused(server, entry, how, message):
+def test_an_answer_that_is_too_short_endless_or_wrong_is_refused_and_deleted(server, entry, how, message, requests):
     server.script = [how] * 20
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises(WeightsError, match=message) as error:
         weights.released("one", progress=False)
-    assert not cached(entry).exists()
+    assert not cached(entry).exists() and "\n" not in str(error.value)
+    assert requests is None or (left_over(entry) == [] and len(server.requests) == requests)
 
 
-def test_wrong_bytes_are_deleted_and_said(server, entry):
-    server.script = ["wrong bytes"] * 20
-    with pytest.raises(WeightsError, match=r"SHA-256.*expected.*deleted.*put it at") as error:
-        weights.released("one", progress=False)
-    assert left_over(entry) == [] and "\n" not in str(error.value) and len(server.requests) == 1
-
-
-def test_a_short_file_of_unknown_size_is_refused_by_its_hash(server, entry):
+def test_a_short_file_of_unknown_size_is_refused_by_its_hash_and_no_server_in_one_line(server, entry):
     server.content = CONTENT[:1000]
     with pytest.raises(WeightsError, match="SHA-256"):
         registry.fetch(dataclasses.replace(entry, size=None), progress=False)
+    gone = dataclasses.replace(entry, url="http://127.0.0.1:9/file.h5")
+    with pytest.raises(WeightsError) as error:
+        registry.fetch(gone, progress=False)
+    assert gone.url in str(error.value) and str(cached(gone)) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_missing_file_is_said_at_once_and_a_busy_server_is_asked_again_for_a_while(server, entry):
@@ -226,13 +224,6 @@ def test_a_missing_file_is_said_at_once_and_a_busy_server_is_asked_again_for_a_w
     with pytest.raises(WeightsError, match=r"503.*put it at"):
         weights.released("one", progress=False)
     assert len(server.requests) == 1 + download.ATTEMPTS
-
-
-def test_no_server_and_nothing_cached_is_one_line_with_url_and_place(server, entry):
-    gone = dataclasses.replace(entry, url="http://127.0.0.1:9/file.h5")
-    with pytest.raises(WeightsError) as error:
-        registry.fetch(gone, progress=False)
-    assert gone.url in str(error.value) and str(cached(gone)) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_offline_by_wish_asks_nobody(server, entry, monkeypatch):
@@ -249,12 +240,9 @@ def test_a_wrong_file_in_the_cache_is_refused_and_fetch_replaces_it(server, entr
     cached(entry).write_bytes(b"x" * len(CONTENT))
     with pytest.raises(WeightsError, match=r"SHA-256.*weights fetch one"):
         weights.released("one")
-    assert registry.fetch(entry, progress=False).read_bytes() == CONTENT
-
-
-def test_a_file_that_changes_after_it_was_verified_is_verified_again(server, entry):
-    path = weights.released("one", progress=False)
-    path.write_bytes(b"x" + CONTENT[1:])
+    path = registry.fetch(entry, progress=False)
+    assert path.read_bytes() == CONTENT and weights.released("one") == path
+    path.write_bytes(b"x" + CONTENT[1:])  # changed after it was verified
     with pytest.raises(WeightsError, match="SHA-256"):
         weights.released("one")
 
