@@ -1,5 +1,7 @@
 """Scores equal their definitions, intervals are over patients."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,17 +17,6 @@ def square(left=10):
     return mask
 
 
-def test_a_mask_agrees_with_itself():
-    assert dice(square(), square()) == iou(square(), square()) == 1.0
-    assert hausdorff95(square(), square()) == 0.0
-
-
-def test_a_shifted_square_has_the_scores_of_its_overlap():
-    one, two = square(10), square(20)
-    assert dice(one, two) == pytest.approx(20 / 30) and iou(one, two) == pytest.approx(20 / 40)
-    assert hausdorff95(one, two) == pytest.approx(10.0)  # 10 of 100 pixels
-
-
 def test_hausdorff_ignores_the_farthest_twentieth_only():
     spur = square()
     spur[40, 40:43] = True
@@ -33,10 +24,20 @@ def test_hausdorff_ignores_the_farthest_twentieth_only():
     assert hausdorff95(square(), square() | square(45)) > 10
 
 
-def test_empty_masks_are_scored():
-    empty = np.zeros((100, 80), bool)
-    assert dice(empty, empty) == iou(empty, empty) == 1.0 and hausdorff95(empty, empty) == 0.0
-    assert dice(square(), empty) == iou(square(), empty) == 0.0 and hausdorff95(square(), empty) == 100.0
+EMPTY = np.zeros((100, 80), bool)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "scores"),
+    [
+        (square(), square(), (1, 1, 0)),
+        (square(10), square(20), (20 / 30, 20 / 40, 10)),  # 10 of 100 pixels
+        (EMPTY, EMPTY, (1, 1, 0)),
+        (square(), EMPTY, (0, 0, 100)),
+    ],
+)
+def test_scores_are_those_of_the_overlap(first, second, scores):
+    assert (dice(first, second), iou(first, second), hausdorff95(first, second)) == pytest.approx(scores)
 
 
 def rows(values, groups, source="east"):
@@ -59,12 +60,6 @@ def test_intervals_hold_the_mean_and_grow_when_images_share_patients():
     assert width[1] > 1.5 * width[0]
 
 
-def test_the_median_dice_is_not_moved_by_a_few_wrong_masks():
-    values = [0.97] * 8 + [0.1, 0.2]
-    part = summarize(rows(values, [f"p{i}" for i in range(10)]))["east"]
-    assert part["median_dice"][0] == 0.97 and part["dice"][0] == pytest.approx(0.806)
-
-
 @pytest.mark.parametrize("number", [1, 2, 7, 60])
 def test_the_interval_of_the_median_is_that_of_drawn_patients(number):
     generator = np.random.default_rng(number)
@@ -78,23 +73,27 @@ def test_the_interval_of_the_median_is_that_of_drawn_patients(number):
     assert found == [pytest.approx(np.median(values)), *interval]
 
 
-def test_a_single_patient_has_no_interval():
-    part = summarize(rows([0.9, 0.7], "aa"))["east"]
-    assert part["dice"] == [pytest.approx(0.8), None, None] and part["median_dice"][1:] == [None, None]
-
-
-def test_each_source_stands_beside_all():
+def test_each_source_stands_beside_all_and_a_single_patient_has_no_interval():
     summary = summarize(rows([1, 1], "ab") + rows([0, 0], "cd", "west"))
     assert set(summary) == {"east", "west", "all"}
     assert summary["east"]["dice"] == [1, 1, 1] and summary["all"]["dice"][0] == 0.5
+    part = summarize(rows([0.9, 0.7], "aa"))["east"]
+    assert part["dice"] == [pytest.approx(0.8), None, None] and part["median_dice"][1:] == [None, None]
+    part = summarize(rows([0.97] * 8 + [0.1, 0.2], "abcdefghij"))["east"]  # a few wrong masks do not move the median
+    assert part["median_dice"][0] == 0.97 and part["dice"][0] == pytest.approx(0.806)
 
 
-def test_pairs_are_held_against_their_own_convention(pair_folder, chest_weights):
+def test_pairs_are_scored_by_their_own_convention_and_an_unreadable_one_is_named(pair_folder, chest_weights, tmp_path):
     pairs = pairs_from_csv(pair_folder / "pairs.csv")
-    scored = score_pairs(LungSegmenter(chest_weights, batch_size=4), pairs)
+    segmenter = LungSegmenter(chest_weights, batch_size=4)
+    scored = score_pairs(segmenter, pairs, stand_in="lung_field")
+    assert all(r["output"] == r["convention"] for r in scored)  # nothing stands in for what is known
     assert [r["image"] for r in scored] == [str(p.image) for p in pairs]
     assert np.mean([r["dice"] for r in scored]) > 0.85
     assert {r["convention"] for r in scored} == {"lung_field", "lung_incl_retrocardiac"}
+    (tmp_path / "bad.png").write_text("no")
+    with pytest.raises(InputError, match=r"bad\.png"):
+        score_pairs(segmenter, [replace(pairs[0], image=tmp_path / "bad.png")])
 
 
 def test_pairs_of_an_unknown_convention_are_counted_with_their_reason(given_split):
@@ -112,17 +111,3 @@ def test_another_convention_stands_in_only_if_asked(given_split, field_weights):
     scored = score_pairs(segmenter, given_split, stand_in="lung_field")
     assert len(scored) == 12 and {r["output"] for r in scored} == {"lung_field"}
     assert {r["convention"] for r in scored} == {"lung_field", "lung_incl_retrocardiac"}
-
-
-def test_nothing_stands_in_for_a_convention_that_is_known(given_split, chest_weights):
-    scored = score_pairs(LungSegmenter(chest_weights, batch_size=4), given_split, stand_in="lung_field")
-    assert all(r["output"] == r["convention"] for r in scored)
-
-
-def test_an_unreadable_radiograph_stops_the_evaluation_by_name(pair_folder, chest_weights, tmp_path):
-    from dataclasses import replace
-
-    pairs = pairs_from_csv(pair_folder / "pairs.csv")[:1]
-    (tmp_path / "bad.png").write_text("no")
-    with pytest.raises(InputError, match=r"bad\.png"):
-        score_pairs(LungSegmenter(chest_weights), [replace(pairs[0], image=tmp_path / "bad.png")])

@@ -10,8 +10,19 @@ import numpy as np
 import pytest
 
 from segmentation.__main__ import main
+from segmentation.segmenter import LungSegmenter
 
-TINY = ["--width", "2", "--size", "32", "--epochs", "1", "--batch-size", "2", "--fractions", "0.5", "0.25", "0.25"]
+TINY = ["--width", "2", "--size", "32", "--epochs", "1", "--batch-size", "6", "--fractions", "0.5", "0.25", "0.25"]
+
+
+@pytest.fixture
+def eager():
+    """For one step of training: tracing a network takes longer."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 def test_help_and_import_load_neither_keras_nor_tensorflow():
@@ -25,7 +36,10 @@ def test_help_and_import_load_neither_keras_nor_tensorflow():
 
 def test_train_evaluate_and_predict_follow_on_each_other(pair_folder, tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "out"
-    assert main(["train", "--data", str(pair_folder / "pairs.csv"), "--out", str(run), "--quiet", *TINY]) == 0
+    longer = ["--width", "4", "--epochs", "10", "--batch-size", "2", "--learning-rate", "0.01", "--augment", "none"]
+    assert main(["train", "--data", str(pair_folder / "pairs.csv"), "--out", str(run), "--quiet", *TINY, *longer]) == 0
+    losses = [float(row["loss"]) for row in csv.DictReader((run / "log.csv").read_text().splitlines())]
+    assert len(losses) == 10 and losses[-1] < 0.8 * losses[0]
     assert main(["evaluate", str(run), "--quiet", "--samples", "50"]) == 0
     printed = capsys.readouterr().out
     assert "Dice" in printed and "east" in printed
@@ -48,10 +62,13 @@ def split_table(pair_folder, given_split, tmp_path):
     return ["--data", str(table), "--root", str(pair_folder)]
 
 
-def test_a_held_out_source_is_tested_whole_and_its_other_masks_are_counted(split_table, tmp_path, capsys):
+def test_a_held_out_source_is_tested_whole_and_its_other_masks_are_counted(split_table, eager, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", *split_table, "--out", str(run), "--holdout", "west", "--quiet", *TINY]) == 0
     assert "5 test pairs (west)" in capsys.readouterr().err
+    segmenter = LungSegmenter(run / "best.weights.h5")
+    assert segmenter.conventions == ("lung_field",) and segmenter.model.output_shape[-1] == 1
+    assert segmenter.metadata["training"]["pairs"]["test"] == {"east": 1, "west": 5}
     assert main(["evaluate", str(run), "--quiet", "--samples", "50"]) == 0
     assert "not scored: pairs of west (5): masks are lung_incl_retrocardiac" in capsys.readouterr().out
     report = json.loads((run / "evaluation" / "summary.json").read_text())
@@ -76,14 +93,9 @@ def test_pairs_that_cannot_be_compared_at_all_cost_one_line(split_table, field_w
     assert "stand-in" in error and "knows lung_field" in error and error.count("\n") == 1
 
 
-def test_training_from_left_and_right_folders_and_resuming(pair_folder, tmp_path, capsys):
-    folders = [
-        "--images",
-        str(pair_folder / "images"),
-        "--masks",
-        str(pair_folder / "left"),
-        str(pair_folder / "right"),
-    ]
+def test_training_from_left_and_right_folders_and_resuming(pair_folder, eager, tmp_path, capsys):
+    images, left, right = (str(pair_folder / name) for name in ("images", "left", "right"))
+    folders = ["--images", images, "--masks", left, right]
     run = tmp_path / "run"
     assert main(["train", *folders, "--out", str(run), "--quiet", *TINY]) == 0
     assert main(["train", "--resume", str(run), "--quiet"]) == 0

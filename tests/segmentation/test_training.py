@@ -28,7 +28,7 @@ from segmentation.training import (
 from weights.format import read_metadata
 
 TINY = TrainingSettings(
-    width=2, epochs=3, batch_size=2, input=SegmenterInput(size=32), fractions=(0.5, 0.25, 0.25), seed=4
+    width=2, epochs=2, batch_size=3, input=SegmenterInput(size=32), fractions=(0.5, 0.25, 0.25), seed=4
 )
 
 
@@ -73,7 +73,7 @@ def test_a_run_folder_holds_all_that_happened(finished):
         "settings.json",
     }
     rows = log(finished)
-    assert [r["epoch"] for r in rows] == ["1", "2", "3"]
+    assert [r["epoch"] for r in rows] == ["1", "2"]
     assert {"loss", "val_loss", "val_dice", "val_dice_lung_field", "learning_rate", "seconds"} <= set(rows[0])
     split = log(finished, "split.csv")
     sides = {}
@@ -99,7 +99,7 @@ def test_an_interrupted_run_ends_where_the_whole_one_does(pairs, finished, tmp_p
 
     def dies(*arguments):
         calls.append(1)
-        if len(calls) == (6 if killed_in == "step" else 2):
+        if len(calls) == (5 if killed_in == "step" else 2):
             raise KeyboardInterrupt
         return original(*arguments)
 
@@ -118,14 +118,6 @@ def test_a_finished_run_is_left_as_it_is(finished):
     before = (finished / "state.h5").stat().st_mtime_ns
     assert train(finished, progress=False) == finished / "best.weights.h5"
     assert (finished / "state.h5").stat().st_mtime_ns == before
-
-
-def test_training_lowers_the_loss(pairs, tmp_path):
-    settings = replace(TINY, width=4, epochs=10, augmentation=None, learning_rate=1e-2)
-    run = start_run(pairs, settings, tmp_path / "run")
-    train(run, progress=False)
-    losses = [row["loss"] for row in log(run)]
-    assert float(losses[-1]) < 0.8 * float(losses[0])
 
 
 def test_a_folder_with_a_run_is_not_started_again(pairs, finished):
@@ -168,7 +160,7 @@ def test_a_mask_of_another_size_is_refused(pairs, tmp_path):
 
 
 def test_a_run_can_begin_with_the_weights_of_another(pairs, finished, tmp_path):
-    settings = replace(TINY, epochs=1, learning_rate=1e-12, init=str(finished / "best.weights.h5"))
+    settings = replace(TINY, epochs=1, batch_size=12, learning_rate=1e-12, init=str(finished / "best.weights.h5"))
     run = start_run(pairs, settings, tmp_path / "on")
     train(run, progress=False)
     for ours, given in zip(kernels(run), kernels(finished), strict=True):
@@ -192,16 +184,9 @@ def test_initial_weights_of_another_network_are_refused(pairs, finished, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-def test_a_convention_of_held_out_pairs_alone_is_no_output(given_split, tmp_path):
-    run = start_run(given_split, replace(TINY, epochs=1, holdout=("west",)), tmp_path / "run")
-    segmenter = LungSegmenter(train(run, progress=False))
-    assert segmenter.conventions == ("lung_field",) and segmenter.model.output_shape[-1] == 1
-    assert segmenter.metadata["training"]["pairs"]["test"] == {"east": 1, "west": 5}
-
-
 def test_validation_is_over_the_conventions_that_are_trained(given_split, tmp_path):
     pairs = [replace(p, split="test" if p.split == "train" and p.source == "west" else p.split) for p in given_split]
-    run = start_run(pairs, replace(TINY, epochs=1), tmp_path / "run")
+    run = start_run(pairs, replace(TINY, epochs=1, batch_size=12), tmp_path / "run")
     train(run, progress=False)
     (row,) = log(run)
     assert "val_dice_east" in row and "val_dice_west" not in row and "val_dice_lung_incl_retrocardiac" not in row
