@@ -20,7 +20,8 @@ TO_WRITE = ("Purpose", "Known failures, as they look", "Must not be used for")
 
 def card(r: Report) -> str:
     """Markdown that ends in a line break."""
-    shown = tables.all_tables(r, percent=False)
+    shown, lost = tables.all_tables(r, percent=False), () if r.exclusive else r.metrics.never_found
+    versions = [f"{key} {r.environment[key]}" for key in ("python", "backend", "device") if r.environment.get(key)]
     blocks: list[str | Table | None] = [
         f"<!-- Measured by evaluate.py, {r.created}; replace as a whole. To be written by hand: "
         f"{'; '.join(TO_WRITE)}. -->",
@@ -32,7 +33,7 @@ def card(r: Report) -> str:
         f"{count(len(r.data.rejected), 'file')} could not be used." if len(r.data.rejected) else None,
         "## Results",
         f"Intervals: {tables.intervals(r)}. Decision: {tables.decision(r)}.",
-        _never_found(r),
+        f"**Never found, and in the mean with an F1 of 0: {', '.join(lost)}.**" if lost else None,
         *(shown.get(name) for name in ("overall", "classes", "counts")),
         "### Internal, held-out and within-source figures" if r.sites else None,
         tables.single_source(r) or tables.source_alone(r),
@@ -46,7 +47,8 @@ def card(r: Report) -> str:
             share = f"{m.missed:,} of {m.images:,}, {with_interval(m.rate, True)}"
             blocks.append(f"{r.called(m.name)} called {NORMAL}: {share}.")
         blocks += ["## Wrong predictions by kind", tables.mistakes_table(r) or "None.", _failed_lungs(r)]
-    blocks += ["## How to make these figures again", "\n".join(["```bash", *r.commands, "```"]), _versions(r)]
+    blocks += ["## How to make these figures again", "\n".join(["```bash", *r.commands, "```"])]
+    blocks += ["; ".join(versions) + "."] if versions else []
     return "\n\n".join(b.markdown() if isinstance(b, Table) else b for b in blocks if b) + "\n"
 
 
@@ -81,11 +83,6 @@ def _evaluated(r: Report) -> str:
     return text
 
 
-def _never_found(r: Report) -> str | None:
-    lost = r.metrics.never_found
-    return f"**Never found, and in the mean with an F1 of 0: {', '.join(lost)}.**" if lost and not r.exclusive else None
-
-
 def _failed_lungs(r: Report) -> str | None:
     failed, p = r.failed_lungs, r.predictions
     if not len(failed):
@@ -93,11 +90,6 @@ def _failed_lungs(r: Report) -> str | None:
     wrong = int((p.predicted != p.targets)[failed.index].sum())
     sought = f"{len(failed):,} of {count(r.data.lungs_sought, 'image')}"
     return f"Lung mask not trusted: {sought}; {wrong:,} of these {len(failed):,} were wrongly classified."
-
-
-def _versions(r: Report) -> str | None:
-    versions = [(k, v) for k, v in r.environment.items() if isinstance(v, str) and k in ("python", "backend", "device")]
-    return "; ".join(f"{k} {v}" for k, v in versions) + "." if versions else None
 
 
 def _input(settings: Mapping[str, Any]) -> str:

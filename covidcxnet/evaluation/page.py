@@ -45,13 +45,17 @@ def page(r: Report) -> str:
     groups: dict[str, list] = {}
     for case in r.cases:
         groups.setdefault(f"True class: {case.label}" if r.exclusive else case.predicted, []).append(case)
+    headline, lost = tables.headline(r), r.metrics.never_found
+    if not r.exclusive:
+        names = ", ".join(lost) if len(lost) <= 3 else "named above"
+        headline.append(("Never found (F1 0)", f"{len(lost)} of {len(r.metrics.classes)}", names or "none"))
     return render(
         "evaluation/report.html",
         title=r.title,
         r=r,
         evaluated=f"{count(r.metrics.images, 'image')} ({tables.part_name(r.data.split)})",
         banners=_banners(r),
-        headline=[*tables.headline(r), *_never(r)],
+        headline=headline,
         missed=[(r.called(x.name), f"{x.missed} of {x.images}", _rate(x)) for x in r.metrics.missed],
         facts=_facts(r),
         warnings=[(c.title, c.text) for c in r.cautions],
@@ -128,12 +132,6 @@ def _banners(r: Report) -> list[tuple[str, str]]:
         which = f"{len(lost)} of {count(len(r.metrics.classes), 'finding')} never found: {', '.join(lost)}."
         banners.append((which, "Their F1 is 0 and is in the mean as 0."))
     return banners
-
-
-def _never(r: Report) -> list[tuple[str, str, str]]:
-    lost = r.metrics.never_found
-    names = ", ".join(lost) if len(lost) <= 3 else "named above"
-    return [] if r.exclusive else [("Never found (F1 0)", f"{len(lost)} of {len(r.metrics.classes)}", names or "none")]
 
 
 def _rate(missed) -> str:

@@ -23,9 +23,29 @@ from covidcxnet.evaluation.predictions import youden_threshold
 from covidcxnet.evaluation.subject import newest_run
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
+from segmentation.segmenter import LungSegmenter
+from segmentation.verdict import Verdict
 
 ROOT = Path(__file__).parents[2]
 QUICK = {"explain": False, "bootstrap": 0, "jobs": 1, "progress": False}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def looked_at():
+    """Radiographs in each call of the lung segmenter, which answers at once here; its first answer is not trusted."""
+    calls: list[int] = []
+
+    def predict(self, images):
+        calls.append(len(images))
+        verdict = Verdict(len(calls) > 1, ())
+        return [
+            SimpleNamespace(mask=np.indices(i.shape[:2]).sum(axis=0) % 90 < 60, box=None, error=None, verdict=verdict)
+            for i in images
+        ]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LungSegmenter, "predict", predict)
+        yield calls
 
 
 @pytest.fixture(scope="module")
@@ -121,19 +141,10 @@ def test_automatic_threshold_comes_from_the_validation_split(looks):
 
 
 def test_lungs_are_looked_for_in_shown_cases_alone_where_the_model_sees_whole_radiographs(
-    run, other, tmp_path, monkeypatch
+    run, other, tmp_path, looked_at
 ):
     """Other data are prepared, and images that training or validation saw are counted."""
-    from segmentation.segmenter import LungSegmenter
-
-    looked_at: list[int] = []
-
-    def predict(self, images):
-        looked_at.append(len(images))
-        mask = np.indices(images[0].shape).sum(axis=0) % 90 < 60
-        return [SimpleNamespace(mask=mask, verdict=SimpleNamespace(trusted=len(looked_at) > 1))]
-
-    monkeypatch.setattr(LungSegmenter, "predict", predict)
+    looked_at.clear()
     assert run.recipe.input.region == "none"
     options = {"data": other, "jobs": 1, "progress": False}
     report = evaluate(run.best_weights, out=tmp_path / "a", explain=False, bootstrap=20, **options)
