@@ -58,24 +58,11 @@ def embed(
     jobs: int = 1,
     progress: bool = True,
 ) -> Embedding:
-    """Features of radiographs, brought to a plane by t-SNE.
+    """Features of `FEWEST` or more radiographs, brought to a plane by t-SNE; the same seed gives the same picture.
 
-    Parameters
-    ----------
-    model : NamedModel
-    radiographs : sequence of Radiograph
-        `FEWEST` or more. Time grows with their number times its logarithm.
-    perplexity : float
-        How many neighbours count; never more than a third of the radiographs.
-    seed : int
-        Same seed, same picture.
-    batch_size, jobs, progress
-        As in `Classifier.predict`.
-
-    Raises
-    ------
-    InputError
-        If too few can be read, or the features are the same for all.
+    `perplexity` says how many neighbours count, never more than a third of the radiographs; `batch_size`, `jobs` and
+    `progress` are those of `Classifier.predict`. `InputError` if too few can be read, or the features are the same for
+    all.
     """
     from sklearn.manifold import TSNE
 
@@ -108,10 +95,7 @@ def embed(
 
 
 def reduce(features: np.ndarray) -> np.ndarray:
-    """Features ``[N, F]`` standardised and reduced to at most 50 principal components, as the authors of t-SNE do.
-
-    ``[N, 0]`` if all rows are alike.
-    """
+    """Standardised features ``[N, F]`` as at most 50 principal components, as t-SNE's authors do; none if all alike."""
     from sklearn.decomposition import PCA
 
     deviation = features.std(axis=0, dtype="float64")
@@ -153,10 +137,9 @@ def table(embeddings: Sequence[Embedding]) -> pd.DataFrame:
 
 
 def feature_tensor(model: keras.Model) -> tuple[Any, str]:
-    """What the head is given, a Keras tensor ``[N, F]``, and the name of the layer that makes it.
+    """What the head is given, a Keras tensor ``[N, F]``: the pooling layer's output; and that layer's name.
 
-    The pooling layer's output; where that is wide (flattened maps) or there is none, the averages of the last feature
-    maps.
+    Where that is wide (flattened maps) or there is none: the averages of the last feature maps.
     """
     pool = next((layer for layer in model.layers if layer.name in POOLS.values()), None)
     if pool is not None and len(pool.output.shape) == 2 and pool.output.shape[1] <= _WIDEST:

@@ -74,22 +74,15 @@ def from_dataset(dataset: Dataset) -> list[Radiograph]:
     for path, label, source, reason in zip(dataset.paths, table["label"], sources, dataset.rejected, strict=True):
         if reason is None:
             known = None if pd.isna(source) or not str(source).strip() else str(source)
-            radiographs.append(
-                Radiograph(path, label, known, "\n".join(_short(text) for text in (label, known) if text))
-            )
+            caption = "\n".join(_short(text) for text in (label, known) if text)
+            radiographs.append(Radiograph(path, label, known, caption))
     if not radiographs:
         raise InputError(f"{dataset.name}: every image is rejected; there is nothing to draw")
     return radiographs
 
 
 def from_run(targets: Sequence[str], split: str) -> tuple[list[Radiograph], Path]:
-    """One part of the split of the first run among `targets`, and that run's folder.
-
-    Raises
-    ------
-    InputError
-        If there is no run among them, or it has no image in that part.
-    """
+    """One part of the split of the first run among `targets`, and that run's folder; `InputError` if there is none."""
     run = next((run for run in map(find_run, targets) if run is not None), None)
     if run is None:
         raise InputError("--images or --data: one of them is needed, as none of the models is a run with data")

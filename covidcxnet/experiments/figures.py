@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +12,19 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from covidcxnet.experiments.embedding import FEWEST, embed, table
+from covidcxnet.experiments.embedding import FEWEST, Embedding, embed, table
 from covidcxnet.experiments.embedding import draw as draw_embeddings
-from covidcxnet.experiments.feature_maps import draw as draw_features
-from covidcxnet.experiments.feature_maps import feature_maps
 from covidcxnet.experiments.figure_inputs import NamedModel, Radiograph, choose, stacks_of
 from covidcxnet.explain.cam import linear_head
 from covidcxnet.explain.explanation import Explanation
 from covidcxnet.explain.grid import remark
-from covidcxnet.explain.layers import require_cut
+from covidcxnet.explain.layers import convolutions, require_cut
+from covidcxnet.reporting import plots
 from covidcxnet.reporting.pages import NOTICE
-from covidcxnet.reporting.plots import save
 from enhancement.command_line import one_line
 from enhancement.errors import InputError
 from enhancement.files import whole_file
+from segmentation.backend import keras
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,8 +34,14 @@ METHODS = {"cam": "CAM", "gradcam": "Grad-CAM", "lime": "LIME"}
 """Methods and how they are written, in the order of the columns."""
 
 _MOST_FEATURES = 3  # radiographs whose feature maps are drawn
-# As many pixels as a picture has on the page: outlines are drawn one pixel wide, and no pixel is resampled.
-_SIDE, _DPI = 328, 150
+MOST = 32
+"""Feature maps that are drawn of a layer."""
+
+_ACROSS = 8  # of them in a row
+# Fewer pixels than the picture has on the page, so that none of the outlines, one pixel wide, is lost in resampling.
+_SIDE, _DPI, _INCHES = 328, 180, 2.1
+_GRAY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
+_BESIDE: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "parse_math": False}
 
 
 def draw_all(
@@ -78,66 +84,82 @@ def draw_all(
     shown, problems = choose(radiographs, rows, seed), 0
     report(f"{len(models)} models, {len(radiographs)} radiographs; {len(shown)} of them with maps")
     options: dict[str, Any] = {"seed": seed, "jobs": jobs, "progress": progress}
-
-    def left_out(what: str, error: InputError) -> int:
-        report(f"left out: {what}{one_line(error)}")
-        return 1
-
+    columns: list[Column] = []
+    embeddings: list[Embedding] = []
+    # In order; a step that the input does not allow is left out, and those after it are taken.
+    steps: list[tuple[str, Callable[[], int]]] = []
     if "maps" in kinds:
-        columns: list[Column] = []
         maps: dict[str, Any] = {"methods": methods, "target": target, "samples": samples, **options}
+
+        def explain(model: NamedModel, layer: str | None) -> int:
+            columns.extend(activation_maps(model, shown, layer=layer, **maps))
+            return 0
+
         for model, layer in zip(models, layers or [None] * len(models), strict=True):
-            try:
-                columns += activation_maps(model, shown, layer=layer, **maps)
-            except InputError as error:
-                problems += left_out(f"maps of {model.name}: ", error)
-        for k, radiograph in enumerate(shown):
-            if reasons := [column.cells[k].error for column in columns if column.cells[k].error]:
-                report(f"not read: {radiograph.path}: {reasons[0]}")
-                problems += 1
-        try:
-            report(save(draw(shown, columns), folder / "activation-maps.png"))
-        except InputError as error:
-            problems += left_out("", error)
+            steps.append((f"maps of {model.name}: ", partial(explain, model, layer)))
+        steps.append(("", lambda: _report_unread(shown, columns, report)))
+        steps.append(("", lambda: _save(draw(shown, columns), folder / "activation-maps.png", report)))
     if "features" in kinds:
         # The first of each class, the first few where classes are not known.
         first = {r.label if r.label is not None else k: k for k, r in reversed(list(enumerate(shown)))}
-        chosen = [shown[k] for k in sorted(first.values())][:_MOST_FEATURES]
-        for model in models:
-            try:
-                problems += _save_feature_maps(model, chosen, folder, report)
-            except InputError as error:
-                problems += left_out("", error)
-    if "tsne" in kinds:
-        chosen, embeddings = choose(radiographs, most, seed), []
-        if len(chosen) < FEWEST:
-            report(f"left out: t-SNE: {len(chosen)} radiographs given, {FEWEST} or more expected")
-            return problems + (1 if set(kinds) != set(KINDS) else 0)
-        for model in models:
-            try:
-                embeddings.append(embed(model, chosen, perplexity=perplexity, batch_size=batch_size, **options))
-                problems += embeddings[-1].unreadable
-            except InputError as error:
-                problems += left_out("", error)
-        if embeddings:
-            report(save(draw_embeddings(embeddings), folder / "tsne.png"))
-            with whole_file(folder / "tsne.csv") as partial:
-                table(embeddings).to_csv(partial, index=False)
-            report(folder / "tsne.csv")
+        few = [shown[k] for k in sorted(first.values())][:_MOST_FEATURES]
+        steps += [("", partial(_save_feature_maps, model, few, folder, report)) for model in models]
+    chosen = choose(radiographs, most, seed) if "tsne" in kinds else []
+    if len(chosen) >= FEWEST:
+
+        def place(model: NamedModel) -> int:
+            embeddings.append(embed(model, chosen, perplexity=perplexity, batch_size=batch_size, **options))
+            return embeddings[-1].unreadable
+
+        steps += [("", partial(place, model)) for model in models]
+        steps.append(("", lambda: _save_embeddings(embeddings, folder, report)))
+    for what, step in steps:
+        try:
+            problems += step()
+        except InputError as error:
+            report(f"left out: {what}{one_line(error)}")
+            problems += 1
+    if "tsne" in kinds and len(chosen) < FEWEST:
+        report(f"left out: t-SNE: {len(chosen)} radiographs given, {FEWEST} or more expected")
+        # no problem for whoever draws everything there is of a few files
+        problems += set(kinds) != set(KINDS)
     return problems
+
+
+def _report_unread(shown: Sequence[Radiograph], columns: Sequence[Column], report: Callable[[object], None]) -> int:
+    errors = {k: c.cells[k].error for c in reversed(columns) for k in range(len(shown)) if c.cells[k].error}
+    for k in sorted(errors):
+        report(f"not read: {shown[k].path}: {errors[k]}")
+    return len(errors)
+
+
+def _save(figure: Figure, path: Path, report: Callable[[object], None]) -> int:
+    report(plots.save(figure, path))
+    return 0
+
+
+def _save_embeddings(embeddings: Sequence[Embedding], folder: Path, report: Callable[[object], None]) -> int:
+    if embeddings:
+        _save(draw_embeddings(embeddings), folder / "tsne.png", report)
+        with whole_file(folder / "tsne.csv") as partial_file:
+            table(embeddings).to_csv(partial_file, index=False)
+        report(folder / "tsne.csv")
+    return 0
 
 
 def _save_feature_maps(
     model: NamedModel, chosen: Sequence[Radiograph], folder: Path, report: Callable[[object], None]
 ) -> int:
     """A picture for each radiograph that can be read; 1 where there is none."""
-    number = 0
-    for rows, stacks in stacks_of(model, chosen):
-        for row, stack in zip(rows, stacks, strict=True):
-            number += 1
-            picture = draw_features(model, stack, feature_maps(model.classifier.model, stack), chosen[row].caption)
-            report(save(picture, folder / f"feature-maps-{model.file_name}-{number}.png"))
-    return 0 if number else 1
+    read = [
+        (chosen[row], stack)
+        for rows, stacks in stacks_of(model, chosen)
+        for row, stack in zip(rows, stacks, strict=True)
+    ]
+    for number, (radiograph, stack) in enumerate(read, start=1):
+        picture = draw_features(model, stack, feature_maps(model.classifier.model, stack), radiograph.caption)
+        _save(picture, folder / f"feature-maps-{model.file_name}-{number}.png", report)
+    return 0 if read else 1
 
 
 @dataclass(frozen=True)
@@ -162,13 +184,10 @@ def activation_maps(
     jobs: int = 1,
     progress: bool = True,
 ) -> list[Column]:
-    """One model's maps of some radiographs.
+    """One model's maps of some radiographs, all of which are held in memory.
 
     Parameters
     ----------
-    model : NamedModel
-    radiographs : sequence of Radiograph
-        All are held in memory: a figure's worth.
     layer : str, optional
         Feature layer of Grad-CAM; by default the model's last one.
     methods : sequence of str
@@ -177,8 +196,6 @@ def activation_maps(
         Class to explain; by default, for each radiograph, the one that the model predicts.
     samples, seed : int
         Of LIME.
-    jobs, progress
-        Processes that read; progress bars.
 
     Raises
     ------
@@ -209,52 +226,33 @@ def activation_maps(
 
 
 def draw(radiographs: Sequence[Radiograph], columns: Sequence[Column]) -> Figure:
-    """Rows are radiographs, columns are models and methods; class and its probability over each map.
-
-    Raises
-    ------
-    InputError
-        If none of the radiographs could be read.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    """Rows are radiographs, columns models and methods, with class and probability; `InputError` if none was read."""
     rows = [k for k in range(len(radiographs)) if any(column.cells[k].error is None for column in columns)]
     if not rows or not columns:
         raise InputError("activation maps: none of the radiographs could be read, or no method fits the models")
     images = [_resized(next(c.cells[k] for c in columns if c.cells[k].error is None).radiograph) for k in rows]
-    heads = ["Radiograph", *(_head(column) for column in columns)]
-    # Placed by hand, in inches: a layout engine would resample the pictures.
-    side, gap, left, title, bottom = _SIDE / _DPI, 0.06, 0.38, 0.24, 0.36
-    top = 0.16 + 0.15 * max(head.count("\n") + 1 for head in heads)
-    heights = [image.shape[0] / _DPI for image in images]
-    wide, high = left + (side + gap) * len(heads) + 0.6, top + sum(heights) + title * len(rows) + bottom
-    figure = Figure(figsize=(wide, high), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    for number, head in enumerate(heads):
-        x = (left + number * (side + gap) + side / 2) / wide
-        figure.text(x, 1 - 0.1 / high, head, ha="center", va="top", fontsize=9, fontweight="bold", parse_math=False)
-    for row, (k, image) in enumerate(zip(rows, images, strict=True)):
-        y = high - top - sum(heights[: row + 1]) - title * (row + 1)
+    ratios = [image.shape[0] / _SIDE for image in images]
+    wide, high = _INCHES * (len(columns) + 1) + 0.9, _INCHES * sum(ratios) + 0.24 * len(rows) + 0.9
+    figure, panels = plots.figure(wide, high, len(rows), len(columns) + 1, ratios=ratios, dpi=_DPI)
+    grid = np.reshape(np.array(panels, object), (len(rows), -1))
+    for axes, head in zip(grid[0], ["Radiograph", *map(_head, columns)], strict=True):
+        axes.annotate(head, (0.5, 1), (0, 15), ha="center", va="bottom", fontsize=9, fontweight="bold", **_BESIDE)
+    for line, k, image in zip(grid, rows, images, strict=True):
         style: dict[str, Any] = {"rotation": 90, "ha": "right", "va": "center", "multialignment": "center"}
-        middle = (y + heights[row] / 2) / high
-        figure.text((left - 0.06) / wide, middle, radiographs[k].caption, fontsize=7.5, parse_math=False, **style)
-        for number in range(len(heads)):
-            cell = columns[number - 1].cells[k] if number else None
-            if cell is not None and cell.error is not None:
+        line[0].annotate(radiographs[k].caption, (0, 0.5), (-4, 0), fontsize=7.5, **style, **_BESIDE)
+        plots.image(line[0], image, **_GRAY)
+        for axes, column in zip(line[1:], columns, strict=True):
+            cell = column.cells[k]
+            if cell.error is not None:
+                axes.set_axis_off()
                 continue
-            place = ((left + number * (side + gap)) / wide, y / high, side / wide, heights[row] / high)
-            axes = figure.add_axes(place)
-            axes.imshow(image if cell is None else cell.draw(image), cmap="gray", vmin=0, vmax=255)
-            axes.set_axis_off()
-            axes.set_title("" if cell is None else _title(cell), fontsize=8, pad=3).set_parse_math(False)
+            plots.image(axes, cell.draw(image), _title(cell), size=8, **_GRAY)
     notes = "Each map on its own scale; blue line: lungs."
     if any(column.method == "lime" for column in columns):
         notes += " LIME: blue + supports the class, orange \N{MINUS SIGN} speaks against it, white line: lungs."
     if any(column.method != "lime" for column in columns):
-        length = min(1.9, sum(heights))
-        _scale(figure.add_axes(((wide - 0.5) / wide, 1 - (top + title + length) / high, 0.11 / wide, length / high)))
-    figure.text(left / wide, 0.16 / high, f"{notes} {NOTICE}.", fontsize=7.5, va="center")
+        _scale(figure, grid)
+    figure.supxlabel(f"{notes} {NOTICE}.", x=0.01, ha="left", fontsize=7.5)
     return figure
 
 
@@ -286,12 +284,68 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _scale(axes) -> None:
+def _scale(figure: Figure, panels: np.ndarray) -> None:
     from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap
 
     # the same part of the colour map as on the radiographs
-    axes.imshow(colormaps["inferno"](np.linspace(0.3, 0.95, 128))[:, None], aspect="auto", origin="lower")
-    axes.set_xticks([])
-    axes.set_yticks([0, 127], ["low", "high"], fontsize=7.5)
-    axes.yaxis.tick_right()
-    axes.tick_params(length=0)
+    colours = ListedColormap(colormaps["inferno"](np.linspace(0.3, 0.95, 128)))
+    bar = figure.colorbar(
+        ScalarMappable(cmap=colours), ax=panels, fraction=0.03, pad=0.01, shrink=0.6, aspect=18, panchor=False
+    )
+    bar.set_ticks([0, 1], labels=["low", "high"], fontsize=7.5)
+    bar.ax.tick_params(length=0)
+
+
+def feature_maps(model: keras.Model, stack: np.ndarray, layers: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Layers and their outputs float32 [h, w, F], by default the first and last convolution, for a stack [H, W, C]."""
+    if layers is None:
+        names = convolutions(model)
+        layers = list(dict.fromkeys([names[0], names[-1]]))
+    outputs_of = keras.Model(model.inputs[0], [model.get_layer(name).output for name in layers], name="maps")
+    outputs = outputs_of(stack[None].astype("float32"), training=False)
+    outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+    maps = [np.asarray(keras.ops.convert_to_numpy(output), "float32")[0] for output in outputs]
+    return dict(zip(layers, maps, strict=True))
+
+
+def draw_features(model: NamedModel, stack: np.ndarray, layers: Mapping[str, np.ndarray], caption: str) -> Figure:
+    """The stack's planes, and below them a grid of maps for each layer, under the layer's name.
+
+    Each map has a range of its own (1st to 99th percentile): the figure shows where a map is strong, not how strong.
+    """
+    spread = [_spread(maps[..., :MOST]) for maps in layers.values()]
+    grids = [_montage(stack.astype("float32") / 255), *(_montage(maps) for maps in spread)]
+    titles = [f"stack: {', '.join(model.classifier.input.channels)}"]
+    for k, (name, maps) in enumerate(layers.items()):
+        height, wide, count = maps.shape
+        place = ("first convolution, ", "last convolution, ")[k] if len(layers) == 2 else ""
+        rest = "" if count <= MOST else f", the first {MOST} shown"
+        titles.append(f"{place}{name}: {count} maps of {wide} x {height}{rest}")
+    width = 9.0
+    heights = [width / _ACROSS * 1.25 + 0.3, *(width * grid.shape[0] / grid.shape[1] + 0.32 for grid in grids[1:])]
+    figure, panels = plots.figure(width + 0.2, sum(heights) + 0.7, len(heights), 1, ratios=heights)
+    for axes, grid, title in zip(panels, grids, titles, strict=True):
+        axes.imshow(grid, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_title(title, fontsize=9.5, loc="left").set_parse_math(False)
+        axes.set_axis_off()
+    text = ", ".join(caption.split("\n"))
+    figure.suptitle(f"{model.name}: feature maps of one radiograph ({text})", fontsize=11, parse_math=False)
+    return figure
+
+
+def _spread(maps: np.ndarray) -> np.ndarray:
+    low, high = np.percentile(maps, (1, 99), axis=(0, 1))
+    return ((maps - low) / np.where(high > low, high - low, 1)).clip(0, 1)
+
+
+def _montage(maps: np.ndarray) -> np.ndarray:
+    """Maps ``[h, w, F]`` in 0..1 side by side with white between them; small ones enlarged."""
+    times = max(1, 48 // max(maps.shape[:2]))
+    maps = maps.repeat(times, axis=0).repeat(times, axis=1)
+    gap = max(1, round(0.05 * max(maps.shape[:2])))
+    rows = -(-maps.shape[2] // _ACROSS)
+    tiles = np.pad(maps, ((0, gap), (0, gap), (0, rows * _ACROSS - maps.shape[2])), constant_values=1)
+    h, w = tiles.shape[:2]
+    return tiles.reshape(h, w, rows, _ACROSS).transpose(2, 0, 3, 1).reshape(rows * h, _ACROSS * w)

@@ -15,11 +15,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
+
 from covidcxnet.datasets.splits import save_split
 from covidcxnet.experiments import compare_page, sweep_page
 from covidcxnet.experiments.compare import Comparison, compare
 from covidcxnet.experiments.grid import Trial, data_key, plan
-from covidcxnet.experiments.outcome import Outcome, Sweep, outcome_of
+from covidcxnet.experiments.sweep_table import Sweep, figures_of, row_of
 from covidcxnet.reporting import plots
 from covidcxnet.reporting.table import Table, count
 from covidcxnet.training.data import dataset_of, split_of
@@ -75,31 +77,34 @@ def sweep(
     over, folder = dict(over or {}), Path(out)
     trials = plan(recipe, over, repeats, folder)
     _check_models(trials)
-    extra = {"format": FORMAT, "over": {key: list(values) for key, values in over.items()}, "repeats": repeats}
-    _claim(folder / "sweep.json", "a sweep", {"recipe": recipe}, extra, swept=set(over))
+    # the recipe has its place in the file and is filled in below
+    values = {key: list(values) for key, values in over.items()}
+    content = {"format": FORMAT, "recipe": {}, "over": values, "repeats": repeats}
+    _claim(folder / "sweep.json", "a sweep", {"recipe": recipe}, content, swept=set(over))
     trials = _with_splits(trials, folder)
     options = {"bootstrap": bootstrap, "progress": progress} if test else None
-    outcomes: list[Outcome] = []
+    lines: list[dict[str, Any]] = []
 
     def result() -> Sweep:
-        now = datetime.now().strftime("%Y-%m-%d %H:%M")
-        return Sweep(folder, tuple(over), tuple(outcomes), repeats, test, recipe, now)
+        done, now = tuple(trials[: len(lines)]), datetime.now().strftime("%Y-%m-%d %H:%M")
+        return Sweep(folder, tuple(over), done, pd.DataFrame(lines), repeats, test, recipe, now)
 
     try:
         for number, trial in enumerate(trials, start=1):
             _print(f"[{number}/{len(trials)}] {trial.name}: {status(trial)}")
             try:
-                outcomes.append(outcome_of(trial, _train(trial), options))
+                figures = figures_of(_train(trial), options)
             except Exception as error:
                 # A value that makes one training fail (no memory, a loss that is not finite) must not end the others.
                 name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-                outcomes.append(Outcome(trial, reason=f"{name}{one_line(error)}"))
-                _print(f"  failed: {outcomes[-1].reason}")
+                figures = {"zero_f1_classes": "", "failed": f"{name}{one_line(error)}"}
+                _print(f"  failed: {figures['failed']}")
+            lines.append(row_of(trial, folder) | figures)
             _free_memory()
     except KeyboardInterrupt:
-        if outcomes:
+        if lines:
             sweep_page.save(result())
-        message = f"stopped after {len(outcomes)} of {len(trials)} trainings; the same command goes on"
+        message = f"stopped after {len(lines)} of {len(trials)} trainings; the same command goes on"
         raise KeyboardInterrupt(message) from None
     sweep_page.save(result())
     return result()
@@ -107,20 +112,11 @@ def sweep(
 
 @dataclass(frozen=True)
 class Groups:
-    """The folder with a run for each group, and their comparison."""
+    """The comparison of the three groups, its page, and a plot of F1, accuracy and AUROC with their intervals."""
 
-    folder: Path
     comparison: Comparison
-
-    @property
-    def path(self) -> Path:
-        """The page of the comparison."""
-        return self.folder / "comparison.html"
-
-    @property
-    def picture(self) -> Path:
-        """F1, accuracy and AUROC of the groups with their intervals."""
-        return self.folder / "groups.png"
+    path: Path
+    picture: Path
 
 
 def group_recipes(
@@ -158,7 +154,7 @@ def train_groups(
     `InputError` if a run cannot begin, or `out` holds groups of another recipe.
     """
     folder, recipes = Path(out), group_recipes(recipe, sampling=sampling)
-    _claim(folder / "groups.json", "groups", recipes)
+    _claim(folder / "groups.json", "groups", recipes, {})
     trials = [Trial({"group": name}, group.seed, group, folder / name) for name, group in recipes.items()]
     try:
         for number, trial in enumerate(_with_splits(trials, folder), start=1):
@@ -169,11 +165,10 @@ def train_groups(
         raise KeyboardInterrupt(f"stopped; the same command goes on in {folder}") from None
     names, study = tuple(GROUP_NAMES[name] for name in recipes), ("pneumonia",) if published else ()
     runs = [trial.folder for trial in trials]
-    groups = Groups(folder, compare(runs, names=names, published=study, bootstrap=bootstrap, progress=progress))
-    compare_page.save(groups.comparison, folder)
+    comparison = compare(runs, names=names, published=study, bootstrap=bootstrap, progress=progress)
     title = f"{recipe.model}: three data groups, one split"
-    plots.save(sweep_page.draw_groups(groups.comparison.rows[: len(runs)], title), groups.picture)
-    return groups
+    picture = plots.save(sweep_page.draw_groups(comparison.rows[: len(runs)], title), folder / "groups.png")
+    return Groups(comparison, compare_page.save(comparison, folder), picture)
 
 
 def status(trial: Trial) -> str:
@@ -198,19 +193,13 @@ def overview(trials: Sequence[Trial], keys: Sequence[str]) -> str:
 def _train(trial: Trial) -> Run:
     """Train what is left of one training."""
     now = status(trial)
-    if now == "finished":
-        return Run(trial.folder)
     if now == "to train":
         return train(replace(trial.recipe, out=str(trial.folder)))
-    return train(resume=trial.folder)
+    return Run(trial.folder) if now == "finished" else train(resume=trial.folder)
 
 
 def _claim(
-    file: Path,
-    kind: str,
-    recipes: Mapping[str, Recipe],
-    extra: Mapping[str, Any] | None = None,
-    swept: Collection[str] = (),
+    file: Path, kind: str, recipes: Mapping[str, Recipe], content: Mapping[str, Any], swept: Collection[str] = ()
 ) -> None:
     """Reserve the folder of `file` for these recipes, or make sure that it is theirs."""
     folder = file.parent
@@ -231,7 +220,7 @@ def _claim(
                 raise InputError(f"out: {folder} holds {kind} with {differs}; name another folder")
     elif folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"out: {folder} is not empty and does not hold {kind}; name a new folder")
-    write_json(file, now | dict(extra or {}))
+    write_json(file, {**content, **now})
 
 
 def _compared(recipe: Recipe) -> dict[str, Any]:

@@ -35,6 +35,11 @@ def colour(k: int) -> str:
     return COLOURS[k % len(COLOURS)]
 
 
+def marker(k: int) -> str:
+    """Mark of the k-th class or run."""
+    return MARKERS[k % len(MARKERS)]
+
+
 def line(k: int, marker: bool = False) -> dict[str, Any]:
     """Colour, dashes and, if asked for, marker of the k-th line; a second round of colours has other dashes."""
     turn = k + k // len(COLOURS)

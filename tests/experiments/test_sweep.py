@@ -14,15 +14,14 @@ import pytest
 from covidcxnet.cli.sweep import groups as groups_command
 from covidcxnet.cli.sweep import main
 from covidcxnet.datasets import make_phantoms
-from covidcxnet.experiments import outcome as outcomes
 from covidcxnet.experiments import sweep as module
-from covidcxnet.experiments import sweep_page
+from covidcxnet.experiments import sweep_page, sweep_table
 from covidcxnet.experiments.compare import Comparison, compare
 from covidcxnet.experiments.entries import Row
 from covidcxnet.experiments.grid import parse_values, plan
-from covidcxnet.experiments.outcome import Outcome, Sweep, t_interval
 from covidcxnet.experiments.sweep import STUDY_AUGMENT, group_recipes, sweep, train_groups
 from covidcxnet.experiments.sweep_page import draw, draw_groups
+from covidcxnet.experiments.sweep_table import Sweep, row_of, t_interval
 from covidcxnet.reporting.table import Estimate
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import AugmentSettings, Recipe, Run
@@ -73,9 +72,12 @@ def calls(monkeypatch):
     row = Row("raw", "small-cnn", f1=Estimate(0.5, 0.4, 0.6), f1_by_class={"normal": Estimate(0.5)})
     monkeypatch.setattr(module, "train", train)
     monkeypatch.setattr(module, "compare", lambda runs, **options: Comparison((), (row, row, row)))
-    monkeypatch.setattr(outcomes, "report_of", report)
+    monkeypatch.setattr(sweep_table, "report_of", report)
     monkeypatch.setattr(module, "check_model", lambda recipe, classes: None)
-    monkeypatch.setattr(sweep_page, "draw", lambda sweep: None)  # the plot has tests of its own
+    # plots have tests of their own, and there is no network whose memory could be freed
+    monkeypatch.setattr(sweep_page, "draw", lambda sweep: None)
+    monkeypatch.setattr(module.plots, "save", lambda figure, path: path)
+    monkeypatch.setattr(module, "_free_memory", lambda: None)
     return recorded
 
 
@@ -189,27 +191,26 @@ def test_repeats_share_one_split_and_differ_in_their_seed(table, calls, tmp_path
     split = pd.read_csv(tmp_path / "s" / "split.csv")
     assert set(split["split"]) == {"train", "validation", "test"} and len(split) == 40
     assert result.path.is_file() and not result.failed
-
-
-def test_a_sweep_over_the_data_has_a_split_for_each(table, calls, tmp_path):
-    sweep(Recipe(data=table), {"fractions": [[0.7, 0.15, 0.15], [0.5, 0.25, 0.25]]}, out=tmp_path / "s")
+    # a sweep over the data has a split for each
+    calls.clear()
+    sweep(Recipe(data=table), {"fractions": [[0.7, 0.15, 0.15], [0.5, 0.25, 0.25]]}, out=tmp_path / "d")
     shares = [(pd.read_csv(recipe.split)["split"] == "train").mean() for _, recipe in calls]
     assert shares[1] < shares[0]
-    assert "Test images differ" in (tmp_path / "s" / "sweep.md").read_text()
+    assert "Test images differ" in (tmp_path / "d" / "sweep.md").read_text()
 
 
 def test_finished_runs_are_not_trained_again_and_unfinished_ones_are_resumed(table, calls, tmp_path):
     recipe = Recipe(data=table)
     first = sweep(recipe, RATES, out=tmp_path / "s")
     split = (tmp_path / "s" / "split.csv").read_bytes()
-    stopped = first.outcomes[1].trial.folder
+    stopped = first.trials[1].folder
     (stopped / "run.json").write_text(json.dumps({"status": "interrupted", "epoch": 1}))
     (stopped / "state.h5").touch()
     calls.clear()
     again = sweep(recipe, {"learning_rate": [0.1, 0.2, 0.05]}, out=tmp_path / "s")
     assert [kind for kind, _ in calls] == ["resume", "train"]
     assert calls[0][1] == str(stopped) and calls[1][1].learning_rate == 0.05
-    assert len(again.outcomes) == 3 and (tmp_path / "s" / "split.csv").read_bytes() == split
+    assert len(again.trials) == 3 and (tmp_path / "s" / "split.csv").read_bytes() == split
 
 
 @pytest.mark.parametrize("kind", ["a sweep", "groups"])
@@ -249,7 +250,7 @@ def _stopped(*_, **__):
 
 def test_a_training_that_fails_has_its_reason_in_the_table_and_the_others_go_on(table, calls, tmp_path):
     result = sweep(Recipe(data=table), {"learning_rate": [0.3, 0.1]}, repeats=2, out=tmp_path / "s")
-    assert [bool(o.reason) for o in result.outcomes] == [True, False, True, False]
+    assert [bool(reason) for reason in result.runs["failed"]] == [True, False, True, False]
     runs = pd.read_csv(tmp_path / "s" / "runs.csv")
     assert runs["failed"].dropna().tolist() == ["learning_rate: the loss is not a finite number"] * 2
     cells = pd.read_csv(tmp_path / "s" / "sweep.csv")
@@ -278,9 +279,7 @@ def test_means_and_intervals_are_those_of_student_and_classes_never_found_are_na
     assert row["val_auroc"] == pytest.approx(0.5) and row["covid19_called_normal"] == pytest.approx(1.0)
     text = (tmp_path / "s" / "sweep.md").read_text()
     assert "learning_rate 0.2 (3 of 3: F1 0 for covid19)" in text and "learning_rate 0.1 (" not in text
-
-
-def test_one_training_has_no_interval_over_trainings():
+    # one training has no interval over trainings
     assert math.isnan(t_interval(np.array([0.8])).low) and t_interval(np.array([0.8])).value == 0.8
     assert math.isnan(t_interval(np.array([])).value)
     wide = t_interval(np.array([0.2, 0.99]))
@@ -288,7 +287,7 @@ def test_one_training_has_no_interval_over_trainings():
 
 
 def test_without_test_figures_the_test_set_stays_closed(table, calls, tmp_path, monkeypatch):
-    monkeypatch.setattr(outcomes, "report_of", lambda run, **options: pytest.fail("the test set was opened"))
+    monkeypatch.setattr(sweep_table, "report_of", lambda run, **options: pytest.fail("the test set was opened"))
     sweep(Recipe(data=table), RATES, out=tmp_path / "s", test=False)
     text = (tmp_path / "s" / "sweep.md").read_text()
     assert "AUROC, validation" in text and "| AUROC |" not in text
@@ -296,9 +295,9 @@ def test_without_test_figures_the_test_set_stays_closed(table, calls, tmp_path, 
 
 def _sweep(over, repeats=2) -> Sweep:
     trials = plan(Recipe(), over, repeats, "out")
-    figures = [{"auroc": Estimate(0.7 + 0.01 * k), "f1": Estimate(0.6), "accuracy": Estimate(0.6)} for k in range(9)]
-    results = tuple(Outcome(trial, figures[k]) for k, trial in enumerate(trials))
-    return Sweep(Path("out"), tuple(over), results, repeats, True, Recipe())
+    figures = {"f1": 0.6, "accuracy": 0.6, "zero_f1_classes": "", "failed": ""}
+    rows = [row_of(trial, Path("out")) | figures | {"auroc": 0.7 + 0.01 * k} for k, trial in enumerate(trials)]
+    return Sweep(Path("out"), tuple(over), tuple(trials), pd.DataFrame(rows), repeats, True, Recipe())
 
 
 @pytest.mark.parametrize(
@@ -316,7 +315,7 @@ def test_learning_rates_are_drawn_on_a_log_axis_words_on_places_and_each_trainin
     assert axes.get_xscale() == scale and axes.get_title() == "AUROC"
     assert [label.get_text() for label in axes.get_xticklabels()] == ticks
     dots = sorted(y for line in axes.lines if line.get_markersize() == 4 for y in line.get_ydata())
-    assert dots == pytest.approx(sorted(o.figures["auroc"].value for o in result.outcomes))
+    assert dots == pytest.approx(sorted(result.runs["auroc"]))
 
 
 def test_the_groups_differ_in_augmentation_and_sampling_alone():
@@ -330,9 +329,7 @@ def test_the_groups_differ_in_augmentation_and_sampling_alone():
     assert group_recipes(Recipe(), sampling="undersample")["balanced"].sampling == "undersample"
     with pytest.raises(InputError, match="sampling"):
         group_recipes(Recipe(), sampling="none")
-
-
-def test_a_recipe_without_augmentation_gets_the_studys():
+    # a recipe without augmentation gets the study's
     groups = group_recipes(Recipe(augment=AugmentSettings.none()))
     assert groups["raw"].augment == AugmentSettings.none()
     assert groups["augmented"].augment == groups["balanced"].augment == STUDY_AUGMENT
@@ -354,7 +351,7 @@ def test_all_groups_have_one_split_and_the_same_call_goes_on(table, calls, tmp_p
     groups = train_groups(recipe, out)
     assert calls[0] == ("resume", str(out / "augmented")) and calls[1][1].sampling == "oversample" and len(calls) == 2
     assert (out / "split.csv").read_bytes() == before
-    assert groups.picture.is_file() and groups.path.is_file()
+    assert groups.picture == out / "groups.png" and groups.path.is_file()
 
 
 def test_the_plot_of_groups_shows_values_and_intervals_and_leaves_out_what_is_missing():
@@ -375,7 +372,7 @@ def test_a_sweep_trains_evaluates_and_is_compared(tmp_path):
         epochs=1,
         batch_size=9,
         jobs=1,
-        options={"filters": [4, 4], "hidden": [4]},
+        options={"filters": [2], "hidden": [2]},
         input=InputSettings(size=32, channels=("raw",)),
         store=str(tmp_path / "store.h5"),
     )
@@ -385,11 +382,11 @@ def test_a_sweep_trains_evaluates_and_is_compared(tmp_path):
     assert not (tmp_path / "sweep").exists()
     result = sweep(recipe, {"learning_rate": [0.01, 0.001]}, **options)
     assert not result.failed
-    weights = [o.trial.folder / "best.weights.h5" for o in result.outcomes]
+    weights = [trial.folder / "best.weights.h5" for trial in result.trials]
     before = [path.stat().st_mtime_ns for path in weights]
     again = sweep(recipe, {"learning_rate": [0.01, 0.001]}, **options)
     assert [path.stat().st_mtime_ns for path in weights] == before
-    assert [o.figures["auroc"] for o in again.outcomes] == [o.figures["auroc"] for o in result.outcomes]
+    assert again.runs["auroc"].tolist() == result.runs["auroc"].tolist()
     compared = compare([path.parent for path in weights], bootstrap=20, progress=False)
     assert compared.rows[1].difference is not None and compared.rows[0].flops > 0
     assert len(json.loads((weights[0].parent / "test_opened.json").read_text())) == 1

@@ -1,0 +1,147 @@
+"""The table of a sweep: a row of figures for each training, means with t intervals over the repeats of each cell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from covidcxnet.evaluation.bootstrap import LEVEL
+from covidcxnet.experiments.entries import called_normal, report_of
+from covidcxnet.experiments.grid import Trial, text_of
+from covidcxnet.reporting.table import Estimate
+from covidcxnet.training.recipe import Recipe
+from covidcxnet.training.run import Run
+
+TEST = {"f1": "F1, mean over classes", "accuracy": "Accuracy", "auroc": "AUROC"}
+VALIDATION = {"val_f1": "F1, validation", "val_accuracy": "Accuracy, validation", "val_auroc": "AUROC, validation"}
+_REPORTED = {"f1": "macro_f1", "accuracy": "accuracy", "auroc": "auroc"}
+_MISSED = "_called_normal"
+_INTERNAL = r"_undefined$|^resamples$|^cell$"  # columns that only pages and plots need
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What came out of a sweep; its folder holds the page, the tables, the plot, the split and a folder a cell."""
+
+    folder: Path
+    keys: tuple[str, ...]  # what was swept
+    trials: tuple[Trial, ...]  # those that were run, failed ones too
+    runs: pd.DataFrame  # a row a trial: cell, values, seed, folder, figures; `failed` says why there are none
+    repeats: int  # trainings of each cell
+    tested: bool  # whether the test set was opened
+    recipe: Recipe  # what was not swept
+    created: str = ""  # local date and time
+
+    @property
+    def path(self) -> Path:
+        """The page."""
+        return self.folder / "sweep.html"
+
+    @property
+    def failed(self) -> list[tuple[str, str]]:
+        """Name and reason of each training without figures."""
+        return [(t.name, reason) for t, reason in zip(self.trials, self.runs["failed"], strict=True) if reason]
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """A row for each combination of values, in the order of the grid: mean, deviation and interval of figures."""
+        lines = []
+        for name, runs in self.runs.groupby("cell", sort=False):
+            values = self.trials[runs.index[0]].values
+            lines.append({"cell": name} | {key: text_of(value) for key, value in values.items()} | _summary(runs))
+        return pd.DataFrame(lines)
+
+
+def row_of(trial: Trial, folder: Path) -> dict[str, Any]:
+    """What is known of a training before it begins."""
+    values = {key: text_of(value) for key, value in trial.values.items()}
+    return {"cell": trial.cell} | values | {"seed": trial.seed, "run": trial.folder.relative_to(folder).as_posix()}
+
+
+def figures_of(run: Run, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Figures of a finished run: its log's, and those of its test report, made where it is missing.
+
+    `options` are those of `evaluate`; None leaves the test set closed.
+    """
+    status, log = run.status, run.log
+    # the log of a run in two stages holds the figures of the second level alone
+    best = status.get("whole_model") or status.get("best", {})
+    line: dict[str, Any] = {name: float(best[name]) for name in VALIDATION if best.get(name) is not None}
+    line |= {"best_epoch": float(status.get("best_epoch", math.nan)), "epochs": float(len(log))}
+    line["seconds"] = float(log["seconds"].median()) if "seconds" in log else math.nan
+    if options is None:
+        zeros = [name.removeprefix("val_f1_") for name, v in best.items() if name.startswith("val_f1_") and v == 0]
+        return line | {"zero_f1_classes": ";".join(zeros), "failed": ""}
+    report, _ = report_of(run, **options)
+    for name, key in _REPORTED.items():
+        if key not in report["overall"]:
+            continue
+        figure = Estimate.from_dict(report["overall"][key], report["bootstrap"]["resamples"])
+        line[name] = figure.value
+        if not math.isnan(figure.low):
+            line |= {f"{name}_low": figure.low, f"{name}_high": figure.high, f"{name}_undefined": figure.undefined}
+    for name, (missed, images) in called_normal(report).items():
+        line |= {f"{name}{_MISSED}": missed, f"{name}_images": images}
+    zeros = [label for label, part in report["by_class"].items() if (part.get("f1") or {}).get("value") == 0]
+    line["resamples"] = report["bootstrap"]["resamples"]
+    return line | {"zero_f1_classes": ";".join(zeros), "failed": ""}
+
+
+def _summary(runs: pd.DataFrame) -> dict[str, Any]:
+    """All repeats of one cell as one row."""
+    finished = runs[runs["failed"] == ""]
+    line: dict[str, Any] = {"repeats": len(runs), "finished": len(finished)}
+    for name in (*VALIDATION, *TEST, "best_epoch", "seconds"):
+        values = finished[name].dropna().to_numpy(float) if name in finished else np.empty(0)
+        if not len(values):
+            continue
+        line[name] = float(values.mean())
+        if name in ("best_epoch", "seconds"):
+            continue
+        figure = t_interval(values)
+        line[f"{name}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+        line |= {f"{name}_low": figure.low, f"{name}_high": figure.high}
+        if len(runs) == 1:
+            # a single planned training keeps its own interval over patients
+            own = ("resamples", *(f"{name}_{part}" for part in ("low", "high", "undefined")))
+            line |= {key: finished[key].iloc[0] for key in own if key in finished}
+    for column in (column for column in map(str, finished) if column.endswith(_MISSED)):
+        images = column.removesuffix(_MISSED) + "_images"
+        if finished[column].notna().any():
+            line |= {column: float(finished[column].mean()), images: int(finished[images].dropna().iloc[0])}
+    reasons = [f"failed: {reason}" for reason in runs["failed"] if reason]
+    zeros = [f"F1 0 for {names.replace(';', ', ')}" for names in runs["zero_f1_classes"] if names]
+    counted = [(text, texts.count(text)) for texts in (reasons, zeros) for text in dict.fromkeys(texts)]
+    return line | {"notes": "; ".join(f"{number} of {len(runs)}: {text}" for text, number in counted)}
+
+
+def t_interval(values: np.ndarray) -> Estimate:
+    """Mean of proportions float [n] with the 95% interval of Student's t, cut at 0 and 1; none for fewer than two.
+
+    Examples
+    --------
+    >>> mean = t_interval(np.array([0.7, 0.8, 0.9]))
+    >>> round(mean.value, 3), round(mean.low, 3), round(mean.high, 3)
+    (0.8, 0.552, 1.0)
+    """
+    if not len(values):
+        return Estimate(math.nan)
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Estimate(mean)
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + LEVEL) / 2, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """Runs or cells of a sweep as CSV."""
+    internal = frame.columns[frame.columns.str.contains(_INTERNAL)]
+    return frame.drop(columns=internal).to_csv(index=False, float_format="%.6g")
