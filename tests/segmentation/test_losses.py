@@ -31,12 +31,14 @@ def test_a_perfect_map_costs_nothing_and_a_wrong_one_the_most(name):
     assert (right < 1e-5).all() and (right < middling).all() and (middling < wrong).all()
 
 
-def test_losses_equal_their_formulas():
+def test_losses_equal_their_formulas_and_an_unknown_one_is_refused():
     target, soft = masks(1, 8, 8, 1), numbers.random((1, 8, 8, 1)).astype(np.float32)
     dice = 1 - (2 * (target * soft).sum() + 1) / (target.sum() + soft.sum() + 1)
     entropy = -np.log(np.where(target > 0, soft, 1 - soft)).mean()
     values = [loss_named(name)(target, soft)[0] for name in ("dice", "bce", "combined")]
     np.testing.assert_allclose(values, [dice, entropy, dice + entropy], rtol=1e-5)
+    with pytest.raises(InputError, match="combined"):
+        loss_named("focal")
 
 
 def test_no_gradient_reaches_an_unknown_map():
@@ -49,8 +51,3 @@ def test_no_gradient_reaches_an_unknown_map():
         value = tf.reduce_sum(loss_named("combined")(target, soft))
     gradient = tape.gradient(value, soft).numpy()
     assert (gradient[..., 1] == 0).all() and (gradient[..., 0] != 0).all()
-
-
-def test_an_unknown_loss_is_refused():
-    with pytest.raises(InputError, match="combined"):
-        loss_named("focal")

@@ -1,5 +1,7 @@
 """One result for each input, of the input's own size, whatever the input."""
 
+import itertools
+
 import cv2
 import h5py
 import numpy as np
@@ -29,10 +31,11 @@ def test_masks_have_the_size_of_their_radiographs_and_find_the_lungs(segmenter, 
         assert result.mask[top:bottom, left:right].sum() == result.mask.sum()
 
 
-def test_results_do_not_depend_on_the_batch(segmenter, chest_weights, chest):
+def test_a_segmenter_knows_its_weights_and_results_do_not_depend_on_the_batch(segmenter, chest_weights, chest):
     images = [chest(i)[0] for i in range(6)]
     together = segmenter.predict(images)
     one = LungSegmenter(chest_weights, batch_size=1)
+    assert one.name == "tiny" and one.sha256 == sha256(chest_weights) and one.metadata["kind"] == "segmenter"
     for image, result in zip(images, together, strict=True):
         np.testing.assert_allclose(one.predict(image)[0].probability, result.probability, atol=1e-5)
 
@@ -43,9 +46,12 @@ def test_files_and_arrays_give_the_same(segmenter, pair_folder):
     np.testing.assert_array_equal(by_file.mask, by_array.mask)
     assert by_file.path == str(path) and by_array.path is None
     assert segmenter.predict(path)[0].mask.any()
+    stream = segmenter.stream(itertools.repeat(path))  # gives results before its input ends
+    assert next(stream).mask.any() and next(stream).mask.any()
+    stream.close()
 
 
-def test_an_unreadable_file_gets_an_error_and_the_others_their_masks(segmenter, pair_folder, tmp_path):
+def test_what_cannot_be_read_gets_an_error_and_the_others_their_masks(segmenter, chest_weights, pair_folder, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     good = pair_folder / "images" / "chest00.png"
     first, bad, missing, last = segmenter.predict([good, tmp_path / "bad.png", tmp_path / "none.png", good])
@@ -53,18 +59,10 @@ def test_an_unreadable_file_gets_an_error_and_the_others_their_masks(segmenter, 
     for result in (bad, missing):
         assert result.error and result.mask is None and result.probability is None
         assert result.box is None and result.verdict is None and result.probability_of("lung_field") is None
-
-
-def test_only_unreadable_files_need_no_network(chest_weights, tmp_path):
-    results = LungSegmenter(chest_weights).predict([tmp_path / "a.png"])
-    assert len(results) == 1 and results[0].error
-
-
-@pytest.mark.parametrize(
-    "image", [np.zeros((4, 4), np.float32), np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4), np.uint8)]
-)
-def test_an_array_of_another_kind_gets_an_error(segmenter, image):
-    assert "uint8 [H, W] expected" in segmenter.predict([image])[0].error
+    assert LungSegmenter(chest_weights).predict([tmp_path / "none.png"])[0].error  # without building the network
+    others = [np.zeros((4, 4), np.float32), np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4), np.uint8)]
+    assert all("uint8 [H, W] expected" in result.error for result in segmenter.predict(others))
+    assert segmenter.predict([]) == []
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
@@ -80,10 +78,6 @@ def test_an_empty_mask_has_no_box_and_is_not_trusted(chest_weights, monkeypatch)
     result = blind.predict(np.zeros((64, 64), np.uint8))[0]
     assert result.box is None and not result.mask.any()
     assert not result.verdict.trusted and result.verdict.reasons == ("no lungs found",)
-
-
-def test_no_input_gives_no_result(segmenter):
-    assert segmenter.predict([]) == []
 
 
 def test_the_other_convention_is_there_too(segmenter, chest):
@@ -104,20 +98,12 @@ def test_dilation_grows_mask_and_box(chest_weights, chest):
     assert grown.box[0] == plain.box[0] - 5 and grown.box[3] == plain.box[3] + 5
 
 
-def test_a_segmenter_knows_its_weights(segmenter, chest_weights):
-    assert segmenter.name == "tiny" and segmenter.sha256 == sha256(chest_weights)
-    assert segmenter.metadata["kind"] == "segmenter"
-
-
 @pytest.mark.parametrize(
     "wrong", [{"convention": "ribs"}, {"threshold": 0}, {"threshold": 1.0}, {"batch_size": 0}, {"dilation": 0.5}]
 )
-def test_settings_outside_their_range_are_refused(chest_weights, wrong):
+def test_settings_outside_their_range_and_unknown_names_are_refused(chest_weights, wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         LungSegmenter(chest_weights, **wrong)
-
-
-def test_an_unknown_name_is_refused_with_what_there_is():
     with pytest.raises(InputError, match="no-such-lungs"):
         LungSegmenter("no-such-lungs")
 
@@ -139,13 +125,3 @@ def test_weights_of_another_kind_or_damaged_are_refused(chest_weights, tmp_path,
         file.attrs["covidcxnet"] = file.attrs["covidcxnet"].replace(old, new)
     with pytest.raises(InputError, match=message):
         LungSegmenter(path).predict(np.zeros((8, 8), np.uint8))
-
-
-def test_a_stream_gives_results_before_its_input_ends(segmenter, chest):
-    def endless():
-        while True:
-            yield chest(0)[0]
-
-    stream = segmenter.stream(endless())
-    assert next(stream).mask.any() and next(stream).mask.any()
-    stream.close()

@@ -205,7 +205,6 @@ def _unet(**options):
         *({"input": {"size": 32, "clahe_tile_grid": grid}} for grid in ([10**6, 10**6], 8)),
         {"input": [32]},
         {"conventions": 1},
-        *({"conventions": names, **_unet(width=16, outputs=2)} for names in ([["a"], ["b"]], ["a", "a"])),
     ],
     ids=_short,
 )
@@ -268,3 +267,9 @@ def test_a_segmenter_that_is_no_record_is_refused_and_no_traceback(crafted, segm
     path = crafted(_classifier({"name": "small-cnn", "options": OPTIONS}) | {"segmenter": segmenter})
     with pytest.raises(InputError, match="a name and a SHA-256 expected"):
         _ = covidcxnet.load_model(path).segmenter
+
+
+@pytest.mark.parametrize("conventions", [[["a"], ["b"]], ["a", "a"]])
+def test_masks_without_names_of_their_own_are_refused(crafted, conventions):
+    with pytest.raises(InputError, match="different names expected"):
+        LungSegmenter(crafted(_segmenter(conventions=conventions, **_unet(width=16, outputs=2))))
