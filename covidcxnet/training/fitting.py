@@ -1,8 +1,12 @@
-"""The fit of one run: model and data put together, what is written after each epoch, and how it is taken up again."""
+"""The fit of one run: model and data put together, what is written after each epoch, and how it is taken up again.
+
+Three kinds: over epochs, solved at once (logistic regression), and in stages, one level of the model after the other.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,21 +14,20 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from covidcxnet.backend import jit_compile
-from covidcxnet.models import split_head
+from covidcxnet.models import MODELS, split_head
 from covidcxnet.preparation import Batches
 from enhancement.files import whole_file
 from segmentation.backend import fuse_batch_norm
-from weights.format import save_weights
+from weights.format import load_weights, save_weights
 
 from . import callbacks, data
 from .augmentation import augmenter
-from .features import FeatureBatches, compute_features
 from .recipe import Recipe
 from .record import draw_curves, weights_metadata
-from .run import Run
-from .state import load_state, save_state
+from .run import Run, load_state, load_values, save_state
 from .validation import (
     THRESHOLD,
     MacroF1,
@@ -35,6 +38,15 @@ from .validation import (
     loss_for,
     validation_figures,
 )
+
+
+def fitting_for(run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]) -> Fitting | StagedFitting:
+    """The fitting of a recipe's model: solved, in stages, or over epochs."""
+    spec = MODELS[recipe.model]
+    kind: type[Fitting] | type[StagedFitting] = (
+        SolvedFitting if spec.solve else StagedFitting if spec.stages else Fitting
+    )
+    return kind(run, recipe, core, options)
 
 
 class Fitting:
@@ -94,7 +106,8 @@ class Fitting:
         self.monitor.set_state(values["monitor"])
         self.equal_epochs = values.get("equal_epochs", [])
         stopped_early = values["monitor"]["stopped"] and self.recipe.epochs <= values["epochs"]
-        self.over = stopped_early or self.epoch >= self.recipe.epochs
+        # A solved model has one epoch, whatever the recipe says.
+        self.over = stopped_early or self.epoch >= (1 if MODELS[self.recipe.model].solve else self.recipe.epochs)
         print(f"resumed after epoch {self.epoch}", file=sys.stderr, flush=True)
 
     def fit(self) -> None:
@@ -229,6 +242,180 @@ class Fitting:
             thresholds = {name: round(float(figures[THRESHOLD + name]), 7) for name in self.labels}
             metadata |= {"multilabel": True, "thresholds": thresholds}
         return metadata
+
+
+class SolvedFitting(Fitting):
+    """A `Fitting` without epochs; of the settings of training only class weights and the model's options count."""
+
+    def fit(self) -> None:
+        """Solve, unless that is done; `InputError` if the pixels of all training images together are too many."""
+        if self.over:
+            return
+        began, side, spec = time.monotonic(), self.train, MODELS[self.recipe.model]
+        settings = {name: self.options.get(name, default) for name, default in spec.options.items()}
+        stacks = (batch[0] for batch in self._plain(side))
+        assert spec.solve is not None  # or the trainer would have chosen another fitting
+        steps, warning = spec.solve(self.core, stacks, side.targets, side.weights, **settings)
+        probabilities = self.core.predict(self._plain(side), verbose=0)
+        loss = float(keras.ops.convert_to_numpy(self.loss(side.targets, probabilities)))
+        logs = {"loss": loss, **self._validate(), "learning_rate": float("nan")}
+        logs |= {"solver_steps": float(steps), "seconds": round(time.monotonic() - began, 2)}
+        # One epoch stands for the whole solution, so that logs and reports need no special case.
+        self.monitor.best, self.monitor.best_epoch = [float(logs[self.recipe.monitor])], 1
+        self.epoch, self.history = 1, [{"epoch": 1} | logs]
+        self._save_best(1, logs)
+        if warning:
+            self.run.update(convergence=warning)
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
+        self._write(1, self.history)
+
+
+class StagedFitting:
+    """All stages of a model, with the methods of a `Fitting`; `core` is the whole model.
+
+    Each stage trains one level alone on the classes that it tells apart, with the recipe's epochs, patience and
+    schedule, and keeps its best epoch.
+    """
+
+    def __init__(self, run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]):
+        self.run, self.recipe, self.core, self.options = run, recipe, core, options
+        # Values first: which variables the arrays belong to depends on the stage.
+        state = run.path / "state.h5"
+        values = load_values(state) if state.is_file() else {}
+        self.stage = self._stage(values.get("stage", 1), values.get("earlier", []))
+
+    def restore(self) -> None:
+        """Take up the stage that the run had come to."""
+        self.stage.restore()
+
+    def fit(self) -> None:
+        """Train the stages that are not done."""
+        self.stage.fit()
+        while not self.stage.last:
+            stage = self.stage
+            best = stage.history[stage.monitor.best_epoch - 1]
+            print(
+                f"stage {stage.level}: best epoch {stage.monitor.best_epoch} of {len(stage.history)}: validation "
+                f"auroc {best['val_auroc']:.4f}, f1 {best['val_f1']:.4f}",
+                file=sys.stderr,
+            )
+            load_weights(self.core, self.run.path / stage.best_name)  # this level stays as it was at its best
+            self.stage = self._stage(stage.level + 1, stage.log)
+            self.stage.fit()
+
+    def draw(self) -> None:
+        """Draw the learning curves so far."""
+        self.stage.draw()
+
+    def finish(self) -> None:
+        """Close the run; figures of the whole model on validation go into `run.json`."""
+        self.stage.finish()
+        run, recipe = self.run, self.recipe
+        load_weights(self.core, run.best_weights)
+        _, side = data.sides(recipe, run.store, run.split)
+        batches = Batches(run.store, side.rows, side.targets, batch_size=recipe.batch_size)
+        probabilities = self.core.predict(batches, verbose=0)
+        figures = validation_figures(side.targets, probabilities, loss_for(recipe, side.targets), recipe.classes)
+        run.update(whole_model=figures)
+        text = ", ".join(f"{name} {figures[f'val_{name}']:.4f}" for name in ("auroc", "accuracy", "f1"))
+        print(f"all levels together: validation {text}", file=sys.stderr)
+
+    def _stage(self, level: int, earlier: list[dict[str, float]]) -> StageFitting:
+        return StageFitting(self.run, self.recipe, self.core, self.options, level=level, earlier=earlier)
+
+
+class StageFitting(Fitting):
+    """One stage: the level's images, targets and loss; the whole model is saved.
+
+    `level` counts from 1; `earlier` is the log of the stages before, on which the epochs of the run count on.
+    """
+
+    def __init__(self, run, recipe, core, options, *, level: int, earlier: list[dict[str, float]]):
+        stages = MODELS[recipe.model].stages
+        self.level, self.stages, self.stage, self.earlier = level, len(stages), stages[level - 1], earlier
+        if not self.last:
+            # The whole model with this level at its best and the next not yet trained: not a classifier to use.
+            self.best_name = f"level{level}.weights.h5"
+        trained, labels = self.stage.model(core), self.stage.names(recipe.classes)
+        super().__init__(run, recipe, core, options, trained, labels)
+        others = set(recipe.classes) - {recipe.classes[k] for k in (*self.stage.negative, *self.stage.positive)}
+        text = " or ".join(self.labels) + "".join(f"; no {label} images" for label in sorted(others))
+        print(
+            f"stage {level} of {self.stages}: {text}; {len(self.train.rows)} training images",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    @property
+    def last(self) -> bool:
+        """Whether no stage follows."""
+        return self.level == self.stages
+
+    @property
+    def log(self) -> list[dict[str, float]]:
+        """Rows of the run so far, of all stages."""
+        now = [row | {"epoch": len(self.earlier) + row["epoch"], "stage": self.level} for row in self.history]
+        return [*self.earlier, *now]
+
+    def _sides(self) -> tuple[data.Side, data.Side]:
+        recipe, store = self.recipe, self.run.store
+        # A class that is missing is an error of the first stage already, before it is trained for nothing.
+        data.sides(recipe, store, self.run.split)
+        targets, chosen = self.stage.targets(data.labels_of(recipe, store)), []
+        for name in ("train", "validation"):
+            rows = data.rows_of(store, self.run.split, name)
+            rows = rows[targets[rows] >= 0]
+            chosen.append(data.side_of(recipe, store, rows, targets[rows], 2, weighted=name == "train"))
+        return chosen[0], chosen[1]
+
+    def _split(self) -> tuple[keras.Model, keras.Model]:
+        return self.stage.split(self.core)
+
+    def _state(self) -> dict[str, Any]:
+        return {"stage": self.level, "earlier": self.earlier}
+
+    def _derived(self) -> None:
+        super()._derived()
+        before = len(self.earlier)
+        self.run.update(stage=self.level, epoch=before + self.epoch, best_epoch=before + self.monitor.best_epoch)
+
+    def _metadata(self, epoch: int, figures: dict[str, float]) -> dict[str, Any]:
+        metadata = super()._metadata(len(self.earlier) + epoch, figures)
+        metadata["training"] |= {"stage": self.level, "stages": self.stages}
+        return metadata
+
+
+def compute_features(backbone: keras.Model, batches: keras.utils.PyDataset, name: str) -> np.ndarray:
+    """Pooled features of all images of `batches` in inference mode, float32 [n, F]; `name` is for the progress bar."""
+    parts = []
+    # By batch in inference mode: batch norms of a frozen backbone keep to their moving averages.
+    for number in tqdm(range(len(batches)), desc=f"features of {name}", unit="batch", leave=False, disable=None):
+        parts.append(np.asarray(backbone.predict_on_batch(batches[number][0]), "float32"))
+    return np.concatenate(parts)
+
+
+class FeatureBatches(keras.utils.PyDataset):
+    """Features in memory as `fit` wants them, shuffled by (seed, epoch) like the images that they came from."""
+
+    def __init__(self, features, targets, weights=None, *, batch_size: int, seed: int, sampler=None):
+        super().__init__()
+        self.arrays = [array for array in (features, targets, weights) if array is not None]
+        self.batch_size, self.seed, self.sampler = batch_size, seed, sampler
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Order of an epoch."""
+        if self.sampler is not None:
+            self.order = self.sampler(epoch)
+            return
+        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.arrays[0]))
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+    def __getitem__(self, index: int):
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return tuple(array[rows] for array in self.arrays)
 
 
 def optimizer_for(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:

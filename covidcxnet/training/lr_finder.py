@@ -27,12 +27,10 @@ from enhancement.files import whole_file
 
 from . import data
 from .callbacks import Seeds
-from .fitting import Fitting
+from .fitting import Fitting, StagedFitting, fitting_for
 from .initial_weights import build_model, model_options
 from .recipe import Recipe
-from .stages import StagedFitting
 from .statistics import channel_statistics, with_histogram
-from .trainer import fitting_of
 
 DIVERGED = 4.0  # times the best running loss
 MEMORY = 0.9  # of the running loss that stops the test
@@ -150,7 +148,7 @@ def _fitting(recipe: Recipe) -> Fitting:
         options["normalization"] = channel_statistics(store, data.rows_of(store, split, "train"))
     core, _ = build_model(recipe, options, recipe.init)
     bench: Any = SimpleNamespace(store=store, split=split, path=Path("no-run"))
-    fitting = fitting_of(recipe)(bench, recipe, core, options)
+    fitting = fitting_for(bench, recipe, core, options)
     return fitting.stage if isinstance(fitting, StagedFitting) else fitting
 
 

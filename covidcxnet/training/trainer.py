@@ -14,19 +14,16 @@ from covidcxnet.backend import precision, precision_advice
 from covidcxnet.datasets import SPLITS, Dataset, save_split
 from covidcxnet.datasets.named import folder_of
 from covidcxnet.datasets.splits import unknown_patients
-from covidcxnet.models import MODELS
 from covidcxnet.models.scaling import TRAINING
 from enhancement.errors import InputError
 from enhancement.files import check_output
 
 from . import data
-from .fitting import Fitting
+from .fitting import fitting_for
 from .initial_weights import build_model, model_options
 from .recipe import Recipe, save_recipe
 from .record import environment
 from .run import Run, write_json
-from .solving import SolvedFitting
-from .stages import StagedFitting
 from .statistics import channel_statistics, with_histogram
 
 
@@ -89,7 +86,7 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
             _record_images(run, recipe, split, loaded, options)
 
             # fit
-            fitting = fitting_of(recipe)(run, recipe, model, options)
+            fitting = fitting_for(run, recipe, model, options)
             try:
                 fitting.restore()
                 fitting.fit()
@@ -108,12 +105,6 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
             run.update(status="failed", reason=str(error))
             raise
     return Run(run.path)
-
-
-def fitting_of(recipe: Recipe) -> type[Fitting] | type[StagedFitting]:
-    """How the recipe's model is fitted: solved, in stages, or over epochs."""
-    spec = MODELS[recipe.model]
-    return SolvedFitting if spec.solve else StagedFitting if spec.stages else Fitting
 
 
 def _check_new(recipe: Recipe) -> None:

@@ -112,7 +112,8 @@ def test_a_recipe_trains_as_its_paper_says(name, data_for, fittings, tmp_path):
 
 @pytest.mark.slow
 def test_the_hierarchical_recipe_trains_both_stages_as_the_published_code_says(data_for, monkeypatch, tmp_path):
-    from covidcxnet.training import stages, train
+    from covidcxnet.training import fitting as stages
+    from covidcxnet.training import train
 
     seen, fit = [], stages.StageFitting.fit
     monkeypatch.setattr(stages.StageFitting, "fit", lambda self: (seen.append(self), fit(self)))

@@ -12,7 +12,7 @@ from covidcxnet.preparation import Store
 from covidcxnet.preparation.loader import Batches
 from covidcxnet.training import train
 from covidcxnet.training.data import dataset_of, rows_of, sides, split_of, summary, targets_for
-from covidcxnet.training.features import FeatureBatches
+from covidcxnet.training.fitting import FeatureBatches
 from covidcxnet.training.sampling import Sampler, balanced_weights, source_weights, without_class_share
 from enhancement.errors import InputError
 

@@ -10,8 +10,8 @@ import covidcxnet
 from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Run, train
-from covidcxnet.training import stages as staged
-from covidcxnet.training.state import load_values
+from covidcxnet.training import fitting as staged
+from covidcxnet.training.run import load_values
 from enhancement.errors import InputError
 
 NAME = "covid-cxnet-hierarchical"
