@@ -73,6 +73,7 @@ class About:
             if not ok:
                 raise InputError(f"about.{name}: {value!r} given, {expected} expected")
             if name in LISTS:
+                # YAML gives lists; what is frozen must not change by them.
                 object.__setattr__(self, name, tuple(value))
 
     @property
@@ -97,6 +98,7 @@ class RecipeFile:
 
 def names() -> list[str]:
     """Names of the packaged recipes."""
+    # An underscore marks a base that several recipes share and that is none itself.
     return sorted(path.stem for path in FOLDER.glob("*.yaml") if not path.stem.startswith("_"))
 
 
@@ -133,6 +135,7 @@ def _find(name: str, folder: Path | None = None) -> Path:
     if path.is_file():
         return path
     packaged = FOLDER / f"{name}.yaml"
+    # A bare name only: no other can leave the folder of recipes.
     if Path(name).name == name and packaged.is_file():
         return packaged
     near = difflib.get_close_matches(name, names(), n=3)
@@ -148,7 +151,7 @@ def _with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, UnicodeError, yaml.YAMLError, RecursionError) as error:  # YAML nests without a limit
         raise InputError(f"{path}: not a recipe: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: not a recipe: keys and values expected, as --print-config prints them")
@@ -157,6 +160,7 @@ def _with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         return values
     if not isinstance(base, str):
         raise InputError(f"{path}: base: {base!r} given, the name or file of one recipe expected")
+    # Resolved, or a link or a detour could hide a circle.
     above = (*above, path.resolve())
     try:
         below = _find(base, path.parent)
@@ -166,6 +170,7 @@ def _with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         raise InputError(f"{path}: base: {base} leads back to this file; leave one base out")
     inherited = _with_bases(below, above)
     merged = inherited | values
+    # `options` are replaced whole: those of another model would not fit.
     for part in ("input", "augment", "about"):
         old, new = inherited.get(part), values.get(part)
         if isinstance(old, dict) and isinstance(new, dict):
