@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,33 @@ from covidcxnet.settings import InputSettings
 from covidcxnet.training import AugmentSettings, Recipe, Run
 
 sys.path.insert(0, str(Path(__file__).parent))  # where run_helpers lies
+
+
+@contextmanager
+def eagerly(eager=True):
+    """Within it steps are not compiled, or are."""
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(eager)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eager():
+    """Steps without a graph: to compile one costs seconds, and most runs here are of two to six steps."""
+    with eagerly():
+        yield
+
+
+@pytest.fixture
+def compiled(eager):
+    """Steps compiled, as users' are."""
+    with eagerly(False):
+        yield
 
 
 @pytest.fixture
@@ -70,7 +98,8 @@ def trained(base, tmp_path_factory):
     """A finished run of three epochs, to look at and not to change."""
     from covidcxnet.training import train
 
-    return train(dataclasses.replace(base, epochs=3, out=str(tmp_path_factory.mktemp("runs") / "trained")))
+    with eagerly():
+        return train(dataclasses.replace(base, epochs=3, out=str(tmp_path_factory.mktemp("runs") / "trained")))
 
 
 @pytest.fixture

@@ -48,7 +48,9 @@ def test_a_run_killed_without_warning_resumes_to_the_same_end(tiny, trained, tmp
     save_recipe(recipe, tmp_path / "recipe.yaml")
     code = (
         "import os, signal\n"
+        "import tensorflow\n"
         "from covidcxnet.training import fitting, load_recipe, train\n"
+        "tensorflow.config.run_functions_eagerly(True)\n"  # as the run that it is held against
         "write = fitting.Fitting._derived\n"
         # between the state of epoch 2 and the files that follow from it: the worst moment there is
         "def _derived(self):\n"

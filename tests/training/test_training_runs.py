@@ -64,6 +64,13 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny, trai
     assert trained.log["loss"][0] != other.log["loss"][0]
 
 
+@pytest.mark.usefixtures("compiled")
+def test_compiled_steps_train_as_those_without_a_graph(tiny, trained):
+    run = train(tiny(epochs=1))
+    for name in ("loss", "val_loss", "val_auroc"):
+        assert run.log[name][0] == pytest.approx(trained.log[name][0], rel=1e-3)
+
+
 def test_a_saved_split_is_used_again(tiny, trained):
     recipe = tiny(split=str(trained.path / "split.csv"), seed=9)
     assert split_of(recipe, dataset_of(recipe)).equals(trained.split)

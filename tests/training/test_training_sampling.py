@@ -19,9 +19,7 @@ from enhancement.errors import InputError
 LABELS = np.array([0] * 7 + [1] * 3 + [2] * 2)
 
 
-@pytest.fixture(autouse=True)
-def quick_curves(monkeypatch):
-    monkeypatch.setattr("covidcxnet.training.fitting.draw_curves", lambda history, path, **_: path.write_bytes(b""))
+pytestmark = pytest.mark.usefixtures("quick_curves")
 
 
 @pytest.mark.parametrize("epoch", [0, 5])
