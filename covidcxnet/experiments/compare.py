@@ -111,12 +111,9 @@ def _names(paths: Sequence[Path], names: Sequence[str]) -> list[str]:
 
 
 def auroc_difference(first: Entry, other: Entry, *, resamples: int = 2000, seed: int = 0) -> Estimate | None:
-    """AUROC of `other` minus that of `first` on the same resamples of patients; the mean over more than two classes.
+    """AUROC of `other` minus that of `first` on the same resamples of patients; None where images or classes differ.
 
-    Returns
-    -------
-    Estimate or None
-        None where test images or classes differ.
+    Of more than two classes, the mean.
     """
     if first.classes != other.classes or first.independent != other.independent or not same_test(first, other):
         return None
@@ -156,11 +153,10 @@ def cautions(entries: Sequence[Entry]) -> list[Caution]:
 def _of_test_sets(entries: Sequence[Entry]) -> Iterator[Caution]:
     groups: list[list[Entry]] = []
     for entry in entries:
-        group = next((group for group in groups if same_test(group[0], entry)), None)
-        if group is None:
-            groups.append([entry])
-        else:
+        if group := next((group for group in groups if same_test(group[0], entry)), None):
             group.append(entry)
+        else:
+            groups.append([entry])
     if len(groups) > 1:
         sets = "; ".join(f"{_list(group)}: {count(len(group[0].predictions), 'image')}" for group in groups)
         shared = len(frozenset.intersection(*(group[0].images for group in groups)))

@@ -33,13 +33,7 @@ _LEARNED = {"loss": "loss", "f1": "F1 (mean over classes)", "auroc": "AUROC", "a
 
 
 def save(comparison: Comparison, folder: str | Path) -> Path:
-    """Write `comparison.html`, `.csv`, `.md`, `roc.png` and `learning.png` into a folder: all of them or none.
-
-    Returns
-    -------
-    Path
-        The page.
-    """
+    """Write `comparison.html`, `.csv`, `.md`, `roc.png` and `learning.png` into a folder, all or none; the page."""
     folder = Path(folder)
     drawn = {"roc": draw_roc(comparison.entries), "learning": draw_learning(comparison.entries)}
     pictures = {name: figure for name, figure in drawn.items() if figure is not None}
@@ -85,7 +79,8 @@ def tables(rows: Sequence[Row]) -> tuple[Table, Table]:
     by_class: list[Any] = []
     for published in (False, True):
         part = [row for row in rows if bool(row.published) == published]
-        names = {row.name: Cell(row.name, below=[_origin(row) if published else row.model]) for row in part}
+        origins = [f"published: {row.published}, {row.source}" if published else row.model for row in part]
+        names = {row.name: Cell(row.name, below=[origin]) for row, origin in zip(part, origins, strict=True)}
         # a paper's range over several trainings is not a confidence interval, hence `spread`
         lines = [
             [
@@ -118,21 +113,12 @@ def classes_of(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: name != NORMAL))
 
 
-def _origin(row: Row) -> str:
-    return f"published: {row.published}, {row.source}"
-
-
 def _facts(row: Row) -> list[Any]:
     seconds = DASH if row.seconds is None else f"{row.seconds:,.0f}" if row.seconds >= 10 else f"{row.seconds:.1f}"
     epochs = " ".join([str(row.best_epoch or ""), f"of {row.epochs}" if row.epochs is not None else ""]).strip()
     missed = [f"{name}: {Share(n, images)}" for name, (n, images) in row.called_normal.items()]
-    return [
-        large(row.parameters),
-        large(row.flops),
-        seconds,
-        epochs or DASH,
-        Cell("", below=missed) if missed else DASH,
-    ]
+    shown = Cell("", below=missed) if missed else DASH
+    return [large(row.parameters), large(row.flops), seconds, epochs or DASH, shown]
 
 
 def to_csv(rows: Sequence[Row]) -> str:

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -251,10 +252,15 @@ def published_rows(names: Sequence[str]) -> list[Row]:
     return [_published(name, _study(name), values) for name in dict.fromkeys(names) for values in _study(name)["rows"]]
 
 
+@cache
+def _studies() -> dict[str, Any]:
+    return yaml.safe_load(files("covidcxnet.experiments").joinpath("published.yaml").read_text(encoding="utf-8"))
+
+
 def _study(name: str) -> dict[str, Any]:
     if name not in STUDIES:
         raise InputError(f"published: {name!r} given, one of {', '.join(STUDIES)} expected")
-    return yaml.safe_load(files("covidcxnet.experiments").joinpath("published.yaml").read_text(encoding="utf-8"))[name]
+    return _studies()[name]
 
 
 def _published(study: str, facts: Mapping[str, Any], values: Mapping[str, Any]) -> Row:

@@ -48,9 +48,6 @@ class Moments:
 
     size: int
     images: int = 0
-    total: np.ndarray = field(init=False, repr=False)
-    squares: np.ndarray = field(init=False, repr=False)
-    shares: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self):
         # Whole numbers: 255 squared times 10^14 images fits, and no digit is ever lost.
@@ -67,8 +64,8 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         both = Moments(self.size, self.images + other.images)
-        for name in ("total", "squares", "shares"):
-            setattr(both, name, getattr(self, name) + getattr(other, name))
+        both.total, both.squares = self.total + other.total, self.squares + other.squares
+        both.shares = self.shares + other.shares
         return both
 
     @property
@@ -88,10 +85,7 @@ class Moments:
 
 
 def measure(path: str | Path, size: int) -> tuple[np.ndarray, np.ndarray, int, int] | str:
-    """A square copy ``uint8 [size, size]``, the share of each grey level ``float32 [256]``, width and height.
-
-    Never raises for what is in the file: a text says why it cannot be read, without its name.
-    """
+    """A square copy ``uint8 [size, size]``, shares of grey levels ``float32 [256]``, width, height; or why not."""
     try:
         image = read_radiograph(path)
     except RadiographError as error:
@@ -103,10 +97,6 @@ def measure(path: str | Path, size: int) -> tuple[np.ndarray, np.ndarray, int, i
     how = cv2.INTER_AREA if min(height, width) >= size else cv2.INTER_LINEAR
     shares = np.bincount(image.ravel(), minlength=256) / image.size
     return cv2.resize(image, (size, size), interpolation=how), shares.astype("float32"), width, height
-
-
-def _lost(path) -> str:
-    return DIED
 
 
 @dataclass(frozen=True)
@@ -148,17 +138,9 @@ class Survey:
             name: {str(row): {str(k): int(v) for k, v in values.items()} for row, values in table.T.to_dict().items()}
             for name, table in self.counts.items()
         }
-        return {
-            "name": self.name,
-            "listed": self.listed,
-            "images": self.images,
-            "rejected": self.rejected,
-            "unreadable": len(self.unreadable),
-            "patients": self.patients,
-            "size": self.size,
-            "counts": counts,
-            "warnings": list(self.warnings),
-        }
+        plain = {name: getattr(self, name) for name in ("name", "listed", "images", "rejected")}
+        plain |= {"unreadable": len(self.unreadable), "patients": self.patients, "size": self.size}
+        return plain | {"counts": counts, "warnings": list(self.warnings)}
 
 
 def explore(
@@ -193,8 +175,9 @@ def explore(
     InputError
         If a number is out of its range, or no image can be read.
     """
-    for name, value, low, high in (("size", size, 32, 512), ("samples", samples, 0, 100), ("jobs", jobs or 1, 1, 1024)):
-        if not isinstance(value, int) or not low <= value <= high or (name == "jobs" and jobs == 0):
+    workers = 1 if jobs is None else jobs
+    for name, value, low, high in (("size", size, 32, 512), ("samples", samples, 0, 100), ("jobs", workers, 1, 1024)):
+        if not isinstance(value, int) or not low <= value <= high:
             raise InputError(f"{name}: {value!r} given, {low} to {high} expected")
     table = dataset.table
     groups, sources = _sources(table)
@@ -207,7 +190,7 @@ def explore(
     readable, reasons = np.zeros(len(table), bool), {}
     paths = [dataset.paths[row] for row in used]
     work = partial(measure, size=size)
-    results = map_files(work, paths, lost=_lost, jobs=jobs, desc="measuring", progress=progress)
+    results = map_files(work, paths, lost=lambda path: DIED, jobs=jobs, desc="measuring", progress=progress)
     for row, result in zip(used, results, strict=True):
         if isinstance(result, str):
             reasons[int(row)] = result
@@ -309,10 +292,7 @@ def _findings(dataset: Dataset, readable: np.ndarray) -> pd.DataFrame | None:
 def find_warnings(
     counts: Mapping[str, pd.DataFrame], sizes: pd.DataFrame, absent: tuple[str, ...] = (), straddling: int = 0
 ) -> Iterator[str]:
-    """Reasons for caution that counts and sizes of a survey show, the gravest first.
-
-    `absent` are classes without a readable image, `straddling` counts patients on two sides of the split.
-    """
+    """Reasons for caution, the gravest first; `straddling` counts patients on two sides of the split."""
     if straddling:
         yield f"{count(straddling, 'patient')} have images on two sides of the split, which inflates the figures"
     for label in absent:

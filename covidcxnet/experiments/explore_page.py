@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+from collections.abc import Collection, Iterator, Sequence
+from itertools import combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from enhancement import read_radiograph
 from enhancement.errors import InputError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MOST_CLASSES = 24  # with samples on the page: a hundred classes would make a page that no one can open
@@ -28,27 +29,22 @@ _MOST_PAIRED = 4  # with more classes, each is compared with all the others and 
 _LEAST_WITHIN = 20  # images of a class in a source: the mean of fewer is not worth subtracting
 _MOST_SIZES = 4000  # marks on a chart: the commonest sizes stand for all
 _TILE = 192
+_LEGEND: dict[str, Any] = {"fontsize": 7.5, "frameon": False}
 _GRAY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
 _HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "++++")  # distinguish neighbours without colours, too
 
 
 def save(survey: Survey, folder: str | Path) -> Path:
-    """Write ``explore.html``, its pictures as ``*.png`` and ``explore.json`` into a folder: all of them or none.
+    """Write ``explore.html``, its pictures and ``explore.json`` into a folder, all or none; the path of the page.
 
     Files that could not be read are counted on the page and listed, by name, in ``unreadable.csv`` alone.
-
-    Returns
-    -------
-    Path
-        The page.
     """
     folder = Path(folder)
-    pictures: list[tuple[str, str, str, bytes]] = []
-    names: set[str] = set()
-    for kind, title, figure in _pictures(survey):
-        name = _file_name(title.removeprefix("Samples of "), names) if kind == "samples" else kind
-        pictures.append((kind, name, title, plots.png(figure)))
-    files = {f"{name}.png": content for _, name, _, content in pictures}
+    pictures = [(kind, title, plots.png(figure)) for kind, title, figure in _pictures(survey)]
+    files: dict[str, bytes] = {}
+    for kind, title, content in pictures:
+        name = _file_name(title.removeprefix("Samples of "), files) if kind == "samples" else f"{kind}.png"
+        files[name] = content
     files["explore.json"] = (json.dumps(survey.to_dict(), indent=1, ensure_ascii=False) + "\n").encode()
     if len(survey.unreadable):
         files["unreadable.csv"] = survey.unreadable.to_csv(index=False).encode()
@@ -59,7 +55,7 @@ def save(survey: Survey, folder: str | Path) -> Path:
         survey=survey,
         unreadable=len(survey.unreadable),
         reasons="; ".join(f"{reason} ({number:,})" for reason, number in reasons),
-        pictures=[(kind, title, plots.data_uri(content)) for kind, _, title, content in pictures],
+        pictures=[(kind, title, plots.data_uri(content)) for kind, title, content in pictures],
         tables={"distribution": _count_tables(survey), "sizes": _size_tables(survey)},
     )
     write_all(folder, files | {"explore.html": page.encode()})
@@ -132,15 +128,12 @@ def _pictures(survey: Survey) -> Iterator[tuple[str, str, Figure]]:
     yield "sizes", "Width and height by class and source", image_sizes(survey)
 
 
-def _file_name(label: str, taken: set[str]) -> str:
-    """A name that every file system accepts, once."""
+def _file_name(label: str, taken: Collection[str]) -> str:
+    """A name that every file system accepts, once, also where case does not count."""
     base = f"samples-{re.sub(r'[^A-Za-z0-9._-]+', '-', label).strip('-.')[:60] or 'class'}"
-    name, number = base, 1
-    while name.lower() in taken:
-        number += 1
-        name = f"{base}-{number}"
-    taken.add(name.lower())
-    return name
+    used = {name.lower() for name in taken}
+    names = (f"{base}{end}.png" for end in ("", *(f"-{k}" for k in range(2, len(used) + 3))))
+    return next(name for name in names if name.lower() not in used)
 
 
 def differences(means: dict[str, Moments]) -> list[tuple[str, np.ndarray]]:
@@ -156,13 +149,14 @@ def differences(means: dict[str, Moments]) -> list[tuple[str, np.ndarray]]:
 
 
 def differences_within(survey: Survey) -> list[tuple[str, np.ndarray]]:
-    """The same within each source that has both classes."""
-    pairs = []
-    for source in survey.sources:
-        moments = {c: survey.moments[c, source] for c in survey.classes if (c, source) in survey.moments}
-        enough = [label for label, m in moments.items() if m.images >= _LEAST_WITHIN]
-        for a, b in combinations(enough, 2):
-            pairs.append((f"{b} \N{MINUS SIGN} {a}\nwithin {source}", moments[b].mean - moments[a].mean))
+    """The same of each pair within each source that has enough images of both classes."""
+    means = {key: moments.mean for key, moments in survey.moments.items() if moments.images >= _LEAST_WITHIN}
+    pairs = [
+        (f"{b} \N{MINUS SIGN} {a}\nwithin {source}", means[b, source] - means[a, source])
+        for source in survey.sources
+        for a, b in combinations(survey.classes, 2)
+        if (a, source) in means and (b, source) in means
+    ]
     return pairs[:12]
 
 
@@ -177,15 +171,24 @@ def _moments(means: dict[str, Moments], what: str, label: str, **how: Any) -> Fi
     return _maps(maps, label, **how)
 
 
-def _maps(maps: Sequence[tuple[str, np.ndarray]], label: str, **how: Any) -> Figure:
-    """Titled images side by side, four a row, under one colour bar."""
-    columns = min(4, len(maps))
-    rows = -(-len(maps) // columns)
-    figure, panels = plots.figure(2.5 * columns + 1.1, 2.85 * rows, rows, columns)
-    for axes, (title, values) in zip(panels, maps, strict=False):
-        shown = plots.image(axes, values, _short(title), **how)
-    for axes in panels[len(maps) :]:
+def _images(
+    images: Sequence[tuple[str, np.ndarray]], across: int, inches: tuple[float, float], margin: float = 0, **how: Any
+) -> tuple[Figure, list[Axes]]:
+    """Titled images side by side, at most `across` a row, each on so many inches."""
+    columns = min(across, len(images))
+    rows = -(-len(images) // columns)
+    figure, panels = plots.figure(inches[0] * columns + margin, inches[1] * rows, rows, columns)
+    for axes, (title, values) in zip(panels, images, strict=False):
+        plots.image(axes, values, _short(title), **how)
+    for axes in panels[len(images) :]:
         axes.set_axis_off()
+    return figure, panels
+
+
+def _maps(maps: Sequence[tuple[str, np.ndarray]], label: str, **how: Any) -> Figure:
+    """Images on one scale, under one colour bar."""
+    figure, panels = _images(maps, 4, (2.5, 2.85), margin=1.1, **how)
+    shown = panels[0].images[0]
     bar = figure.colorbar(shown, ax=panels, fraction=0.05, pad=0.02, shrink=0.9, aspect=24)
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=8)
@@ -200,17 +203,11 @@ def _short(text: str, longest: int = 30) -> str:
 
 def sample_grid(survey: Survey, label: str) -> Figure:
     """Samples of one class in their own proportions, each with its source; at most eight a row."""
-    rows = survey.samples[label]
-    columns = min(8, len(rows))
-    lines = -(-len(rows) // columns)
-    figure, panels = plots.figure(1.45 * columns, 1.67 * lines, lines, columns)
-    for axes in panels:
-        axes.set_axis_off()
-    for axes, row in zip(panels, rows, strict=False):
-        source = survey.dataset.table["source"].iloc[row] if survey.sources else ""
-        title = UNKNOWN if source is None or source != source else str(source)
-        plots.image(axes, _tile(survey.dataset.paths[row]), _short(title), size=7.5, **_GRAY)
-    return figure
+    rows, titles = survey.samples[label], pd.Series(UNKNOWN, survey.dataset.table.index)
+    if survey.sources:
+        titles = survey.dataset.table["source"].fillna(UNKNOWN).astype(str)
+    tiles = [(titles.iloc[row], _tile(survey.dataset.paths[row])) for row in rows]
+    return _images(tiles, 8, (1.45, 1.67), size=7.5, **_GRAY)[0]
 
 
 def _tile(path: Path) -> np.ndarray:
@@ -230,23 +227,19 @@ def _tile(path: Path) -> np.ndarray:
 
 def means_by_source(survey: Survey) -> Figure:
     """Mean image of each class in each source: rows classes, columns sources."""
-    lines, columns = len(survey.classes), len(survey.sources)
-    figure, panels = plots.figure(1.35 * columns, 1.55 * lines, lines, columns)
-    for k, axes in enumerate(panels):
-        label, source = survey.classes[k // columns], survey.sources[k % columns]
+    blank = np.full((survey.size, survey.size), 245.0)
+    images = []
+    for label, source in product(survey.classes, survey.sources):
         moments = survey.moments.get((label, source))
-        if k < columns:
-            axes.set_title(_short(source), fontsize=8, pad=3).set_parse_math(False)
-        if k % columns == 0:
-            axes.set_ylabel(_short(label, 18), fontsize=8)
-        axes.set(xticks=[], yticks=[], facecolor="#f4f6f8")
-        axes.spines[:].set_visible(False)
-        if moments is None:
-            axes.set(aspect="equal", xlim=(0, 1), ylim=(0, 1))
-            axes.text(0.5, 0.5, "none", ha="center", va="center", fontsize=7.5, color="#56616d")
-            continue
-        axes.imshow(moments.mean, **_GRAY)
-        axes.set_xlabel(f"{moments.images:,}", fontsize=7.5, labelpad=2)
+        images.append((f"{moments.images:,}" if moments else "none", moments.mean if moments else blank))
+    columns = len(survey.sources)
+    figure, panels = _images(images, columns, (1.35, 1.6), margin=0.2, size=7.5, **_GRAY)
+    beside: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 8}
+    for axes, source in zip(panels, survey.sources, strict=False):
+        axes.annotate(_short(source, 22), (0.5, 1), (0, 13), ha="center", va="bottom", parse_math=False, **beside)
+    for axes, label in zip(panels[::columns], survey.classes, strict=True):
+        text = _short(label, 18)
+        axes.annotate(text, (0, 0.5), (-4, 0), ha="right", va="center", rotation=90, parse_math=False, **beside)
     return figure
 
 
@@ -264,8 +257,8 @@ def distribution(survey: Survey) -> Figure:
         places, left = np.arange(len(counts))[::-1], np.zeros(len(counts))
         for k, column in enumerate(counts.columns):
             hatch = "" if name == "class" else _HATCHES[(k // len(plots.COLOURS) + k) % len(_HATCHES)]
-            style: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.6, "hatch": hatch, "label": str(column)}
-            axes.barh(places, counts[column], 0.68, left=left, color=plots.colour(k), **style)
+            style: dict[str, Any] = {"color": plots.colour(k), "hatch": hatch, "label": str(column)}
+            axes.barh(places, counts[column], 0.68, left=left, edgecolor="white", linewidth=0.6, **style)
             left += counts[column].to_numpy()
         for place, total in zip(places, left, strict=True):
             axes.text(total, place, f" {int(total):,}", va="center", fontsize=8, color=plots.INK)
@@ -273,33 +266,32 @@ def distribution(survey: Survey) -> Figure:
         axes.set(xlabel="images", xlim=(0, 1.18 * max(1, left.max())), ylim=(-0.6, len(counts) - 0.4))
         axes.set_title("all" if name == "class" else f"by {name}", fontsize=10)
         if name != "class":
-            below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.8 / height)}
-            axes.legend(fontsize=7.5, frameon=False, ncols=min(4, counts.shape[1]), handlelength=1.6, **below)
+            below = (0.5, -0.8 / height)
+            columns = min(4, counts.shape[1])
+            axes.legend(loc="upper center", bbox_to_anchor=below, ncols=columns, handlelength=1.6, **_LEGEND)
     return figure
 
 
 def grey_levels(survey: Survey) -> Figure:
     """Mean share of pixels at each grey level, by class and by source."""
-    groups = {"class": {label: survey.of_class(label).histogram for label in survey.classes}}
-    if len(survey.sources) > 1:
-        groups["source"] = {source: survey.of_source(source).histogram for source in survey.sources}
-    figure, panels = plots.figure(5.2 * len(groups) + 0.4, 3.5, 1, len(groups))
-    for axes, (name, curves) in zip(panels, groups.items(), strict=True):
+    figure, panels = _by_group(survey, 3.5)
+    for axes, (group, names) in panels.items():
+        of = survey.of_class if group == "class" else survey.of_source
+        curves = {name: 100 * of(name).histogram for name in names}
         # Pure black and white (borders, letters) may be a tenth of all pixels; they must not flatten the rest.
-        top = 1.15 * max(100 * float(h[1:255].max()) for h in curves.values())
-        for k, (label, histogram) in enumerate(curves.items()):
-            axes.plot(100 * histogram, label=label, **plots.line(k))
-        axes.set_title(f"by {name}", fontsize=10)
+        top = 1.15 * max(float(curve[1:255].max()) for curve in curves.values())
+        for k, (name, curve) in enumerate(curves.items()):
+            axes.plot(curve, label=name, **plots.line(k))
         axes.set(xlabel="grey level", ylabel="% of pixels", xlim=(0, 255), ylim=(0, top or 1))
-        axes.legend(fontsize=7.5, frameon=False, ncols=2 if len(curves) > 8 else 1, handlelength=3)
+        axes.legend(ncols=2 if len(curves) > 8 else 1, handlelength=3, **_LEGEND)
     return figure
 
 
 def image_sizes(survey: Survey) -> Figure:
     """Width and height of the images, by class and by source; the larger a mark, the more images."""
-    groups = [("label", survey.classes)] + ([("source", survey.sources)] if len(survey.sources) > 1 else [])
-    figure, panels = plots.figure(5.2 * len(groups) + 0.4, 4.3, 1, len(groups))
-    for axes, (column, names) in zip(panels, groups, strict=True):
+    figure, panels = _by_group(survey, 4.3)
+    for axes, (group, names) in panels.items():
+        column = "label" if group == "class" else group
         counted = survey.sizes.groupby([column, "width", "height"])["images"].sum().reset_index()
         counted = counted.sort_values("images", ascending=False, kind="stable").head(_MOST_SIZES)
         for k, name in enumerate(names):
@@ -309,9 +301,17 @@ def image_sizes(survey: Survey) -> Figure:
             axes.scatter(part["width"], part["height"], s=area, edgecolors=plots.colour(k), label=name, **style)
         longest = 1.06 * float(survey.sizes[["width", "height"]].to_numpy().max())
         axes.plot([0, longest], [0, longest], **plots.REFERENCE, zorder=0)
-        axes.set_title(f"by {'class' if column == 'label' else column}", fontsize=10)
         axes.set(xlabel="width, pixels", ylabel="height, pixels", xlim=(0, longest), ylim=(0, longest), aspect="equal")
-        legend = axes.legend(fontsize=7.5, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+        legend = axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), **_LEGEND)
         for handle in filter(None, legend.legend_handles):
             handle.set(sizes=[30])  # in the plot, the size is the number of images
     return figure
+
+
+def _by_group(survey: Survey, height: float) -> tuple[Figure, dict[Axes, tuple[str, tuple[str, ...]]]]:
+    """A figure with a panel by class and, where there are several, by source; panels to their group and its names."""
+    groups = [("class", survey.classes)] + ([("source", survey.sources)] if len(survey.sources) > 1 else [])
+    figure, panels = plots.figure(5.2 * len(groups) + 0.4, height, 1, len(groups))
+    for axes, (group, _) in zip(panels, groups, strict=True):
+        axes.set_title(f"by {group}", fontsize=10)
+    return figure, dict(zip(panels, groups, strict=True))

@@ -20,6 +20,7 @@ from covidcxnet.experiments import compare_page
 from covidcxnet.experiments.compare import auroc_difference, compare
 from covidcxnet.experiments.compare_page import draw_learning, draw_roc, roc_classes, save, tables, to_csv
 from covidcxnet.experiments.entries import STUDIES, Entry, Row, citation, load_entry, published_rows, read_report
+from covidcxnet.reporting import plots
 from covidcxnet.training import Recipe, Run
 from enhancement.errors import InputError
 
@@ -40,7 +41,6 @@ def predictions_of(classes=CLASSES, images=120) -> pd.DataFrame:
 
 
 def classes_of(table: pd.DataFrame) -> list[str]:
-    """Classes in the order of the probability columns."""
     return [name.removeprefix("p_") for name in table if name.startswith("p_")]
 
 
@@ -63,6 +63,9 @@ def make_run(tmp_path, monkeypatch):
     """Function that makes a finished run with the report of a table of predictions."""
     # The weights are plain bytes: there is no network whose operations could be counted.
     monkeypatch.setattr("covidcxnet.experiments.entries._flops", lambda run, known: 2_000_000)
+    # Plots have tests of their own; those of the files are as small as can be.
+    for name in ("draw_roc", "draw_learning"):
+        monkeypatch.setattr(compare_page, name, lambda entries: plots.figure(0.2, 0.2)[0])
 
     def make(name: str, table: pd.DataFrame, **recipe) -> Path:
         folder = tmp_path / name
@@ -211,7 +214,8 @@ def test_files_are_all_written_or_none(make_run, tmp_path, monkeypatch):
 def test_roc_curves_of_all_runs_share_one_axis_a_class(make_run):
     pair = entries_of(make_run("a", predictions_of(TWO)), make_run("b", worse(predictions_of(TWO))))
     assert roc_classes(pair) == ["covid19"]
-    (axes,) = draw_roc(pair).axes
+    (axes,) = (figure := draw_roc(pair)).axes
+    assert "</svg>" in plots.svg(figure)
     labels = axes.get_legend_handles_labels()[1]
     assert [label.split()[0] for label in labels] == ["chance", "a", "b"]
     three = entries_of(make_run("c", predictions_of()))

@@ -58,6 +58,10 @@ def test_sums_of_classes_and_of_sources_are_the_same_images(survey):
     np.testing.assert_array_equal(by_class.total, by_source.total)
     assert by_class.histogram.sum() == pytest.approx(1, abs=1e-5)
     assert np.isnan(Moments(4).mean).all() and np.isnan(Moments(4).histogram).all()
+    # damaged and rejected images are left out and counted
+    assert (survey.listed, survey.images, survey.rejected, len(survey.unreadable)) == (66, 64, 1, 1)
+    assert survey.counts["class"]["images"].to_dict() == {"normal": 21, "covid19": 22, "pneumonia": 21}
+    assert all(0 not in rows and 1 not in rows for rows in survey.samples.values())
 
 
 def test_a_large_image_counts_no_more_than_a_small_one(tmp_path):
@@ -66,12 +70,6 @@ def test_a_large_image_counts_no_more_than_a_small_one(tmp_path):
     found = explore(Dataset(pd.DataFrame({"path": ["small.png", "large.png"], "label": "a"}), tmp_path), progress=False)
     assert found.of_class("a").histogram[[10, 200]].tolist() == [0.5, 0.5]
     assert found.of_class("a").mean.mean() == 105
-
-
-def test_damaged_and_rejected_images_are_left_out_and_counted(survey):
-    assert (survey.listed, survey.images, survey.rejected, len(survey.unreadable)) == (66, 64, 1, 1)
-    assert survey.counts["class"]["images"].to_dict() == {"normal": 21, "covid19": 22, "pneumonia": 21}
-    assert all(0 not in rows and 1 not in rows for rows in survey.samples.values())
 
 
 def test_samples_come_in_turn_from_each_source_and_are_a_function_of_the_seed(mixed, survey):
@@ -85,8 +83,8 @@ def test_samples_come_in_turn_from_each_source_and_are_a_function_of_the_seed(mi
 
 def test_sources_beyond_ten_are_put_together(tmp_path):
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((40, 40), np.uint8))
-    table = pd.DataFrame({"path": "0.png", "label": "a", "source": [f"s{i % 15}" for i in range(30)]})
-    table["path"] = [f"{i}.png" for i in range(30)]
+    columns = [(f"{i}.png", "a", f"s{i % 15}") for i in range(30)]
+    table = pd.DataFrame(columns, columns=["path", "label", "source"])
     for name in table["path"][1:]:
         (tmp_path / name).hardlink_to(tmp_path / "0.png")
     survey = explore(Dataset(table, tmp_path), size=32, samples=0, progress=False)
@@ -138,10 +136,7 @@ def test_differences_have_one_range_on_both_sides_of_zero(survey):
     assert len(ranges) == 1 and (limits := ranges.pop())[0] == -limits[1] < 0
     means = [survey.of_class(label).mean for label in survey.classes]
     assert limits[1] == pytest.approx(max(np.abs(a - b).max() for a in means for b in means))
-
-
-def test_within_a_source_only_classes_with_enough_images_are_compared(survey):
-    """South has 11 normal and 11 pneumonia: too few beside its 22 of covid19; nothing is left to compare."""
+    # South has 11 normal and 11 pneumonia, too few beside its 22 of covid19: nothing is compared within a source.
     assert not differences_within(survey)
     assert means_by_source(survey) is not None
 
