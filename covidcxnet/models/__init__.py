@@ -4,7 +4,7 @@
 from . import alexnet, applications, densenet, hierarchical, logistic, resnet, small, vgg  # noqa: F401
 from .finetuning import freeze
 from .heads import HEADS, split_head
-from .registry import MODELS, NORMALIZATIONS, ModelSpec, Stage, create, feature_layer, outputs_for, spec_of
+from .registry import MODELS, NORMALIZATIONS, ModelSpec, Stage, create, feature_layer, outputs_for
 
 __all__ = [
     "HEADS",
@@ -16,6 +16,5 @@ __all__ = [
     "feature_layer",
     "freeze",
     "outputs_for",
-    "spec_of",
     "split_head",
 ]

@@ -43,18 +43,9 @@ def densenet(
 ):
     """Feature map ``[N, S/32, S/32, F]`` of a DenseNet-BC with compression one half.
 
-    Parameters
-    ----------
-    stack : Keras tensor [N, S, S, C]
-    blocks : sequence of int
-        Layers in each dense block; (6, 12, 24, 16) is DenseNet121.
-    growth : int
-        Feature maps that each layer adds; the stem has twice as many.
-    final_relu : bool
-        Whether a ReLU follows the last batch norm. Keras had none before August 2018: CheXNet was trained without.
-    momentum : float
-        Of the batch norms' moving averages: Keras' 0.99, or 0.9, which keeps up when trained from scratch on a thousand
-        images.
+    `blocks` are the layers in each dense block, `growth` the feature maps that each of them adds. Without `final_relu`
+    none follows the last batch norm, as in Keras before August 2018, when CheXNet was trained. `momentum` is that of
+    the batch norms: Keras' 0.99, or 0.9, which keeps up when trained from scratch on a thousand images.
     """
     blocks = list(blocks)
     if not blocks or any(not isinstance(n, int) or n < 1 for n in [*blocks, growth]):

@@ -75,7 +75,7 @@ def _trained(model: str, names: list[str], head: set[str], depth: str) -> set[st
         return head | set(backbone[-count:])
     trained = set(head)
     for name in (part.strip() for part in depth.split(",")):
-        # A name ends where a number would go on: block1 is not block14.
+        # Up to where a number would go on: block1 is not block14.
         block = re.compile(re.escape(name) + r"(?!\d)")
         layers = {layer for layer in backbone if block.match(layer)}
         if not layers:

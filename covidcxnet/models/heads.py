@@ -31,22 +31,12 @@ def add_head(
     activation: str | None = None,
     prefix: str = "",
 ):
-    """Pool a feature map, pass it through small dense layers and give probabilities.
+    """Pool a feature map ``[N, h, w, F]``, pass it through small dense layers and give probabilities.
 
-    Parameters
-    ----------
-    features : Keras tensor [N, h, w, F]
-    outputs : int
-        1 for a sigmoid, n > 1 for a softmax.
-    pool : {"average", "max", "flatten"}
-    hidden : sequence of int
-        Units of the ReLU layers: ``fc``, or ``fc1``, ``fc2``, ... where there are several.
-    dropout : float or sequence of float
-        Before the output layer, or one rate for each dense layer, the output layer's last; no layer where it is 0.
-    activation : {None, "sigmoid", "linear"}
-        "sigmoid" makes several outputs independent findings, as in CheXNet; "linear" gives scores.
-    prefix : str
-        What the layers' names begin with, where a model has several heads.
+    One output is a sigmoid, more are a softmax; `activation` "sigmoid" makes several outputs independent findings, as
+    in CheXNet, and "linear" gives scores. `hidden` are the units of the ReLU layers, ``fc``, or ``fc1``, ``fc2``, ...
+    where there are several. `dropout` stands before the output layer, or is one rate for each dense layer, the output
+    layer's last; there is no layer where it is 0. Names of layers begin with `prefix`, where a model has several heads.
     """
     hidden, rates = check_head(pool, hidden, dropout)
     if activation not in (None, "sigmoid", "linear"):

@@ -49,32 +49,11 @@ def solve(
     C: float = 1.0,
     max_iter: int = 1000,
 ) -> tuple[int, str]:
-    """Set the model's weights to the minimum of the penalised loss.
+    """Set a logistic regression's weights to the minimum of the penalised loss: steps taken, and a warning or "".
 
-    Parameters
-    ----------
-    model : keras.Model
-        A logistic regression of the registry.
-    stacks : iterable of uint8 [B, S, S, C]
-        Training images in batches, in the order of `targets`.
-    targets : float [N, 1] or [N, K]
-        1 or 0; with several columns one 1 a row.
-    weights : float [N], optional
-        Of the images in the loss.
-    C, max_iter
-        As in `logistic_regression`.
-
-    Returns
-    -------
-    steps : int
-        That the solver took.
-    warning : str
-        What to do where it did not converge, or empty.
-
-    Raises
-    ------
-    InputError
-        If the pixels of all images together do not fit the solver's memory.
+    `stacks` are the training images in batches ``uint8 [B, S, S, C]``, in the order of `targets` (``[N, 1]``, or
+    ``[N, K]`` with one 1 a row) and of `weights`, those of the images in the loss; `C` and `max_iter` are as in
+    `logistic_regression`. `InputError` if the pixels of all images together do not fit the solver's memory.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

@@ -142,20 +142,10 @@ class ModelSpec:
         return self.head if self.add_head else {"activation": None} | self.head
 
     def check(self, settings: Mapping[str, Any], task: str = "exclusive") -> None:
-        """Refuse settings of a training that do not go with this model; nothing is built.
+        """Refuse settings of a training that do not go with this model, by an `InputError` that names the key.
 
-        Parameters
-        ----------
-        settings : mapping
-            A recipe as plain values: ``init``, ``options``, ``classes``, ``input`` with ``channels``, and the keys of
-            `only`. What is missing is not checked.
-        task : {"exclusive", "independent"}
-            Whether classes exclude each other, or are findings of which an image may have several.
-
-        Raises
-        ------
-        InputError
-            Naming the key, its value and what is expected.
+        `settings` is a recipe as plain values: ``init``, ``options``, ``classes``, ``input`` with ``channels``, and the
+        keys of `only`; what is missing is not checked. With `task` "independent" an image may have several findings.
         """
         options, init = settings.get("options", {}), settings.get("init", "random")
         channels = settings.get("input", {}).get("channels", ("raw",) * self.channels)
@@ -224,13 +214,6 @@ def register(name: str, **facts) -> Callable:
     return enter
 
 
-def spec_of(name: str) -> ModelSpec:
-    """Facts of a model by name; `InputError` with the known names for another."""
-    if name not in MODELS:
-        raise InputError(f"model: {name!r} is unknown; there are {', '.join(sorted(MODELS))}")
-    return MODELS[name]
-
-
 def create(
     name: str,
     *,
@@ -281,7 +264,9 @@ def create(
     >>> create("covid-cxnet").count_params()
     7047765
     """
-    spec = spec_of(name)
+    if name not in MODELS:
+        raise InputError(f"model: {name!r} is unknown; there are {', '.join(sorted(MODELS))}")
+    spec = MODELS[name]
     size = spec.size if size is None else size
     channels = spec.channels if channels is None else channels
     classes = spec.classes if classes is None else classes
@@ -308,7 +293,11 @@ def create(
     settings = {key: value for key, value in settings.items() if key not in head}
     outputs = outputs_for(classes)
     if multilabel:
-        outputs, head = len(classes), _sigmoids(spec, head)
+        if spec.add_head:
+            raise InputError(f"multilabel: {name} gives one probability of classes that exclude each other; not that")
+        if head["activation"] not in (None, "sigmoid"):
+            raise _refusal("options.activation", head["activation"], _NO_SOFTMAX)
+        outputs, head = len(classes), head | {"activation": "sigmoid"}
     features = spec.backbone(scaled, **settings)
     model = keras.Model(stack, (spec.add_head or heads.add_head)(features, outputs, **head), name=name)
     if jit_compile() is False:  # XLA predicts no faster on TensorFlow and compiles anew for every batch size
@@ -352,15 +341,6 @@ def _planes(stack, spec: ModelSpec):
     if planes != 1:
         raise InputError(f"model {spec.name}: a stack of {planes} channels given, 1 or {spec.planes} expected")
     return ops.repeat(stack, spec.planes, axis=-1)
-
-
-def _sigmoids(spec: ModelSpec, head: dict[str, Any]) -> dict[str, Any]:
-    """Options of a head of independent findings; `InputError` where a softmax is asked for."""
-    if "activation" not in head:
-        raise InputError(f"multilabel: {spec.name} gives one probability of classes that exclude each other; not that")
-    if head["activation"] not in (None, "sigmoid"):
-        raise _refusal("options.activation", head["activation"], _NO_SOFTMAX)
-    return head | {"activation": "sigmoid"}
 
 
 def _refusal(key: str, value, expected: str) -> InputError:

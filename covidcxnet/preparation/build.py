@@ -66,8 +66,8 @@ def prepare(
     Raises
     ------
     InputError
-        If no radiograph can be prepared, the region needs lungs and there are none, the disk is too small, or another
-        process is at work on the same store.
+        If no radiograph can be prepared, lungs are needed and there are none, the disk is too small, or another process
+        is at work on the same store.
     KeyboardInterrupt
         On Ctrl-C, with all finished work kept: the same call continues from there, and also after a kill.
     """
@@ -85,7 +85,16 @@ def prepare(
     old = reuse.reusable(path, about)
     keys = reuse.content_keys(dataset, by_mask, progress)
     if shared and path.exists():
-        old = _completable(old, dataset, path)
+        # What cannot be completed is not written over either.
+        if old is None:
+            raise InputError(
+                f"store: {path} holds stacks of other input settings or another segmenter than these weights ask for; "
+                "name another file (one store serves all weights with the same input)"
+            )
+        if old.root.resolve() != dataset.root.resolve():
+            old.close()
+            where = f"images under {old.root}, these are under {dataset.root}"
+            raise InputError(f"store: {path} holds {where}; name another file")
         if reuse.holds(old, dataset, keys):
             return old
         dataset = _union(old, dataset)
@@ -208,21 +217,6 @@ def _about(dataset: Dataset, settings: InputSettings, segmenter, path: Path) -> 
         "root": os.path.relpath(dataset.root.absolute(), path.absolute().parent),
         "name": dataset.name,
     }
-
-
-def _completable(old: Store | None, dataset: Dataset, path: Path) -> Store:
-    """The store, or `InputError` where it cannot be completed by these images; it is never written over."""
-    if old is None:
-        raise InputError(
-            f"store: {path} holds stacks of other input settings or another segmenter than these weights ask for; "
-            "name another file (one store serves all weights with the same input)"
-        )
-    if old.root.resolve() != dataset.root.resolve():
-        old.close()
-        raise InputError(
-            f"store: {path} holds images under {old.root}, these are under {dataset.root}; name another file"
-        )
-    return old
 
 
 def _union(old: Store, dataset: Dataset) -> Dataset:

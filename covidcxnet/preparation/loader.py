@@ -20,18 +20,12 @@ class Batches(keras.utils.PyDataset):
     ----------
     store : Store
         Opened anew in every process.
-    indices : int [n]
-        Rows of the store.
-    targets : float [n] or [n, K]
-        Aligned with `indices`.
+    indices, targets, weights : int [n], float [n] or [n, K], float [n]
+        Rows of the store; what a model shall say of each; their weight in the loss, if given.
     batch_size : int
         Stacks a batch; the last one may be smaller.
-    shuffle : bool
-        A new order in every epoch; otherwise that of `indices`.
-    seed : int
-        Of the order.
-    weights : float [n], optional
-        Weight of each sample in the loss.
+    shuffle, seed : bool, int
+        A new order in every epoch, by this seed; otherwise that of `indices`.
     sampler : callable, optional
         ``sampler(epoch) -> int [m]``: rows that an epoch shows, in order, in place of `shuffle`; m is always the same.
     **options

@@ -58,19 +58,19 @@ def test_grad_cam_sees_both_networks(tiny, stacks):
     np.testing.assert_allclose(found.probabilities, np.asarray(tiny(stacks)), atol=1e-6)
 
 
-def test_both_levels_begin_as_a_covid_cxnet_but_for_the_output(single):
-    source, model = single, create(NAME, **TINY)
-    loaded = transfer(source, model, "a file")
+def test_both_levels_begin_as_a_covid_cxnet_but_for_the_output(tiny, single):
+    loaded = transfer(single, tiny, "a file")
     assert {"level1_conv1_conv", "level2_fc"} <= set(loaded)
     assert not {"level1_pred", "level2_pred"} & set(loaded)
     for name in ("level1_bn", "level1_fc", "level2_bn", "level2_fc"):
-        expected = source.get_layer(name.partition("_")[2]).get_weights()[0]
-        np.testing.assert_array_equal(model.get_layer(name).get_weights()[0], expected)
+        expected = single.get_layer(name.partition("_")[2]).get_weights()[0]
+        np.testing.assert_array_equal(tiny.get_layer(name).get_weights()[0], expected)
 
 
 @pytest.mark.parametrize("depth", ["head", "conv3"])
-def test_a_depth_applies_to_each_level(depth):
-    trained, head = freeze(create(NAME, **TINY), depth), {"fc", "pred"}
+def test_a_depth_applies_to_each_level(tiny, depth):
+    trained, head = freeze(tiny, depth), {"fc", "pred"}
+    freeze(tiny, "all")
     for prefix in ("level1_", "level2_"):
         names = {name.removeprefix(prefix) for name in trained if name.startswith(prefix)}
         assert head <= names and (depth == "head") == (names == head)

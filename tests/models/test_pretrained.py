@@ -21,7 +21,7 @@ METADATA = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def made():
     return create("small-cnn", classes=("normal", "covid19"), **OPTIONS)
 
