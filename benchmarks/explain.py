@@ -52,8 +52,10 @@ def main() -> int:
     times = _in_turns(ways, given.repeats)
     images = dict.fromkeys(ways, given.batch_size) | {"eager tape, one by one": 2}
     base = times["forward pass, compiled"] / given.batch_size
-    print(f"{given.model}, {given.size} x {given.size} x {len(channels)}, batch {given.batch_size}, "
-          f"best of {given.repeats} in turns")  # fmt: skip
+    print(
+        f"{given.model}, {given.size} x {given.size} x {len(channels)}, batch {given.batch_size}, "
+        f"best of {given.repeats} in turns"
+    )
     for name, seconds in times.items():
         each = seconds / images[name]
         print(f"{name:<24} {1000 * each:8.1f} ms an image  {each / base:6.2f} forward passes")
@@ -97,8 +99,10 @@ def _lime(classifier, stack: np.ndarray, base: float) -> None:
     start = time.perf_counter()
     explain_lime(classifier, stack, 1, samples=samples)
     seconds = time.perf_counter() - start
-    print(f"{f'LIME, {samples} samples':<24} {1000 * seconds:8.1f} ms an image  {seconds / base / samples:6.2f} "
-          "forward passes a sample")  # fmt: skip
+    print(
+        f"{f'LIME, {samples} samples':<24} {1000 * seconds:8.1f} ms an image  {seconds / base / samples:6.2f} "
+        "forward passes a sample"
+    )
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     for add in (clahe, stack):
         add("--clip-limit", type=float, default=2.0, help="contrast limit of CLAHE")
         add("--tile-grid", type=int, nargs=2, default=(8, 8), metavar=("COLUMNS", "ROWS"), help="tiles of CLAHE")
+    # Last, so that each command's help begins with its own flags.
     for added in commands.choices.values():
         _add_common(added)
     return parser
@@ -91,11 +92,12 @@ def _run(arguments: argparse.Namespace, prog: str) -> int:
 
     from enhancement import batch, sheet
 
+    # All that can be refused is refused before the first file is written.
     jobs = batch.plan(arguments.inputs, arguments.out)
     if arguments.compare:
         sheet.check_sheet(arguments.compare, overwrite=arguments.overwrite)
     enhance = arguments.make(arguments)
-    enhance(np.zeros((4, 4), np.uint8))  # settings out of range are refused before the first file
+    enhance(np.zeros((4, 4), np.uint8))  # raises for settings out of range
 
     def read(path: Path):
         return enhancement.read_radiograph(path, window=arguments.window, max_pixels=arguments.max_pixels)
@@ -104,7 +106,9 @@ def _run(arguments: argparse.Namespace, prog: str) -> int:
     problems = batch.run(jobs, lambda path: enhance(read(path)), **options)
     print(f"{len(jobs) - len(problems)} of {len(jobs)} written to {arguments.out}")
     if arguments.compare:
-        images, titles = [], []
+        # Files that cannot be read do not count: the sheet shows as many radiographs as were asked for.
+        images: list[np.ndarray] = []
+        titles = []
         for job in jobs:
             if len(images) == arguments.compare_count:
                 break
@@ -112,6 +116,7 @@ def _run(arguments: argparse.Namespace, prog: str) -> int:
                 images.append(read(job.source))
                 titles.append(job.source.name)
         if images:
+            # Only some commands have these flags; the sheet has defaults for the others.
             settings = {
                 key: getattr(arguments, key) for key in ("histogram", "clip_limit", "tile_grid") if key in arguments
             }
@@ -157,6 +162,7 @@ def _match(arguments: argparse.Namespace):
 
 
 def _stack(arguments: argparse.Namespace):
+    # A PNG has one plane or three.
     if len(arguments.channels) not in (1, 3):
         raise InputError(f"--channels: {len(arguments.channels)} names given, 1 or 3 expected in an image file")
     return lambda image: enhancement.stack(
@@ -180,6 +186,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _numbers(text: str) -> list[float]:
+    # float() also takes "nan" and "inf", which no comparison sheet can use: the range is checked below.
     try:
         numbers = [float(number) for number in text.split(",")]
     except ValueError:

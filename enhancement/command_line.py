@@ -11,11 +11,11 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, wraps
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from enhancement.errors import InputError
 
-INTERRUPTED = 130
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 ALIASES = {"lr": "learning-rate", "batch": "batch-size", "size": "input.size"}
 """Usual short names, each for a flag that a command may have; a flag of that very name comes first."""
 
@@ -71,6 +71,7 @@ class Parser(argparse.ArgumentParser):
         return values
 
     def error(self, message: str) -> NoReturn:
+        # argparse names the Python type, which says nothing to those who type a flag.
         for kind, words in (("int", "a whole number"), ("float", "a number")):
             message = re.sub(rf"invalid {kind} value: (.*)", rf"\1 given, {words} expected", message)
         raise InputError(f"{message.removeprefix('argument ')} (see {self.prog} --help)")
@@ -78,6 +79,7 @@ class Parser(argparse.ArgumentParser):
     def _spelt(self, arguments: Sequence[str]) -> list[str]:
         """Arguments up to ``--`` with dashes in the names of flags, and full names for the usual short ones."""
         arguments = list(arguments)
+        # What follows "--" is a file name, even one that begins with a dash.
         end = arguments.index("--") if "--" in arguments else len(arguments)
         return [spelling(argument, self._option_string_actions) for argument in arguments[:end]] + arguments[end:]
 
@@ -88,6 +90,7 @@ class Parser(argparse.ArgumentParser):
         self.error(f"unknown flag {flag}{did_you_mean(flag, self._option_string_actions)}")
 
     def _check_value(self, action, value):
+        # argparse's own message has no nearest name, and its wording differs between versions of Python.
         if action.choices is None or value in action.choices:
             return
         choices = list(map(str, action.choices))
@@ -138,12 +141,19 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
 
 
-def command(prog: str) -> Callable[[Callable[[list[str], str], int | None]], Callable[..., int]]:
+class Work(Protocol):
+    """What a command does with its arguments; `prog` is the name that help and errors show."""
+
+    def __call__(self, argv: list[str], /, prog: str) -> int | None: ...
+
+
+def command(prog: str) -> Callable[[Work], Callable[..., int]]:
     """Decorator that makes ``main(argv=None, prog=prog) -> exit code`` of ``work(arguments, prog)``, by `run`."""
 
-    def decorate(work: Callable[[list[str], str], int | None]) -> Callable[..., int]:
+    def decorate(work: Work) -> Callable[..., int]:
         @wraps(work)
         def main(argv: Sequence[str] | None = None, prog: str = prog) -> int:
+            # The same command has two names: train.py, and covidcxnet train.
             return run(partial(work, prog=prog), argv, prog=prog)
 
         return main
@@ -211,17 +221,6 @@ def add_progress(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", dest="progress", action="store_false", default=argparse.SUPPRESS, help=text)
 
 
-def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Lines of a table of text, columns two spaces apart; those with the numbers in `right` end together."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = enumerate(zip(row, widths, strict=True))
-        line = "  ".join(text.rjust(width) if k in right else text.ljust(width) for k, (text, width) in cells)
-        lines.append(line.rstrip())
-    return "\n".join(lines)
-
-
 def named_values(pairs: Sequence[str], flag: str) -> dict[str, list[str]]:
     """Values of a repeatable flag ``COLUMN=VALUE[,VALUE]``, by column; `InputError` for anything else."""
     values = {}
@@ -234,5 +233,5 @@ def named_values(pairs: Sequence[str], flag: str) -> dict[str, list[str]]:
 
 
 def one_line(error: object) -> str:
-    """A message without line breaks."""
+    """A message without line breaks: file names and other libraries' messages may bring some."""
     return " ".join(str(error).split())

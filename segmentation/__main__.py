@@ -144,6 +144,7 @@ def _train(arguments: Namespace, prog: str) -> int:
         run = training.start_run(pairs, settings, arguments.out)
     for line in training.untrained(training.read_run(run)[0]):
         print(f"note: {line}", file=sys.stderr)
+    # After the settings are checked: this loads TensorFlow, and errors of input should not wait for it.
     quiet_backend()
     try:
         best = training.train(run, progress=arguments.progress)
@@ -157,6 +158,7 @@ def _train(arguments: Namespace, prog: str) -> int:
 def _predict(arguments: Namespace, prog: str) -> int:
     check_output(arguments.out, folder=True)
     files = _targets(arguments.inputs)
+    # Before the network is loaded: a name that is taken would else be noticed after minutes of work.
     table = arguments.out / "verdicts.csv"
     kinds = ("masks", "overlays") if arguments.overlays else ("masks",)
     if not arguments.overwrite:
@@ -191,6 +193,7 @@ def _predict(arguments: Namespace, prog: str) -> int:
 
 def _evaluate(arguments: Namespace, prog: str) -> int:
     pairs, weights, out = _pairs(arguments), arguments.weights, arguments.out
+    # A run's training pairs flatter it; pairs given by --data are all new to it, as far as is known.
     part = arguments.split or ("all" if pairs else "test")
     if arguments.run is not None:
         pairs = pairs or training.read_run(arguments.run)[0]
@@ -208,6 +211,7 @@ def _evaluate(arguments: Namespace, prog: str) -> int:
     if stand_in is not None and stand_in not in segmenter.conventions:
         known = ", ".join(segmenter.conventions)
         raise InputError(f"stand-in: {stand_in!r} given; {segmenter.path} knows {known}")
+    # Conventions differ in what they count as lung, so that a network loses Dice on masks it has not learnt to draw.
     comparable, others = split_by_knowledge(segmenter.conventions, pairs)
     if stand_in is not None:
         comparable = pairs
@@ -224,7 +228,7 @@ def _evaluate(arguments: Namespace, prog: str) -> int:
         estimates = [s[metric] for metric in columns]
         cells = [f"{v:.3f}" if low is None else f"{v:.3f} ({low:.3f}-{high:.3f})" for v, low, high in estimates]
         lines.append([name, str(s["pairs"]), str(s["patients"]), *cells, f"{s['trusted'][0]:.1%}"])
-    print(command_line.aligned(lines, right=range(1, len(lines[0]))))
+    print(_aligned(lines))
     for other in others:
         what = f"pairs of {other['source']} ({other['pairs']}): {other['reason']}"
         print(f"not scored: {what}{remedy}" if stand_in is None else f"scored by {stand_in}: {what}")
@@ -239,6 +243,15 @@ def _evaluate(arguments: Namespace, prog: str) -> int:
             _write_png(out / "sheet.png", _sheet(segmenter, comparable, rows, arguments.sheet))
         print(f"scores, summary and contact sheet in {out}")
     return 0
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    """Lines of a table of text: names in the first column, figures that end together in the others."""
+    first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return "\n".join(
+        "  ".join([name.ljust(first), *(text.rjust(width) for text, width in zip(cells, widths, strict=True))])
+        for name, *cells in rows
+    )
 
 
 def _sheet(segmenter: LungSegmenter, pairs: list[Pair], rows: list[dict], count: int) -> np.ndarray:
@@ -294,6 +307,7 @@ def _write_png(path: Path, image: np.ndarray) -> None:
 
 
 def _write_csv(path: Path, rows: Sequence[dict]) -> None:
+    # Rows of unreadable files have fewer columns.
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with whole_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)

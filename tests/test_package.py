@@ -110,12 +110,41 @@ def _circles(graph: dict[str, set[str]]) -> list[list[str]]:
     return sorted(sorted(circle) for circle in circles)
 
 
-def _loaded_after(code: str) -> set[str]:
-    """Top-level modules that a fresh interpreter holds after running `code`."""
-    script = f"import json, sys\n{code}\nprint(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY)
+# Imports the packages and asks every command for help, one after the other; prints which top-level modules each adds.
+LIGHT = """
+import contextlib, importlib, io, json, sys
+
+def added():
+    global held
+    before, held = held, {name.split(".")[0] for name in sys.modules}
+    return sorted(held - before)
+
+held, steps = set(), {}
+for name in ("enhancement.__main__", "enhancement", "weights", "segmentation", "covidcxnet"):
+    importlib.import_module(name)
+    steps[name] = added()
+
+from covidcxnet.cli import COMMANDS, main
+
+for name in COMMANDS:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        try:
+            main([name, "--help"])
+        except SystemExit as end:
+            assert not end.code, (name, end.code)
+    assert f"covidcxnet {name}" in out.getvalue(), (name, out.getvalue())
+    steps[f"{name} --help"] = added()
+print(json.dumps(steps))
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """Top-level modules by the import or command that loads them first, in one fresh interpreter."""
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
-    return set(json.loads(done.stdout.splitlines()[-1]))
+    return {step: set(modules) for step, modules in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
 def test_every_module_has_a_place_in_the_order():
@@ -170,35 +199,13 @@ def test_labels_that_do_not_exclude_each_other_are_a_task_and_no_module_or_class
     assert not [name for name in [*FILES, *classes] if "multilabel" in name.rpartition(".")[2].lower()]
 
 
-@pytest.mark.parametrize("package", ["covidcxnet", "segmentation", "enhancement", "weights"])
-def test_import_is_light(package):
-    assert not _loaded_after(f"import {package}") & HEAVY
+def test_neither_imports_nor_the_help_of_any_command_load_a_network(loaded):
+    assert {f"{name} --help" for name in COMMANDS} <= set(loaded)
+    assert not {step: modules & HEAVY for step, modules in loaded.items() if modules & HEAVY}
 
 
-def test_enhancement_loads_nothing_else_of_the_project():
-    assert not _loaded_after("import enhancement.__main__") & {
-        "covidcxnet",
-        "segmentation",
-        "weights",
-        "pandas",
-        "h5py",
-    }
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_every_command_answers_without_loading_a_network(command):
-    code = (
-        "import contextlib, io\nfrom covidcxnet.cli import main\nout = io.StringIO()\n"
-        f"with contextlib.redirect_stdout(out):\n    try:\n        main([{command!r}, '--help'])\n"
-        "    except SystemExit as end:\n        assert not end.code, end.code\n"
-        f"assert 'covidcxnet {command}' in out.getvalue(), out.getvalue()"
-    )
-    assert not _loaded_after(code) & HEAVY
-
-
-def test_unknown_command_is_refused_with_the_nearest_one(capsys):
-    assert main(["trian"]) == 2
-    assert "'trian'" in (error := capsys.readouterr().err) and "did you mean train?" in error and error.count("\n") == 1
+def test_enhancement_loads_nothing_else_of_the_project(loaded):
+    assert not loaded["enhancement.__main__"] & {"covidcxnet", "segmentation", "weights", "pandas", "h5py"}
 
 
 def test_no_command_prints_the_help_and_says_research_only(capsys):

@@ -11,6 +11,7 @@ from enhancement import command_line
 from enhancement.command_line import did_you_mean
 from enhancement.errors import InputError
 
+# As text: importing a command here would load what it needs, and --help of all others would be slow for it.
 COMMANDS = {
     "train": ("covidcxnet.cli.train:main", "train a classifier from a folder or CSV of radiographs"),
     "find-lr": ("covidcxnet.cli.find_lr:main", "find a learning rate by a range test, with its plot"),
@@ -64,4 +65,5 @@ def _answer(arguments: list[str]) -> int:
     else:
         near = did_you_mean(arguments[0], COMMANDS)
         raise InputError(f"unknown command {arguments[0]!r}, one of {', '.join(COMMANDS)} expected{near}")
+    # Without arguments nothing was done that a script could count on.
     return 0 if arguments else 2

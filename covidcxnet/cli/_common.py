@@ -36,6 +36,7 @@ def open_data(arguments: argparse.Namespace) -> Any:
 
     where = named_values(arguments.where, "--where")
     classes = words(arguments.classes)
+    # Only training needs two classes; a look at one is a look at a data set too.
     dataset = load(arguments.data, root=arguments.root, classes=classes, where=where, for_training=False)
     path = Path(arguments.data)
     if path.suffix:
@@ -74,6 +75,7 @@ def at_least(lowest: int, highest: int | None = None) -> Callable[[str], int]:
     """A type of argparse: a whole number in a range."""
 
     def number(text: str) -> int:
+        # int() also takes "1_0" and the digits of other scripts.
         value = int(text) if text.isascii() and text.lstrip("-").isdigit() else None
         if value is None or value < lowest or (highest is not None and value > highest):
             to = "" if highest is None else f" to {highest}"

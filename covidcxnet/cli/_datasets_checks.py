@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+import pandas as pd
+
 from covidcxnet.datasets import load
 from covidcxnet.datasets.bias import find_bias, save_bias
 from covidcxnet.datasets.check import PROBLEMS
@@ -28,9 +30,9 @@ def summary(arguments: Namespace) -> int:
         ages = table["age"].astype(float)
         print(f"\nage: median {ages.median():g}, {ages.min():g} to {ages.max():g}, unknown {ages.isna().sum()}")
     if dataset.findings is not None:
-        counts = dataset.findings.agg([lambda c: c.eq(1).sum(), lambda c: c.eq(0).sum(), lambda c: c.isna().sum()])
-        counts.index = ["present", "absent", "unknown"]
-        print(f"\n{counts.T.astype(int).to_string()}")
+        findings = dataset.findings
+        states = {"present": findings.eq(1).sum(), "absent": findings.eq(0).sum(), "unknown": findings.isna().sum()}
+        print(f"\n{pd.DataFrame(states).to_string()}")
     if dataset.group is None:
         print("\npatients unknown: a split by patient is not possible; to split by image, give train --split-by image")
     return 0
@@ -55,6 +57,7 @@ def check(arguments: Namespace) -> int:
 
 def duplicates(arguments: Namespace) -> int:
     """Write pairs, groups and a picture of copies."""
+    # Three files are written, and a comparison takes minutes: all names are checked before it.
     out = check_output(arguments.out, overwrite=arguments.overwrite)
     groups = check_output(out.with_suffix(".groups.csv"), overwrite=arguments.overwrite)
     dataset = load_all(arguments.data, root=arguments.root, exclude=arguments.exclude)

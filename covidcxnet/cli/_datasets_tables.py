@@ -74,6 +74,7 @@ def convert(arguments: Namespace) -> int:
         datasets = [with_verdicts(d, v) for d, v in zip(datasets, arguments.verdicts, strict=True)]
     if wanted := words(arguments.classes):
         datasets = [d.filter(label=[c for c in wanted if c in d.classes] or list(wanted)) for d in datasets]
+        # Definitions of labels that are left out must not stop the merge.
         kept = [{k: v for k, v in d.definitions.items() if k in wanted} for d in datasets]
         datasets = [replace(d, classes=(), definitions=k) for d, k in zip(datasets, kept, strict=True)]
     dataset = merge(*datasets, accept=arguments.accept)
@@ -91,6 +92,7 @@ def dicom(arguments: Namespace) -> int:
     """Write a table of DICOM files."""
     out = check_output(arguments.out, overwrite=arguments.overwrite)
     key = Path(arguments.key) if arguments.key else platformdirs.user_config_path("covidcxnet") / "patients.key"
+    # Flags that are not given keep the defaults of `read_archive`; "none" stands for a tag that a file has not.
     chosen = {
         name: ["" if value.lower() == "none" else value for value in words(getattr(arguments, name))]
         for name in ("modalities", "body_parts", "views")

@@ -32,6 +32,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 def main(argv: list[str], prog: str) -> int:
     """Compare; the last line printed is the path of the page."""
     arguments = vars(build_parser(prog).parse_args(argv))
+    # Not `words`, which drops empty names: "a,,b" is three names, and `compare` refuses them for two runs.
     names = arguments["names"]
     arguments["names"] = names.split(",") if names else ()
     arguments["published"] = words(",".join(arguments["published"]))

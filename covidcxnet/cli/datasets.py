@@ -30,6 +30,7 @@ def main(argv: list[str], prog: str) -> int:
     _dicom(action("dicom", "write a table of the chest radiographs in DICOM files, with patients as keyed hashes"))
     arguments = parser.parse_args(argv)
 
+    # After the arguments: both load pandas and OpenCV, which --help does without.
     from covidcxnet.cli import _datasets_checks, _datasets_tables
 
     module = _datasets_checks if arguments.action in _datasets_checks.ACTIONS else _datasets_tables

@@ -69,6 +69,7 @@ def _count(pairs: list[str]) -> dict[str, str]:
         label, equals, name = (part.strip() for part in pair.partition("="))
         if not equals or not label or not name:
             raise InputError(f"--count: {pair!r} given, LABEL=CLASS expected")
+        # Repeating a pair does no harm; two answers for one label would depend on their order.
         if counted.setdefault(label, name) != name:
             raise InputError(f"--count: {label} is counted as {counted[label]} and as {name}; choose one of them")
     return counted

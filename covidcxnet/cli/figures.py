@@ -60,6 +60,7 @@ def main(argv: list[str], prog: str) -> int:
         radiographs, run = from_run(arguments.models, split)
         print(f"radiographs: {split} split of {run}")
     models = load_models(arguments.models)
+    # Every layer and class is checked before the first figure, which may take minutes.
     layers = arguments.layer * len(models) if len(arguments.layer) == 1 else arguments.layer or [None] * len(models)
     for model, layer in zip(models, layers, strict=True):
         if layer is not None:
@@ -96,6 +97,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(f"--images: cannot be combined with {flag}; give one of them")
     if arguments.data and arguments.split:
         raise InputError("--split: is part of a run; leave it out, or leave --data out")
+    # Flags without effect are refused: whoever gives one expects other radiographs than would be drawn.
     refuse_without(arguments, "data", ("root", "where", "classes", "verdicts"))
     if arguments.lime and arguments.only and "maps" not in arguments.only:
         raise InputError("--lime: is drawn beside the other maps; add --only maps")

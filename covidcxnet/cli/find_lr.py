@@ -23,6 +23,7 @@ REFUSED = {
 @command("covidcxnet find-lr")
 def main(argv: list[str], prog: str) -> int:
     """Run a range test: 0 done, 1 done but the loss falls nowhere clearly enough to suggest a rate."""
+    # --help goes on to `parse_recipe`, which shows the flags of train below this summary.
     parser = Parser(prog=prog, add_help=False)
     parser.add_argument("--lowest", type=float, default=1e-7)
     parser.add_argument("--highest", type=float, default=1.0)
@@ -30,6 +31,7 @@ def main(argv: list[str], prog: str) -> int:
     values, others = parser.parse_known_args(named_first(argv))
     recipe = parse_recipe(others, prog, SUMMARY, REFUSED)
     folder = Path(recipe.out) if recipe.out else Path("runs") / f"find-lr-{recipe.model}"
+    # Before hours of training, not after them.
     check_output(folder, folder=True)
 
     from covidcxnet.training.lr_finder import draw_range_test, range_test, save_range_test

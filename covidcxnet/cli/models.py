@@ -108,6 +108,7 @@ def _counted(arguments: argparse.Namespace) -> dict[str, Any]:
     from covidcxnet.models import counts, create
     from segmentation.backend import quiet_backend
 
+    # TensorFlow's notices would stand above the answer.
     quiet_backend()
     head = {} if arguments.head is None else {"head": arguments.head}
     classes = None if arguments.classes is None else list(map(str, range(arguments.classes)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ def build_parser(prog: str, description: str) -> argparse.ArgumentParser:
     group.add_argument("--target", metavar="CLASS", help="class to explain; default the predicted one")
     group.add_argument("--full-size", action="store_true", help="also write the overlay alone, at full size")
     group.add_argument("--overwrite", action="store_true", help="replace pictures and tables that exist")
+    # No defaults here, so that a setting of LIME given with another method can be refused.
     group.add_argument("--samples", type=at_least(1), help="perturbed images for LIME; default 1000")
     group.add_argument("--segments", type=at_least(1), help="superpixels for LIME; default 64")
     group.add_argument("--seed", type=int, help="seed of LIME; default 0")
@@ -55,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     for flag in () if method else ("out", "target", "full_size"):
         if getattr(arguments, flag):
             raise InputError(f"--{flag.replace('_', '-')}: is for pictures; add --explain, or leave it out")
+    # From here to the import: what can be refused is refused before TensorFlow takes its seconds to load.
     files = find_image_tree(arguments.files)
     paths = [path for path, _ in files]
     panels = _output.panel_paths(files, out, method) if method else {}
@@ -81,6 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     # Rows that appear on the screen are progress enough; a bar among them would only garble both.
     progress = arguments.progress and sys.stderr.isatty() and not sys.stdout.isatty()
     options: dict[str, Any] = {"batch_size": arguments.batch_size, "jobs": arguments.jobs, "progress": progress}
+    # Generators: a row appears when its radiograph is done, and memory does not grow with the folder.
+    results: Iterator[tuple[Any, Any]]
     if method:
         explanations = classifier.iter_explain(paths, method, arguments.target, **options, **lime)
         results = ((explanation.prediction, explanation) for explanation in explanations)
@@ -101,6 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
             for write in writers:
                 write(row)
     ending = f"; {unusual} {'does' if unusual == 1 else 'do'} not look like {_output.EXPECTED}" if unusual else ""
+    # With --json, standard output holds objects and nothing else.
     for line in (f"{len(paths)} radiographs, {unreadable} could not be read{ending}.", RESEARCH_ONLY):
         print(line, file=sys.stderr if arguments.json else sys.stdout)
     return 1 if unreadable else 0

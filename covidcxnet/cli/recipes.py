@@ -116,5 +116,6 @@ def _text(recipe: dict[str, Any]) -> str:
         for sentence in recipe[key]:
             lines += wrapped(f"- {sentence}", subsequent_indent="  ")
     text = yaml.safe_dump(recipe["values"], sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
+    # A comment, so that all below the text can be saved as a recipe as it is.
     rest = f"# every other key keeps its default: train.py --recipe {recipe['name']} --print-config"
     return "\n".join([*lines, "", text.rstrip(), rest])

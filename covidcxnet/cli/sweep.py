@@ -59,6 +59,7 @@ def main(argv: list[str], prog: str) -> int:
         parser.parse_args(["--help"])
     if not argv or argv[0].startswith("-"):
         raise InputError("RECIPE: a packaged recipe's name or a YAML file expected first (see --help)")
+    # What is left are flags of the recipe, which `read_over` answers with those of train.
     values, others = parser.parse_known_args(argv[1:])
 
     from covidcxnet.experiments.grid import plan, read_over
@@ -85,6 +86,7 @@ def groups(argv: list[str], prog: str) -> int:
     """Train and compare the groups; the same command resumes."""
     from covidcxnet.training.arguments import named_first, parse_recipe
 
+    # --help goes on to `parse_recipe`, which shows the flags of train below this summary.
     parser = Parser(prog=prog, add_help=False)
     parser.add_argument("--balance", choices=("oversample", "undersample"), default="oversample")
     parser.add_argument("--published", action="store_true")

@@ -12,6 +12,7 @@ from enhancement.errors import InputError
 @command("train.py")
 def main(argv: list[str], prog: str) -> int:
     """Train; after Ctrl-C the run can be resumed."""
+    # The recipe's parser has no --resume beside other flags: a run folder brings its own recipe.
     help_wanted = bool({"-h", "--help"} & set(argv))
     if any(argument.partition("=")[0] == "--resume" for argument in argv) and not help_wanted:
         parser = Parser(prog=prog, add_help=False)
@@ -31,6 +32,7 @@ def main(argv: list[str], prog: str) -> int:
     from covidcxnet.training.trainer import train
 
     run = train(**settings)
+    # The next command in the manner of this one: scripts for those in the repository, sub-commands for all others.
     evaluate = "evaluate.py" if prog.endswith("train.py") else prog.replace("train", "evaluate")
     print(f"Run: {run.path}\nBest weights: {run.best_weights}\nNext: {evaluate} {run.path}")
     return 0

@@ -36,12 +36,14 @@ def main(argv: list[str], prog: str) -> int:
         if name not in entries:
             there = ", ".join(entries) + did_you_mean(name, entries)
             raise InputError(f"{name}: no such released weights; there are {there}")
-    return arguments.action([entries[name] for name in names or entries], arguments)
+    arguments.entries = [entries[name] for name in names or entries]
+    return arguments.action(arguments)
 
 
-def _list(entries: list[Any], arguments: argparse.Namespace) -> int:
+def _list(arguments: argparse.Namespace) -> int:
     from covidcxnet.reporting.table import Table
 
+    entries = arguments.entries
     if arguments.json:
         print(json.dumps({entry.name: {**vars(entry), "place": _place(entry)} for entry in entries}))
         return 0
@@ -51,8 +53,8 @@ def _list(entries: list[Any], arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show(entries: list[Any], arguments: argparse.Namespace) -> int:
-    (entry,) = entries
+def _show(arguments: argparse.Namespace) -> int:
+    (entry,) = arguments.entries
     for key, value in vars(entry).items():
         if value not in ("", None, (), {}):
             print(f"{key:<13} {json.dumps(value) if isinstance(value, dict | tuple | list) else value}")
@@ -64,9 +66,10 @@ def _show(entries: list[Any], arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _verify(entries: list[Any], arguments: argparse.Namespace) -> int:
+def _verify(arguments: argparse.Namespace) -> int:
     wrong = files = 0
-    for entry in entries:
+    for entry in arguments.entries:
+        # Every copy, not only the one that is used: a broken cache shows when the package's file is gone.
         present = [path for path in _registry().candidates(entry) if path.is_file()]
         files += len(present)
         for path in present:
@@ -76,6 +79,7 @@ def _verify(entries: list[Any], arguments: argparse.Namespace) -> int:
             except InputError as error:
                 wrong += 1
                 print(f"{entry.name}: {error}", file=sys.stderr)
+        # Most are never downloaded: absence is worth an error only for a file that is named.
         if not present and arguments.names:
             wrong += 1
             print(f"{entry.name}: not on this machine; covidcxnet weights fetch {entry.name}", file=sys.stderr)
@@ -84,19 +88,20 @@ def _verify(entries: list[Any], arguments: argparse.Namespace) -> int:
     return int(wrong > 0)
 
 
-def _fetch(entries: list[Any], arguments: argparse.Namespace) -> int:
-    for entry in entries:
+def _fetch(arguments: argparse.Namespace) -> int:
+    for entry in arguments.entries:
         try:
             path = _registry().find(entry)
         except InputError as error:
+            # A wrong file is replaced, and not silently.
             print(error, file=sys.stderr)
             path = None
         print(path or _registry().fetch(entry))
     return 0
 
 
-def _path(entries: list[Any], arguments: argparse.Namespace) -> int:
-    (entry,) = entries
+def _path(arguments: argparse.Namespace) -> int:
+    (entry,) = arguments.entries
     path = _registry().find(entry)
     if path is None:
         paths = " or ".join(map(str, _registry().candidates(entry)))

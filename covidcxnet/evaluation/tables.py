@@ -353,10 +353,12 @@ def mistakes_table(r: Report) -> Table | None:
     kinds = pd.Series(list(zip(labels[wrong], predicted[wrong], strict=True)), dtype=object).value_counts()
     for label, name in kinds.index:
         members = np.flatnonzero(wrong & (labels == label) & (predicted == name))
-        by = "" if sources is None else ", ".join(
-            f"{source} {n:,} of {int(((sources == source) & (labels == label)).sum()):,}"
-            for source, n in pd.Series(sources[members]).value_counts().items()
-        )  # fmt: skip
+        by = ""
+        if sources is not None:
+            by = ", ".join(
+                f"{source} {n:,} of {int(((sources == source) & (labels == label)).sum()):,}"
+                for source, n in pd.Series(sources[members]).value_counts().items()
+            )
         worst = members[np.argsort(-confidence[members], kind="stable")][:_WORST]
         shown = ", ".join(f"`{p.table['path'].iloc[i]}` {confidence[i]:.2f}" for i in worst)
         rows.append([f"{label} predicted {name}", Share(len(members), int((labels == label).sum())), by, shown])

@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from covidcxnet.cli.models import main
 from covidcxnet.models import MODELS
 
@@ -30,17 +28,3 @@ def test_show_counts_a_model_at_other_settings(capsys):
     model = json.loads(capsys.readouterr().out)
     assert model["stack"] == [94, 94, 3] and model["outputs"] == 3
     assert model["parameters"] != MODELS["small-cnn"].parameters and model["learned"] == model["parameters"] - 1088
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["show", "resnet"], "did you mean resnet"),
-        (["show", "small-cnn", "--size", "9"], "94"),
-        (["show", "vgg16", "--classes", "1"], "from 2 to 100000"),
-    ],
-)
-def test_what_there_is_not_is_one_line_and_exit_code_2(capsys, arguments, words):
-    assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert words in error and error.count("\n") == 1

@@ -1,8 +1,7 @@
-"""`covidcxnet recipes`: what it lists and shows, and how it answers what it cannot."""
+"""`covidcxnet recipes`: what it lists and shows."""
 
 import json
 
-import pytest
 import yaml
 
 from covidcxnet import recipes
@@ -39,19 +38,3 @@ def test_show_takes_a_file(tmp_path, capsys):
     assert main(["show", str(path)]) == 0
     text = capsys.readouterr().out
     assert "seed: 4" in text and "paper      ours" in text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["show", "covid-cxnet-v3"], "did you mean covid-cxnet-v2"),
-        (["show"], "--paper"),
-        (["show", "phantom", "--paper", "group-q"], "--paper"),
-        (["list", "--paper", "lancet"], "one of covid-cxnet, pneumonia, radiography, group-q"),
-        (["draw"], "draw"),
-    ],
-)
-def test_what_cannot_be_is_answered_by_one_line(arguments, words, capsys):
-    assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert words in error and error.count("\n") == 1

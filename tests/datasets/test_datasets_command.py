@@ -23,8 +23,6 @@ def test_list_and_show(capsys):
     assert all(name in out for name in NAMES)
     assert main(["datasets", "show", "nih"]) == 0
     assert "Wang et al." in capsys.readouterr().out
-    assert main(["datasets", "show", "nhi"]) == 2
-    assert "there are: covidcxnet" in capsys.readouterr().err
 
 
 def test_summary_counts_classes_and_findings(kermany, capsys):

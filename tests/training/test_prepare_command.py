@@ -29,8 +29,3 @@ def test_a_damaged_file_is_listed_and_the_rest_prepared(phantoms, tmp_path, caps
     with Store(path) as store:
         assert len(store) == 35
         assert list(store.rejected["path"]) == [broken]
-
-
-def test_prepare_refuses_what_train_would_refuse(phantoms, capsys):
-    assert main(["prepare", "--data", str(phantoms), "--input.channels", "purple"]) == 2
-    assert "purple" in capsys.readouterr().err
