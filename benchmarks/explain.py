@@ -84,7 +84,7 @@ def _eager(model, layer: str, stack: np.ndarray) -> np.ndarray:
     import keras
     import tensorflow as tf
 
-    both = _eager.__dict__.setdefault(layer, keras.Model(model.inputs, [model.get_layer(layer).output, model.output]))
+    both = _eager.__dict__.setdefault(layer, keras.Model(model.input, [model.get_layer(layer).output, model.output]))
     with tf.GradientTape() as tape:
         features, output = both(stack[None].astype("float32"), training=False)
         score = output[:, -1]
