@@ -109,8 +109,8 @@ def _summary(runs: pd.DataFrame) -> dict[str, Any]:
         line |= {f"{name}_low": figure.low, f"{name}_high": figure.high}
         if len(runs) == 1:
             # a single planned training keeps its own interval over patients
-            own = ("resamples", *(f"{name}_{part}" for part in ("low", "high", "undefined")))
-            line |= {key: finished[key].iloc[0] for key in own if key in finished}
+            columns = ("resamples", *(f"{name}_{part}" for part in ("low", "high", "undefined")))
+            line |= {key: finished[key].iloc[0] for key in columns if key in finished}
     for column in (column for column in map(str, finished) if column.endswith(_MISSED)):
         images = column.removesuffix(_MISSED) + "_images"
         if finished[column].notna().any():

@@ -44,8 +44,8 @@ def read(folder: str | Path, facts: Facts, *, headers: str) -> Dataset:
     table["patient"] = table["nih_image"].map(lambda n: n.split("_")[0].lstrip("0") or "0", na_action="ignore")
     if headers == "read":
         with ThreadPoolExecutor(2) as pool:
-            found = pool.map(_header, (root / path for path in table["path"]))
-            rows = list(tqdm(found, "rsna: headers", len(table), unit="file", leave=False))
+            headers_read = pool.map(_header, (root / path for path in table["path"]))
+            rows = list(tqdm(headers_read, "rsna: headers", len(table), unit="file", leave=False))
         table = table.join(pd.DataFrame(rows, columns=["age", "sex", "view"]))
     return layout.finish(table, root, facts, _SETTLED)
 
