@@ -56,17 +56,13 @@ def test_cam_of_another_head_is_refused_before_a_file_is_read(tmp_path):
     assert classifier.explain(noise(0), "gradcam")[0].error is None
 
 
-def test_a_crop_is_explained_where_it_was_cut():
+def test_a_crop_is_explained_where_it_was_cut_and_lungs_that_are_not_trusted_are_not_drawn():
     classifier = small_classifier(settings=InputSettings(size=SIZE, region="crop", margin=0.0), segmenter=Boxes())
     for target in classifier.classes:
         heat = classifier.explain(noise(0), target=target)[0].heatmap
         assert (heat[:10] == 0).all() and (heat[30:] == 0).all() and (heat[:, 34:] == 0).all()
-
-
-def test_lungs_that_are_not_trusted_are_not_drawn():
     (result,) = small_classifier(segmenter=Boxes()).explain(np.full((50, 40), 5, "uint8"))
-    assert result.lungs is None
-    assert any("too dark" in line for line in result.caption)
+    assert result.lungs is None and any("too dark" in line for line in result.caption)
 
 
 def test_lime_explains_two_columns_of_a_single_sigmoid():
@@ -104,6 +100,5 @@ def test_real_radiographs_are_predicted_and_explained(real_data):
     paths = [real_data / path for path in rows.path]
     paths = [path if path.exists() else real_data / "classification" / name for path, name in zip(paths, rows.path)]
     results = small_classifier().explain(paths)
-    assert [one.error for one in results] == [None] * len(paths)
-    for one in results:
-        assert one.heatmap.shape == one.radiograph.shape
+    assert [result.error for result in results] == [None] * len(paths)
+    assert [result.heatmap.shape for result in results] == [result.radiograph.shape for result in results]

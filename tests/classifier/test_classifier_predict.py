@@ -11,7 +11,7 @@ import pytest
 from tiny_classifier import SETTINGS, SIZE, Boxes, noise, noise_files, small_classifier, tiny_model
 
 from covidcxnet.classifier import Classifier
-from covidcxnet.preparation.pipeline import prepare_image
+from covidcxnet.preparation import pipeline
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 
@@ -32,7 +32,7 @@ def test_predict_gives_one_result_each_in_the_order_given(tmp_path, classifier):
         assert prediction.label == max(prediction.probabilities, key=prediction.probabilities.get)
         assert prediction.probability == prediction.probabilities[prediction.label]
         assert prediction.error is None and prediction.lungs is None
-    stack = prepare_image(noise(0, 40), None, None, SETTINGS).stack
+    stack = pipeline.prepare_image(noise(0, 40), None, None, SETTINGS).stack
     expected = classifier.model.predict(stack[None].astype("float32"), verbose=0)[0, 0]
     assert forward[0].probabilities["covid19"] == pytest.approx(expected, abs=1e-5)
 
@@ -41,8 +41,7 @@ def test_files_and_arrays_and_folders_are_alike(tmp_path, classifier):
     paths = noise_files(tmp_path, 2)
     by_file, by_array = classifier.predict(paths), classifier.predict([noise(0, 40), noise(1, 41)])
     assert [p.probabilities for p in by_file] == [p.probabilities for p in by_array]
-    assert [p.path for p in by_array] == [None, None]
-    assert [p.path for p in classifier.predict(tmp_path)] == paths
+    assert [p.path for p in by_array] == [None, None] and [p.path for p in classifier.predict(tmp_path)] == paths
     assert len(classifier.predict(noise(0))) == len(classifier.predict(str(paths[0]))) == 1
     assert classifier.predict([]) == []
 
@@ -62,13 +61,10 @@ def test_a_file_that_cannot_be_read_has_an_error_and_the_others_do_not(tmp_path,
 
 
 def test_only_as_much_is_read_as_is_wanted(tmp_path, monkeypatch, classifier):
-    import enhancement
-
-    reads = []
-    read = enhancement.read_radiograph
-    counting = lambda path, **kw: reads.append(path) or read(path, **kw)  # noqa: E731
-    monkeypatch.setattr(enhancement, "read_radiograph", counting)
-    monkeypatch.setattr("covidcxnet.preparation.pipeline.read_radiograph", counting, raising=False)
+    reads, read = [], pipeline.read_radiograph
+    monkeypatch.setattr(
+        pipeline, "read_radiograph", lambda path, **options: reads.append(path) or read(path, **options)
+    )
     next(classifier.iter_predict(noise_files(tmp_path, 12), batch_size=2))
     assert 1 <= len(reads) <= 4
 
@@ -117,24 +113,14 @@ def test_stores_and_hdf5_data_sets_are_read_in_parts_and_in_order(tmp_path, clas
     np.testing.assert_allclose(rows, expected[:5], atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "stacks",
-    [
-        np.zeros((2, SIZE, SIZE, 3), "float32"),
-        np.zeros((2, SIZE + 2, SIZE, 3), "uint8"),
-        np.zeros((SIZE, SIZE, 3), "uint8"),
-        [[1, 2], [3, 4]],
-    ],
-)
-def test_stacks_that_do_not_fit_are_refused(stacks, classifier):
-    with pytest.raises(InputError, match=r"uint8 \[n, 32, 32, 3\] expected"):
-        classifier.predict_stacks(stacks)
-
-
-@pytest.mark.parametrize("files", [np.zeros((2, 8, 8), "uint8"), [1, 2], 7])
-def test_what_is_no_radiograph_is_refused(files, classifier):
-    with pytest.raises(InputError, match="given"):
-        classifier.predict(files)
+def test_what_is_no_stack_and_no_radiograph_is_refused(classifier):
+    stacks = np.zeros((2, SIZE, SIZE, 3), "uint8")
+    for wrong in (stacks.astype("float32"), stacks[:, 2:], stacks[0], [[1, 2], [3, 4]]):
+        with pytest.raises(InputError, match=r"uint8 \[n, 32, 32, 3\] expected"):
+            classifier.predict_stacks(wrong)
+    for wrong in (np.zeros((2, 8, 8), "uint8"), [1, 2], 7):
+        with pytest.raises(InputError, match="given"):
+            classifier.predict(wrong)
 
 
 def test_a_damaged_model_is_refused_and_gives_no_nan():

@@ -47,17 +47,11 @@ def test_numbers_counts_and_large_numbers():
     assert number(0.12345) == "0.123"
     assert number(math.nan) == "undefined"
     assert interval(Estimate(0.5)) == ""
-    assert [count(1, "image"), count(2000, "image"), count(2, "class", "classes")] == [
-        "1 image",
-        "2,000 images",
-        "2 classes",
-    ]
+    counts = [count(1, "image"), count(2000, "image"), count(2, "class", "classes")]
+    assert counts == ["1 image", "2,000 images", "2 classes"]
     assert [large(7_050_000), large(1.4e9), large(12), large(None)] == ["7.05 M", "1.4 G", "12", "–"]
-    assert [str(Share(3, 81)), str(Share(2.5, 1000)), str(Share(3, None))] == [
-        "3 of 81 (3.7%)",
-        "2.5 of 1,000 (0.2%)",
-        "3",
-    ]
+    shares = [str(Share(3, 81)), str(Share(2.5, 1000)), str(Share(3, None))]
+    assert shares == ["3 of 81 (3.7%)", "2.5 of 1,000 (0.2%)", "3"]
 
 
 @pytest.mark.parametrize("estimate", [SURE, PARTLY, Estimate(0.25)])
