@@ -4,8 +4,8 @@
     python tools/golden.py compare OLD NEW      numbers equal to the last digit? keys and columns unchanged?
     python tools/golden.py resume OLD OUT       this checkout goes on with OLD's half run, store and partial store
 
-The three commands use the command line and the names that `covidcxnet` exports, nothing below them, so that one script
-serves both sides of a redesign. `compare` and `resume` end with exit code 1 if anything differs.
+The three commands use the command line and names that packages export, nothing below them, so that one script serves
+both sides of a redesign. `compare` and `resume` end with exit code 1 if anything differs.
 """
 
 from __future__ import annotations
