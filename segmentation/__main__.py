@@ -193,7 +193,7 @@ def _predict(arguments: Namespace, prog: str) -> int:
 
 def _evaluate(arguments: Namespace, prog: str) -> int:
     pairs, weights, out = _pairs(arguments), arguments.weights, arguments.out
-    # A run's training pairs flatter it; pairs given by --data are all new to it, as far as is known.
+    # Figures on a run's own training pairs are too high; pairs given by --data are new to it, as far as is known.
     part = arguments.split or ("all" if pairs else "test")
     if arguments.run is not None:
         pairs = pairs or training.read_run(arguments.run)[0]

@@ -1,6 +1,6 @@
 """Figures by source: how much of a score is the disease, and how much the place that an image comes from.
 
-Images of sources that training saw (of other patients) give the most flattering figures, sources that it never saw less
+Images of sources that training saw (of other patients) give the most optimistic figures, sources that it never saw less
 so. Images of one single source can't be told apart by recognising it. There an intensity probe shows what border, grey
 levels, sharpness and corners of the network's own input give away: a network that ranks no better has not shown that it
 looks at more.

@@ -84,7 +84,7 @@ def weights_metadata(
 
 def published_name(init: str) -> str:
     """Initial weights as a weights file may name them: a name, or a file's name and content, never a machine's path."""
-    # A path would tell strangers about the machine and mean nothing to them.
+    # A path would reveal the machine to other people and mean nothing to them.
     path = Path(init)
     return f"{path.name}, SHA-256 {sha256(pretrained.resolve(init))}" if path.exists() else path.name
 
