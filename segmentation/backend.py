@@ -9,6 +9,10 @@ from importlib import import_module
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
+from enhancement.errors import InputError
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
 
 class _OnFirstUse:
     """Stands for a module until one of its attributes is used."""
@@ -17,7 +21,16 @@ class _OnFirstUse:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(import_module(self._name), attribute)
+        try:
+            return getattr(import_module(self._name), attribute)
+        except ModuleNotFoundError as error:
+            # Keras takes TensorFlow where KERAS_BACKEND does not name another, installed or not.
+            if error.name not in BACKENDS:
+                raise
+            others = " or ".join(name for name in BACKENDS if name != error.name)
+            raise InputError(
+                f"KERAS_BACKEND: {error.name} is not installed; install it, or set KERAS_BACKEND to {others}"
+            ) from error
 
 
 if TYPE_CHECKING:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 
 from covidcxnet.preparation.store import Store
 from enhancement.errors import InputError
+from segmentation.backend import keras
 
 
 class Batches(keras.utils.PyDataset):

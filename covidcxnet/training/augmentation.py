@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 
-import keras
 import numpy as np
-from keras import ops
+
+from segmentation.backend import keras, ops
 
 from .recipe import AugmentSettings
 

@@ -6,14 +6,15 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from tqdm import tqdm
 
 from enhancement.errors import InputError
+from segmentation.backend import keras
 
 from .recipe import Recipe
 
@@ -137,9 +138,9 @@ class AfterEpoch(keras.callbacks.Callback):
 
 
 def tensorboard(folder: str | Path) -> keras.callbacks.Callback:
-    """Keras' own callback, its log under `folder`; `InputError` where the package is missing."""
-    try:
-        import tensorboard  # noqa: F401
-    except ImportError:
-        raise InputError("tensorboard: the package is missing; pip install tensorboard, or leave it off") from None
+    """Keras' own callback, its log under `folder`; `InputError` where a package is missing."""
+    # Under every backend Keras writes the log by TensorFlow.
+    for package in ("tensorboard", "tensorflow"):
+        if find_spec(package) is None:
+            raise InputError(f"tensorboard: {package} is missing; pip install {package}, or leave tensorboard off")
     return keras.callbacks.TensorBoard(log_dir=str(folder), write_graph=False)

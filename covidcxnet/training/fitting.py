@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -20,7 +19,7 @@ from covidcxnet.backend import jit_compile
 from covidcxnet.models import MODELS, split_head
 from covidcxnet.preparation import Batches
 from enhancement.files import whole_file
-from segmentation.backend import fuse_batch_norm
+from segmentation.backend import fuse_batch_norm, keras
 from weights.format import load_weights, save_weights
 
 from . import callbacks, data

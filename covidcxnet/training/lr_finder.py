@@ -13,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -24,6 +23,7 @@ from covidcxnet.models.scaling import TRAINING
 from covidcxnet.reporting import plots
 from enhancement.errors import InputError
 from enhancement.files import whole_file
+from segmentation.backend import keras
 
 from . import data
 from .callbacks import Seeds

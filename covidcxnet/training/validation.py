@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from covidcxnet.models import MODELS
+from segmentation.backend import keras, ops
 
 from .recipe import Recipe
 
@@ -41,8 +40,10 @@ class KnownBinaryCrossentropy(keras.losses.Loss):
         truth = ops.where(unknown, 0.0, y_true)
         truth = truth * (1.0 - self.smoothing) + 0.5 * self.smoothing
         chance = ops.clip(y_pred, TINY, 1.0 - TINY)
-        losses = -(self.weights[:, 0] * truth * ops.log(chance))
-        losses = losses - self.weights[:, 1] * (1.0 - truth) * ops.log(1.0 - chance)
+        # A tensor, as NumPy on the left of a product would ask PyTorch for the values of a gradient.
+        present, absent = ops.unstack(ops.convert_to_tensor(self.weights), axis=1)
+        losses = -(present * truth * ops.log(chance))
+        losses = losses - absent * (1.0 - truth) * ops.log(1.0 - chance)
         return ops.sum(ops.where(unknown, 0.0, losses), axis=-1) / self.known
 
 
