@@ -10,17 +10,17 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from covidcxnet.settings import InputSettings
 from enhancement import match_histogram, read_radiograph, stack
 from enhancement.errors import InputError, RadiographError
-from enhancement.parallel import DIED, in_order
+from enhancement.parallel import DIED, map_files
 from segmentation.pairs import read_mask
 from segmentation.regions import Frame, box_of, bring_down, dilate, frame_for, keep_inside
 
@@ -165,34 +165,39 @@ def prepare_files(
         raise InputError(f"known_masks: {len(known_masks)} given for {len(items)} radiographs")
     if jobs < 1 or batch < 1:
         raise InputError(f"jobs {jobs} and batch {batch} given, 1 or more expected")
-    masks = known_masks if segmenter is None else None
-    entries = [(i, item, None if masks is None else masks[i]) for i, item in enumerate(items)]
-    tasks = [entries[start : start + batch] for start in range(0, len(entries), batch)]
-    outcomes = _outcomes(tasks, settings, segmenter, min(jobs, max(1, len(tasks))), look)
-    return iter(tqdm(outcomes, "preparing", len(items), unit="image")) if progress else outcomes
+    masks = known_masks if segmenter is None and known_masks is not None else [None] * len(items)
+    work = partial(_read, settings=settings, raw=segmenter is not None, look=look)
+    read = map_files(
+        work,
+        list(zip(range(len(items)), items, masks, strict=True)),
+        lost=lambda entry: (None, Outcome(entry[0], error=DIED)),
+        jobs=jobs,
+        batch=batch,
+        desc="preparing",
+        unit="image",
+        progress=progress,
+    )
+    return (outcome for _, outcome in read) if segmenter is None else _segmented(read, settings, segmenter, batch)
 
 
-def _outcomes(tasks, settings: InputSettings, segmenter, jobs: int, look: bool) -> Iterator[Outcome]:
-    work = partial(_read_batch, settings=settings, raw=segmenter is not None, look=look)
-    for batch in in_order(work, tasks, jobs, lambda entry: (None, Outcome(entry[0], error=DIED))):
-        # The network runs in this process only: a copy in every worker would not fit the memory of a graphics card.
-        images = [image for image, _ in batch if image is not None]
-        results = iter(segmenter.predict(images) if images else ())
-        for image, outcome in batch:
-            yield outcome if image is None else _with_lungs(outcome, image, next(results), settings)
+def _read(entry, settings: InputSettings, raw: bool, look: bool) -> tuple[np.ndarray | None, Outcome]:
+    """A worker's share: read, and prepare too, unless a segmenter needs the image (`raw`) before that."""
+    index, item, mask = entry
+    try:
+        image = _gray(item) if isinstance(item, np.ndarray) else read_radiograph(Path(item))
+        outcome = Outcome(index, radiograph_shape=image.shape, notes=_notes(image, item) if look else ())
+        return (image, outcome) if raw else (None, _with_mask(outcome, image, mask, settings))
+    except Exception as error:  # one bad file among thousands must not end the run, whatever it broke
+        return None, Outcome(index, error=_reason(error))
 
 
-def _read_batch(task, settings: InputSettings, raw: bool, look: bool) -> list[tuple[np.ndarray | None, Outcome]]:
-    """A worker's share: read, and prepare too, unless a segmenter needs the images (`raw`) before that."""
-    results: list[tuple[np.ndarray | None, Outcome]] = []
-    for index, item, mask in task:
-        try:
-            image = _gray(item) if isinstance(item, np.ndarray) else read_radiograph(Path(item))
-            outcome = Outcome(index, radiograph_shape=image.shape, notes=_notes(image, item) if look else ())
-            results.append((image, outcome) if raw else (None, _with_mask(outcome, image, mask, settings)))
-        except Exception as error:  # one bad file among thousands must not end the run, whatever it broke
-            results.append((None, Outcome(index, error=_reason(error))))
-    return results
+def _segmented(read, settings: InputSettings, segmenter: Segmenter, batch: int) -> Iterator[Outcome]:
+    # The network runs in this process only: a copy in every worker would not fit the memory of a graphics card.
+    while group := list(islice(read, batch)):
+        images = [image for image, _ in group if image is not None]
+        lungs = iter(segmenter.predict(images) if images else ())
+        for image, outcome in group:
+            yield outcome if image is None else _with_lungs(outcome, image, next(lungs), settings)
 
 
 def _with_lungs(outcome: Outcome, image: np.ndarray, lungs: Any, settings: InputSettings) -> Outcome:
