@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.evaluation.report import Model
-from covidcxnet.preparation.reuse import content_sha256
+from covidcxnet.preparation.build import content_sha256
 from covidcxnet.training.record import environment
 from enhancement.errors import InputError
 from enhancement.files import whole_file

@@ -5,24 +5,28 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.preparation import pipeline, reuse
+from covidcxnet.preparation import pipeline
 from covidcxnet.preparation.partial import PartialStore
 from covidcxnet.preparation.pipeline import Outcome, Segmenter, prepare_files
-from covidcxnet.preparation.reuse import new_record
 from covidcxnet.preparation.store import COLUMNS, FORMAT, Store, columns_of
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
-from enhancement.parallel import cores
+from enhancement.parallel import cores, sha256
 
 SEGMENTER_OPTIONS = ("convention", "threshold", "components", "fill_holes", "dilation", "limits")  # that shape a mask
+# What the journal and the table say of a radiograph: plain values, ready for a line of JSON.
+_RECORD = {"key": "", "error": None, "height": 0, "width": 0, "trusted": None, "reasons": "", "area": None}
 
 
 def prepare(
@@ -82,8 +86,8 @@ def prepare(
         )
     about = _about(dataset, settings, segmenter, path)
     # Before the content is hashed, which takes minutes for a large set: a file that is no store is refused at once.
-    old = reuse.reusable(path, about)
-    keys = reuse.content_keys(dataset, by_mask, progress)
+    old = _reusable(path, about)
+    keys = _content_keys(dataset, by_mask, progress)
     if shared and path.exists():
         # What cannot be completed is not written over either.
         if old is None:
@@ -95,12 +99,12 @@ def prepare(
             old.close()
             where = f"images under {old.root}, these are under {dataset.root}"
             raise InputError(f"store: {path} holds {where}; name another file")
-        if reuse.holds(old, dataset, keys):
+        if _holds(old, dataset, keys):
             return old
         dataset = _union(old, dataset)
         about = _about(dataset, settings, segmenter, path)
-        keys = reuse.content_keys(dataset, by_mask, progress)
-    if old is not None and reuse.up_to_date(old, dataset, keys, about):
+        keys = _content_keys(dataset, by_mask, progress)
+    if old is not None and _up_to_date(old, dataset, keys, about):
         if progress:
             print(f"{path}: up to date, {len(old)} stacks", file=sys.stderr)
         return old
@@ -111,8 +115,16 @@ def prepare(
     return store
 
 
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file; "" for one that cannot be opened."""
+    try:
+        return sha256(path)
+    except OSError:
+        return ""
+
+
 def _build(dataset, settings, path, segmenter, jobs, progress, keys, about, old) -> None:
-    plan = {"made": reuse.made_by(about), "keys": hashlib.sha256("\n".join(keys).encode()).hexdigest()}
+    plan = {"made": _made_by(about), "keys": hashlib.sha256("\n".join(keys).encode()).hexdigest()}
     partial = PartialStore(path, plan, settings, len(dataset))
     bar = tqdm(total=len(dataset), initial=len(partial.records), desc="preparing", unit="image", disable=not progress)
     try:
@@ -143,7 +155,7 @@ def _build(dataset, settings, path, segmenter, jobs, progress, keys, about, old)
 
 def _fill(partial: PartialStore, dataset, settings, segmenter, jobs, keys, old: Store | None, bar) -> None:
     """Every radiograph from where the last run stopped, in order: copied where `old` has it, else prepared."""
-    known = {} if old is None else reuse.known_rows(old)
+    known = {} if old is None else _known_rows(old)
     i = len(partial.records)
     todo = [k for k in range(i, len(keys)) if keys[k] and keys[k] not in known]
     paths, refused = dataset.paths, dataset.rejected
@@ -159,7 +171,7 @@ def _fill(partial: PartialStore, dataset, settings, segmenter, jobs, keys, old: 
     while i < len(keys):
         count = 1
         if not keys[i]:
-            partial.note([new_record("", error=refused[i] or "no such file, or it may not be read")])
+            partial.note([_RECORD | {"error": refused[i] or "no such file, or it may not be read"}])
         elif old is not None and keys[i] in known:
             # Neighbours go in one go, but not all: they are in memory at once.
             first, record = known[keys[i]]
@@ -178,15 +190,16 @@ def _fill(partial: PartialStore, dataset, settings, segmenter, jobs, keys, old: 
 
 
 def _add(partial: PartialStore, outcome: Outcome, key: str) -> None:
+    record = _RECORD | {"key": key}
     if outcome.prepared is None:
-        partial.note([new_record(key, error=outcome.error or "unknown")])
+        partial.note([record | {"error": outcome.error or "unknown"}])
         return
+    record["height"], record["width"] = map(int, outcome.radiograph_shape or (0, 0))
+    record |= {"trusted": outcome.trusted, "reasons": "; ".join(outcome.reasons)}
     area = getattr(outcome.verdict, "area_fraction", None)
     if area is None and outcome.prepared.lungs is not None:
         area = outcome.prepared.lungs.mean()
-    height, width = map(int, outcome.radiograph_shape or (0, 0))
-    area, reasons = None if area is None else float(area), "; ".join(outcome.reasons)
-    record = new_record(key, height=height, width=width, trusted=outcome.trusted, reasons=reasons, area=area)
+    record["area"] = None if area is None else float(area)
     partial.add(outcome.prepared, record)
 
 
@@ -194,7 +207,7 @@ def _tables(dataset: Dataset, records) -> tuple[pd.DataFrame, pd.DataFrame]:
     # Kinds are given: a column in which every value is missing would have one of its own.
     kinds = {"height": "int64", "width": "int64", "trusted": "boolean", "reasons": "str", "area": "float64"}
     values = {name: pd.Series([record[name] for record in records], dtype=kind) for name, kind in kinds.items()}
-    results = pd.DataFrame({**reuse.key_columns(record["key"] for record in records), **values})
+    results = pd.DataFrame({**_key_columns(record["key"] for record in records), **values})
     results.columns = list(COLUMNS)
     errors = pd.Series([record["error"] for record in records], dtype="str")
     failed = np.array([record["error"] is not None for record in records])
@@ -238,3 +251,97 @@ def _summary(store: Store) -> str:
     # Not the complement of the trusted: where lungs were not looked for the value is missing.
     untrusted = int((store.table["lungs_trusted"] == False).fillna(False).sum())  # noqa: E712
     return text + (f", {untrusted} without a lung mask that can be trusted" if untrusted else "")
+
+
+def _made_by(about: dict[str, Any]) -> dict[str, Any]:
+    """Everything that decides the pixels of a stack, except for the file's content."""
+    # The segmenter by content, not by name: a weights file may have moved.
+    settings = {key: value for key, value in about["settings"].items() if key != "segmenter"}
+    content = {"settings": settings, "segmenter": about["segmenter"].get("sha256", "")}
+    return {key: about[key] for key in ("format", "pipeline", "segmenter_options")} | content
+
+
+def _reusable(path: Path, about: dict[str, Any]) -> Store | None:
+    """The store at `path`, if its rows were made in the same way; `InputError` for a file that is no store."""
+    if not path.exists():
+        return None
+    try:
+        old = Store(path)
+    except InputError:
+        # Only what this program wrote may be written over.
+        if h5py.is_hdf5(path):
+            with h5py.File(path) as file:
+                if "covidcxnet" in file.attrs and "stacks" in file:  # an older format of this program
+                    return None
+        raise InputError(f"{path}: exists and is no store; name another file, or remove it") from None
+    if _made_by(old.about) != _made_by(about):
+        old.close()
+        return None
+    return old
+
+
+def _up_to_date(old: Store, dataset: Dataset, keys: list[str], about: dict[str, Any]) -> bool:
+    """Whether preparing the data set would give the same store again."""
+    before = {key: value for key, value in old.about.items() if key != "rows"}
+    # The segmenter's content is the same, as `_reusable` checked; its name may differ.
+    before["settings"] = {**before["settings"], "segmenter": about["settings"]["segmenter"]}
+    before["segmenter"] = about["segmenter"]
+    columns = columns_of(dataset.table)
+    if before != about or columns_of(old.table) != columns:
+        return False
+    now = dataset.table.assign(**_key_columns(keys))
+    out = now["path"].isin(set(old.rejected["path"])).to_numpy()
+    columns = [*columns, "sha256", "mask_sha256"]
+    return _same(now[~out], old.table, columns) and _same(now[out], old.rejected, columns)
+
+
+def _holds(old: Store, dataset: Dataset, keys: list[str]) -> bool:
+    """Whether every image of the data set is in the store, or was rejected, as its file is now."""
+    before = pd.concat([old.table, old.rejected], ignore_index=True)
+    known = {path: _key(sha, mask) for path, sha, mask in before[["path", "sha256", "mask_sha256"]].itertuples(False)}
+    return all(known.get(path) == key for path, key in zip(dataset.table["path"], keys, strict=True))
+
+
+def _known_rows(old: Store) -> dict[str, tuple[int, dict[str, Any]]]:
+    """Content key to row and record. Rejected files are tried again instead: memory may have been short."""
+    known = {}
+    for i, (sha, mask, height, width, trusted, reasons, area) in enumerate(old.table[list(COLUMNS)].itertuples(False)):
+        record = _RECORD | {"key": _key(sha, mask), "height": int(height), "width": int(width)}
+        record["trusted"] = None if pd.isna(trusted) else bool(trusted)
+        record["reasons"] = "" if pd.isna(reasons) else reasons
+        record["area"] = None if pd.isna(area) else float(area)
+        known[record["key"]] = i, record
+    return known
+
+
+def _content_keys(dataset: Dataset, by_mask: bool, progress: bool) -> list[str]:
+    """SHA-256 of each file, with `by_mask` that of its mask too; "" where it cannot be opened or is rejected."""
+    masks = dataset.masks if by_mask else [None] * len(dataset)
+    files = list(zip(dataset.paths, masks, dataset.rejected, strict=True))
+
+    def key(file: tuple[Path, tuple[Path, ...] | None, str | None]) -> str:
+        image, mask, refused = file
+        content = "" if refused else content_sha256(image)
+        return content if mask is None or not content else f"{content}:{'+'.join(map(content_sha256, mask))}"
+
+    with ThreadPoolExecutor(cores()) as pool:
+        bar = tqdm(pool.map(key, files), "checking", len(files), unit="file", disable=not progress, leave=False)
+        return list(bar)
+
+
+def _key_columns(keys: Iterable[str]) -> dict[str, pd.Series]:
+    """Content keys as the two columns of a store's table."""
+    parts = [key.partition(":") for key in keys]
+    return {name: pd.Series([p[i] for p in parts], dtype="str") for name, i in (("sha256", 0), ("mask_sha256", 2))}
+
+
+def _key(content: Any, mask: Any) -> str:
+    return ("" if pd.isna(content) else content) + ("" if pd.isna(mask) else f":{mask}")
+
+
+def _same(left: pd.DataFrame, right: pd.DataFrame, columns: list[str]) -> bool:
+    """Equal as text, which is what a store keeps of anything that is no number."""
+    if len(left) != len(right):
+        return False
+    text = [t[columns].map(lambda v: "" if pd.isna(v) else str(v)).to_numpy() for t in (left, right)]
+    return bool((text[0] == text[1]).all())
