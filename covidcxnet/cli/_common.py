@@ -32,7 +32,7 @@ def open_data(arguments: argparse.Namespace) -> Any:
     from dataclasses import replace
 
     from covidcxnet.datasets import load
-    from covidcxnet.datasets.check import with_verdicts
+    from covidcxnet.datasets.dataset import with_verdicts
 
     where = named_values(arguments.where, "--where")
     classes = words(arguments.classes)

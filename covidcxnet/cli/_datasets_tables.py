@@ -13,9 +13,7 @@ import platformdirs
 from covidcxnet.cli._common import words
 from covidcxnet.datasets import load
 from covidcxnet.datasets.archive import UNKNOWN, read_archive
-from covidcxnet.datasets.check import with_verdicts
-from covidcxnet.datasets.dataset import Dataset, merge, save_table, table_for
-from covidcxnet.datasets.duplicates import with_groups
+from covidcxnet.datasets.dataset import Dataset, merge, save_table, table_for, with_groups, with_verdicts
 from covidcxnet.datasets.named import NAMES, facts_of
 from covidcxnet.datasets.opacities import make_opacity_pairs
 from enhancement.dicom import patient_key

@@ -14,15 +14,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from covidcxnet.datasets.dataset import Dataset, cell_paths, read_text
+from covidcxnet.datasets.dataset import VERDICTS, Dataset, cell_paths
 from covidcxnet.datasets.named import NAMES, facts_of, load_named
 from covidcxnet.datasets.recognition import recognise
 from enhancement import read_radiograph
 from enhancement.errors import InputError
 from enhancement.files import find_images
 from enhancement.parallel import DIED, map_files, sha256
-
-VERDICTS = ("use", "look", "reject")
 
 PROBLEMS = {
     "missing": ("reject", "listed, and not there"),
@@ -109,34 +107,6 @@ def look_at(path: str | Path, pixels: tuple[int, int] | None = None) -> Look:
         problems["size"] = f"{width} x {height} pixels, {pixels[0]} x {pixels[1]} expected"
     ordered = [problem for problem in PROBLEMS if problem in problems]
     return Look(tuple(ordered), "; ".join(problems[p] for p in ordered), width, height, digest)
-
-
-def with_verdicts(dataset: Dataset, verdicts: str | Path | pd.DataFrame) -> Dataset:
-    """The data set with a reason in its column ``rejected`` for each image that a check (or a person) rejected.
-
-    Images without a verdict are used. `InputError` if it is no such table, a verdict is none of `VERDICTS`, it is about
-    other images, or nothing is left.
-    """
-    table, source = verdicts, "the table of verdicts"
-    if not isinstance(table, pd.DataFrame):
-        table, source = read_text(table, "a table of verdicts", keep_default_na=False), str(table)
-    missing = {"path", "verdict"} - set(table.columns)
-    if missing:
-        raise InputError(f"{source}: no column {min(missing)!r}; covidcxnet datasets check writes such a table")
-    wrong = table.loc[~table["verdict"].isin(VERDICTS), "verdict"]
-    if len(wrong):
-        raise InputError(f"{source}: verdict {wrong.iloc[0]!r} found, one of {', '.join(VERDICTS)} expected")
-    if not set(dataset.table["path"]) & set(table["path"]):
-        raise InputError(f"{source}: is about other images than {dataset.name}, the first {table['path'].iloc[0]}")
-    refused = table[table["verdict"] == "reject"].drop_duplicates("path").set_index("path")
-    given = refused["reason"] if "reason" in refused else pd.Series("", refused.index, dtype=object)
-    reasons = given.fillna("").replace("", "rejected by hand")
-    new = dataset.table["path"].map(reasons)
-    if "rejected" in dataset.table:
-        new = new.where(new.notna(), dataset.table["rejected"])
-    if new.notna().all() and (new != "").all():
-        raise InputError(f"{source}: rejects all {len(dataset)} images")
-    return replace(dataset, table=dataset.table.assign(rejected=new))
 
 
 def _row(path: str, look: Look) -> tuple:

@@ -21,6 +21,7 @@ from enhancement.errors import InputError
 from enhancement.files import whole_file
 
 TASKS = ("exclusive", "independent")
+VERDICTS = ("use", "look", "reject")
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,50 @@ def merge(*datasets: Dataset, accept: Sequence[str] = ()) -> Dataset:
     classes = tuple(sorted(classes, key=lambda c: c.lower() != "normal"))
     name = "+".join(d.name for d in datasets)
     return Dataset(pd.concat(parts, ignore_index=True), root, classes, name, definitions, datasets[0].task)
+
+
+def with_verdicts(dataset: Dataset, verdicts: str | Path | pd.DataFrame) -> Dataset:
+    """The data set with a reason in its column ``rejected`` for each image that a check (or a person) rejected.
+
+    Images without a verdict are used. `InputError` if it is no such table, a verdict is none of `VERDICTS`, it is about
+    other images, or nothing is left.
+    """
+    table, source = _about(dataset, verdicts, "verdict", "verdicts", "covidcxnet datasets check writes such a table")
+    wrong = table.loc[~table["verdict"].isin(VERDICTS), "verdict"]
+    if len(wrong):
+        raise InputError(f"{source}: verdict {wrong.iloc[0]!r} found, one of {', '.join(VERDICTS)} expected")
+    refused = table[table["verdict"] == "reject"].drop_duplicates("path").set_index("path")
+    given = refused["reason"] if "reason" in refused else pd.Series("", refused.index, dtype=object)
+    reasons = dataset.table["path"].map(given.fillna("").replace("", "rejected by hand"))
+    if "rejected" in dataset.table:
+        reasons = reasons.where(reasons.notna(), dataset.table["rejected"])
+    if reasons.notna().all() and (reasons != "").all():
+        raise InputError(f"{source}: rejects all {len(dataset)} images")
+    return replace(dataset, table=dataset.table.assign(rejected=reasons))
+
+
+def with_groups(dataset: Dataset, groups: str | Path | pd.DataFrame) -> Dataset:
+    """The data set with a column ``duplicate_group``, which `split` keeps on one side.
+
+    `groups` is that of `duplicates.Duplicates` or its file; `InputError` if it is no such table, or about other images.
+    """
+    writer = "covidcxnet datasets duplicates writes it, under a name that ends in .groups.csv"
+    table, _ = _about(dataset, groups, "duplicate_group", "duplicates", writer)
+    known = table.drop_duplicates("path").set_index("path")["duplicate_group"]
+    return replace(dataset, table=dataset.table.assign(duplicate_group=dataset.table["path"].map(known)))
+
+
+def _about(dataset: Dataset, table: str | Path | pd.DataFrame, column: str, what: str, writer: str):
+    """A table with ``path`` and `column` about images of the data set, and what messages call it."""
+    source = f"the table of {what}"
+    if not isinstance(table, pd.DataFrame):
+        table, source = read_text(table, f"a table of {what}", keep_default_na=False), str(table)
+    missing = {"path", column} - set(table.columns)
+    if missing:
+        raise InputError(f"{source}: no column {min(missing)!r}; {writer}")
+    if len(table) and not set(dataset.table["path"]) & set(table["path"]):
+        raise InputError(f"{source}: is about other images than {dataset.name}, the first {table['path'].iloc[0]}")
+    return table, source
 
 
 def table_for(dataset: Dataset, folder: Path) -> pd.DataFrame:

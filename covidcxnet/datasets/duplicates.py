@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from covidcxnet.datasets.dataset import Dataset, read_text
+from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.fingerprint import CODE, LOW, SIDE, WINDOWS, encode, near, thumbnail
 from covidcxnet.datasets.registration import second_look
 from covidcxnet.datasets.splits import connected
@@ -81,27 +81,6 @@ def find_duplicates(dataset: Dataset, *, jobs: int | None = None, progress: bool
     pairs = pairs.sort_values(["duplicate_group", "path_a", "path_b"], ignore_index=True)
     unreadable = [(names[i], errors[i]) for i in np.flatnonzero(~readable)]
     return Duplicates(pairs, _groups(groups, sizes, names), pd.DataFrame(unreadable, columns=["path", "reason"]), looks)
-
-
-def with_groups(dataset: Dataset, groups: str | Path | pd.DataFrame) -> Dataset:
-    """The data set with a column ``duplicate_group``, which `split` keeps on one side.
-
-    `groups` is that of `Duplicates` or its file; `InputError` if it is no such table, or one about other images.
-    """
-    table = groups if isinstance(groups, pd.DataFrame) else read_text(groups, "a table of duplicates")
-    missing = {"path", "duplicate_group"} - set(table.columns)
-    if missing:
-        raise InputError(
-            f"the table of duplicates has no column {min(missing)!r}; give the one whose name ends in "
-            ".groups.csv that covidcxnet datasets duplicates writes"
-        )
-    known = table.drop_duplicates("path").set_index("path")["duplicate_group"]
-    if len(known) and not set(known.index) & set(dataset.table["path"]):
-        raise InputError(
-            f"the table of duplicates is about other images than {dataset.name}, the first {known.index[0]}; "
-            "search for duplicates in the same sets, in the same order"
-        )
-    return replace(dataset, table=dataset.table.assign(duplicate_group=dataset.table["path"].map(known)))
 
 
 def contact_sheet(pairs: pd.DataFrame, root: Path, path: str | Path, *, most: int = 60) -> Path:

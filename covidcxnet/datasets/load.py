@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from platformdirs import user_cache_path
 
 from covidcxnet.datasets.dataset import TASKS, Dataset, cell_paths, merge, moved
-from covidcxnet.datasets.named import NAMES, load_address
-from covidcxnet.datasets.phantom import PHANTOM_CLASSES, cached_phantoms
-from covidcxnet.datasets.vocabulary import FINDINGS, PREFIX, UNKNOWN, finding_name, findings_of, single_label
+from covidcxnet.datasets.named import NAMES, facts_of, load_named
+from covidcxnet.datasets.phantom import PHANTOM_CLASSES, VERSION, make_phantoms
+from covidcxnet.datasets.vocabulary import PREFIX, UNKNOWN, finding_name, findings_of, with_findings
 from enhancement.errors import InputError
 from enhancement.files import find_images
 
@@ -30,14 +31,11 @@ _ALIASES = {
     "mask": ("mask",),
     "lesion": ("lesion",),
 }
+# one letter is a Windows drive
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9_-]+)((?:,[^:,]*)*):(.+)", re.S)
 # read as text, or ids such as 007 would become numbers
 _TEXT_COLUMNS = {v for names in _ALIASES.values() for name in names for v in (name, name.capitalize(), name.upper())}
 _SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
-_SEPARATOR = "|"
-_LISTS = ("labels", "finding_labels", "findings", "label", "finding")
-"""Columns that may hold findings as a list, ``Effusion|Mass``, in this order of preference."""
-
-_NOT_FINDINGS = {*_ALIASES, "sex", "age", "rejected", "published_split"}
 
 
 def load(
@@ -96,18 +94,30 @@ def load(
     """
     if task not in TASKS:
         raise InputError(f"task: {task!r} given, one of {', '.join(TASKS)} expected")
-    if task == "independent":
-        if str(data) == "phantom" or Path(data).is_dir():
-            what = "the phantom has" if str(data) == "phantom" else f"{data} is a folder per class, which gives"
-            raise InputError(f"multilabel: {what} one label an image; give a CSV with findings, or NAME:FOLDER")
-        dataset = _open(data, root, columns, label=UNKNOWN)
-        return _independent(dataset.filter(**where) if where else dataset, classes, for_training)
-    if str(data) == "phantom":
-        dataset = cached_phantoms(phantom_images, seed, phantom_size, tuple(classes) or PHANTOM_CLASSES, root)
+    independent, phantom, place = task == "independent", str(data) == "phantom", Path(data)
+    if independent and (phantom or place.is_dir()):
+        what = "the phantom has" if phantom else f"{data} is a folder per class, which gives"
+        raise InputError(f"multilabel: {what} one label an image; give a CSV with findings, or NAME:FOLDER")
+    if phantom:
+        drawn = tuple(classes) or PHANTOM_CLASSES
+        name = f"v{VERSION}-{phantom_images}x{phantom_size}-seed{seed}-{'-'.join(drawn)}"
+        cache = user_cache_path("covidcxnet") / "phantom" if root is None else Path(root)
+        dataset = make_phantoms(cache / name, phantom_images, seed, phantom_size, drawn)
+    elif address := address_of(data):
+        dataset = load_named(address[0], Path(address[2]).expanduser(), **address[1])
+    elif place.is_dir():
+        dataset = _open_folder(place)
+    elif place.is_file():
+        dataset = _open_csv(place, root, columns, UNKNOWN if independent else None)
     else:
-        dataset = _open(data, root, columns)
+        raise InputError(
+            f"{data}: no such folder or CSV file (nor the word phantom, "
+            f"nor a set as NAME:FOLDER with one of {', '.join(NAMES)})"
+        )
     if where:
         dataset = dataset.filter(**where)
+    if independent:
+        return _independent(dataset, classes, for_training)
     if classes:
         unknown = [c for c in classes if c not in set(dataset.table["label"])]
         if unknown:
@@ -155,19 +165,37 @@ def load_all(
     return merge(*datasets, accept=labels) if len(datasets) > 1 else datasets[0]
 
 
-def _open(data: str | Path, root, columns, *, label: str | None = None) -> Dataset:
-    """All images that an address, a folder or a CSV names; `label` is that of a CSV's images without one."""
-    dataset = load_address(data)
-    if dataset is not None:
-        return dataset
-    if Path(data).is_dir():
-        return _open_folder(Path(data))
-    if Path(data).is_file():
-        return _open_csv(Path(data), root, columns, label)
-    raise InputError(
-        f"{data}: no such folder or CSV file (nor the word phantom, "
-        f"nor a set as NAME:FOLDER with one of {', '.join(NAMES)})"
-    )
+def address_of(data: str | Path) -> tuple[str, dict[str, str], str] | None:
+    """Name, options and folder of ``NAME,option=value:FOLDER``; None for anything else, such as a path that exists.
+
+    `InputError` if it looks like an address and names no set, or an option is not written ``option=value``.
+    """
+    match = _ADDRESS.fullmatch(str(data))
+    if match is None or match[3].startswith("//") or Path(data).exists():
+        return None
+    options = {}
+    facts_of(match[1])
+    for part in match[2].split(",")[1:]:
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"{data}: {part!r} is not option=value")
+        options[key.strip()] = value.strip()
+    return match[1], options, match[3]
+
+
+def folder_of(data: str | Path) -> Path:
+    """The folder or file on disk that `data` is about, address or path."""
+    address = address_of(data)
+    return Path(data if address is None else address[2])
+
+
+def readdressed(data: str | Path, folder: str | Path) -> str | Path:
+    """The same data in another folder: an address keeps its name and options, a path is replaced."""
+    address = address_of(data)
+    if address is None:
+        return folder
+    name, options, _ = address
+    return f"{','.join([name, *(f'{k}={v}' for k, v in options.items())])}:{folder}"
 
 
 def _images_below(root: Path) -> list[Path]:
@@ -258,7 +286,7 @@ def _root_of(csv: Path, paths: pd.Series) -> Path:
 
 def _independent(dataset: Dataset, classes: Sequence[str], for_training: bool) -> Dataset:
     """The data set with its findings, in whatever form they stand, as independent classes."""
-    name, table = dataset.name, _with_findings(dataset.table, classes, dataset.name)
+    name, table = dataset.name, with_findings(dataset.table, classes, dataset.name)
     there, names = findings_of(table), tuple(finding_name(c) for c in classes)
     if for_training:
         names = names or tuple(c for c in there if _tells_apart(table[PREFIX + c]))
@@ -282,81 +310,6 @@ def _independent(dataset: Dataset, classes: Sequence[str], for_training: bool) -
         raise InputError(f"{name}: findings {', '.join(there) or 'none'}; the model knows {', '.join(names)}")
     missing = {PREFIX + n: np.nan for n in names if n not in there}
     return replace(dataset, table=table.assign(**missing), classes=names, task="independent")
-
-
-def _with_findings(table: pd.DataFrame, classes: Sequence[str], name: str) -> pd.DataFrame:
-    """The table with a column ``finding_NAME`` for each finding, and the single-label view as its label."""
-    prefixed = [c for c in table.columns if str(c).startswith(PREFIX) and str(c) != "finding_labels"]
-    lists = _list_column(table)
-    if prefixed:
-        findings = pd.DataFrame({PREFIX + finding_name(c): _states(table[c], str(c), name) for c in prefixed})
-    elif lists is not None:
-        findings = _from_lists(table[lists], classes)
-    else:
-        findings = _from_columns(table, classes, name)
-    rest = table.drop(columns=[c for c in (*prefixed, *findings.columns) if c in table])
-    view = single_label(findings)
-    if PREFIX + "normal" not in findings and len(findings.columns):
-        # where every finding is known and absent, nothing is left but normal
-        view = view.where(~findings.eq(0).all(axis=1), "normal")
-    return rest.assign(label=view).join(findings)
-
-
-def _list_column(table: pd.DataFrame) -> str | None:
-    """The column that holds lists; the label itself only if one of its cells has several."""
-    named: dict[str, str] = {}
-    for column in table.columns:
-        named.setdefault(re.sub(r"[^a-z0-9]+", "_", str(column).strip().lower()), str(column))
-    for name in _LISTS:
-        if name in named and not pd.api.types.is_numeric_dtype(table[named[name]]):
-            cells = table[named[name]].dropna().astype(str)
-            several = cells.str.contains(_SEPARATOR, regex=False).any()
-            # a column of single labels may hold normal too
-            if several or (name not in ("label", "finding") and cells.map(finding_name).eq("normal").any()):
-                return named[name]
-    return None
-
-
-def _from_lists(cells: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
-    """What is listed is present, what is not is absent; of an image without a list nothing is known."""
-    lists = [
-        None
-        if pd.isna(cell) or str(cell).strip() in ("", UNKNOWN)
-        else {finding_name(part) for part in str(cell).split(_SEPARATOR)} - {""}
-        for cell in cells
-    ]
-    listed = set().union(*(s for s in lists if s))
-    every = sorted(listed | {finding_name(c) for c in classes})
-    order = [n for n in FINDINGS if n in every] + [n for n in every if n not in FINDINGS]
-    # what no list ever names may not have been looked for
-    rows = [[np.nan if s is None or n not in listed else float(n in s) for n in order] for s in lists]
-    columns = [PREFIX + n for n in order]
-    return pd.DataFrame(np.array(rows, float).reshape(-1, len(order)), index=cells.index, columns=columns)
-
-
-def _from_columns(table: pd.DataFrame, classes: Sequence[str], name: str) -> pd.DataFrame:
-    """Columns named after findings; where `classes` name them, what is not in the vocabulary counts too."""
-    wanted = {finding_name(c) for c in classes} | set(FINDINGS)
-    states = {}
-    for column in table.columns:
-        finding = finding_name(column)
-        if finding in wanted and column not in _NOT_FINDINGS and PREFIX + finding not in states:
-            states[PREFIX + finding] = _states(table[column], str(column), name)
-    return pd.DataFrame(states, index=table.index)
-
-
-def _states(cells: pd.Series, column: str, name: str) -> pd.Series:
-    """1, 0 and NaN from cells of 1, 0, -1 or nothing."""
-    empty = cells.isna() | (cells.astype(str).str.strip() == "")
-    numbers = pd.to_numeric(cells.where(~empty), errors="coerce")
-    wrong = ~empty & ~numbers.isin([0, 1, -1])
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise InputError(
-            f"{name}: column {column}, row {row + 1}: {cells.iloc[row]!r} found; 1 (present), 0 (absent), -1 or nothing"
-            " (unknown) expected"
-        )
-    return numbers.where(numbers != -1).astype(float)
 
 
 def _tells_apart(values: pd.Series) -> bool:

@@ -17,7 +17,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from platformdirs import user_cache_path
 from tqdm import tqdm
 
 from covidcxnet.datasets.dataset import Dataset
@@ -140,13 +139,6 @@ def make_phantoms(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return _open(folder, classes)
-
-
-def cached_phantoms(n: int, seed: int, size: int, classes: Sequence[str], root: str | Path | None = None) -> Dataset:
-    """`make_phantoms` in a folder named after its parameters, under `root` or the user's cache."""
-    if root is None:
-        root = user_cache_path("covidcxnet") / "phantom"
-    return make_phantoms(Path(root) / f"v{VERSION}-{n}x{size}-seed{seed}-{'-'.join(classes)}", n, seed, size, classes)
 
 
 def plan(parameters) -> list[tuple[str, int, int]]:

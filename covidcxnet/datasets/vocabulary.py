@@ -56,6 +56,17 @@ DEFINITIONS = {
 """What the same word can rest on. Labels of one name and different definitions are not merged unasked."""
 
 
+LIST_SEPARATOR = "|"
+_LISTS = ("labels", "finding_labels", "findings", "label", "finding")
+"""Columns that may hold findings as a list, ``Effusion|Mass``, in this order of preference."""
+
+# columns of a data set's table that are no findings, even where `classes` name them
+_OTHER_COLUMNS = {
+    *("path", "label", "patient", "source", "view", "mask", "lesion"),
+    *("sex", "age", "rejected", "published_split"),
+}
+
+
 def finding_name(text: str) -> str:
     """A finding's name in the vocabulary: lower case, words joined by ``_``, published names translated."""
     name = re.sub(r"[^a-z0-9]+", "_", str(text).strip().lower()).strip("_").removeprefix(PREFIX)
@@ -124,3 +135,78 @@ def known_from_labels(labels: pd.Series, settled: Mapping[str, Mapping[str, floa
     names = [name for name in FINDINGS if any(name in findings for findings in known.values())]
     values = [[known.get(label, {}).get(name, np.nan) for name in names] for label in labels]
     return pd.DataFrame(np.array(values, float).reshape(-1, len(names)), columns=[PREFIX + name for name in names])
+
+
+def with_findings(table: pd.DataFrame, classes: Sequence[str], name: str) -> pd.DataFrame:
+    """The table with a column ``finding_NAME`` for each finding, and the single-label view as its label."""
+    prefixed = [c for c in table.columns if str(c).startswith(PREFIX) and str(c) != "finding_labels"]
+    lists = _list_column(table)
+    if prefixed:
+        findings = pd.DataFrame({PREFIX + finding_name(c): _states(table[c], str(c), name) for c in prefixed})
+    elif lists is not None:
+        findings = _from_lists(table[lists], classes)
+    else:
+        findings = _from_columns(table, classes, name)
+    rest = table.drop(columns=[c for c in (*prefixed, *findings.columns) if c in table])
+    view = single_label(findings)
+    if PREFIX + "normal" not in findings and len(findings.columns):
+        # where every finding is known and absent, nothing is left but normal
+        view = view.where(~findings.eq(0).all(axis=1), "normal")
+    return rest.assign(label=view).join(findings)
+
+
+def _list_column(table: pd.DataFrame) -> str | None:
+    """The column that holds lists; the label itself only if one of its cells has several."""
+    named: dict[str, str] = {}
+    for column in table.columns:
+        named.setdefault(re.sub(r"[^a-z0-9]+", "_", str(column).strip().lower()), str(column))
+    for name in _LISTS:
+        if name in named and not pd.api.types.is_numeric_dtype(table[named[name]]):
+            cells = table[named[name]].dropna().astype(str)
+            several = cells.str.contains(LIST_SEPARATOR, regex=False).any()
+            # a column of single labels may hold normal too
+            if several or (name not in ("label", "finding") and cells.map(finding_name).eq("normal").any()):
+                return named[name]
+    return None
+
+
+def _from_lists(cells: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
+    """What is listed is present, what is not is absent; of an image without a list nothing is known."""
+    lists = [
+        None
+        if pd.isna(cell) or str(cell).strip() in ("", UNKNOWN)
+        else {finding_name(part) for part in str(cell).split(LIST_SEPARATOR)} - {""}
+        for cell in cells
+    ]
+    listed = set().union(*(s for s in lists if s))
+    every = sorted(listed | {finding_name(c) for c in classes})
+    order = [n for n in FINDINGS if n in every] + [n for n in every if n not in FINDINGS]
+    # what no list ever names may not have been looked for
+    rows = [[np.nan if s is None or n not in listed else float(n in s) for n in order] for s in lists]
+    columns = [PREFIX + n for n in order]
+    return pd.DataFrame(np.array(rows, float).reshape(-1, len(order)), index=cells.index, columns=columns)
+
+
+def _from_columns(table: pd.DataFrame, classes: Sequence[str], name: str) -> pd.DataFrame:
+    """Columns named after findings; where `classes` name them, what is not in the vocabulary counts too."""
+    wanted = {finding_name(c) for c in classes} | set(FINDINGS)
+    states = {}
+    for column in table.columns:
+        finding = finding_name(column)
+        if finding in wanted and column not in _OTHER_COLUMNS and PREFIX + finding not in states:
+            states[PREFIX + finding] = _states(table[column], str(column), name)
+    return pd.DataFrame(states, index=table.index)
+
+
+def _states(cells: pd.Series, column: str, name: str) -> pd.Series:
+    """1, 0 and NaN from cells of 1, 0, -1 or nothing."""
+    empty = cells.isna() | (cells.astype(str).str.strip() == "")
+    numbers = pd.to_numeric(cells.where(~empty), errors="coerce")
+    wrong = ~empty & ~numbers.isin([0, 1, -1])
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise InputError(
+            f"{name}: column {column}, row {row + 1}: {cells.iloc[row]!r} found; 1 (present), 0 (absent), -1 or nothing"
+            " (unknown) expected"
+        )
+    return numbers.where(numbers != -1).astype(float)

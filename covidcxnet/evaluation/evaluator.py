@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from covidcxnet.datasets.named import address_of, folder_of
+from covidcxnet.datasets.load import address_of, folder_of
 from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.by_source import by_source
 from covidcxnet.evaluation.card import card

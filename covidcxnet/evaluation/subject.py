@@ -12,7 +12,7 @@ import pandas as pd
 
 from covidcxnet.classifier import Classifier
 from covidcxnet.datasets import Dataset, load
-from covidcxnet.datasets.named import address_of
+from covidcxnet.datasets.load import address_of
 from covidcxnet.evaluation.predictions import truth_of
 from covidcxnet.evaluation.provenance import (
     Marks,

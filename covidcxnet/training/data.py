@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets import SPLITS, Dataset, load, read_split, split
-from covidcxnet.datasets.check import with_verdicts
+from covidcxnet.datasets.dataset import with_verdicts
 from covidcxnet.datasets.vocabulary import independent_targets, refuse_one_sided
 from covidcxnet.preparation import Store, prepare
 from enhancement.errors import InputError

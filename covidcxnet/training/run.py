@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets import Dataset
-from covidcxnet.datasets.named import folder_of, readdressed
+from covidcxnet.datasets.load import folder_of, readdressed
 from covidcxnet.preparation import Store
 from enhancement.errors import InputError
 from enhancement.files import whole_file

@@ -12,7 +12,7 @@ import pandas as pd
 
 from covidcxnet.backend import precision, precision_advice
 from covidcxnet.datasets import SPLITS, Dataset, save_split
-from covidcxnet.datasets.named import folder_of
+from covidcxnet.datasets.load import folder_of
 from covidcxnet.datasets.splits import unknown_patients
 from covidcxnet.models.scaling import TRAINING
 from enhancement.errors import InputError

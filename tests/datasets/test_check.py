@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from covidcxnet.datasets import Dataset, make_phantoms
-from covidcxnet.datasets.check import COLUMNS, PROBLEMS, check, with_verdicts
-from covidcxnet.datasets.dataset import save_table
+from covidcxnet.datasets.check import COLUMNS, PROBLEMS, check
+from covidcxnet.datasets.dataset import save_table, with_verdicts
 from covidcxnet.datasets.named import load_named
 from covidcxnet.datasets.phantom import phantom
 from covidcxnet.datasets.recognition import impression, judge, tint

@@ -87,7 +87,7 @@ def test_a_split_keeps_patients_together_and_gives_each_side_its_share_of_each_f
 
 
 def test_a_filter_and_verdicts_leave_a_data_set_of_findings(tmp_path):
-    from covidcxnet.datasets.check import with_verdicts
+    from covidcxnet.datasets.dataset import with_verdicts
 
     data = findings(table(tmp_path, mass=[1, 0, 1], effusion=[1, 0, 0], view=["PA", "PA", "AP"]))
     assert data.filter(view="PA").targets.shape == (2, 2)

@@ -10,7 +10,8 @@ import pytest
 from miniatures import KERMANY, NIH_SET
 
 from covidcxnet.datasets import Dataset, load, merge
-from covidcxnet.datasets.named import NAMES, address_of, facts_of, folder_of, load_address, load_named, readdressed
+from covidcxnet.datasets.load import address_of, folder_of, readdressed
+from covidcxnet.datasets.named import NAMES, facts_of, load_named
 from covidcxnet.datasets.named.facts import all_facts
 from covidcxnet.datasets.vocabulary import DEFINITIONS, FINDINGS, SEVERAL, UNKNOWN, single_label
 from enhancement.errors import InputError
@@ -73,7 +74,7 @@ def test_a_set_is_loaded_by_its_address_like_any_other_data(lay):
     assert dataset.classes == ("normal", "pneumonia") and dataset.definitions["normal"] == "read"
     narrowed = load(f"kermany:{root}", classes=("normal", "viral_pneumonia"), where={"population": "child"})
     assert len(narrowed) == 2 and narrowed.definitions
-    assert load_address(str(root)) is None and load(root / "train").classes == ("NORMAL", "PNEUMONIA")
+    assert address_of(str(root)) is None and load(root / "train").classes == ("NORMAL", "PNEUMONIA")
 
 
 def test_merge_refuses_labels_that_rest_on_different_things_unless_told_so(lay):
