@@ -6,36 +6,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.named import (
-    chexpert,
-    cohen,
-    covidcxnet,
-    covidx,
-    hannover,
-    jsrt,
-    kermany,
-    nih,
-    nlm,
-    radiography,
-    rsna,
-)
+from covidcxnet.datasets.named import chest, covid, lungs, radiography
 from covidcxnet.datasets.named.facts import facts_of
 from enhancement.errors import InputError
 
 _READERS: dict[str, Callable[..., Dataset]] = {
-    "covidcxnet": covidcxnet.read,
-    "cohen": cohen.read,
-    "hannover": hannover.read,
-    "figure1": covidx.read_figure1,
-    "actualmed": covidx.read_actualmed,
+    "covidcxnet": covid.read_covidcxnet,
+    "cohen": covid.read_cohen,
+    "hannover": covid.read_hannover,
+    "figure1": covid.read_figure1,
+    "actualmed": covid.read_actualmed,
     "radiography": radiography.read,
-    "kermany": kermany.read,
-    "nih": nih.read,
-    "rsna": rsna.read,
-    "chexpert": chexpert.read,
-    "shenzhen": nlm.read_shenzhen,
-    "montgomery": nlm.read_montgomery,
-    "jsrt": jsrt.read,
+    "kermany": chest.read_kermany,
+    "nih": chest.read_nih,
+    "rsna": chest.read_rsna,
+    "chexpert": chest.read_chexpert,
+    "shenzhen": lungs.read_shenzhen,
+    "montgomery": lungs.read_montgomery,
+    "jsrt": lungs.read_jsrt,
 }
 NAMES = tuple(_READERS)
 """The sets there are."""

@@ -29,6 +29,7 @@ class Facts:
     patients: str
     problems: tuple[str, ...]
     citation: str
+    settles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # label to findings: 1 present, 0 absent
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # values allowed, the default first
     pixels: tuple[int, int] | None = None  # width and height, where all images have the same
     unlisted: tuple[str, ...] = ()  # patterns of files that belong to the set and are no listed radiographs

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +14,28 @@ import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.named.facts import Facts
-from covidcxnet.datasets.vocabulary import UNKNOWN, known_from_labels
+from covidcxnet.datasets.vocabulary import UNKNOWN, findings_of, known_from_labels
 from enhancement.errors import InputError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp")
 OLDEST = 120  # years; ages above are typing errors (NIH has 414)
 
 
-def root_of(folder: str | Path, facts: Facts, holds: Callable[[Path], bool], depth: int = 2) -> Path:
-    """The folder itself, or the one up to `depth` below it (archives unpack into folders) that holds the set."""
+def root_of(
+    folder: str | Path,
+    facts: Facts,
+    *parts: str,
+    depth: int = 2,
+    holds: Callable[[Path], bool] | None = None,
+) -> Path:
+    """The folder itself, or the one up to `depth` below it (archives unpack into folders) that holds the set.
+
+    The set is there where all `parts` are, or where `holds` says so.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; {facts.name} expects {facts.layout}")
+    holds = holds or (lambda place: all((place / part).exists() for part in parts))
     level = [folder]
     for _ in range(depth + 1):
         root = next((place for place in level if holds(place)), None)
@@ -78,20 +88,13 @@ def read_table(path: Path, needed: Iterable[str], facts: Facts) -> pd.DataFrame:
     return table.apply(lambda column: column.str.strip())
 
 
-def finish(
-    table: pd.DataFrame,
-    root: Path,
-    facts: Facts,
-    settled: Mapping[str, Mapping[str, float]] | None = None,
-    *,
-    unlabelled: str = "drop",
-) -> Dataset:
+def finish(table: pd.DataFrame, root: Path, facts: Facts, *, unlabelled: str = "drop") -> Dataset:
     """The data set: with columns of the findings that labels settle, without empty columns and rows of no label."""
     table = table.reset_index(drop=True)
     if not len(table):
         raise InputError(f"{root}: no image of {facts.name}; expected {facts.layout}")
-    if settled:
-        table = table.join(known_from_labels(table["label"], settled))
+    if facts.settles and not findings_of(table):
+        table = table.join(known_from_labels(table["label"], facts.settles))
     blank = table["label"] == UNKNOWN
     if blank.any() and unlabelled == "drop":
         count = f"{int(blank.sum())} of {len(table)} images"
@@ -134,14 +137,15 @@ def position(text) -> str | None:
     return next((word for word in ("supine", "erect") if word in str(text).lower()), None)
 
 
-def columns_of(table: pd.DataFrame, wanted: Mapping[str, Callable]) -> dict[str, pd.Series]:
-    """Converted columns, those that a table lacks left out."""
-    return {name: table[name].map(convert) for name, convert in wanted.items() if name in table}
-
-
 def text(value) -> str | None:
     """The text, or None where it is empty."""
     return str(value).strip() or None
+
+
+def described(table: pd.DataFrame, *columns: str) -> dict[str, pd.Series]:
+    """Columns of a published table in our notation, those that it lacks left out."""
+    notations = {"sex": sex, "age": years, "view": view}
+    return {name: table[name].map(notations.get(name, text)) for name in columns if name in table}
 
 
 def _folders(place: Path) -> list[Path]:

@@ -16,16 +16,16 @@ from enhancement.errors import InputError
 
 _LARGEST_PART = 50_000_000  # bytes of one unpacked part of a workbook; the real ones have under one million
 _CLASSES = {
-    "covid": ("covid19", {"covid19": 1}),
-    "lung_opacity": ("lung_opacity", {"lung_opacity": 1, "normal": 0}),
-    "normal": ("normal", {"normal": 1, "lung_opacity": 0, "pneumonia": 0}),
-    "viral pneumonia": ("viral_pneumonia", {"viral_pneumonia": 1, "bacterial_pneumonia": 0, "normal": 0}),
+    "covid": "covid19",
+    "lung_opacity": "lung_opacity",
+    "normal": "normal",
+    "viral pneumonia": "viral_pneumonia",
 }
 
 
 def read(folder: str | Path, facts: Facts, *, blocks: str) -> Dataset:
     """Read the database as `facts` describe it."""
-    root = layout.root_of(folder, facts, lambda place: len(_classes_in(place)) >= 3)
+    root = layout.root_of(folder, facts, holds=lambda place: len(_classes_in(place)) >= 3)
     rows = []
     for place, label in _classes_in(root).items():
         inner = f"{place}/images" if (root / place / "images").is_dir() else place
@@ -46,15 +46,13 @@ def read(folder: str | Path, facts: Facts, *, blocks: str) -> Dataset:
                 }
             )
     table = pd.DataFrame(rows, columns=["path", "label", "published_label", "mask", "patient", "origin"])
-    return layout.finish(table, root, facts, dict(_CLASSES.values()))
+    return layout.finish(table, root, facts)
 
 
 def _classes_in(place: Path) -> dict[str, str]:
     """Class folder, as it is spelled here, to label."""
     return {
-        d.name: _CLASSES[d.name.lower()][0]
-        for d in sorted(place.iterdir())
-        if d.is_dir() and d.name.lower() in _CLASSES
+        d.name: _CLASSES[d.name.lower()] for d in sorted(place.iterdir()) if d.is_dir() and d.name.lower() in _CLASSES
     }
 
 
