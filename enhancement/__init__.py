@@ -4,37 +4,17 @@ Every function takes and gives ``uint8 [H, W]`` and leaves its input as it was. 
 ``import enhancement`` costs next to nothing.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from importlib import import_module
-
-from enhancement.errors import InputError, RadiographError
-
-_HOMES = {
-    "adaptive_equalize": "filters",
-    "beasf": "bihistogram",
-    "CHANNELS": "channels",
-    "clahe": "filters",
-    "equalize": "filters",
-    "find_images": "files",
-    "gaussian_blur": "filters",
-    "IMAGE_SUFFIXES": "files",
-    "match_histogram": "matching",
-    "read_radiograph": "radiograph",
-    "stack": "channels",
-    "whole_file": "files",
-}
-
-__all__ = ["InputError", "RadiographError", *_HOMES]
-
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "bihistogram": ["beasf"],
+        "channels": ["CHANNELS", "stack"],
+        "errors": ["InputError", "RadiographError"],
+        "files": ["IMAGE_SUFFIXES", "find_images", "whole_file"],
+        "filters": ["adaptive_equalize", "clahe", "equalize", "gaussian_blur"],
+        "matching": ["match_histogram"],
+        "radiograph": ["read_radiograph"],
+    },
+)

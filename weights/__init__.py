@@ -4,32 +4,13 @@
 files has a card beside it (`NAME.md`). Names load on first use: ``import weights`` needs neither Keras nor h5py.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from importlib import import_module
-
-_HOMES = {
-    "FOLDER": "manifest",
-    "WeightsError": "manifest",
-    "is_name": "registry",
-    "load_weights": "format",
-    "locate": "registry",
-    "names": "registry",
-    "read_metadata": "format",
-    "released": "registry",
-    "save_weights": "format",
-}
-
-__all__ = list(_HOMES)
-
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "format": ["load_weights", "read_metadata", "save_weights"],
+        "lookup": ["is_name", "locate", "names", "released"],
+        "manifest": ["FOLDER", "WeightsError"],
+    },
+)

@@ -10,6 +10,7 @@ from typing import Any
 from covidcxnet.cli._common import add_action
 from enhancement.command_line import Parser, command, did_you_mean
 from enhancement.errors import InputError
+from weights import lookup, manifest
 
 
 @command("covidcxnet weights")
@@ -31,7 +32,7 @@ def main(argv: list[str], prog: str) -> int:
             action.add_argument("names", nargs=nargs, metavar="NAME")
     actions.choices["list"].add_argument("--json", action="store_true", help="print all entries as JSON")
     arguments = parser.parse_args(argv)
-    entries, names = _registry().manifest.read(), getattr(arguments, "names", [])
+    entries, names = manifest.read(), getattr(arguments, "names", [])
     for name in names:
         if name not in entries:
             there = ", ".join(entries) + did_you_mean(name, entries)
@@ -59,10 +60,10 @@ def _show(arguments: argparse.Namespace) -> int:
         if value not in ("", None, (), {}):
             print(f"{key:<13} {json.dumps(value) if isinstance(value, dict | tuple | list) else value}")
     print(f"{'place':<13} {_place(entry)}")
-    for path in _registry().candidates(entry):
+    for path in lookup.candidates(entry):
         print(f"{'looked for at':<13} {path}")
     if entry.card:
-        print(f"{'card at':<13} {_registry().manifest.FOLDER / entry.card}")
+        print(f"{'card at':<13} {manifest.FOLDER / entry.card}")
     return 0
 
 
@@ -70,7 +71,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     wrong = files = 0
     for entry in arguments.entries:
         # Every copy, not only the one that is used: a broken cache shows when the package's file is gone.
-        present = [path for path in _registry().candidates(entry) if path.is_file()]
+        present = [path for path in lookup.candidates(entry) if path.is_file()]
         files += len(present)
         for path in present:
             try:
@@ -91,34 +92,27 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _fetch(arguments: argparse.Namespace) -> int:
     for entry in arguments.entries:
         try:
-            path = _registry().find(entry)
+            path = lookup.find(entry)
         except InputError as error:
             # A wrong file is replaced, and not silently.
             print(error, file=sys.stderr)
             path = None
-        print(path or _registry().fetch(entry))
+        print(path or lookup.fetch(entry))
     return 0
 
 
 def _path(arguments: argparse.Namespace) -> int:
     (entry,) = arguments.entries
-    path = _registry().find(entry)
+    path = lookup.find(entry)
     if path is None:
-        paths = " or ".join(map(str, _registry().candidates(entry)))
+        paths = " or ".join(map(str, lookup.candidates(entry)))
         raise InputError(f"{entry.name}: not at {paths}; covidcxnet weights fetch {entry.name}")
     print(path)
     return 0
 
 
-def _registry():
-    # Not at the top: it loads what reads and downloads files, and --help would be slower for it.
-    from weights import registry
-
-    return registry
-
-
 def _place(entry: Any) -> str:
-    path = next((path for path in _registry().candidates(entry) if path.is_file()), None)
+    path = next((path for path in lookup.candidates(entry) if path.is_file()), None)
     if path is None:
         return "to fetch" if entry.url else "missing"
-    return "package" if path.parent == _registry().manifest.FOLDER else "cache"
+    return "package" if path.parent == manifest.FOLDER else "cache"

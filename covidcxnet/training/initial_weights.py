@@ -24,7 +24,7 @@ from covidcxnet.models.transfer import transfer
 from enhancement.errors import InputError
 from segmentation.backend import quiet_backend
 from weights.legacy_h5 import is_legacy
-from weights.registry import offline
+from weights.lookup import offline
 
 from .recipe import Recipe
 

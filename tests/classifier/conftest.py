@@ -18,4 +18,4 @@ def no_released_segmenter(monkeypatch):
     def released(name):
         raise weights.WeightsError(f"no released weights are named {name!r}")
 
-    monkeypatch.setattr("weights.registry.released", released)
+    monkeypatch.setattr("weights.lookup.released", released)

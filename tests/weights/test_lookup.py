@@ -1,4 +1,4 @@
-"""The registry: names become verified files, over a local server that behaves badly; nothing here needs a network."""
+"""Look-up: names become verified files, over a local server that behaves badly; nothing here needs a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 import weights
 from enhancement.parallel import sha256
-from weights import WeightsError, download, manifest, registry
+from weights import WeightsError, download, lookup, manifest
 from weights.manifest import Entry
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -105,7 +105,7 @@ def entry(server, tmp_path, monkeypatch) -> Entry:
 
 
 def cached(entry) -> Path:
-    return registry.cache_folder() / entry.file
+    return lookup.cache_folder() / entry.file
 
 
 def leave_partial(entry, content: bytes) -> None:
@@ -147,7 +147,7 @@ def test_a_partial_file_that_is_already_whole_or_too_long_is_settled(server, ent
 @pytest.mark.parametrize("size", [len(CONTENT), None])
 def test_a_partial_file_of_another_version_is_dropped_and_fetched_anew(server, entry, size):
     leave_partial(entry, b"\0" * 1000)
-    assert registry.fetch(dataclasses.replace(entry, size=size), progress=False).read_bytes() == CONTENT
+    assert lookup.fetch(dataclasses.replace(entry, size=size), progress=False).read_bytes() == CONTENT
     assert server.requests == ["bytes=1000-", None]
 
 
@@ -208,10 +208,10 @@ def test_an_answer_that_is_too_short_endless_or_wrong_is_refused_and_deleted(ser
 def test_a_short_file_of_unknown_size_is_refused_by_its_hash_and_no_server_in_one_line(server, entry):
     server.content = CONTENT[:1000]
     with pytest.raises(WeightsError, match="SHA-256"):
-        registry.fetch(dataclasses.replace(entry, size=None), progress=False)
+        lookup.fetch(dataclasses.replace(entry, size=None), progress=False)
     gone = dataclasses.replace(entry, url="http://127.0.0.1:9/file.h5")
     with pytest.raises(WeightsError) as error:
-        registry.fetch(gone, progress=False)
+        lookup.fetch(gone, progress=False)
     assert gone.url in str(error.value) and str(cached(gone)) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -240,7 +240,7 @@ def test_a_wrong_file_in_the_cache_is_refused_and_fetch_replaces_it(server, entr
     cached(entry).write_bytes(b"x" * len(CONTENT))
     with pytest.raises(WeightsError, match=r"SHA-256.*weights fetch one"):
         weights.released("one")
-    path = registry.fetch(entry, progress=False)
+    path = lookup.fetch(entry, progress=False)
     assert path.read_bytes() == CONTENT and weights.released("one") == path
     path.write_bytes(b"x" + CONTENT[1:])  # changed after it was verified
     with pytest.raises(WeightsError, match="SHA-256"):
