@@ -24,7 +24,7 @@ from segmentation.backend import keras
 TOLERANCE = 1e-4
 INPUT_TYPES = ("float32", "uint8")
 RESEARCH_ONLY = f"{NOTICE}; nothing that it computes is a diagnosis."
-EXTRA = "pip install 'covidcxnet[export]'"
+EXTRA = "pip install '.[export]'"
 
 Runner = Callable[[np.ndarray], np.ndarray]
 

@@ -22,7 +22,7 @@ given. Exit code: 0 all done, 1 some files were not (listed at the end), 2 nothi
 
 @command_line.command("python -m enhancement")
 def main(argv: list[str], prog: str) -> int:
-    """Run the command line; returns the exit code."""
+    """Enhance files: 0 all done, 1 some were not, 2 nothing could be started."""
     arguments = _parser(prog).parse_args(argv)
     with warnings.catch_warnings():
         # A damaged file has its line in the list at the end; the readers' own words would tear the progress bar.
@@ -44,12 +44,17 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         added.set_defaults(make=make)
         return added.add_argument
 
-    beasf = command("beasf", "bi-histogram equalization with adaptive sigmoid functions", _beasf)
-    clahe = command("clahe", "contrast-limited adaptive histogram equalization", _clahe)
-    command("equalize", "histogram equalization", _equalize)
-    add = command("adaptive", "local equalization by a rank filter", _adaptive)
+    # Each `make` goes from the arguments to the function that enhances one image. Names of the package load on first
+    # use, so that --help needs neither NumPy nor OpenCV.
+    text = "bi-histogram equalization with adaptive sigmoid functions"
+    beasf = command("beasf", text, lambda a: lambda image: enhancement.beasf(image, a.gamma, a.histogram))
+    text = "contrast-limited adaptive histogram equalization"
+    clahe = command("clahe", text, lambda a: lambda image: enhancement.clahe(image, a.clip_limit, a.tile_grid))
+    command("equalize", "histogram equalization", lambda a: enhancement.equalize)
+    text = "local equalization by a rank filter"
+    add = command("adaptive", text, lambda a: lambda image: enhancement.adaptive_equalize(image, a.radius))
     add("--radius", type=int, default=40, help="radius of the disk in pixels")
-    add = command("blur", "Gaussian blur", _blur)
+    add = command("blur", "Gaussian blur", lambda a: lambda image: enhancement.gaussian_blur(image, a.kernel))
     add("--kernel", type=int, default=5, help="side of the kernel, odd")
     add = command("match", "match the histogram to that of a template", _match)
     add("--template", required=True, metavar="FILE", help="radiograph that brings the histogram")
@@ -63,28 +68,24 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     for add in (clahe, stack):
         add("--clip-limit", type=float, default=2.0, help="contrast limit of CLAHE")
         add("--tile-grid", type=int, nargs=2, default=(8, 8), metavar=("COLUMNS", "ROWS"), help="tiles of CLAHE")
-    # Last, so that each command's help begins with its own flags.
-    for added in commands.choices.values():
-        _add_common(added)
-    return parser
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
     window = (
         "range of pixel values shown, for files deeper than 8 bits; written --window=LOW,HIGH where LOW is negative; N "
         "(from 1) or named:HARDER takes that one of a DICOM file's own look-up tables and windows (default: DICOM's "
         "first, else robust)"
     )
-    add("--window", type=_window, metavar="robust|full|LOW,HIGH|N|named:TEXT", help=window)
-    add("--max-pixels", type=int, default=100_000_000, help="larger files are refused")
-    add("--jobs", type=_count, default=cores(), help="files at a time, by default one per core")
-    add("--overwrite", action="store_true", help="replace files that exist")
-    add("--compare", metavar="SHEET", help="also draw original, equalized, CLAHE, BEASF and histograms to this file")
-    add("--compare-count", type=_count, default=4, metavar="N", help="radiographs on the sheet")
-    gammas = "BEASF's gammas on the sheet (default: 0.5,1,1.5,2 and --gamma)"
-    add("--gammas", type=_numbers, metavar="G,G,...", help=gammas)
-    command_line.add_progress(parser)
+    # Last, so that each command's help begins with its own flags.
+    for added in commands.choices.values():
+        add = added.add_argument
+        add("--window", type=_window, metavar="robust|full|LOW,HIGH|N|named:TEXT", help=window)
+        add("--max-pixels", type=int, default=100_000_000, help="larger files are refused")
+        add("--jobs", type=command_line.at_least(1), default=cores(), help="files at a time, by default one per core")
+        add("--overwrite", action="store_true", help="replace files that exist")
+        add("--compare", metavar="SHEET", help="also write a sheet: original, equalized, CLAHE, BEASF, histograms")
+        add("--compare-count", type=command_line.at_least(1), default=4, metavar="N", help="radiographs on the sheet")
+        gammas = "BEASF's gammas on the sheet (default: 0.5,1,1.5,2 and --gamma)"
+        add("--gammas", type=_numbers, metavar="G,G,...", help=gammas)
+        command_line.add_progress(added)
+    return parser
 
 
 def _run(arguments: argparse.Namespace, prog: str) -> int:
@@ -132,30 +133,6 @@ def _run(arguments: argparse.Namespace, prog: str) -> int:
     return 1 if problems else 0
 
 
-# For each command, from its arguments to the function that enhances one image. Names of the package load on first use,
-# so that --help needs neither NumPy nor OpenCV.
-
-
-def _beasf(arguments: argparse.Namespace):
-    return lambda image: enhancement.beasf(image, arguments.gamma, arguments.histogram)
-
-
-def _clahe(arguments: argparse.Namespace):
-    return lambda image: enhancement.clahe(image, arguments.clip_limit, arguments.tile_grid)
-
-
-def _equalize(arguments: argparse.Namespace):
-    return enhancement.equalize
-
-
-def _adaptive(arguments: argparse.Namespace):
-    return lambda image: enhancement.adaptive_equalize(image, arguments.radius)
-
-
-def _blur(arguments: argparse.Namespace):
-    return lambda image: enhancement.gaussian_blur(image, arguments.kernel)
-
-
 def _match(arguments: argparse.Namespace):
     template = enhancement.read_radiograph(arguments.template, window=arguments.window, max_pixels=arguments.max_pixels)
     return lambda image: enhancement.match_histogram(image, template)
@@ -175,12 +152,6 @@ def _stack(arguments: argparse.Namespace):
     )
 
 
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} given, a whole number of 1 or more expected")
-    return int(text)
-
-
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
@@ -196,20 +167,17 @@ def _numbers(text: str) -> list[float]:
     return numbers
 
 
-def _window(text: str) -> str | int | tuple[float, float]:
-    if text in ("robust", "full") or (text.startswith("named:") and text[6:].strip()):
-        return text
-    if text.isascii() and text.isdigit() and int(text) >= 1:
-        return int(text)
+def _window(text: str):
+    from enhancement.windowing import check_window  # with NumPy, which --help does without
+
     try:
-        low, high = (float(number) for number in text.split(","))
+        if text.isascii() and text.isdigit():
+            return check_window(int(text))
+        return check_window(tuple(map(float, text.split(","))) if "," in text and ":" not in text else text)
     except ValueError:
-        low, high = 0.0, 0.0
-    if not low < high:
         raise argparse.ArgumentTypeError(
             f"{text!r} given; robust, full, LOW,HIGH with LOW < HIGH, a number from 1 or named:TEXT expected"
-        )
-    return low, high
+        ) from None
 
 
 if __name__ == "__main__":

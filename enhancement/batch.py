@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,18 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from enhancement.errors import InputError
-from enhancement.files import IMAGE_SUFFIXES, find_image_tree, whole_file
+from enhancement.files import find_image_tree, result_names, whole_file
 
 WRITTEN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 """Endings that `write_image` can write; PNG is the lossless choice that every program reads."""
+
+
+# JPEG at 95, which shows no blocks on radiographs; WebP above 100 is lossless.
+_QUALITY = {
+    ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95],
+    ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95],
+    ".webp": [cv2.IMWRITE_WEBP_QUALITY, 101],
+}
 
 
 @dataclass(frozen=True)
@@ -46,17 +54,7 @@ def plan(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) 
         return [Job(tree[0][0], out)]
     if out.is_file():
         raise InputError(f"{out}: is a file; a folder expected, as {len(tree)} radiographs are to be written")
-    names = [relative.parent / (_stem(relative) + ".png") for _, relative in tree]
-    taken = Counter(names)
-    # a.jpg and a.dcm in one folder keep their full names: a.jpg.png, a.dcm.png.
-    names = [
-        name if taken[name] == 1 else relative.parent / (relative.name + ".png")
-        for name, (_, relative) in zip(names, tree, strict=True)
-    ]
-    clash = next((name for name, count in Counter(names).items() if count > 1), None)
-    if clash:
-        raise InputError(f"{out / clash}: several inputs would be written here; give their common folder instead")
-    return [Job(source, out / name) for (source, _), name in zip(tree, names, strict=True)]
+    return [Job(source, out / name) for (source, _), name in zip(tree, result_names(tree), strict=True)]
 
 
 def run(
@@ -82,15 +80,14 @@ def run(
     return [problems[index] for index in sorted(problems)]
 
 
-def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8], *, overwrite: bool = False) -> None:
+def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
     """Write ``uint8 [H, W]``, ``[H, W, 1]`` or ``[H, W, 3]`` (first channel as red), whole or not at all."""
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists already and was left as it is; --overwrite replaces it")
     if image.ndim == 3 and image.shape[2] not in (1, 3):
         raise InputError(f"{path}: {image.shape[2]} channels cannot be written as an image; 1 or 3 expected")
     pixels = image[..., ::-1] if image.ndim == 3 else image
-    encoded, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(pixels), _quality(path.suffix.lower()))
+    suffix = path.suffix.lower()
+    encoded, data = cv2.imencode(suffix, np.ascontiguousarray(pixels), _QUALITY.get(suffix, []))
     if not encoded:
         raise InputError(f"{path}: {image.shape[1]} x {image.shape[0]} pixels cannot be written as {path.suffix}")
     with whole_file(path) as partial:
@@ -99,9 +96,10 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8], *, overw
 
 def _do(job: Job, make: Callable[[Path], NDArray[np.uint8]], overwrite: bool) -> str | None:
     try:
+        # Before the work: on a second run over a large folder most files exist.
         if job.target.exists() and not overwrite:
             raise InputError(f"{job.target}: exists already and was left as it is; --overwrite replaces it")
-        write_image(job.target, make(job.source), overwrite=overwrite)
+        write_image(job.target, make(job.source))
     except InputError as error:
         return str(error)
     except (OSError, cv2.error) as error:
@@ -116,23 +114,20 @@ def _each(work: Callable[[Job], Any], jobs: Sequence[Job], workers: int) -> Iter
         return
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # the cores are busy with one image each
+    waiting = iter(enumerate(jobs))
     try:
         with ThreadPoolExecutor(workers) as pool:
             running: dict[Future[Any], int] = {}
-            for index, job in enumerate(jobs):
-                running[pool.submit(work, job)] = index
-                if len(running) >= 2 * workers:
-                    yield from _finished(running)
-            while running:
-                yield from _finished(running)
+            while True:
+                # Twice as many as workers, so that none waits while results are handed on.
+                for index, job in islice(waiting, 2 * workers - len(running)):
+                    running[pool.submit(work, job)] = index
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
     finally:
         cv2.setNumThreads(threads)
-
-
-def _finished(running: dict[Future[Any], int]) -> Iterator[tuple[int, Any]]:
-    done, _ = wait(running, return_when=FIRST_COMPLETED)
-    for future in done:
-        yield running.pop(future), future.result()
 
 
 def _without_earlier_results(
@@ -146,15 +141,3 @@ def _without_earlier_results(
     if not outside:
         raise InputError(f"{out}: the input holds no radiograph outside this folder")
     return outside
-
-
-def _stem(path: Path) -> str:
-    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
-
-
-def _quality(suffix: str) -> list[int]:
-    if suffix in (".jpg", ".jpeg"):
-        return [cv2.IMWRITE_JPEG_QUALITY, 95]
-    if suffix == ".webp":
-        return [cv2.IMWRITE_WEBP_QUALITY, 101]  # above 100: lossless
-    return []

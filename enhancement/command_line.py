@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, wraps
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from enhancement.errors import InputError
 
@@ -141,16 +141,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
 
 
-class Work(Protocol):
-    """What a command does with its arguments; `prog` is the name that help and errors show."""
-
-    def __call__(self, argv: list[str], /, prog: str) -> int | None: ...
-
-
-def command(prog: str) -> Callable[[Work], Callable[..., int]]:
+def command(prog: str) -> Callable[[Callable[..., int | None]], Callable[..., int]]:
     """Decorator that makes ``main(argv=None, prog=prog) -> exit code`` of ``work(arguments, prog)``, by `run`."""
 
-    def decorate(work: Work) -> Callable[..., int]:
+    def decorate(work: Callable[..., int | None]) -> Callable[..., int]:
         @wraps(work)
         def main(argv: Sequence[str] | None = None, prog: str = prog) -> int:
             # The same command has two names: train.py, and covidcxnet train.
@@ -162,22 +156,11 @@ def command(prog: str) -> Callable[[Work], Callable[..., int]]:
 
 
 def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None = None, *, prog: str) -> int:
-    """Call a command and turn what ends it into an exit code.
+    """Call ``command(arguments) -> exit code`` (None counts as 0) and turn what ends it into an exit code.
 
-    Parameters
-    ----------
-    command : callable
-        ``command(arguments) -> exit code``; None counts as 0.
-    argv : sequence of str, optional
-        Arguments after the program's name; `sys.argv` by default. ``--debug`` is taken out here.
-    prog : str
-        Name before the error line.
-
-    Returns
-    -------
-    int
-        The command's own code; 2 after an `InputError`, or a file or folder that the system refuses (one line on
-        stderr, with ``--debug`` the traceback before it); 130 after Ctrl-C; 0 when the reader of a pipe has gone.
+    The command's code, or 2 after an `InputError` or a file that the system refuses (one line on stderr that begins
+    with `prog`; ``--debug``, taken out here, puts the traceback before it); 130 after Ctrl-C; 0 when the reader of a
+    pipe has gone. `argv` is `sys.argv` by default.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -185,21 +168,23 @@ def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None =
         try:
             return command([argument for argument in arguments if argument != "--debug"]) or 0
         finally:
-            # A pipe that `head` has closed shows here; at the interpreter's exit it would be a traceback.
-            sys.stdout.flush()
-    except InputError as error:
-        _trace(debug)
-        print(f"{prog}: error: {one_line(error)}", file=sys.stderr)
-        return 2
+            # A pipe that `head` has closed shows here; at the interpreter's exit it would be a traceback. By `print`,
+            # as a program that was started without standard output has no `sys.stdout`.
+            print(end="", flush=True)
     except BrokenPipeError:
         # What is still buffered has no reader: the exit's flush writes it nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        _trace(debug)
+    except (InputError, OSError) as error:
+        if debug:
+            import traceback  # slow beside the rest of a command's start
+
+            traceback.print_exc()
+        text = str(error)
         # A folder that may not be written, a full disk: nothing that a traceback would explain.
-        what = f"{error.filename}: " if error.filename else ""
-        print(f"{prog}: error: {what}{one_line(error.strerror or error)}", file=sys.stderr)
+        if isinstance(error, OSError):
+            text = (f"{error.filename}: " if error.filename else "") + (error.strerror or text)
+        print(f"{prog}: error: {one_line(text)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         # The interrupted work may say how to resume it.
@@ -207,18 +192,25 @@ def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None =
         return INTERRUPTED
 
 
-def _trace(debug: bool) -> None:
-    if debug:
-        import traceback
-
-        traceback.print_exc()
-
-
 def add_progress(parser: argparse.ArgumentParser) -> None:
     """``--progress`` and ``--no-progress``, ``--quiet`` for short."""
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True, help="show progress bars")
     text = "the same as --no-progress"
     parser.add_argument("--quiet", dest="progress", action="store_false", default=argparse.SUPPRESS, help=text)
+
+
+def at_least(lowest: int, highest: int | None = None) -> Callable[[str], int]:
+    """A type of argparse: a whole number in a range."""
+
+    def number(text: str) -> int:
+        # int() also takes "1_0" and the digits of other scripts.
+        value = int(text) if text.isascii() and text.removeprefix("-").isdigit() else None
+        if value is None or value < lowest or (highest is not None and value > highest):
+            to = "" if highest is None else f" to {highest}"
+            raise argparse.ArgumentTypeError(f"{text!r} given, a whole number from {lowest}{to} expected")
+        return value
+
+    return number
 
 
 def named_values(pairs: Sequence[str], flag: str) -> dict[str, list[str]]:

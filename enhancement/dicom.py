@@ -75,7 +75,7 @@ def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
         reason = str(error).splitlines()[0]
         raise Refusal(
             f"DICOM encoding '{getattr(syntax, 'name', syntax)}' cannot be decoded here ({reason}); "
-            "pip install 'covidcxnet[dicom]', or convert the file to an uncompressed transfer syntax"
+            "pip install '.[dicom]', or convert the file to an uncompressed transfer syntax"
         ) from error
     photometric = dataset.get("PhotometricInterpretation", "MONOCHROME2")
     if photometric == "PALETTE COLOR":
@@ -114,12 +114,15 @@ def _stored(dataset: pydicom.Dataset, syntax: Any) -> NDArray[Any]:
 def _display(stored: NDArray[Any], dataset: pydicom.Dataset, window: Window, padding: NDArray[np.bool_] | None) -> Gray:
     values = np.asarray(apply_modality_lut(stored, dataset))
     view = _choose(dataset, window) if window is None or is_view(window) else None
-    if view is not None:
-        return _apply_view(values, dataset, view)
-    if window is None and values.dtype == np.uint8:
-        return values.copy()
+    if view is not None and view.table is not None:
+        bits = int(dataset.VOILUTSequence[view.table].LUTDescriptor[2])
+        return apply_window(apply_voi(values, dataset, index=view.table), (0.0, float(2**bits - 1)))
     if values.dtype.kind == "f" and np.array_equal(values, np.rint(values)):
         values = values.astype(np.int64)  # a rescale by whole numbers; windowed by table
+    if view is not None and view.window is not None:
+        return _apply_voi_window(values, str(dataset.get("VOILUTFunction") or "LINEAR"), *view.window)
+    if window is None and values.dtype == np.uint8:
+        return values.copy()
     return apply_window(values, window, None if padding is None else ~padding)
 
 
@@ -186,15 +189,8 @@ _USUAL_WORDS = frozenset(
 )
 
 
-def _apply_view(values: NDArray[Any], dataset: pydicom.Dataset, view: _View) -> Gray:
-    """Pixels after the rescale, as the view shows them: PS3.3 C.11.2.1.2 and C.11.2.1.3, to 0..255."""
-    if view.table is not None:
-        bits = int(dataset.VOILUTSequence[view.table].LUTDescriptor[2])
-        return apply_window(apply_voi(values, dataset, index=view.table), (0.0, float(2**bits - 1)))
-    if view.window is None:
-        raise ValueError("a view without table and window")
-    center, width = view.window
-    function = str(dataset.get("VOILUTFunction") or "LINEAR")
+def _apply_voi_window(values: NDArray[Any], function: str, center: float, width: float) -> Gray:
+    """Pixels after the rescale, as a window of the file shows them (PS3.3 C.11.2.1.2 and C.11.2.1.3), to 0..255."""
     if function == "SIGMOID":
         with np.errstate(over="ignore"):
             return np.rint(255 / (1 + np.exp(-4 * (values.astype(np.float64) - center) / width))).astype(np.uint8)
@@ -204,8 +200,6 @@ def _apply_view(values: NDArray[Any], dataset: pydicom.Dataset, view: _View) -> 
         low, high = center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2
     if low == high:
         return np.where(values > low, 255, 0).astype(np.uint8)
-    if values.dtype.kind == "f" and np.array_equal(values, np.rint(values)):
-        values = values.astype(np.int64)
     return apply_window(values, (low, high))
 
 

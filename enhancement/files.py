@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from enhancement.errors import InputError
 
@@ -21,9 +24,7 @@ PathLike = str | os.PathLike[str]
 def whole_file(path: PathLike) -> Iterator[Path]:
     """Give a temporary path to write to; it takes the name ``path`` only when the block ends without an error.
 
-    Parent folders are made. The temporary file lies in the same folder, is hidden, and ends in the name of the
-    target, so that writers which look at the ending (``.weights.h5``) see the right one. Whatever ends the block
-    early, Ctrl-C included, leaves an existing ``path`` as it was.
+    Parent folders are made. Whatever ends the block early, Ctrl-C included, leaves an existing ``path`` as it was.
 
     Parameters
     ----------
@@ -48,6 +49,7 @@ def whole_file(path: PathLike) -> Iterator[Path]:
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{target}: cannot be written, {error.filename} is a file and not a folder") from error
     # The token keeps threads of one process apart; the cut keeps long names within what file systems allow.
+    # It ends in the target's name, as some writers look at the ending.
     partial = target.parent / f".{os.getpid()}-{secrets.token_hex(4)}.partial.{target.name[-180:]}"
     try:
         yield partial
@@ -55,6 +57,15 @@ def whole_file(path: PathLike) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def write_csv(path: PathLike, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as CSV, whole or not at all; the columns are all keys, in the order in which they first occur."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with whole_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def check_output(path: PathLike, *, overwrite: bool = True, folder: bool = False) -> Path:
@@ -117,6 +128,20 @@ def find_image_tree(inputs: PathLike | Sequence[PathLike], recursive: bool = Tru
         for path, relative in _expand(name, recursive):
             tree.setdefault(path, relative)
     return sorted(tree.items())
+
+
+def result_names(tree: Sequence[tuple[Path, Path]]) -> list[Path]:
+    """For each file of `find_image_tree` the name of a PNG made of it, in the tree in which the files lie."""
+    # "1.2.840.10008.5" is the whole name of a DICOM file, not a name and its ending.
+    stems = [p.with_suffix("") if p.suffix.lower() in IMAGE_SUFFIXES else p for _, p in tree]
+    taken = Counter(stems)
+    # a.jpg and a.dcm in one folder keep their full names: a.jpg.png, a.dcm.png.
+    bases = [stem if taken[stem] == 1 else path for stem, (_, path) in zip(stems, tree, strict=True)]
+    names = [base.with_name(f"{base.name}.png") for base in bases]
+    clash = next((name for name, count in Counter(names).items() if count > 1), None)
+    if clash:
+        raise InputError(f"{clash}: several inputs would be written here; give their common folder instead")
+    return names
 
 
 def _expand(name: PathLike, recursive: bool) -> list[tuple[Path, Path]]:

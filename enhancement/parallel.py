@@ -19,8 +19,8 @@ from enhancement.errors import InputError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# What to say of a file whose worker process died.
 DIED = "the process that read it died: damaged, or too large for memory"
-"""What to say of a file whose worker process died."""
 
 # Starting a spawned worker takes about as long as reading this many radiographs.
 _ITEMS_A_WORKER = 200
@@ -48,24 +48,11 @@ def map_files(
     unit: str = "file",
     progress: bool = False,
 ) -> Iterator[Result]:
-    """``work(item)`` for every item, in order, over worker processes; memory holds a few batches whatever their
-    number.
+    """``work(item)`` for every item, in order, over worker processes; memory holds a few batches whatever their number.
 
-    Parameters
-    ----------
-    work : callable
-        Takes an item, gives its result. It should catch what a damaged file raises: an exception ends the map. With
-        several jobs it must be picklable (a function of a module, or a `functools.partial` of one).
-    items : sequence
-        Paths, or anything that can be pickled.
-    lost : callable
-        Takes an item that killed its worker (a decoder's crash, memory), gives its result. The other items are done.
-    jobs : int, optional
-        Processes; 1 works in this one. None: one per core, fewer for a few hundred items.
-    batch : int
-        Items sent to a worker at once; at most two batches a worker are under way.
-    desc, unit, progress
-        Words of the progress bar, and whether to show one.
+    An exception of `work` ends the map, so that it should catch what a damaged file raises; with several jobs it must
+    be picklable. ``lost(item)`` is the result of an item that killed its worker (a decoder's crash, memory). `jobs` is
+    one per core by default, fewer for a few hundred items; 1 works in this process. `batch` items travel at once.
     """
     from tqdm import tqdm
 
@@ -91,7 +78,7 @@ def in_order(
     if jobs == 1:
         yield from map(work, batches)
         return
-    waiting: deque[tuple[Any, Future | None]] = deque()
+    waiting: deque[tuple[Any, Future]] = deque()
     pool = _start(jobs)
     try:
         for batch in (*batches, None):
@@ -99,7 +86,7 @@ def in_order(
                 waiting.append((batch, _submit(pool, work, batch)))
             while waiting and (batch is None or len(waiting) >= 2 * jobs):
                 try:
-                    results = _result(waiting[0][1])
+                    results = waiting[0][1].result()
                     waiting.popleft()
                     yield results
                 except BrokenProcessPool:
@@ -114,17 +101,14 @@ def in_order(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _submit(pool: ProcessPoolExecutor, work: Callable, batch: Any) -> Future | None:
+def _submit(pool: ProcessPoolExecutor, work: Callable, batch: Any) -> Future:
     try:
         return pool.submit(work, batch)
-    except BrokenProcessPool:
-        return None
-
-
-def _result(future: Future | None) -> Iterable[Any]:
-    if future is None:
-        raise BrokenProcessPool
-    return future.result()
+    except BrokenProcessPool as error:
+        # A pool that broke refuses new work at once; the batch must still come out in its turn.
+        refused: Future = Future()
+        refused.set_exception(error)
+        return refused
 
 
 def _carefully(work: Callable, batch: Any, lost: Callable[[Any], Any]) -> list[Any]:

@@ -59,8 +59,15 @@ def draw_sheet(
         for image, title, picture in zip(images, titles, heights, strict=True):
             y -= _TITLE
             figure.text(_FRAME / width, (y + 0.22) / height, title, fontsize=8, weight="bold", va="bottom")
-            variants = _variants(as_gray(image), gammas, histogram, clip_limit, tile_grid)
-            peak = _peak([pixels for _, pixels in variants])
+            image = as_gray(image)
+            variants = [
+                ("original", image),
+                ("histogram equalization", equalize(image)),
+                (f"CLAHE, clip {clip_limit:g}", clahe(image, clip_limit, tile_grid)),
+                *((f"BEASF, \N{GREEK SMALL LETTER GAMMA} = {g:g}", beasf(image, g, histogram)) for g in gammas),
+            ]
+            # Black margins and saturated areas pile up at both ends: cut off, or nothing else would be seen.
+            peak = max(float(_shares(pixels)[2:-2].max()) for _, pixels in variants) * 1.1 or 1.0
             for index, (name, pixels) in enumerate(variants):
                 x = _FRAME + index * (_COLUMN + _GUTTER)
                 _picture(_axes(figure, x, y - picture, _COLUMN, picture), pixels, f"({chr(97 + index)}) {name}")
@@ -92,17 +99,6 @@ def check_sheet(path: str | os.PathLike[str], *, overwrite: bool = False) -> Pat
     return path
 
 
-def _variants(
-    image: Gray, gammas: Sequence[float], histogram: Any, clip_limit: float, tile_grid: Sequence[int]
-) -> list[tuple[str, Gray]]:
-    return [
-        ("original", image),
-        ("histogram equalization", equalize(image)),
-        (f"CLAHE, clip {clip_limit:g}", clahe(image, clip_limit, tile_grid)),
-        *((f"BEASF, \N{GREEK SMALL LETTER GAMMA} = {gamma:g}", beasf(image, gamma, histogram)) for gamma in gammas),
-    ]
-
-
 def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
     w, h = figure.get_size_inches()
     return figure.add_axes((left / w, bottom / h, width / w, height / h))
@@ -130,11 +126,6 @@ def _histogram(axes: Axes, pixels: Gray, peak: float) -> None:
     for side in ("top", "left", "right"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(_FAINT)
-
-
-def _peak(images: Sequence[Gray]) -> float:
-    # Black margins and saturated areas pile up at both ends: they are cut off, or nothing else would be seen.
-    return max(float(_shares(pixels)[2:-2].max()) for pixels in images) * 1.1 or 1.0
 
 
 def _shares(pixels: Gray) -> NDArray[np.float64]:

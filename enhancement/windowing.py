@@ -46,19 +46,14 @@ def is_view(window: Window) -> TypeGuard[int | str]:
 def apply_window(values: NDArray[Any], window: Window = "robust", valid: NDArray[np.bool_] | None = None) -> Gray:
     """Map a range of pixel values linearly to 0..255, rounded, ``uint8 [H, W]``; what lies outside is cut off.
 
-    Parameters
-    ----------
-    values : numpy.ndarray
-        ``[H, W]``, any integer or float type; `Refusal` if a pixel is not a finite number.
-    window : {"robust", "full"} or (float, float)
-        ``"robust"`` (also for None): from the 0.5th to the 99.5th percentile of the pixels, or the full range where
-        these two are equal. ``"full"``: from the smallest to the largest pixel. Two numbers: as they are.
-    valid : numpy.ndarray, optional
-        ``bool [H, W]``: the pixels that decide on the range; all by default.
+    `values` is ``[H, W]`` of any integer or float type; `Refusal` if a pixel is not finite. The range: ``"robust"``
+    (also for None) from the 0.5th to the 99.5th percentile, or the full range where these two are equal; ``"full"``
+    from the smallest to the largest pixel; two numbers as they are. `valid` ``bool [H, W]`` are the pixels that decide.
     """
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise Refusal("holds pixels that are not finite numbers")
     smallest, largest = values.min().item(), values.max().item()
+    # At most 65,536 values occur: they are counted and looked up, which is faster than a sort of 18 million pixels.
     if values.dtype.kind in "iu" and largest - smallest < 65536:
         offsets = np.subtract(values, smallest, dtype=np.int64 if values.dtype.itemsize > 2 else np.int32)
         return _window_by_table(offsets.astype(np.uint16), smallest, largest - smallest, window, valid)
@@ -82,19 +77,17 @@ def _window_by_table(
     else:
         mask = None if valid is None or not valid.any() else valid.astype(np.uint8)
         counts = cv2.calcHist([offsets], [0], mask, [span + 1], [0, span + 1]).ravel()
-        low, high = _range_of(counts, (0.0, 100.0) if window == "full" else ROBUST_PERCENTILES)
+        held = counts.nonzero()[0]
+        cumulative = np.cumsum(counts, dtype=np.float64)
+        ranks = np.array((0.0, 100.0) if window == "full" else ROBUST_PERCENTILES) / 100 * (cumulative[-1] - 1)
+        low, high = (float(level) for level in np.searchsorted(cumulative, ranks, side="right"))
+        if not low < high:
+            low, high = float(held[0]), float(held[-1])
     return _scale(np.arange(span + 1, dtype=np.float64), low, high)[offsets]
 
 
-def _range_of(counts: NDArray[Any], percentiles: tuple[float, float]) -> tuple[float, float]:
-    held = counts.nonzero()[0]
-    cumulative = np.cumsum(counts, dtype=np.float64)
-    ranks = np.array(percentiles) / 100 * (cumulative[-1] - 1)
-    low, high = np.searchsorted(cumulative, ranks, side="right")
-    return (float(low), float(high)) if low < high else (float(held[0]), float(held[-1]))
-
-
 def _scale(values: NDArray[np.float64], low: float, high: float) -> Gray:
+    # An image of one value has nothing to show.
     if not low < high:
         return np.zeros(values.shape, np.uint8)
     return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from enhancement import command_line
+from enhancement.batch import write_image
 from enhancement.errors import InputError
-from enhancement.files import check_output, find_image_tree, whole_file
+from enhancement.files import check_output, find_image_tree, result_names, whole_file, write_csv
 from enhancement.radiograph import read_radiograph
 
 from . import training
@@ -157,7 +155,8 @@ def _train(arguments: Namespace, prog: str) -> int:
 
 def _predict(arguments: Namespace, prog: str) -> int:
     check_output(arguments.out, folder=True)
-    files = _targets(arguments.inputs)
+    tree = find_image_tree(arguments.inputs)
+    files = [(path, name) for (path, _), name in zip(tree, result_names(tree), strict=True)]
     # Before the network is loaded: a name that is taken would else be noticed after minutes of work.
     table = arguments.out / "verdicts.csv"
     kinds = ("masks", "overlays") if arguments.overlays else ("masks",)
@@ -178,12 +177,12 @@ def _predict(arguments: Namespace, prog: str) -> int:
             values["position"] = " ".join(f"{v:.4f}" for v in values["position"])
             row |= {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in values.items()}
             row |= {"mask": f"masks/{target.as_posix()}", "box": " ".join(str(v) for v in result.box or ())}
-            _write_png(arguments.out / "masks" / target, result.mask.astype(np.uint8) * 255)
+            write_image(arguments.out / "masks" / target, result.mask.astype(np.uint8) * 255)
             if arguments.overlays:
                 drawn = draw_outline(read_radiograph(path), result.mask, FOUND)
-                _write_png(arguments.out / "overlays" / target, drawn)
+                write_image(arguments.out / "overlays" / target, drawn)
         rows.append(row)
-    _write_csv(table, rows)
+    write_csv(table, rows)
     trusted = sum(row["trusted"] is True for row in rows)
     print(f"{len(rows) - len(unreadable)} masks in {arguments.out}, {trusted} of them trusted; verdicts in {table}")
     for line in unreadable:
@@ -234,13 +233,13 @@ def _evaluate(arguments: Namespace, prog: str) -> int:
         print(f"not scored: {what}{remedy}" if stand_in is None else f"scored by {stand_in}: {what}")
 
     if out is not None:
-        _write_csv(out / "scores.csv", rows)
+        write_csv(out / "scores.csv", rows)
         report = {"weights": segmenter.name, "sha256": segmenter.sha256, "part": part, "summary": summary}
         report["other_conventions"] = [{**other, "scored_by": stand_in} for other in others]
         with whole_file(out / "summary.json") as partial:
             partial.write_text(json.dumps(report, indent=1), "utf-8")
         if arguments.sheet > 0:
-            _write_png(out / "sheet.png", _sheet(segmenter, comparable, rows, arguments.sheet))
+            write_image(out / "sheet.png", _sheet(segmenter, comparable, rows, arguments.sheet))
         print(f"scores, summary and contact sheet in {out}")
     return 0
 
@@ -285,34 +284,6 @@ def _pairs(arguments: Namespace) -> list[Pair] | None:
     if arguments.images is not None:
         return pairs_from_folders(arguments.images, arguments.masks, arguments.convention)
     return None
-
-
-def _targets(inputs: list[str]) -> list[tuple[Path, Path]]:
-    """Each file with the name of its results: its path below the folder it was found in, as PNG."""
-    tree = find_image_tree(inputs)
-    names = [relative.with_suffix(".png") for _, relative in tree]
-    # a.jpg beside a.png: keep both endings apart.
-    names = [r.with_name(r.name + ".png") if names.count(n) > 1 else n for n, (_, r) in zip(names, tree, strict=True)]
-    if len(set(names)) < len(names):
-        twice = next(n for n in names if names.count(n) > 1)
-        raise InputError(f"two inputs would both be written to {twice}; give one folder above them, or run twice")
-    return [(path, name) for (path, _), name in zip(tree, names, strict=True)]
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    """Write ``uint8 [H, W]``, or RGB ``[H, W, 3]``, whole or not at all."""
-    with whole_file(path) as partial:
-        _, data = cv2.imencode(".png", image if image.ndim == 2 else image[..., ::-1])
-        partial.write_bytes(data.tobytes())
-
-
-def _write_csv(path: Path, rows: Sequence[dict]) -> None:
-    # Rows of unreadable files have fewer columns.
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with whole_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -74,12 +74,7 @@ def score_pairs(
 
     Each pair is compared with the network's masks of the pair's own convention; `stand_in` is the convention to use for
     pairs of an unknown one. Such scores also measure how the two conventions differ, so nothing is taken by default.
-
-    Returns
-    -------
-    list of dict
-        One a pair, in order: image, source, convention (of the pair), output (convention of the network's masks),
-        group, dice, iou, hd95, trusted, reasons.
+    One dict a pair, in order; "convention" is the pair's, "output" that of the network's masks.
     """
     outputs = [stand_in if stand_in and p.convention not in segmenter.conventions else p.convention for p in pairs]
     rows: dict[int, dict[str, Any]] = {}
@@ -110,11 +105,7 @@ def score_pairs(
 def summarize(rows: Sequence[dict[str, Any]], *, samples: int = 2000, seed: int = 0) -> dict[str, dict[str, Any]]:
     """Means and the median Dice, with 95% intervals from a bootstrap over patients: for each source, and over all.
 
-    Returns
-    -------
-    dict
-        Source name (and "all") to pairs, patients, for each of `METRICS` [mean, low, high], and "median_dice"
-        [median, low, high]; low and high are None for a single patient, who says nothing about others.
+    Each is [value, low, high]; low and high are None for a single patient, who says nothing about others.
     """
     sources = sorted({r["source"] for r in rows})
     parts = {name or "(no source)": [r for r in rows if r["source"] == name] for name in sources}
@@ -132,7 +123,6 @@ def _with_intervals(rows: Sequence[dict[str, Any]], samples: int, seed: int) -> 
 
     def estimate(value: float, of_samples: np.ndarray) -> list[float | None]:
         low, high = map(float, np.percentile(of_samples, [2.5, 97.5]))
-        # A single patient says nothing about others.
         return [float(value), low, high] if len(groups) > 1 else [float(value), None, None]
 
     summary: dict[str, Any] = {"pairs": len(rows), "patients": len(groups)}

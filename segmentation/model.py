@@ -21,7 +21,14 @@ from weights.legacy_h5 import LegacyLayer, is_legacy, read_legacy, set_by_positi
 from .regions import Frame, frame_for
 
 CONVENTIONS = ("lung_field", "lung_incl_retrocardiac")
-SCALINGS = ("unit", "symmetric", "centred", "uniform", "none")
+# Plain arithmetic on the graph, not layers: layer counts and positions stay those of the published files.
+SCALINGS: dict[str, Callable[[Any], Any]] = {
+    "unit": lambda x: x / 255.0,
+    "symmetric": lambda x: x / 127.5 - 1.0,
+    "centred": lambda x: (x - 127.0) / 127.0,  # as the network published with COVID-CXNet was trained
+    "uniform": lambda x: (x / 255.0 - 0.5) * 12**0.5,  # equalized images to mean 0 and deviation 1
+    "none": lambda x: x,
+}
 ENHANCEMENTS = ("clahe", "equalize", "adaptive_equalize", "beasf", "none")
 FITS = ("pad", "stretch")
 
@@ -97,32 +104,11 @@ def unet(
     """The lung U-Net of COVID-CXNet.
 
     Four levels of two 3 x 3 ReLU convolutions at `width` times 1, 2, 4, 8, a bottleneck at 16, and four transposed
-    convolutions, each concatenated as [up, skip]. With the defaults: 7,759,521 parameters in 23 weighted layers, in
-    the order of the file published with COVID-CXNet.
+    convolutions, each concatenated as [up, skip]; with `batch_norm`, between each convolution (then without bias) and
+    its ReLU. With the defaults: 7,759,521 parameters in 23 weighted layers, in the order of the file published with
+    COVID-CXNet. A `keras.Model` of ``[N, S, S, channels]`` to probabilities ``float32 [N, S, S, outputs]``, a map for
+    each mask convention; `size` is S, divisible by 16, None for any; `scaling` of the 0..255 input as in `SCALINGS`.
 
-    Parameters
-    ----------
-    width : int
-        Filters at the first level.
-    batch_norm : bool
-        Batch normalization between each convolution (then without bias) and its ReLU.
-    channels : int
-        Planes of the input.
-    outputs : int
-        Sigmoid maps, one for each mask convention.
-    size : int or None
-        Side of the square input, divisible by 16; None takes any size divisible by 16.
-    scaling : {"none", "unit", "symmetric", "centred", "uniform"}
-        What the model does to its 0..255 input first: nothing; x/255; x/127.5 - 1; (x - 127)/127, as the published
-        network was trained; or x/255 to mean 0 and deviation 1 for equalized images, whose gray levels are uniform.
-
-    Returns
-    -------
-    keras.Model
-        [N, S, S, channels] -> probabilities ``float32 [N, S, S, outputs]``.
-
-    References
-    ----------
     Ronneberger et al. 2015, "U-Net"; Haghanifar et al. 2020, "COVID-CXNet".
     """
     _check(width, channels, outputs, size, scaling)
@@ -138,7 +124,7 @@ def unet(
         return x
 
     inputs = keras.Input((size, size, channels), name="radiograph")
-    x, skips = _scaled(inputs, scaling), []
+    x, skips = SCALINGS[scaling](inputs), []
     for level in range(4):
         x = two_convolutions(x, width * 2**level, f"down{level + 1}")
         skips.append(x)
@@ -166,7 +152,7 @@ def imlab_unet(width: int = 32, channels: int = 1, outputs: int = 1, size: int |
         return layers.Conv2D(times * width, 3, padding="same", activation="relu", name=name)(x)
 
     inputs = keras.Input((size, size, channels), name="radiograph")
-    x, skips = _scaled(inputs, scaling), []
+    x, skips = SCALINGS[scaling](inputs), []
     for level, (first, second) in enumerate(((1, 1), (2, 2), (2, 2), (4, 4)), start=1):
         x = convolve(convolve(x, first, f"down{level}_a"), second, f"down{level}_b")
         skips.append(x)
@@ -272,19 +258,6 @@ def _check(width: int, channels: int, outputs: int, size: int | None, scaling: s
         raise InputError(f"scaling: {scaling!r} given, one of {', '.join(SCALINGS)} expected")
     if min(width, channels, outputs) < 1:
         raise InputError(f"width {width}, channels {channels}, outputs {outputs}: each must be at least 1")
-
-
-def _scaled(inputs, scaling: str):
-    # Plain arithmetic on the graph, not layers: layer counts and positions stay those of the published files.
-    if scaling == "unit":
-        return inputs / 255.0
-    if scaling == "symmetric":
-        return inputs / 127.5 - 1.0
-    if scaling == "centred":
-        return (inputs - 127.0) / 127.0
-    if scaling == "uniform":
-        return (inputs / 255.0 - 0.5) * 12**0.5
-    return inputs
 
 
 def _whole(value: Any) -> bool:

@@ -45,18 +45,10 @@ class Pair:
 
 
 def pairs_from_csv(path: str | Path, root: str | Path | None = None, convention: str = CONVENTIONS[0]) -> list[Pair]:
-    """Read a table of pairs.
+    """Read a CSV of image and mask (or ``mask_left`` and ``mask_right``); optional: source, convention, split, patient.
 
-    Parameters
-    ----------
-    path : str or path-like
-        CSV with a column for the image and one for the mask (or ``mask_left`` and ``mask_right``); several masks in one
-        cell are separated by ``;``. Optional: source, convention, split, patient (``group_id`` wins over
-        ``patient_id``). Other names that are understood stand in `ALIASES`.
-    root : str or path-like, optional
-        Folder that the paths are relative to; without it the CSV's own folder, then that folder's parent.
-    convention : str
-        Mask convention where the table has no such column.
+    Several masks in one cell are separated by ``;``; `ALIASES` lists other column names. Paths are relative to `root`,
+    by default the CSV's own folder, then that folder's parent. `convention` is that of rows without one.
     """
     path = Path(path)
     try:
@@ -137,22 +129,11 @@ def split_pairs(
     holdout: Sequence[str] = (),
     seed: int = 0,
 ) -> list[str]:
-    """Assign each pair to train, validation or test; all pairs of a patient (or source) go to one side.
+    """Assign each pair to one of `SPLITS`, in shares of `fractions`; pairs that carry a split keep it.
 
-    Parameters
-    ----------
-    fractions : tuple of float
-        Shares of the three; they sum to 1.
-    by : {"patient", "source"}
-        "patient" keeps patients together and fills the shares within each source (a pair without a patient stands for
-        itself); "source" keeps whole sources together.
-    holdout : sequence of str
-        Sources that go to the test set whole, and with them the other pairs of their patients.
-
-    Returns
-    -------
-    list of str
-        One of `SPLITS` for each pair. Pairs that carry a split already keep it, all but those held out.
+    "patient" keeps patients together and fills the shares within each source (a pair without a patient stands for
+    itself); "source" keeps whole sources together. Sources in `holdout` go to the test set whole, whatever their split,
+    and with them the other pairs of their patients.
     """
     unknown = sorted(set(holdout) - {p.source for p in pairs})
     if unknown:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import math
@@ -19,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from enhancement.errors import InputError
-from enhancement.files import whole_file
+from enhancement.files import whole_file, write_csv
 from segmentation.backend import keras
 from weights import locate
 from weights.format import load_weights, naming, read_metadata, save_weights
@@ -137,10 +136,7 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
             save_weights(model, run / BEST, metadata)
         # The state comes last but for the log: an epoch counts once it can be resumed from.
         _save_state(run / STATE, model, rows)
-        with whole_file(run / LOG) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(run / LOG, rows)
     return run / BEST
 
 
@@ -160,12 +156,12 @@ def start_run(pairs: Sequence[Pair], settings: TrainingSettings, out: str | Path
         initial_weights(settings, trained_conventions(pairs))
     files = [p for pair in pairs for p in (pair.image, *pair.masks)]
     root = Path(os.path.commonpath([p.resolve().parent for p in files]))
-    with whole_file(out / SPLIT_TABLE) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "mask", "source", "convention", "group_id", "split"])
-        for pair in pairs:
-            image, *masks = (p.resolve().relative_to(root).as_posix() for p in (pair.image, *pair.masks))
-            writer.writerow([image, ";".join(masks), pair.source, pair.convention, pair.group, pair.split])
+    rows = []
+    for pair in pairs:
+        image, *masks = (p.resolve().relative_to(root).as_posix() for p in (pair.image, *pair.masks))
+        rows.append({"image": image, "mask": ";".join(masks), "source": pair.source, "convention": pair.convention})
+        rows[-1] |= {"group_id": pair.group, "split": pair.split}
+    write_csv(out / SPLIT_TABLE, rows)
     with whole_file(out / SETTINGS) as partial:
         partial.write_text(json.dumps({"root": str(root), "settings": settings.to_dict()}, indent=1), "utf-8")
     return out
@@ -283,6 +279,7 @@ def _validate(model, batches: PairBatches, loss: Callable) -> dict[str, float]:
 
 
 def _summary(pairs: Sequence[Pair], settings: TrainingSettings, rows: list[dict]) -> dict[str, Any]:
+    """What the weights file tells of its training."""
     counts = {side: dict(Counter(pair.source for pair in pairs if pair.split == side)) for side in SPLITS}
     return {
         "settings": settings.to_dict() | {"init": Path(settings.init).name},

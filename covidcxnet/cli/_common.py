@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from enhancement.command_line import add_progress, named_values
+from enhancement.command_line import add_progress, at_least, named_values
 from enhancement.errors import InputError
 
 RESEARCH_ONLY = "A research tool, not a medical device."
@@ -69,20 +69,6 @@ def add_action(actions: Any, name: str, work: Callable[[argparse.Namespace], int
     parser = actions.add_parser(name, help=text, description=text)
     parser.set_defaults(action=work)
     return parser
-
-
-def at_least(lowest: int, highest: int | None = None) -> Callable[[str], int]:
-    """A type of argparse: a whole number in a range."""
-
-    def number(text: str) -> int:
-        # int() also takes "1_0" and the digits of other scripts.
-        value = int(text) if text.isascii() and text.lstrip("-").isdigit() else None
-        if value is None or value < lowest or (highest is not None and value > highest):
-            to = "" if highest is None else f" to {highest}"
-            raise argparse.ArgumentTypeError(f"{text!r} given, a whole number from {lowest}{to} expected")
-        return value
-
-    return number
 
 
 def words(text: str | None) -> tuple[str, ...]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from covidcxnet.cli._common import RESEARCH_ONLY, add_bootstrap, at_least, words
-from enhancement.command_line import Parser, add_progress, command
+from covidcxnet.cli._common import RESEARCH_ONLY, add_bootstrap, words
+from enhancement.command_line import Parser, add_progress, at_least, command
 from enhancement.files import check_output
 
 SUMMARY = f"""Compare runs: one table (F1, accuracy, AUROC with intervals; parameters, FLOPs, seconds per epoch, best

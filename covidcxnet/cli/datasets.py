@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from covidcxnet.cli._common import DATA, at_least
-from enhancement.command_line import Parser, add_progress, command
+from covidcxnet.cli._common import DATA
+from enhancement.command_line import Parser, add_progress, at_least, command
 
 
 @command("covidcxnet datasets")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from covidcxnet.cli._common import RESEARCH_ONLY, add_data, add_work, at_least, open_data, refuse_without
-from enhancement.command_line import Parser, command
+from covidcxnet.cli._common import RESEARCH_ONLY, add_data, add_work, open_data, refuse_without
+from enhancement.command_line import Parser, at_least, command
 from enhancement.errors import InputError
 from enhancement.files import check_output, find_images
 

@@ -6,8 +6,8 @@ import argparse
 import json
 from typing import Any
 
-from covidcxnet.cli._common import add_action, at_least
-from enhancement.command_line import Parser, command, did_you_mean
+from covidcxnet.cli._common import add_action
+from enhancement.command_line import Parser, at_least, command, did_you_mean
 from enhancement.errors import InputError
 
 FLOPS = "two for each multiply-add of convolutions and dense layers, for one stack; many tables print half of it"

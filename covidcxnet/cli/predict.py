@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from covidcxnet.cli import _output
-from covidcxnet.cli._common import EXIT_CODES, add_work, at_least
-from enhancement.command_line import Parser, command
+from covidcxnet.cli._common import EXIT_CODES, add_work
+from enhancement.command_line import Parser, at_least, command
 from enhancement.errors import InputError
 from enhancement.files import check_output, find_image_tree, whole_file
 
