@@ -62,9 +62,9 @@ def main(argv: list[str], prog: str) -> int:
     # What is left are flags of the recipe, which `read_over` answers with those of train.
     values, others = parser.parse_known_args(argv[1:])
 
-    from covidcxnet.experiments.grid import plan, read_over
     from covidcxnet.experiments.sweep import overview, sweep
     from covidcxnet.experiments.sweep_page import cautions, to_table
+    from covidcxnet.experiments.sweep_plan import plan, read_over
 
     recipe, over = read_over(argv[0], others, values.over, prog)
     keys = "-".join(key.rpartition(".")[2] for key in over) or "repeats"

@@ -109,7 +109,7 @@ def _training(training: Mapping[str, Any]) -> str:
     parts = [f"{name.replace('_', ' ')} {training[name]}" for name in names if training.get(name) not in (None, "")]
     # Weights files of earlier versions may have been made in these two ways.
     if training.get("erase_shortcuts"):
-        parts.append(f"{training['erase_shortcuts']} directions of simple statistics erased")
+        parts.append(f"{training['erase_shortcuts']} directions of the intensity probe erased")
     if training.get("average"):
         parts.append("mean of the weights of " + " and ".join(training["average"]))
     for part, by_class in (training.get("images") or {}).items():

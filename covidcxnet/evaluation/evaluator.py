@@ -16,12 +16,12 @@ from covidcxnet.evaluation.by_source import by_source
 from covidcxnet.evaluation.card import card
 from covidcxnet.evaluation.cases import choose, draw
 from covidcxnet.evaluation.cautions import cautions
+from covidcxnet.evaluation.images import EvaluatedImages, find_run, images_of_data, images_of_run, newest_run
 from covidcxnet.evaluation.metrics import measure
 from covidcxnet.evaluation.page import page
 from covidcxnet.evaluation.predictions import Predictions, truth_of, youden_threshold
 from covidcxnet.evaluation.provenance import EvaluationSettings, circumstances, commands, log_opening, model_of
 from covidcxnet.evaluation.report import Case, Report
-from covidcxnet.evaluation.subject import Subject, find_run, newest_run, subject_of_data, subject_of_run
 from covidcxnet.preparation import stack_statistics
 from covidcxnet.pretrained import load_model
 from covidcxnet.training import Run
@@ -89,7 +89,7 @@ def evaluate(
     how = EvaluationSettings(**settings)
     lists: tuple[str | Path, ...] = (seen,) if isinstance(seen, (str, Path)) else tuple(seen)
     of_data: dict[str, Any] = {"root": root, "where": where, "seen": lists, "count": count, "store": store}
-    _check(data, of_data, split)
+    part = _check(data, of_data, split)
 
     # The model, and the images it is evaluated on.
     given: str | Path = newest_run() if target is None else target.path if isinstance(target, Run) else target
@@ -97,27 +97,27 @@ def evaluate(
         raise InputError(f"{given}: no such run folder or weights file")
     run = find_run(given)
     classifier = load_model(run.best_weights if run is not None and Path(given).is_dir() else given)
-    folder = check_output(_folder(out, run, classifier, given, data, split), folder=True)
+    folder = check_output(_folder(out, run, classifier, given, part), folder=True)
     if data is not None:
-        subject = subject_of_data(classifier, run, data, folder, **of_data, jobs=jobs, progress=how.progress)
+        images = images_of_data(classifier, run, data, folder, **of_data, jobs=jobs, progress=how.progress)
     elif run is not None:
-        subject = subject_of_run(run, classifier, split or "test")
+        images = images_of_run(run, classifier, split or "test")
     else:
         raise InputError(f"{given}: weights alone say nothing about images; give --data FOLDER or CSV")
 
     # Predictions. Thresholds are chosen before, on validation, and the look at the test set is written down.
-    truth = truth_of(subject.table, classifier.classes, classifier.task)
+    truth = truth_of(images.table, classifier.classes, classifier.task)
     if np.isnan(truth).all():
-        raise InputError(f"{subject.data.name}: none of {', '.join(classifier.classes)} is known of any image")
-    thresholds, origin = _thresholds(subject, how)
+        raise InputError(f"{images.data.name}: none of {', '.join(classifier.classes)} is known of any image")
+    thresholds, origin = _thresholds(images, how)
     batches = how.batch_size, how.progress
-    probabilities = classifier.predict_rows(subject.store, subject.rows, *batches, subject.data.split)
-    predictions = Predictions(subject.table, truth, probabilities, classifier.classes, thresholds, classifier.task)
+    probabilities = classifier.predict_rows(images.store, images.rows, *batches, images.data.split)
+    predictions = Predictions(images.table, truth, probabilities, classifier.classes, thresholds, classifier.task)
     model = model_of(classifier)
     openings: tuple[dict[str, Any], ...] = ()
-    if subject.own_run is not None and subject.data.split in ("test", "all"):
+    if images.own_run is not None and images.data.split in ("test", "all"):
         cut = float(thresholds[-1]) if predictions.task == "exclusive" else ",".join(f"{t:.5g}" for t in thresholds)
-        openings = log_opening(subject.own_run, model.sha256, cut, len(predictions))
+        openings = log_opening(images.own_run, model.sha256, cut, len(predictions))
 
     # Figures: of graded images, and by source of all of them, from the same draws of patients.
     draws = Bootstrap(predictions.column("patient"), len(predictions), resamples=how.bootstrap, seed=how.seed)
@@ -126,12 +126,12 @@ def evaluate(
     metrics = measure(predictions.graded, resampled)
     statistics = None
     if predictions.sources is not None:
-        statistics = stack_statistics(subject.store, subject.rows, how.progress)
+        statistics = stack_statistics(images.store, images.rows, how.progress)
     sites = by_source(
         predictions,
         draws,
-        trained_sources=subject.data.trained_sources,
-        trained_on=subject.trained_on,
+        trained_sources=images.data.trained_sources,
+        trained_on=images.trained_on,
         statistics=statistics,
     )
 
@@ -139,11 +139,11 @@ def evaluate(
     cases: tuple[Case, ...] = ()
     if how.explain:
         shown = predictions.graded
-        cases = draw(choose(shown), shown, subject.store, subject.rows[graded], classifier, how)
+        cases = draw(choose(shown), shown, images.store, images.rows[graded], classifier, how)
     report = Report(
         folder,
         model,
-        subject.data,
+        images.data,
         predictions,
         metrics,
         sites,
@@ -153,7 +153,7 @@ def evaluate(
         threshold_from=origin,
         openings=openings,
         cases=cases,
-        commands=commands(subject.own_run, given, data, of_data, subject.data.split, how),
+        commands=commands(images.own_run, given, data, of_data, images.data.split, how),
         **circumstances(run, classifier, how.seed),
     )
     report = replace(report, cautions=cautions(report))
@@ -171,35 +171,36 @@ def write(report: Report) -> None:
             partial.write_text(text, encoding="utf-8")
 
 
-def _check(data, of_data: Mapping[str, Any], split: str | None) -> None:
-    alone = [name for name, value in of_data.items() if value]
-    if data is None and alone:
-        raise InputError(f"{alone[0]}: belongs to --data, which is not given")
-    if data is not None and split is not None:
+def _check(data, of_data: Mapping[str, Any], split: str | None) -> str:
+    """Refuse what does not fit together; what the report's folder is named after, empty for a run's test split."""
+    if data is None:
+        if alone := [name for name, value in of_data.items() if value]:
+            raise InputError(f"{alone[0]}: belongs to --data, which is not given")
+        return "" if split in (None, "test") else str(split)
+    if split is not None:
         raise InputError(f"split: {split!r} given, but splits belong to a run's own images; --data is evaluated whole")
-    if data is not None and str(data) != "phantom" and not folder_of(data).expanduser().exists():
+    # Before the model is loaded, which takes seconds: a mistyped folder is the commonest mistake.
+    if str(data) != "phantom" and not folder_of(data).expanduser().exists():
         raise InputError(f"{data}: no such folder or CSV file (nor the word phantom, nor a set as NAME:FOLDER)")
+    address = address_of(data)
+    return Path(data).absolute().stem if address is None else address[0]
 
 
-def _folder(out, run: Run | None, classifier, given, data, split: str | None) -> Path:
+def _folder(out, run: Run | None, classifier, given, part: str) -> Path:
     if out is not None:
         return Path(out)
-    part = "" if split in (None, "test") else split
-    if data is not None:
-        address = address_of(data)
-        part = Path(data).absolute().stem if address is None else address[0]
     if run is not None:
         return run.path / f"report-{part}" if part else run.path / "report"
     name = (classifier.path or Path(str(given))).name.removesuffix(".weights.h5")
     return Path("reports") / f"{name}-{part}"
 
 
-def _thresholds(subject: Subject, settings: EvaluationSettings) -> tuple[np.ndarray, str]:
+def _thresholds(images: EvaluatedImages, settings: EvaluationSettings) -> tuple[np.ndarray, str]:
     """Threshold of each class, float64 [K], and in words where they come from.
 
     A threshold of 0.5, the default, stands for the thresholds that weights of independent findings bring.
     """
-    classifier, cut, run = subject.classifier, settings.threshold, subject.run
+    classifier, cut, run = images.classifier, settings.threshold, images.run
     exclusive, classes = classifier.task == "exclusive", classifier.classes
     if cut == 0.5 and exclusive:
         return np.full(len(classes), 0.5), "the default"

@@ -14,7 +14,7 @@ from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.provenance import TRAINING
 from covidcxnet.evaluation.ranking import rank
 from covidcxnet.evaluation.report import Caution
-from covidcxnet.experiments.entries import Entry, Row, citation, load_entry, published_rows
+from covidcxnet.experiments.compared_runs import ComparedRun, Row, citation, load_run, published_rows
 from covidcxnet.reporting.table import Estimate, count
 from covidcxnet.training.run import Run
 from enhancement.errors import InputError
@@ -24,7 +24,7 @@ from enhancement.errors import InputError
 class Comparison:
     """Several runs set against each other; `covidcxnet.experiments.compare_page.save` writes it."""
 
-    entries: tuple[Entry, ...]
+    runs: tuple[ComparedRun, ...]
     rows: tuple[Row, ...]  # the runs, then what was published
     cautions: tuple[Caution, ...] = ()  # what forbids or weakens the comparison
     reported: tuple[tuple[str, list[str]], ...] = ()  # warnings of the runs' own reports, and which runs have them
@@ -80,18 +80,18 @@ def compare(
         raise InputError(f"bootstrap: {bootstrap} given, 0 or more expected")
     options: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed, "batch_size": batch_size, "progress": progress}
     flops: dict[str, int | None] = {}
-    entries = [load_entry(run, name, flops, **options) for run, name in zip(folders, names, strict=True)]
-    rows = [entries[0].row()] if entries else []
-    for entry in entries[1:]:
-        rows.append(entry.row(auroc_difference(entries[0], entry, resamples=bootstrap, seed=seed)))
+    compared = [load_run(run, name, flops, **options) for run, name in zip(folders, names, strict=True)]
+    rows = [compared[0].row()] if compared else []
+    for run in compared[1:]:
+        rows.append(run.row(auroc_difference(compared[0], run, resamples=bootstrap, seed=seed)))
     reported: dict[str, list[str]] = {}
-    for entry in entries:
-        for warning in entry.report.get("warnings", []):
-            reported.setdefault(str(warning["text"]), []).append(entry.name)
+    for run in compared:
+        for warning in run.report.get("warnings", []):
+            reported.setdefault(str(warning["text"]), []).append(run.name)
     return Comparison(
-        entries=tuple(entries),
+        runs=tuple(compared),
         rows=(*rows, *extra),
-        cautions=tuple(cautions(entries)),
+        cautions=tuple(cautions(compared)),
         reported=tuple(reported.items()),
         citations=tuple(citation(name) for name in dict.fromkeys(published)),
         created=datetime.now().strftime("%Y-%m-%d %H:%M"),
@@ -110,7 +110,9 @@ def _names(paths: Sequence[Path], names: Sequence[str]) -> list[str]:
     return next(tail for tail in tails if len(set(tail)) == len(paths))
 
 
-def auroc_difference(first: Entry, other: Entry, *, resamples: int = 2000, seed: int = 0) -> Estimate | None:
+def auroc_difference(
+    first: ComparedRun, other: ComparedRun, *, resamples: int = 2000, seed: int = 0
+) -> Estimate | None:
     """AUROC of `other` minus that of `first` on the same resamples of patients; None where images or classes differ.
 
     Of more than two classes, the mean.
@@ -132,7 +134,7 @@ def auroc_difference(first: Entry, other: Entry, *, resamples: int = 2000, seed:
     return bootstrap.estimate(np.mean(parts, axis=0)) if parts else None
 
 
-def same_test(first: Entry, other: Entry) -> bool:
+def same_test(first: ComparedRun, other: ComparedRun) -> bool:
     """Whether two runs were tested on the same images, with the same truth of the classes that both know."""
     if first.images != other.images:
         return False
@@ -141,22 +143,22 @@ def same_test(first: Entry, other: Entry) -> bool:
     return bool(common) and np.array_equal(here, there, equal_nan=True)
 
 
-def cautions(entries: Sequence[Entry]) -> list[Caution]:
+def cautions(runs: Sequence[ComparedRun]) -> list[Caution]:
     """What must be known before figures of these runs are set against each other, the gravest first."""
-    listed = [*_of_test_sets(entries), *_of_classes(entries), *_of_training(entries)]
-    if len(entries) > 2 and not any(caution.key == "test_sets" for caution in listed):
+    listed = [*_of_test_sets(runs), *_of_classes(runs), *_of_training(runs)]
+    if len(runs) > 2 and not any(caution.key == "test_sets" for caution in listed):
         text = "The best of several runs on one test set is partly the luckiest: expect less of it on new images."
         listed.append(Caution("best_of_many", "The best of many", text))
     return listed
 
 
-def _of_test_sets(entries: Sequence[Entry]) -> Iterator[Caution]:
-    groups: list[list[Entry]] = []
-    for entry in entries:
-        if group := next((group for group in groups if same_test(group[0], entry)), None):
-            group.append(entry)
+def _of_test_sets(runs: Sequence[ComparedRun]) -> Iterator[Caution]:
+    groups: list[list[ComparedRun]] = []
+    for run in runs:
+        if group := next((group for group in groups if same_test(group[0], run)), None):
+            group.append(run)
         else:
-            groups.append([entry])
+            groups.append([run])
     if len(groups) > 1:
         sets = "; ".join(f"{_list(group)}: {count(len(group[0].predictions), 'image')}" for group in groups)
         shared = len(frozenset.intersection(*(group[0].images for group in groups)))
@@ -165,31 +167,31 @@ def _of_test_sets(entries: Sequence[Entry]) -> Iterator[Caution]:
             "these figures do not say which run is better. Train on one split (train.py --split FILE) to compare."
         )
         yield Caution("test_sets", "The runs were not tested on the same images", text)
-    overlap = sorted({e.name for e in entries for other in entries if other is not e and _trained_on(e, other)})
+    overlap = sorted({e.name for e in runs for other in runs if other is not e and _trained_on(e, other)})
     if overlap:
         text = f"{', '.join(overlap)}: some images of its training or validation are test images of another run here."
         yield Caution("other_split", "Splits differ", text)
 
 
-def _trained_on(entry: Entry, other: Entry) -> bool:
-    """Whether the training of `entry` used test images of `other`; paths are comparable within one table only."""
-    if entry.run.recipe.data != other.run.recipe.data:
+def _trained_on(run: ComparedRun, other: ComparedRun) -> bool:
+    """Whether the training of `run` used test images of `other`; paths are comparable within one table only."""
+    if run.record.recipe.data != other.record.recipe.data:
         return False
-    split = entry.run.split
+    split = run.record.split
     return bool(set(split.loc[split["split"].isin(TRAINING), "path"]) & set(other.predictions["path"]))
 
 
-def _of_classes(entries: Sequence[Entry]) -> Iterator[Caution]:
-    missing = [(entry.name, entry.row().never_found) for entry in entries]
+def _of_classes(runs: Sequence[ComparedRun]) -> Iterator[Caution]:
+    missing = [(run.name, run.row().never_found) for run in runs]
     lines = [f"{name} recognises no image of {', '.join(classes)} (F1 0)" for name, classes in missing if classes]
     if lines:
         text = f"{'; '.join(lines)}. A mean over classes hides that; read the classes one by one."
         yield Caution("collapse", "A class is never found", text)
-    classes = list(dict.fromkeys(entry.classes for entry in entries))
+    classes = list(dict.fromkeys(run.classes for run in runs))
     if len(classes) > 1:
-        text = "; ".join(f"{_list([e for e in entries if e.classes == c])}: {', '.join(c)}" for c in classes)
+        text = "; ".join(f"{_list([e for e in runs if e.classes == c])}: {', '.join(c)}" for c in classes)
         yield Caution("classes", "The runs distinguish different classes", f"{text}. Means over them differ in kind.")
-    values = [e.report.get("threshold", {}).get("value") for e in entries]
+    values = [e.report.get("threshold", {}).get("value") for e in runs]
     thresholds = [value for value in dict.fromkeys(values) if value is not None]
     if len(thresholds) > 1:
         title = f"Decided at different thresholds ({', '.join(f'{value:g}' for value in thresholds)})"
@@ -197,27 +199,27 @@ def _of_classes(entries: Sequence[Entry]) -> Iterator[Caution]:
         yield Caution("thresholds", title, text)
 
 
-def _of_training(entries: Sequence[Entry]) -> Iterator[Caution]:
-    by_image = [e for e in entries if e.run.recipe.split_by == "image"]
+def _of_training(runs: Sequence[ComparedRun]) -> Iterator[Caution]:
+    by_image = [e for e in runs if e.record.recipe.split_by == "image"]
     if by_image:
         text = "images of one patient may be in both training and test sets, which inflates the figures."
         yield Caution("image_split", "Split by image, not by patient", f"{_list(by_image)}: {text}")
-    unfinished = [e for e in entries if e.run.status.get("status") != "finished"]
+    unfinished = [e for e in runs if e.record.status.get("status") != "finished"]
     if unfinished:
-        states = ", ".join(f"{e.name} ({e.run.status.get('status')})" for e in unfinished)
+        states = ", ".join(f"{e.name} ({e.record.status.get('status')})" for e in unfinished)
         yield Caution("unfinished", "Not all trainings are finished", f"{states}: more epochs may change the figures.")
-    if len({_machine(entry) for entry in entries}) > 1:
+    if len({_machine(run) for run in runs}) > 1:
         text = "Seconds per epoch were taken on different machines or number formats and cannot be compared."
         yield Caution("machines", "Trained under different conditions", text)
-    bare = [e for e in entries if not e.report["bootstrap"]["resamples"]]
+    bare = [e for e in runs if not e.report["bootstrap"]["resamples"]]
     if bare:
         yield Caution("no_intervals", "Some figures have no interval", f"{_list(bare)}: evaluated with --bootstrap 0.")
 
 
-def _machine(entry: Entry) -> tuple[str, ...]:
-    known = entry.run.environment if (entry.run.path / "environment.json").is_file() else {}
+def _machine(run: ComparedRun) -> tuple[str, ...]:
+    known = run.record.environment if (run.record.path / "environment.json").is_file() else {}
     return tuple(str(known.get(key)) for key in ("machine", "processor", "devices", "device", "cores", "precision"))
 
 
-def _list(entries: Sequence[Entry]) -> str:
-    return ", ".join(entry.name for entry in entries)
+def _list(runs: Sequence[ComparedRun]) -> str:
+    return ", ".join(run.name for run in runs)

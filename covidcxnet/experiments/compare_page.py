@@ -15,7 +15,7 @@ from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.metrics import NORMAL
 from covidcxnet.evaluation.ranking import rank
 from covidcxnet.experiments.compare import Comparison
-from covidcxnet.experiments.entries import Entry, Row
+from covidcxnet.experiments.compared_runs import ComparedRun, Row
 from covidcxnet.reporting import pages, plots
 from covidcxnet.reporting.table import DASH, Cell, Estimate, Share, Table, count, large, with_interval
 from enhancement.files import whole_file
@@ -35,7 +35,7 @@ _LEARNED = {"loss": "loss", "f1": "F1 (mean over classes)", "auroc": "AUROC", "a
 def save(comparison: Comparison, folder: str | Path) -> Path:
     """Write `comparison.html`, `.csv`, `.md`, `roc.png` and `learning.png` into a folder, all or none; the page."""
     folder = Path(folder)
-    drawn = {"roc": draw_roc(comparison.entries), "learning": draw_learning(comparison.entries)}
+    drawn = {"roc": draw_roc(comparison.runs), "learning": draw_learning(comparison.runs)}
     pictures = {name: figure for name, figure in drawn.items() if figure is not None}
     files = {f"{name}.png": plots.png(figure) for name, figure in pictures.items()}
     files["comparison.csv"] = to_csv(comparison.rows).encode()
@@ -63,11 +63,11 @@ def render(comparison: Comparison, template: str, pictures: Mapping[str, Figure]
         title=f"Comparison of {tested}",
         comparison=comparison,
         cautions=[(caution.title, caution.text) for caution in comparison.cautions],
-        phantoms=[entry.name for entry in comparison.entries if entry.report["data"].get("phantom")],
+        phantoms=[run.name for run in comparison.runs if run.report["data"].get("phantom")],
         tables=tables(rows),
         aurocs=", ".join(f"{row.name} {row.auroc.value:.3f}" for row in measured if row.auroc),
         pictures={name: plots.data_uri(figure) for name, figure in (pictures or {}).items()},
-        single=len(roc_classes(comparison.entries)) == 1,
+        single=len(roc_classes(comparison.runs)) == 1,
         sources=Table(["Published row", "Source", "Split", "Note"], sources, class_="text"),
     )
 
@@ -152,30 +152,30 @@ def to_csv(rows: Sequence[Row]) -> str:
     return Table(list(lines[0]), [list(line.values()) for line in lines]).csv()
 
 
-def roc_classes(entries: Sequence[Entry]) -> list[str]:
+def roc_classes(runs: Sequence[ComparedRun]) -> list[str]:
     """Classes that get a panel: those with a ROC curve in some run; the second alone where a run has only two."""
     wanted: dict[str, None] = {}
-    for entry in entries:
+    for run in runs:
         # of two classes that exclude each other, one curve is the mirror image of the other
-        binary = len(entry.classes) == 2 and not entry.independent
-        wanted |= dict.fromkeys(entry.classes[1:] if binary else entry.classes)
-    return [label for label in wanted if any(_targets(entry, label) for entry in entries)][:_MOST_PANELS]
+        binary = len(run.classes) == 2 and not run.independent
+        wanted |= dict.fromkeys(run.classes[1:] if binary else run.classes)
+    return [label for label in wanted if any(_targets(run, label) for run in runs)][:_MOST_PANELS]
 
 
-def _targets(entry: Entry, label: str) -> tuple[np.ndarray, np.ndarray] | None:
+def _targets(run: ComparedRun, label: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Scores float [n] and truth bool [n] of a class where it is known; None unless some have it and some do not."""
-    if label not in entry.classes:
+    if label not in run.classes:
         return None
-    k = entry.classes.index(label)
-    truth = entry.truth[:, k]
+    k = run.classes.index(label)
+    truth = run.truth[:, k]
     known = ~np.isnan(truth)
     positive = truth[known] == 1
-    return (entry.scores[known, k], positive) if positive.any() and not positive.all() else None
+    return (run.scores[known, k], positive) if positive.any() and not positive.all() else None
 
 
-def draw_roc(entries: Sequence[Entry]) -> Figure | None:
+def draw_roc(runs: Sequence[ComparedRun]) -> Figure | None:
     """ROC curves of every run, one panel a class; None where no run has one."""
-    labels = roc_classes(entries)
+    labels = roc_classes(runs)
     if not labels:
         return None
     columns = min(3, len(labels))
@@ -186,14 +186,14 @@ def draw_roc(entries: Sequence[Entry]) -> Figure | None:
     figure.set_layout_engine("compressed")
     for axes, label in zip(panels, labels, strict=False):
         axes.plot([0, 1], [0, 1], **plots.REFERENCE, label="chance")
-        for k, entry in enumerate(entries):
-            targets = _targets(entry, label)
+        for k, run in enumerate(runs):
+            targets = _targets(run, label)
             if targets is None:
                 continue
             points = plots.corners(rank(*targets, Bootstrap(None, len(targets[0]), resamples=0)).roc_points)
-            name = entry.name if len(entry.name) <= _LONGEST_NAME else f"…{entry.name[1 - _LONGEST_NAME :]}"
+            name = run.name if len(run.name) <= _LONGEST_NAME else f"…{run.name[1 - _LONGEST_NAME :]}"
             # the figure of this class, so that the number belongs to the curve; of two classes it is that of the table
-            auroc = with_interval(entry.figure("auroc", label))
+            auroc = with_interval(run.figure("auroc", label))
             axes.plot(points[:, 0], points[:, 1], label=f"{name}  {auroc}", **plots.line(k))
         axes.set(xlabel="1 − specificity", ylabel="sensitivity")
         axes.set_title(fill(f"{label} against the rest", 48), fontsize=10).set_parse_math(False)
@@ -204,9 +204,9 @@ def draw_roc(entries: Sequence[Entry]) -> Figure | None:
     return figure
 
 
-def draw_learning(entries: Sequence[Entry]) -> Figure | None:
+def draw_learning(runs: Sequence[ComparedRun]) -> Figure | None:
     """Loss, F1 and AUROC over epochs of every run: training dotted and thin, validation solid with marks."""
-    logs = {k: entry.log for k, entry in enumerate(entries) if entry.log is not None and len(entry.log)}
+    logs = {k: run.log for k, run in enumerate(runs) if run.log is not None and len(run.log)}
     columns = {column for log in logs.values() for column in log}
     names = [name for name in _LEARNED if f"val_{name}" in columns][:3]
     if not names:
@@ -216,7 +216,7 @@ def draw_learning(entries: Sequence[Entry]) -> Figure | None:
 
     figure, panels = plots.figure(4.6 * len(names), 3.9, 1, len(names))
     for axes, name in zip(panels, names, strict=True):
-        trained = [_draw_log(axes, k, entries[k], log, name) for k, log in logs.items()]
+        trained = [_draw_log(axes, k, runs[k], log, name) for k, log in logs.items()]
         axes.set_title(_LEARNED[name] if any(trained) else f"{_LEARNED[name]}, validation only", fontsize=10)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -233,7 +233,7 @@ def draw_learning(entries: Sequence[Entry]) -> Figure | None:
     return figure
 
 
-def _draw_log(axes: Axes, k: int, entry: Entry, log: pd.DataFrame, name: str) -> bool:
+def _draw_log(axes: Axes, k: int, run: ComparedRun, log: pd.DataFrame, name: str) -> bool:
     """Draw one run's curves into a panel; whether training was logged too."""
     column, colour = f"val_{name}", plots.colour(k)
     epochs = log["epoch"].to_numpy() if "epoch" in log else np.arange(1, len(log) + 1)
@@ -241,7 +241,7 @@ def _draw_log(axes: Axes, k: int, entry: Entry, log: pd.DataFrame, name: str) ->
         axes.plot(epochs, log[name], color=colour, linestyle=(0, (1, 1.5)), linewidth=1.0)
     if column in log:
         marker = plots.MARKERS[k % len(plots.MARKERS)] if len(log) <= 60 else ""
-        axes.plot(epochs, log[column], color=colour, marker=marker, markersize=3.6, linewidth=1.6, label=entry.name)
-        best = epochs == (entry.best_epoch or -1)
+        axes.plot(epochs, log[column], color=colour, marker=marker, markersize=3.6, linewidth=1.6, label=run.name)
+        best = epochs == (run.best_epoch or -1)
         axes.plot(epochs[best], log[column][best], "*", color=colour, markersize=11, markeredgecolor="white")
     return name in log

@@ -12,7 +12,7 @@ import pandas as pd
 
 from covidcxnet.classifier import Classifier
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.evaluation.subject import find_run
+from covidcxnet.evaluation.images import find_run
 from covidcxnet.preparation.pipeline import prepare_files
 from covidcxnet.pretrained import load_model
 from enhancement.errors import InputError

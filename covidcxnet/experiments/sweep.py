@@ -20,7 +20,7 @@ import pandas as pd
 from covidcxnet.datasets.splits import save_split
 from covidcxnet.experiments import compare_page, sweep_page
 from covidcxnet.experiments.compare import Comparison, compare
-from covidcxnet.experiments.grid import Trial, data_key, plan
+from covidcxnet.experiments.sweep_plan import Trial, data_key, plan
 from covidcxnet.experiments.sweep_table import Sweep, figures_of, row_of
 from covidcxnet.reporting import plots
 from covidcxnet.reporting.table import Table, count

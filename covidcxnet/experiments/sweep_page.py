@@ -11,8 +11,8 @@ import pandas as pd
 
 from covidcxnet.evaluation.metrics import NORMAL
 from covidcxnet.experiments.compare_page import write_all
-from covidcxnet.experiments.entries import Row
-from covidcxnet.experiments.grid import cell_name, data_key, text_of
+from covidcxnet.experiments.compared_runs import Row
+from covidcxnet.experiments.sweep_plan import cell_name, data_key, text_of
 from covidcxnet.experiments.sweep_table import TEST, VALIDATION, Sweep, to_csv
 from covidcxnet.reporting import pages, plots, table
 from covidcxnet.reporting.table import DASH, Estimate, Share, Table, count

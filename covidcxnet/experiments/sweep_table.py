@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.evaluation.bootstrap import LEVEL
-from covidcxnet.experiments.entries import called_normal, report_of
-from covidcxnet.experiments.grid import Trial, text_of
+from covidcxnet.experiments.compared_runs import called_normal, report_of
+from covidcxnet.experiments.sweep_plan import Trial, text_of
 from covidcxnet.reporting.table import Estimate
 from covidcxnet.training.recipe import Recipe
 from covidcxnet.training.run import Run

@@ -18,9 +18,9 @@ import pytest
 from covidcxnet import evaluate
 from covidcxnet.cli.evaluate import main
 from covidcxnet.evaluation import evaluator
+from covidcxnet.evaluation.images import newest_run
 from covidcxnet.evaluation.page import summary
 from covidcxnet.evaluation.predictions import youden_threshold
-from covidcxnet.evaluation.subject import newest_run
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from segmentation.segmenter import LungSegmenter

@@ -114,7 +114,7 @@ def test_card_has_data_figures_and_the_command(folder, whole):
     card = whole.card_path.read_text()
     digest = hashlib.sha256((folder / "net.weights.h5").read_bytes()).hexdigest()
     assert f"SHA-256 `{digest}`" in card
-    assert "5 directions of simple statistics erased; mean of the weights of one and two, SHA-256 0a" in card
+    assert "5 directions of the intensity probe erased; mean of the weights of one and two, SHA-256 0a" in card
     assert "| source | label | training | validation |" in card
     assert re.search(r"\| cohen \| covid19 \| 2 \| 1 \| 1 \| 12 \| CC BY 4.0 \(12\); CC BY-NC \(4\) \|", card)
     for title in ("Data", "Results", "Calibration", "Confusion matrix", "Wrong predictions by kind"):

@@ -19,7 +19,15 @@ from covidcxnet.evaluation.ranking import rank
 from covidcxnet.experiments import compare_page
 from covidcxnet.experiments.compare import auroc_difference, compare
 from covidcxnet.experiments.compare_page import draw_learning, draw_roc, roc_classes, save, tables, to_csv
-from covidcxnet.experiments.entries import STUDIES, Entry, Row, citation, load_entry, published_rows, read_report
+from covidcxnet.experiments.compared_runs import (
+    STUDIES,
+    ComparedRun,
+    Row,
+    citation,
+    load_run,
+    published_rows,
+    read_report,
+)
 from covidcxnet.reporting import plots
 from covidcxnet.training import Recipe, Run
 from enhancement.errors import InputError
@@ -62,10 +70,10 @@ def worse(table: pd.DataFrame) -> pd.DataFrame:
 def make_run(tmp_path, monkeypatch):
     """Function that makes a finished run with the report of a table of predictions."""
     # The weights are plain bytes: there is no network whose operations could be counted.
-    monkeypatch.setattr("covidcxnet.experiments.entries._flops", lambda run, known: 2_000_000)
+    monkeypatch.setattr("covidcxnet.experiments.compared_runs._flops", lambda run, known: 2_000_000)
     # Plots have tests of their own; those of the files are as small as can be.
     for name in ("draw_roc", "draw_learning"):
-        monkeypatch.setattr(compare_page, name, lambda entries: plots.figure(0.2, 0.2)[0])
+        monkeypatch.setattr(compare_page, name, lambda runs: plots.figure(0.2, 0.2)[0])
 
     def make(name: str, table: pd.DataFrame, **recipe) -> Path:
         folder = tmp_path / name
@@ -119,9 +127,9 @@ def _figure(value: float) -> dict:
     return {"value": float(value), "low": 0.9 * value, "high": min(1.0, 1.05 * value), "undefined_resamples": 0}
 
 
-def entries_of(*runs: Path) -> list[Entry]:
+def runs_of(*runs: Path) -> list[ComparedRun]:
     """Runs as the comparison loads them, by the names of their folders."""
-    return [load_entry(Run(run), run.name, {}) for run in runs]
+    return [load_run(Run(run), run.name, {}) for run in runs]
 
 
 def test_the_table_holds_the_figures_of_the_runs_own_reports(make_run, tmp_path):
@@ -191,7 +199,7 @@ def _swap_label(path: Path) -> None:
 def test_classes_that_look_like_numbers_or_nothing_are_read_back_as_such(make_run, classes):
     run = make_run("a", predictions_of(classes))
     assert read_report(Run(run))[2] == ""
-    assert entries_of(run)[0].truth.sum(axis=0).min() > 10
+    assert runs_of(run)[0].truth.sum(axis=0).min() > 10
 
 
 def test_files_are_all_written_or_none(make_run, tmp_path, monkeypatch):
@@ -212,18 +220,18 @@ def test_files_are_all_written_or_none(make_run, tmp_path, monkeypatch):
 
 
 def test_roc_curves_of_all_runs_share_one_axis_a_class(make_run):
-    pair = entries_of(make_run("a", predictions_of(TWO)), make_run("b", worse(predictions_of(TWO))))
+    pair = runs_of(make_run("a", predictions_of(TWO)), make_run("b", worse(predictions_of(TWO))))
     assert roc_classes(pair) == ["covid19"]
     (axes,) = (figure := draw_roc(pair)).axes
     assert "</svg>" in plots.svg(figure)
     labels = axes.get_legend_handles_labels()[1]
     assert [label.split()[0] for label in labels] == ["chance", "a", "b"]
-    three = entries_of(make_run("c", predictions_of()))
+    three = runs_of(make_run("c", predictions_of()))
     assert set(roc_classes([*pair, *three])) == {"normal", "pneumonia", "covid19"}
 
 
 def test_learning_curves_show_training_and_validation_of_every_run(make_run):
-    panels = draw_learning(entries_of(make_run("a", predictions_of()), make_run("b", predictions_of()))).axes
+    panels = draw_learning(runs_of(make_run("a", predictions_of()), make_run("b", predictions_of()))).axes
     assert [axes.get_title() for axes in panels] == ["loss", "F1 (mean over classes)", "AUROC, validation only"]
     drawn = [tuple(line.get_ydata()) for line in panels[1].lines]
     assert drawn.count((0.3, 0.5, 0.7)) == 2 and drawn.count((0.2, 0.4, 0.3)) == 2
@@ -264,7 +272,7 @@ def test_what_cannot_be_compared_ends_in_one_line(make_run, capsys, arguments, m
 
 def test_a_difference_is_that_of_the_two_aurocs_and_holds_zero_for_a_run_and_itself(make_run):
     table = predictions_of(TWO)
-    first, same, other = entries_of(make_run("first", table), make_run("same", table), make_run("other", worse(table)))
+    first, same, other = runs_of(make_run("first", table), make_run("same", table), make_run("other", worse(table)))
     none = auroc_difference(first, same, resamples=50)
     assert (none.value, none.low, none.high) == (0, 0, 0)
     difference = auroc_difference(first, other, resamples=200)
@@ -279,7 +287,7 @@ def test_a_paired_interval_is_narrower_than_those_of_the_two_figures(make_run):
     table = predictions_of(TWO)
     moved = np.clip(table["p_covid19"] + np.random.default_rng(2).normal(0, 0.03, 120), 0.001, 0.999)
     nearly = with_probabilities(table, np.stack([1 - moved, moved], axis=1))
-    paired = auroc_difference(*entries_of(make_run("first", table), make_run("other", nearly)), resamples=300)
+    paired = auroc_difference(*runs_of(make_run("first", table), make_run("other", nearly)), resamples=300)
     bootstrap = Bootstrap(table["patient"], len(table), resamples=300)
     ranked = rank(table["p_covid19"].to_numpy(), table["label"].to_numpy() == "covid19", bootstrap)
     alone = bootstrap.estimate(ranked.auroc)
@@ -289,7 +297,7 @@ def test_a_paired_interval_is_narrower_than_those_of_the_two_figures(make_run):
 def test_the_order_of_the_rows_does_not_matter(make_run):
     changed = worse(predictions_of())
     runs = [make_run("first", predictions_of()), make_run("plain", changed)]
-    first, plain, mixed = entries_of(*runs, make_run("mixed", changed.sample(frac=1, random_state=1)))
+    first, plain, mixed = runs_of(*runs, make_run("mixed", changed.sample(frac=1, random_state=1)))
     difference = auroc_difference(first, plain, resamples=60)
     assert auroc_difference(first, mixed, resamples=60).to_dict() == pytest.approx(difference.to_dict())
     assert len(difference.to_dict()) == 4 and difference.value < 0
@@ -314,7 +322,7 @@ def test_independent_findings_are_compared_where_they_are_known(make_run):
     runs = [make_run("a", predictions_of(TWO)), make_run("b", worse(predictions_of(TWO)))]
     for run in runs:
         _make_independent(run / "report")
-    first, other = entries_of(*runs)
+    first, other = runs_of(*runs)
     found = auroc_difference(first, other, resamples=30)
     expected = []
     for name in TWO:

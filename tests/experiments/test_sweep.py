@@ -17,10 +17,10 @@ from covidcxnet.datasets import make_phantoms
 from covidcxnet.experiments import sweep as module
 from covidcxnet.experiments import sweep_page, sweep_table
 from covidcxnet.experiments.compare import Comparison, compare
-from covidcxnet.experiments.entries import Row
-from covidcxnet.experiments.grid import parse_values, plan
+from covidcxnet.experiments.compared_runs import Row
 from covidcxnet.experiments.sweep import STUDY_AUGMENT, group_recipes, sweep, train_groups
 from covidcxnet.experiments.sweep_page import draw, draw_groups
+from covidcxnet.experiments.sweep_plan import parse_values, plan
 from covidcxnet.experiments.sweep_table import Sweep, row_of, t_interval
 from covidcxnet.reporting.table import Estimate
 from covidcxnet.settings import InputSettings

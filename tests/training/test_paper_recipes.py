@@ -39,7 +39,7 @@ def test_a_recipe_says_where_it_stands_and_what_it_cannot_repeat(name):
 
 @pytest.mark.parametrize("study", PAPERS)
 def test_published_figures_are_those_that_compare_shows(study):
-    from covidcxnet.experiments.entries import published_rows
+    from covidcxnet.experiments.compared_runs import published_rows
 
     shown = published_rows([study])
     for figure in ("accuracy", "auroc"):

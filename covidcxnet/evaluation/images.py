@@ -1,4 +1,4 @@
-"""What is evaluated: a model, a store, and the rows of it that count; from a run, or from weights and other data."""
+"""Which images are evaluated: a model, a store, and the rows of it that count; of a run, or of other data."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PHANTOM_SEED, _PHANTOM_IMAGES = 20_000, 150
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluatedImages:
     """A model and the images it is evaluated on."""
 
     classifier: Classifier
@@ -71,7 +71,7 @@ def find_run(target: str | Path) -> Run | None:
     return None
 
 
-def subject_of_run(run: Run, classifier: Classifier, split: str) -> Subject:
+def images_of_run(run: Run, classifier: Classifier, split: str) -> EvaluatedImages:
     """Images of the run's own split."""
     if split not in SPLITS:
         raise InputError(f"split: {split!r} given, one of {', '.join(SPLITS)} expected")
@@ -105,10 +105,10 @@ def subject_of_run(run: Run, classifier: Classifier, split: str) -> Subject:
         findings=_finding_counts(table, part, classifier),
     )
     trained_on = part.iloc[rows].isin({"train", "validation"} - {split}).to_numpy()
-    return Subject(classifier, store, rows, data, run, evaluated, trained_on)
+    return EvaluatedImages(classifier, store, rows, data, run, evaluated, trained_on)
 
 
-def subject_of_data(
+def images_of_data(
     classifier: Classifier,
     run: Run | None,
     data: str | Path,
@@ -121,7 +121,7 @@ def subject_of_data(
     store: str | Path | None = None,
     jobs: int | None = None,
     progress: bool = True,
-) -> Subject:
+) -> EvaluatedImages:
     """Other images, prepared as the weights ask for into `store`, or one in `folder`."""
     counted = dict(count or {})
     lists = read_training_lists(seen) if seen else list_beside(classifier.path)
@@ -176,7 +176,7 @@ def subject_of_data(
         left_out=left_out,
         findings=_finding_counts(table, part, classifier),
     )
-    return Subject(classifier, stacks, rows, described, run, table, trained_on)
+    return EvaluatedImages(classifier, stacks, rows, described, run, table, trained_on)
 
 
 def name_of(data: str | Path, name: str) -> str:
@@ -192,16 +192,12 @@ def _open(data, root, classifier: Classifier) -> Dataset:
 
     Those of a single class will do: an external set often has no other.
     """
-    independent = classifier.task == "independent"
-    if str(data) == "phantom":
-        if independent:
-            raise InputError(f"{classifier.name}: knows findings; a phantom has one label. Give a CSV with findings")
-        return load(
-            "phantom", root=root, classes=classifier.classes, phantom_images=_PHANTOM_IMAGES, seed=_PHANTOM_SEED
-        )
-    if independent:
-        return load(data, root=root, classes=classifier.classes, task="independent", for_training=False)
-    return load(data, root=root, for_training=False)
+    options: dict[str, Any] = {}
+    if classifier.task == "independent":
+        options = {"classes": classifier.classes, "task": "independent"}
+    elif str(data) == "phantom":
+        options = {"classes": classifier.classes, "phantom_images": _PHANTOM_IMAGES, "seed": _PHANTOM_SEED}
+    return load(data, root=root, for_training=False, **options)
 
 
 def _narrow(whole: Dataset, data, where, classifier: Classifier, counted: Mapping[str, str]) -> Dataset:

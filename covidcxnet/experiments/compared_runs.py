@@ -62,11 +62,11 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ComparedRun:
     """A run with everything that a comparison shows of it."""
 
     name: str
-    run: Run
+    record: Run
     report: Mapping[str, Any]  # `metrics.json` of the test split and the best weights
     predictions: pd.DataFrame  # `predictions.csv`, with a column `image` that names the same file in every run
     flops: int | None
@@ -103,14 +103,14 @@ class Entry:
     @property
     def best_epoch(self) -> int | None:
         """Epoch of the weights that were evaluated."""
-        return self.report["model"].get("training", {}).get("epoch") or self.run.status.get("best_epoch")
+        return self.report["model"].get("training", {}).get("epoch") or self.record.status.get("best_epoch")
 
     @property
     def validation_auroc(self) -> float | None:
         """AUROC on validation of the weights that were evaluated; of both levels together where there are two."""
         # log and weights of a hierarchical run hold the figures of the second level alone
         stored = self.report["model"].get("training", {}).get("figures") or {}
-        return (self.run.status.get("whole_model") or stored).get("val_auroc")
+        return (self.record.status.get("whole_model") or stored).get("val_auroc")
 
     def figure(self, name: str, label: str | None = None) -> Estimate:
         """A figure over all images, or of one class, as the run's report has it."""
@@ -119,7 +119,7 @@ class Entry:
 
     def row(self, difference: Estimate | None = None) -> Row:
         """The run's line in the table."""
-        report, recipe = self.report, self.run.recipe
+        report, recipe = self.report, self.record.recipe
         overall = {name: self.figure(name) for name in report["overall"]}
         return Row(
             name=self.name,
@@ -137,7 +137,7 @@ class Entry:
             validation_auroc=self.validation_auroc,
             best_epoch=self.best_epoch,
             epochs=None if self.log is None else len(self.log),
-            source=str(self.run.path),
+            source=str(self.record.path),
             split=f"by {recipe.split_by.replace('_', ' ')}; {report['data']['name']}",
             note=f"initial weights: {recipe.init}; seed {recipe.seed}",
         )
@@ -148,15 +148,15 @@ def called_normal(report: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     return {m["class"]: (m["missed"], m["images"]) for m in report.get("called_normal", [])}
 
 
-def load_entry(run: Run, name: str, known_flops: dict[str, int | None], **options: Any) -> Entry:
+def load_run(run: Run, name: str, known_flops: dict[str, int | None], **options: Any) -> ComparedRun:
     """Read a run's report, or evaluate the run (with `options`) where no report fits its best weights.
 
     `known_flops` holds operations by architecture and is filled here, so that each network is built once.
     """
     report, predictions = report_of(run, **options)
-    return Entry(
+    return ComparedRun(
         name=name,
-        run=run,
+        record=run,
         report=report,
         # the same order in every run, so that truth and scores of two runs can be paired
         predictions=predictions.assign(image=_identities(run, predictions)).sort_values("image", kind="stable"),
