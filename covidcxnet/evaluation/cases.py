@@ -20,7 +20,7 @@ from covidcxnet.explain.grid import enlarge, remark
 from covidcxnet.explain.lime import explain_lime
 from covidcxnet.explain.overlay import SKY, outline, overlay_heatmap, overlay_lime
 from covidcxnet.preparation import Store
-from covidcxnet.reporting.plots import data_uri
+from covidcxnet.reporting.plots import data_uri, resized
 from enhancement import read_radiograph
 from enhancement.errors import InputError
 
@@ -182,11 +182,7 @@ def _radiograph(store: Store, row: int, stack: np.ndarray, channels: tuple[str, 
         image, frame = read_radiograph(store.root / store.table["path"].iloc[row]), store.frame(row)
     except (InputError, OSError):
         image, frame = stack[..., channels.index("raw") if "raw" in channels else -1], None
-    scale = SIDE / max(image.shape)
-    if scale < 1:
-        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        return cv2.resize(image, size, interpolation=cv2.INTER_AREA), frame
-    return np.ascontiguousarray(image), frame
+    return resized(image, SIDE) if max(image.shape) > SIDE else np.ascontiguousarray(image), frame
 
 
 def _lungs(store: Store, row: int, radiograph, frame, table: pd.Series, classifier: Classifier) -> np.ndarray | None:

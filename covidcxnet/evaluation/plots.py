@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -65,10 +66,8 @@ def finding_curves(metrics: Metrics) -> Figure | None:
     rows = [row for row in metrics.by_class.values() if row.curve is not None]
     if not rows:
         return None
-    columns = min(5, len(rows))
-    lines = -(-len(rows) // columns)
-    drawn, panels = style.figure(2.3 * columns, 2.45 * lines + 0.2, lines, columns)
-    for axes, row in zip(panels, rows, strict=False):
+    drawn, panels = style.panels(len(rows), 5, (2.3, 2.45), (0, 0.2))
+    for axes, row in zip(panels, rows, strict=True):
         assert row.curve is not None
         axes.plot([0, 1], [0, 1], **style.REFERENCE)
         _curve(axes, 0, row.curve.roc, row.curve.roc_band, "")
@@ -76,8 +75,6 @@ def finding_curves(metrics: Metrics) -> Figure | None:
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         axes.set_title(f"{row.name}  {row.figures['auroc'].value:.3f}", fontsize=8.5)
         style.grid(axes)
-    for axes in panels[len(rows) :]:
-        axes.set_axis_off()
     drawn.supxlabel("1 − specificity", fontsize=9, color=style.INK)
     drawn.supylabel("sensitivity", fontsize=9, color=style.INK)
     return drawn
@@ -127,21 +124,44 @@ def reliability(metrics: Metrics) -> Figure:
 
 
 def learning_curves(log: pd.DataFrame, best_epoch: int | None = None) -> Figure:
-    """Loss and each metric of training and validation over epochs, the epoch of the saved weights marked."""
+    """Loss and metrics of one training over its epochs; see `training_curves`."""
+    return training_curves([("", log, best_epoch)], {name: name.replace("_", " ") for name in learned(log)[:3]})
+
+
+def training_curves(runs: Sequence[tuple[str, pd.DataFrame | None, int | None]], titles: Mapping[str, str]) -> Figure:
+    """A panel for each quantity of training logs: training thin and dotted, validation solid, a star at the weights.
+
+    `runs` are names, logs and epochs of the weights; `titles` are those of the quantities.
+    """
+    from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
 
-    names = learned(log)[:3]
-    drawn, panels = style.figure(3.9 * len(names) + 0.4, 3.1, 1, len(names))
-    epochs = log["epoch"].to_numpy() if "epoch" in log else np.arange(1, len(log) + 1)
-    for axes, name in zip(panels, names, strict=True):
-        for k, (column, label) in enumerate(((name, "training"), (f"val_{name}", "validation"))):
+    drawn, panels = style.figure(4.3 * len(titles), 3.6, 1, len(titles))
+    logs = [(k, name, log, best) for k, (name, log, best) in enumerate(runs) if log is not None and len(log)]
+    for axes, (column, title) in zip(panels, titles.items(), strict=True):
+        for k, name, log, best in logs:
+            epochs = log["epoch"].to_numpy() if "epoch" in log else np.arange(1, len(log) + 1)
             if column in log:
-                axes.plot(epochs, log[column], label=label, **style.line(k, marker=len(log) <= 40))
-        if best_epoch is not None:
-            axes.axvline(best_epoch, label="weights used", **style.REFERENCE)
-        axes.set(title=name.replace("_", " "), xlabel="epoch")
+                axes.plot(epochs, log[column], color=style.colour(k), linestyle=(0, (1, 1.5)), linewidth=1.0)
+            if (followed := log.get(f"val_{column}")) is not None:
+                marks = {"marker": style.marker(k) if len(log) <= 60 else "", "markersize": 3.6, "linewidth": 1.6}
+                axes.plot(epochs, followed, color=style.colour(k), label=name, **marks)
+                at = epochs == (best or -1)
+                axes.plot(epochs[at], followed[at], "*", color=style.colour(k), markersize=11, markeredgecolor="white")
+        only = "" if any(column in log for _, _, log, _ in logs) else ", validation only"
+        axes.set_title(title + only, fontsize=10)
+        axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False, fontsize=8)
+        style.grid(axes)
+    handles, labels = panels[0].get_legend_handles_labels()
+    keys: dict[str, dict[str, Any]] = {
+        "thin, dotted: training": {"color": style.FAINT, "linestyle": (0, (1, 2))},
+        "solid: validation": {"color": style.INK, "marker": "o", "markersize": 4},
+        "epoch of the weights": {"color": style.FAINT, "linestyle": "", "marker": "*", "markersize": 9},
+    }
+    handles += [Line2D([], [], **key) for key in keys.values()]
+    labels += keys
+    drawn.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=8)
     return drawn
 
 

@@ -19,6 +19,9 @@ from covidcxnet.reporting.table import Estimate, count
 from covidcxnet.training.run import Run
 from enhancement.errors import InputError
 
+# What seconds per epoch depend on beside the model.
+_MACHINE = ("machine", "processor", "devices", "device", "cores", "precision")
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -42,30 +45,12 @@ def compare(
     batch_size: int = 16,
     progress: bool = True,
 ) -> Comparison:
-    """Compare runs on their test images.
+    """Compare two or more runs (one is enough beside published rows) on their test images, each with the first.
 
-    Parameters
-    ----------
-    runs : sequence of path-like or Run
-        Two or more run folders; one is enough beside published rows. Differences are taken from the first.
-    names : sequence of str, optional
-        What the runs are called, one each; the names of their folders by default.
-    published : sequence of str
-        Studies whose printed rows stand beside: covid-cxnet, pneumonia, radiography, group-q.
-    bootstrap, seed : int
-        Resamples of the AUROC differences and of the runs that have no report yet, and their seed.
-    batch_size, progress
-        Of the evaluation of runs without a report.
-
-    Raises
-    ------
-    InputError
-        If there is nothing to compare, or a run has no weights.
-
-    Notes
-    -----
-    A run's own report (``RUN/report``) is used where it is of its best weights and its test split. Otherwise the run is
-    evaluated, which its folder records as one more opening of its test set.
+    `names` stand for the folders' own; `published` are studies of `STUDIES` whose printed rows stand beside. A run's
+    own report (``RUN/report``) is used where it is of its best weights and its test split. Otherwise the run is
+    evaluated with the other arguments, and its folder records one more opening of its test set. `InputError` if there
+    is nothing to compare, or a run has no weights.
     """
     folders = [run if isinstance(run, Run) else Run(run) for run in runs]
     if len(folders) + bool(published) < 2:
@@ -113,10 +98,7 @@ def _names(paths: Sequence[Path], names: Sequence[str]) -> list[str]:
 def auroc_difference(
     first: ComparedRun, other: ComparedRun, *, resamples: int = 2000, seed: int = 0
 ) -> Estimate | None:
-    """AUROC of `other` minus that of `first` on the same resamples of patients; None where images or classes differ.
-
-    Of more than two classes, the mean.
-    """
+    """AUROC (mean over classes) of `other` minus that of `first`; None where test images or classes differ."""
     if first.classes != other.classes or first.independent != other.independent or not same_test(first, other):
         return None
     truth = first.truth
@@ -145,14 +127,15 @@ def same_test(first: ComparedRun, other: ComparedRun) -> bool:
 
 def cautions(runs: Sequence[ComparedRun]) -> list[Caution]:
     """What must be known before figures of these runs are set against each other, the gravest first."""
-    listed = [*_of_test_sets(runs), *_of_classes(runs), *_of_training(runs)]
+    listed = [*_test_cautions(runs), *_training_cautions(runs)]
     if len(runs) > 2 and not any(caution.key == "test_sets" for caution in listed):
         text = "The best of several runs on one test set is partly the luckiest: expect less of it on new images."
         listed.append(Caution("best_of_many", "The best of many", text))
     return listed
 
 
-def _of_test_sets(runs: Sequence[ComparedRun]) -> Iterator[Caution]:
+def _test_cautions(runs: Sequence[ComparedRun]) -> Iterator[Caution]:
+    """Images, classes and thresholds of the tests."""
     groups: list[list[ComparedRun]] = []
     for run in runs:
         if group := next((group for group in groups if same_test(group[0], run)), None):
@@ -167,21 +150,10 @@ def _of_test_sets(runs: Sequence[ComparedRun]) -> Iterator[Caution]:
             "these figures do not say which run is better. Train on one split (train.py --split FILE) to compare."
         )
         yield Caution("test_sets", "The runs were not tested on the same images", text)
-    overlap = sorted({e.name for e in runs for other in runs if other is not e and _trained_on(e, other)})
+    overlap = sorted({run.name for run in runs for other in runs if other is not run and _trained_on(run, other)})
     if overlap:
         text = f"{', '.join(overlap)}: some images of its training or validation are test images of another run here."
         yield Caution("other_split", "Splits differ", text)
-
-
-def _trained_on(run: ComparedRun, other: ComparedRun) -> bool:
-    """Whether the training of `run` used test images of `other`; paths are comparable within one table only."""
-    if run.record.recipe.data != other.record.recipe.data:
-        return False
-    split = run.record.split
-    return bool(set(split.loc[split["split"].isin(TRAINING), "path"]) & set(other.predictions["path"]))
-
-
-def _of_classes(runs: Sequence[ComparedRun]) -> Iterator[Caution]:
     missing = [(run.name, run.row().never_found) for run in runs]
     lines = [f"{name} recognises no image of {', '.join(classes)} (F1 0)" for name, classes in missing if classes]
     if lines:
@@ -189,9 +161,9 @@ def _of_classes(runs: Sequence[ComparedRun]) -> Iterator[Caution]:
         yield Caution("collapse", "A class is never found", text)
     classes = list(dict.fromkeys(run.classes for run in runs))
     if len(classes) > 1:
-        text = "; ".join(f"{_list([e for e in runs if e.classes == c])}: {', '.join(c)}" for c in classes)
+        text = "; ".join(f"{_list([run for run in runs if run.classes == c])}: {', '.join(c)}" for c in classes)
         yield Caution("classes", "The runs distinguish different classes", f"{text}. Means over them differ in kind.")
-    values = [e.report.get("threshold", {}).get("value") for e in runs]
+    values = [run.report.get("threshold", {}).get("value") for run in runs]
     thresholds = [value for value in dict.fromkeys(values) if value is not None]
     if len(thresholds) > 1:
         title = f"Decided at different thresholds ({', '.join(f'{value:g}' for value in thresholds)})"
@@ -199,26 +171,31 @@ def _of_classes(runs: Sequence[ComparedRun]) -> Iterator[Caution]:
         yield Caution("thresholds", title, text)
 
 
-def _of_training(runs: Sequence[ComparedRun]) -> Iterator[Caution]:
-    by_image = [e for e in runs if e.record.recipe.split_by == "image"]
-    if by_image:
+def _trained_on(run: ComparedRun, other: ComparedRun) -> bool:
+    # Paths name the same images within one table only.
+    if run.record.recipe.data != other.record.recipe.data:
+        return False
+    split = run.record.split
+    return bool(set(split.loc[split["split"].isin(TRAINING), "path"]) & set(other.predictions["path"]))
+
+
+def _training_cautions(runs: Sequence[ComparedRun]) -> Iterator[Caution]:
+    if by_image := [run for run in runs if run.record.recipe.split_by == "image"]:
         text = "images of one patient may be in both training and test sets, which inflates the figures."
         yield Caution("image_split", "Split by image, not by patient", f"{_list(by_image)}: {text}")
-    unfinished = [e for e in runs if e.record.status.get("status") != "finished"]
-    if unfinished:
-        states = ", ".join(f"{e.name} ({e.record.status.get('status')})" for e in unfinished)
-        yield Caution("unfinished", "Not all trainings are finished", f"{states}: more epochs may change the figures.")
-    if len({_machine(run) for run in runs}) > 1:
+    states = [(run.name, run.record.status.get("status")) for run in runs]
+    if unfinished := ", ".join(f"{name} ({state})" for name, state in states if state != "finished"):
+        text = f"{unfinished}: more epochs may change the figures."
+        yield Caution("unfinished", "Not all trainings are finished", text)
+    machines = set()
+    for run in runs:
+        known = run.record.environment if (run.record.path / "environment.json").is_file() else {}
+        machines.add(tuple(str(known.get(key)) for key in _MACHINE))
+    if len(machines) > 1:
         text = "Seconds per epoch were taken on different machines or number formats and cannot be compared."
         yield Caution("machines", "Trained under different conditions", text)
-    bare = [e for e in runs if not e.report["bootstrap"]["resamples"]]
-    if bare:
+    if bare := [run for run in runs if not run.report["bootstrap"]["resamples"]]:
         yield Caution("no_intervals", "Some figures have no interval", f"{_list(bare)}: evaluated with --bootstrap 0.")
-
-
-def _machine(run: ComparedRun) -> tuple[str, ...]:
-    known = run.record.environment if (run.record.path / "environment.json").is_file() else {}
-    return tuple(str(known.get(key)) for key in ("machine", "processor", "devices", "device", "cores", "precision"))
 
 
 def _list(runs: Sequence[ComparedRun]) -> str:

@@ -9,10 +9,10 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.metrics import NORMAL
+from covidcxnet.evaluation.plots import training_curves
 from covidcxnet.evaluation.ranking import rank
 from covidcxnet.experiments.compare import Comparison
 from covidcxnet.experiments.compared_runs import ComparedRun, Row
@@ -21,7 +21,6 @@ from covidcxnet.reporting.table import DASH, Cell, Estimate, Share, Table, count
 from enhancement.files import whole_file
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MOST_PANELS = 6
@@ -79,28 +78,19 @@ def tables(rows: Sequence[Row]) -> tuple[Table, Table]:
     by_class: list[Any] = []
     for published in (False, True):
         part = [row for row in rows if bool(row.published) == published]
-        origins = [f"published: {row.published}, {row.source}" if published else row.model for row in part]
-        names = {row.name: Cell(row.name, below=[origin]) for row, origin in zip(part, origins, strict=True)}
-        # a paper's range over several trainings is not a confidence interval, hence `spread`
-        lines = [
-            [
-                names[row.name],
-                row.images,
-                Cell(row.f1, alert=[f"F1 0: {name}" for name in row.never_found]),
-                Cell(row.accuracy, percent=True, spread=published),
-                row.auroc,
-                *([Cell(row.difference, signed=True)] if differs else []),
-                *_facts(row),
-            ]
-            for row in part
-        ]
-        f1 = [
-            [names[row.name], *(Cell(row.f1_by_class.get(c), alert=_NEVER * (c in row.never_found)) for c in classes)]
-            for row in part
-            if row.f1_by_class
-        ]
-        figures += [_PUBLISHED, *lines] if published and lines else lines
-        by_class += [_PUBLISHED, *f1] if published and f1 else f1
+        figures += [_PUBLISHED] if published and part else []
+        by_class += [_PUBLISHED] if published and any(row.f1_by_class for row in part) else []
+        for row in part:
+            lost, facts = row.never_found, _facts(row)
+            name = Cell(row.name, below=[f"published: {row.published}, {row.source}" if published else row.model])
+            f1 = Cell(row.f1, alert=[f"F1 0: {label}" for label in lost])
+            # a paper's range over several trainings is not a confidence interval, hence `spread`
+            accuracy = Cell(row.accuracy, percent=True, spread=published)
+            difference = [Cell(row.difference, signed=True)] if differs else []
+            figures.append([name, row.images, f1, accuracy, row.auroc, *difference, *facts])
+            if row.f1_by_class:
+                f1s = [Cell(row.f1_by_class.get(c), alert=_NEVER if c in lost else []) for c in classes]
+                by_class.append([name, *f1s])
     header = ["Run", "Test images", "F1, mean over classes", "Accuracy", "AUROC"]
     header += [*(["AUROC − first run's"] if differs else []), "Parameters", "FLOPs", "s / epoch", "Best epoch"]
     wide = Table([*header, f"Called {NORMAL}"], figures, class_="comparison")
@@ -132,9 +122,7 @@ def to_csv(rows: Sequence[Row]) -> str:
             "study": row.published,
             "model": row.model,
             "test_images": row.images,
-            "f1": row.f1 or unknown,
-            "accuracy": row.accuracy or unknown,
-            "auroc": row.auroc or unknown,
+            **{name: getattr(row, name) or unknown for name in ("f1", "accuracy", "auroc")},
             "auroc_difference": row.difference or unknown,
             "zero_f1_classes": ";".join(row.never_found),
             "validation_auroc": row.validation_auroc,
@@ -178,13 +166,10 @@ def draw_roc(runs: Sequence[ComparedRun]) -> Figure | None:
     labels = roc_classes(runs)
     if not labels:
         return None
-    columns = min(3, len(labels))
-    rows = -(-len(labels) // columns)
-    width, height = (6.4, 5.6) if len(labels) == 1 else (4.9 * columns, 4.9 * rows)
-    figure, panels = plots.figure(width, height, rows, columns)
+    figure, panels = plots.panels(len(labels), 3, (6.4, 5.6) if len(labels) == 1 else (4.9, 4.9))
     # the plain constrained layout measures a square panel too late and cuts its title off
     figure.set_layout_engine("compressed")
-    for axes, label in zip(panels, labels, strict=False):
+    for axes, label in zip(panels, labels, strict=True):
         axes.plot([0, 1], [0, 1], **plots.REFERENCE, label="chance")
         for k, run in enumerate(runs):
             targets = _targets(run, label)
@@ -199,49 +184,13 @@ def draw_roc(runs: Sequence[ComparedRun]) -> Figure | None:
         axes.set_title(fill(f"{label} against the rest", 48), fontsize=10).set_parse_math(False)
         plots.unit_square(axes)
         axes.legend(title="AUROC (95% interval)", title_fontsize=8, **_ROC_LEGEND)
-    for axes in panels[len(labels) :]:
-        axes.set_axis_off()
     return figure
 
 
 def draw_learning(runs: Sequence[ComparedRun]) -> Figure | None:
-    """Loss, F1 and AUROC over epochs of every run: training dotted and thin, validation solid with marks."""
-    logs = {k: run.log for k, run in enumerate(runs) if run.log is not None and len(run.log)}
-    columns = {column for log in logs.values() for column in log}
-    names = [name for name in _LEARNED if f"val_{name}" in columns][:3]
-    if not names:
+    """Loss, F1 and AUROC over epochs of every run; None where no run followed one of them on validation."""
+    columns = {column for run in runs if run.log is not None and len(run.log) for column in run.log}
+    titles = [(name, title) for name, title in _LEARNED.items() if f"val_{name}" in columns]
+    if not titles:
         return None
-    from matplotlib.lines import Line2D
-    from matplotlib.ticker import MaxNLocator
-
-    figure, panels = plots.figure(4.6 * len(names), 3.9, 1, len(names))
-    for axes, name in zip(panels, names, strict=True):
-        trained = [_draw_log(axes, k, runs[k], log, name) for k, log in logs.items()]
-        axes.set_title(_LEARNED[name] if any(trained) else f"{_LEARNED[name]}, validation only", fontsize=10)
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        plots.grid(axes)
-    handles, labels = panels[0].get_legend_handles_labels()
-    for style, label in (
-        ({"color": plots.FAINT, "linestyle": (0, (1, 2))}, "thin, dotted: training"),
-        ({"color": plots.INK, "marker": "o", "markersize": 4}, "solid: validation"),
-        ({"color": plots.FAINT, "linestyle": "", "marker": "*", "markersize": 9}, "epoch of the weights"),
-    ):
-        handles.append(Line2D([], [], **style))
-        labels.append(label)
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=8)
-    return figure
-
-
-def _draw_log(axes: Axes, k: int, run: ComparedRun, log: pd.DataFrame, name: str) -> bool:
-    """Draw one run's curves into a panel; whether training was logged too."""
-    column, colour = f"val_{name}", plots.colour(k)
-    epochs = log["epoch"].to_numpy() if "epoch" in log else np.arange(1, len(log) + 1)
-    if name in log:
-        axes.plot(epochs, log[name], color=colour, linestyle=(0, (1, 1.5)), linewidth=1.0)
-    if column in log:
-        marker = plots.MARKERS[k % len(plots.MARKERS)] if len(log) <= 60 else ""
-        axes.plot(epochs, log[column], color=colour, marker=marker, markersize=3.6, linewidth=1.6, label=run.name)
-        best = epochs == (run.best_epoch or -1)
-        axes.plot(epochs[best], log[column][best], "*", color=colour, markersize=11, markeredgecolor="white")
-    return name in log
+    return training_curves([(run.name, run.log, run.best_epoch) for run in runs], dict(titles[:3]))

@@ -149,10 +149,7 @@ def called_normal(report: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
 
 
 def load_run(run: Run, name: str, known_flops: dict[str, int | None], **options: Any) -> ComparedRun:
-    """Read a run's report, or evaluate the run (with `options`) where no report fits its best weights.
-
-    `known_flops` holds operations by architecture and is filled here, so that each network is built once.
-    """
+    """A run with its report, made with `options` where none fits; `known_flops`, by architecture, is filled."""
     report, predictions = report_of(run, **options)
     return ComparedRun(
         name=name,
@@ -190,15 +187,18 @@ def read_report(run: Run) -> tuple[dict[str, Any], pd.DataFrame, str]:
         return {}, nothing, "no report yet"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return {}, nothing, f"its report is damaged ({type(error).__name__}: {error})"
-    if not complete:
-        return {}, nothing, "its report is of another version"
-    if split != "test":
-        return {}, nothing, f"its report is of {split}"
-    if evaluated != sha256(weights):
-        return {}, nothing, "its report is of other weights"
     fits = len(predictions) == images and {PREFIX + name for name in classes} | labels <= set(predictions)
-    if not fits or (confusion is not None and _confusion(predictions, classes) != confusion):
-        return {}, nothing, "metrics.json and predictions.csv of its report do not belong together"
+    if fits and confusion is not None:
+        counts = pd.crosstab(predictions["label"], predictions["predicted"])
+        fits = counts.reindex(index=classes, columns=classes, fill_value=0).to_numpy().tolist() == confusion
+    for wrong, reason in (
+        (not complete, "its report is of another version"),
+        (split != "test", f"its report is of {split}"),
+        (evaluated != sha256(weights), "its report is of other weights"),
+        (not fits, "metrics.json and predictions.csv of its report do not belong together"),
+    ):
+        if wrong:
+            return {}, nothing, reason
     return report, predictions, ""
 
 
@@ -208,11 +208,6 @@ def _read_predictions(path: Path) -> pd.DataFrame:
     empty = {column: [""] for column in pd.read_csv(path, nrows=0).columns if column not in names}
     text = dict.fromkeys((*names, "patient", "source"), str)
     return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty)
-
-
-def _confusion(predictions: pd.DataFrame, classes: list[str]) -> list[list[int]]:
-    counts = pd.crosstab(predictions["label"], predictions["predicted"])
-    return counts.reindex(index=classes, columns=classes, fill_value=0).to_numpy().tolist()
 
 
 def _identities(run: Run, predictions: pd.DataFrame) -> list[str]:
@@ -230,6 +225,7 @@ def _identities(run: Run, predictions: pd.DataFrame) -> list[str]:
 
 def _flops(run: Run, known: dict[str, int | None]) -> int | None:
     """Operations for one stack; None for a model that has no layers to count."""
+    # Building a network takes seconds, and runs that are compared often share one.
     metadata = read_metadata(run.best_weights)
     key = json.dumps([metadata.get("architecture"), len(metadata.get("classes", ()))], sort_keys=True)
     if key not in known:
@@ -249,24 +245,22 @@ def citation(name: str) -> str:
 
 def published_rows(names: Sequence[str]) -> list[Row]:
     """What the named `STUDIES` print about their systems, in the order of the papers; none of it was measured here."""
-    return [_published(name, _study(name), values) for name in dict.fromkeys(names) for values in _study(name)["rows"]]
+    return [_published(name, values) for name in dict.fromkeys(names) for values in _study(name)["rows"]]
 
 
 @cache
-def _studies() -> dict[str, Any]:
-    return yaml.safe_load(files("covidcxnet.experiments").joinpath("published.yaml").read_text(encoding="utf-8"))
-
-
 def _study(name: str) -> dict[str, Any]:
     if name not in STUDIES:
         raise InputError(f"published: {name!r} given, one of {', '.join(STUDIES)} expected")
-    return _studies()[name]
+    text = files("covidcxnet.experiments").joinpath("published.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)[name]
 
 
-def _published(study: str, facts: Mapping[str, Any], values: Mapping[str, Any]) -> Row:
+def _published(study: str, values: Mapping[str, Any]) -> Row:
     computed = f"computed here: {values['computed']}" if "computed" in values else ""
     low, high = values.get("accuracy_range", (math.nan, math.nan))
     overall = {name: Estimate(float(values[name])) for name in ("f1", "auroc") if name in values}
+    same = ("parameters", "flops", "best_epoch", "epochs")
     return Row(
         name=f"{values['model']}, {values['group']}" if "group" in values else values["model"],
         model=values["model"],
@@ -276,12 +270,9 @@ def _published(study: str, facts: Mapping[str, Any], values: Mapping[str, Any]) 
         auroc=overall.get("auroc"),
         f1_by_class={label: Estimate(float(value)) for label, value in values.get("f1_by_class", {}).items()},
         called_normal={name: (n, *(rest or [None])) for name, (n, *rest) in values.get("called_normal", {}).items()},
-        parameters=values.get("parameters"),
-        flops=values.get("flops"),
         seconds=values.get("seconds_per_epoch"),
-        best_epoch=values.get("best_epoch"),
-        epochs=values.get("epochs"),
         source=values["source"],
-        split=values.get("split", facts["split"]),
+        split=values.get("split", _study(study)["split"]),
         note="; ".join(filter(None, (values.get("note", ""), computed))),
+        **{name: values.get(name) for name in same},
     )

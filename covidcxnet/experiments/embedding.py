@@ -60,9 +60,7 @@ def embed(
 ) -> Embedding:
     """Features of `FEWEST` or more radiographs, brought to a plane by t-SNE; the same seed gives the same picture.
 
-    `perplexity` says how many neighbours count, never more than a third of the radiographs; `batch_size`, `jobs` and
-    `progress` are those of `Classifier.predict`. `InputError` if too few can be read, or the features are the same for
-    all.
+    `InputError` if fewer can be read, or the features are the same for all.
     """
     from sklearn.manifold import TSNE
 
@@ -107,13 +105,7 @@ def reduce(features: np.ndarray) -> np.ndarray:
 
 
 def alike(features: np.ndarray, values: Sequence[str | None]) -> tuple[float, float] | None:
-    """Share of rows whose nearest other row has the same value, and the share by chance; None for fewer than 2 values.
-
-    Examples
-    --------
-    >>> alike(np.array([[0.0], [0.1], [5.0], [5.1]]), ["a", "a", "b", "b"])[0]
-    1.0
-    """
+    """Share of rows whose nearest other row has the same value, and that by chance; None for fewer than 2 values."""
     from sklearn.neighbors import NearestNeighbors
 
     known = np.array([value is not None for value in values])
@@ -150,8 +142,7 @@ def feature_tensor(model: keras.Model) -> tuple[Any, str]:
 
 def _features(model: NamedModel, radiographs, batch_size: int, jobs: int, progress: bool):
     """Features ``float32 [n, F]``, predicted classes and rows of those that could be read, and the layer's name."""
-    classifier = model.classifier
-    network = classifier.model
+    classifier, network = model.classifier, model.classifier.model
     tensor, layer = feature_tensor(network)
     both = keras.Model(network.inputs[0], [tensor, network.outputs[0]], name="features")
     shape = tuple(network.input_shape[1:])
@@ -175,9 +166,7 @@ def draw(embeddings: Sequence[Embedding]) -> Figure:
     """A panel for each model: colour by class (the predicted one where no class is known), mark by source."""
     from matplotlib.lines import Line2D
 
-    columns = min(3, len(embeddings))
-    rows = -(-len(embeddings) // columns)
-    figure, panels = plots.figure(max(6.4, 4.6 * columns), 5.0 * rows + 0.9, rows, columns)
+    figure, panels = plots.panels(len(embeddings), 3, (6.4 if len(embeddings) == 1 else 4.6, 5.0), (0, 0.9))
     known = any(r.label is not None for e in embeddings for r in e.radiographs)
     labels = [[r.label or "unknown" for r in e.radiographs] if known else list(e.predicted) for e in embeddings]
     classes = sorted({c for names in labels for c in names}, key=lambda c: (c != "normal", c))
@@ -186,22 +175,19 @@ def draw(embeddings: Sequence[Embedding]) -> Figure:
     sources = sorted(counts, key=lambda name: (-counts[name], name))
     # the rarest sources of many share the last mark
     marks = {name: plots.MARKERS[min(k, len(plots.MARKERS) - 1)] for k, name in enumerate(sources)}
-    for axes, embedding, names in zip(panels, embeddings, labels, strict=False):
+    for axes, embedding, names in zip(panels, embeddings, labels, strict=True):
         _panel(axes, embedding, names, colours, marks)
-    for axes in panels[len(embeddings) :]:
-        axes.set_axis_off()
     style: dict[str, Any] = {"linestyle": "", "markersize": 7}
     handles = [Line2D([], [], marker="s", color=colour, label=name, **style) for name, colour in colours.items()]
-    if len(sources) > 1:
-        for k, mark in enumerate(dict.fromkeys(marks.values())):
-            shared = k == len(plots.MARKERS) - 1 and len(sources) > len(plots.MARKERS)
-            name = "others" if shared else sources[k]
-            handles.append(Line2D([], [], marker=mark, color=plots.INK, markerfacecolor="none", label=name, **style))
     title = "colour: class" if known else "colour: predicted class (none is known)"
+    if len(sources) > 1:
+        title += "; mark: source"
+        few = len(sources) <= len(plots.MARKERS)
+        shown = sources if few else [*sources[: len(plots.MARKERS) - 1], "others"]
+        for name, mark in zip(shown, plots.MARKERS, strict=False):
+            handles.append(Line2D([], [], marker=mark, color=plots.INK, markerfacecolor="none", label=name, **style))
     place: dict[str, Any] = {"loc": "outside lower center", "ncols": min(6, len(handles)), "frameon": False}
-    legend = figure.legend(handles=handles, fontsize=8.5, **place)
-    legend.set_title(title + ("; mark: source" if len(sources) > 1 else ""))
-    legend.get_title().set_fontsize(8.5)
+    figure.legend(handles=handles, title=title, fontsize=8.5, title_fontsize=8.5, **place)
     return figure
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial, reduce
-from operator import add
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +34,7 @@ _UNEVEN = 10
 
 @dataclass
 class Moments:
-    """Sums over ``uint8 [S, S]`` images and their grey-level histograms; exact, whatever the order.
-
-    Examples
-    --------
-    >>> moments = Moments(1)
-    >>> for level in (10, 20):
-    ...     moments.add(np.full((1, 1), level, "uint8"), np.zeros(256))
-    >>> float(moments.mean[0, 0]), float(moments.deviation[0, 0])
-    (15.0, 5.0)
-    """
+    """Sums over ``uint8 [S, S]`` images and their grey-level histograms; exact, whatever the order."""
 
     size: int
     images: int = 0
@@ -126,11 +116,11 @@ class Survey:
 
     def of_class(self, label: str) -> Moments:
         """Sums of one class."""
-        return reduce(add, (m for (c, _), m in self.moments.items() if c == label), Moments(self.size))
+        return sum((m for (name, _), m in self.moments.items() if name == label), Moments(self.size))
 
     def of_source(self, source: str) -> Moments:
         """Sums of one source."""
-        return reduce(add, (m for (_, s), m in self.moments.items() if s == source), Moments(self.size))
+        return sum((m for (_, name), m in self.moments.items() if name == source), Moments(self.size))
 
     def to_dict(self) -> dict[str, Any]:
         """Counts and warnings as plain values, ready for JSON; no file name is among them."""
@@ -155,31 +145,16 @@ def explore(
 ) -> Survey:
     """Read every image of a data set once and describe it; `covidcxnet.experiments.explore_page.save` writes it.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        What to explore; one class will do. Images that it rejects are counted and left out.
-    size : int
-        Side of mean and deviation images in pixels, 32 to 512.
-    split : DataFrame, optional
-        Columns ``path`` and ``split``, row-aligned with the table.
-    samples, seed : int
-        Images of each class to show, 0 to 100, and the seed of their choice.
-    jobs : int, optional
-        Worker processes; None: one a core, fewer for a few files.
-    progress : bool
-        Show a progress bar.
-
-    Raises
-    ------
-    InputError
-        If a number is out of its range, or no image can be read.
+    One class will do; images that the data set rejects are counted and left out. `size` is the side of mean images in
+    pixels, `split` has columns ``path`` and ``split``, row-aligned with the table, `samples` of each class are chosen
+    by `seed`, and `jobs` None stands for one process a core. `InputError` if a number is out of its range, or no image
+    can be read.
     """
     workers = 1 if jobs is None else jobs
     for name, value, low, high in (("size", size, 32, 512), ("samples", samples, 0, 100), ("jobs", workers, 1, 1024)):
         if not isinstance(value, int) or not low <= value <= high:
             raise InputError(f"{name}: {value!r} given, {low} to {high} expected")
-    table = dataset.table
+    table, columns = dataset.table, ["label", "source", "width", "height", "images"]
     groups, sources = _sources(table)
     used = np.flatnonzero([reason is None for reason in dataset.rejected])
     if not len(used):
@@ -205,13 +180,17 @@ def explore(
         raise InputError(f"{dataset.name}: none of {len(used)} images can be read, the first: {first}")
     read = table[readable].assign(source=groups[readable]) if sources else table[readable]
     counts = _counts(read, dataset.classes, None if split is None else split["split"].to_numpy()[readable])
-    columns = ["label", "source", "width", "height", "images"]
     by_size = pd.DataFrame([(*key, n) for key, n in sizes.items()], columns=columns)
     classes = tuple(c for c in dataset.classes if (labels[readable] == c).any())
     absent = tuple(c for c in dataset.classes if c not in classes)
     straddling, patients = 0, dataset.group
     if split is not None and patients is not None:
         straddling = int((split["split"].groupby(patients.to_numpy()).nunique() > 1).sum())
+    findings = None
+    if dataset.findings is not None:
+        known = dataset.findings[readable]
+        states = {"present": known.eq(1).sum(), "absent": known.eq(0).sum(), "unknown": known.isna().sum()}
+        findings = pd.DataFrame(states).astype(int)
     unreadable = table.iloc[list(reasons)][["path", "label"]].reset_index(drop=True)
     return Survey(
         name=dataset.name,
@@ -225,7 +204,7 @@ def explore(
         moments=moments,
         sizes=by_size,
         samples=_samples(labels, groups, readable, classes, samples, seed),
-        findings=_findings(dataset, readable),
+        findings=findings,
         patients=None if patients is None else int(patients[readable].nunique()),
         warnings=tuple(find_warnings(counts, by_size, absent, straddling)),
         dataset=dataset,
@@ -279,14 +258,6 @@ def _samples(labels, groups, readable, classes, most: int, seed: int) -> dict[st
         picked = rows[np.argsort(turn, kind="stable")][:most]
         chosen[label] = picked[np.argsort(groups[picked].astype(str), kind="stable")]
     return chosen
-
-
-def _findings(dataset: Dataset, readable: np.ndarray) -> pd.DataFrame | None:
-    if dataset.findings is None:
-        return None
-    known = dataset.findings[readable]
-    counts = {"present": known.eq(1).sum(), "absent": known.eq(0).sum(), "unknown": known.isna().sum()}
-    return pd.DataFrame(counts).astype(int)
 
 
 def find_warnings(

@@ -9,7 +9,6 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import pandas as pd
 
@@ -31,6 +30,7 @@ _MOST_SIZES = 4000  # marks on a chart: the commonest sizes stand for all
 _TILE = 192
 _LEGEND: dict[str, Any] = {"fontsize": 7.5, "frameon": False}
 _GRAY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
+_COLUMN = {"class": "label", "source": "source"}  # column of `Survey.sizes`
 _HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "++++")  # distinguish neighbours without colours, too
 
 
@@ -69,8 +69,7 @@ def _count_tables(survey: Survey) -> list[Table]:
     for name, counts in survey.counts.items():
         if name == "class":
             continue
-        rows = [[label, *map(int, row)] for label, row in zip(counts.index, counts.to_numpy(), strict=True)]
-        header = ["class", *counts.columns]
+        header, rows = ["class", *counts.columns], [[label, *map(int, row)] for label, *row in counts.itertuples()]
         if counts.shape[1] > 1:
             rows = [[*row, sum(row[1:])] for row in rows]
             rows.append(["all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])])
@@ -82,29 +81,26 @@ def _count_tables(survey: Survey) -> list[Table]:
     return tables
 
 
+def _groups(survey: Survey) -> dict[str, dict[str, Moments]]:
+    groups = {"class": {name: survey.of_class(name) for name in survey.classes}}
+    return groups | {"source": {name: survey.of_source(name) for name in survey.sources}}
+
+
 def _size_tables(survey: Survey) -> list[Table]:
+    """Median and commonest size, and mean grey level, of each class and each source."""
     columns = ["images", "median width", "median height", "commonest size", "its share", "mean grey level"]
-    return [
-        Table([kind, *columns], [_size_row(survey, kind, name) for name in names], f"Sizes and grey levels by {kind}")
-        for kind, names in (("class", survey.classes), ("source", survey.sources))
-        if names
-    ]
-
-
-def _size_row(survey: Survey, kind: str, name: str) -> list:
-    sizes = survey.sizes[survey.sizes["label" if kind == "class" else "source"] == name]
-    by_size = sizes.groupby(["width", "height"])["images"].sum()
-    width, height = by_size.index[int(np.argmax(by_size.to_numpy()))]
-    moments = survey.of_class(name) if kind == "class" else survey.of_source(name)
-    medians = [_median(sizes[side], sizes["images"]) for side in ("width", "height")]
-    share, grey = by_size.max() / by_size.sum(), float((moments.histogram * np.arange(256)).sum())
-    return [name, moments.images, *medians, f"{width} x {height}", f"{share:.0%}", f"{grey:.1f}"]
-
-
-def _median(values: pd.Series, times: pd.Series) -> int:
-    order = np.argsort(values.to_numpy(), kind="stable")
-    passed = np.cumsum(times.to_numpy()[order])
-    return int(values.to_numpy()[order][np.searchsorted(passed, passed[-1] / 2)])
+    tables = []
+    for kind, group in _groups(survey).items():
+        rows = []
+        for name, moments in group.items():
+            sizes, middle = survey.sizes[survey.sizes[_COLUMN[kind]] == name], (moments.images - 1) // 2
+            medians = [int(np.sort(np.repeat(sizes[side], sizes["images"]))[middle]) for side in ("width", "height")]
+            by_size = sizes.groupby(["width", "height"])["images"].sum()
+            width, height = by_size.index[int(np.argmax(by_size.to_numpy()))]
+            share, grey = by_size.max() / moments.images, float((moments.histogram * np.arange(256)).sum())
+            rows.append([name, moments.images, *medians, f"{width} x {height}", f"{share:.0%}", f"{grey:.1f}"])
+        tables += [Table([kind, *columns], rows, f"Sizes and grey levels by {kind}")] if rows else []
+    return tables
 
 
 def _pictures(survey: Survey) -> Iterator[tuple[str, str, Figure]]:
@@ -113,7 +109,7 @@ def _pictures(survey: Survey) -> Iterator[tuple[str, str, Figure]]:
     for label in survey.classes[:_MOST_CLASSES]:
         if len(survey.samples[label]):
             yield "samples", f"Samples of {label}", sample_grid(survey, label)
-    means = {label: survey.of_class(label) for label in survey.classes}
+    means = _groups(survey)["class"]
     yield "mean", "Mean image of each class", _moments(means, "mean", "mean grey level", **_GRAY)
     if pairs := differences(means):
         yield "difference", "Difference of means", draw_differences(pairs)
@@ -175,13 +171,9 @@ def _images(
     images: Sequence[tuple[str, np.ndarray]], across: int, inches: tuple[float, float], margin: float = 0, **how: Any
 ) -> tuple[Figure, list[Axes]]:
     """Titled images side by side, at most `across` a row, each on so many inches."""
-    columns = min(across, len(images))
-    rows = -(-len(images) // columns)
-    figure, panels = plots.figure(inches[0] * columns + margin, inches[1] * rows, rows, columns)
-    for axes, (title, values) in zip(panels, images, strict=False):
+    figure, panels = plots.panels(len(images), across, inches, (margin, 0))
+    for axes, (title, values) in zip(panels, images, strict=True):
         plots.image(axes, values, _short(title), **how)
-    for axes in panels[len(images) :]:
-        axes.set_axis_off()
     return figure, panels
 
 
@@ -217,11 +209,9 @@ def _tile(path: Path) -> np.ndarray:
         image = read_radiograph(path)
     except InputError:  # gone since it was measured
         return tile
-    scale = _TILE / max(image.shape)
-    height, width = (max(1, round(side * scale)) for side in image.shape)
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    height, width = (image := plots.resized(image, _TILE)).shape
     top, left = (_TILE - height) // 2, (_TILE - width) // 2
-    tile[top : top + height, left : left + width] = cv2.resize(image, (width, height), interpolation=how)
+    tile[top : top + height, left : left + width] = image
     return tile
 
 
@@ -275,9 +265,8 @@ def distribution(survey: Survey) -> Figure:
 def grey_levels(survey: Survey) -> Figure:
     """Mean share of pixels at each grey level, by class and by source."""
     figure, panels = _by_group(survey, 3.5)
-    for axes, (group, names) in panels.items():
-        of = survey.of_class if group == "class" else survey.of_source
-        curves = {name: 100 * of(name).histogram for name in names}
+    for axes, (_, group) in panels.items():
+        curves = {name: 100 * moments.histogram for name, moments in group.items()}
         # Pure black and white (borders, letters) may be a tenth of all pixels; they must not flatten the rest.
         top = 1.15 * max(float(curve[1:255].max()) for curve in curves.values())
         for k, (name, curve) in enumerate(curves.items()):
@@ -290,16 +279,15 @@ def grey_levels(survey: Survey) -> Figure:
 def image_sizes(survey: Survey) -> Figure:
     """Width and height of the images, by class and by source; the larger a mark, the more images."""
     figure, panels = _by_group(survey, 4.3)
-    for axes, (group, names) in panels.items():
-        column = "label" if group == "class" else group
-        counted = survey.sizes.groupby([column, "width", "height"])["images"].sum().reset_index()
+    longest = 1.06 * float(survey.sizes[["width", "height"]].to_numpy().max())
+    for axes, (kind, group) in panels.items():
+        counted = survey.sizes.groupby([_COLUMN[kind], "width", "height"])["images"].sum().reset_index()
         counted = counted.sort_values("images", ascending=False, kind="stable").head(_MOST_SIZES)
-        for k, name in enumerate(names):
-            part = counted[counted[column] == name]
+        for k, name in enumerate(group):
+            part = counted[counted[_COLUMN[kind]] == name]
             style = {"marker": plots.line(k, marker=True)["marker"], "linewidths": 0.8, "facecolors": "none"}
             area = 14 + 26 * np.log10(part["images"].clip(lower=1))
             axes.scatter(part["width"], part["height"], s=area, edgecolors=plots.colour(k), label=name, **style)
-        longest = 1.06 * float(survey.sizes[["width", "height"]].to_numpy().max())
         axes.plot([0, longest], [0, longest], **plots.REFERENCE, zorder=0)
         axes.set(xlabel="width, pixels", ylabel="height, pixels", xlim=(0, longest), ylim=(0, longest), aspect="equal")
         legend = axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), **_LEGEND)
@@ -308,10 +296,10 @@ def image_sizes(survey: Survey) -> Figure:
     return figure
 
 
-def _by_group(survey: Survey, height: float) -> tuple[Figure, dict[Axes, tuple[str, tuple[str, ...]]]]:
-    """A figure with a panel by class and, where there are several, by source; panels to their group and its names."""
-    groups = [("class", survey.classes)] + ([("source", survey.sources)] if len(survey.sources) > 1 else [])
+def _by_group(survey: Survey, height: float) -> tuple[Figure, dict[Axes, tuple[str, dict[str, Moments]]]]:
+    """A panel by class and, where there are several, by source: axes to what is grouped and its groups."""
+    groups = [(kind, group) for kind, group in _groups(survey).items() if kind == "class" or len(group) > 1]
     figure, panels = plots.figure(5.2 * len(groups) + 0.4, height, 1, len(groups))
-    for axes, (group, _) in zip(panels, groups, strict=True):
-        axes.set_title(f"by {group}", fontsize=10)
+    for axes, (kind, _) in zip(panels, groups, strict=True):
+        axes.set_title(f"by {kind}", fontsize=10)
     return figure, dict(zip(panels, groups, strict=True))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,11 +55,9 @@ def load_models(targets: Sequence[str]) -> list[NamedModel]:
             name = path.absolute().name
         elif path.name in ("best.weights.h5", "last.weights.h5"):
             name = path.absolute().parent.name + ("" if path.name.startswith("best") else "-last")
-        unique, number = name, 1
-        while unique.lower() in {model.name.lower() for model in models}:
-            number += 1
-            unique = f"{name}-{number}"
-        models.append(NamedModel(unique, load_model(target)))
+        taken = {model.name.lower() for model in models}
+        numbered = (name if k == 1 else f"{name}-{k}" for k in itertools.count(1))
+        models.append(NamedModel(next(n for n in numbered if n.lower() not in taken), load_model(target)))
     return models
 
 
@@ -126,18 +126,11 @@ def stacks_of(
     model: NamedModel, radiographs: Sequence[Radiograph], batch_size: int = 16, jobs: int = 1, progress: bool = False
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Rows and stacks ``uint8 [n, S, S, C]`` of the radiographs that can be read, batch by batch."""
-    settings = model.classifier.input
+    settings, paths = model.classifier.input, [radiograph.path for radiograph in radiographs]
     # lungs are looked for only where the model's input needs them
     segmenter = None if settings.region == "none" else model.classifier.segmenter
-    paths = [radiograph.path for radiograph in radiographs]
-    rows: list[int] = []
-    stacks: list[np.ndarray] = []
-    for outcome in prepare_files(paths, settings, segmenter=segmenter, jobs=jobs, batch=batch_size, progress=progress):
-        if outcome.prepared is not None:
-            rows.append(outcome.index)
-            stacks.append(outcome.prepared.stack)
-        if len(rows) == batch_size:
-            yield rows, np.stack(stacks)
-            rows, stacks = [], []
-    if rows:
-        yield rows, np.stack(stacks)
+    options: dict[str, Any] = {"segmenter": segmenter, "jobs": jobs, "batch": batch_size, "progress": progress}
+    read = ((o.index, o.prepared.stack) for o in prepare_files(paths, settings, **options) if o.prepared is not None)
+    while batch := list(itertools.islice(read, batch_size)):
+        rows, stacks = zip(*batch, strict=True)
+        yield list(rows), np.stack(stacks)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
-from covidcxnet.experiments.embedding import FEWEST, Embedding, embed, table
+from covidcxnet.experiments.embedding import FEWEST, embed, table
 from covidcxnet.experiments.embedding import draw as draw_embeddings
 from covidcxnet.experiments.figure_inputs import NamedModel, Radiograph, choose, stacks_of
 from covidcxnet.explain.cam import linear_head
 from covidcxnet.explain.explanation import Explanation
 from covidcxnet.explain.grid import remark
 from covidcxnet.explain.layers import convolutions, require_cut
+from covidcxnet.explain.overlay import heat_colours
 from covidcxnet.reporting import plots
 from covidcxnet.reporting.pages import NOTICE
 from enhancement.command_line import one_line
@@ -63,103 +63,67 @@ def draw_all(
     progress: bool = True,
     report: Callable[[object], None] = print,
 ) -> int:
-    """Draw the figures of `kinds` into a folder; what cannot be drawn is reported, and the others are drawn.
+    """Draw the figures of `kinds` into a folder; the number of models and files that had to be left out.
 
-    Parameters
-    ----------
-    kinds : collection of str
-        Of `KINDS`: ``tsne``, ``features`` (feature maps), ``maps`` (class activation maps).
-    layers : sequence of str or None
-        Feature layer of each model's maps; None, or nothing at all, takes the last one.
-    rows, most : int
-        Radiographs with maps, and in t-SNE.
-    report : callable
-        Takes each file that is written, and a line for what is left out.
-
-    Returns
-    -------
-    int
-        How many models and files had to be left out.
+    `layers` are the feature layers of each model's maps (None, or nothing at all: the last one), `rows` and `most` the
+    radiographs with maps and in t-SNE. `report` takes each file that is written, and a line for what is left out.
     """
     shown, problems = choose(radiographs, rows, seed), 0
     report(f"{len(models)} models, {len(radiographs)} radiographs; {len(shown)} of them with maps")
     options: dict[str, Any] = {"seed": seed, "jobs": jobs, "progress": progress}
-    columns: list[Column] = []
-    embeddings: list[Embedding] = []
-    # In order; a step that the input does not allow is left out, and those after it are taken.
-    steps: list[tuple[str, Callable[[], int]]] = []
+
+    @contextmanager
+    def step(what: str = "") -> Iterator[None]:
+        """One step; where the input does not allow it, it is left out, and those after it are taken."""
+        nonlocal problems
+        try:
+            yield
+        except InputError as error:
+            report(f"left out: {what}{one_line(error)}")
+            problems += 1
+
     if "maps" in kinds:
         maps: dict[str, Any] = {"methods": methods, "target": target, "samples": samples, **options}
-
-        def explain(model: NamedModel, layer: str | None) -> int:
-            columns.extend(activation_maps(model, shown, layer=layer, **maps))
-            return 0
-
+        columns: list[Column] = []
         for model, layer in zip(models, layers or [None] * len(models), strict=True):
-            steps.append((f"maps of {model.name}: ", partial(explain, model, layer)))
-        steps.append(("", lambda: _report_unread(shown, columns, report)))
-        steps.append(("", lambda: _save(draw(shown, columns), folder / "activation-maps.png", report)))
+            with step(f"maps of {model.name}: "):
+                columns += activation_maps(model, shown, layer=layer, **maps)
+        # What one model cannot read no other can: each file is reported once.
+        unread = {k: c.cells[k].error for c in reversed(columns) for k in range(len(shown)) if c.cells[k].error}
+        for k in sorted(unread):
+            report(f"not read: {shown[k].path}: {unread[k]}")
+        problems += len(unread)
+        with step():
+            report(plots.save(draw(shown, columns), folder / "activation-maps.png"))
     if "features" in kinds:
         # The first of each class, the first few where classes are not known.
         first = {r.label if r.label is not None else k: k for k, r in reversed(list(enumerate(shown)))}
         few = [shown[k] for k in sorted(first.values())][:_MOST_FEATURES]
-        steps += [("", partial(_save_feature_maps, model, few, folder, report)) for model in models]
-    chosen = choose(radiographs, most, seed) if "tsne" in kinds else []
-    if len(chosen) >= FEWEST:
-
-        def place(model: NamedModel) -> int:
-            embeddings.append(embed(model, chosen, perplexity=perplexity, batch_size=batch_size, **options))
-            return embeddings[-1].unreadable
-
-        steps += [("", partial(place, model)) for model in models]
-        steps.append(("", lambda: _save_embeddings(embeddings, folder, report)))
-    for what, step in steps:
-        try:
-            problems += step()
-        except InputError as error:
-            report(f"left out: {what}{one_line(error)}")
-            problems += 1
-    if "tsne" in kinds and len(chosen) < FEWEST:
-        report(f"left out: t-SNE: {len(chosen)} radiographs given, {FEWEST} or more expected")
-        # no problem for whoever draws everything there is of a few files
-        problems += set(kinds) != set(KINDS)
+        for model in models:
+            with step():
+                read = [pair for rows, stacks in stacks_of(model, few) for pair in zip(rows, stacks, strict=True)]
+                for number, (row, stack) in enumerate(read, start=1):
+                    layer_maps = feature_maps(model.classifier.model, stack)
+                    picture = draw_features(model, stack, layer_maps, few[row].caption)
+                    report(plots.save(picture, folder / f"feature-maps-{model.file_name}-{number}.png"))
+                problems += not read
+    if "tsne" in kinds:
+        chosen, embeddings = choose(radiographs, most, seed), []
+        for model in models if len(chosen) >= FEWEST else ():
+            with step():
+                embeddings.append(embed(model, chosen, perplexity=perplexity, batch_size=batch_size, **options))
+                problems += embeddings[-1].unreadable
+        if embeddings:
+            with step():
+                report(plots.save(draw_embeddings(embeddings), folder / "tsne.png"))
+                with whole_file(folder / "tsne.csv") as partial_file:
+                    table(embeddings).to_csv(partial_file, index=False)
+                report(folder / "tsne.csv")
+        if len(chosen) < FEWEST:
+            report(f"left out: t-SNE: {len(chosen)} radiographs given, {FEWEST} or more expected")
+            # no problem for whoever draws everything there is of a few files
+            problems += set(kinds) != set(KINDS)
     return problems
-
-
-def _report_unread(shown: Sequence[Radiograph], columns: Sequence[Column], report: Callable[[object], None]) -> int:
-    errors = {k: c.cells[k].error for c in reversed(columns) for k in range(len(shown)) if c.cells[k].error}
-    for k in sorted(errors):
-        report(f"not read: {shown[k].path}: {errors[k]}")
-    return len(errors)
-
-
-def _save(figure: Figure, path: Path, report: Callable[[object], None]) -> int:
-    report(plots.save(figure, path))
-    return 0
-
-
-def _save_embeddings(embeddings: Sequence[Embedding], folder: Path, report: Callable[[object], None]) -> int:
-    if embeddings:
-        _save(draw_embeddings(embeddings), folder / "tsne.png", report)
-        with whole_file(folder / "tsne.csv") as partial_file:
-            table(embeddings).to_csv(partial_file, index=False)
-        report(folder / "tsne.csv")
-    return 0
-
-
-def _save_feature_maps(
-    model: NamedModel, chosen: Sequence[Radiograph], folder: Path, report: Callable[[object], None]
-) -> int:
-    """A picture for each radiograph that can be read; 1 where there is none."""
-    read = [
-        (chosen[row], stack)
-        for rows, stacks in stacks_of(model, chosen)
-        for row, stack in zip(rows, stacks, strict=True)
-    ]
-    for number, (radiograph, stack) in enumerate(read, start=1):
-        picture = draw_features(model, stack, feature_maps(model.classifier.model, stack), radiograph.caption)
-        _save(picture, folder / f"feature-maps-{model.file_name}-{number}.png", report)
-    return 0 if read else 1
 
 
 @dataclass(frozen=True)
@@ -186,21 +150,9 @@ def activation_maps(
 ) -> list[Column]:
     """One model's maps of some radiographs, all of which are held in memory.
 
-    Parameters
-    ----------
-    layer : str, optional
-        Feature layer of Grad-CAM; by default the model's last one.
-    methods : sequence of str
-        Of `METHODS`. CAM is left out where the model's head has no closed form.
-    target : str, optional
-        Class to explain; by default, for each radiograph, the one that the model predicts.
-    samples, seed : int
-        Of LIME.
-
-    Raises
-    ------
-    InputError
-        If a method, the class or the layer is unknown; the message lists what there is.
+    `layer` is that of Grad-CAM, by default the last one; CAM is left out where the head has no closed form. `target` is
+    the class to explain, by default the predicted one; `samples` and `seed` are LIME's. `InputError` if a method, the
+    class or the layer is unknown; the message lists what there is.
     """
     classifier = model.classifier
     if unknown := [method for method in methods if method not in METHODS]:
@@ -230,12 +182,14 @@ def draw(radiographs: Sequence[Radiograph], columns: Sequence[Column]) -> Figure
     rows = [k for k in range(len(radiographs)) if any(column.cells[k].error is None for column in columns)]
     if not rows or not columns:
         raise InputError("activation maps: none of the radiographs could be read, or no method fits the models")
-    images = [_resized(next(c.cells[k] for c in columns if c.cells[k].error is None).radiograph) for k in rows]
+    cells = [next(column.cells[k] for column in columns if column.cells[k].error is None) for k in rows]
+    images = [plots.resized(cell.radiograph, _SIDE) for cell in cells]
     ratios = [image.shape[0] / _SIDE for image in images]
     wide, high = _INCHES * (len(columns) + 1) + 0.9, _INCHES * sum(ratios) + 0.24 * len(rows) + 0.9
     figure, panels = plots.figure(wide, high, len(rows), len(columns) + 1, ratios=ratios, dpi=_DPI)
     grid = np.reshape(np.array(panels, object), (len(rows), -1))
-    for axes, head in zip(grid[0], ["Radiograph", *map(_head, columns)], strict=True):
+    heads = ["\n".join(filter(None, (_cut(c.model, 24), METHODS[c.method], c.layer))) for c in columns]
+    for axes, head in zip(grid[0], ["Radiograph", *heads], strict=True):
         axes.annotate(head, (0.5, 1), (0, 15), ha="center", va="bottom", fontsize=9, fontweight="bold", **_BESIDE)
     for line, k, image in zip(grid, rows, images, strict=True):
         style: dict[str, Any] = {"rotation": 90, "ha": "right", "va": "center", "multialignment": "center"}
@@ -251,19 +205,15 @@ def draw(radiographs: Sequence[Radiograph], columns: Sequence[Column]) -> Figure
     if any(column.method == "lime" for column in columns):
         notes += " LIME: blue + supports the class, orange \N{MINUS SIGN} speaks against it, white line: lungs."
     if any(column.method != "lime" for column in columns):
-        _scale(figure, grid)
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import ListedColormap
+
+        colours = ScalarMappable(cmap=ListedColormap(heat_colours()))
+        bar = figure.colorbar(colours, ax=grid, fraction=0.03, pad=0.01, shrink=0.6, aspect=18, panchor=False)
+        bar.set_ticks([0, 1], labels=["low", "high"], fontsize=7.5)
+        bar.ax.tick_params(length=0)
     figure.supxlabel(f"{notes} {NOTICE}.", x=0.01, ha="left", fontsize=7.5)
     return figure
-
-
-def _resized(image: np.ndarray) -> np.ndarray:
-    scale = _SIDE / max(image.shape)
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-
-
-def _head(column: Column) -> str:
-    return "\n".join(filter(None, (_cut(column.model, 24), METHODS[column.method], column.layer)))
 
 
 def _title(cell: Explanation) -> str:
@@ -284,20 +234,6 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _scale(figure: Figure, panels: np.ndarray) -> None:
-    from matplotlib import colormaps
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap
-
-    # the same part of the colour map as on the radiographs
-    colours = ListedColormap(colormaps["inferno"](np.linspace(0.3, 0.95, 128)))
-    bar = figure.colorbar(
-        ScalarMappable(cmap=colours), ax=panels, fraction=0.03, pad=0.01, shrink=0.6, aspect=18, panchor=False
-    )
-    bar.set_ticks([0, 1], labels=["low", "high"], fontsize=7.5)
-    bar.ax.tick_params(length=0)
-
-
 def feature_maps(model: keras.Model, stack: np.ndarray, layers: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """Layers and their outputs float32 [h, w, F], by default the first and last convolution, for a stack [H, W, C]."""
     if layers is None:
@@ -315,8 +251,10 @@ def draw_features(model: NamedModel, stack: np.ndarray, layers: Mapping[str, np.
 
     Each map has a range of its own (1st to 99th percentile): the figure shows where a map is strong, not how strong.
     """
-    spread = [_spread(maps[..., :MOST]) for maps in layers.values()]
-    grids = [_montage(stack.astype("float32") / 255), *(_montage(maps) for maps in spread)]
+    grids = [_montage(stack.astype("float32") / 255)]
+    for maps in layers.values():
+        low, high = np.percentile(maps[..., :MOST], (1, 99), axis=(0, 1))
+        grids.append(_montage(((maps[..., :MOST] - low) / np.where(high > low, high - low, 1)).clip(0, 1)))
     titles = [f"stack: {', '.join(model.classifier.input.channels)}"]
     for k, (name, maps) in enumerate(layers.items()):
         height, wide, count = maps.shape
@@ -333,11 +271,6 @@ def draw_features(model: NamedModel, stack: np.ndarray, layers: Mapping[str, np.
     text = ", ".join(caption.split("\n"))
     figure.suptitle(f"{model.name}: feature maps of one radiograph ({text})", fontsize=11, parse_math=False)
     return figure
-
-
-def _spread(maps: np.ndarray) -> np.ndarray:
-    low, high = np.percentile(maps, (1, 99), axis=(0, 1))
-    return ((maps - low) / np.where(high > low, high - low, 1)).clip(0, 1)
 
 
 def _montage(maps: np.ndarray) -> np.ndarray:

@@ -51,28 +51,13 @@ def sweep(
 ) -> Sweep:
     """Train every combination of values, each with several seeds, and write one table and one plot.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        What is not swept; its seed makes the split and is that of the first repeat.
-    over : mapping, optional
-        Recipe key, nested with dots, to its values; none for repeats alone.
-    repeats : int
-        Trainings of each combination, on the same data and split.
-    out : path-like
-        Folder of the sweep. Where it holds this sweep already, finished runs are reused and unfinished ones resumed;
-        the values and the number of repeats may have grown.
-    test : bool
-        Evaluate each run on the test split. Without it, validation figures are all there is.
-    bootstrap, progress
-        Resamples and bars of those evaluations.
+    `over` maps recipe keys, nested with dots, to their values; none for repeats alone. The recipe's seed makes the
+    split and is that of the first repeat. Where `out` holds this sweep already, finished runs are reused and unfinished
+    ones resumed; the values and the number of repeats may have grown. Without `test` the test split stays closed, and
+    validation figures are all there is; `bootstrap` and `progress` are those of its evaluation.
 
-    Raises
-    ------
-    InputError
-        If the sweep cannot begin. What fails later is one training, whose row says why while the others go on.
-    KeyboardInterrupt
-        After Ctrl-C; the message says how to go on.
+    `InputError` if the sweep cannot begin. What fails later is one training, whose row says why while the others go on.
+    After Ctrl-C, a `KeyboardInterrupt` whose message says how to go on.
     """
     over, folder = dict(over or {}), Path(out)
     trials = plan(recipe, over, repeats, folder)
@@ -122,14 +107,11 @@ class Groups:
 def group_recipes(
     recipe: Recipe, *, sampling: Literal["oversample", "undersample"] = "oversample"
 ) -> dict[str, Recipe]:
-    """The recipes of the pediatric pneumonia study's three data groups; only augmentation and sampling differ.
-
-    Section 4 A of the study: "raw" is neither augmented nor oversampled, "augmented" has rotations, zooms and shifts,
-    and "balanced" is oversampled (or undersampled) as well, until the classes have equally many images. The recipe's
-    own augmentation is used, or the study's where it has none.
-    """
+    """The recipes of the pediatric pneumonia study's three data groups; only augmentation and sampling differ."""
     if sampling not in ("oversample", "undersample"):
         raise InputError(f"sampling: {sampling!r} given, oversample or undersample expected")
+    # Section 4 A of the study: "raw" is neither augmented nor oversampled, "augmented" has rotations, zooms and shifts,
+    # and "balanced" is oversampled (or undersampled) as well, until the classes have equally many images.
     none = AugmentSettings.none()
     augment = STUDY_AUGMENT if replace(recipe.augment, fill=none.fill) == none else recipe.augment
     # a class weight balances too, and "raw" would not be raw
@@ -147,11 +129,9 @@ def train_groups(
     bootstrap: int = 2000,
     progress: bool = True,
 ) -> Groups:
-    """Train the three groups on one split, evaluate them on its test images, and write the comparison.
+    """Train the three groups of `group_recipes` on one split, evaluate them, and write the comparison.
 
-    `recipe` and `sampling` are those of `group_recipes`; `published` shows the study's own rows beside. `out` is the
-    folder of all three runs: where it holds these groups already, finished runs are reused and unfinished ones resumed.
-    `InputError` if a run cannot begin, or `out` holds groups of another recipe.
+    `out` is the folder of all three runs, resumed as in `sweep`; `published` shows the study's own rows beside.
     """
     folder, recipes = Path(out), group_recipes(recipe, sampling=sampling)
     _claim(folder / "groups.json", "groups", recipes, {})
@@ -163,8 +143,8 @@ def train_groups(
             _free_memory()
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; the same command goes on in {folder}") from None
-    names, study = tuple(GROUP_NAMES[name] for name in recipes), ("pneumonia",) if published else ()
-    runs = [trial.folder for trial in trials]
+    runs, names = [trial.folder for trial in trials], [GROUP_NAMES[name] for name in recipes]
+    study = ("pneumonia",) if published else ()
     comparison = compare(runs, names=names, published=study, bootstrap=bootstrap, progress=progress)
     title = f"{recipe.model}: three data groups, one split"
     picture = plots.save(sweep_page.draw_groups(comparison.rows[: len(runs)], title), folder / "groups.png")
@@ -202,9 +182,15 @@ def _claim(
     file: Path, kind: str, recipes: Mapping[str, Recipe], content: Mapping[str, Any], swept: Collection[str] = ()
 ) -> None:
     """Reserve the folder of `file` for these recipes, or make sure that it is theirs."""
+
+    def compared(recipe: Recipe) -> dict[str, Any]:
+        # Where a training is written, and how many processes prepare its images, make it no other training.
+        values = {key: value for key, value in recipe.to_dict().items() if key not in ("out", "jobs", "tensorboard")}
+        return json.loads(json.dumps(values, default=str))
+
     folder = file.parent
     check_output(folder, folder=True)
-    now = {name: _compared(recipe) for name, recipe in recipes.items()}
+    now = {name: compared(recipe) for name, recipe in recipes.items()}
     begun = any(True for depth in ("*", "*/*") for _ in folder.glob(f"{depth}/run.json"))
     if file.is_file() and not begun:
         # refused before its first training: nothing depends on that split
@@ -212,7 +198,7 @@ def _claim(
     elif file.is_file():
         try:
             known = json.loads(file.read_text(encoding="utf-8"))
-            before = {name: _compared(Recipe.from_dict(known[name])) for name in recipes}
+            before = {name: compared(Recipe.from_dict(known[name])) for name in recipes}
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file}: damaged ({one_line(error)}); name another folder") from error
         for name in now:
@@ -221,12 +207,6 @@ def _claim(
     elif folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"out: {folder} is not empty and does not hold {kind}; name a new folder")
     write_json(file, {**content, **now})
-
-
-def _compared(recipe: Recipe) -> dict[str, Any]:
-    """What makes two trainings the same: not where they are written, nor how many processes prepare."""
-    values = {key: value for key, value in recipe.to_dict().items() if key not in ("out", "jobs", "tensorboard")}
-    return json.loads(json.dumps(values, default=str))
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any], swept: Collection[str], prefix: str = "") -> str:

@@ -13,9 +13,9 @@ from covidcxnet.evaluation.metrics import NORMAL
 from covidcxnet.experiments.compare_page import write_all
 from covidcxnet.experiments.compared_runs import Row
 from covidcxnet.experiments.sweep_plan import cell_name, data_key, text_of
-from covidcxnet.experiments.sweep_table import TEST, VALIDATION, Sweep, to_csv
-from covidcxnet.reporting import pages, plots, table
-from covidcxnet.reporting.table import DASH, Estimate, Share, Table, count
+from covidcxnet.experiments.sweep_table import MISSED, TEST, VALIDATION, Sweep, to_csv
+from covidcxnet.reporting import pages, plots
+from covidcxnet.reporting.table import DASH, Cell, Estimate, Share, Table, count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,10 +36,10 @@ _REPEATED = (
 def save(sweep: Sweep) -> None:
     """Write the page, the tables and the plot into the sweep's folder: all of them or none."""
     picture = draw(sweep)
-    files = {"runs.csv": to_csv(sweep.runs), "sweep.csv": to_csv(sweep.cells)}
-    files |= {name: render(sweep, name, picture) for name in ("sweep.md", "sweep.html")}
-    content = {name: text.encode() for name, text in files.items()}
-    write_all(sweep.folder, content | ({} if picture is None else {"sweep.png": plots.png(picture)}))
+    texts = {"runs.csv": to_csv(sweep.runs), "sweep.csv": to_csv(sweep.cells)}
+    texts |= {name: render(sweep, name, picture) for name in ("sweep.md", "sweep.html")}
+    files = {name: text.encode() for name, text in texts.items()}
+    write_all(sweep.folder, files | ({} if picture is None else {"sweep.png": plots.png(picture)}))
 
 
 def render(sweep: Sweep, template: str, picture: Figure | None) -> str:
@@ -96,18 +96,20 @@ def to_table(sweep: Sweep) -> Table:
         cell = {str(key): value for key, value in record.items()}
         done, planned = cell["finished"], cell["repeats"]
         means = [cell.get(name, math.nan) for name in ("best_epoch", "seconds")]
-        missed = []
-        for name in (column.removesuffix("_called_normal") for column in cell if column.endswith("_called_normal")):
-            if not math.isnan(number := cell[f"{name}_called_normal"]):
-                missed.append(f"{name}: {Share(number, int(cell[f'{name}_images']))}")
+        names = [column.removesuffix(MISSED) for column in cell if column.endswith(MISSED)]
+        missed = [
+            f"{name}: {Share(cell[name + MISSED], int(cell[f'{name}_images']))}"
+            for name in names
+            if not math.isnan(cell[name + MISSED])
+        ]
         rows.append(
             [
                 *([cell[key] for key in sweep.keys] or ["unchanged"]),
                 str(done) if done == planned else f"{done} of {planned}",
                 *(_estimate(cell, name) for name in figures),
                 *(DASH if math.isnan(mean) else f"{mean:.3g}" for mean in means),
-                table.Cell("", below=missed) if missed else DASH,
-                table.Cell("", alert=[cell["notes"]] if cell["notes"] else []),
+                Cell("", below=missed) if missed else DASH,
+                Cell("", alert=[cell["notes"]] if cell["notes"] else []),
             ]
         )
     header = [*(sweep.keys or ["recipe"]), "Trainings", *figures.values()]
@@ -136,11 +138,8 @@ def draw(sweep: Sweep) -> Figure | None:
     values = {trial.cell: trial.values for trial in sweep.trials}
     cells["series"] = [text_of(values[cell][series]) if series else "" for cell in cells["cell"]]
     names = list(cells["series"].unique())
-    ticks = (
-        np.array([float(values[cell][along]) for cell in cells["cell"]])
-        if along
-        else np.arange(len(cells), dtype=float)
-    )
+    # Without a numeric key each cell has a place of its own.
+    ticks = np.array([values[cell][along] if along else k for k, cell in enumerate(cells["cell"])], float)
     logarithmic = along is not None and along.rpartition(".")[2] in _LOG and ticks.min() > 0 and len(set(ticks)) > 1
     # series stand side by side, so that their dots do not cover each other
     shifts = 0.055 * (cells["series"].map(names.index).to_numpy() - (len(names) - 1) / 2)
@@ -158,7 +157,10 @@ def draw(sweep: Sweep) -> Figure | None:
         plots.grid(axes)
         if along is None:
             turned: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
-            axes.set_xticks(ticks, [_tick(values[cell]) for cell in cells["cell"]], **turned)
+            labels = [
+                text_of(*values[c].values()) if len(sweep.keys) == 1 else cell_name(values[c]) for c in cells["cell"]
+            ]
+            axes.set_xticks(ticks, labels, **turned)
             axes.set_xlim(-0.6, len(cells) - 0.4)
             continue
         if logarithmic:
@@ -182,17 +184,13 @@ def draw(sweep: Sweep) -> Figure | None:
 
 
 def _axes_of(sweep: Sweep) -> tuple[str | None, str | None]:
-    """Key along the axis and key of the series; without a key along the axis each cell has a place of its own."""
+    """Key along the axis and key of the series, where there are such."""
     values = {key: [trial.values[key] for trial in sweep.trials] for key in sweep.keys}
     numeric = [key for key in values if all(type(value) in (int, float) for value in values[key])]
     if not numeric or len(values) > 2:
         return None, None
     along = max(numeric, key=lambda key: len(set(values[key])))
     return along, next((key for key in values if key != along), None)
-
-
-def _tick(values: Mapping[str, Any]) -> str:
-    return text_of(next(iter(values.values()))) if len(values) == 1 else cell_name(values)
 
 
 def _draw_series(axes: Axes, cells: pd.DataFrame, runs: pd.DataFrame, name: str, k: int, joined: bool) -> None:
@@ -224,12 +222,11 @@ def draw_groups(rows: Sequence[Row], title: str = "") -> Figure:
     for k, row in enumerate(rows):
         values = [row.f1, *(row.f1_by_class.get(name) for name in classes), row.accuracy, row.auroc]
         known = [(place, e) for place, e in enumerate(values) if isinstance(e, Estimate) and not math.isnan(e.value)]
+        # Side by side, as intervals of one figure would cover each other.
         x = [place + 0.18 * (k - (len(rows) - 1) / 2) for place, _ in known]
-        spread = [[e.value - e.low for _, e in known], [e.high - e.value for _, e in known]]
-        style: dict[str, Any] = {"color": plots.colour(k), "marker": plots.marker(k), "label": row.name}
-        axes.errorbar(
-            x, [e.value for _, e in known], np.nan_to_num(np.abs(spread)), markersize=6, linestyle="", **style
-        )
+        value, low, high = np.array([(e.value, e.low, e.high) for _, e in known]).reshape(-1, 3).T
+        style: dict[str, Any] = {"color": plots.colour(k), "marker": plots.marker(k), "markersize": 6, "linestyle": ""}
+        axes.errorbar(x, value, np.nan_to_num(np.abs([value - low, high - value])), label=row.name, **style)
     axes.set_xticks(range(len(names)), names)
     axes.set(ylim=(-0.02, 1.02), title=title, ylabel="test images; lines: 95% intervals")
     plots.grid(axes, "y")

@@ -55,9 +55,7 @@ class Trial:
 def plan(recipe: Recipe, over: Mapping[str, Sequence[Any]], repeats: int, out: str | Path) -> list[Trial]:
     """Every training of a sweep, in the order in which it is run: all values with the first seed, then the next seed.
 
-    `over` maps recipe keys (nested with dots, as in ``input.size``) to their values. Repeats have the seeds
-    ``recipe.seed``, ``recipe.seed + 1``, ... `InputError` if a key cannot be swept, or the recipe refuses a value or a
-    combination.
+    `InputError` if a key cannot be swept, or the recipe refuses a value or a combination.
     """
     if repeats < 1:
         raise InputError(f"repeats: {repeats} given, 1 or more expected")
@@ -109,15 +107,7 @@ def _check_option(name: str, model: str) -> None:
 
 
 def parse_values(text: str) -> tuple[str, list[Any]]:
-    """``KEY=a,b,c`` as key and values; each value is YAML, so ``input.channels=[raw],[clahe,raw]`` are two lists.
-
-    Examples
-    --------
-    >>> parse_values("learning_rate=1e-3,0.005")
-    ('learning_rate', [0.001, 0.005])
-    >>> parse_values("input.channels=[raw],[clahe, raw]")
-    ('input.channels', [['raw'], ['clahe', 'raw']])
-    """
+    """``KEY=a,b,c`` as key and values; each value is YAML, so ``input.channels=[raw],[clahe,raw]`` are two lists."""
     key, equals, values = text.partition("=")
     key = key.strip().replace("-", "_")
     if not equals or not key or not values.strip():
@@ -135,11 +125,7 @@ def parse_values(text: str) -> tuple[str, list[Any]]:
 def read_over(
     name: str, arguments: Sequence[str], texts: Sequence[str], prog: str
 ) -> tuple[Recipe, dict[str, list[Any]]]:
-    """The recipe of a command line (its name or file, other flags of train), and the swept values of ``KEY=a,b,c``.
-
-    Each value goes through the recipe's own parser, so that 1e-3 is a number, and "yes" is refused where a number is
-    expected.
-    """
+    """The recipe of a command line (its name or file, other flags of train), and the swept values of ``KEY=a,b,c``."""
     for flag in (argument.partition("=")[0].replace("_", "-") for argument in arguments):
         if flag in ("--resume", "--print-config", "--recipe"):
             raise InputError(f"{flag}: is not for a sweep; give the recipe as the first argument")
@@ -152,6 +138,7 @@ def read_over(
             raise InputError(f"over: {key} is given twice; write all of its values after one --over")
         check_key(key, recipe, models_differ=True)
         over[key] = []
+        # Through the recipe's own parser: 1e-3 is a number, and "yes" is refused where a number is expected.
         for value in values:
             shown = value
             if not isinstance(value, str):

@@ -21,7 +21,7 @@ from covidcxnet.training.run import Run
 TEST = {"f1": "F1, mean over classes", "accuracy": "Accuracy", "auroc": "AUROC"}
 VALIDATION = {"val_f1": "F1, validation", "val_accuracy": "Accuracy, validation", "val_auroc": "AUROC, validation"}
 _REPORTED = {"f1": "macro_f1", "accuracy": "accuracy", "auroc": "auroc"}
-_MISSED = "_called_normal"
+MISSED = "_called_normal"
 _INTERNAL = r"_undefined$|^resamples$|^cell$"  # columns that only pages and plots need
 
 
@@ -65,10 +65,7 @@ def row_of(trial: Trial, folder: Path) -> dict[str, Any]:
 
 
 def figures_of(run: Run, options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Figures of a finished run: its log's, and those of its test report, made where it is missing.
-
-    `options` are those of `evaluate`; None leaves the test set closed.
-    """
+    """Figures of a finished run: its log's and its test report's, made with `options`; None leaves the test closed."""
     status, log = run.status, run.log
     # the log of a run in two stages holds the figures of the second level alone
     best = status.get("whole_model") or status.get("best", {})
@@ -80,14 +77,13 @@ def figures_of(run: Run, options: Mapping[str, Any] | None) -> dict[str, Any]:
         return line | {"zero_f1_classes": ";".join(zeros), "failed": ""}
     report, _ = report_of(run, **options)
     for name, key in _REPORTED.items():
-        if key not in report["overall"]:
-            continue
-        figure = Estimate.from_dict(report["overall"][key], report["bootstrap"]["resamples"])
-        line[name] = figure.value
-        if not math.isnan(figure.low):
-            line |= {f"{name}_low": figure.low, f"{name}_high": figure.high, f"{name}_undefined": figure.undefined}
+        if key in report["overall"]:
+            figure = Estimate.from_dict(report["overall"][key], report["bootstrap"]["resamples"])
+            line[name] = figure.value
+            if not math.isnan(figure.low):
+                line |= {f"{name}_low": figure.low, f"{name}_high": figure.high, f"{name}_undefined": figure.undefined}
     for name, (missed, images) in called_normal(report).items():
-        line |= {f"{name}{_MISSED}": missed, f"{name}_images": images}
+        line |= {f"{name}{MISSED}": missed, f"{name}_images": images}
     zeros = [label for label, part in report["by_class"].items() if (part.get("f1") or {}).get("value") == 0]
     line["resamples"] = report["bootstrap"]["resamples"]
     return line | {"zero_f1_classes": ";".join(zeros), "failed": ""}
@@ -111,9 +107,9 @@ def _summary(runs: pd.DataFrame) -> dict[str, Any]:
             # a single planned training keeps its own interval over patients
             columns = ("resamples", *(f"{name}_{part}" for part in ("low", "high", "undefined")))
             line |= {key: finished[key].iloc[0] for key in columns if key in finished}
-    for column in (column for column in map(str, finished) if column.endswith(_MISSED)):
-        images = column.removesuffix(_MISSED) + "_images"
-        if finished[column].notna().any():
+    for column in map(str, finished):
+        images = column.removesuffix(MISSED) + "_images"
+        if column.endswith(MISSED) and finished[column].notna().any():
             line |= {column: float(finished[column].mean()), images: int(finished[images].dropna().iloc[0])}
     reasons = [f"failed: {reason}" for reason in runs["failed"] if reason]
     zeros = [f"F1 0 for {names.replace(';', ', ')}" for names in runs["zero_f1_classes"] if names]
@@ -122,14 +118,7 @@ def _summary(runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def t_interval(values: np.ndarray) -> Estimate:
-    """Mean of proportions float [n] with the 95% interval of Student's t, cut at 0 and 1; none for fewer than two.
-
-    Examples
-    --------
-    >>> mean = t_interval(np.array([0.7, 0.8, 0.9]))
-    >>> round(mean.value, 3), round(mean.low, 3), round(mean.high, 3)
-    (0.8, 0.552, 1.0)
-    """
+    """Mean of proportions float [n] with the 95% interval of Student's t, cut at 0 and 1; none for fewer than two."""
     if not len(values):
         return Estimate(math.nan)
     mean = float(np.mean(values))

@@ -118,12 +118,8 @@ class Explanation:
 
     def panel(self) -> Any:
         """Radiograph and overlay side by side with a caption, a `matplotlib.figure.Figure`."""
-        radiograph = self.radiograph
-        scale = _PANEL_PIXELS / max(radiograph.shape)
-        height, width = (max(1, round(side * scale)) for side in radiograph.shape)
         # Small radiographs are enlarged, so that lines are drawn finer than their pixels.
-        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        radiograph = cv2.resize(radiograph, (width, height), interpolation=how)
+        radiograph = plots.resized(self.radiograph, _PANEL_PIXELS)
         return panel(radiograph, self.draw(radiograph), self.caption, METHODS[self.method])
 
     def save_panel(self, path: str | Path) -> Path:

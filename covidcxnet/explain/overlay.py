@@ -135,16 +135,21 @@ def save_image(image: np.ndarray, path: str | Path) -> Path:
     return Path(path)
 
 
-def _scale_bar(axes, signed: bool) -> None:
+def heat_colours() -> np.ndarray:
+    """The part of inferno that heat is drawn in, from weak to strong: float [128, 4]."""
     from matplotlib import colormaps
 
+    return colormaps["inferno"](np.linspace(0.3, 0.95, 128))
+
+
+def _scale_bar(axes, signed: bool) -> None:
     if signed:
         blend = np.linspace(-1, 1, 129)[:, None, None]
         side = np.where(blend >= 0, np.array(BLUE) / 255, np.array(ORANGE) / 255)
         ramp = 1 - np.abs(blend) * (1 - side)
         labels = {0: "\N{MINUS SIGN} against", 64: "0", 128: "+ supports"}
     else:
-        ramp = colormaps["inferno"](np.linspace(0.3, 0.95, 128))[:, None]
+        ramp = heat_colours()[:, None]
         labels = {0: "low", 127: "high"}
     axes.imshow(ramp, aspect="auto", origin="lower")
     axes.set_xticks([])

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from enhancement.files import PathLike, whole_file
@@ -67,6 +68,18 @@ def figure(
     return drawn, list(panels)
 
 
+def panels(
+    number: int, across: int, inches: tuple[float, float], margin: tuple[float, float] = (0, 0)
+) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels, each so many inches wide and high, at most `across` in a row."""
+    columns = min(across, number)
+    rows = -(-number // columns)
+    drawn, places = figure(inches[0] * columns + margin[0], inches[1] * rows + margin[1], rows, columns)
+    for axes in places[number:]:
+        axes.set_axis_off()
+    return drawn, places[:number]
+
+
 def grid(axes: Axes, axis: str = "both") -> None:
     """Faint lines below the data."""
     axes.grid(axis=axis, color=GRID_LINE, linewidth=0.6)  # type: ignore[arg-type]
@@ -87,6 +100,13 @@ def image(axes: Axes, pixels: np.ndarray, title: str = "", *, size: float = 9, p
     # class names may hold a dollar sign
     axes.set_title(title, fontsize=size, pad=pad).set_parse_math(False)
     return axes.imshow(pixels, **how)
+
+
+def resized(pixels: np.ndarray, side: int) -> np.ndarray:
+    """An image ``[H, W]`` in its own proportions, its longer side of so many pixels."""
+    scale = side / max(pixels.shape)
+    size = [max(1, round(length * scale)) for length in pixels.shape[::-1]]
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
 def corners(points: np.ndarray) -> np.ndarray:
