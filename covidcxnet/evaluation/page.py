@@ -54,17 +54,22 @@ def page(r: Report) -> str:
         title=r.title,
         r=r,
         evaluated=f"{count(r.metrics.images, 'image')} ({tables.part_name(r.data.split)})",
-        banners=_banners(r),
+        counted=tables.counted(r),
+        lost=() if r.exclusive else lost,
         headline=headline,
         missed=[(r.called(x.name), f"{x.missed} of {x.images}", _rate(x)) for x in r.metrics.missed],
         facts=_facts(r),
         warnings=[(c.title, c.text) for c in r.cautions],
+        decision=tables.decision(r),
+        intervals=tables.intervals(r),
+        left_out=tables.left_out(r),
+        who=tables.evaluated(r),
         sections=[(key, name) for key, name, content in sections if content],
         tables=shown,
         plots=drawings,
         source_alone=tables.source_alone(r),
         single_source=tables.single_source(r),
-        confusion=_confusion(r),
+        shade=_shade,
         rule=rule(r.metrics.task),
         case_groups=groups.items(),
         listings=_listings(r),
@@ -114,26 +119,6 @@ def _site_lines(r: Report) -> Iterable[str]:
         yield text
 
 
-def _banners(r: Report) -> list[tuple[str, str]]:
-    """What stands where nobody can pass it by."""
-    banners = []
-    if r.data.phantom:
-        text = "These figures say nothing about real radiographs."
-        banners.append((f"Phantom run: the images are computed and show no patient. {text}", ""))
-    if r.data.counted:
-        ask = "whether the model tells ill from normal."
-        if r.predictions.ungraded.any():
-            use = f"They count only in the figures within a source, which ask {ask}"
-        else:
-            use = f"These figures ask {ask}"
-        banners.append((f"Not what it is called: {'; '.join(tables.counted(r))}. {use}", ""))
-    lost = r.metrics.never_found
-    if lost and not r.exclusive:
-        which = f"{len(lost)} of {count(len(r.metrics.classes), 'finding')} never found: {', '.join(lost)}."
-        banners.append((which, "Their F1 is 0 and is in the mean as 0."))
-    return banners
-
-
 def _rate(missed) -> str:
     """The rate and its interval; where none was missed, the bootstrap knows no spread and the rule of three speaks."""
     if missed.missed:
@@ -142,14 +127,13 @@ def _rate(missed) -> str:
     return f"with {count(missed.patients, 'patient')}, a true rate of up to {100 * most:.0f}% would fit"
 
 
-def _facts(r: Report) -> list[tuple[str, Any]]:
-    """Facts beside the figures: data, split, model, what was left out, and how it was decided."""
-    data, model = r.data, r.model
+def _facts(r: Report) -> dict[str, Any]:
+    """Facts of data and training in words, for the list beside the figures."""
+    data, unknown, split_by = r.data, r.data.unknown_patients, _SPLIT_BY[r.data.split_by]
     chosen = []
     for column, value in data.where.items():
         values = value if isinstance(value, (list, tuple)) else [value]
         chosen.append(f"{column} {' or '.join(map(str, values))}")
-    unknown, split_by = data.unknown_patients, _SPLIT_BY[data.split_by]
     if unknown and data.split_by and not data.phantom:
         some = f"the patient of {unknown:,} of {len(data.parts):,} is unknown"
         split_by += f"; {'no patient is known' if unknown == len(data.parts) else some}"
@@ -159,32 +143,7 @@ def _facts(r: Report) -> list[tuple[str, Any]]:
         same = len({o.get("weights_sha256") for o in r.openings}) == 1
         times = f"{len(r.openings)} times, first {first}{', always these weights' if same else ''}"
         opened = f"once, {first}" if len(r.openings) == 1 else times
-    started = model.training.get("init")
-    parameters = f", {model.parameters:,} parameters" if model.parameters else ""
-    weights: Any = model.weights
-    if model.sha256:
-        weights = Html('{}<br><span class="mono note">SHA-256 {}…</span>').format(weights, model.sha256[:16])
-    listed = Html('{} <a href="#rejected">list</a>')
-    files = count(len(data.rejected), "file")
-    rejected = listed.format(f"{files} could not be used:") if len(data.rejected) else "none"
-    sought, failed = data.lungs_sought, len(r.failed_lungs)
-    lungs = f"all {sought:,} trusted" if sought else "not used: the model sees the whole image"
-    if failed:
-        used = "; the whole image was used there" if data.region != "none" else ""
-        lungs = listed.format(f"{failed:,} of {sought:,} not trusted{used}:")
-    return [
-        ("Data set", data.name + (f", only {'; '.join(chosen)}" if chosen else "")),
-        ("Evaluated", tables.evaluated(r)),
-        ("Split by", split_by),
-        ("Left out", tables.left_out(r)),
-        ("Test set opened", opened),
-        ("Model", f"{model.name}{parameters}{f', initial weights: {started}' if started else ''}"),
-        ("Weights", weights),
-        ("Rejected files", rejected),
-        ("Lung masks", lungs),
-        ("Decision", tables.decision(r)),
-        ("Intervals", tables.intervals(r)),
-    ]
+    return {"chosen": "; ".join(chosen), "split_by": split_by, "opened": opened}
 
 
 def _drawings(r: Report) -> dict[str, list[dict[str, str]]]:
@@ -223,22 +182,10 @@ def _drawings(r: Report) -> dict[str, list[dict[str, str]]]:
     return drawn
 
 
-def _confusion(r: Report) -> list[tuple[str, list[dict[str, Any]], int]]:
-    """Rows of the confusion matrix: counts, shares of the row, and the shade of each."""
-    if r.metrics.confusion is None:
-        return []
-    rows = []
-    for k, (name, counts) in enumerate(zip(r.metrics.classes, r.metrics.confusion, strict=True)):
-        total, cells = int(counts.sum()), []
-        for c, n in enumerate(map(int, counts)):
-            share = n / total if total else 0.0
-            # white to mid blue; the darkest still carries dark text at a contrast above 4.5
-            shade = np.array([255, 255, 255]) + (np.array([120, 175, 218]) - 255) * share
-            colour = "#" + "".join(f"{round(v):02x}" for v in shade)
-            text = f"{100 * share:.1f}%" if total else "–"
-            cells.append({"images": n, "share": text, "colour": colour, "correct": c == k})
-        rows.append((name, cells, total))
-    return rows
+def _shade(share: float) -> str:
+    """Background of a share: white to mid blue; the darkest still carries dark text at a contrast above 4.5."""
+    mixed = [255 + (level - 255) * share for level in (120, 175, 218)]
+    return "#" + "".join(f"{round(level):02x}" for level in mixed)
 
 
 def _listings(r: Report) -> list[Table]:
@@ -251,8 +198,8 @@ def _listings(r: Report) -> list[Table]:
     failed = r.failed_lungs
     if len(failed):
         reasons = failed["lungs_reasons"] if "lungs_reasons" in failed else [""] * len(failed)
-        whole = Html('<span class="whole">{}</span>')
-        labels = [whole.format(label) for label in r.predictions.labelled[failed.index]]
+        # A label is not broken across lines as a path is.
+        labels = [Html('<span class="whole">{}</span>').format(x) for x in r.predictions.labelled[failed.index]]
         rows = [list(row) for row in zip(failed["path"], labels, reasons, strict=True)]
         used = " The whole image was used for them." if r.data.region != "none" else ""
         caption = f"Evaluated images whose lung mask was not trusted.{used}"
@@ -269,25 +216,22 @@ def _listings(r: Report) -> list[Table]:
     ]
 
 
-def _settings(r: Report) -> list[tuple[str, list[tuple[str, Html]]]]:
-    """Input settings, recipe and environment: each value as code, under its dotted name."""
+def _settings(r: Report) -> list[tuple[str, dict[str, str]]]:
+    """Input settings, recipe and environment: each value as text, under its dotted name."""
     recipe = {key: value for key, value in r.recipe.items() if key != "input"}
     groups = []
     for title, values in (("From file to stack", r.input_settings), ("Recipe", recipe), ("Environment", r.environment)):
-        pairs = []
+        flat: dict[str, Any] = {}
         for key, value in values.items():
-            inner = {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, Mapping) and value else {}
-            pairs += [
-                (name, Html("<code>{}</code>").format(_setting(v))) for name, v in (inner or {key: value}).items()
-            ]
-        if pairs:
-            groups.append((title, pairs))
+            nested = isinstance(value, Mapping) and value
+            flat |= {f"{key}.{name}": inner for name, inner in value.items()} if nested else {key: value}
+        if flat:
+            groups.append((title, {name: _setting(value) for name, value in flat.items()}))
     return groups
 
 
 def _setting(value: Any) -> str:
     if isinstance(value, str):
         return value or "–"
-    if isinstance(value, (list, tuple)) and len(value) > 20:
-        return f"{len(value)} numbers"
-    return json.dumps(value, default=str)
+    long = isinstance(value, (list, tuple)) and len(value) > 20
+    return f"{len(value)} numbers" if long else json.dumps(value, default=str)
