@@ -23,16 +23,8 @@ NEARLY_ALL = 0.85
 
 def cautions(report: Report) -> tuple[Caution, ...]:
     """Warnings that apply to a report; classes that are never found and counted labels come first."""
-    warnings = [
-        *_never_found(report),
-        *_independence(report),
-        *_counted(report),
-        *_patients(report),
-        *_source(report),
-        *_probe(report),
-        *_size(report),
-        *_quality(report),
-    ]
+    kinds = (_never_found, _independence, _labels, _source, _probe, _size, _quality)
+    warnings = [caution for kind in kinds for caution in kind(report)]
     return tuple(sorted(warnings, key=lambda c: c.key != "counted"))
 
 
@@ -110,7 +102,8 @@ def _independence(r: Report) -> Iterator[Caution]:
         yield Caution("test_reopened", f"The test set has been opened {len(r.openings)} times", text)
 
 
-def _counted(r: Report) -> Iterator[Caution]:
+def _labels(r: Report) -> Iterator[Caution]:
+    """Labels that are counted as another, and images without a patient."""
     for label, images in r.counted_images.items():
         name, verb = r.data.counted[label], "is" if images == 1 else "are"
         text = (
@@ -118,9 +111,6 @@ def _counted(r: Report) -> Iterator[Caution]:
             f"it knows {name}."
         )
         yield Caution("counted", f"{count(images, 'image')} of {label} {verb} counted as {name}", text)
-
-
-def _patients(r: Report) -> Iterator[Caution]:
     if r.unknown_patients:
         every = r.unknown_patients == r.metrics.images
         title = "Patients are unknown" if every else f"The patient of {count(r.unknown_patients, 'image')} is unknown"
@@ -130,6 +120,8 @@ def _patients(r: Report) -> Iterator[Caution]:
 
 def _source(r: Report) -> Iterator[Caution]:
     """Whether the source gives the label away."""
+    by_source, mean = r.by_source, None if r.by_source is None else r.by_source.mean
+    key = "confounded_source"
     if r.data.phantom:
         return
     if r.predictions.graded.sources is None:
@@ -138,56 +130,42 @@ def _source(r: Report) -> Iterator[Caution]:
             "source, and nothing here would show it."
         )
         yield Caution("sources_unknown", "Sources are unknown", text)
-    elif r.exclusive:
-        yield from _confounded_classes(r)
-    else:
-        yield from _confounded_findings(r)
-
-
-def _confounded_classes(r: Report) -> Iterator[Caution]:
-    by_source, mean = r.by_source, None if r.by_source is None else r.by_source.mean
-    if by_source is None or mean is None or not (by_source.unshared or mean.source_alone >= CONFOUNDED):
-        return
-    pairs = "; ".join(f"{a} and {b}" for a, b in by_source.unshared)
-    start = f"No source holds both {pairs}. " if pairs else ""
-    within = "can't be computed" if math.isnan(mean.within.value) else f"is {mean.within.value:.3f}"
-    if not math.isnan(mean.within.value) and by_source.alone:
-        within += f", which leaves out {', '.join(by_source.alone)}"
-    text = (
-        f"{start}Knowing nothing but the source would already score an AUROC of {mean.source_alone:.3f}: a high score "
-        f"can come from recognising the source. Within sources the AUROC {within}."
-    )
-    yield Caution("confounded_source", "Source and label are confounded", text)
-
-
-def _confounded_findings(r: Report) -> Iterator[Caution]:
-    rows = [(row.source_alone, row.name) for row in r.metrics.by_class.values() if row.source_alone >= CONFOUNDED]
-    if not rows:
-        return
-    names = ", ".join(f"{name} {auroc:.3f}" for auroc, name in sorted(rows, reverse=True))
-    text = f"AUROC of a reader who sees only the name of the source: {names}. A high score can come from the source."
-    if r.by_source is not None and r.by_source.mean is not None:
-        over = count(len(r.by_source.pooled), "finding")
-        text += f" Within sources the mean AUROC over {over} is {number(r.by_source.mean.within)}."
-    elif r.sites:
-        text += " No source has images both with and without a finding, so nothing can rule that out."
-    yield Caution("confounded_source", "The source gives findings away", text)
+    elif not r.exclusive:
+        rows = [(row.source_alone, row.name) for row in r.metrics.by_class.values() if row.source_alone >= CONFOUNDED]
+        if rows:
+            names = ", ".join(f"{name} {auroc:.3f}" for auroc, name in sorted(rows, reverse=True))
+            text = f"AUROC of a reader who sees only the name of the source: {names}."
+            text += " A high score can come from the source."
+            if by_source is not None and mean is not None:
+                over = count(len(by_source.pooled), "finding")
+                text += f" Within sources the mean AUROC over {over} is {number(mean.within)}."
+            elif r.sites:
+                text += " No source has images both with and without a finding, so nothing can rule that out."
+            yield Caution(key, "The source gives findings away", text)
+    elif by_source is not None and mean is not None and (by_source.unshared or mean.source_alone >= CONFOUNDED):
+        pairs = "; ".join(f"{a} and {b}" for a, b in by_source.unshared)
+        within = "can't be computed" if math.isnan(mean.within.value) else f"is {mean.within.value:.3f}"
+        if not math.isnan(mean.within.value) and by_source.alone:
+            within += f", which leaves out {', '.join(by_source.alone)}"
+        text = (
+            f"{f'No source holds both {pairs}. ' if pairs else ''}Knowing nothing but the source would already score "
+            f"an AUROC of {mean.source_alone:.3f}: a high score can come from recognising the source. Within sources "
+            f"the AUROC {within}."
+        )
+        yield Caution(key, "Source and label are confounded", text)
 
 
 def _probe(r: Report) -> Iterator[Caution]:
     """Within one source the source tells nothing, but its images of one label may all be made alike."""
     if r.data.phantom:
         return
-    compared = []
+    high = []
     for site in (site for site in r.sites if site.kind == WITHIN):
         # Of exclusive classes the broadest comparison has the others in it; findings have one each.
         for c in site.comparisons[: 1 if r.exclusive else None]:
-            compared.append((f"{'' if r.exclusive else f'of {c.positive} '}within {site.sources[0]}", c))
-    high = [
-        f"{where}: {c.probe.value:.3f}, the model {c.auroc.value:.3f}"
-        for where, c in compared
-        if c.probe is not None and c.probe.value >= CONFOUNDED
-    ]
+            if c.probe is not None and c.probe.value >= CONFOUNDED:
+                where = f"{'' if r.exclusive else f'of {c.positive} '}within {site.sources[0]}"
+                high.append(f"{where}: {c.probe.value:.3f}, the model {c.auroc.value:.3f}")
     if high:
         text = (
             "Border, grey levels and sharpness of the network's own input rank it by themselves, AUROC "

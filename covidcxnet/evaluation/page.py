@@ -107,7 +107,8 @@ def _site_lines(r: Report) -> Iterable[str]:
         first = site.comparisons[0]
         auroc, probe = (first.auroc, first.probe) if r.exclusive else (site.mean, site.mean_probe)
         over = f"mean AUROC over {count(len(site.comparisons), 'finding')}"
-        what = f"{tables.compared(first)}, AUROC" if r.exclusive else over
+        pair = f"{first.positives:,} {first.positive} against {first.negatives:,} {first.negative}, by {first.score}"
+        what = f"{pair}, AUROC" if r.exclusive else over
         images = "" if r.exclusive else f", {count(site.images, 'image')}"
         alone = "" if probe is None else f"; intensity probe {number(probe)}"
         yield f"{tables.site_name(site)}: {what} {with_interval(auroc)}{images}{alone}"

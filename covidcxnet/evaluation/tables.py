@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from covidcxnet.evaluation.by_source import HELD_OUT, INTERNAL, WITHIN, Comparison, Site
+from covidcxnet.evaluation.by_source import HELD_OUT, INTERNAL, WITHIN, Site
 from covidcxnet.evaluation.metrics import NORMAL
 from covidcxnet.evaluation.predictions import UNKNOWN
 from covidcxnet.evaluation.report import Report
@@ -33,6 +33,13 @@ _FIGURES = {
 _BY_CLASS = ("sensitivity", "specificity", "precision", "npv", "f1", "auroc", "average_precision")
 _CALIBRATION = ("calibration_error", "brier", "calibration_slope")
 _ONE_SIDED = {"absent": "none with it", "present": "all with it", "unknown": "not known"}
+_PARTS = {
+    "train": "training",
+    "all": "all images of the run",
+    "other": "other data",
+    "none": "no split",
+    "patient_seen": "left out: patient in training",
+}
 _WORST = 5  # wrong predictions shown of each kind
 
 PROBE = (
@@ -43,8 +50,7 @@ PROBE = (
 
 def part_name(part: str) -> str:
     """A split's name as readers know it."""
-    names = {"train": "training", "all": "all images of the run", "other": "other data", "none": "no split"}
-    return names.get(part, "left out: patient in training" if part == "patient_seen" else part)
+    return _PARTS.get(part, part)
 
 
 def evaluated(r: Report) -> str:
@@ -103,11 +109,6 @@ def site_name(site: Site) -> str:
     return f"Within {site.sources[0]}{trained}"
 
 
-def compared(c: Comparison) -> str:
-    """What an AUROC compares."""
-    return f"{c.positives:,} {c.positive} against {c.negatives:,} {c.negative}, by {c.score}"
-
-
 def source_alone(r: Report) -> str | None:
     """What the names of the sources give away, of independent findings; None where nothing is pooled."""
     if r.by_source is None or r.by_source.mean is None or r.by_source.single or r.exclusive:
@@ -134,7 +135,10 @@ def single_source(r: Report) -> str | None:
 
 def all_tables(r: Report, percent: bool = True) -> dict[str, Table]:
     """The tables that a report has, by name; shares are percentages on the page and plain numbers in the card."""
-    shown = {"split": _split(r), "overall": _overall(r, percent), "classes": _classes(r, percent)}
+    first = ["All images" if r.exclusive else "Mean over findings", *_cells(r.metrics.overall, percent)]
+    header = ["", *[_FIGURES[key][0] for key in r.metrics.overall]]
+    overall = Table(header, [first], "95% interval below each figure." if percent else "")
+    shown = {"split": _split(r), "overall": overall, "classes": _classes(r, percent)}
     pooled = r.by_source is not None and r.by_source.mean is not None and not r.by_source.single
     if r.sites and not single_source(r):
         shown["sites"] = _sites(r)
@@ -142,8 +146,9 @@ def all_tables(r: Report, percent: bool = True) -> dict[str, Table]:
         return shown | {"counts": _counts(r)} | ({"pooled": _pooled(r)} if pooled else {})
     if r.by_source is not None and r.by_source.mean is not None:
         shown |= {"sources": _sources(r, percent), "pooled": _pooled(r)}
-    if r.metrics.missed:
-        shown["missed"] = _missed(r)
+    if missed := r.metrics.missed:
+        rows = [[r.called(m.name), f"{m.missed:,} of {m.images:,}", Cell(m.rate, percent=True)] for m in missed]
+        shown["missed"] = Table([f"Called {NORMAL}", "Images", "Share"], rows)
     return shown | {"calibration": _calibration(r), "confusion": _confusion(r)}
 
 
@@ -152,14 +157,19 @@ def _split(r: Report) -> Table:
     parts, rows = r.data.parts, []
     if r.data.findings is None:
         names = list(dict.fromkeys(parts["part"]))
-        for label in r.metrics.classes:
-            rows.append([label, *_tallies(parts[parts["label"] == label], names)])
-        for label, name in r.data.counted.items():
-            rows.append([f"{label}, counted as {name}", *_tallies(parts[parts["label"] == label], names)])
-        rows.append(["all", *_tallies(parts, names)])
+        called = {label: f"{label}, counted as {name}" for label, name in r.data.counted.items()}
+        groups = [(called.get(label, label), parts["label"] == label) for label in (*r.metrics.classes, *called)]
+        groups.append(("all", pd.Series(True, parts.index)))
         sources = parts["source"].fillna(UNKNOWN) if "source" in parts else pd.Series(dtype=object)
-        for source in sources.value_counts().index if sources.nunique() > 1 else ():
-            rows.append([f"source {source}", *_tallies(parts[sources == source], names)])
+        if sources.nunique() > 1:
+            groups += [(f"source {source}", sources == source) for source in sources.value_counts().index]
+        for title, members in groups:
+            row = [title]
+            for name in names:
+                part = parts[members & (parts["part"] == name)]
+                known = "patient" in part and not part["patient"].isna().all()
+                row.append(_tally(len(part), part["patient"].nunique() if known else None))
+            rows.append(row)
     else:
         names = list(dict.fromkeys(r.data.findings["part"]))
         for finding, group in r.data.findings.groupby("finding", sort=False):
@@ -169,24 +179,8 @@ def _split(r: Report) -> Table:
     return Table(["Images (patients)", *header], rows, class_="first-table")
 
 
-def _tallies(rows: pd.DataFrame, names: Iterable[str]) -> list[str]:
-    parts = [rows[rows["part"] == name] for name in names]
-    known = ["patient" in part and not part["patient"].isna().all() for part in parts]
-    return [
-        _tally(len(part), part["patient"].nunique() if there else None)
-        for part, there in zip(parts, known, strict=True)
-    ]
-
-
 def _tally(images: int, patients: float | None) -> str:
     return f"{images:,}" if patients is None or np.isnan(patients) else f"{images:,} ({int(patients):,})"
-
-
-def _overall(r: Report, percent: bool) -> Table:
-    """Figures over all images; of independent findings their means."""
-    header = [_FIGURES[key][0] for key in r.metrics.overall]
-    row = ["All images" if r.exclusive else "Mean over findings", *_cells(r.metrics.overall, percent)]
-    return Table(["", *header], [row], "95% interval below each figure." if percent else "")
 
 
 def _classes(r: Report, percent: bool) -> Table:
@@ -220,12 +214,6 @@ def _confusion(r: Report) -> Table:
     assert cells is not None
     rows = [[r.called(name), *map(int, row), int(row.sum())] for name, row in zip(names, cells, strict=True)]
     return Table(["True class", *[f"predicted {name}" for name in names], "all"], rows)
-
-
-def _missed(r: Report) -> Table:
-    """Images of each disease that were called normal."""
-    rows = [[r.called(m.name), f"{m.missed:,} of {m.images:,}", Cell(m.rate, percent=True)] for m in r.metrics.missed]
-    return Table([f"Called {NORMAL}", "Images", "Share"], rows)
 
 
 def _calibration(r: Report) -> Table:

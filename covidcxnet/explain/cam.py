@@ -59,19 +59,8 @@ class ActivationMaps:
     def explain(self, stacks: np.ndarray, class_index: Any = None, *, batch_size: int = 16) -> Heatmaps:
         """Maps of what speaks for a class, and probabilities from the same pass.
 
-        Parameters
-        ----------
-        stacks : uint8 or float32 [n, H, W, C]
-            As the model takes them, 0..255.
-        class_index : int or int [n], optional
-            Class to explain, one for all or one each; by default the class that the model predicts.
-        batch_size : int
-            Stacks that go through the model together.
-
-        Raises
-        ------
-        InputError
-            If the stacks' shape or a class does not fit the model.
+        `stacks` are uint8 or float32 [n, H, W, C] in 0..255; `class_index` is one class for all or int [n], by default
+        the class that the model predicts. `InputError` if the stacks' shape or a class does not fit the model.
         """
         maps, probabilities, targets = self._run(stacks, class_index, batch_size)
         with np.errstate(invalid="ignore"):
@@ -132,20 +121,10 @@ class GradCAM(ActivationMaps):
     single sigmoid the score of class 0 is ``-z``. Where the output is no dense, activation or softmax layer, its
     logarithm stands for the score.
 
-    Parameters
-    ----------
-    model : keras.Model
-        A functional model with one input ``[n, H, W, C]`` and one output: one sigmoid, or one column a class.
-    layer : str, optional
-        Name of the feature layer; by default `covidcxnet.models.feature_layer`.
+    The model is functional, with one input ``[n, H, W, C]`` and one output: one sigmoid, or one column a class. The
+    feature layer is by default `covidcxnet.models.feature_layer`. `InputError` if there is no such layer, or the rest
+    of the model needs more than its output.
 
-    Raises
-    ------
-    InputError
-        If there is no such feature layer, or the rest of the model needs more than its output.
-
-    References
-    ----------
     R. R. Selvaraju et al.: Grad-CAM: visual explanations from deep networks via gradient-based localization. ICCV 2017.
     """
 
@@ -179,8 +158,6 @@ class CAM(ActivationMaps):
 
     The head's weights are taken as they are now; another head is an `InputError`.
 
-    References
-    ----------
     B. Zhou, A. Khosla, A. Lapedriza, A. Oliva, A. Torralba: Learning deep features for discriminative localization.
     CVPR 2016.
     """

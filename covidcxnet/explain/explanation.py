@@ -26,39 +26,18 @@ _TINY = float(np.finfo("float32").tiny)
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where a classifier finds its evidence in one radiograph.
+    """Where a classifier finds its evidence in one radiograph; of a file that could not be read only the error."""
 
-    Attributes
-    ----------
-    source : Path or uint8 [H, W]
-        The radiograph, as it was given.
-    prediction : covidcxnet.Prediction
-        What is explained; its `error` is set, and all below is None, for a file that could not be read.
-    method : {"gradcam", "cam", "lime"}
-    target : str or None
-        The class that is explained.
-    map : float32 [h, w] or None
-        In the frame of the stack. Grad-CAM and CAM: 0..1 at the feature layer's resolution. LIME: signed weights
-        ``[S, S]``.
-    grid : Grid or None
-        Where in the stack the map's cells look; None for LIME.
-    frame : Frame or None
-        The way from the stack back to the radiograph.
-    lungs : bool [S, S] or None
-        In the frame of the stack; None where they are unknown or can't be trusted.
-    fit : float or None
-        LIME's local R^2.
-    """
-
-    source: Path | np.ndarray = field(repr=False)
-    prediction: Any
-    method: str
-    target: str | None = None
+    source: Path | np.ndarray = field(repr=False)  # the radiograph as it was given: a file, or uint8 [H, W]
+    prediction: Any  # what is explained, a `covidcxnet.Prediction`
+    method: str  # of `METHODS`
+    target: str | None = None  # the class that is explained
+    # In the frame of the stack. CAM, Grad-CAM: 0..1 at the feature layer's resolution; LIME: signed weights [S, S].
     map: np.ndarray | None = field(default=None, repr=False)
-    grid: Grid | None = None
-    frame: Frame | None = field(default=None, repr=False)
-    lungs: np.ndarray | None = field(default=None, repr=False)
-    fit: float | None = None
+    grid: Grid | None = None  # where in the stack the map's cells look; None for LIME
+    frame: Frame | None = field(default=None, repr=False)  # the way from the stack back to the radiograph
+    lungs: np.ndarray | None = field(default=None, repr=False)  # bool [S, S]; None where unknown or not trusted
+    fit: float | None = None  # LIME's local R^2
 
     @property
     def path(self) -> Path | None:

@@ -36,13 +36,7 @@ def cut_layers(model: keras.Model) -> list[str]:
 
 
 def require_cut(model: keras.Model, name: str, key: str = "layer") -> str:
-    """`name`, if Grad-CAM can cut the model there.
-
-    Raises
-    ------
-    InputError
-        Otherwise; the message names the layers that resemble it and the last ones that there are.
-    """
+    """`name`, if Grad-CAM can cut the model there; an `InputError` names those that resemble it and the last ones."""
     names = cut_layers(model)
     if name in names:
         return name

@@ -47,36 +47,12 @@ def explain_lime(
     batch_size: int = 16,
     seed: int = 0,
 ) -> LimeExplanation:
-    """Explain one prediction by hiding superpixels of the stack.
+    """Explain one prediction, of `target` or the predicted class, by hiding superpixels of ``uint8 [S, S, C]``.
 
-    Superpixels are made in the rectangle outside which every plane is 0; that padding is never touched.
-
-    Parameters
-    ----------
-    classifier : callable, or an object with ``predict_stacks``
-        From ``uint8 [n, S, S, C]`` to probabilities ``[n, classes]`` with one column a class.
-    stack : uint8 [S, S, C]
-        What the model is fed.
-    target : int, optional
-        Class to explain; by default the predicted one.
-    samples : int
-        Perturbed stacks to predict; the first is the stack itself.
-    segments : int
-        Superpixels wished for. About 15 samples a superpixel give steady weights.
-    plane : int
-        Plane of the stack that superpixels are made from: the raw one, so that they follow anatomy rather than
-        enhanced noise.
-    fill : float or one float a plane, optional
-        Grey level that hides a superpixel; by default each plane's dark gray of aerated lung (`lung_gray`).
-    batch_size : int
-        Stacks in each forward pass.
-    seed : int
-        Same seed, same map.
-
-    Raises
-    ------
-    InputError
-        If the stack, the target or a number does not fit.
+    `classifier` is a callable, or an object with ``predict_stacks``, from ``uint8 [n, S, S, C]`` to ``[n, classes]``.
+    Of `samples` perturbed stacks the first is the stack itself; about 15 a superpixel give steady weights. Superpixels
+    are made from one `plane`, best the raw one, so that they follow anatomy rather than enhanced noise. `fill` is the
+    grey level that hides them, by default `lung_gray`. `InputError` if the stack, the target or a number does not fit.
     """
     from lime.lime_image import LimeImageExplainer
 

@@ -39,20 +39,9 @@ _RIM = 0.45
 
 
 def overlay_heatmap(radiograph: np.ndarray, heatmap: np.ndarray, lungs: np.ndarray | None = None) -> np.ndarray:
-    """Heat on a radiograph: the stronger, the less transparent; where there is none, grey levels are untouched.
+    """Heat on a radiograph, uint8 [H, W, 3]: the stronger, the less transparent; where there is none, it is untouched.
 
-    Parameters
-    ----------
-    radiograph : uint8 [H, W]
-    heatmap : float [H, W]
-        0..1, in the radiograph's frame.
-    lungs : bool [H, W], optional
-        Drawn as an outline.
-
-    Returns
-    -------
-    uint8 [H, W, 3]
-        RGB.
+    `heatmap` is float [H, W] in 0..1, in the frame of `radiograph` uint8 [H, W]; `lungs` bool [H, W] are outlined.
     """
     _check(radiograph, heatmap, lungs)
     heat = np.clip(np.nan_to_num(heatmap), 0, 1).astype("float32")
@@ -168,9 +157,8 @@ def _check(radiograph, values, lungs) -> None:
 
 
 def _blend(radiograph, colours, alpha) -> np.ndarray:
-    gray = np.repeat(radiograph[..., None], 3, axis=-1)
     alpha = alpha[..., None]
-    return np.round(gray * (1 - alpha) + colours * alpha).astype("uint8")
+    return np.round(radiograph[..., None] * (1 - alpha) + colours * alpha).astype("uint8")
 
 
 def _mark(image, regions, sign: int) -> np.ndarray:

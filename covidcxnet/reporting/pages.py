@@ -30,18 +30,14 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.globals |= {"NOTICE": NOTICE, "version": generator(), "stylesheet": stylesheet, "count": count}
+    style = Html(_source("report.css") or "")
+    templates.globals |= {"NOTICE": NOTICE, "version": generator(), "stylesheet": style, "count": count}
     return templates
 
 
 def render(template_name: str, **context: Any) -> str:
     """The text of a page from ``evaluation/report.html``, say, which lies in ``covidcxnet/evaluation/templates/``."""
     return environment().get_template(template_name).render(context)
-
-
-def stylesheet() -> Html:
-    """The style of every page."""
-    return Html(files("covidcxnet.reporting").joinpath("templates", "report.css").read_text(encoding="utf-8"))
 
 
 @cache

@@ -25,9 +25,8 @@ INK, FAINT, GRID_LINE = "#1d2733", "#8a94a0", "#e4e7ea"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 STYLES: tuple = ("-", (0, (6, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (9, 3)), (0, (3, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
+# Of what a curve is compared with: chance, perfect calibration.
 REFERENCE: dict[str, Any] = {"color": FAINT, "linewidth": 0.8, "linestyle": (0, (2, 3))}
-"""Line of what a curve is compared with: chance, perfect calibration, the epoch used."""
-
 DPI = 130
 
 
@@ -146,8 +145,6 @@ def save(drawn: Figure, path: PathLike) -> Path:
 
 def data_uri(content: Figure | str | bytes, kind: str = "") -> str:
     """A figure (as SVG), SVG text or the bytes of a PNG as a data URI, for a page without other files."""
-    if not isinstance(content, (str, bytes)):
-        content = svg(content)
-    kind = kind or ("image/svg+xml" if isinstance(content, str) else "image/png")
-    raw = content.encode() if isinstance(content, str) else content
-    return f"data:{kind};base64,{base64.b64encode(raw).decode()}"
+    text = content if isinstance(content, (str, bytes)) else svg(content)
+    raw, usual = (text.encode(), "image/svg+xml") if isinstance(text, str) else (text, "image/png")
+    return f"data:{kind or usual};base64,{base64.b64encode(raw).decode()}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,17 +45,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Share:
-    """A part of a whole: ``3 of 81 (3.7%)``; `total` is None where it is not known."""
+    """A part of a whole: ``3 of 81 (3.7%)``."""
 
     count: float
-    total: int | None
+    total: int | None  # None where it is not known
 
     def __str__(self) -> str:
         # counts are means, and so have decimals, where trainings are averaged
         count = f"{self.count:,}" if isinstance(self.count, int) else f"{self.count:.3g}"
-        if not self.total:
-            return count
-        return f"{count} of {self.total:,} ({100 * self.count / self.total:.1f}%)"
+        return f"{count} of {self.total:,} ({100 * self.count / self.total:.1f}%)" if self.total else count
 
 
 @dataclass(frozen=True)
@@ -72,13 +70,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names its rows.
-
-    A row is a sequence of cells (str, int, float, None, `Estimate`, `Share`, `Html` or `Cell`), or a str: the title of
-    the rows below it.
-    """
+    """A table whose first column names its rows."""
 
     header: Sequence[Any]  # titles of the columns
+    # Sequences of cells (str, int, float, None, `Estimate`, `Share`, `Html` or `Cell`), or str: titles of those below.
     rows: Sequence[Any]
     caption: str = ""  # above the table
     note: str = ""  # below it
@@ -98,13 +93,13 @@ class Table:
             bodies[-1].append(Html('<tr><th scope="row">{}</th>{}</tr>').format(first, cells))
         parts = [Html("<caption>{}</caption>").format(self.caption)] if self.caption else []
         parts.append(Html("<thead><tr>{}</tr></thead>").format(head))
-        for k, lines in enumerate(bodies):
-            if lines:
-                opening = Html('<tbody class="divided">') if k else Html("<tbody>")
-                parts.append(opening + Html("").join(lines) + Html("</tbody>"))
+        for k, lines in (pair for pair in enumerate(bodies) if pair[1]):
+            opening = Html('<tbody class="divided">' if k else "<tbody>")
+            parts.append(opening + Html("").join(lines) + Html("</tbody>"))
         named = Html(' class="{}"').format(self.class_) if self.class_ else ""
         keep = "scroll keep" if len(self.rows) <= _SHORT else "scroll"
-        notes = [*footnotes(self._estimates()), *([self.note] if self.note else [])]
+        values = [_cell(c).value for row in self.rows if not isinstance(row, str) for c in row]
+        notes = [*footnotes(v for v in values if isinstance(v, Estimate)), *([self.note] if self.note else [])]
         table = Html('<div class="{}"><table{}>{}</table></div>').format(keep, named, Html("").join(parts))
         return table + Html("").join(Html('<p class="note">{}</p>').format(note) for note in notes)
 
@@ -126,47 +121,32 @@ class Table:
         cells = [line for line in lines if not isinstance(line, str)]
         widths = [max((len(line[k]) for line in cells if k < len(line)), default=0) for k in range(len(self.header))]
         shown = []
-        for line in lines:
-            if isinstance(line, str):
-                shown.append(line)
-            elif any(line):
-                aligned = [c.rjust(w) if to else c.ljust(w) for c, w, to in zip(line, widths, right, strict=True)]
-                shown.append("  ".join(aligned).rstrip())
-        shown = [*([self.caption] if self.caption else []), *shown, *([self.note] if self.note else [])]
-        return "\n".join(" " * indent + line for line in shown)
+        for line in filter(any, lines):
+            if not isinstance(line, str):
+                pairs = zip(line, widths, right, strict=True)
+                line = "  ".join(c.rjust(width) if to else c.ljust(width) for c, width, to in pairs).rstrip()
+            shown.append(line)
+        return "\n".join(" " * indent + line for line in (self.caption, *shown, self.note) if line)
 
     def csv(self) -> str:
         """Plain numbers under the header; a column with estimates becomes three: ``name, name_low, name_high``."""
         rows = [[_cell(c).value for c in row] for row in self.rows if not isinstance(row, str)]
-        estimated = [any(isinstance(row[k], Estimate) for row in rows) for k in range(len(self.header))]
+        columns: list[list[Any]] = []
+        for k, title in enumerate(self.header):
+            name, values = str(_cell(title).value), [row[k] for row in rows]
+            if any(isinstance(value, Estimate) for value in values):
+                whole = [v if isinstance(v, Estimate) else Estimate(math.nan if v is None else v) for v in values]
+                columns += [[name, *(e.value for e in whole)], [f"{name}_low", *(e.low for e in whole)]]
+                columns.append([f"{name}_high", *(e.high for e in whole)])
+            else:
+                columns.append([name, *values])
         stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        names: list[str] = []
-        for name, three in zip(self.header, estimated, strict=True):
-            name = str(_cell(name).value)
-            names += [name, f"{name}_low", f"{name}_high"] if three else [name]
-        writer.writerow(names)
-        for row in rows:
-            line: list[Any] = []
-            for value, three in zip(row, estimated, strict=True):
-                if three:
-                    estimate = value if isinstance(value, Estimate) else Estimate(math.nan if value is None else value)
-                    line += [_bare(estimate.value), _bare(estimate.low), _bare(estimate.high)]
-                else:
-                    line.append(_bare(value))
-            writer.writerow(line)
+        csv.writer(stream, lineterminator="\n").writerows([map(_bare, line) for line in zip(*columns, strict=True)])
         return stream.getvalue()
 
     def _pipes(self, row: Sequence[Any]) -> str:
         cells = [_text(_cell(c)).replace("|", "\\|").replace("\n", " ") for c in row]
         return "| " + " | ".join(cells) + " |"
-
-    def _estimates(self) -> Iterator[Estimate]:
-        for row in self.rows:
-            for c in () if isinstance(row, str) else row:
-                value = _cell(c).value
-                if isinstance(value, Estimate):
-                    yield value
 
 
 def number(value: Estimate | float, percent: bool = False, signed: bool = False) -> str:
@@ -180,10 +160,8 @@ def number(value: Estimate | float, percent: bool = False, signed: bool = False)
 
 def interval(estimate: Estimate, percent: bool = False, signed: bool = False, between: str = " to ") -> str:
     """``0.912 to 0.968`` or ``91.2 to 96.8%``; empty where there is none."""
-    if math.isnan(estimate.low):
-        return ""
     low, high = (number(part, percent, signed) for part in (estimate.low, estimate.high))
-    return f"{low.rstrip('%')}{between}{high}"
+    return "" if math.isnan(estimate.low) else f"{low.rstrip('%')}{between}{high}"
 
 
 def with_interval(estimate: Estimate | None, percent: bool = False, signed: bool = False) -> str:
@@ -203,20 +181,16 @@ def large(value: float | None) -> str:
     """``7.05 M``, ``1.4 G``; a dash where unknown."""
     if value is None:
         return DASH
-    for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value:g}"
+    scale, unit = next((pair for pair in ((1e9, " G"), (1e6, " M"), (1e3, " k")) if value >= pair[0]), (1, ""))
+    return f"{value / scale:.3g}{unit}" if unit else f"{value:g}"
 
 
 def footnotes(estimates: Iterable[Estimate]) -> list[str]:
     """What the daggers beside figures in HTML point to."""
-    estimates = list(estimates)
-    partial = [e for e in estimates if _mark(e) == "†"]
-    notes = []
-    if partial:
-        most, resamples = max(e.undefined for e in partial), max(e.resamples for e in estimates)
-        notes.append(f"† Undefined in some resamples (at most {most:,} of {resamples:,}); its interval omits them.")
+    estimates, notes = list(estimates), []
+    if partial := [e.undefined for e in estimates if _mark(e) == "†"]:
+        of = f"at most {max(partial):,} of {max(e.resamples for e in estimates):,}"
+        notes.append(f"† Undefined in some resamples ({of}); its interval omits them.")
     if any(_mark(e) == "‡" for e in estimates):
         notes.append("‡ The same in every resample. This does not make it certain: see 95% interval in the glossary.")
     return notes
@@ -278,6 +252,4 @@ def _bare(value: Any) -> Any:
     """A value for CSV: nothing for what is not known, six digits of a float."""
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.6g}"
-    if isinstance(value, Markup):
-        return value.striptags()
-    return "" if value is None else value
+    return value.striptags() if isinstance(value, Markup) else value
