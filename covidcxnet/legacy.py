@@ -17,8 +17,7 @@ from typing import Any
 import weights
 from covidcxnet.classifier import Classifier
 from covidcxnet.models import MODELS, create, outputs_for, split_head
-from covidcxnet.models.heads import head_layers
-from covidcxnet.models.transfer import transfer
+from covidcxnet.models.finetuning import head_layers, transfer
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from segmentation.backend import keras, layers, quiet_backend

@@ -47,29 +47,19 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
     >>> load_model("runs/phantom-small-cnn").predict("chest.png")[0].label   # doctest: +SKIP
     'normal'
     """
-    path = resolve(name_or_path)
-    if is_legacy(path):
+    path, metadata = source(name_or_path)
+    if metadata is None:
         classifier = load_legacy(path, os.fspath(name_or_path) if weights.is_name(name_or_path) else None)
         if not isinstance(classifier, Classifier):
             raise InputError(f"{name_or_path}: weights of a segmenter, those of a classifier expected")
         return classifier
-    metadata = classifier_metadata(path)
     with naming(path):
         return Classifier(build(metadata, path), metadata, path=path)
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
-    """The weights file that a released name, a path or a run folder means.
-
-    A name of the manifest comes first, whatever lies in the working directory (``./NAME`` is a path, and so is every
-    `Path`): the package's own file, then the cache, then a download into the cache; each verified.
-
-    Raises
-    ------
-    InputError
-        If there is none; the message says where it was looked for and, for a file that cannot be downloaded, where to
-        put it by hand.
-    """
+    """The weights file that a released name, a path or a run folder means; `InputError` if there is none."""
+    # A name of the manifest comes first, whatever lies in the working directory; ./NAME is a path, as is every `Path`.
     if not os.path.isdir(name_or_path) or weights.is_name(name_or_path):
         return weights.locate(name_or_path)
     run = Path(name_or_path)
@@ -80,13 +70,16 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     return run / BEST_WEIGHTS
 
 
-def classifier_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Metadata of a classifier's weights file; `InputError` if it is another kind of file."""
-    metadata = read_metadata(Path(path))
+def source(name_or_path: str | os.PathLike[str]) -> tuple[Path, dict[str, Any] | None]:
+    """The file of a classifier's weights and its metadata, None for an old HDF5 file, which has none."""
+    path = resolve(name_or_path)
+    if is_legacy(path):
+        return path, None
+    metadata = read_metadata(path)
     kind = metadata.get("kind")
     if kind != "classifier":
         raise InputError(f"{path}: weights of a {kind}, those of a classifier expected")
-    return metadata
+    return path, metadata
 
 
 def build(metadata: dict[str, Any], path: str | os.PathLike[str]) -> keras.Model:

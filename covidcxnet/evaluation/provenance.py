@@ -15,7 +15,7 @@ import pandas as pd
 
 from covidcxnet.evaluation.report import Model
 from covidcxnet.preparation.build import content_sha256
-from covidcxnet.training.record import environment
+from covidcxnet.training.run_folder import environment
 from enhancement.errors import InputError
 from enhancement.files import whole_file
 from enhancement.parallel import sha256

@@ -16,7 +16,7 @@ from covidcxnet.evaluation.ranking import rank
 from covidcxnet.evaluation.report import Caution
 from covidcxnet.experiments.compared_runs import ComparedRun, Row, citation, load_run, published_rows
 from covidcxnet.reporting.table import Estimate, count
-from covidcxnet.training.run import Run
+from covidcxnet.training.run_folder import Run
 from enhancement.errors import InputError
 
 # What seconds per epoch depend on beside the model.

@@ -21,7 +21,7 @@ from covidcxnet.evaluation.predictions import PREFIX
 from covidcxnet.models.counts import flops
 from covidcxnet.pretrained import load_model
 from covidcxnet.reporting.table import Estimate
-from covidcxnet.training.run import Run
+from covidcxnet.training.run_folder import Run
 from enhancement.errors import InputError
 from enhancement.parallel import sha256
 from weights.format import read_metadata

@@ -27,7 +27,7 @@ from covidcxnet.reporting.table import Table, count
 from covidcxnet.training.data import dataset_of, split_of
 from covidcxnet.training.initial_weights import check_model
 from covidcxnet.training.recipe import AugmentSettings, Recipe
-from covidcxnet.training.run import Run, write_json
+from covidcxnet.training.run_folder import Run, write_json
 from covidcxnet.training.trainer import train
 from enhancement.command_line import one_line
 from enhancement.errors import InputError

@@ -16,7 +16,7 @@ from covidcxnet.experiments.compared_runs import called_normal, report_of
 from covidcxnet.experiments.sweep_plan import Trial, text_of
 from covidcxnet.reporting.table import Estimate
 from covidcxnet.training.recipe import Recipe
-from covidcxnet.training.run import Run
+from covidcxnet.training.run_folder import Run
 
 TEST = {"f1": "F1, mean over classes", "accuracy": "Accuracy", "auroc": "AUROC"}
 VALIDATION = {"val_f1": "F1, validation", "val_accuracy": "Accuracy, validation", "val_auroc": "AUROC, validation"}

@@ -1,4 +1,4 @@
-"""How deep a model is trained: all of it, its head, the last fraction of its backbone, or blocks by name.
+"""A built model taken apart: its backbone and its head, what of them trains, and weights from another model.
 
 A batch norm that is not trained keeps to its moving averages, in training too: Keras runs a frozen one as in
 inference.
@@ -7,11 +7,13 @@ inference.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 
 from enhancement.errors import InputError
 from segmentation.backend import keras
 
-from .heads import head_names, networks
+from .heads import LEVELS, OUTPUT, POOLS
+from .registry import MODELS
 
 EXPECTED = 'all, head, a fraction of the layers above 0 and below 1 as in "0.25", or names as in "conv4,conv5"'
 
@@ -96,3 +98,50 @@ def _blocks(backbone: list[str]) -> str:
     firsts = list(dict.fromkeys(re.match(r"[A-Za-z]*(?:\d+[a-z]?)?(?:_block\d+)?", name)[0] for name in backbone))  # type: ignore[index]
     shown = firsts if len(firsts) <= 24 else [*firsts[:12], "...", *firsts[-12:]]
     return ", ".join(shown)
+
+
+def transfer(source: keras.Model, model: keras.Model, origin: object, skip: Collection[str] = ()) -> list[str]:
+    """Copy weights layer by layer, by name, into a model of the same family; nothing is set unless the backbone fits.
+
+    `origin` says in messages where the source comes from; layers in `skip` are left as they are. The names of the
+    layers that were set are returned: the backbone, and those of the head whose shapes are the same.
+    """
+    # A COVID-CXNet fits both levels of a hierarchical one: each begins as a copy of it, but for its output.
+    both = model.name in MODELS and source.name == MODELS[model.name].level
+    if source.name != model.name and not both:
+        raise InputError(f"init: {origin} holds a {source.name}, the recipe's model is {model.name}")
+    prefixes = networks(model) if both else ("",)
+    skip = {*skip, *(prefix + OUTPUT for prefix in prefixes)} if both else skip
+    head = head_layers(model)
+    others = {prefix + layer.name: layer for layer in source.layers if layer.weights for prefix in prefixes}
+    loaded = {}  # set at the end: a model that is half loaded would look trained
+    for layer in model.layers:
+        if not layer.weights or layer.name in skip:
+            continue
+        other = others.get(layer.name)
+        expected = [tuple(w.shape) for w in layer.weights]
+        if other is not None and [tuple(w.shape) for w in other.weights] == expected:
+            loaded[layer.name] = other.get_weights()
+        elif layer.name not in head:
+            shapes = [tuple(w.shape) for w in other.weights] if other else "no such layer"
+            raise InputError(f"init: {origin}: {layer.name} has {shapes}, the recipe's model needs {expected}")
+    for name, arrays in loaded.items():
+        model.get_layer(name).set_weights(arrays)
+    return list(loaded)
+
+
+def networks(model: keras.Model) -> tuple[str, ...]:
+    """What the layers of each whole network in a model are called first: nothing where it is one network."""
+    return LEVELS if any(layer.name.startswith(LEVELS[0]) for layer in model.layers) else ("",)
+
+
+def head_layers(model: keras.Model) -> set[str]:
+    """Names of the layers behind the pooling layer, of each network in the model."""
+    names = [layer.name for layer in model.layers]
+    return {p + name for p in networks(model) for name in head_names([n[len(p) :] for n in names if n.startswith(p)])}
+
+
+def head_names(names: Sequence[str]) -> set[str]:
+    """Those of a network's layer names, in order, that stand behind its pooling layer."""
+    cut = max((names.index(pool) for pool in POOLS.values() if pool in names), default=len(names))
+    return set(names[cut + 1 :])

@@ -90,20 +90,3 @@ def split_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     for layer in model.layers[cut + 1 :]:
         x = layer(x)
     return backbone, keras.Model(features, x, name=f"{model.name}-head")
-
-
-def networks(model: keras.Model) -> tuple[str, ...]:
-    """What the layers of each whole network in a model are called first: nothing where it is one network."""
-    return LEVELS if any(layer.name.startswith(LEVELS[0]) for layer in model.layers) else ("",)
-
-
-def head_layers(model: keras.Model) -> set[str]:
-    """Names of the layers behind the pooling layer, of each network in the model."""
-    names = [layer.name for layer in model.layers]
-    return {p + name for p in networks(model) for name in head_names([n[len(p) :] for n in names if n.startswith(p)])}
-
-
-def head_names(names: Sequence[str]) -> set[str]:
-    """Those of a network's layer names, in order, that stand behind its pooling layer."""
-    cut = max((names.index(pool) for pool in POOLS.values() if pool in names), default=len(names))
-    return set(names[cut + 1 :])

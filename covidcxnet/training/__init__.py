@@ -9,7 +9,7 @@ from typing import Any
 _HOMES = {
     "AugmentSettings": "recipe",
     "Recipe": "recipe",
-    "Run": "run",
+    "Run": "run_folder",
     "load_recipe": "arguments",
     "save_recipe": "recipe",
     "train": "trainer",

@@ -6,6 +6,7 @@ import os
 import re
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +19,11 @@ from covidcxnet.backend import check_precision, make_deterministic
 from covidcxnet.legacy import LEGACY, network
 from covidcxnet.models import MODELS, applications, create, freeze
 from covidcxnet.models.applications import set_statistics
-from covidcxnet.models.heads import OUTPUT, networks
+from covidcxnet.models.finetuning import networks, transfer
+from covidcxnet.models.heads import OUTPUT
 from covidcxnet.models.scaling import IMAGENET_STD, TRAINING
-from covidcxnet.models.transfer import transfer
 from enhancement.errors import InputError
 from segmentation.backend import quiet_backend
-from weights.legacy_h5 import is_legacy
 from weights.lookup import offline
 
 from .recipe import Recipe
@@ -91,10 +91,7 @@ def brought_options(init: str, model: str) -> dict[str, Any]:
     if legacy and init not in MODELS and not Path(init).exists():
         options = {"normalization": legacy.normalization, "final_relu": legacy.options["final_relu"]}
         return options if legacy.model in fitting else {}
-    path = pretrained.resolve(init)
-    if is_legacy(path):
-        return {}
-    architecture = pretrained.classifier_metadata(path).get("architecture", {})
+    architecture = (pretrained.source(init)[1] or {}).get("architecture", {})
     options = architecture.get("options", {}) if architecture.get("name") in fitting else {}
     return {key: options[key] for key in ("normalization", "final_relu") if key in options}
 
@@ -110,8 +107,11 @@ def initialise(model: keras.Model, init: str, classes: tuple[str, ...]) -> str:
     if init == "imagenet":
         origin, loaded = "ImageNet", _from_imagenet(model)
     else:
-        path = pretrained.resolve(init)
-        source, labels = network(path) if is_legacy(path) else _source(path)
+        path, metadata = pretrained.source(init)
+        if metadata is None:
+            source, labels = network(path)
+        else:
+            source, labels = pretrained.build(metadata, path), tuple(metadata["classes"])
         # The units of the output layer mean labels.
         loaded = transfer(source, model, path, set() if labels == tuple(classes) else {OUTPUT})
         origin = str(path)
@@ -119,11 +119,6 @@ def initialise(model: keras.Model, init: str, classes: tuple[str, ...]) -> str:
     fresh = [name for name in weighted if name not in set(loaded)]
     text = f"initial weights from {origin}: {len(loaded)} of {len(weighted)} layers"
     return text + (f"; random: {', '.join(fresh)}" if fresh else "")
-
-
-def _source(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
-    metadata = pretrained.classifier_metadata(path)
-    return pretrained.build(metadata, path), tuple(metadata["classes"])
 
 
 @contextmanager
@@ -146,11 +141,14 @@ def _downloads() -> Iterator[None]:
 
 def _from_imagenet(model: keras.Model) -> list[str]:
     """Set the backbone to the weights of keras.applications; names of the layers that were set."""
-    spec, blocks = MODELS[model.name], _blocks(model)
+    spec, prefixes = MODELS[model.name], networks(model)
     if model.input_shape[-1] != 3 and spec.three_plane_weights:
         planes = model.input_shape[-1]
         raise InputError(f"input.channels: {planes} planes given, 3 planes for init imagenet, or init random, expected")
-    spec.check_imagenet({"blocks": blocks} if "blocks" in spec.options else {})
+    # A DenseNet's depth shows in its layers' names alone, those of the first of several networks.
+    block = re.compile(rf"{re.escape(prefixes[0])}conv(\d+)_block\d+_concat")
+    blocks = Counter(match[1] for layer in model.layers if (match := block.fullmatch(layer.name)))
+    spec.check_imagenet({"blocks": list(blocks.values())} if "blocks" in spec.options else {})
     try:
         with _downloads():
             source = applications.build(spec.application, weights="imagenet", input_shape=(LEAST, LEAST, 3))
@@ -165,7 +163,7 @@ def _from_imagenet(model: keras.Model) -> list[str]:
             f"init: the ImageNet weights {why}; fetch {url[0]} elsewhere and put it at {target}"
         ) from error
     layers = [layer for layer in source.layers if layer.weights]
-    loaded = [(layer, prefix + layer.name) for layer in layers for prefix in networks(model)]
+    loaded = [(layer, prefix + layer.name) for layer in layers for prefix in prefixes]
     for layer, name in loaded:
         target = model.get_layer(name)
         if type(layer).__name__ == "Normalization":
@@ -175,13 +173,3 @@ def _from_imagenet(model: keras.Model) -> list[str]:
         else:
             target.set_weights(layer.get_weights())
     return [name for _, name in loaded]
-
-
-def _blocks(model: keras.Model) -> list[int]:
-    """Layers in each dense block of a DenseNet, or of the first of several networks; empty for another network."""
-    begin = re.escape(networks(model)[0])
-    numbers = [re.fullmatch(rf"{begin}conv(\d+)_block\d+_concat", layer.name) for layer in model.layers]
-    counts: dict[str, int] = {}
-    for match in filter(None, numbers):
-        counts[match[1]] = counts.get(match[1], 0) + 1
-    return list(counts.values())

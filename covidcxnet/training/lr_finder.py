@@ -26,9 +26,10 @@ from enhancement.files import whole_file
 from segmentation.backend import keras
 
 from . import data
+from .batches import rows_of
 from .callbacks import Seeds
-from .fitting import Fitting, StagedFitting, fitting_for
 from .initial_weights import build_model, model_options
+from .loop import HierarchicalLoop, TrainingLoop, loop_for
 from .recipe import Recipe
 from .statistics import channel_statistics, with_histogram
 
@@ -71,13 +72,13 @@ def range_test(
     rates = np.geomspace(lowest, highest, steps)
     with precision(recipe.precision):
         # A schedule or an average of the weights would blur what one step at one rate does.
-        fitting = _fitting(replace(recipe, schedule="constant", warmup=0.0, ema=0.0))
-        growth = _Growth(rates, fitting.batches, recipe.seed, progress)
-        epochs = math.ceil(steps / len(fitting.batches))
-        fitting.model.fit(fitting.batches, epochs=epochs, verbose=0, callbacks=[growth], shuffle=False)
+        loop = _loop(replace(recipe, schedule="constant", warmup=0.0, ema=0.0))
+        growth = _Growth(rates, loop.batches, recipe.seed, progress)
+        epochs = math.ceil(steps / len(loop.batches))
+        loop.model.fit(loop.batches, epochs=epochs, verbose=0, callbacks=[growth], shuffle=False)
     losses, diverged = np.array(growth.losses), growth.diverged
     # An epoch that is broken off leaves its iterator open, and TensorFlow complains of it when the program ends.
-    del fitting, growth
+    del loop, growth
     gc.collect()
     if len(losses) < 10:
         raise InputError(f"lowest: the loss is not finite after {len(losses)} steps from {lowest:g}; begin lower")
@@ -135,7 +136,7 @@ def _limited(losses: np.ndarray) -> np.ndarray:
     return np.minimum(losses, DIVERGED * np.median(losses[: _head(losses)]))
 
 
-def _fitting(recipe: Recipe) -> Fitting:
+def _loop(recipe: Recipe) -> TrainingLoop:
     """What `train` would fit, without a run folder; of a model with stages the first."""
     data.check_files(recipe)
     segmenter, options = data.segmenter_of(recipe), model_options(recipe)
@@ -145,11 +146,11 @@ def _fitting(recipe: Recipe) -> Fitting:
     recipe = with_histogram(recipe, dataset, split, segmenter)
     store = data.store_of(recipe, dataset, segmenter)
     if options["normalization"] == TRAINING:
-        options["normalization"] = channel_statistics(store, data.rows_of(store, split, "train"))
+        options["normalization"] = channel_statistics(store, rows_of(store, split, "train"))
     core, _ = build_model(recipe, options, recipe.init)
     bench: Any = SimpleNamespace(store=store, split=split, path=Path("no-run"))
-    fitting = fitting_for(bench, recipe, core, options)
-    return fitting.stage if isinstance(fitting, StagedFitting) else fitting
+    loop = loop_for(bench, recipe, core, options)
+    return loop.stage if isinstance(loop, HierarchicalLoop) else loop
 
 
 class _Growth(keras.callbacks.Callback):

@@ -1,4 +1,4 @@
-"""Train a recipe to a run: check, data, model, store, fit, record, each step once and in this order."""
+"""Train a recipe to a run folder: check, data, model, store, fit, record, each step once and in this order."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from enhancement.errors import InputError
 from enhancement.files import check_output
 
 from . import data
-from .fitting import fitting_for
+from .batches import rows_of, summary
 from .initial_weights import build_model, model_options
+from .loop import loop_for
 from .recipe import Recipe, save_recipe
-from .record import environment
-from .run import Run, write_json
+from .run_folder import Run, environment, write_json
 from .statistics import channel_statistics, with_histogram
 
 
@@ -81,21 +81,21 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
             # store
             run.store = data.store_of(recipe, dataset, segmenter, run.store_path)
             if model is None:
-                options |= {"normalization": channel_statistics(run.store, run.rows("train"))}
+                options |= {"normalization": channel_statistics(run.store, rows_of(run.store, split, "train"))}
                 model, loaded = build_model(recipe, options, init)
             _record_images(run, recipe, split, loaded, options)
 
             # fit
-            fitting = fitting_for(run, recipe, model, options)
+            loop = loop_for(run, recipe, model, options)
             try:
-                fitting.restore()
-                fitting.fit()
+                loop.restore()
+                loop.fit()
             except KeyboardInterrupt:
-                fitting.draw()
+                loop.draw()
                 raise
 
             # record
-            fitting.finish()
+            loop.finish()
         except KeyboardInterrupt:
             run.update(status="interrupted")
             done = run.status.get("epoch", 0)
@@ -146,25 +146,26 @@ def _new_run(recipe: Recipe, dataset: Dataset, split: pd.DataFrame, options: dic
     while not recipe.out and path.exists():
         number += 1
         path = path.with_name(f"{dataset.name}-{recipe.model}-{number}")
-    path.mkdir(parents=True, exist_ok=True)
-    save_recipe(dataclasses.replace(recipe, out=""), path / "recipe.yaml")
-    save_split(split, path / "split.csv")
-    write_json(path / "environment.json", environment(recipe.seed, recipe.precision))
     folder = "" if recipe.data == "phantom" else _relative(folder_of(recipe.data), path)
     unknown = unknown_patients(dataset)
-    status = {"status": "preparing", "name": path.name, "data": folder, "epoch": 0, "options": options}
-    write_json(path / "run.json", status | {"split_by": recipe.split_by, "unknown_patients": unknown})
     if unknown:
         _print(
             f"the patient of {unknown} of {len(dataset)} images is unknown: images of one patient may stand on two "
             "sides of the split, and figures are then too high"
         )
+    path.mkdir(parents=True, exist_ok=True)
+    save_split(split, path / "split.csv")
+    save_recipe(dataclasses.replace(recipe, out=""), path / "recipe.yaml")
+    write_json(path / "environment.json", environment(recipe.seed, recipe.precision))
+    status = {"status": "preparing", "name": path.name, "data": folder, "epoch": 0, "options": options}
+    # Last: a folder without it is no run yet.
+    write_json(path / "run.json", status | {"split_by": recipe.split_by, "unknown_patients": unknown})
     return Run(path)
 
 
 def _record_images(run: Run, recipe: Recipe, split: pd.DataFrame, loaded: str, options: dict[str, Any]) -> None:
     """Record and print what the run works on."""
-    images = data.summary(recipe, run.store, split)
+    images = summary(recipe, run.store, split)
     counts, rejected = images.classes, len(run.store.rejected)
     store = _relative(run.store.path, run.path)
     run.update(status="running", store=store, counts=counts, rejected=rejected, init=loaded, options=options)

@@ -7,7 +7,7 @@ from covidcxnet.explain.cam import GradCAM
 from covidcxnet.models import MODELS, create, feature_layer
 from covidcxnet.models.applications import set_statistics
 from covidcxnet.models.counts import flops, parameters
-from covidcxnet.models.heads import head_layers
+from covidcxnet.models.finetuning import head_layers
 from covidcxnet.models.scaling import IMAGENET_MEAN, IMAGENET_STD
 from covidcxnet.training.initial_weights import initialise
 from enhancement.errors import InputError

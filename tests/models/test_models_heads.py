@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from covidcxnet.models import create, split_head
-from covidcxnet.models.heads import head_layers
+from covidcxnet.models.finetuning import head_layers
 from enhancement.errors import InputError
 
 

@@ -6,8 +6,8 @@ import pytest
 from covidcxnet.explain.cam import GradCAM
 from covidcxnet.models import MODELS, create, feature_layer, freeze
 from covidcxnet.models.counts import flops
+from covidcxnet.models.finetuning import transfer
 from covidcxnet.models.hierarchical import level_model
-from covidcxnet.models.transfer import transfer
 from enhancement.errors import InputError
 
 NAME = "covid-cxnet-hierarchical"

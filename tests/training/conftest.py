@@ -45,7 +45,7 @@ def compiled(eager):
 @pytest.fixture
 def quick_curves(monkeypatch):
     """Drawing costs as much as training here; `test_training_validation` draws."""
-    monkeypatch.setattr("covidcxnet.training.fitting.draw_curves", lambda history, path, **_: path.write_bytes(b""))
+    monkeypatch.setattr("covidcxnet.training.loop.draw_curves", lambda history, path, **_: path.write_bytes(b""))
 
 
 @pytest.fixture(scope="session")

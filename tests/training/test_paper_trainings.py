@@ -55,9 +55,9 @@ def data_for(phantoms):
 
 
 @pytest.fixture
-def fittings(monkeypatch):
+def loops(monkeypatch):
     """Every fit of a test, stopped after two steps; nothing of it is saved."""
-    from covidcxnet.training.fitting import Fitting
+    from covidcxnet.training.loop import TrainingLoop
 
     seen = []
 
@@ -65,8 +65,8 @@ def fittings(monkeypatch):
         seen.append(self)
         self.losses = self.model.fit(self.batches, steps_per_epoch=2, epochs=1, verbose=0).history["loss"]
 
-    monkeypatch.setattr(Fitting, "fit", fit)
-    monkeypatch.setattr(Fitting, "finish", lambda self: None)
+    monkeypatch.setattr(TrainingLoop, "fit", fit)
+    monkeypatch.setattr(TrainingLoop, "finish", lambda self: None)
     return seen
 
 
@@ -97,33 +97,33 @@ def quick_or_slow(names):
 
 
 @pytest.mark.parametrize("name", quick_or_slow(name for name, row in ROWS.items() if row.model not in OTHER))
-def test_a_recipe_trains_as_its_paper_says(name, data_for, fittings, tmp_path):
+def test_a_recipe_trains_as_its_paper_says(name, data_for, loops, tmp_path):
     from covidcxnet.training import train
 
     row, recipe = ROWS[name], load_recipe(name)
     train(tiny(recipe, data_for(recipe), tmp_path, lungs=name not in QUICK))
-    (fitting,) = fittings
-    assert np.isfinite(fitting.losses).all()
-    check_optimizer(fitting, row)
-    check_loss(fitting, row)
-    check_sampling(fitting, row)
-    check_head(fitting.core, row)
+    (loop,) = loops
+    assert np.isfinite(loop.losses).all()
+    check_optimizer(loop, row)
+    check_loss(loop, row)
+    check_sampling(loop, row)
+    check_head(loop.core, row)
 
 
 @pytest.mark.slow
 def test_the_hierarchical_recipe_trains_both_stages_as_the_published_code_says(data_for, monkeypatch, tmp_path):
-    from covidcxnet.training import fitting as stages
+    from covidcxnet.training import loop as stages
     from covidcxnet.training import train
 
-    seen, fit = [], stages.StageFitting.fit
-    monkeypatch.setattr(stages.StageFitting, "fit", lambda self: (seen.append(self), fit(self)))
+    seen, fit = [], stages.StageLoop.fit
+    monkeypatch.setattr(stages.StageLoop, "fit", lambda self: (seen.append(self), fit(self)))
     row, recipe = ROWS["covid-cxnet-hierarchical"], load_recipe("covid-cxnet-hierarchical")
     run = train(tiny(recipe, data_for(recipe), tmp_path, lungs=True))
     first, second = seen
     assert len(second.train.rows) < len(first.train.rows) and run.status["status"] == "finished"
-    for fitting in seen:
-        check_optimizer(fitting, row)
-        assert fitting.loss.label_smoothing == row.smoothing and fitting.train.weights is not None
+    for loop in seen:
+        check_optimizer(loop, row)
+        assert loop.loss.label_smoothing == row.smoothing and loop.train.weights is not None
     assert first.core.output_shape == (None, 3)
 
 
@@ -137,40 +137,40 @@ def test_the_logistic_regression_recipe_is_solved(name, data_for, tmp_path):
     assert run.recipe.options["normalization"] == ROWS[name].normalization
 
 
-def check_optimizer(fitting, row):
+def check_optimizer(loop, row):
     import keras
 
-    assert type(fitting.model.optimizer) is keras.optimizers.Adam
-    rate = fitting.model.optimizer._learning_rate
+    assert type(loop.model.optimizer) is keras.optimizers.Adam
+    rate = loop.model.optimizer._learning_rate
     if row.schedule == "cosine":
         assert isinstance(rate, keras.optimizers.schedules.CosineDecay) and rate.initial_learning_rate == row.rate
     else:
         assert float(rate) == pytest.approx(row.rate)
 
 
-def check_loss(fitting, row):
+def check_loss(loop, row):
     import keras
 
     from covidcxnet.training.validation import KnownBinaryCrossentropy
 
     if row.multilabel:
-        assert isinstance(fitting.loss, KnownBinaryCrossentropy) and len(np.unique(fitting.loss.weights)) > 1
+        assert isinstance(loop.loss, KnownBinaryCrossentropy) and len(np.unique(loop.loss.weights)) > 1
     else:
         kind = keras.losses.BinaryCrossentropy if len(row.classes) == 2 else keras.losses.CategoricalCrossentropy
-        assert type(fitting.loss) is kind and fitting.loss.label_smoothing == row.smoothing
+        assert type(loop.loss) is kind and loop.loss.label_smoothing == row.smoothing
 
 
-def check_sampling(fitting, row):
-    labels = fitting.train.targets.argmax(1) if fitting.train.targets.shape[1] > 1 else fitting.train.targets[:, 0]
+def check_sampling(loop, row):
+    labels = loop.train.targets.argmax(1) if loop.train.targets.shape[1] > 1 else loop.train.targets[:, 0]
     if row.sampling == "none":
-        assert fitting.train.sampler is None
+        assert loop.train.sampler is None
     else:
-        shown = np.bincount(labels[fitting.train.sampler(0)].astype(int))
-        assert len(set(shown)) == 1 and shown[0] == fitting.train.sampler.each
+        shown = np.bincount(labels[loop.train.sampler(0)].astype(int))
+        assert len(set(shown)) == 1 and shown[0] == loop.train.sampler.each
         counts = np.bincount(labels.astype(int))
         assert shown[0] == (counts.max() if row.sampling == "oversample" else counts.min())
     if not row.multilabel:
-        assert (fitting.train.weights is not None) == (row.weights == "balanced")
+        assert (loop.train.weights is not None) == (row.weights == "balanced")
 
 
 def check_head(core, row):

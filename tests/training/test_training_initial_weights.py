@@ -9,8 +9,8 @@ import pytest
 from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Recipe
+from covidcxnet.training.checkpoint import published_name
 from covidcxnet.training.initial_weights import brought_options, build_model, initialise, model_options
-from covidcxnet.training.record import published_name
 from enhancement.errors import InputError
 from enhancement.parallel import sha256
 from weights import manifest

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from covidcxnet.training.fitting import averaged, optimizer_for
+from covidcxnet.training.loop import averaged, optimizer_for
 from covidcxnet.training.recipe import Recipe
 
 

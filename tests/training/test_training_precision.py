@@ -6,7 +6,7 @@ import pytest
 
 from covidcxnet import backend
 from covidcxnet.training import Recipe, train
-from covidcxnet.training.run import Run
+from covidcxnet.training.run_folder import Run
 from enhancement.errors import InputError
 
 

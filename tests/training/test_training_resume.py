@@ -49,14 +49,14 @@ def test_a_run_killed_without_warning_resumes_to_the_same_end(tiny, trained, tmp
     code = (
         "import os, signal\n"
         "import tensorflow\n"
-        "from covidcxnet.training import fitting, load_recipe, train\n"
+        "from covidcxnet.training import load_recipe, loop, train\n"
         "tensorflow.config.run_functions_eagerly(True)\n"  # as the run that it is held against
-        "write = fitting.Fitting._derived\n"
+        "write = loop.TrainingLoop._derived\n"
         # between the state of epoch 2 and the files that follow from it: the worst moment there is
         "def _derived(self):\n"
         "    if self.epoch == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    write(self)\n"
-        "fitting.Fitting._derived = _derived\n"
+        "loop.TrainingLoop._derived = _derived\n"
         f"train(load_recipe({str(tmp_path / 'recipe.yaml')!r}))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

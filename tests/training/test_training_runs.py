@@ -14,7 +14,8 @@ from covidcxnet.datasets.bias import shortcuts
 from covidcxnet.preparation import Store, stack_statistics
 from covidcxnet.pretrained import load_model
 from covidcxnet.training import train
-from covidcxnet.training.data import dataset_of, split_of, targets_for
+from covidcxnet.training.batches import targets_for
+from covidcxnet.training.data import dataset_of, split_of
 from covidcxnet.training.validation import loss_for
 from weights.format import read_metadata
 

@@ -11,9 +11,18 @@ from covidcxnet.datasets import save_split
 from covidcxnet.preparation import Store
 from covidcxnet.preparation.loader import Batches
 from covidcxnet.training import train
-from covidcxnet.training.data import dataset_of, rows_of, sides, split_of, summary, targets_for
-from covidcxnet.training.fitting import FeatureBatches
-from covidcxnet.training.sampling import Sampler, balanced_weights, source_weights, without_class_share
+from covidcxnet.training.batches import (
+    FeatureBatches,
+    Sampler,
+    balanced_weights,
+    rows_of,
+    sides,
+    source_weights,
+    summary,
+    targets_for,
+    without_class_share,
+)
+from covidcxnet.training.data import dataset_of, split_of
 from enhancement.errors import InputError
 
 LABELS = np.array([0] * 7 + [1] * 3 + [2] * 2)

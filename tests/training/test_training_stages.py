@@ -11,8 +11,8 @@ import covidcxnet
 from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Run, train
-from covidcxnet.training import fitting as staged
-from covidcxnet.training.run import load_values
+from covidcxnet.training import loop as staged
+from covidcxnet.training.checkpoint import load_values
 from enhancement.errors import InputError
 
 NAME = "covid-cxnet-hierarchical"
@@ -48,18 +48,18 @@ def recipe(base, three):
 def finished(recipe, tmp_path_factory):
     """A whole run, and what each stage was trained on."""
     shown = {}
-    original = staged.StageFitting._sides
+    original = staged.StageLoop._sides
 
     def sides(self):
         made = original(self)
         shown[self.level] = made
         return made
 
-    staged.StageFitting._sides = sides
+    staged.StageLoop._sides = sides
     try:
         run = train(dataclasses.replace(recipe, out=str(tmp_path_factory.mktemp("runs") / "run")))
     finally:
-        staged.StageFitting._sides = original
+        staged.StageLoop._sides = original
     return run, shown
 
 
@@ -110,7 +110,7 @@ def test_a_run_killed_in_or_between_the_stages_ends_with_the_same_weights(
 ):
     run = finished[0]
     done = []
-    original = staged.StageFitting._write
+    original = staged.StageLoop._write
 
     def write(self, epoch, history):
         original(self, epoch, history)
@@ -118,7 +118,7 @@ def test_a_run_killed_in_or_between_the_stages_ends_with_the_same_weights(
         if len(done) == after:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(staged.StageFitting, "_write", write)
+    monkeypatch.setattr(staged.StageLoop, "_write", write)
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         train(dataclasses.replace(recipe, out=str(out)))
@@ -157,7 +157,7 @@ def solved(recipe, tmp_path_factory):
 def test_logistic_regression_predicts_what_scikit_learn_does(solved):
     from sklearn.linear_model import LogisticRegression
 
-    from covidcxnet.training.sampling import balanced_weights
+    from covidcxnet.training.batches import balanced_weights
 
     store, rows = solved.store, solved.rows("train")
     pixels = ((store.read(rows).reshape(len(rows), -1) - 127.5) / 127.5).astype(float)

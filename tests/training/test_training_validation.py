@@ -6,9 +6,9 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from covidcxnet.training import Recipe, train
+from covidcxnet.training.batches import targets_for
 from covidcxnet.training.callbacks import Seeds
-from covidcxnet.training.data import targets_for
-from covidcxnet.training.record import draw_curves
+from covidcxnet.training.run_folder import draw_curves
 from covidcxnet.training.validation import (
     KnownBinaryCrossentropy,
     MacroF1,
@@ -181,7 +181,7 @@ def test_a_class_that_is_never_found_at_the_best_epoch_is_reported(tiny, capsys,
         targets = self.validation.targets
         return validation_figures(targets, np.full(targets.shape, 0.1), self.loss, self.labels)
 
-    monkeypatch.setattr("covidcxnet.training.fitting.Fitting._validate", figures)
+    monkeypatch.setattr("covidcxnet.training.loop.TrainingLoop._validate", figures)
     run = train(tiny(epochs=1, monitor="val_f1"))
     assert "warning: at the best epoch no validation image of covid19 is found" in capsys.readouterr().err
     assert run.log["val_f1_covid19"][0] == 0

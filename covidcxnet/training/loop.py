@@ -1,4 +1,4 @@
-"""The fit of one run: model and data put together, what is written after each epoch, and how it is taken up again.
+"""The loop of one training: what it fits, what is written after each epoch, and how it is taken up again.
 
 Three kinds: over epochs, solved at once (logistic regression), and in stages, one level of the model after the other.
 """
@@ -22,11 +22,12 @@ from enhancement.files import whole_file
 from segmentation.backend import fuse_batch_norm, keras
 from weights.format import load_weights, save_weights
 
-from . import callbacks, data
+from . import callbacks
 from .augmentation import augmenter
+from .batches import FeatureBatches, Side, labels_of, rows_of, side_of, sides
+from .checkpoint import load_state, load_values, save_state, weights_metadata
 from .recipe import Recipe
-from .record import draw_curves, weights_metadata
-from .run import Run, load_state, load_values, save_state
+from .run_folder import Run, draw_curves
 from .validation import (
     THRESHOLD,
     MacroF1,
@@ -39,17 +40,16 @@ from .validation import (
 )
 
 
-def fitting_for(run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]) -> Fitting | StagedFitting:
-    """The fitting of a recipe's model: solved, in stages, or over epochs."""
+def loop_for(run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]) -> TrainingLoop | HierarchicalLoop:
+    """The loop that a recipe's model is trained by."""
     spec = MODELS[recipe.model]
-    kind: type[Fitting] | type[StagedFitting] = (
-        SolvedFitting if spec.solve else StagedFitting if spec.stages else Fitting
-    )
-    return kind(run, recipe, core, options)
+    if spec.stages:
+        return HierarchicalLoop(run, recipe, core, options)
+    return (SolverLoop if spec.solve else TrainingLoop)(run, recipe, core, options)
 
 
-class Fitting:
-    """Everything that lives as long as `fit` does. Models that are fitted otherwise have subclasses of it.
+class TrainingLoop:
+    """Training over epochs.
 
     Only `core`, the classifier, is saved; augmentation stands before it in training. A stage trains and validates a
     part of it, `trained`, on classes with other `labels`.
@@ -74,10 +74,22 @@ class Fitting:
         fuse_batch_norm(core)
         self.batches: Batches | FeatureBatches
         self.validation_input: Batches | np.ndarray
+        order = {"batch_size": recipe.batch_size, "seed": recipe.seed, "sampler": self.train.sampler}
         if recipe.trainable == "head":
-            self._head_on_features()
+            # Once and by batch in inference mode: batch norms of a frozen backbone keep to their moving averages.
+            backbone, self.model = self._split()
+            features = self._features(backbone, self.train, "train")
+            self.batches = FeatureBatches(features, self.train.targets, self.train.weights, **order)
+            self.predictor = self.model
+            self.validation_input = self._features(backbone, self.validation, "validation")
         else:
-            self._whole_on_stacks()
+            # Augmentation is not part of the classifier: what is saved must not vary images.
+            layers = augmenter(recipe.augment, recipe.seed)
+            self.model = keras.Sequential([keras.Input(core.input_shape[1:]), *layers, self.trained])
+            rows, targets, weights = self.train.rows, self.train.targets, self.train.weights
+            self.batches = Batches(run.store, rows, targets, weights=weights, shuffle=True, **order)
+            self.predictor = self.trained
+            self.validation_input = self._plain(self.validation)
         independent = recipe.task == "independent"
         f1 = MacroF1(self.trained.output_shape[-1], independent=independent)
         self.model.compile(
@@ -151,8 +163,8 @@ class Fitting:
         """Rows of the run so far."""
         return self.history
 
-    def _sides(self) -> tuple[data.Side, data.Side]:
-        return data.sides(self.recipe, self.run.store, self.run.split)
+    def _sides(self) -> tuple[Side, Side]:
+        return sides(self.recipe, self.run.store, self.run.split)
 
     def _split(self) -> tuple[keras.Model, keras.Model]:
         return split_head(self.core)
@@ -160,41 +172,14 @@ class Fitting:
     def _state(self) -> dict[str, Any]:
         return {}
 
-    def _whole_on_stacks(self) -> None:
-        recipe, train = self.recipe, self.train
-        # Augmentation is not part of the classifier: what is saved must not vary images.
-        layers = augmenter(recipe.augment, recipe.seed)
-        self.model = keras.Sequential([keras.Input(self.core.input_shape[1:]), *layers, self.trained])
-        self.batches = Batches(
-            self.run.store,
-            train.rows,
-            train.targets,
-            batch_size=recipe.batch_size,
-            shuffle=True,
-            seed=recipe.seed,
-            weights=train.weights,
-            sampler=train.sampler,
-        )
-        self.predictor = self.trained
-        self.validation_input = self._plain(self.validation)
-
-    def _head_on_features(self) -> None:
-        recipe, train = self.recipe, self.train
-        backbone, head = self._split()
-        features = compute_features(backbone, self._plain(train), "train")
-        self.validation_input = compute_features(backbone, self._plain(self.validation), "validation")
-        self.model = self.predictor = head
-        self.batches = FeatureBatches(
-            features,
-            train.targets,
-            train.weights,
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            sampler=train.sampler,
-        )
-
-    def _plain(self, side: data.Side) -> Batches:
+    def _plain(self, side: Side) -> Batches:
         return Batches(self.run.store, side.rows, side.targets, batch_size=self.recipe.batch_size)
+
+    def _features(self, backbone: keras.Model, side: Side, name: str) -> np.ndarray:
+        """Pooled features of all images of a side, float32 [n, F]."""
+        plain = self._plain(side)
+        numbers = tqdm(range(len(plain)), desc=f"features of {name}", unit="batch", leave=False, disable=None)
+        return np.concatenate([np.asarray(backbone.predict_on_batch(plain[k][0]), "float32") for k in numbers])
 
     def _validate(self) -> dict[str, float]:
         with averaged(self.model):
@@ -243,8 +228,8 @@ class Fitting:
         return metadata
 
 
-class SolvedFitting(Fitting):
-    """A `Fitting` without epochs; of the settings of training only class weights and the model's options count."""
+class SolverLoop(TrainingLoop):
+    """A `TrainingLoop` without epochs; of the settings of training only class weights and the model's options count."""
 
     def fit(self) -> None:
         """Solve, unless that is done; `InputError` if the pixels of all training images together are too many."""
@@ -253,7 +238,7 @@ class SolvedFitting(Fitting):
         began, side, spec = time.monotonic(), self.train, MODELS[self.recipe.model]
         settings = {name: self.options.get(name, default) for name, default in spec.options.items()}
         stacks = (batch[0] for batch in self._plain(side))
-        assert spec.solve is not None  # or the trainer would have chosen another fitting
+        assert spec.solve is not None  # or `loop_for` would have chosen another loop
         steps, warning = spec.solve(self.core, stacks, side.targets, side.weights, **settings)
         probabilities = self.core.predict(self._plain(side), verbose=0)
         loss = float(keras.ops.convert_to_numpy(self.loss(side.targets, probabilities)))
@@ -269,8 +254,8 @@ class SolvedFitting(Fitting):
         self._write(1, self.history)
 
 
-class StagedFitting:
-    """All stages of a model, with the methods of a `Fitting`; `core` is the whole model.
+class HierarchicalLoop:
+    """All stages of a model, with the methods of a `TrainingLoop`; `core` is the whole model.
 
     Each stage trains one level alone on the classes that it tells apart, with the recipe's epochs, patience and
     schedule, and keeps its best epoch.
@@ -311,19 +296,19 @@ class StagedFitting:
         self.stage.finish()
         run, recipe = self.run, self.recipe
         load_weights(self.core, run.best_weights)
-        _, side = data.sides(recipe, run.store, run.split)
-        batches = Batches(run.store, side.rows, side.targets, batch_size=recipe.batch_size)
-        probabilities = self.core.predict(batches, verbose=0)
+        _, side = sides(recipe, run.store, run.split)
+        plain = Batches(run.store, side.rows, side.targets, batch_size=recipe.batch_size)
+        probabilities = self.core.predict(plain, verbose=0)
         figures = validation_figures(side.targets, probabilities, loss_for(recipe, side.targets), recipe.classes)
         run.update(whole_model=figures)
         text = ", ".join(f"{name} {figures[f'val_{name}']:.4f}" for name in ("auroc", "accuracy", "f1"))
         print(f"all levels together: validation {text}", file=sys.stderr)
 
-    def _stage(self, level: int, earlier: list[dict[str, float]]) -> StageFitting:
-        return StageFitting(self.run, self.recipe, self.core, self.options, level=level, earlier=earlier)
+    def _stage(self, level: int, earlier: list[dict[str, float]]) -> StageLoop:
+        return StageLoop(self.run, self.recipe, self.core, self.options, level=level, earlier=earlier)
 
 
-class StageFitting(Fitting):
+class StageLoop(TrainingLoop):
     """One stage: the level's images, targets and loss; the whole model is saved.
 
     `level` counts from 1; `earlier` is the log of the stages before, on which the epochs of the run count on.
@@ -356,15 +341,15 @@ class StageFitting(Fitting):
         now = [row | {"epoch": len(self.earlier) + row["epoch"], "stage": self.level} for row in self.history]
         return [*self.earlier, *now]
 
-    def _sides(self) -> tuple[data.Side, data.Side]:
+    def _sides(self) -> tuple[Side, Side]:
         recipe, store = self.recipe, self.run.store
         # A class that is missing is an error of the first stage already, before it is trained for nothing.
-        data.sides(recipe, store, self.run.split)
-        targets, chosen = self.stage.targets(data.labels_of(recipe, store)), []
+        sides(recipe, store, self.run.split)
+        targets, chosen = self.stage.targets(labels_of(recipe, store)), []
         for name in ("train", "validation"):
-            rows = data.rows_of(store, self.run.split, name)
+            rows = rows_of(store, self.run.split, name)
             rows = rows[targets[rows] >= 0]
-            chosen.append(data.side_of(recipe, store, rows, targets[rows], 2, weighted=name == "train"))
+            chosen.append(side_of(recipe, store, rows, targets[rows], 2, weighted=name == "train"))
         return chosen[0], chosen[1]
 
     def _split(self) -> tuple[keras.Model, keras.Model]:
@@ -382,39 +367,6 @@ class StageFitting(Fitting):
         metadata = super()._metadata(len(self.earlier) + epoch, figures)
         metadata["training"] |= {"stage": self.level, "stages": self.stages}
         return metadata
-
-
-def compute_features(backbone: keras.Model, batches: keras.utils.PyDataset, name: str) -> np.ndarray:
-    """Pooled features of all images of `batches` in inference mode, float32 [n, F]; `name` is for the progress bar."""
-    parts = []
-    # By batch in inference mode: batch norms of a frozen backbone keep to their moving averages.
-    for number in tqdm(range(len(batches)), desc=f"features of {name}", unit="batch", leave=False, disable=None):
-        parts.append(np.asarray(backbone.predict_on_batch(batches[number][0]), "float32"))
-    return np.concatenate(parts)
-
-
-class FeatureBatches(keras.utils.PyDataset):
-    """Features in memory as `fit` wants them, shuffled by (seed, epoch) like the images that they came from."""
-
-    def __init__(self, features, targets, weights=None, *, batch_size: int, seed: int, sampler=None):
-        super().__init__()
-        self.arrays = [array for array in (features, targets, weights) if array is not None]
-        self.batch_size, self.seed, self.sampler = batch_size, seed, sampler
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Order of an epoch."""
-        if self.sampler is not None:
-            self.order = self.sampler(epoch)
-            return
-        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.arrays[0]))
-
-    def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
-
-    def __getitem__(self, index: int):
-        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        return tuple(array[rows] for array in self.arrays)
 
 
 def optimizer_for(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:

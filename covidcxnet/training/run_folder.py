@@ -1,29 +1,43 @@
-"""Run: a folder that says everything that happened in one training, read back as plain objects or taken up again."""
+"""The run folder: everything that happened in one training, written whole, read back as plain objects."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import platform
+from contextlib import suppress
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from covidcxnet.backend import devices
 from covidcxnet.datasets import Dataset
 from covidcxnet.datasets.load import folder_of, readdressed
 from covidcxnet.preparation import Store
+from covidcxnet.reporting import pages, plots
 from enhancement.errors import InputError
 from enhancement.files import whole_file
 
 from . import data
 from .arguments import load_recipe
+from .batches import rows_of
 from .recipe import Recipe
 
-STATE_FORMAT = 1
+PACKAGES = (
+    *("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless", "opencv-python", "scikit-image"),
+    *("scikit-learn", "h5py", "pandas", "pydicom", "matplotlib", "lime", "jsonargparse"),
+)
+FIGURES = {
+    "val_auroc": "AUROC",
+    "val_average_precision": "average precision",
+    "val_accuracy": "accuracy",
+    "val_f1": "macro F1",
+    "val_loss": "loss",
+}
 
 
 class Run:
@@ -125,7 +139,7 @@ class Run:
 
     def rows(self, split: str) -> np.ndarray:
         """Rows of the store that belong to train, validation or test, int64 [n]."""
-        return data.rows_of(self.store, self.split, split)
+        return rows_of(self.store, self.split, split)
 
     def update(self, **values: Any) -> None:
         """Change `run.json`, whole."""
@@ -153,66 +167,64 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
         partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def save_state(path: str | Path, model, optimizer, values: dict[str, Any]) -> None:
-    """Write what a run needs to go on after a kill: weights, variables of the optimizer and plain `values`.
-
-    All in one HDF5 file, whole or not at all, so that no kill can leave halves of two epochs. No random state is kept:
-    order, augmentation and dropout are functions of (seed, epoch).
-    """
-    import h5py
+def environment(seed: int, precision: str) -> dict[str, Any]:
+    """Versions of what is installed, the machine and the devices that Keras uses."""
     import keras
 
-    with whole_file(path) as partial, h5py.File(partial, "w") as file:
-        file.attrs["format"] = STATE_FORMAT
-        # A dataset and not an attribute: the log of a long run outgrows the 64 KiB of an attribute.
-        file["values"] = json.dumps(values)
-        for group, variables in (("model", model.weights), ("optimizer", optimizer.variables)):
-            for number, variable in enumerate(variables):
-                file[f"{group}/{number:05d}"] = keras.ops.convert_to_numpy(variable)
-
-
-def load_state(path: str | Path, model, optimizer) -> dict[str, Any]:
-    """Set weights and optimizer from a state file, all or nothing, and return its plain values.
-
-    `InputError` if the file is damaged or belongs to another model.
-    """
-    with _opened(path) as file:
-        arrays = []
-        for group, variables in (("model", model.weights), ("optimizer", optimizer.variables)):
-            stored = file[group]
-            if len(stored) != len(variables):
-                raise InputError(f"{path}: {len(stored)} {group} arrays found, {len(variables)} expected by the recipe")
-            for number, variable in enumerate(variables):
-                data = stored[f"{number:05d}"]
-                if data.shape != tuple(variable.shape):
-                    expected = tuple(variable.shape)
-                    raise InputError(f"{path}: {group} array {number} is {data.shape}, {expected} expected")
-                arrays.append((variable, data[()]))
-        values = json.loads(file["values"][()])
-    # Only now, when all of the file was read: a damaged one leaves the model as it was.
-    for variable, array in arrays:
-        variable.assign(array)
-    return values
-
-
-def load_values(path: str | Path) -> dict[str, Any]:
-    """The plain values of a state file alone, to learn what its arrays belong to; raises as `load_state`."""
-    with _opened(path) as file:
-        return json.loads(file["values"][()])
-
-
-@contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
-    """An HDF5 state file, whose every defect is an `InputError`."""
-    import h5py
-
+    versions = {}
+    for name in PACKAGES:  # as installed: importing all of them would take seconds
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
     try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != STATE_FORMAT:
-                raise InputError(f"{path}: not a training state of this version")
-            yield file
-    except InputError:
-        raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        hint = "start a new run with --init and the run's last.weights.h5"
-        raise InputError(f"{path}: damaged ({error}); {hint}") from error
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            processor = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "")
+    except OSError:
+        processor = platform.processor()  # empty on most Linux systems
+    return {
+        "covidcxnet": pages.generator(),
+        "python": platform.python_version(),
+        "packages": versions,
+        "backend": keras.backend.backend(),
+        "devices": devices(),
+        "precision": precision,
+        "seed": seed,
+        "system": platform.platform(),
+        "processor": processor,
+        "cores": os.cpu_count(),
+    }
+
+
+def draw_curves(history: list[dict[str, float]], path: str | Path, *, best_epoch: int = 0, monitor: str = "") -> Path:
+    """Draw loss and F1 of training and validation, validation figures and learning rate over epochs, as a PNG.
+
+    A line marks the best epoch, if there is one, and the legend names the figure that picked it.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = [row["epoch"] for row in history]
+    figure, panels = plots.figure(14, 3.6, 1, 4, dpi=110)
+    shown = [name for name in ("val_auroc", "val_average_precision", "val_accuracy") if any(name in r for r in history)]
+    contents = (
+        ("loss", {"loss": "training", "val_loss": "validation"}),
+        ("macro F1", {"f1": "training", "val_f1": "validation"}),
+        ("validation figures", {name: FIGURES[name] for name in shown}),
+        ("learning rate", {"learning_rate": "learning rate"}),
+    )
+    for axes, (title, names) in zip(panels, contents, strict=True):
+        for k, (name, label) in enumerate(names.items()):
+            axes.plot(
+                epochs, [row.get(name, float("nan")) for row in history], label=label, **plots.line(k, marker=True)
+            )
+        if best_epoch:
+            axes.axvline(best_epoch, **plots.REFERENCE)
+            if title == "validation figures":
+                label = f"epoch {best_epoch}: best {FIGURES.get(monitor, monitor)}"
+                axes.plot([], [], **plots.REFERENCE, label=label)
+        axes.set(title=title, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        plots.grid(axes)
+        if title == "learning rate" and any(row.get("learning_rate", 0) > 0 for row in history):
+            axes.set_yscale("log")
+        if axes.get_legend_handles_labels()[0] and title != "learning rate":
+            axes.legend(fontsize=8)
+    return plots.save(figure, path)
