@@ -85,9 +85,9 @@ def check_labels(labels: np.ndarray, classes: tuple[str, ...], task: str, side: 
 
 def summary(recipe: Recipe, store: Store, split: pd.DataFrame) -> Summary:
     """What a run works on, of the images that could be read."""
+    rows = {name: rows_of(store, split, name) for name in SPLITS}
     labels = labels_of(recipe, store)
     present = labels == 1 if recipe.task == "independent" else np.eye(len(recipe.classes), dtype=bool)[labels]
-    rows = {name: rows_of(store, split, name) for name in SPLITS}
     counts = {
         name: dict(zip(recipe.classes, present[side].sum(axis=0).tolist(), strict=True)) for name, side in rows.items()
     }

@@ -19,7 +19,7 @@ from enhancement.errors import InputError
 from enhancement.files import check_output
 
 from . import data
-from .batches import rows_of, summary
+from .batches import summary
 from .initial_weights import build_model, model_options
 from .loop import loop_for
 from .recipe import Recipe, save_recipe
@@ -51,14 +51,16 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
     KeyboardInterrupt
         After Ctrl-C; the run is left whole and the message says how to resume.
     """
-    # check: what the recipe alone rules out is refused before any image is read
     run = None if resume is None else _stopped_run(resume, recipe, epochs)
     recipe = (recipe or Recipe()) if run is None else run.recipe
     if epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=epochs)
-    if run is None:
-        _check_new(recipe)
     with precision(recipe.precision):
+        # check: what the recipe alone rules out is refused before any image is read
+        if advice := precision_advice(recipe.precision):
+            _print(advice)
+        if run is None:
+            _check_new(recipe)
         segmenter = data.segmenter_of(recipe)
 
         # data
@@ -72,16 +74,20 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         init = recipe.init if run is None or not (run.path / "state.h5").exists() else ""
         model, loaded = (None, "") if options["normalization"] == TRAINING else build_model(recipe, options, init)
 
+        # folder
         if run is None:
             recipe = with_histogram(recipe, dataset, split, segmenter)
-            run = _new_run(recipe, dataset, split, options)
-        elif epochs is not None:
-            save_recipe(recipe, run.path / "recipe.yaml")
+            path = _new_folder(recipe, dataset, split, options)
+        else:
+            path = run.path
+        if resume is None or epochs is not None:
+            save_recipe(dataclasses.replace(recipe, out=""), path / "recipe.yaml")
+        run = Run(path)
         try:
             # store
             run.store = data.store_of(recipe, dataset, segmenter, run.store_path)
             if model is None:
-                options |= {"normalization": channel_statistics(run.store, rows_of(run.store, split, "train"))}
+                options |= {"normalization": channel_statistics(run.store, run.rows("train"))}
                 model, loaded = build_model(recipe, options, init)
             _record_images(run, recipe, split, loaded, options)
 
@@ -140,8 +146,8 @@ def _stopped_run(resume: str | Path, recipe: Recipe | None, epochs: int | None) 
     return run
 
 
-def _new_run(recipe: Recipe, dataset: Dataset, split: pd.DataFrame, options: dict[str, Any]) -> Run:
-    """The run folder with all that is known before images are prepared."""
+def _new_folder(recipe: Recipe, dataset: Dataset, split: pd.DataFrame, options: dict[str, Any]) -> Path:
+    """A new run folder with all that is known before images are prepared, but for the recipe."""
     path, number = Path(recipe.out or f"runs/{dataset.name}-{recipe.model}"), 1
     while not recipe.out and path.exists():
         number += 1
@@ -155,23 +161,19 @@ def _new_run(recipe: Recipe, dataset: Dataset, split: pd.DataFrame, options: dic
         )
     path.mkdir(parents=True, exist_ok=True)
     save_split(split, path / "split.csv")
-    save_recipe(dataclasses.replace(recipe, out=""), path / "recipe.yaml")
     write_json(path / "environment.json", environment(recipe.seed, recipe.precision))
     status = {"status": "preparing", "name": path.name, "data": folder, "epoch": 0, "options": options}
-    # Last: a folder without it is no run yet.
     write_json(path / "run.json", status | {"split_by": recipe.split_by, "unknown_patients": unknown})
-    return Run(path)
+    return path
 
 
 def _record_images(run: Run, recipe: Recipe, split: pd.DataFrame, loaded: str, options: dict[str, Any]) -> None:
     """Record and print what the run works on."""
+    store, rejected = _relative(run.store.path, run.path), len(run.store.rejected)
     images = summary(recipe, run.store, split)
-    counts, rejected = images.classes, len(run.store.rejected)
-    store = _relative(run.store.path, run.path)
+    counts = images.classes
     run.update(status="running", store=store, counts=counts, rejected=rejected, init=loaded, options=options)
     _print(f"run {run.path}: {recipe.model}, {loaded}")
-    if advice := precision_advice(recipe.precision):
-        _print(advice)
     for name in SPLITS:
         note = "; not opened before the evaluation" if name == "test" else ""
         text = ", ".join(f"{count} {label}" for label, count in counts[name].items())
