@@ -401,9 +401,11 @@ def averaged(model: keras.Model) -> Iterator[None]:
     # Always: under mixed_float16 Keras wraps the optimizer, and the wrapper's `use_ema` is false.
     stepped = [keras.ops.copy(v) for v in model.trainable_variables]
     model.optimizer.finalize_variable_values(model.trainable_variables)
-    for variable in model.trainable_variables:  # the average is taken before constraints are applied
-        if variable.constraint is not None:
-            variable.assign(variable.constraint(variable))
+    for variable in model.trainable_variables:
+        # A copy, as JAX assigns by reference: whatever uses up the variable would take the average with it.
+        average = keras.ops.copy(variable)
+        # The average is taken before constraints are applied.
+        variable.assign(average if variable.constraint is None else variable.constraint(average))
     try:
         yield
     finally:
