@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from covidcxnet.settings import InputSettings
     from covidcxnet.training import Recipe, Run, train
 
+# Loaded on first use: most commands need few of them, and Keras takes seconds.
 _HOMES = {
     "Classifier": "covidcxnet.classifier",
     "Prediction": "covidcxnet.classifier",
@@ -37,22 +38,8 @@ _HOMES = {
     "Run": "covidcxnet.training",
     "train": "covidcxnet.training",
 }
-__all__ = [
-    "Classifier",
-    "Dataset",
-    "InputSettings",
-    "Prediction",
-    "Recipe",
-    "Run",
-    "Store",
-    "create",
-    "evaluate",
-    "load_dataset",
-    "load_legacy",
-    "load_model",
-    "prepare",
-    "train",
-]
+__all__ = ["Classifier", "Dataset", "InputSettings", "Prediction", "Recipe", "Run", "Store"]
+__all__ += ["create", "evaluate", "load_dataset", "load_legacy", "load_model", "prepare", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,21 +20,8 @@ Signature = Sequence[tuple[tuple[int, ...], str]]
 
 
 def scores_and_gradient(score: Callable[[Any], tuple[Any, Any]], features: Any) -> tuple[Any, Any, Any]:
-    """Gradient of each score by its own feature maps.
-
-    Parameters
-    ----------
-    score : callable
-        Feature maps ``[n, ...]`` to a pair: scores ``[n]`` and anything else. Score i may depend on feature maps i
-        only, which holds for every network in inference mode.
-    features : tensor [n, ...]
-        Where the gradient is taken.
-
-    Returns
-    -------
-    tuple
-        Scores ``[n]``, the second value of `score`, and the gradient, of the shape of `features`.
-    """
+    """Scores ``[n]`` and the second value of ``score(features)``, and the gradient of each score by its features."""
+    # The gradient of the sum serves: in inference mode score i depends on feature maps i only.
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -64,21 +51,10 @@ def scores_and_gradient(score: Callable[[Any], tuple[Any, Any]], features: Any) 
 
 
 def compiled(function: Callable[..., tuple], model: Any, signature: Signature) -> Callable[..., tuple[np.ndarray, ...]]:
-    """Compile a function of batches so that a new batch size is not traced again.
+    """Compile a function of batches, NumPy arrays in and out, so that a new batch size is not traced again.
 
-    Parameters
-    ----------
-    function : callable
-        Tensors with a leading batch axis to a tuple of tensors with the same leading axis.
-    model : keras.Model
-        The model whose variables `function` reads; later changes to them are seen.
-    signature : sequence of (shape, dtype)
-        Of each argument, without the batch axis.
-
-    Returns
-    -------
-    callable
-        Takes NumPy arrays, gives a tuple of NumPy arrays.
+    `function` reads the variables of `model` and sees their later changes; `signature` has the shape, without the batch
+    axis, and the dtype of each argument.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":

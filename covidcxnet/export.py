@@ -78,37 +78,10 @@ def export(
     (crop, enhancement, order of the planes) stands in the JSON file beside it, whose name is that of the file plus
     ``.json``. Both appear whole or not at all, and only after the format's own runtime gave what Keras gives.
 
-    Parameters
-    ----------
-    weights : str or path-like
-        A weights file, a run folder or a released name; of a classifier or of a lung segmenter.
-    path : path-like
-        File to write, ending as the format asks: ``.onnx``, ``.xml`` (with ``.bin`` beside it), ``.tflite``; a folder
-        for a SavedModel.
-    format : {"onnx", "openvino", "tflite", "savedmodel"}
-    images : sequence of path-like
-        Radiographs or folders of them to compare on; by default phantoms and noise.
-    tolerance : float
-        Largest absolute difference of a probability that is accepted.
-    input_type : {"float32", "uint8"}
-        Number type of the input; the values are 0..255 in both.
-    overwrite : bool
-        Replace what stands at `path`.
-
-    Returns
-    -------
-    Exported
-
-    Raises
-    ------
-    InputError
-        If a package is missing, the weights or images cannot be used, `path` exists, or the exported network differs
-        by more than `tolerance`; nothing is left at `path` then.
-
-    Examples
-    --------
-    >>> export("covid-cxnet", "covid-cxnet.onnx", "onnx").comparison.difference < 1e-5   # doctest: +SKIP
-    True
+    `weights` is a weights file, a run folder or a released name; `path` ends as the format asks, with ``.onnx``,
+    ``.xml`` (``.bin`` is written beside it) or ``.tflite``, and is a folder for a SavedModel. The comparison runs on
+    `images`, by default on phantoms and noise. `InputError` if a package is missing, weights or images cannot be used,
+    `path` exists, or a probability differs by more than `tolerance`; nothing is left at `path` then.
     """
     target = Path(path)
     _check(target, format, tolerance, input_type, overwrite)

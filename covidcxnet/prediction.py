@@ -59,21 +59,11 @@ class Prediction:
         lungs: Verdict | None = None,
         notes: tuple[str, ...] = (),
     ) -> Prediction:
-        """The prediction that a row of probabilities means.
-
-        Parameters
-        ----------
-        row : float [C]
-            Probabilities.
-        classes : sequence of str [C]
-        thresholds : float [C] or None
-            From which each finding is called; None where classes exclude each other.
-        path, lungs, notes
-            As above.
-        """
+        """The prediction of a row of probabilities; `thresholds` of independent findings, else None."""
         probabilities = {label: float(value) for label, value in zip(classes, row, strict=True)}
         if thresholds is None:
             return cls(path, classes[int(np.argmax(row))], probabilities, lungs, notes=notes)
+        # Stable, so that equal probabilities keep the order of the classes on every machine.
         called = [k for k in np.argsort(-np.asarray(row), kind="stable") if row[k] >= thresholds[k]]
         findings = tuple(classes[k] for k in called)
         return cls(path, "|".join(findings) or NONE, probabilities, lungs, notes=notes, findings=findings)

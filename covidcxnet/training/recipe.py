@@ -282,13 +282,7 @@ def save_recipe(recipe: Recipe, path: str | Path) -> Path:
 
 
 def checked_keys(values: dict[str, Any], where: str = "recipe") -> dict[str, Any]:
-    """A copy of nested values without the retired keys.
-
-    Raises
-    ------
-    InputError
-        Naming the first key that no recipe has, or a retired one with another value than `RETIRED` accepts.
-    """
+    """A copy of nested values without retired keys; `InputError` for an unknown key, or a retired one still in use."""
     # Copies, as retired keys are taken out of nested parts too.
     values = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
     for key, accepted in RETIRED.items():

@@ -48,16 +48,8 @@ class KnownBinaryCrossentropy(keras.losses.Loss):
 
 
 def finding_weights(targets: np.ndarray) -> np.ndarray:
-    """Weights of present and absent for each finding, float32 [K, 2]: ``N- / N`` and ``N+ / N`` of its known images.
-
-    Rajpurkar et al. 2017, "CheXNet: radiologist-level pneumonia detection on chest X-rays with deep learning",
-    section 2.1.
-
-    Examples
-    --------
-    >>> finding_weights(np.array([[1.0], [0.0], [0.0], [0.0], [np.nan]])).tolist()
-    [[0.75, 0.25]]
-    """
+    """Weights of present and absent for each finding, float32 [K, 2]: ``N- / N`` and ``N+ / N`` of its known images."""
+    # Rajpurkar et al. 2017, "CheXNet: radiologist-level pneumonia detection on chest X-rays with deep learning", 2.1.
     present, absent = (targets == 1).sum(axis=0), (targets == 0).sum(axis=0)
     return np.stack([absent, present], axis=1).astype("float32") / np.maximum(present + absent, 1)[:, None]
 
@@ -76,12 +68,7 @@ def f1_by_class(targets: np.ndarray, probabilities: np.ndarray, *, independent: 
     """F1 of each class at a threshold of 0.5, or of the likeliest class; float64 [2] or [n].
 
     One column is the second of two classes, of which both are returned, unless columns are `independent` findings:
-    there NaN or a target below 0 is unknown and not counted. 0 for a class that is neither there nor predicted.
-
-    Examples
-    --------
-    >>> f1_by_class(np.array([[0.0], [1.0], [1.0]]), np.array([[0.2], [0.9], [0.1]])).round(2).tolist()
-    [0.67, 0.67]
+    there NaN or a target below 0 is unknown and not counted.
     """
     return np.asarray(ops.convert_to_numpy(_f1(*_counts(targets, probabilities, independent))), np.float64)
 
@@ -132,10 +119,10 @@ def _f1(tp, predicted, true):
 def best_thresholds(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Threshold of the highest F1 for each finding, in the middle of the gap it lies in; float64 [K].
 
-    Targets are 1, 0, NaN; a finding that is never present gets 0.5. Lipton, Elkan and Naryanaswamy 2014, "Optimal
-    thresholding of classifiers to maximize F1 measure": a finding about which a model knows nothing is best called in
-    every image, so that a good F1 alone shows no skill.
+    Targets are 1, 0, NaN; a finding that is never present gets 0.5.
     """
+    # Lipton, Elkan and Naryanaswamy 2014, "Optimal thresholding of classifiers to maximize F1 measure": a finding about
+    # which a model knows nothing is best called in every image, so that a good F1 alone shows no skill.
     return np.array([_best_threshold(t, p) for t, p in zip(targets.T, probabilities.T, strict=True)])
 
 
@@ -159,9 +146,8 @@ def validation_figures(
 ) -> dict[str, float]:
     """Loss, accuracy, AUROC, average precision and F1 of predictions; NaN where predictions are not finite.
 
-    The last three are macro-averaged over columns, each against the rest, and over the images in which it is known.
-    With `classes` there is ``val_f1_LABEL`` of each, and of `independent` findings ``threshold_LABEL`` from
-    `best_thresholds`.
+    The last three are means over the columns, each of its known images. With `classes` there is ``val_f1_LABEL`` of
+    each, and of `independent` findings ``threshold_LABEL`` from `best_thresholds`.
     """
     names = [*FIGURES, *(f"val_f1_{label}" for label in classes)]
     names += [f"{THRESHOLD}{label}" for label in classes] if independent else []
