@@ -1,7 +1,5 @@
 """Makes `encoded_pictures`, which lies here, importable for these tests."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """One small gray picture, encoded in every format and depth that is read."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,10 +1,12 @@
-"""The grammar, exit codes and one-line errors that all commands share."""
+"""What all commands share: grammar, exit codes, one-line errors, and an import that loads nothing heavy."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
+import enhancement
 from enhancement.command_line import INTERRUPTED, Parser, add_progress, command, did_you_mean, run
 from enhancement.errors import InputError
 
@@ -26,15 +28,13 @@ def test_a_flag_is_spelt_with_dashes_or_underscores_or_by_its_usual_short_name(f
     assert _parser().parse_args(["train", f"{flag}=4"]).batch_size == 4
 
 
-def test_underscores_in_values_and_after_two_dashes_stay_and_a_short_flag_comes_before_an_alias():
+def test_a_short_flag_comes_before_an_alias_and_underscores_in_values_and_after_two_dashes_stay():
     parser = Parser(prog="x")
-    parser.add_argument("--size", type=int)
-    parser.add_argument("--input.size", type=int)
-    assert parser.parse_args(["--size", "3"]).size == 3
-    parser.add_argument("--out")
+    for flag in ("--size", "--input.size", "--out"):
+        parser.add_argument(flag)
     parser.add_argument("files", nargs="*")
-    values = parser.parse_args(["--out=a_b", "--", "--my_file.png"])
-    assert values.out == "a_b" and values.files == ["--my_file.png"]
+    values = parser.parse_args(["--size", "3", "--out=a_b", "--", "--my_file.png"])
+    assert values.size == "3" and values.out == "a_b" and values.files == ["--my_file.png"]
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,7 @@ def test_underscores_in_values_and_after_two_dashes_stay_and_a_short_flag_comes_
         (["train", "--s"], "unknown flag --s; did you mean --schedule?"),
         (["train", "--lr", "fast"], "--learning-rate: 'fast' given, a number expected"),
         (["train", "--batch", "2.5"], "--batch-size: '2.5' given, a whole number expected"),
-        (
-            ["train", "--schedule", "cosin"],
-            "--schedule: 'cosin' given, one of cosine, constant expected; did you mean cos",
-        ),
+        (["train", "--schedule", "cosin"], "'cosin' given, one of cosine, constant expected; did you mean cosine?"),
         (["train", "--xyz"], "unknown flag --xyz (see x train --help)"),
     ],
 )
@@ -74,7 +71,7 @@ def test_help_names_defaults_and_quiet_is_no_progress(capsys):
     assert "images in a step (default: 8)" in text and "show progress bars (default: yes)" in text and "--debug" in text
 
 
-def test_an_error_of_the_input_is_one_line_and_debug_adds_the_traceback(capsys):
+def test_an_error_of_the_input_or_the_system_is_one_line_and_debug_adds_the_traceback(tmp_path, capsys):
     @command("x")
     def main(argv, prog):
         assert not argv
@@ -85,9 +82,6 @@ def test_an_error_of_the_input_is_one_line_and_debug_adds_the_traceback(capsys):
     assert main(["--debug"], prog="y") == 2
     error = capsys.readouterr().err
     assert "Traceback" in error and error.endswith("y: error: key: 3 given, 4 expected\n")
-
-
-def test_a_folder_that_the_system_refuses_is_one_line(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert run(lambda argv: (tmp_path / "file" / "below").mkdir(), [], prog="x") == 2
     error = capsys.readouterr().err
@@ -112,3 +106,41 @@ def test_a_reader_that_goes_is_no_error(lines):
     program.stdout.close()
     assert program.stderr.read() == b"" and program.wait() == 0
     program.stderr.close()
+
+
+HEAVY = {"skimage", "matplotlib", "pydicom", "cv2", "numpy"}
+
+
+def loaded(statement: str, names: set[str]) -> list[str]:
+    report = f"\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}} & {names!r}))"
+    command = [sys.executable, "-c", statement + report]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+USE = """
+import numpy as np, enhancement
+for name in enhancement.__all__:
+    getattr(enhancement, name)
+enhancement.stack(np.zeros((9, 9), np.uint8), enhancement.CHANNELS)
+import enhancement.dicom, enhancement.raster, enhancement.batch, enhancement.sheet, enhancement.__main__
+"""
+
+
+def test_using_every_function_loads_no_keras_and_no_other_package():
+    assert loaded(USE, {"tensorflow", "keras", "torch", "jax", "segmentation", "covidcxnet", "sklearn", "pandas"}) == []
+
+
+def test_help_and_import_load_no_heavy_library_and_the_module_runs_as_a_program():
+    help = "import enhancement.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: pass"
+    *text, last = loaded(f"import enhancement\n{help}\nprint(end='|')", {"tensorflow", "keras", *HEAVY})
+    assert last.endswith("|")
+    assert {"beasf", "clahe", "equalize", "blur", "match", "stack"} <= set(re.findall(r"\w+", " ".join(text)))
+    done = subprocess.run([sys.executable, "-m", "enhancement", "--help"], capture_output=True, text=True, check=True)
+    assert "beasf" in done.stdout
+
+
+def test_every_public_name_is_there_and_unknown_ones_are_attribute_errors():
+    assert set(enhancement.__all__) <= set(dir(enhancement))
+    assert all(getattr(enhancement, name) is not None for name in enhancement.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = enhancement.nothing

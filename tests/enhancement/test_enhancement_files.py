@@ -1,13 +1,18 @@
-"""Finding radiographs, and writing files whole or not at all."""
+"""Finding radiographs, mapping over them in processes, and writing files whole or not at all."""
 
-from __future__ import annotations
-
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from enhancement import InputError, find_images, whole_file
 from enhancement.files import check_output, find_image_tree
+from enhancement.parallel import cores, map_files, sha256
 
 
 @pytest.fixture
@@ -33,6 +38,9 @@ def test_a_folder_is_searched_all_the_way_down_and_a_pattern_gives_its_radiograp
     (folder / "sub" / "up").symlink_to(folder)  # a link that leads back up ends the search
     assert len(find_images(folder)) == 6
     assert names(find_images(folder / "*.*"), folder) == ["a.JPG", "b.png"]
+    tree = {"": "sub/c.dcm", "sub/**/*.tif": "deep/d.tif", "sub/c.dcm": "c.dcm"}
+    for given, place in tree.items():  # the place below folder or pattern is kept
+        assert Path(place) in [below for _, below in find_image_tree(f"{folder}/{given}")]
 
 
 def test_a_file_given_by_name_is_taken_whatever_its_ending_once_and_not_as_a_pattern(folder):
@@ -41,12 +49,6 @@ def test_a_file_given_by_name_is_taken_whatever_its_ending_once_and_not_as_a_pat
     path = folder / "chest [1].png"
     path.write_bytes(b"x")
     assert find_images(path) == [path]
-
-
-def test_the_place_below_folder_or_pattern_is_kept(folder):
-    assert dict(find_image_tree(folder))[folder / "sub/c.dcm"] == Path("sub/c.dcm")
-    assert dict(find_image_tree(f"{folder}/sub/**/*.tif"))[folder / "sub/deep/d.tif"] == Path("deep/d.tif")
-    assert dict(find_image_tree(folder / "sub/c.dcm"))[folder / "sub/c.dcm"] == Path("c.dcm")
 
 
 def test_inputs_without_radiographs_are_refused(tmp_path):
@@ -58,25 +60,18 @@ def test_inputs_without_radiographs_are_refused(tmp_path):
         find_images(tmp_path)
 
 
-def test_a_whole_file_takes_its_name_at_the_end(tmp_path):
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_whole_file_takes_its_name_at_the_end_and_a_broken_off_one_leaves_the_old(tmp_path, error):
     target = tmp_path / "new" / "best.weights.h5"
     with whole_file(target) as partial:
         assert partial.parent == target.parent and partial.name.endswith("best.weights.h5")
         partial.write_text("whole")
         assert not target.exists()
-    assert target.read_text() == "whole"
-    assert list(target.parent.iterdir()) == [target]
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_broken_off_file_leaves_the_old_one(tmp_path, error):
-    target = tmp_path / "state.h5"
-    target.write_text("old")
     with pytest.raises(error), whole_file(target) as partial:
         partial.write_text("half")
         raise error
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
+    assert target.read_text() == "whole"
+    assert list(target.parent.iterdir()) == [target]
 
 
 def test_two_writers_of_a_long_name_do_not_meet_and_a_partial_file_is_no_radiograph(tmp_path):
@@ -90,14 +85,6 @@ def test_two_writers_of_a_long_name_do_not_meet_and_a_partial_file_is_no_radiogr
     assert target.read_text() == "1"
 
 
-def test_a_target_that_cannot_be_is_told(tmp_path):
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="is a folder"), whole_file(tmp_path):
-        pass
-    with pytest.raises(InputError, match="not a folder"), whole_file(tmp_path / "file" / "a.png"):
-        pass
-
-
 def test_a_place_to_write_is_checked_before_there_is_anything_to_write(tmp_path):
     (tmp_path / "file").touch()
     assert check_output(tmp_path / "new" / "deep" / "a.csv") == tmp_path / "new" / "deep" / "a.csv"
@@ -105,8 +92,82 @@ def test_a_place_to_write_is_checked_before_there_is_anything_to_write(tmp_path)
     assert check_output(tmp_path, folder=True) == tmp_path and check_output(tmp_path / "file") == tmp_path / "file"
     with pytest.raises(InputError, match="is a folder"):
         check_output(tmp_path)
+    with pytest.raises(InputError, match="is a folder"), whole_file(tmp_path):
+        pass
+    with pytest.raises(InputError, match="not a folder"), whole_file(tmp_path / "file" / "a.png"):
+        pass
     with pytest.raises(InputError, match=r"file: exists; give another place or --overwrite"):
         check_output(tmp_path / "file", overwrite=False)
     for place, folder in ((tmp_path / "file", True), (tmp_path / "file" / "a.csv", False)):
         with pytest.raises(InputError, match="is a file and not a folder"):
             check_output(place, folder=folder)
+
+
+MODULE = """
+import os
+
+def double_or_die(item):
+    if item == "die":
+        os._exit(11)
+    return 2 * item
+"""
+
+
+def test_results_come_in_order_and_a_deadly_item_is_lost_alone(tmp_path, monkeypatch):
+    (tmp_path / "deadly_work.py").write_text(MODULE)  # a worker process must be able to import it
+    monkeypatch.syspath_prepend(tmp_path)
+    from deadly_work import double_or_die
+
+    results = map_files(double_or_die, [1, 2, 3, "die", 4, 5, 6], lost=lambda item: f"lost {item}", jobs=2, batch=2)
+    assert list(results) == [2, 4, 6, "lost die", 8, 10, 12]
+    del sys.modules["deadly_work"]
+
+
+def test_one_job_works_here_lazily_and_starts_no_process():
+    calls = []
+    results = map_files(lambda item: calls.append(os.getpid()) or item, [1, 2, 3], lost=str, jobs=1)
+    assert next(results) == 1 and calls == [os.getpid()]
+    assert list(results) == [2, 3] and set(calls) == {os.getpid()}
+    assert list(map_files(str, [], lost=str)) == []
+
+
+PARENT = """
+import os, sys
+from enhancement.parallel import map_files
+
+def pid(item):
+    return os.getpid()
+
+if __name__ == "__main__":
+    results = map_files(pid, range(8), lost=str, jobs=2, batch=1)
+    print(next(results), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_workers_end_with_a_parent_that_is_killed_outright(tmp_path):
+    (tmp_path / "parent.py").write_text(PARENT)
+    command = [sys.executable, str(tmp_path / "parent.py")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **pipes, text=True) as process:
+        worker = process.stdout.readline().strip()
+        assert _runs(worker)
+        process.send_signal(signal.SIGKILL)
+    end = time.monotonic() + 30
+    while _runs(worker):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _runs(pid: str) -> bool:
+    try:
+        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_file_has_its_sha256_and_a_machine_at_least_one_core(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+    assert cores() >= 1
