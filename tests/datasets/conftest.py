@@ -1,7 +1,5 @@
 """Small folders that look like the published sets."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """DICOM files as hospitals have them, for the tests of archives and of privacy."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from pathlib import Path

@@ -7,3 +7,7 @@ KERMANY = (
 )
 NIH = "Image Index,Finding Labels,Patient ID\n00000001_000.png,No Finding,1\n00000002_000.png,Pneumonia|Mass,2\n"
 NIH_SET = {"Data_Entry_2017.csv": NIH, "images/00000001_000.png": None}
+
+
+def by_path(dataset):
+    return dataset.table.set_index("path")

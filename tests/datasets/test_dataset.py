@@ -1,12 +1,13 @@
-"""The table of images: what it accepts, what it refuses, and where it comes from."""
-
-from __future__ import annotations
+"""The table of images: what it accepts and refuses, where it comes from, classes and findings of any table."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from covidcxnet.datasets import Dataset, load, merge
+from covidcxnet.datasets import Dataset, load, merge, split
+from covidcxnet.datasets.dataset import with_verdicts
+from covidcxnet.datasets.vocabulary import finding_name
+from covidcxnet.training import Recipe
 from enhancement.errors import InputError
 
 
@@ -22,17 +23,13 @@ def images(folder, *names):
     return folder
 
 
-def test_normal_is_the_first_class_and_targets_follow(tmp_path):
+def test_normal_is_the_first_class_targets_follow_rows_are_renumbered_and_numbers_serve_as_labels(tmp_path):
     dataset = Dataset(table(), tmp_path)
-    assert dataset.classes == ("normal", "covid19")
+    assert dataset.classes == ("normal", "covid19") and dataset.paths[0] == tmp_path / "a.png"
     np.testing.assert_array_equal(dataset.targets, [1, 0, 1])
     assert dataset.targets.dtype == np.int64
-    assert dataset.paths[0] == tmp_path / "a.png"
     assert Dataset(table(), tmp_path, ("covid19", "normal")).classes == ("normal", "covid19")
     assert Dataset(table(), tmp_path, ("flu", "covid19", "normal")).classes == ("normal", "flu", "covid19")
-
-
-def test_rows_are_renumbered_and_numbers_serve_as_labels(tmp_path):
     given = pd.DataFrame({"path": ["a", "b"], "label": [1.0, 0.0], "patient": [7.0, None]}, index=[5, 9])
     dataset = Dataset(given, tmp_path)
     assert list(dataset.table.index) == [0, 1] and dataset.classes == ("0", "1")
@@ -63,7 +60,7 @@ def test_truth_has_one_form_for_both_tasks(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"),
+    ("bad", "reason"),
     [
         (pd.DataFrame({"path": [], "label": []}), "no images"),
         (pd.DataFrame({"path": ["a"]}), "no column 'label'"),
@@ -74,17 +71,18 @@ def test_truth_has_one_form_for_both_tasks(tmp_path):
         (pd.DataFrame({"path": ["a", " "], "label": ["x", "y"]}), "row 2 has no path"),
     ],
 )
-def test_a_table_that_makes_no_sense_is_refused(tmp_path, bad, said):
-    with pytest.raises(InputError, match=said):
+def test_a_table_that_makes_no_sense_is_refused(tmp_path, bad, reason):
+    with pytest.raises(InputError, match=reason):
         Dataset(bad, tmp_path)
-
-
-def test_a_label_outside_the_classes_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"covid19.*not among the classes normal, flu"):
         Dataset(table(), tmp_path, ("normal", "flu"))
 
 
-def test_filter_keeps_matching_rows_and_compares_as_text(tmp_path):
+def test_summary_counts_classes_sources_and_patients_and_filter_keeps_matching_rows(tmp_path):
+    columns = {"source": ["x", "x", "y"], "patient": ["1", "2", "1"]}
+    summary = Dataset(table(**columns), tmp_path).summary()
+    assert list(summary.index) == ["normal", "covid19", "total"]
+    assert list(summary.loc["covid19"]) == [2, 1, 1, 1] and list(summary.loc["total"]) == [3, 2, 2, 1]
     dataset = Dataset(table(view=["PA", "AP", None], age=[1, 2, 3]), tmp_path)
     assert list(dataset.filter(view=["PA", "AP"]).table["path"]) == ["a.png", "b.png"]
     assert list(dataset.filter(age="2").table["path"]) == ["b.png"]
@@ -110,14 +108,6 @@ def test_merge_moves_paths_to_the_common_root_and_keeps_patients_apart(tmp_path)
         merge(one, one)
 
 
-def test_summary_counts_classes_sources_and_patients(tmp_path):
-    dataset = Dataset(table(source=["x", "x", "y"], patient=["1", "2", "1"]), tmp_path)
-    summary = dataset.summary()
-    assert list(summary.index) == ["normal", "covid19", "total"]
-    assert list(summary.loc["covid19"]) == [2, 1, 1, 1]
-    assert list(summary.loc["total"]) == [3, 2, 2, 1]
-
-
 def test_a_folder_per_class_is_a_dataset_and_split_folders_are_no_classes(tmp_path):
     root = images(tmp_path / "a", "NORMAL/x.png", "NORMAL/deep/y.jpg", "flu/z.webp", "flu/notes.txt", "stray.png")
     dataset = load(root, for_training=False)
@@ -130,41 +120,40 @@ def test_a_folder_per_class_is_a_dataset_and_split_folders_are_no_classes(tmp_pa
         load(images(tmp_path / "c", "x.png"))
 
 
-def test_csv_columns_are_found_by_their_usual_names(tmp_path):
-    csv = tmp_path / "t.csv"
-    csv.write_text("Filename,Finding,patient_id,group_id,Age\nx.png,flu,p1,g1,30\ny.png,normal,p1,007,\n")
-    dataset = load(csv, for_training=False)
+@pytest.fixture
+def csv(tmp_path):
+    """``csv(text)`` writes a table and returns its path."""
+    path = tmp_path / "t.csv"
+    return lambda text: (path.write_text(text), path)[1]
+
+
+def test_csv_columns_are_found_by_their_usual_names_or_can_be_named(csv):
+    text = "Filename,Finding,patient_id,group_id,Age\nx.png,flu,p1,g1,30\ny.png,normal,p1,007,\n"
+    dataset = load(csv(text), for_training=False)
     assert list(dataset.table["path"]) == ["x.png", "y.png"]
     assert list(dataset.table["patient"]) == ["g1", "007"], "the group wins over the patient, and stays text"
-    assert list(dataset.table["patient_id"]) == ["p1", "p1"]
-    assert "Age" in dataset.table
-
-
-def test_csv_columns_can_be_named(tmp_path):
-    csv = tmp_path / "t.csv"
-    csv.write_text("path,label,diagnosis\nx.png,1,flu\n")
-    assert list(load(csv, columns={"label": "diagnosis"}, for_training=False).table["label"]) == ["flu"]
+    assert list(dataset.table["patient_id"]) == ["p1", "p1"] and "Age" in dataset.table
+    path = csv("path,label,diagnosis\nx.png,1,flu\n")
+    assert list(load(path, columns={"label": "diagnosis"}, for_training=False).table["label"]) == ["flu"]
     with pytest.raises(InputError, match="no column 'nothing'"):
-        load(csv, columns={"label": "nothing"})
+        load(path, columns={"label": "nothing"})
 
 
-def test_csv_paths_relative_to_the_parent_folder_are_found(tmp_path, capsys):
+def test_csv_paths_relative_to_the_parent_folder_are_found_and_absolute_ones_must_lie_under_the_root(
+    csv, tmp_path, capsys
+):
     images(tmp_path, "set/x.png", "set/y.png")
-    csv = tmp_path / "set" / "t.csv"
-    csv.write_text("path,label\nset/x.png,flu\nset/y.png,normal\n")
-    dataset = load(csv, for_training=False)
+    table = tmp_path / "set" / "t.csv"
+    table.write_text("path,label\nset/x.png,flu\nset/y.png,normal\n")
+    dataset = load(table, for_training=False)
     assert dataset.root == tmp_path and all(p.is_file() for p in dataset.paths)
     assert "relative to" in capsys.readouterr().err
-    csv.write_text("path,label\nx.png,flu\nset\\y.png,normal\n")
-    assert load(csv, root=tmp_path / "set").table["path"][1] == "set/y.png"
-
-
-def test_absolute_paths_must_lie_under_the_root(tmp_path):
-    csv = tmp_path / "t.csv"
-    csv.write_text(f"path,label\n{tmp_path}/x.png,flu\n")
-    assert load(csv, for_training=False).table["path"][0] == "x.png"
+    table.write_text("path,label\nx.png,flu\nset\\y.png,normal\n")
+    assert load(table, root=tmp_path / "set").table["path"][1] == "set/y.png"
+    path = csv(f"path,label\n{tmp_path}/x.png,flu\n")
+    assert load(path, for_training=False).table["path"][0] == "x.png"
     with pytest.raises(InputError, match="not under"):
-        load(csv, root=tmp_path / "elsewhere", for_training=False)
+        load(path, root=tmp_path / "elsewhere", for_training=False)
 
 
 @pytest.mark.parametrize(
@@ -178,25 +167,104 @@ def test_absolute_paths_must_lie_under_the_root(tmp_path):
     ],
 )
 def test_a_csv_that_is_no_table_of_images_is_refused(tmp_path, content, reason):
-    csv = tmp_path / "t.csv"
-    csv.write_bytes(content)
+    (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(InputError, match=reason):
-        load(csv, for_training=False)
+        load(tmp_path / "t.csv", for_training=False)
 
 
-def test_load_takes_classes_in_order_and_filters(tmp_path):
-    csv = tmp_path / "t.csv"
-    csv.write_text("path,label,view\na,covid19,PA\nb,normal,PA\nc,pneumonia,PA\nd,covid19,AP\n")
-    dataset = load(csv, classes=("normal", "pneumonia", "covid19"), where={"view": "PA"})
+def test_load_takes_classes_in_order_and_filters(csv, tmp_path):
+    path = csv("path,label,view\na,covid19,PA\nb,normal,PA\nc,pneumonia,PA\nd,covid19,AP\n")
+    dataset = load(path, classes=("normal", "pneumonia", "covid19"), where={"view": "PA"})
     assert dataset.classes == ("normal", "pneumonia", "covid19") and len(dataset) == 3
-    assert load(csv, classes=("normal", "covid19")).classes == ("normal", "covid19")
-    assert len(load(csv, classes=("normal", "covid19"))) == 3
+    dataset = load(path, classes=("normal", "covid19"))
+    assert dataset.classes == ("normal", "covid19") and len(dataset) == 3
     with pytest.raises(InputError, match="no image is labelled 'flu'"):
-        load(csv, classes=("normal", "flu"))
+        load(path, classes=("normal", "flu"))
     with pytest.raises(InputError, match="only one class"):
-        load(csv, where={"view": "AP"})
+        load(path, where={"view": "AP"})
     with pytest.raises(InputError, match="no such folder or CSV"):
         load(tmp_path / "nowhere")
+
+
+def findings_of(data, **options) -> Dataset:
+    return load(data, task="independent", **options)
+
+
+def table_file(tmp_path, **columns):
+    rows = len(next(iter(columns.values())))
+    path = tmp_path / "t.csv"
+    pd.DataFrame({"path": [f"{i}.png" for i in range(rows)], **columns}).to_csv(path, index=False)
+    return path
+
+
+def test_columns_of_1_0_minus_1_and_nothing_are_present_absent_and_unknown(tmp_path):
+    data = findings_of(table_file(tmp_path, Effusion=[1, 0, -1, None], mass=[0, 1, 1, 0], age=[1, 0, 1, 0]))
+    assert data.classes == ("effusion", "mass") and data.targets.dtype == np.float32
+    np.testing.assert_array_equal(data.targets, [[1, 0], [0, 1], [np.nan, 1], [np.nan, 0]])
+    assert list(data.table["label"]) == ["effusion", "mass", "mass", "unknown"]
+    assert data.filter(age="1").targets.shape == (2, 2)
+    rejected = pd.DataFrame({"path": ["2.png"], "verdict": ["reject"], "reason": ["blank"]})
+    assert with_verdicts(data, rejected).classes == data.classes
+
+
+def test_a_list_says_what_is_present_and_nothing_said_is_unknown(tmp_path):
+    lists = ["Effusion|Pleural_Thickening", "No Finding", None, "Effusion"]
+    data = findings_of(table_file(tmp_path, labels=lists, label=["sick", "normal", "sick", "sick"]))
+    assert set(data.classes) == {"effusion", "pleural_thickening"}
+    named = dict(zip(data.classes, data.targets.T, strict=True))
+    np.testing.assert_array_equal(named["effusion"], [1, 0, np.nan, 1])
+    np.testing.assert_array_equal(named["pleural_thickening"], [1, 0, np.nan, 0])
+    assert list(data.table["label"]) == ["several", "normal", "unknown", "effusion"]
+
+
+def test_a_finding_that_no_list_names_is_unknown_and_classes_find_columns_outside_the_vocabulary(tmp_path):
+    path = table_file(tmp_path, labels=["Effusion|Mass", "No Finding"])
+    data = findings_of(path, classes=("Effusion", "Hernia"), for_training=False)
+    np.testing.assert_array_equal(data.targets, [[1, np.nan], [0, np.nan]])
+    with pytest.raises(InputError, match="hernia"):
+        findings_of(path, classes=("Hernia", "Fibrosis"), for_training=False)
+    path = table_file(tmp_path, Scoliosis=[1, 0], Mass=[0, 1])
+    assert findings_of(path, classes=("scoliosis", "mass")).classes == ("scoliosis", "mass")
+    assert finding_name("No Finding") == "normal" and finding_name("finding_mass") == "mass"
+
+
+@pytest.mark.parametrize(
+    ("columns", "classes", "word"),
+    [
+        ({"mass": [1, 0], "effusion": [2, 0]}, (), "column effusion, row 1"),
+        ({"mass": [1, 0]}, (), "two findings"),
+        ({"mass": [1, 0], "effusion": [0, 0]}, ("mass", "effusion"), "effusion is present in 0"),
+        ({"label": ["a", "b"]}, (), "two findings"),
+        ({"mass": [1, 0], "effusion": [1, 0]}, ("mass", "hernia"), "no finding 'hernia'"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(tmp_path, columns, classes, word):
+    with pytest.raises(InputError, match=word):
+        findings_of(table_file(tmp_path, **columns), classes=classes)
+    for data in ("phantom", tmp_path):
+        with pytest.raises(InputError, match="one label"):
+            findings_of(data)
+
+
+def test_a_split_keeps_patients_together_and_gives_each_side_its_share_of_each_finding(tmp_path):
+    random = np.random.default_rng(0)
+    images = 600
+    columns = {name: (random.random(images) < share).astype(int) for name, share in (("mass", 0.3), ("hernia", 0.05))}
+    data = findings_of(table_file(tmp_path, patient=random.integers(0, 200, images).astype(str), **columns))
+    sides = split(data, (0.6, 0.2, 0.2), seed=1)["split"]
+    assert sides.groupby(data.table["patient"]).nunique().max() == 1
+    for name, share in (("train", 0.6), ("validation", 0.2), ("test", 0.2)):
+        inside = (sides == name).to_numpy()
+        shares = data.targets[inside].sum(axis=0) / data.targets.sum(axis=0)
+        np.testing.assert_allclose(shares, share, atol=0.07)
+
+
+@pytest.mark.parametrize("word", ["softmax", "multilabel", "class_weights", "sampling"])
+def test_a_recipe_that_does_not_go_with_findings_is_refused_before_any_work(word):
+    changes = {"softmax": {"options": {"activation": "softmax"}}, "multilabel": {"model": "logistic-regression"}}
+    changes |= {"class_weights": {"class_weights": "source"}, "sampling": {"sampling": "oversample"}}
+    with pytest.raises(InputError, match=word):
+        Recipe(multilabel=True, **changes[word])
 
 
 @pytest.mark.real

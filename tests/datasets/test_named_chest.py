@@ -1,39 +1,32 @@
-"""Published sets of other diseases, each from a miniature of its real folder, quirks included."""
-
-from __future__ import annotations
+"""Published sets of other diseases or with lung masks, each from a miniature of its real folder, quirks included."""
 
 import json
 
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 from dicom_files import write_dicom
+from miniatures import by_path
 
-from covidcxnet.datasets import split
+from covidcxnet.datasets import merge, split
 from covidcxnet.datasets.named import load_named
+from covidcxnet.preparation import prepare
+from covidcxnet.settings import InputSettings
+from enhancement import read_radiograph
 from enhancement.errors import InputError
-
-
-def by_path(dataset):
-    return dataset.table.set_index("path")
+from segmentation.pairs import read_mask
 
 
 def test_kermany_tells_kind_and_patient_from_file_names(lay):
     names = [
-        "train/NORMAL/IM-0115-0001.jpeg",
-        "train/NORMAL/NORMAL2-IM-1440-0001-0002.jpeg",
-        "train/PNEUMONIA/person1_bacteria_1.jpeg",
-        "train/PNEUMONIA/person1_bacteria_2.jpeg",
-        "val/PNEUMONIA/person1_bacteria_7.jpeg",
-        "test/PNEUMONIA/person1_virus_6.jpeg",
-        "test/NORMAL/NORMAL-1003233-0001.jpeg",
+        *("train/NORMAL/IM-0115-0001.jpeg", "train/NORMAL/NORMAL2-IM-1440-0001-0002.jpeg"),
+        *(f"{part}/PNEUMONIA/person1_bacteria_{n}.jpeg" for part, n in (("train", 1), ("train", 2), ("val", 7))),
+        *("test/PNEUMONIA/person1_virus_6.jpeg", "test/NORMAL/NORMAL-1003233-0001.jpeg"),
         "train/PNEUMONIA/VIRUS-1003233-0002.jpeg",
     ]
-    leavings = (
-        "train/.DS_Store",
-        "chest_xray/train/NORMAL/IM-0115-0001.jpeg",
-        "__MACOSX/train/NORMAL/._IM-0115-0001.jpeg",
-    )
+    inner = "chest_xray/train/NORMAL/IM-0115-0001.jpeg"
+    leavings = ("train/.DS_Store", inner, "__MACOSX/train/NORMAL/._IM-0115-0001.jpeg")
     files = {f"chest_xray/{n}": None for n in (*names, *leavings)}
     root = lay(files | {"__MACOSX/chest_xray/train/._x": "", "__MACOSX/chest_xray/test/._y": ""})
     dataset = load_named("kermany", root)
@@ -78,15 +71,12 @@ def test_nih_keeps_all_findings_beside_a_single_label_and_the_official_test_list
     assert set(held["split"][3:]) == {"test"}, "further images of a held-out patient go with them"
 
 
-def test_a_comma_too_many_at_the_end_of_rows_pushes_no_column(lay):
+def test_a_comma_too_many_pushes_no_column_and_the_seven_label_subset_takes_one_normal_a_patient(lay):
     lines = NIH.replace("Gender", "Sex").splitlines()
     for text in ("\n".join(f"{line}," for line in lines), "\n".join([lines[0], *(f"{line}," for line in lines[1:])])):
-        dataset = load_named("nih", lay({"Data_Entry_2017.csv": text, "images/00000001_000.png": None}))
+        root = lay({"Data_Entry_2017.csv": text, "images/00000001_000.png": None})
+        dataset = load_named("nih", root)
         assert dataset.table["patient"][2] == "2" and dataset.table["sex"][3] == "F"
-
-
-def test_the_seven_label_subset_takes_one_normal_a_patient(lay):
-    root = lay({"Data_Entry_2017.csv": NIH, "images/00000001_000.png": None})
     dataset = load_named("nih", root, labels="seven")
     assert " ".join(dataset.findings) == "atelectasis effusion infiltration mass nodule pneumothorax normal"
     assert sorted(dataset.table["label"]) == ["infiltration", "normal", "normal"]
@@ -99,11 +89,8 @@ def test_rsna_counts_boxes_reads_headers_and_knows_no_patient_without_the_mappin
         "b-2,264.0,152.0,213.0,379.0,1\nb-2,562.0,152.0,256.0,453.0,1\nc-3,,,,,0\n"
     )
     info = "patientId,class\na-1,Normal\nb-2,Lung Opacity\nb-2,Lung Opacity\nc-3,No Lung Opacity / Not Normal\n"
-    files = {
-        "stage_2_train_labels.csv": labels,
-        "stage_2_detailed_class_info.csv": info,
-        "stage_2_train_images/c-3.dcm": b"damaged",
-    }
+    files = {"stage_2_train_labels.csv": labels, "stage_2_detailed_class_info.csv": info}
+    files["stage_2_train_images/c-3.dcm"] = b"damaged"
     root = lay(files)
     with pydicom.config.disable_value_validation():
         write_dicom(root / "stage_2_train_images" / "a-1.dcm", np.zeros((4, 4)), PatientAge="51")
@@ -145,10 +132,8 @@ def test_chexpert_keeps_uncertain_unknown_or_maps_it_on_request(lay, edition):
     else:
         top, csv = "CheXpert-v1.0", "CheXpert-v1.0 batch 1 (validate & csv)/{}"
         place = "CheXpert-v1.0 batch 2 (train 1)/"
-    valid = (
-        CHEXPERT.splitlines()[0]
-        + f"\n{top}/valid/patient64541/study1/view1_frontal.jpg,Male,73,Frontal,AP,0.0,1.0,0,0,0,0,0,0,0,0,0,0,0,0\n"
-    )
+    row = f"{top}/valid/patient64541/study1/view1_frontal.jpg,Male,73,Frontal,AP,0.0,1.0{',0' * 12}\n"
+    valid = f"{CHEXPERT.splitlines()[0]}\n{row}"
     files = {csv.format("train.csv"): CHEXPERT.format(top), csv.format("valid.csv"): valid}
     files[csv.format("valid/patient64541/study1/view1_frontal.jpg")] = None
     files |= {f"{place}patient0000{i}/study{2 if i == 2 else 1}/view1_frontal.jpg": None for i in (1, 2, 3, 4)}
@@ -166,3 +151,83 @@ def test_chexpert_keeps_uncertain_unknown_or_maps_it_on_request(lay, edition):
     assert load_named("chexpert", root, uncertain="negative").findings["cardiomegaly"][1] == 0
     kept = load_named("chexpert", root, unlabelled="keep", views="all")
     assert len(kept) == 6 and kept.table["label"][4] == "unknown" and kept.table["view"][2] == "lateral"
+
+
+def half(left: bool) -> np.ndarray:
+    columns = np.arange(8) < 3 if left else np.arange(8) >= 5
+    return np.tile(columns.astype(np.uint8) * 255, (8, 1))
+
+
+def halves(top: str, name: str, scale: int = 1) -> dict:
+    places = ((f"{top}ManualMask/{side}Mask/{name}.png", side == "left") for side in ("left", "right"))
+    return {place: np.kron(half(left), np.ones((scale, scale), np.uint8)) for place, left in places}
+
+
+def test_shenzhen_reads_sex_age_and_finding_from_text_files(lay):
+    texts = {
+        "CHNCXR_0001_0": "male 45yrs\nnormal\n",
+        "CHNCXR_0002_0": "femal 32yrs\nnormal",
+        "CHNCXR_0115_0": "male 16month\nnormal\n",
+        "CHNCXR_0327_1": "Female, 28yrs\r\nbilateral PTB,right\r\nsecondary\r\n",
+        "CHNCXR_0400_1": "female 64days\nSTB",
+    }
+    place = "ChinaSet_AllFiles/ChinaSet_AllFiles/"
+    files = {f"{place}CXR_png/{name}.png": None for name in texts}
+    files |= {f"{place}ClinicalReadings/{name}.txt": text for name, text in texts.items()}
+    others = {f"{place}CXR_png/Thumbs.db": "x", f"{place}NLM-ChinaCXRSet-ReadMe.docx": "x"}
+    dataset = load_named("shenzhen", lay({**files, **others, "mask/mask/CHNCXR_0001_0_mask.png": None}))
+    table = dataset.table
+    assert list(table["label"]) == ["normal"] * 3 + ["tuberculosis"] * 2
+    assert list(table["sex"]) == ["M", "F", "M", "F", "F"]
+    np.testing.assert_allclose(table["age"], [45, 32, 16 / 12, 28, 64 / 365.25], atol=0.01)
+    assert table["published_label"][3] == "bilateral PTB,right secondary"
+    assert table["mask"][0] == "mask/mask/CHNCXR_0001_0_mask.png" and table["mask"].isna().sum() == 4
+    assert table["patient"].is_unique and list(dataset.findings["tuberculosis"]) == [0, 0, 0, 1, 1]
+
+
+def test_montgomery_joins_left_and_right_masks_and_preparation_takes_their_union(lay):
+    top, files = "NLM-MontgomeryCXRSet/MontgomerySet/", {}
+    for name, text in (
+        ("MCUCXR_0001_0", "Patient's Sex: F\nPatient's Age: 027Y\nnormal\n"),
+        ("MCUCXR_0104_1", "Patient's Sex: O \nPatient's Age: 005Y\nextensive infiltrate\n\ncavity"),
+        ("MCUCXR_0140_1", "Patient's Sex: M\nPatient's Age: 030Y\nTB\n"),
+    ):
+        image = np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))
+        files |= {f"{top}CXR_png/{name}.png": image, f"{top}ClinicalReadings/{name}.txt": text, **halves(top, name, 8)}
+    del files[f"{top}ManualMask/rightMask/MCUCXR_0140_1.png"]
+    root = lay(files)
+    dataset = load_named("montgomery", root)
+    table = dataset.table
+    assert list(table["label"]) == ["normal", "tuberculosis", "tuberculosis"] and list(table["age"]) == [27, 5, 30]
+    assert table["sex"].isna()[1] and table["published_label"][1] == "extensive infiltrate cavity"
+    assert dataset.masks[2] is None, "one lung alone is no mask"
+    with prepare(dataset, InputSettings(size=64, region="mask"), root / "store.h5", jobs=1, progress=False) as store:
+        for union in (read_mask(dataset.masks[0]), store.lungs(0)):
+            assert union[:, :22].all() and union[:, 42:].all() and not union[:, 26:38].any()
+    moved = merge(dataset, load_named("montgomery", lay(files, "other")))
+    assert all(path.is_file() for pair in moved.masks if pair for path in pair)
+
+
+def test_jsrt_raw_files_or_their_png_copies_masks_and_clinical_lines(lay):
+    raw = np.zeros((2048, 2048), ">u2")
+    raw[:, :1024] = 4095  # air is white in the file
+    files = {
+        "All247images/JPCLN001.IMG": raw.tobytes(),
+        "All247images/JPCNN001.IMG": raw.tobytes()[:100],
+        "CLNDAT_EN.TXT": "JPCLN001.IMG\t5\t15\t53\tmale\t1634\t692\tmalignant\tl.upper lobe\tlung cancer\r\n",
+        "CNNDAT_EN.TXT": "JPCNN001.IMG\t67\tfemale\tnon-nodule\r\n",
+        "scratch/fold2/masks/left lung/JPCLN001.gif": half(True),
+        "scratch/fold2/masks/right lung/JPCLN001.gif": half(False),
+        "scratch/fold2/masks/heart/JPCLN001.gif": half(False),
+    }
+    dataset = load_named("jsrt", lay(files))
+    table = dataset.table
+    assert list(table["label"]) == ["nodule", "no_nodule"] and list(table["age"]) == [53, 67]
+    assert list(table["sex"]) == ["M", "F"] and table["nodule_mm"][0] == 15 and table["fold"][0] == "2"
+    assert table["published_label"][0] == "malignant, l.upper lobe, lung cancer" and pd.isna(table["mask"][1])
+    assert read_mask(dataset.masks[0])[:, [0, 7]].all()
+    image = read_radiograph(dataset.paths[0])
+    assert image.shape == (2048, 2048) and image[0, 0] == 0 and image[0, -1] == 255, "inverted: air is dark"
+    files = {"Nodule154images/JPCLN001.png": None, "NonNodule93images/JPCNN001.png": None, "masks/JPCLN001.png": None}
+    copies = load_named("jsrt", lay(files, "copies"))  # where there are no raw files
+    assert sorted(copies.table["path"]) == ["Nodule154images/JPCLN001.png", "NonNodule93images/JPCNN001.png"]

@@ -1,19 +1,14 @@
 """Published COVID-19 sets, each from a miniature of its real folder, quirks included."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 
 import numpy as np
 import pytest
+from miniatures import by_path
 
 from covidcxnet.datasets.named import load_named
 from enhancement.errors import InputError
-
-
-def by_path(dataset):
-    return dataset.table.set_index("path")
 
 
 def test_covidcxnet_names_and_metadata_are_joined_by_number(lay):
@@ -66,22 +61,18 @@ def test_cohen_takes_frontal_radiographs_and_reads_the_path_of_findings(lay, cap
     assert "1 of 6 images have no label" in capsys.readouterr().err
     assert table.at["images/b.png", "view"] == "AP" and table.at["images/b.png", "position"] == "supine"
     assert table.at["images/a.jpeg", "patient"] == "2" and table.at["images/a.jpeg", "age"] == 65
-    findings = dataset.findings
-    assert findings["pneumonia"][1] == 1, "a viral pneumonia is a pneumonia"
-    assert np.isnan(findings["pneumonia"][0]), "COVID-19 need not be one"
-    assert np.isnan(findings["bacterial_pneumonia"][4]), "a pneumonia of unknown cause"
+    assert dataset.findings["pneumonia"][1] == 1, "a viral pneumonia is a pneumonia"
+    assert np.isnan(dataset.findings["pneumonia"][0]), "COVID-19 need not be one"
+    assert np.isnan(dataset.findings["bacterial_pneumonia"][4]), "a pneumonia of unknown cause"
     everything = by_path(load_named("cohen", root, views="all"))
     assert everything.at["images/a-lateral.jpeg", "view"] == "lateral" and "images/f.jpg" in everything.index
     assert "volumes/g.nii.gz" not in everything.index
-
-
-def test_the_first_edition_of_cohen_is_read_too(lay):
-    text = (
+    first = (  # edition
         "Patientid,offset,sex,age,finding,survival,view,date,location,filename,doi, url,license,notes\n"
         '1, ,,,COVID-19,,PA,2019,,a.jpg,,,,\n2,0,M,65,"COVID-19, ARDS",Y,PA,2020,,b.jpg,,,,\n'
         "13,4,M,35,COVID-19,Y,L,2020,,c.jpg,,,,\n17,9,M,54,COVID-19,Y,CT,2020,,d.jpg,,,,\n5,,,,ARDS,,PA,,,e.png,,,,\n"
     )
-    table = by_path(load_named("cohen", lay({"metadata.csv": text, "images/a.jpg": None})))
+    table = by_path(load_named("cohen", lay({"metadata.csv": first, "images/a.jpg": None}, "first")))
     assert list(table.index) == ["images/a.jpg", "images/b.jpg"] and set(table["label"]) == {"covid19"}
 
 
@@ -99,13 +90,13 @@ def test_hannover_reads_patient_projection_and_offsets(lay):
     assert dataset.table["icu_release_offset"][0] == 4 and dataset.table["sex"][2] == "F"
 
 
-COVIDX = (
+HEAD = (
     "patientid,offset,sex,age,finding,survival,temperature,pO2 saturation,view,modality,{},artifacts/distortion,notes\n"
 )
 
 
 def test_figure1_finds_images_by_patient_and_joins_their_letters(lay):
-    text = COVIDX.format("originalfile") + (
+    text = HEAD.format("originalfile") + (
         "COVID-00002,,M,50+,COVID-19,,,,AP erect,X-ray,x.jpeg,,\nCOVID-00003a,8,M,28,COVID-19,,"
         "39.1,90,AP erect,X-ray,y,,\n"
         "COVID-00003b,8,M,28,COVID-19,,39.1,90,AP erect,X-ray,z,,\nCOVID-00005,,,,,,,,,X-ray,,,"
@@ -120,7 +111,7 @@ def test_figure1_finds_images_by_patient_and_joins_their_letters(lay):
 
 
 def test_a_negative_test_of_actualmed_is_not_called_normal(lay):
-    text = COVIDX.format("imagename") + (
+    text = HEAD.format("imagename") + (
         'ANON196,,,,,,,,PA,X-ray,CR.1.2.840.20200313.png,,"Inconclusive, date taken (YYYYMMDD): 20200313"\n'
         'ANON196,,,,COVID-19,,,,PA,X-ray,CR.1.2.840.20200318.png,,", date taken (YYYYMMDD): 20200318"\n'
         'ANON56,,,,No finding,,,,PA,X-ray,DX.1.2.840.20200317.png,,"Negative (covid-19 viral infection is excluded)"\n'
@@ -135,18 +126,15 @@ def test_a_negative_test_of_actualmed_is_not_called_normal(lay):
 def workbook(rows) -> bytes:
     strings = [cell for row in rows for cell in row]
     space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
-    cells = "".join(
-        f'<row r="{r}">'
-        + "".join(f'<c r="{"ABCD"[c]}{r}" t="s"><v>{strings.index(t)}</v></c>' for c, t in enumerate(row))
-        + "</row>"
-        for r, row in enumerate(rows, 1)
-    )
+    cells = ""
+    for r, row in enumerate(rows, 1):
+        columns = (f'<c r="{"ABCD"[c]}{r}" t="s"><v>{strings.index(text)}</v></c>' for c, text in enumerate(row))
+        cells += f'<row r="{r}">{"".join(columns)}</row>'
+    shared = "".join(f"<si><t>{text}</t></si>" for text in strings)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("xl/worksheets/sheet1.xml", f"<worksheet {space}><sheetData>{cells}</sheetData></worksheet>")
-        archive.writestr(
-            "xl/sharedStrings.xml", f"<sst {space}>{''.join(f'<si><t>{s}</t></si>' for s in strings)}</sst>"
-        )
+        archive.writestr("xl/sharedStrings.xml", f"<sst {space}>{shared}</sst>")
     return out.getvalue()
 
 
@@ -172,15 +160,10 @@ def test_radiography_database_has_masks_origins_and_no_patients(lay):
     assert blocks["COVID/images/COVID-1.png"] == blocks["COVID/images/COVID-19.png"]
 
 
-def test_the_first_edition_of_the_radiography_database_is_read_too(lay):
+def test_the_first_edition_of_the_radiography_database_is_read_and_a_damaged_workbook_refused_by_name(lay):
     files = ["COVID/COVID (1).png", "NORMAL/NORMAL (7).png", "Viral Pneumonia/Viral Pneumonia (3).png"]
     dataset = load_named("radiography", lay(dict.fromkeys(["COVID-19/COVID-19 (1).png", *files])))
-    assert sorted(dataset.table["path"]) == files
-    assert "mask" not in dataset.table
-
-
-def test_a_damaged_workbook_is_refused_by_name(lay):
+    assert sorted(dataset.table["path"]) == files and "mask" not in dataset.table
     files = {f"{name}/images/{name}-1.png": None for name in ("COVID", "Normal", "Lung_Opacity")}
-    root = lay({**files, "COVID.metadata.xlsx": "no archive"})
     with pytest.raises(InputError, match=r"COVID.metadata.xlsx: not an \.xlsx"):
-        load_named("radiography", root)
+        load_named("radiography", lay({**files, "COVID.metadata.xlsx": "no archive"}, "damaged"))

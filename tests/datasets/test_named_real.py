@@ -1,7 +1,5 @@
 """Real files of the published sets, laid out again as they are published: what loads is what is known of them."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pandas as pd
@@ -75,7 +73,7 @@ def test_cohens_radiographs_are_taken_and_his_slices_and_lateral_views_left(know
 
 
 def test_the_radiography_database_and_shenzhen_load_with_their_masks(real_data, tmp_path):
-    for place, folder in (("COVID", "covid19"), ("Normal", "normal"), ("Viral Pneumonia", None)):
+    for place, folder in (("COVID", "covid19"), ("Normal", "normal"), ("Viral Pneumonia", "")):
         (tmp_path / "radiography" / place).mkdir(parents=True)
         if folder:
             images = real_data / "classification" / "radiography" / folder

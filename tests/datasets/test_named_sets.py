@@ -1,6 +1,4 @@
-"""The register of public sets: addresses, options, facts that agree with datasets.md, and merging."""
-
-from __future__ import annotations
+"""The register of public sets and its commands: addresses, options, facts that agree with datasets.md, merging."""
 
 from pathlib import Path
 
@@ -9,12 +7,15 @@ import pandas as pd
 import pytest
 from miniatures import KERMANY, NIH_SET
 
+from covidcxnet.cli import main
 from covidcxnet.datasets import Dataset, load, merge
 from covidcxnet.datasets.load import address_of, folder_of, readdressed
 from covidcxnet.datasets.named import NAMES, facts_of, load_named
 from covidcxnet.datasets.named.facts import all_facts
+from covidcxnet.datasets.phantom import phantom
 from covidcxnet.datasets.vocabulary import DEFINITIONS, FINDINGS, SEVERAL, UNKNOWN, single_label
 from enhancement.errors import InputError
+from segmentation.pairs import pairs_from_csv
 
 GUIDE = Path(__file__).parents[2] / "datasets.md"
 
@@ -31,21 +32,17 @@ def test_every_set_stands_in_the_guide_as_its_facts_say_with_labels_of_the_commo
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_folder_that_holds_something_else_is_refused_and_the_layout_said(name, lay):
+def test_a_folder_that_holds_something_else_is_refused_and_the_layout_named(name, lay):
     root = lay({"holiday/beach.jpg": None, "notes.txt": "x"})
-    with pytest.raises(InputError, match=f"does not hold {name}; expected"):
-        load_named(name, root)
-    with pytest.raises(InputError, match="no such folder"):
-        load_named(name, root / "nowhere")
+    for folder, reason in ((root, f"does not hold {name}; expected"), (root / "nowhere", "no such folder")):
+        with pytest.raises(InputError, match=reason):
+            load_named(name, folder)
 
 
 def test_an_address_has_name_options_and_folder(tmp_path):
     assert address_of("nih:/data/nih") == ("nih", {}, "/data/nih")
-    assert address_of("chexpert,uncertain=positive,views=all:d") == (
-        "chexpert",
-        {"uncertain": "positive", "views": "all"},
-        "d",
-    )
+    options = {"uncertain": "positive", "views": "all"}
+    assert address_of("chexpert,uncertain=positive,views=all:d") == ("chexpert", options, "d")
     assert address_of("C:/data") is None and address_of(tmp_path) is None and address_of("table.csv") is None
     (tmp_path / "nope:x").mkdir()
     assert address_of(tmp_path / "nope:x") is None, "a path that exists is a path"
@@ -54,7 +51,7 @@ def test_an_address_has_name_options_and_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "reason"),
     [
         ("nhi:/data", r"'nhi' is not a set known by name; there are: covidcxnet, .*jsrt"),
         ("nih,seven:/data", "'seven' is not option=value"),
@@ -63,8 +60,8 @@ def test_an_address_has_name_options_and_folder(tmp_path):
         ("hannover,a=b:/data", "there are: none"),
     ],
 )
-def test_addresses_that_make_no_sense_are_refused(address, said):
-    with pytest.raises(InputError, match=said):
+def test_addresses_that_make_no_sense_are_refused(address, reason):
+    with pytest.raises(InputError, match=reason):
         load(address)
 
 
@@ -93,15 +90,75 @@ def test_merge_refuses_labels_that_rest_on_different_things_unless_told_so(lay):
         merge(both, merge(other, nih, accept=["normal"]))
 
 
-def test_sets_without_definitions_merge_and_an_empty_source_is_filled(tmp_path):
+def test_sets_without_definitions_merge_an_empty_source_is_filled_and_several_findings_are_one_label(tmp_path):
     table = pd.DataFrame({"path": ["a", "b"], "label": ["normal", "flu"], "source": ["x", None]})
     one = Dataset(table, tmp_path / "1", (), "one")
-    two = Dataset(pd.DataFrame({"path": ["a"], "label": ["normal"]}), tmp_path / "2", (), "two", {"normal": "mined"})
+    two = Dataset(table[["path", "label"]].head(1), tmp_path / "2", (), "two", {"normal": "mined"})
     assert list(merge(one, two).table["source"]) == ["x", "one", "two"]
-
-
-def test_one_label_of_several_findings():
-    nan = np.nan
-    columns = {"normal": [1, 0, nan, 0, nan], "mass": [0, 1, 1, 0, nan], "nodule": [0, 0, 1, 0, nan]}
+    columns = {"normal": [1, 0, np.nan, 0, np.nan], "mass": [0, 1, 1, 0, np.nan], "nodule": [0, 0, 1, 0, np.nan]}
     findings = pd.DataFrame({**columns, "support_devices": [1, 1, 0, 1, 1]})
     assert list(single_label(findings)) == ["normal", "mass", SEVERAL, UNKNOWN, UNKNOWN]
+
+
+@pytest.fixture
+def kermany(lay):
+    return lay({name: phantom("normal", i, 96).image for i, name in enumerate(KERMANY)}, "kermany")
+
+
+def test_list_show_and_summary(kermany, capsys):
+    assert main(["datasets", "list"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in NAMES)
+    assert main(["datasets", "show", "nih"]) == 0
+    assert "Wang et al." in capsys.readouterr().out
+    assert main(["datasets", "summary", f"kermany:{kermany}"]) == 0
+    out = capsys.readouterr().out
+    assert "bacterial_pneumonia" in out and "published_split: train 2, test 1" in out and "present" in out
+
+
+def test_check_writes_verdicts_and_its_exit_code_tells_of_rejects(kermany, tmp_path, capsys):
+    out = tmp_path / "verdicts.csv"
+    arguments = ["datasets", "check", f"kermany:{kermany}", "--out", str(out), "--quiet"]
+    assert main(arguments) == 0
+    assert "3 images listed; use 3, look 0, reject 0" in capsys.readouterr().out
+    (kermany / KERMANY[0]).write_bytes(b"")
+    before = out.read_bytes()
+    assert main(arguments) == 2 and "exists" in capsys.readouterr().err
+    assert out.read_bytes() == before, "verdicts edited by hand are not lost"
+    assert main([*arguments, "--overwrite"]) == 1
+    assert "unreadable: 1" in capsys.readouterr().out
+    assert list(pd.read_csv(out)["verdict"]).count("reject") == 1
+
+
+def test_convert_writes_a_table_that_loads_from_elsewhere(kermany, lay, tmp_path, capsys):
+    nih = lay(NIH_SET, "nih")
+    out = tmp_path / "tables" / "both.csv"
+    data = [f"kermany,labels=two:{kermany}", f"nih:{nih}"]
+    assert main(["datasets", "convert", *data, "--out", str(out)]) == 2
+    assert "accept" in capsys.readouterr().err and not out.exists()
+    assert main(["datasets", "convert", *data, "--out", str(out), "--accept", "normal", "--accept", "pneumonia"]) == 0
+    before = out.read_bytes()
+    assert main(["datasets", "convert", str(out), "--out", str(out), "--classes", "normal"]) == 2
+    assert "exists" in capsys.readouterr().err and out.read_bytes() == before, "no table is written over itself"
+    dataset = load(out, for_training=False)
+    assert [p.is_file() for p in dataset.paths] == [True, True, True, True, False]
+    assert not dataset.table["path"].str.startswith("/").any()
+    assert list(dataset.table["source"].unique()) == ["kermany", "nih"]
+    assert dataset.table["patient"].nunique() == 5 and dataset.findings["mass"].isna().sum() == 3
+
+
+def test_convert_carries_masks_and_verdicts_along(lay, tmp_path, capsys):
+    files = {
+        "MontgomerySet/CXR_png/MCUCXR_0001_0.png": None,
+        "MontgomerySet/CXR_png/MCUCXR_0104_1.png": phantom("normal", 1, 96).image,
+    }
+    files |= {f"MontgomerySet/ManualMask/{side}Mask/MCUCXR_0001_0.png": None for side in ("left", "right")}
+    root, out, verdicts = lay(files), tmp_path / "t.csv", tmp_path / "v.csv"
+    assert main(["datasets", "check", f"montgomery:{root}", "--out", str(verdicts), "--quiet"]) == 1
+    assert main(["datasets", "convert", f"montgomery:{root}", "--out", str(out), "--verdicts", str(verdicts)]) == 0
+    dataset = load(out, for_training=False)
+    assert all(file.is_file() for file in dataset.masks[0]) and len(dataset.masks[0]) == 2
+    assert dataset.rejected[0] and dataset.rejected[1] is None
+    table = pd.read_csv(out)
+    table[table["mask"].notna()].to_csv(out, index=False)
+    assert len(pairs_from_csv(out)[0].masks) == 2, "the lung U-Net's training takes the same table"

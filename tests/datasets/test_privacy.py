@@ -1,7 +1,5 @@
 """From a hospital's archive to heatmaps: no file and no line on the way says who a patient is."""
 
-from __future__ import annotations
-
 import base64
 import re
 from pathlib import Path
@@ -9,15 +7,18 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from dicom_files import write_dicom
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import FileDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import JPEGLSLossless
 
 from covidcxnet.cli import main
 from covidcxnet.datasets.phantom import phantom
+from enhancement import RadiographError, read_radiograph
 
 PATIENTS = 8
 BORN = ("19310412", "19670923")
@@ -26,18 +27,19 @@ INSTITUTION, PHYSICIAN = "Krankenhaus Quellenhof", "Przybylski^Xaveria"
 
 def _tags(number: int) -> dict[str, str]:
     """Identifiers of one patient, each found nowhere else."""
+    first, last = f"Quintilian{number:02d}", f"Featherston{number:02d}"
     return {
         "PatientID": f"QX{7301 + number}ZW",
-        "PatientName": f"Featherston{number:02d}^Quintilian{number:02d}",
+        "PatientName": f"{last}^{first}",
         "PatientBirthDate": BORN[number % 2],
         "OtherPatientIDs": f"INSUREE-{88000 + number}-K",
         "PatientAddress": f"Wobblegate {number} Lane",
         "AccessionNumber": f"ACC{55501 + number}J",
         "InstitutionName": INSTITUTION,
         "ReferringPhysicianName": PHYSICIAN,
-        "StudyDescription": f"chest of Featherston{number:02d}",
-        "ImageComments": f"call Quintilian{number:02d}",
-        "WindowCenterWidthExplanation": f"Featherston{number:02d}",
+        "StudyDescription": f"chest of {last}",
+        "ImageComments": f"call {first}",
+        "WindowCenterWidthExplanation": last,
         "StudyDate": "20200315",
     }
 
@@ -116,23 +118,30 @@ def _png(path: Path) -> bytes:
 
 
 def _whole_way(pacs: Path, table: Path, run: Path, out: Path) -> None:
-    main(["datasets", "check", str(table), "--out", str(out / "verdicts.csv")])
+    main(["datasets", "check", str(table), "--out", str(out / "verdicts.csv"), "--jobs", "1"])
     main(["datasets", "duplicates", str(table), "--out", str(out / "copies.csv"), "--jobs", "1"])
     settings = ["--data", str(table), "--store", str(out / "store.h5"), "--input.size", "32", "--input.region", "none"]
     assert main(["prepare", *settings]) in (0, 1)
     options = ["--model", "small-cnn", "--options", "{filters: [4, 4], hidden: [4]}", "--epochs", "1", "--jobs", "1"]
-    fractions = ["--fractions", "[0.5, 0.25, 0.25]"]
-    assert main(["train", *settings, *options, *fractions, "--out", str(run)]) == 0
-    fast = ["--lime", "1", "--lime-samples", "20", "--bootstrap", "20"]
-    assert main(["evaluate", str(run), *fast]) == 0
-    weights = ["--weights", str(run / "best.weights.h5")]
-    csv = ["--csv", str(out / "predictions.csv")]
+    assert main(["train", *settings, *options, "--fractions", "[0.5, 0.25, 0.25]", "--out", str(run)]) == 0
+    assert main(["evaluate", str(run), "--lime", "1", "--lime-samples", "20", "--bootstrap", "20"]) == 0
+    weights, csv = ["--weights", str(run / "best.weights.h5")], ["--csv", str(out / "predictions.csv")]
     few = [str(pacs / "s0"), str(pacs / "s1")]
     main(["predict", *few, *weights, "--explain", "gradcam", "--full-size", "--out", str(out / "maps"), *csv])
     main(["predict", str(pacs / "s0"), str(pacs / "missing.dcm"), *weights, "--json"])
 
 
-def test_no_identifier_reaches_any_file_or_line(archive, tmp_path, capfd, monkeypatch):
+@pytest.fixture
+def eager():
+    """Steps without a graph: to compile one takes longer than the few there are."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def test_no_identifier_reaches_any_file_or_line(archive, eager, tmp_path, capfd, monkeypatch):
     root, secrets = archive
     out = tmp_path / "out"
     out.mkdir()
@@ -142,30 +151,22 @@ def test_no_identifier_reaches_any_file_or_line(archive, tmp_path, capfd, monkey
     dicom = ["datasets", "dicom", str(root / "pacs"), "--out", str(table), "--labels", str(root / "labels.csv"), *key]
     assert main(dicom) == 0
     # damaged after they were listed, so that what reads them has to say why it cannot
-    damaged = {root / "pacs" / "s0" / "IM1.dcm": 0.5, root / "pacs" / "s1" / "IM1.dcm": 0.02}
-    spoilt = {path: (path.read_bytes(), share) for path, share in damaged.items()}
-    try:
-        for path, (data, share) in spoilt.items():
-            path.write_bytes(data[: int(share * len(data))])
-        _whole_way(root / "pacs", table, run, out)
-    finally:
-        for path, (data, _) in spoilt.items():
-            path.write_bytes(data)
+    spoilt = {root / "pacs" / "s0" / "IM1.dcm": 0.5, root / "pacs" / "s1" / "IM1.dcm": 0.02}
+    for path, share in spoilt.items():
+        path.write_bytes((data := path.read_bytes())[: int(share * len(data))])
+    _whole_way(root / "pacs", table, run, out)
     heard = capfd.readouterr()
     written = {**_everything(out), "(screen)": (heard.out + heard.err).lower().encode()}
     assert {"table.csv", "run/split.csv", "run/run.json", "run/report/report.html", "store.h5"} <= set(written)
     assert sum(name.endswith(".gradcam.png") for name in written) >= 2
-    for name, content in written.items():
-        told = [secret for secret in secrets if secret.lower().encode() in content]
-        assert not told, f"{name} tells {told}"
+    leaks = [(name, s) for name, content in written.items() for s in secrets if s.lower().encode() in content]
+    assert not leaks
     patients = pd.read_csv(table)["patient"]
     assert patients.nunique() == PATIENTS and patients.str.fullmatch("[0-9a-f]{16}").all()
 
 
 def test_the_search_finds_what_is_hidden_in_packed_text(tmp_path):
     """The test above is worth something: the same search finds identifiers where they are."""
-    from PIL.PngImagePlugin import PngInfo
-
     info = PngInfo()
     info.add_text("Comment", "Featherston01 " * 40, zip=True)
     (tmp_path / "out").mkdir()
@@ -181,10 +182,6 @@ def test_the_search_finds_what_is_hidden_in_packed_text(tmp_path):
 
 
 def test_a_decoder_that_is_missing_tells_no_name(archive, tmp_path, monkeypatch):
-    import pydicom
-
-    from enhancement import RadiographError, read_radiograph
-
     dataset = pydicom.dcmread(archive[0] / "pacs" / "s0" / "IM0.dcm")
     dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
     dataset.PixelData = pydicom.encaps.encapsulate([b"no such codestream"])

@@ -1,7 +1,5 @@
 """Splits: balanced, grouped, reproducible, and checked when read back."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +18,7 @@ def patients(sizes, labels, root="/nowhere", sources=None) -> Dataset:
     return Dataset(pd.DataFrame(rows), root)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mixed() -> Dataset:
     """600 patients, most with one image, some with twenty; one label in ten is rare."""
     rng = np.random.default_rng(0)
@@ -49,16 +47,11 @@ def test_patients_stay_on_one_side_unless_images_are_split(mixed):
     assert np.abs(shares(mixed, by_image)["test"] - 0.15).max() < 0.01
 
 
-def test_sources_are_balanced_within_labels():
-    labels = ["normal"] * 300
-    sources = ["big"] * 260 + ["small"] * 40
-    dataset = patients([1] * 400, labels + ["flu"] * 100, sources=sources + ["big"] * 100)
-    table = split(dataset, seed=1)
-    small = table["split"][dataset.table["source"] == "small"].value_counts()
+def test_sources_are_balanced_within_labels_the_seed_decides_and_a_side_without_a_share_stays_empty(mixed):
+    sources = ["big"] * 260 + ["small"] * 40 + ["big"] * 100
+    dataset = patients([1] * 400, ["normal"] * 300 + ["flu"] * 100, sources=sources)
+    small = split(dataset, seed=1)["split"][dataset.table["source"] == "small"].value_counts()
     assert abs(small["test"] - 6) <= 1 and abs(small["validation"] - 6) <= 1
-
-
-def test_the_seed_decides_and_a_side_without_a_share_stays_empty(mixed):
     first, again, other = split(mixed, seed=1), split(mixed, seed=1), split(mixed, seed=2)
     assert first.equals(again) and not first.equals(other)
     assert set(split(mixed, (0.8, 0.2, 0))["split"]) == {"train", "validation"}
@@ -73,10 +66,9 @@ def test_held_out_rows_are_the_test_set_with_all_of_their_patients():
     assert set(sides["split"][:20]) == {"test"} and sides["split"][20] == "test"
     assert (sides["split"] == "test").sum() == 21
     assert set(sides["split"][21:]) == {"train", "validation"}
-    with pytest.raises(InputError, match="no image matches"):
-        split(dataset, holdout={"source": "nobody"})
-    with pytest.raises(InputError, match="every image matches"):
-        split(dataset, holdout={"source": ["external", "own"]})
+    for source, reason in (("nobody", "no image matches"), (["external", "own"], "every image matches")):
+        with pytest.raises(InputError, match=reason):
+            split(dataset, holdout={"source": source})
 
 
 def test_the_test_share_of_the_others_stands_beside_the_held_out_rows(mixed):
@@ -87,13 +79,6 @@ def test_the_test_share_of_the_others_stands_beside_the_held_out_rows(mixed):
     others = shares(Dataset(dataset.table[~held].reset_index(drop=True), dataset.root), sides[~held].reset_index())
     assert np.abs(others[["train", "validation", "test"]].to_numpy() - [0.7, 0.1, 0.2]).max() < 0.02
     assert sides["split"].groupby(dataset.table["patient"]).nunique().max() == 1
-
-
-def test_too_few_others_for_a_test_share_are_refused():
-    dataset = patients([1] * 12, ["normal", "flu"] * 6, sources=["own"] * 2 + ["external"] * 10)
-    with pytest.raises(InputError, match="beside the held-out images; 2 patients are too few"):
-        split(dataset, holdout={"source": "external"})
-    assert set(split(dataset, (1, 0, 0), holdout={"source": "external"})["split"][:2]) == {"train"}
 
 
 def test_unknown_patients_need_a_word_and_the_split_says_whose_they_are(mixed, tmp_path):
@@ -115,49 +100,41 @@ def test_unknown_patients_need_a_word_and_the_split_says_whose_they_are(mixed, t
     assert set(split(alone, by="image")["grouped_by"]) == {"image, patient unknown"} and unknown_patients(alone) == 60
 
 
-@pytest.mark.parametrize("fractions", [(0, 0.5, 0.5), (0.5, -0.1, 0.6), (1, 1), (float("nan"), 1, 1)])
-def test_fractions_that_make_no_sense_are_refused(mixed, fractions):
-    with pytest.raises(InputError, match="fractions"):
-        split(mixed, fractions)
-
-
-def test_too_few_patients_and_unknown_units_are_refused():
+def test_fractions_units_and_numbers_of_patients_that_make_no_sense_are_refused(mixed):
+    for fractions in ((0, 0.5, 0.5), (0.5, -0.1, 0.6), (1, 1), (float("nan"), 1, 1)):
+        with pytest.raises(InputError, match="fractions"):
+            split(mixed, fractions)
     with pytest.raises(InputError, match="would be empty"):
         split(patients([10, 10], ["normal", "flu"]))
     with pytest.raises(InputError, match="split_by"):
         split(patients([1] * 9, ["normal", "flu", "x"] * 3), by="hospital")
+    few = patients([1] * 12, ["normal", "flu"] * 6, sources=["own"] * 2 + ["external"] * 10)
+    with pytest.raises(InputError, match="beside the held-out images; 2 patients are too few"):
+        split(few, holdout={"source": "external"})
+    assert set(split(few, (1, 0, 0), holdout={"source": "external"})["split"][:2]) == {"train"}
 
 
-def test_a_saved_split_is_read_back_in_the_tables_order(mixed, tmp_path):
+def test_a_saved_split_is_read_back_in_the_tables_order_and_refused_where_it_does_not_fit(mixed, tmp_path):
     table = split(mixed)
     path = save_split(table, tmp_path / "deep" / "split.csv")
     assert read_split(path, mixed).equals(table.astype({"split": "str"}))
     part = mixed.filter(label="flu")
     assert list(read_split(path, part)["path"]) == list(part.table["path"]), "rows about other images are passed over"
-
-
-def test_a_split_that_does_not_fit_is_refused(mixed, tmp_path):
-    table, path = split(mixed), tmp_path / "split.csv"
     cases = {
         r"5 of the \d+ images of .* have no split, the first .*; add a line for each": table.iloc[5:],
         "stands twice": pd.concat([table, table.iloc[:1]]),
         "split 'holdout' found": table.assign(split=["holdout", *table["split"][1:]]),
         "columns path and split expected": table.rename(columns={"split": "side"}),
     }
-    for said, bad in cases.items():
+    for reason, bad in cases.items():
         bad.to_csv(path, index=False)
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=reason):
             read_split(path, mixed)
     with pytest.raises(InputError, match="no such file"):
         read_split(tmp_path / "missing.csv", mixed)
-
-
-def test_a_patient_on_two_sides_is_refused_unless_images_were_split(mixed, tmp_path):
-    table = split(mixed)
-    twice = mixed.table["patient"].duplicated(keep=False)
-    row = int(np.flatnonzero(twice)[0])
+    row = int(np.flatnonzero(mixed.table["patient"].duplicated(keep=False))[0])
     table.loc[row, "split"] = "test" if table["split"][row] != "test" else "train"
-    path = save_split(table, tmp_path / "split.csv")
+    save_split(table, path)
     with pytest.raises(InputError, match="1 patients stand on two sides"):
         read_split(path, mixed)
     assert len(read_split(path, mixed, by="image")) == len(mixed)
