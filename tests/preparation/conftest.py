@@ -1,7 +1,5 @@
 """Small radiographs on disk, lungs, and a segmenter that needs no network."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -55,19 +53,16 @@ class Fake:
 
 @pytest.fixture
 def picture():
-    """Something gray with structure at all scales, brighter than 0 everywhere: ``picture(seed, shape)``."""
     return _picture
 
 
 @pytest.fixture
 def ellipses():
-    """Two lungs, roughly: ``ellipses(shape)``."""
     return _ellipses
 
 
 @pytest.fixture
 def fake_segmenter():
-    """Makes a segmenter that says `ellipses` of every radiograph: ``fake_segmenter(limit=10)``."""
     return Fake
 
 

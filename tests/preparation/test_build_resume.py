@@ -1,7 +1,5 @@
 """A store whose building was broken off: what was written down serves, nothing half-written is trusted."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
@@ -25,47 +23,55 @@ def leftovers(folder):
     return sorted(p.name for p in folder.iterdir() if "partial" in p.name)
 
 
-def _broken_off(dataset, settings, path, after, monkeypatch):
-    """Prepare, with a Ctrl-C after so many images."""
+def assert_whole(store, dataset):
+    """It is what an undisturbed preparation makes, and nothing else lies beside it."""
+    assert not leftovers(store.path.parent)
+    with prepare(dataset, store.settings, store.path.parent / "whole.h5", progress=False) as whole:
+        np.testing.assert_array_equal(store.read(slice(None)), whole.read(slice(None)))
+        pd.testing.assert_frame_equal(store.table, whole.table)
+
+
+@pytest.fixture
+def break_off(dataset, tmp_path, monkeypatch):
+    """``break_off(settings)`` prepares with a Ctrl-C after seven images."""
     real = build._add
 
     def interrupted(partial, outcome, key):
-        if len(partial.records) == after:
+        if len(partial.records) == 7:
             raise KeyboardInterrupt
         real(partial, outcome, key)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(build, "_add", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(dataset, settings, path, progress=False)
+    def call(settings):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(build, "_add", interrupted)
+            prepare(dataset, settings, tmp_path / "s.h5", progress=False)
+
+    return call
 
 
-def test_ctrl_c_keeps_the_work_and_the_next_call_goes_on(dataset, settings, tmp_path, counted, monkeypatch, capsys):
+def test_ctrl_c_keeps_the_work_and_the_next_call_goes_on(dataset, settings, tmp_path, counted, break_off, capsys):
     path = tmp_path / "s.h5"
     dataset.paths[2].write_bytes(b"rubbish")
-    _broken_off(dataset, settings, path, 7, monkeypatch)
+    break_off(settings)
     assert "broken off at 7 of 12" in capsys.readouterr().err and not path.exists()
     assert leftovers(tmp_path) == [".s.h5.partial.h5", ".s.h5.partial.jsonl"]
     counted.clear()
     store = prepare(dataset, settings, path, progress=False)
     assert sorted(counted) == [f"{i:02d}.png" for i in range(7, 12)]
-    whole = prepare(dataset, settings, tmp_path / "whole.h5", progress=False)
-    np.testing.assert_array_equal(store.read(slice(None)), whole.read(slice(None)))
-    pd.testing.assert_frame_equal(store.table, whole.table)
-    assert not leftovers(tmp_path)
+    assert_whole(store, dataset)
 
 
 def test_work_broken_off_is_not_used_for_other_settings_or_data_and_an_old_store_stays_until_the_new_one_is_whole(
-    dataset, settings, tmp_path, counted, monkeypatch, picture
+    dataset, settings, tmp_path, counted, break_off, picture
 ):
     path, other = tmp_path / "s.h5", dataclasses.replace(settings, beasf_gamma=3.0)
     old = prepare(dataset, settings, path, progress=False).read(slice(None))
-    _broken_off(dataset, other, path, 7, monkeypatch)
+    break_off(other)
     np.testing.assert_array_equal(Store(path).read(slice(None)), old)
     counted.clear()
     prepare(dataset, dataclasses.replace(settings, beasf_gamma=4.0), path, progress=False)
     assert len(counted) == 12 and not leftovers(tmp_path)
-    _broken_off(dataset, settings, path, 7, monkeypatch)
+    break_off(settings)
     cv2.imwrite(str(dataset.paths[3]), picture(77))
     counted.clear()
     prepare(dataset, settings, path, progress=False)
@@ -73,20 +79,12 @@ def test_work_broken_off_is_not_used_for_other_settings_or_data_and_an_old_store
 
 
 @pytest.mark.parametrize("damage", ["journal", "pixels", "line"])
-def test_damaged_remains_are_never_trusted(dataset, settings, tmp_path, monkeypatch, damage):
-    path = tmp_path / "s.h5"
-    _broken_off(dataset, settings, path, 7, monkeypatch)
-    journal, pixels = tmp_path / ".s.h5.partial.jsonl", tmp_path / ".s.h5.partial.h5"
-    if damage == "journal":
-        journal.write_text("{")
-    if damage == "pixels":
-        pixels.write_bytes(pixels.read_bytes()[:700])
-    if damage == "line":
-        journal.write_text(journal.read_text()[:-40])
-    store = prepare(dataset, settings, path, progress=False)
-    whole = prepare(dataset, settings, tmp_path / "whole.h5", progress=False)
-    np.testing.assert_array_equal(store.read(slice(None)), whole.read(slice(None)))
-    assert not leftovers(tmp_path)
+def test_damaged_remains_are_never_trusted(dataset, settings, tmp_path, break_off, damage):
+    break_off(settings)
+    remains = tmp_path / f".s.h5.partial.{'h5' if damage == 'pixels' else 'jsonl'}"
+    content = remains.read_bytes()
+    remains.write_bytes({"journal": b"{", "pixels": content[:700], "line": content[:-40]}[damage])
+    assert_whole(prepare(dataset, settings, tmp_path / "s.h5", progress=False), dataset)
 
 
 SLOW_PREPARE = """
@@ -134,19 +132,13 @@ def slow_prepare(tmp_path, dataset, picture):
     return start
 
 
-def everything(dataset) -> Dataset:
-    """The small data set and whatever else lies in its folder by now."""
-    files = sorted(p.name for p in dataset.root.glob("*.png"))
-    table = pd.DataFrame({"path": files, "label": ["normal", "flu"] * (len(files) // 2)})
-    return Dataset(table, dataset.root, name="small")
-
-
 @pytest.mark.usefixtures("interrupts")
 def test_a_kill_costs_what_was_not_written_down_a_signal_nothing_and_two_at_once_are_refused(
     slow_prepare, dataset, settings, tmp_path, counted
 ):
     process = slow_prepare(40)
-    all_files = everything(dataset)
+    files = sorted(p.name for p in dataset.root.glob("*.png"))
+    all_files = Dataset(pd.DataFrame({"path": files, "label": ["normal", "flu"] * 60}), dataset.root, name="small")
     with pytest.raises(InputError, match="another process"):
         prepare(all_files, settings, tmp_path / "s.h5", progress=False)
     process.send_signal(signal.SIGKILL)
@@ -163,6 +155,4 @@ def test_a_kill_costs_what_was_not_written_down_a_signal_nothing_and_two_at_once
     counted.clear()
     store = prepare(all_files, settings, tmp_path / "s.h5", progress=False)
     assert len(counted) == 120 - len(records)
-    whole = prepare(all_files, settings, tmp_path / "whole.h5", progress=False)
-    np.testing.assert_array_equal(store.read(slice(None)), whole.read(slice(None)))
-    pd.testing.assert_frame_equal(store.table, whole.table)
+    assert_whole(store, all_files)
