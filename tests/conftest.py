@@ -1,7 +1,5 @@
 """What all tests share: quiet TensorFlow, and the folder of real radiographs where there is one."""
 
-from __future__ import annotations
-
 import os
 import signal
 from pathlib import Path
@@ -11,16 +9,46 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("COVIDCXNET_OFFLINE", "1")
+# Tests run side by side: more threads would wait for each other. Read when NumPy is first imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of real radiographs: COVIDCXNET_DATA, or ../shared/data beside the checkout."""
-    beside = Path(__file__).parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("COVIDCXNET_DATA", beside))
+    folder = Path(os.environ.get("COVIDCXNET_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (folder / "classification" / "metadata.csv").is_file():
         pytest.skip("no real radiographs: set COVIDCXNET_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def eager():
+    """Networks run without a graph: to compile one costs seconds, and most tests run it a few times."""
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(before)
+
+
+@pytest.fixture(scope="module")
+def coarse():
+    """Pictures of few pixels without a layout: both cost more than all that they show."""
+    from covidcxnet.reporting import plots
+
+    def quick(write):
+        def coarsely(drawn):
+            drawn.set(dpi=20, layout_engine="none")
+            return write(drawn)
+
+        return coarsely
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "png", quick(plots.png))
+        patch.setattr(plots, "svg", quick(plots.svg))
+        yield
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """The package as a whole: light imports, commands that answer, imports that only point down, words that are avoided."""
 
-from __future__ import annotations
-
 import ast
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -52,18 +51,12 @@ NAME_A_BACKEND = {"covidcxnet.backend", "covidcxnet.export_formats", "segmentati
 BANNED = {"said", "told", "found", "own", "made", "one"}
 
 
-def _files() -> dict[str, Path]:
-    """Modules of the product by dotted name."""
-    tops = [
-        REPOSITORY / name
-        for name in ("train.py", "evaluate.py", "covidcxnet", "segmentation", "weights", "enhancement")
-    ]
-    files = [file for top in tops for file in ([top] if top.is_file() else sorted(top.rglob("*.py")))]
-    names = [".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__") for file in files]
-    return dict(zip(names, files, strict=True))
-
-
-FILES = _files()
+TOPS = [
+    REPOSITORY / name for name in ("train.py", "evaluate.py", "covidcxnet", "segmentation", "weights", "enhancement")
+]
+PATHS = [file for top in TOPS for file in ([top] if top.is_file() else sorted(top.rglob("*.py")))]
+# Modules of the product by dotted name.
+FILES = {".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path for path in PATHS}
 TREES = {module: ast.parse(file.read_text(encoding="utf-8")) for module, file in FILES.items()}
 
 
@@ -82,13 +75,6 @@ def _imports(module: str, tree: ast.AST) -> Iterator[str]:
             yield node.value
 
 
-def _graph() -> dict[str, set[str]]:
-    """Project modules that each module imports, itself left out."""
-    return {
-        module: {name for name in _imports(module, tree) if name in FILES} - {module} for module, tree in TREES.items()
-    }
-
-
 def _floor(module: str) -> int | None:
     """Place of a module in the order: that of the longest name there that it is, or lies below."""
     if module in FLOORS:
@@ -97,22 +83,9 @@ def _floor(module: str) -> int | None:
     return FLOORS[max(above, key=len)] if above else None
 
 
-def _circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Strongly connected components of more than one module."""
-    reach = {}
-    for start in graph:
-        reach[start], waiting = set(), [start]
-        while waiting:
-            for name in graph[waiting.pop()] - reach[start]:
-                reach[start].add(name)
-                waiting.append(name)
-    circles = {frozenset(b for b in reach[a] if a in reach[b]) for a in graph if a in reach[a]}
-    return sorted(sorted(circle) for circle in circles)
-
-
-# Imports the packages and asks every command for help, one after the other; prints which top-level modules each adds.
+# Imports the packages, then asks every command and script for help; prints which top-level modules each step adds.
 LIGHT = """
-import contextlib, importlib, io, json, sys
+import contextlib, importlib, io, json, runpy, sys
 
 def added():
     global held
@@ -120,20 +93,23 @@ def added():
     return sorted(held - before)
 
 held, steps = set(), {}
-for name in ("enhancement.__main__", "enhancement", "weights", "segmentation", "covidcxnet"):
+for name in ("enhancement.__main__", "enhancement", "weights", "segmentation", "covidcxnet", "covidcxnet.evaluation"):
     importlib.import_module(name)
     steps[name] = added()
 
 from covidcxnet.cli import COMMANDS, main
 
-for name in COMMANDS:
-    out = io.StringIO()
+helps = {f"covidcxnet {name}": lambda name=name: main([name, "--help"]) for name in COMMANDS}
+for script in ("train.py", "evaluate.py"):
+    helps[script] = lambda script=script: runpy.run_path(script, run_name="__main__")
+for name, run in helps.items():
+    sys.argv, out = [name, "--help"], io.StringIO()
     with contextlib.redirect_stdout(out):
         try:
-            main([name, "--help"])
+            run()
         except SystemExit as end:
             assert not end.code, (name, end.code)
-    assert f"covidcxnet {name}" in out.getvalue(), (name, out.getvalue())
+    assert name in out.getvalue(), (name, out.getvalue())
     steps[f"{name} --help"] = added()
 print(json.dumps(steps))
 """
@@ -147,72 +123,40 @@ def loaded():
     return {step: set(modules) for step, modules in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
-def test_every_module_has_a_place_in_the_order():
-    assert not [module for module in FILES if _floor(module) is None]
-
-
-def test_imports_only_point_down():
+def test_imports_only_point_down_and_in_no_circle():
     """Imports inside functions and for type checkers count: hiding an import does not turn the arrow."""
-    graph = _graph()
+    graph = {module: {name for name in _imports(module, tree) if name in FILES} for module, tree in TREES.items()}
+    assert not [module for module in FILES if _floor(module) is None], "no place in the order"
     assert not [f"{a} -> {b}" for a in sorted(graph) for b in sorted(graph[a]) if _floor(b) > _floor(a)]
+    # raises CycleError with the modules of a circle
+    TopologicalSorter({module: imports - {module} for module, imports in graph.items()}).prepare()
 
 
-def test_modules_import_each_other_in_no_circle():
-    assert not _circles(_graph())
+def test_only_named_modules_name_a_backend():
+    for package in ("enhancement", "weights", "segmentation", "covidcxnet"):
+        refused = NETWORKS if package == "enhancement" else NETWORKS - {"keras"}
+        modules = [module for module in FILES if module.split(".")[0] == package and module not in NAME_A_BACKEND]
+        assert not [m for m in modules if {name.split(".")[0] for name in _imports(m, TREES[m])} & refused]
 
 
-def test_a_circle_is_noticed():
-    assert _circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
-
-
-@pytest.mark.parametrize(
-    ("package", "networks"),
-    [
-        ("enhancement", NETWORKS),
-        ("weights", NETWORKS - {"keras"}),
-        ("segmentation", NETWORKS - {"keras"}),
-        ("covidcxnet", NETWORKS - {"keras"}),
-    ],
-)
-def test_only_named_modules_name_a_backend(package, networks):
-    modules = [module for module in FILES if module.split(".")[0] == package and module not in NAME_A_BACKEND]
-    assert not [m for m in modules if {name.split(".")[0] for name in _imports(m, TREES[m])} & networks]
-
-
-def test_names_say_what_a_value_is():
-    def names(tree: ast.AST) -> Iterator[str]:
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                yield node.name
-            elif isinstance(node, ast.arg):
-                yield node.arg
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                yield node.id
-
-    assert not [f"{module}: {name}" for module, tree in TREES.items() for name in sorted(set(names(tree)) & BANNED)]
-
-
-def test_labels_that_do_not_exclude_each_other_are_a_task_and_no_module_or_class():
-    classes = [
-        f"{m}.{node.name}" for m, tree in TREES.items() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
-    ]
+def test_names_say_what_a_value_is_and_independent_labels_are_a_task_and_no_module_or_class():
+    nodes = [(module, node) for module, tree in TREES.items() for node in ast.walk(tree)]
+    defined = [(m, n.name) for m, n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    variables = [(m, n.id) for m, n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    arguments = [(m, n.arg) for m, n in nodes if isinstance(n, ast.arg)]
+    assert not [f"{m}: {name}" for m, name in (*defined, *variables, *arguments) if name in BANNED]
+    classes = [node.name for _, node in nodes if isinstance(node, ast.ClassDef)]
     assert not [name for name in [*FILES, *classes] if "multilabel" in name.rpartition(".")[2].lower()]
 
 
 def test_neither_imports_nor_the_help_of_any_command_load_a_network(loaded):
-    assert {f"{name} --help" for name in COMMANDS} <= set(loaded)
+    assert {f"covidcxnet {name} --help" for name in COMMANDS} | {"train.py --help", "evaluate.py --help"} <= set(loaded)
     assert not {step: modules & HEAVY for step, modules in loaded.items() if modules & HEAVY}
-
-
-def test_enhancement_loads_nothing_else_of_the_project(loaded):
     assert not loaded["enhancement.__main__"] & {"covidcxnet", "segmentation", "weights", "pandas", "h5py"}
 
 
-def test_no_command_prints_the_help_and_says_research_only(capsys):
+def test_no_command_prints_the_help_and_says_research_only_and_unknown_weights_are_refused_by_name(capsys):
     assert main([]) == 2
     assert "Not a medical device" in capsys.readouterr().out
-
-
-def test_unknown_released_weights_are_refused_by_name():
     with pytest.raises(InputError, match="no-such-weights"):
         weights.released("no-such-weights")

@@ -1,7 +1,5 @@
 """Made-up predictions and reports: exclusive classes or independent findings, several images for some patients."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Figures by source see through a model that recognises the source, and stand beside those of an intensity probe."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from itertools import product
@@ -18,9 +16,9 @@ from covidcxnet.evaluation.predictions import Predictions, truth_of
 TWO, THREE = ("normal", "covid19"), ("normal", "pneumonia", "covid19")
 
 
-def _data(classes, images=400, seed=0) -> Predictions:
+def _data(classes, images=400) -> Predictions:
     """Sources nih and cohen, where classes are easily told apart, and new, where they are not."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     targets = rng.integers(0, len(classes), images)
     scores = rng.normal(size=(images, len(classes)))
     sources = rng.choice(["nih", "cohen", "new"], images)
@@ -42,25 +40,38 @@ def _members(p: Predictions, *sources):
     return p.table["source"].isin(sources).to_numpy()
 
 
+def _auroc(p: Predictions, members) -> float:
+    return pytest.approx(roc_auc_score(p.targets[members], p.probabilities[members, 1]))
+
+
 def test_each_figure_is_the_auroc_of_its_own_images_and_the_gap_is_their_difference():
     p = _data(TWO)
-    found = _measured(p, trained_sources={"nih", "cohen"})
+    result = _measured(p, trained_sources={"nih", "cohen"})
     auroc = {}
-    for site in found.sites:
+    for site in result.sites:
         members = _members(p, *site.sources)
         (c,) = site.comparisons
-        assert c.auroc.value == pytest.approx(roc_auc_score(p.targets[members], p.probabilities[members, 1]))
+        assert c.auroc.value == _auroc(p, members)
         assert c.auroc.low < c.auroc.value < c.auroc.high
         assert (c.positive, c.negative, c.score) == ("covid19", "normal", "P(covid19)")
         assert (c.positives, c.negatives) == ((p.targets[members] == 1).sum(), (p.targets[members] == 0).sum())
         assert site.patients == p.table["patient"][members].nunique()
         auroc.setdefault(site.kind, c.auroc.value)
-    assert [site.kind for site in found.sites] == [INTERNAL, HELD_OUT, WITHIN, WITHIN, WITHIN]
-    trained = {site.sources[0]: site.trained for site in found.sites if site.kind == WITHIN}
+    assert [site.kind for site in result.sites] == [INTERNAL, HELD_OUT, WITHIN, WITHIN, WITHIN]
+    trained = {site.sources[0]: site.trained for site in result.sites if site.kind == WITHIN}
     assert trained == {"nih": True, "cohen": True, "new": False}
-    assert found.gap.auroc.value == pytest.approx(auroc[INTERNAL] - auroc[HELD_OUT])
-    assert 0 < found.gap.auroc.low < found.gap.auroc.value < found.gap.auroc.high
-    assert (found.gap.positive, found.gap.negative, found.gap.score) == ("covid19", "normal", "P(covid19)")
+    gap = result.gap
+    assert gap.auroc.value == pytest.approx(auroc[INTERNAL] - auroc[HELD_OUT])
+    assert 0 < gap.auroc.low < gap.auroc.value < gap.auroc.high
+    assert (gap.positive, gap.negative, gap.score) == ("covid19", "normal", "P(covid19)")
+    # figures of a source
+    for row in result.sources:
+        members = _members(p, row.name)
+        assert row.auroc.value == _auroc(p, members)
+        assert row.accuracy.value == pytest.approx((p.predicted == p.targets)[members].mean())
+        assert row.images == members.sum() and row.patients == p.table["patient"][members].nunique()
+        assert row.trained == trained[row.name]
+    assert sum(row.images for row in result.sources) == len(p)
 
 
 def test_the_gap_is_between_the_diseases_that_both_have():
@@ -81,17 +92,13 @@ def test_the_gap_is_between_the_diseases_that_both_have():
 def test_counted_images_stand_within_their_source_only():
     p = _data(TWO)
     p.table["labelled"] = p.table["label"].mask(_members(p, "nih") & (p.targets == 1), "pneumonia")
-    found = _measured(p, trained_sources={"nih", "cohen"})
-    internal = found.sites[0]
+    internal, *sites = _measured(p, trained_sources={"nih", "cohen"}).sites
     members = ~_members(p, "new") & (p.table["labelled"] != "pneumonia").to_numpy()
     assert internal.images == members.sum() and "pneumonia" not in internal.by_label
-    expected = roc_auc_score(p.targets[members], p.probabilities[members, 1])
-    assert internal.comparisons[0].auroc.value == pytest.approx(expected)
-    nih = next(site for site in found.sites if site.kind == WITHIN and site.sources == ("nih",))
-    inside = _members(p, "nih")
+    assert internal.comparisons[0].auroc.value == _auroc(p, members)
+    nih = next(site for site in sites if site.kind == WITHIN and site.sources == ("nih",))
     assert nih.comparisons[0].positive == "pneumonia"
-    expected = roc_auc_score(p.targets[inside], p.probabilities[inside, 1])
-    assert nih.comparisons[0].auroc.value == pytest.approx(expected)
+    assert nih.comparisons[0].auroc.value == _auroc(p, _members(p, "nih"))
 
 
 def test_three_classes_are_compared_by_not_normal_and_pair_by_pair():
@@ -124,25 +131,17 @@ def test_images_that_were_trained_on_are_in_no_figure_of_a_site(findings):
         assert _measured(p, trained_on=np.ones(len(p), bool)).sites == ()
 
 
-def test_an_image_of_unknown_source_is_neither_internal_nor_held_out():
+def test_unknown_sources_and_sites_of_one_class_are_in_no_comparison():
     p = _data(TWO)
     p.table.loc[p.table["source"] == "new", "source"] = None
     sites = _measured(p, trained_sources={"nih"}).sites
     assert {site.kind: site.sources for site in sites[:2]} == {INTERNAL: ("nih",), HELD_OUT: ("cohen",)}
     assert next(site for site in sites if site.sources == ("unknown",)).trained is None
-
-
-def test_a_site_of_one_class_has_no_auroc_and_no_gap():
     p = _data(TWO)
-    p = p.only(np.flatnonzero(~_members(p, "new") | (p.targets == 0)))
-    found = _measured(p, trained_sources={"nih", "cohen"})
-    held_out = found.sites[1]
-    assert held_out.kind == HELD_OUT and held_out.comparisons == () and found.gap is None
+    result = _measured(p.only(np.flatnonzero(~_members(p, "new") | (p.targets == 0))), trained_sources={"nih", "cohen"})
+    held_out = result.sites[1]
+    assert held_out.kind == HELD_OUT and held_out.comparisons == () and result.gap is None
     assert "calibration_error" in held_out.calibration
-
-
-def test_without_sources_or_with_one_class_in_each_nothing_is_compared():
-    p = _data(TWO)
     p.table["source"] = np.where(p.targets == 1, "cohen", "nih")
     assert _measured(p).sites == ()
     p.table["source"] = [None, ""] * 200
@@ -166,56 +165,35 @@ def test_a_model_that_knows_only_the_source_scores_half_within_it(findings):
     assert found.mean.all_pairs.value > 0.6 and found.mean.source_alone > 0.6
 
 
-def test_figures_of_a_source_are_those_of_its_images():
-    p = _data(TWO)
-    found = _measured(p, trained_sources={"nih"})
-    for row in found.sources:
-        members = _members(p, row.name)
-        assert row.auroc.value == pytest.approx(roc_auc_score(p.targets[members], p.probabilities[members, 1]))
-        assert row.accuracy.value == pytest.approx((p.predicted == p.targets)[members].mean())
-        assert row.images == members.sum() and row.patients == p.table["patient"][members].nunique()
-        assert row.trained == (row.name == "nih")
-    assert sum(row.images for row in found.sources) == len(p)
-
-
-@pytest.mark.parametrize(
-    "targets, sources, within, alone, unshared",
-    [
-        # classes that share no source
-        ([0, 0, 1, 1], "aabb", math.nan, TWO, [TWO]),
-        # a class alone in its source is left out of the figure within
-        ([0, 1, 0, 1, 2, 2], "aaaabb", 1, ("covid19",), [("normal", "covid19"), ("pneumonia", "covid19")]),
-    ],
-)
-def test_classes_that_share_no_source_are_named(targets, sources, within, alone, unshared):
-    classes, targets = (TWO, THREE)[max(targets) - 1], np.array(targets)
-    found = _measured(_predictions(targets, np.eye(len(classes))[targets], classes, source=list(sources)))
-    assert found.mean.within.value == pytest.approx(within, nan_ok=True)
-    assert (found.alone, list(found.unshared)) == (alone, unshared)
-    if classes == TWO:
-        assert found.mean.source_alone == 1 and all(math.isnan(row.auroc.value) for row in found.sources)
+def test_classes_that_share_no_source_are_named():
+    targets = np.array([0, 0, 1, 1])
+    result = _measured(_predictions(targets, np.eye(2)[targets], source=list("aabb")))
+    assert math.isnan(result.mean.within.value) and (result.alone, list(result.unshared)) == (TWO, [TWO])
+    assert result.mean.source_alone == 1 and all(math.isnan(row.auroc.value) for row in result.sources)
+    # a class alone in its source is left out of the figure within
+    targets = np.array([0, 1, 0, 1, 2, 2])
+    result = _measured(_predictions(targets, np.eye(3)[targets], THREE, source=list("aaaabb")))
+    assert result.mean.within.value == 1 and result.alone == ("covid19",)
+    assert list(result.unshared) == [("normal", "covid19"), ("pneumonia", "covid19")]
 
 
 def test_figures_of_findings_in_a_source_are_those_of_scikit_learn_over_its_known_images(findings):
-    found = _measured(findings, trained_sources={"a"})
-    shown = [(*site.sources, site.trained, site.images) for site in found.sites]
+    result = _measured(findings, trained_sources={"a"})
+    shown = [(*site.sources, site.trained, site.images) for site in result.sites]
     assert shown == [("a", True, 90), ("b", False, 60), ("c", False, 50)]
-    for site in found.sites:
+    for site in result.sites:
         for c in site.comparisons:
             truth, score = _known(findings, findings.classes.index(c.positive), site.sources[0])
             assert c.auroc.value == pytest.approx(roc_auc_score(truth, score))
             assert c.auroc.low < c.auroc.value < c.auroc.high
             assert (c.positives, c.negatives) == (truth.sum(), (~truth).sum())
         assert site.mean.value == pytest.approx(np.mean([c.auroc.value for c in site.comparisons]))
-    a, b = found.sites[:2]
+    a, b = result.sites[:2]
     assert (a.one_sided, b.one_sided) == ({"hernia": "absent"}, {"effusion": "absent", "hernia": "present"})
-    assert [row.name for row in found.pooled] == ["mass", "effusion"]
-    assert found.mean.within.value == pytest.approx(np.mean([row.within.value for row in found.pooled]))
-
-
-def test_within_sources_only_pairs_of_one_source_are_compared(findings):
-    mass = _measured(findings).pooled[0]
-    right, pairs = 0.0, 0
+    assert [row.name for row in result.pooled] == ["mass", "effusion"]
+    assert result.mean.within.value == pytest.approx(np.mean([row.within.value for row in result.pooled]))
+    # within sources only pairs of one source are compared
+    mass, right, pairs = result.pooled[0], 0.0, 0
     for source in "abc":
         truth, score = _known(findings, 0, source)
         for high, low in product(score[truth], score[~truth]):
@@ -233,32 +211,25 @@ def _known(p: Predictions, k: int, source: str):
     return p.truth[members, k] == 1, p.probabilities[members, k]
 
 
-def _auroc(scores, positive):
+def _order(scores, positive):
     return (scores[positive][:, None] > scores[~positive][None]).mean()
 
 
-def test_a_statistic_that_goes_with_the_label_ranks_it_and_noise_does_not():
+def test_a_statistic_that_goes_with_the_label_ranks_it_but_neither_does_noise_nor_what_tells_patients_apart():
     rng = np.random.default_rng(0)
     positive, noise, patients = np.arange(200) % 2 > 0, rng.normal(size=(200, 30)), np.arange(200)
     telling = noise.copy()
     telling[:, 7] += 4 * positive
-    assert _auroc(probe_scores(telling, positive, patients), positive) > 0.95
-    assert 0.35 < _auroc(probe_scores(noise, positive, patients), positive) < 0.65
-
-
-def test_what_tells_patients_apart_does_not_count_as_telling_the_label():
-    rng = np.random.default_rng(0)
+    assert _order(probe_scores(telling, positive, patients), positive) > 0.95
+    assert 0.35 < _order(probe_scores(noise, positive, patients), positive) < 0.65
     patients = np.repeat(np.arange(30), 10)
     positive = patients % 2 > 0
     statistics = rng.normal(size=(30, 25))[patients] + 0.01 * rng.normal(size=(300, 25))
-    assert _auroc(probe_scores(statistics, positive, patients), positive) < 0.8  # 1 if patients stood on both sides
-
-
-@pytest.mark.parametrize(("images", "patients"), [(FEWEST - 1, 40), (FEWEST, 4)])
-def test_too_few_images_or_patients_of_one_kind_are_not_probed(images, patients):
-    positive = np.arange(60) < images
-    groups = np.where(positive, np.arange(60) % patients, 100 + np.arange(60))
-    assert probe_scores(np.zeros((60, 3)), positive, groups) is None
+    assert _order(probe_scores(statistics, positive, patients), positive) < 0.8  # 1 if patients stood on both sides
+    for images, groups in ((FEWEST - 1, 40), (FEWEST, 4)):  # too few images or patients of one kind
+        positive = np.arange(60) < images
+        patients = np.where(positive, np.arange(60) % groups, 100 + np.arange(60))
+        assert probe_scores(np.zeros((60, 3)), positive, patients) is None
 
 
 def test_the_probe_stands_beside_each_finding_of_a_source(findings):

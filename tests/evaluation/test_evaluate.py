@@ -1,11 +1,7 @@
 """From a trained run, or its weights and other data, to a report on disk."""
 
-from __future__ import annotations
-
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,16 +13,18 @@ import pytest
 
 from covidcxnet import evaluate
 from covidcxnet.cli.evaluate import main
+from covidcxnet.datasets import load
 from covidcxnet.evaluation import evaluator
 from covidcxnet.evaluation.images import newest_run
 from covidcxnet.evaluation.page import summary
 from covidcxnet.evaluation.predictions import youden_threshold
 from covidcxnet.settings import InputSettings
+from covidcxnet.training import Recipe, train
 from enhancement.errors import InputError
 from segmentation.segmenter import LungSegmenter
 from segmentation.verdict import Verdict
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("eager", "coarse")
 QUICK = {"explain": False, "bootstrap": 0, "jobs": 1, "progress": False}
 
 
@@ -51,8 +49,6 @@ def looked_at():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of one epoch on a few small phantoms."""
-    from covidcxnet.training import Recipe, train
-
     folder = tmp_path_factory.mktemp("runs")
     data = {"root": str(folder / "phantom"), "phantom_images": 24, "classes": ("normal", "covid19")}
     data |= {"fractions": (0.4, 0.3, 0.3), "store": str(folder / "store.h5"), "jobs": 1}
@@ -63,18 +59,6 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(run):
     return evaluate(run, lime=1, lime_samples=20, bootstrap=100, progress=False)
-
-
-@pytest.fixture(scope="module")
-def looks(run, report, tmp_path_factory):
-    """Reports of the validation split and of the test split at the threshold chosen there; openings noted by each."""
-    folder, log = tmp_path_factory.mktemp("looks"), run.path / "test_opened.json"
-    noted = [json.loads(log.read_text())]
-    reports = []
-    for options in ({"split": "validation"}, {"threshold": "auto"}):
-        reports.append(evaluate(run, out=folder / str(len(noted)), **QUICK, **options))
-        noted.append(json.loads(log.read_text()))
-    return *reports, noted
 
 
 @pytest.fixture(scope="module")
@@ -93,32 +77,19 @@ def other(run, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def alone(run, tmp_path_factory):
-    """The run's weights without the run."""
-    weights = tmp_path_factory.mktemp("alone") / "alone.weights.h5"
-    weights.write_bytes(run.best_weights.read_bytes())
-    return weights
-
-
-def test_report_of_a_run_counts_its_test_split(run, report):
-    rows = run.rows("test")
+def test_report_of_a_run_counts_its_test_split_predicts_its_files_and_shows_cases(run, report):
+    rows, table = run.rows("test"), run.store.table
     data = json.loads(report.metrics_path.read_text())["data"]
     assert report.path == run.path / "report" / "report.html"
     assert (data["split"], data["images"], data["split_by"], data["phantom"]) == ("test", len(rows), "patient", True)
     parts = {name: len(run.rows(name)) for name in ("train", "validation", "test")}
     assert {name: part["images"] for name, part in data["parts"].items()} == parts
     predictions = pd.read_csv(report.predictions_path)
-    assert predictions["path"].tolist() == run.store.table["path"].iloc[rows].tolist()
-
-
-def test_predictions_of_a_run_are_those_of_its_files(run, report):
-    shown = pd.read_csv(report.predictions_path).iloc[:3]
+    assert predictions["path"].tolist() == table["path"].iloc[rows].tolist()
+    shown = predictions.iloc[:3]
     predicted = evaluator.load_model(run.best_weights).predict([run.store.root / path for path in shown["path"]])
     np.testing.assert_allclose([p.probabilities["covid19"] for p in predicted], shown["p_covid19"], atol=1e-5)
-
-
-def test_page_shows_cases_with_heatmaps_and_one_with_lime(report):
+    # cases have heatmaps, and one of them LIME
     cases = report.cases
     assert cases and all(c.radiograph.startswith("data:image/jpeg") and c.gradcam for c in cases)
     assert sum(bool(c.lime) for c in cases) == 1
@@ -126,15 +97,15 @@ def test_page_shows_cases_with_heatmaps_and_one_with_lime(report):
     assert "Phantom run" in html and "Grad-CAM for" in html and "LIME for" in html and "Learning curves" in html
 
 
-def test_opening_the_test_set_is_written_down_each_time(run, looks):
-    validation, test, (before, between, after) = looks
-    assert validation.openings == () and between == before
+def test_each_opening_of_the_test_set_is_written_down_and_an_automatic_threshold_needs_none(run, report, tmp_path):
+    log = run.path / "test_opened.json"
+    before = json.loads(log.read_text())
+    validation = evaluate(run, out=tmp_path / "v", split="validation", **QUICK)
+    assert validation.openings == () and json.loads(log.read_text()) == before
+    test = evaluate(run, out=tmp_path / "t", threshold="auto", **QUICK)
+    after = json.loads(log.read_text())
     assert len(test.openings) == len(after) == len(before) + 1 and after[: len(before)] == before
     assert after[-1]["images"] == len(run.rows("test"))
-
-
-def test_automatic_threshold_comes_from_the_validation_split(looks):
-    validation, test, _ = looks
     p = validation.predictions
     assert test.predictions.threshold == pytest.approx(youden_threshold(p.probabilities[:, 1], p.targets == 1))
     assert "validation" in test.threshold_from
@@ -162,41 +133,34 @@ def test_lungs_are_looked_for_in_shown_cases_alone_where_the_model_sees_whole_ra
     assert [case.outlined for case in shown] == [False, *[True] * (len(shown) - 1)]
 
 
-def test_other_images_of_a_trained_patient_count_as_known_in_the_same_data(run, tmp_path):
+def test_other_images_of_a_trained_patient_count_as_known_and_a_label_unknown_to_the_model_is_refused(run, tmp_path):
     table = run.store.table[["path", "label", "patient"]]
     rows = table.iloc[run.rows("test")].copy()
     rows["patient"] = ["x", table["patient"].iloc[run.rows("train")[0]], *rows["patient"].iloc[2:]]
     rows.to_csv(tmp_path / "labels.csv", index=False)
-    report = evaluate(run, data=tmp_path / "labels.csv", out=tmp_path / "r", root=run.store.root, **QUICK)
-    assert report.data.overlap == 1
-
-
-def test_weights_alone_need_data_and_have_no_validation_split(alone, other, tmp_path):
-    with pytest.raises(InputError, match="alone say nothing about images; give --data"):
-        evaluate(alone)
-    with pytest.raises(InputError, match="threshold: auto is chosen on a run's validation split"):
-        evaluate(alone, data=other, out=tmp_path / "r", threshold="auto", jobs=1, progress=False)
-
-
-def test_a_label_that_the_model_does_not_know_is_refused(run, other, tmp_path):
-    table = pd.DataFrame({"path": [str(p) for p in sorted(other.rglob("p*.png"))]})
-    table["label"] = ["tb"] + ["normal"] * (len(table) - 1)
-    table.to_csv(tmp_path / "labels.csv", index=False)
+    options = {"data": tmp_path / "labels.csv", "out": tmp_path / "r", "root": run.store.root}
+    assert evaluate(run, **options, **QUICK).data.overlap == 1
+    rows.assign(label=["tb"] + ["normal"] * (len(rows) - 1)).to_csv(tmp_path / "labels.csv", index=False)
     with pytest.raises(InputError, match=r"'tb' found, this model knows normal, covid19; leave.*--where label=normal"):
-        evaluate(run, data=tmp_path / "labels.csv", root=other, out=tmp_path, progress=False)
+        evaluate(run, **options, **QUICK)
 
 
-def test_a_public_set_is_evaluated_by_name(alone, other, tmp_path, capsys, monkeypatch):
-    """With weights alone: whether training saw the images is unknown, and the last line is the page."""
-    from covidcxnet.datasets import load, named
+def test_weights_alone_need_data_which_may_be_a_public_set_by_name(run, other, tmp_path, capsys, monkeypatch):
+    """Whether training saw its images is unknown, there is no validation split, and the last line is the page."""
 
     def cohen(name, folder, **options):
         return replace(load(folder, for_training=False), name=f"{name} {options}")
 
-    monkeypatch.setattr(named, "load_named", cohen)
+    weights = tmp_path / "alone.weights.h5"
+    weights.write_bytes(run.best_weights.read_bytes())
+    with pytest.raises(InputError, match="alone say nothing about images; give --data"):
+        evaluate(weights)
+    with pytest.raises(InputError, match="threshold: auto is chosen on a run's validation split"):
+        evaluate(weights, data=other, out=tmp_path / "r", threshold="auto", jobs=1, progress=False)
+    monkeypatch.setitem(load.__globals__, "load_named", cohen)
     monkeypatch.chdir(tmp_path)
     arguments = ["--no-explain", "--bootstrap", "5", "--jobs", "1", "--no-progress"]
-    assert main([str(alone), "--data", f"cohen,view=PA:{other}", *arguments]) == 0
+    assert main([str(weights), "--data", f"cohen,view=PA:{other}", *arguments]) == 0
     printed = capsys.readouterr().out
     page = Path(printed.splitlines()[-1])
     assert page == Path("reports/alone-cohen/report.html") and "covid19 called normal" in printed
@@ -240,14 +204,3 @@ def test_newest_run_is_the_one_with_the_latest_weights(tmp_path):
         (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / name / "recipe.yaml").touch()
     assert newest_run(tmp_path) == tmp_path / "b"
-
-
-def test_help_is_quick_and_loads_no_keras():
-    code = (
-        "import runpy, sys; sys.argv = ['evaluate.py', '--help']\n"
-        "try: runpy.run_path('evaluate.py', run_name='__main__')\n"
-        "except SystemExit: import covidcxnet.evaluation\n"
-        "print('loaded', *{'keras', 'tensorflow', 'matplotlib', 'sklearn', 'pandas'} & set(sys.modules))"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert shown.startswith("usage: evaluate.py") and "--bootstrap" in shown and shown.endswith("loaded\n")

@@ -1,6 +1,4 @@
-"""Figures agree with scikit-learn, are NaN where undefined, and count what was missed by name."""
-
-from __future__ import annotations
+"""Predictions hold together; figures agree with scikit-learn, are NaN where undefined, and name what was missed."""
 
 import math
 import warnings
@@ -14,7 +12,8 @@ from sklearn import metrics as sk
 from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.calibration import reliability
 from covidcxnet.evaluation.metrics import measure
-from covidcxnet.evaluation.predictions import Predictions, truth_of
+from covidcxnet.evaluation.predictions import Predictions, truth_of, youden_threshold
+from enhancement.errors import InputError
 
 TWO, THREE = ("normal", "covid19"), ("normal", "pneumonia", "covid19")
 
@@ -34,9 +33,9 @@ def _independent(truth, probabilities, classes=("mass", "effusion", "hernia")):
     return Predictions(table, np.asarray(truth, float), probabilities, classes, cut, "independent")
 
 
-def test_figures_of_three_classes_agree_with_scikit_learn(make_predictions):
+def test_figures_of_three_classes_agree_with_scikit_learn_and_lie_in_their_intervals(make_predictions):
     p = make_predictions()
-    m, targets, called, scores = _measured(p), p.targets, p.predicted, p.probabilities
+    m, targets, called, scores = _measured(p, 300), p.targets, p.predicted, p.probabilities
     expected = {
         "accuracy": sk.accuracy_score(targets, called),
         "balanced_accuracy": sk.balanced_accuracy_score(targets, called),
@@ -47,6 +46,11 @@ def test_figures_of_three_classes_agree_with_scikit_learn(make_predictions):
     }
     assert {name: m.overall[name].value for name in expected} == pytest.approx(expected)
     np.testing.assert_array_equal(m.confusion, sk.confusion_matrix(targets, called))
+    named = {**m.overall, **{f"{c}.{k}": e for c, row in m.by_class.items() for k, e in row.figures.items()}}
+    for name, e in named.items():
+        assert e.low < e.high, name
+        # A calibration error is biased upwards by resampling: its interval may lie above it.
+        assert e.low <= e.value <= e.high or "calibration" in name, name
 
 
 @pytest.mark.parametrize("task", ["exclusive", "independent"])
@@ -73,22 +77,6 @@ def test_figures_of_each_class_are_those_of_scikit_learn_over_the_images_where_i
             assert math.isnan(value) or estimate.low <= value <= estimate.high
         sides = (truth == 1).sum(), (truth == 0).sum()
         assert (row.tp + row.fn, row.fp + row.tn) == (row.present, row.absent) == sides
-
-
-def test_figures_of_two_classes_are_those_of_the_second(make_predictions):
-    p = make_predictions(classes=TWO)
-    m = _measured(p)
-    assert m.overall["brier"].value == pytest.approx(sk.brier_score_loss(p.targets, p.probabilities[:, 1]))
-    assert m.by_class["normal"].figures["sensitivity"] == m.by_class["covid19"].figures["specificity"]
-
-
-def test_every_figure_lies_in_an_interval(make_predictions):
-    m = _measured(make_predictions(), resamples=300)
-    named = {**m.overall, **{f"{c}.{k}": e for c, row in m.by_class.items() for k, e in row.figures.items()}}
-    for name, e in named.items():
-        assert e.low < e.high, name
-        # A calibration error is biased upwards by resampling: its interval may lie above it.
-        assert e.low <= e.value <= e.high or "calibration" in name, name
 
 
 def test_an_absent_class_leaves_its_figures_undefined_and_others_defined(make_predictions):
@@ -139,30 +127,29 @@ def test_exclusive_classes_are_called_by_the_highest_probability_or_one_threshol
     assert called.tolist() == [[True, True, False], [False, False, False]]
 
 
-def test_auroc_of_two_exclusive_classes_is_that_of_the_second_and_of_two_findings_the_mean():
+def test_figures_of_two_exclusive_classes_are_those_of_the_second_and_of_two_findings_the_mean():
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 2, 60)
     second = np.clip(0.3 * targets + 0.7 * rng.random(60), 0, 1)
     scores = np.stack([1 - second, second], axis=1)
-    overall = _measured(_exclusive(targets, scores, TWO)).overall
-    assert overall["auroc"].value == pytest.approx(sk.roc_auc_score(targets, second))
-    assert overall["average_precision"].value == pytest.approx(sk.average_precision_score(targets, second))
+    m = _measured(_exclusive(targets, scores, TWO))
+    assert m.overall["auroc"].value == pytest.approx(sk.roc_auc_score(targets, second))
+    assert m.overall["average_precision"].value == pytest.approx(sk.average_precision_score(targets, second))
+    assert m.overall["brier"].value == pytest.approx(sk.brier_score_loss(targets, second))
+    assert m.by_class["normal"].figures["sensitivity"] == m.by_class["covid19"].figures["specificity"]
     truth = np.stack([targets, rng.integers(0, 2, 60)], axis=1)
     auroc = _measured(_independent(truth, scores, ("mass", "hernia"))).overall["auroc"].value
     assert auroc == pytest.approx(np.mean([sk.roc_auc_score(truth[:, k], scores[:, k]) for k in range(2)]))
 
 
-def test_diseases_called_normal_are_counted_by_name():
+def test_diseases_called_normal_are_counted_by_name_where_there_is_such_a_class(make_predictions):
     m = _measured(_exclusive(np.array([0, 1, 1, 1, 2, 2]), np.eye(3)[[0, 0, 1, 2, 0, 0]]), 10)
     assert [str(x) for x in m.missed] == ["pneumonia called normal: 1 of 3", "covid19 called normal: 2 of 2"]
     assert m.missed[0].rate.value == pytest.approx(1 / 3)
-
-
-def test_without_a_class_named_normal_nothing_is_called_so(make_predictions):
     assert _measured(make_predictions(classes=("pneumonia", "covid19"))).missed == ()
 
 
-def test_calibration_error_of_honest_probabilities_is_small_and_of_overconfident_ones_is_not():
+def test_calibration_error_is_small_for_honest_probabilities_and_bins_hold_every_image_once():
     rng = np.random.default_rng(0)
     honest = rng.random(20_000)
     outcome = rng.random(20_000) < honest
@@ -170,10 +157,59 @@ def test_calibration_error_of_honest_probabilities_is_small_and_of_overconfident
     assert reliability(honest, outcome, bootstrap).error[0] < 0.02
     sure = np.where(honest > 0.5, 0.99, 0.01)
     assert reliability(sure, outcome, bootstrap).error[0] == pytest.approx(0.24, abs=0.02)
-
-
-def test_reliability_bins_hold_every_image_once():
     probability = np.array([0.0, 0.05, 0.1, 0.999, 1.0])
     bins = reliability(probability, np.array([0, 0, 1, 1, 1], bool), Bootstrap(None, 5, resamples=5))
     assert bins.images.tolist() == [2, 1, 0, 0, 0, 0, 0, 0, 0, 2]
     assert math.isnan(bins.observed[5]) and bins.observed[9] == 1
+
+
+def _two(probability, labels):
+    table = pd.DataFrame({"path": [f"{i}.png" for i in range(len(labels))], "label": labels})
+    scores = np.stack([1 - np.asarray(probability), probability], axis=1)
+    return Predictions(table, truth_of(table, TWO), scores, TWO, np.full(2, 0.5))
+
+
+def test_saved_table_has_a_row_an_image_and_columns_a_class_or_finding(make_predictions, findings, tmp_path):
+    p = make_predictions(lungs_trusted=True)
+    read = pd.read_csv(p.save(tmp_path / "predictions.csv"))
+    columns = "path patient source label predicted p_normal p_pneumonia p_covid19 lungs_trusted"
+    assert read.columns.tolist() == columns.split()
+    assert len(read) == len(p)
+    np.testing.assert_allclose(read["p_covid19"], p.probabilities[:, 2], atol=1e-6)
+    assert read["lungs_trusted"].all()
+    assert [f.name for f in tmp_path.iterdir()] == ["predictions.csv"]
+    read = pd.read_csv(findings.save(tmp_path / "predictions.csv"))
+    assert read.columns.tolist()[:6] == ["path", "patient", "source", "mass", "called_mass", "p_mass"]
+    np.testing.assert_array_equal(read["mass"].isna(), np.isnan(findings.truth[:, 0]))
+    np.testing.assert_array_equal(read["called_mass"], findings.called[:, 0])
+    # unknown columns stay empty
+    frame = _two([0.2, 0.9], ["normal", "covid19"]).to_frame()
+    assert frame["patient"].isna().all() and frame["lungs_trusted"].isna().all()
+
+
+@pytest.mark.parametrize(
+    "probability, labels, message",
+    [
+        ([], [], "0 images"),
+        ([0.5, 0.5], ["normal", "tb"], "label 'tb'.*normal, covid19"),
+        ([0.5, math.nan], ["normal", "covid19"], r"1\.png: the model's output is not a number"),
+    ],
+)
+def test_no_image_an_unknown_label_and_a_probability_that_is_no_number_are_refused(probability, labels, message):
+    with pytest.raises(InputError, match=message):
+        _two(probability, labels)
+
+
+def test_youden_threshold_is_the_best_of_all_and_needs_both_classes():
+    assert youden_threshold(np.array([0.1, 0.2, 0.6, 0.9]), np.array([0, 0, 1, 1])) == pytest.approx(0.4)
+    rng = np.random.default_rng(0)
+    positive = rng.random(200) < 0.3
+    probability = np.clip(rng.normal(0.3 + 0.2 * positive, 0.15), 0, 1)
+
+    def youden(cut):
+        called = probability >= cut
+        return called[positive].mean() - called[~positive].mean()
+
+    assert youden(youden_threshold(probability, positive)) == pytest.approx(max(youden(c) for c in probability))
+    with pytest.raises(InputError, match="both classes"):
+        youden_threshold(np.array([0.1, 0.9]), np.array([True, True]))

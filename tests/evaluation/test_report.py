@@ -1,7 +1,5 @@
 """The page stands alone, says what must be said first, escapes what it is given, and agrees with its JSON."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import replace
@@ -23,13 +21,11 @@ PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
 
 class _Page(HTMLParser):
-    """What a page holds: text, tags and their attributes; complains where tags don't close in order."""
+    """Tags of a page with their attributes, and its text; complains where tags don't close in order."""
 
     def __init__(self, html: str):
         super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict]] = []
-        self.text = ""
+        self.open, self.tags, self.text = [], [], ""
         self.feed(html)
         assert not self.open, self.open
 
@@ -65,56 +61,43 @@ def test_page_is_whole_needs_nothing_else_and_every_picture_has_a_text_and_every
     assert all("scope" in attributes for tag, attributes in html.tags if tag == "th")
 
 
-def test_what_a_reader_must_know_stands_before_the_curves(make_report, make_predictions):
+def test_what_a_reader_must_know_stands_before_the_curves_and_failed_lung_masks_are_listed(
+    make_report, make_predictions, monkeypatch
+):
     rejected = pd.DataFrame({"path": ["broken.png"], "reason": ["truncated"]})
     p = make_predictions(lungs_trusted=[False] * 7 + [True] * 113, lungs_reasons="one lung only")
-    f = make_report(p, data={"rejected": rejected, "lungs_sought": 120, "region": "crop"})
-    text = _Page(page(f)).text
+    p.table["labelled"] = p.table["label"].replace("pneumonia", "tuberculosis")
+    data = {"rejected": rejected, "lungs_sought": 120, "region": "crop", "counted": {"tuberculosis": "pneumonia"}}
+    report = make_report(p, data=data)
+    text = _Page(page(report)).text
     first = text[: text.index("Each class against all others")]
     assert "Research only: not a medical device" in first
     assert "made-up" in first and "small-cnn" in first and "best.weights.h5" in first
     assert "1 file could not be used" in first
     assert "7 of 120 not trusted; the whole image was used there" in first
-    for missed in f.metrics.missed:
+    for missed in report.metrics.missed:
         assert str(missed) in first
     assert "source nih" in first and "120 images of" in first
     assert "truncated" in text[len(first) :] and "one lung only" in text[len(first) :]
-
-
-def test_a_lung_mask_that_failed_is_listed_under_the_label_of_the_data(make_report, make_predictions, monkeypatch):
-    p = make_predictions(lungs_trusted=[False] * 7 + [True] * 113, lungs_reasons="one lung only")
-    p.table["labelled"] = p.table["label"].replace("pneumonia", "tuberculosis")
-    f = make_report(p, data={"lungs_sought": 120, "region": "crop", "counted": {"tuberculosis": "pneumonia"}})
-    text = _Page(page(f)).text
+    # a mask is listed under the label of the data
     listed = text[text.index("whose lung mask was not trusted.") :]
-    label = p.table["labelled"][1]
-    assert label == "tuberculosis" and f"images/0001.png{label}one lung only" in listed
+    assert p.table["labelled"][1] == "tuberculosis" and "images/0001.pngtuberculosisone lung only" in listed
     monkeypatch.setattr(pages, "_MOST_ROWS", 5)
-    assert "2 more stand in predictions.csv." in _Page(page(f)).text
+    assert "2 more stand in predictions.csv." in _Page(page(report)).text
 
 
-def test_a_phantom_run_is_called_phantom(make_report, usual):
-    phantom = "the images are computed and show no patient"
-    assert phantom in page(make_report(data={"phantom": True})) and phantom not in usual
-
-
-def test_names_are_escaped(make_report, make_predictions):
+def test_names_are_escaped_and_cases_show_what_was_predicted_and_how_it_was_explained(make_report, make_predictions):
     p = make_predictions(classes=("normal", "<b>tb</b>"), sources=('"><img src=x onerror=alert(1)>', "b"))
     case = Case("<i>.png", "normal", "<b>tb</b>", "why", {"normal": 0.2, "<b>tb</b>": 0.8}, False, radiograph=PIXEL)
-    html = page(make_report(p, data={"name": "<script>alert(1)</script>"}, cases=(case,)))
-    _Page(html)
+    right = replace(case, path="a.png", predicted="normal", correct=True, gradcam=PIXEL)
+    heat = "no place speaks for it"
+    wrong = replace(case, gradcam=PIXEL, lime=PIXEL, predicted="normal", fit="Local fit R² 0.80.", heat=heat)
+    html = page(make_report(p, data={"name": "<script>alert(1)</script>"}, cases=(case, right, wrong)))
+    text = _Page(html).text
     assert "<script" not in html and "<b>" not in html and "<i>" not in html and "<img src=x" not in html
     assert "&lt;b&gt;tb&lt;/b&gt;" in html
-
-
-def test_cases_show_what_was_predicted_and_how_it_was_explained(make_report):
-    pictures = {"radiograph": PIXEL, "gradcam": PIXEL}
-    right = Case("a.png", "normal", "normal", "typical", {"normal": 0.9}, True, **pictures)
-    wrong = Case("b.png", "covid19", "normal", "confident", {"normal": 0.8}, False, **pictures, lime=PIXEL)
-    wrong = replace(wrong, fit="Local fit R² 0.80.", heat="no place speaks for it")
-    text = _Page(page(make_report(cases=(right, wrong)))).text
     assert "Correct: predicted normal" in text and "Wrong: predicted normal" in text
-    assert "LIME for normal" in text and "Local fit R² 0.80." in text and "no place speaks for it" in text
+    assert "LIME for normal" in text and "Local fit R² 0.80." in text and heat in text
 
 
 def _without(predictions, *classes):
@@ -132,23 +115,25 @@ def test_without_a_class_means_are_undefined_and_the_others_come_first(make_repo
 
 
 @pytest.mark.parametrize("classes", [("normal", "covid19"), ("normal", "pneumonia", "covid19", "tb")])
-def test_any_number_of_classes_and_images_of_one_alone_give_a_page(make_report, make_predictions, classes):
+def test_any_number_of_classes_images_of_one_alone_and_a_bare_table_give_a_page(make_report, make_predictions, classes):
     p = make_predictions(classes=classes)
     html = _Page(page(make_report(p)))
     assert all(f"predicted {name}" in html.text for name in classes)
     text = _Page(page(make_report(_without(p, *classes[:-1])))).text
     assert f"All images are of class {classes[-1]}" in text and f"Sensitivity, {classes[-1]}" in text
     assert "nan" not in text.lower().split()
-
-
-def test_a_table_without_patients_sources_and_lungs_will_do(make_report, make_predictions):
-    p = make_predictions()
-    bare = replace(p, table=p.table[["path", "label"]])
-    text = _Page(page(make_report(bare, resamples=0))).text
+    # without patients, sources and lungs
+    text = _Page(page(make_report(replace(p, table=p.table[["path", "label"]]), resamples=0))).text
     assert "patients unknown" in text and "no interval" in text and "the model sees the whole image" in text
 
 
-def test_none_missed_is_not_said_to_be_certain(make_report, make_predictions):
+def test_phantoms_unseen_sources_and_uncertainty_where_none_is_missed_are_named(make_report, make_predictions, usual):
+    phantom = "the images are computed and show no patient"
+    assert phantom in page(make_report(data={"phantom": True})) and phantom not in usual
+    assert "Learning curves" not in usual, "there is no log"
+    html = page(make_report(make_predictions(), sites={"trained_sources": {"nih"}}))
+    assert "Held out: sources never seen" in html and "Within cohen, never seen" in html
+    assert "Within nih, seen in training" in html
     p = make_predictions(classes=("normal", "covid19"))
     assert "a true rate of up to" in page(make_report(replace(p, probabilities=p.truth)))
 
@@ -173,10 +158,6 @@ def test_json_holds_every_figure_and_is_strict(make_report, tmp_path):
     assert len(pd.read_csv(report.predictions_path)) == 120
 
 
-def test_there_are_no_learning_curves_without_a_log(usual):
-    assert "Learning curves" not in usual
-
-
 def test_what_is_never_found_stands_first_in_every_form(make_report, findings, tmp_path):
     report = make_report(findings, folder=tmp_path, threshold_from="as asked for")
     write(report)
@@ -195,7 +176,15 @@ def test_what_is_never_found_stands_first_in_every_form(make_report, findings, t
         assert "No source has images both with and without hernia" in text and "nan" not in text.lower().split()
 
 
-def test_sources_are_left_out_where_unknown_and_a_sentence_where_there_is_one(make_report, findings):
+def test_unknown_sources_are_left_out_and_one_source_or_sources_without_both_sides_are_a_sentence(
+    make_report, findings
+):
+    b = (findings.table["source"] == "b").to_numpy()
+    truth = np.where(np.isnan(findings.truth), np.nan, np.stack([b, ~b, b], axis=1).astype(float))
+    p = replace(findings, truth=truth).only(np.flatnonzero(findings.table["source"] != "c"))
+    text = page(make_report(p))
+    assert "No source has images both with and without mass, effusion or hernia" in text
+    assert "No source has images both with and without a finding" in text  # the warning
     findings.table["source"] = None
     html = page(make_report(findings))
     assert "Within single sources" not in html and "within sources, mean" not in html
@@ -203,15 +192,6 @@ def test_sources_are_left_out_where_unknown_and_a_sentence_where_there_is_one(ma
     report = make_report(findings)
     for text in (page(report), card(report)):
         assert "All images come from one source, a" in text and "Knowing nothing but the source" not in text
-
-
-def test_sources_that_hold_no_finding_both_ways_are_named_and_nothing_is_compared(make_report, findings):
-    b = (findings.table["source"] == "b").to_numpy()
-    truth = np.where(np.isnan(findings.truth), np.nan, np.stack([b, ~b, b], axis=1).astype(float))
-    p = replace(findings, truth=truth).only(np.flatnonzero(findings.table["source"] != "c"))
-    text = page(make_report(p))
-    assert "No source has images both with and without mass, effusion or hernia" in text
-    assert "No source has images both with and without a finding" in text  # the warning
 
 
 @pytest.mark.parametrize("task", ["exclusive", "independent"])
@@ -235,12 +215,6 @@ def test_the_intensity_probe_stands_wherever_the_figure_of_the_network_does(
     rows = report.to_json()["places"]["rows"]
     row = next(row for row in rows if row["sources"] == ["a"])
     assert row["comparisons"][0]["statistics"]["value"] == pytest.approx(probe.value)
-
-
-def test_a_source_that_training_never_saw_is_marked(make_report, make_predictions):
-    html = page(make_report(make_predictions(), sites={"trained_sources": {"nih"}}))
-    assert "Held out: sources never seen" in html and "Within cohen, never seen" in html
-    assert "Within nih, seen in training" in html
 
 
 def test_every_plot_renders_and_leaves_no_figure_behind(make_report, findings):

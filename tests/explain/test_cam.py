@@ -1,7 +1,5 @@
 """CAM and Grad-CAM against their definitions, against each other, and at their edges."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np
@@ -55,51 +53,39 @@ def cam(outputs=1, end="together"):
     return CAM(network("linear", outputs, end))
 
 
-# Both, by name: of a network whose head is linear.
-METHODS = {"CAM": cam, "Grad-CAM": lambda outputs=1: gradcam("linear", outputs)}
+def stacks(count=3, size=20):
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3)).astype("uint8")
 
 
-def stacks(count=3, seed=0, size=20):
-    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3)).astype("uint8")
-
-
-def plain_gradcam(model, layer, images, target, score=None):
-    """Grad-CAM as in the paper: an eager tape over the whole model, of a copy without the last activation."""
+def plain_gradcam(model, layer, images, target, logarithm=False):
+    """Grad-CAM as in the paper: an eager tape over the whole model, up to its output before the last activation."""
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
         pytest.skip("the plain implementation is TensorFlow's")
-
-    def linear(layer):
-        settings = layer.get_config()
-        return layer.from_config({**settings, "activation": "linear"} if layer.name == "pred" else settings)
-
-    whole = model
-    if score is None:
-        whole = keras.models.clone_model(model, clone_function=linear)
-        whole.set_weights(model.get_weights())
-    both = keras.Model(whole.inputs, [whole.get_layer(layer).output, whole.output])
+    dense = next(layer for layer in reversed(model.layers) if isinstance(layer, layers.Dense))
+    parts = keras.Model(model.inputs, [model.get_layer(layer).output, dense.input, model.output])
     with tf.GradientTape() as tape:
-        pixels = tf.constant(images.astype("float32"))
-        tape.watch(pixels)
-        features, output = both(pixels, training=False)
-        if score is not None:
-            value = score(output)
-        elif output.shape[-1] == 1:
-            value = output[:, 0] if target == 1 else -output[:, 0]
-        else:
-            value = output[:, target]
+        features, x, output = parts(images.astype("float32"), training=False)
+        linear = tf.math.log(output) if logarithm else x @ dense.kernel + dense.bias
+        if linear.shape[-1] == 1:
+            linear = tf.concat([-linear, linear], axis=1)
+        score = linear[:, target]
     # An image's score depends on its maps alone, so one gradient serves all images.
-    weights = tape.gradient(value, features).numpy().mean((1, 2), keepdims=True)
+    weights = tape.gradient(score, features).numpy().mean((1, 2), keepdims=True)
     maps = np.maximum((features.numpy() * weights).sum(-1), 0)
     return maps / np.maximum(maps.max((1, 2), keepdims=True), 1e-30)
 
 
-@pytest.mark.parametrize("layer", ["maps", "first"])
 @pytest.mark.parametrize(
-    ("head", "outputs", "targets"),
-    [("pool", 1, (0, 1)), ("flatten", 1, (0, 1)), ("flatten", 3, (2,)), ("pool", 3, (2,))],
+    ("head", "outputs", "layer", "targets"),
+    [
+        ("pool", 1, "maps", (0, 1)),
+        ("flatten", 1, "first", (0, 1)),
+        ("flatten", 3, "maps", (2,)),
+        ("pool", 3, "first", (2,)),
+    ],
 )
-def test_gradcam_agrees_with_a_plain_tape_over_the_whole_model(head, outputs, targets, layer):
+def test_gradcam_agrees_with_a_plain_tape_over_the_whole_model(head, outputs, layer, targets):
     for target in targets:
         expected = plain_gradcam(network(head, outputs), layer, stacks(), target)
         assert expected.max() > 0
@@ -107,15 +93,12 @@ def test_gradcam_agrees_with_a_plain_tape_over_the_whole_model(head, outputs, ta
         np.testing.assert_allclose(maps, expected, atol=1e-4)
 
 
-def test_gradcam_agrees_with_a_plain_tape_on_models_of_the_registry():
+def test_gradcam_agrees_with_a_plain_tape_on_models_of_the_registry_and_looks_at_the_last_relu_of_covid_cxnet():
     for name, channels in (("base-cnn", 1), ("small-cnn", 3)):
         model, images = create(name, size=100, channels=channels), stacks(2, size=100)[..., :channels]
         explainer = GradCAM(model)
         expected = plain_gradcam(model, explainer.layer, images, 1)
         np.testing.assert_allclose(explainer(images, 1), expected, atol=1e-4)
-
-
-def test_the_layer_of_covid_cxnet_is_its_last_relu():
     explainer = GradCAM(create("covid-cxnet", size=64, blocks=[1, 1, 1, 1], growth=4))
     assert explainer.layer == "relu" and explainer.grid == Grid(14.0, 14.0, 32.0, 32.0)
     assert explainer(stacks(1, size=64)).shape == (1, 2, 2)
@@ -134,37 +117,27 @@ def test_cam_equals_gradcam_where_the_head_is_linear(outputs, end):
     assert max(peaks) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("outputs", "end"), [(1, "layer"), (1, "operation"), (3, "layer")])
-def test_an_activation_of_its_own_at_the_end_changes_nothing(outputs, end):
-    expected = gradcam("linear", outputs)(stacks(), 1)
-    np.testing.assert_allclose(gradcam("linear", outputs, end)(stacks(), 1), expected, atol=1e-5)
-
-
-def test_an_output_that_is_an_operation_is_explained_by_its_logarithm():
-    tf = pytest.importorskip("tensorflow")
-    model = network("linear", 3, "operation")
-    expected = plain_gradcam(model, "maps", stacks(), 2, score=lambda output: tf.math.log(output[:, 2]))
+def test_an_activation_of_its_own_at_the_end_changes_nothing_but_a_softmax_operation_is_explained_by_its_logarithm():
+    for outputs, end in ((1, "layer"), (1, "operation"), (3, "layer")):
+        expected = gradcam("linear", outputs)(stacks(), 1)
+        np.testing.assert_allclose(gradcam("linear", outputs, end)(stacks(), 1), expected, atol=1e-5)
+    expected = plain_gradcam(network("linear", 3, "operation"), "maps", stacks(), 2, logarithm=True)
     np.testing.assert_allclose(gradcam("linear", 3, "operation")(stacks(), 2), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_predicted_class_is_explained_by_default_with_the_models_own_probabilities(method):
-    maps, images = METHODS[method](3), stacks(6)
+@pytest.mark.parametrize("method", [cam, lambda outputs: gradcam("linear", outputs)])
+def test_the_predicted_class_is_explained_by_default_and_neither_batch_nor_type_of_the_stacks_matter(method):
+    images, maps = stacks(5), method(3)
     heatmaps = maps.explain(images)
     expected = np.asarray(network("linear", 3)(images.astype("float32")))
     np.testing.assert_allclose(heatmaps.probabilities, expected, atol=1e-5)
     assert heatmaps.targets.tolist() == expected.argmax(1).tolist()
-    np.testing.assert_allclose(heatmaps.maps, maps(images, heatmaps.targets), atol=1e-6)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_maps_do_not_depend_on_the_batch_or_on_the_type_of_the_stacks(method):
-    maps, images = METHODS[method](), stacks(5)
-    whole = maps(images, 1)
-    np.testing.assert_allclose(maps(images, 1, batch_size=2), whole, atol=1e-5)
-    np.testing.assert_allclose(maps(images.astype("float32"), 1), whole, atol=1e-5)
-    np.testing.assert_allclose(maps(images[3:4], 1), whole[3:4], atol=1e-5)
-    empty = maps.explain(images[:0])
+    whole = maps(images, heatmaps.targets)
+    np.testing.assert_allclose(heatmaps.maps, whole, atol=1e-6)
+    np.testing.assert_allclose(maps(images, heatmaps.targets, batch_size=2), whole, atol=1e-5)
+    np.testing.assert_allclose(maps(images.astype("float32"), heatmaps.targets), whole, atol=1e-5)
+    np.testing.assert_allclose(maps(images[3:4], heatmaps.targets[3:4]), whole[3:4], atol=1e-5)
+    empty = method(1).explain(images[:0])
     assert empty.maps.shape == (0, 7, 7) and empty.probabilities.shape == (0, 2)
 
 
@@ -186,22 +159,17 @@ def test_the_model_is_left_as_it_was_traced_once_and_its_new_weights_are_seen(mo
     assert np.abs(after - before).max() > 1e-3
 
 
-@pytest.mark.parametrize("method", [CAM, lambda model: GradCAM(model, "maps")])
-def test_a_map_that_speaks_nowhere_for_the_class_is_all_zero(method):
+def test_a_map_that_speaks_nowhere_is_all_zero_and_constant_saturated_and_overflowing_outputs_give_no_nan():
     model = fresh("linear")
     model.get_layer("pred").set_weights([np.full((5, 1), -1.0), np.zeros(1)])
-    maps = method(model)
-    assert not maps(stacks(), 1).any()
-    np.testing.assert_allclose(maps(stacks(), 0).max(axis=(1, 2)), 1, rtol=1e-6)
-
-
-def test_constant_saturated_and_overflowing_outputs_give_no_nan():
-    model = fresh()
-    explainer, (kernel, bias) = GradCAM(model, "maps"), model.get_layer("pred").get_weights()
+    for maps in (CAM(model), GradCAM(model, "maps")):
+        assert not maps(stacks(), 1).any()
+        np.testing.assert_allclose(maps(stacks(), 0).max(axis=(1, 2)), 1, rtol=1e-6)
+    kernel = np.random.default_rng(0).random((5, 1), "float32")
     for scale, peak in ((0, 0), (1e4, 1), (3e38, None)):
         with np.errstate(over="ignore"):
-            model.get_layer("pred").set_weights([np.abs(kernel) * np.float32(scale), bias * (scale > 0)])
-        heatmaps = explainer.explain(stacks(), 1)
+            model.get_layer("pred").set_weights([kernel * np.float32(scale), np.zeros(1)])
+        heatmaps = maps.explain(stacks(), 1)
         assert np.isfinite(heatmaps.maps).all()
         if peak is not None:
             np.testing.assert_allclose(heatmaps.maps.max(axis=(1, 2)), peak, rtol=1e-6)
@@ -209,41 +177,33 @@ def test_constant_saturated_and_overflowing_outputs_give_no_nan():
             assert (heatmaps.probabilities[:, 1] == 1).all()
 
 
-def test_another_head_is_refused_with_what_to_do():
-    assert linear_head(network("pool")) is None and linear_head(network("linear")).layer == "maps"
-    with pytest.raises(InputError, match=r"use Grad-CAM \(gradcam\), or train with options\.head: linear"):
-        CAM(network("pool"))
-
-
-@pytest.mark.parametrize("target", [3, -1, 0.5, [0, 1], "normal"])
-def test_a_class_that_the_model_does_not_have_is_refused(target):
-    with pytest.raises(InputError, match="class_index"):
-        cam(3)(stacks(3), target)
-
-
-@pytest.mark.parametrize("shape", [(20, 20, 3), (2, 20, 20, 1), (2, 24, 20, 3)])
-def test_stacks_of_another_shape_are_refused(shape):
-    with pytest.raises(InputError, match=r"\[n, 20, 20, 3\] expected"):
-        gradcam()(np.zeros(shape, "uint8"))
-
-
-def test_a_layer_that_is_not_there_or_has_no_maps_is_refused_with_the_layers_there_are():
-    assert require_cut(network(), "maps") == "maps"
-    for layer in ("fc", "nothing"):
-        with pytest.raises(InputError, match=f"no feature layer '{layer}'.*maps"):
-            GradCAM(network(), layer)
-    for layer, message in (
-        ("map", r"layer: 'map' is no layer of tiny; .*maps.*first.*last"),
-        ("pred", "'pred' is no place to cut tiny"),
-    ):
-        with pytest.raises(InputError, match=message):
-            require_cut(network(), layer)
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        *[
+            (lambda target=target: cam(3)(stacks(3), target), "class_index")
+            for target in (3, -1, 0.5, [0, 1], "normal")
+        ],
+        *[
+            (lambda shape=shape: gradcam()(np.zeros(shape, "uint8")), r"\[n, 20, 20, 3\] expected")
+            for shape in ((20, 20, 3), (2, 20, 20, 1), (2, 24, 20, 3))
+        ],
+        (lambda: CAM(network("pool")), r"use Grad-CAM \(gradcam\), or train with options\.head: linear"),
+        (lambda: GradCAM(network(), "fc"), "no feature layer 'fc'.*maps"),
+        (lambda: GradCAM(network(), "nothing"), "no feature layer 'nothing'.*maps"),
+        (lambda: require_cut(network(), "map"), r"layer: 'map' is no layer of tiny; .*maps.*first.*last"),
+        (lambda: require_cut(network(), "pred"), "'pred' is no place to cut tiny"),
+        (lambda: convolutions(keras.Sequential([keras.Input((4,)), layers.Dense(1)])), "no convolutional layer"),
+    ],
+)
+def test_a_class_shape_head_or_layer_that_the_model_does_not_have_is_refused_with_what_to_do(work, message):
+    with pytest.raises(InputError, match=message):
+        work()
 
 
 def test_gradcam_can_cut_at_every_layer_listed_and_only_there():
     """A residual block has no place to cut inside; before, between and after its blocks there is."""
-    stack = keras.Input((16, 16, 1))
-    start = layers.Conv2D(3, 3, padding="same", name="start")(stack)
+    start = layers.Conv2D(3, 3, padding="same", name="start")(stack := keras.Input((16, 16, 1)))
     x = layers.Add(name="sum")([start, layers.Conv2D(3, 3, padding="same", name="inside")(start)])
     x = layers.GlobalAveragePooling2D()(layers.ReLU(name="end")(x))
     model = keras.Model(stack, layers.Dense(1, activation="sigmoid")(x), name="residual")
@@ -256,8 +216,6 @@ def test_gradcam_can_cut_at_every_layer_listed_and_only_there():
         GradCAM(model, "inside")
 
 
-def test_convolutions_are_listed_from_input_to_output():
-    assert convolutions(network()) == ["first", "last"]
-    stack = keras.Input((4,))
-    with pytest.raises(InputError, match="no convolutional layer"):
-        convolutions(keras.Model(stack, layers.Dense(1)(stack), name="flat"))
+def test_convolutions_linear_heads_and_cuts_are_recognised():
+    assert convolutions(network()) == ["first", "last"] and require_cut(network(), "maps") == "maps"
+    assert linear_head(network("pool")) is None and linear_head(network("linear")).layer == "maps"

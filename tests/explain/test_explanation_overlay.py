@@ -1,7 +1,6 @@
 """Overlays and panels: true to the radiograph, whole files, readable."""
 
-from __future__ import annotations
-
+import cv2
 import numpy as np
 import pytest
 
@@ -31,24 +30,26 @@ def _lungs():
 
 
 @pytest.mark.parametrize("draw", [overlay.overlay_heatmap, overlay.overlay_lime])
-def test_grey_levels_are_untouched_where_there_is_no_heat(draw):
+def test_grey_levels_are_untouched_where_there_is_no_heat_and_inputs_always(draw):
     radiograph = _radiograph()
     for nothing in (np.zeros(SHAPE, "float32"), np.full(SHAPE, np.nan)):
         drawn = draw(radiograph, nothing)
         assert drawn.dtype == np.uint8 and drawn.shape == (*SHAPE, 3)
         assert (drawn == radiograph[..., None]).all()
+    arrays = radiograph, _blob(), _lungs()
+    copies = [array.copy() for array in arrays]
+    draw(*arrays)
+    assert all((array == copy).all() for array, copy in zip(arrays, copies, strict=True))
 
 
-def test_heat_is_drawn_where_it_is_and_the_lungs_are_an_outline_alone():
+def test_heat_is_drawn_where_it_is_lighter_where_hotter_and_the_lungs_are_an_outline_alone():
     radiograph, heat = np.full(SHAPE, 120, "uint8"), _blob()
     changed = (overlay.overlay_heatmap(radiograph, heat) != 120).any(-1)
     assert changed[30, 80] and not changed[heat < 0.09].any()
     changed = (overlay.overlay_heatmap(radiograph, np.zeros(SHAPE), _lungs()) != 120).any(-1)
     assert changed[20, 30] and changed[45, 15]
     assert not changed[45, 30] and not changed[45, 60]
-
-
-def test_hotter_is_lighter_so_that_a_gray_print_shows_it():
+    # a gray print shows the heat too
     ramp = np.linspace(0.15, 1, 50, dtype="float32")[None].repeat(4, 0)
     drawn = overlay.overlay_heatmap(np.full(ramp.shape, 60, "uint8"), ramp)
     lightness = drawn[0] @ np.array([0.2126, 0.7152, 0.0722])
@@ -67,30 +68,16 @@ def test_limes_signs_differ_in_colour_and_in_mark():
     assert not (left[:14] == left[0, 0]).all()
 
 
-def test_inputs_are_never_changed():
-    arrays = _radiograph(), _blob(), _lungs()
-    copies = [array.copy() for array in arrays]
-    overlay.overlay_heatmap(*arrays)
-    overlay.overlay_lime(*arrays)
-    assert all((array == copy).all() for array, copy in zip(arrays, copies, strict=True))
-
-
 @pytest.mark.parametrize("draw", [overlay.overlay_heatmap, overlay.overlay_lime])
-def test_shapes_and_types_that_do_not_fit_are_refused(draw):
+def test_radiographs_of_any_size_are_drawn_and_shapes_and_types_that_do_not_fit_are_refused(draw):
+    for shape in ((1, 1), (2, 300), (300, 2)):
+        assert draw(np.zeros(shape, "uint8"), np.ones(shape), np.ones(shape, bool)).shape == (*shape, 3)
     with pytest.raises(InputError, match="heatmap of shape"):
         draw(_radiograph(), np.zeros((9, 12)))
     with pytest.raises(InputError, match="lungs of shape"):
         draw(_radiograph(), np.zeros(SHAPE), np.zeros((9, 12), bool))
     with pytest.raises(InputError, match="uint8"):
         draw(_radiograph().astype("float32"), np.zeros(SHAPE))
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (2, 300), (300, 2)])
-def test_radiographs_of_any_size_can_be_drawn(shape):
-    radiograph = np.zeros(shape, "uint8")
-    lungs = np.ones(shape, bool)
-    assert overlay.overlay_heatmap(radiograph, np.ones(shape), lungs).shape == (*shape, 3)
-    assert overlay.overlay_lime(radiograph, np.ones(shape), lungs).shape == (*shape, 3)
 
 
 def _explanation(method="gradcam", values=None, box=None, **prediction):
@@ -103,27 +90,22 @@ def _explanation(method="gradcam", values=None, box=None, **prediction):
     )
 
 
-def test_a_heatmap_comes_back_in_the_frame_of_the_radiograph():
+def test_a_heatmap_comes_back_in_the_frame_of_the_radiograph_and_limes_weights_keep_their_sign():
     values = np.zeros((64, 64), "float32")
     values[16:24, 40:48] = 0.5
-    explanation = _explanation(values=values, box=(10, 20, 74, 84))
-    heat = explanation.heatmap
+    heat = _explanation(values=values, box=(10, 20, 74, 84)).heatmap
     assert heat.shape == SHAPE and heat.dtype == np.float32
     assert heat.max() == pytest.approx(1) and heat.min() == 0
     rows, columns = np.nonzero(heat > 0.5)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (26, 33, 60, 67)
     assert (heat[:10] == 0).all() and (heat[:, 84:] == 0).all()
+    values[20:30, 5:15] = -2
+    lime = _explanation("lime", values)
+    assert lime.weights.min() == pytest.approx(-2)
+    assert lime.heatmap.min() == 0 and lime.heatmap.max() == pytest.approx(1)
 
 
-def test_limes_weights_keep_their_sign_and_its_heatmap_the_support():
-    values = np.zeros((64, 64), "float32")
-    values[20:30, 5:15], values[20:30, 45:55] = -2, 1
-    explanation = _explanation("lime", values)
-    assert explanation.weights.min() == pytest.approx(-2)
-    assert explanation.heatmap.min() == 0 and explanation.heatmap.max() == pytest.approx(1)
-
-
-def test_captions_name_class_probability_and_another_target_and_an_error_is_drawn_by_none():
+def test_captions_name_class_probability_and_another_target_and_an_error_is_not_drawn(tmp_path):
     explanation = _explanation(values=np.ones((4, 4), "float32"))
     assert explanation.caption[0] == "covid19, probability 0.90"
     assert "no place speaks" in _explanation().caption[1]
@@ -133,35 +115,28 @@ def test_captions_name_class_probability_and_another_target_and_an_error_is_draw
     assert unreadable.error == "truncated"
     with pytest.raises(InputError, match="truncated"):
         unreadable.overlay()
-
-
-@pytest.mark.parametrize("method", ["gradcam", "lime"])
-def test_panels_and_overlays_are_written_as_png(tmp_path, method):
-    import cv2
-
-    values = np.linspace(-1, 1, 64 * 64, dtype="float32").reshape(64, 64)
-    explanation = _explanation(method, np.maximum(values, 0) if method == "gradcam" else values)
-    panel = cv2.imread(str(explanation.save_panel(tmp_path / "deep" / "panel.png")))
-    assert panel.shape[1] > panel.shape[0] > 300
-    full = cv2.imread(str(explanation.save_overlay(tmp_path / "full.png")))
-    assert full.shape == (*SHAPE, 3)
-    np.testing.assert_array_equal(full[..., ::-1], explanation.overlay())
-    assert sorted(path.name for path in tmp_path.rglob("*.png")) == ["full.png", "panel.png"]
-
-
-def test_a_panel_says_research_only_and_no_file_name_is_a_formula(tmp_path):
+    # a panel says what it is not for, and no file name is a formula
     figure = overlay.panel(_radiograph(), np.zeros((*SHAPE, 3), "uint8"), ["a $x_1 b", "$\\broken{$"])
     assert any("Research only" in text.get_text() for text in figure.texts)
     assert plots.save(figure, tmp_path / "panel.png").stat().st_size > 1000
 
 
-def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):
+def test_panels_and_overlays_are_written_whole_as_png_or_not_at_all(tmp_path, monkeypatch):
+    values = np.linspace(-1, 1, 64 * 64, dtype="float32").reshape(64, 64)
+    for method in ("gradcam", "lime"):
+        explanation = _explanation(method, np.maximum(values, 0) if method == "gradcam" else values)
+        panel = cv2.imread(str(explanation.save_panel(tmp_path / "deep" / f"{method}.png")))
+        assert panel.shape[1] > panel.shape[0] > 300
+        full = cv2.imread(str(explanation.save_overlay(tmp_path / f"{method}.png")))
+        assert full.shape == (*SHAPE, 3)
+        np.testing.assert_array_equal(full[..., ::-1], explanation.overlay())
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["gradcam.png", "gradcam.png", "lime.png", "lime.png"]
+
     def fail(path, content):
         path.touch()
         raise OSError("disk full")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", fail)
-
     with pytest.raises(OSError, match="disk full"):
-        overlay.save_image(np.zeros((4, 4, 3), "uint8"), tmp_path / "full.png")
-    assert list(tmp_path.iterdir()) == []
+        overlay.save_image(full, tmp_path / "new" / "full.png")
+    assert not list(tmp_path.glob("new/*"))

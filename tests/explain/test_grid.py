@@ -1,7 +1,5 @@
 """The grid of a feature layer: maps lie where their cells look, with padding and without."""
 
-from __future__ import annotations
-
 import cv2
 import keras
 import numpy as np
@@ -13,6 +11,7 @@ from covidcxnet.explain.grid import Grid, enlarge, grid_of, remark
 from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 
+pytestmark = pytest.mark.usefixtures("eager")
 SIZE = 48
 NETS = {
     "valid": [layers.Conv2D(1, 5), layers.AveragePooling2D(2), layers.Conv2D(1, 3, strides=2)],
@@ -29,10 +28,9 @@ NETS = {
 
 def _linear(net) -> keras.Model:
     """Windows that weigh all their pixels alike."""
-    stack = keras.Input((SIZE, SIZE, 1))
-    x = stack
+    x = stack = keras.Input((SIZE, SIZE, 1))
     for layer in net:
-        x = layer.__class__.from_config(layer.get_config())(x)
+        x = layer(x)
     model = keras.Model(stack, x)
     model.set_weights([np.zeros(w.shape) if w.ndim == 1 else np.ones(w.shape) for w in model.get_weights()])
     return model
@@ -65,27 +63,29 @@ def test_branches_that_meet_look_at_the_mean_place_and_a_gate_at_none():
         grid_of(model, "nothing")
 
 
-@pytest.mark.parametrize("shape", [(7, 7), (4, 9), (1, 1), (30, 2)])
-def test_without_a_grid_a_map_tiles_the_stack(shape):
-    heat = np.random.default_rng(0).random(shape, "float32")
-    expected = cv2.resize(heat, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC).clip(0, 1)
-    np.testing.assert_allclose(enlarge(heat, SIZE), expected, atol=1e-5)
-    np.testing.assert_allclose(enlarge(heat, SIZE, Grid.even((SIZE, SIZE), shape)), expected, atol=1e-5)
-    whole = np.random.default_rng(0).random((SIZE, SIZE), "float32")
-    assert enlarge(whole, SIZE) is whole
+def test_without_a_grid_a_map_tiles_the_stack():
+    random = np.random.default_rng(0)
+    for shape in ((7, 7), (4, 9), (1, 1), (30, 2)):
+        heat = random.random(shape, "float32")
+        expected = cv2.resize(heat, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+        np.testing.assert_allclose(enlarge(heat, SIZE), expected, atol=1e-5)
+        np.testing.assert_allclose(enlarge(heat, SIZE, Grid.even((SIZE, SIZE), shape)), expected, atol=1e-5)
+    assert enlarge(whole := random.random((SIZE, SIZE), "float32"), SIZE) is whole
 
 
-def test_heat_ends_where_no_cell_looks():
+def test_heat_ends_where_no_cell_looks_and_a_map_that_shows_no_place_says_so():
     """Two cells at 16 and 24 of 48 pixels: full from 12 to 28, gone before 4 and after 36."""
     row = enlarge(np.ones((2, 2), "float32"), SIZE, Grid(16, 16, 8, 8))[20]
     assert row[12:29] == pytest.approx(1) and row[:5] == pytest.approx(0) and row[36:] == pytest.approx(0)
     assert row[8] == pytest.approx(0.5) and row[32] == pytest.approx(0.5)
+    assert remark(np.zeros((7, 7))) == "no place speaks for it" and remark(np.eye(4)) == ""
+    assert remark(np.ones((2, 7))) == "2 x 7 cells are too few to show a place"
 
 
 @pytest.mark.parametrize(
     ("name", "size", "options"), [("base-cnn", 256, {"filters": 4}), ("small-cnn", 128, {"filters": [4] * 5})]
 )
-def test_heat_lies_on_the_one_bright_spot_though_no_convolution_is_padded(name, size, options):
+def test_heat_lies_on_the_bright_spot_though_no_convolution_is_padded(name, size, options):
     model = create(name, size=size, classes=("normal", "covid19"), **options)
     for layer in model.layers:
         if not isinstance(layer, layers.BatchNormalization):  # as it begins, it changes nothing
@@ -103,9 +103,3 @@ def test_heat_lies_on_the_one_bright_spot_though_no_convolution_is_padded(name, 
         assert abs(grid.top + i * grid.down - row) <= grid.down
         assert abs(grid.left + j * grid.right - column) <= grid.right
         assert explanation.heatmap[row, column] > 0.7
-
-
-def test_a_map_that_shows_no_place_says_so():
-    assert remark(np.zeros((7, 7))) == "no place speaks for it"
-    assert remark(np.ones((2, 7))) == "2 x 7 cells are too few to show a place"
-    assert remark(np.eye(4)) == ""

@@ -1,9 +1,9 @@
 """LIME: seeded, suited to gray radiographs, and equal to the plain package where they do the same."""
 
-from __future__ import annotations
-
+import cv2
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from covidcxnet.explain.lime import content_of, explain_lime, lung_gray, superpixels
 from enhancement.errors import InputError
@@ -11,11 +11,9 @@ from enhancement.errors import InputError
 SIZE = 48
 
 
-def _stack(seed=0):
+def _stack():
     """A smooth random stack with a padded border left and right."""
-    import cv2
-
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     image = cv2.resize(rng.integers(30, 226, (8, 8, 3)).astype("uint8"), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
     image = np.maximum(image, 1)
     image[:, :6] = image[:, -6:] = 0
@@ -34,28 +32,29 @@ def _explain(predict=_upper_left, stack=None, **options):
     return explain_lime(predict, stack, **{"samples": 200, "segments": 20, **options})
 
 
-def test_the_same_seed_gives_the_same_map():
-    first, second, other = _explain(seed=3), _explain(seed=3), _explain(seed=4)
-    np.testing.assert_array_equal(first.weights, second.weights)
-    assert first.score == second.score
-    assert np.abs(first.weights - other.weights).max() > 0
+@pytest.fixture(scope="module")
+def explained():
+    """The predicted class of `_upper_left`."""
+    return _explain()
 
 
-def test_superpixels_that_carry_the_probability_get_the_weight():
-    result = _explain(target=1)
+def test_superpixels_that_carry_the_probability_get_the_weight_and_none_where_it_never_changes(explained):
     inside = np.zeros((SIZE, SIZE), bool)
     inside[4:20, 8:24] = True
-    assert inside[result.weights == result.weights.max()].mean() > 0.5
-    assert result.weights[inside].mean() > 5 * np.abs(result.weights[30:, 8:40]).mean()
-    assert result.score > 0.9
+    assert inside[explained.weights == explained.weights.max()].mean() > 0.5
+    assert explained.weights[inside].mean() > 5 * np.abs(explained.weights[30:, 8:40]).mean()
+    assert explained.score > 0.9
+    constant = _explain(lambda stacks: np.full((len(stacks), 2), 0.5))
+    assert (constant.weights == 0).all() and np.isfinite(constant.score)
 
 
-def test_the_predicted_class_is_explained_by_default_and_the_other_has_the_opposite_weights():
-    result, target = _explain(), _explain(target=1)
-    assert result.target == 1
-    np.testing.assert_allclose(result.probabilities, [0, 1])
-    np.testing.assert_array_equal(result.weights, target.weights)
-    np.testing.assert_allclose(_explain(target=0).weights, -target.weights, atol=1e-6)
+def test_the_seed_decides_the_predicted_class_is_the_default_and_the_other_has_the_opposite_weights(explained):
+    same = _explain(target=1, seed=0)
+    np.testing.assert_array_equal(explained.weights, same.weights)
+    assert explained.target == 1 and explained.score == same.score
+    np.testing.assert_allclose(explained.probabilities, [0, 1])
+    np.testing.assert_allclose(_explain(target=0).weights, -same.weights, atol=1e-6)
+    assert np.abs(explained.weights - _explain(seed=4).weights).max() > 0
 
 
 def test_weights_are_those_of_the_plain_package():
@@ -93,29 +92,18 @@ def test_padding_is_never_touched_hiding_is_one_gray_a_plane_and_batches_are_ful
     assert (result.weights[:, :6] == 0).all() and (result.segments[:, :6] == -1).all()
 
 
-def test_a_classifier_that_never_changes_its_answer_is_explained_by_zeros():
-    result = _explain(lambda stacks: np.full((len(stacks), 2), 0.5))
-    assert (result.weights == 0).all()
-    assert np.isfinite(result.score)
-
-
-def test_superpixels_are_as_many_as_wished_for_and_connected():
-    from scipy import ndimage
-
-    plane = _stack()[..., 0]
+def test_superpixels_are_as_many_as_wished_for_connected_and_follow_content_of_any_shape():
     content = content_of(_stack())
-    numbers = superpixels(plane, 24, content)
+    numbers = superpixels(_stack()[..., 0], 24, content)
     assert 16 <= numbers.max() + 1 <= 32
     assert ((numbers == -1) == ~content).all()
     assert set(np.unique(numbers)) == set(range(-1, numbers.max() + 1))
     assert all(ndimage.label(numbers == n)[1] == 1 for n in range(numbers.max() + 1))
-
-
-def test_superpixels_follow_content_of_any_shape_and_divide_a_constant_image():
     content = np.zeros((SIZE, SIZE), bool)
     content[5:40, 10:20] = content[8:40, 28:40] = True
     numbers = superpixels(_stack()[..., 0], 12, content)
     assert ((numbers >= 0) == content).all() and numbers.max() >= 5
+    # a constant image is divided too
     assert 4 <= superpixels(np.full((40, 40), 128, "uint8"), 9).max() + 1 <= 16
 
 
