@@ -279,13 +279,15 @@ def table_for(dataset: Dataset, folder: Path) -> pd.DataFrame:
 
 
 def read_text(path: str | Path, what: str, **options: Any) -> pd.DataFrame:
-    """A CSV with its cells as text; `InputError` if there is none or it is not `what`."""
+    """A CSV with its cells as text, or of another `dtype`; `InputError` if there is none or it is not `what`."""
     try:
-        return pd.read_csv(path, dtype=str, **options)
+        return pd.read_csv(path, **{"dtype": str, **options})
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise InputError(f"{path}: not {what} ({str(error).strip().splitlines()[0]})") from error
+        raise InputError(
+            f"{path}: not {what} ({(str(error).strip() or type(error).__name__).splitlines()[0]})"
+        ) from error
 
 
 def save_table(table: pd.DataFrame, path: str | Path) -> Path:

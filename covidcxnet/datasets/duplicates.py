@@ -1,7 +1,8 @@
 """The same picture twice, in one set or in two: exact copies, and copies cropped, scaled, tinted, lettered or mirrored.
 
-Exact copies have the same SHA-256. For the others perceptual hashes propose (`fingerprint`), registration
-decides (`registration`). Memory stays flat: thumbnails and codes lie in temporary files.
+Exact copies have the same SHA-256. For the others perceptual hashes propose (`fingerprint`), and a second look decides:
+one thumbnail is registered to the other (Evangelidis and Psarakis 2008, ECC) and their details are correlated. Memory
+stays flat: thumbnails and codes lie in temporary files.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from tqdm import tqdm
 
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.fingerprint import CODE, LOW, SIDE, WINDOWS, encode, near, thumbnail
-from covidcxnet.datasets.registration import second_look
 from covidcxnet.datasets.splits import connected
 from enhancement import read_radiograph
 from enhancement.errors import InputError
@@ -33,6 +33,9 @@ LIKELY = 0.82  # correlation of codes from which on a pair gets its second look
 # correlation of fine details, after registration, from which on a pair is called a copy; no two different radiographs
 # of 6,761 came above 0.74
 CERTAIN = 0.75
+_COARSE, _FINE = 4.0, 1.2  # pixels; ribs and heart are coarse and alike in all of us, fine edges are a picture's own
+_HOPELESS = 0.2  # correlation of coarse details before registration below which it is not tried
+_STEPS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-4)
 _TILE, _GAP, _TEXT, _COLUMNS = 160, 8, 34, 4  # pixels of the contact sheet, and pairs in a row
 
 
@@ -49,6 +52,15 @@ class Duplicates:
     groups: pd.DataFrame  # `GROUPS`, one row an image that has a copy
     unreadable: pd.DataFrame  # path and reason
     second_looks: int  # pairs that the hashes proposed
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How two thumbnails lie over each other."""
+
+    correlation: float  # of their details where they overlap, -1..1
+    overlap: float  # share of the first that the second covers, 0..1
+    shown: float  # share of the second that the first shows, 0..1
 
 
 def find_duplicates(dataset: Dataset, *, jobs: int | None = None, progress: bool = True) -> Duplicates:
@@ -152,6 +164,51 @@ def near_copies(
                     copies[pair] = (int(rows[a]), int(rows[b]), correlation, shares, bool(mirrored))
     del codes  # a mapped file must be closed before its folder goes
     return list(copies.values()), len(tried)
+
+
+def second_look(first: np.ndarray, second: np.ndarray, window: int = 0, mirrored: bool = False) -> Fit:
+    """Lay thumbnail `second` over `first`, both uint8 [SIDE, SIDE], and compare.
+
+    `window` of `fingerprint.WINDOWS` is the part of `second` that `first` seems to show: there registration starts.
+    """
+    if mirrored:
+        first = np.ascontiguousarray(first[:, ::-1])
+    top, bottom, left, right = WINDOWS[window]
+    warp = np.array([[right - left, 0, left * SIDE], [0, bottom - top, top * SIDE]], np.float32)
+    before = _fit(first, second, warp, _FINE)
+    if _fit(first, second, warp, _COARSE).correlation < _HOPELESS:
+        return before
+    everywhere = np.full((SIDE, SIDE), 255, np.uint8)
+    try:
+        _, moved = cv2.findTransformECC(first, second, warp.copy(), cv2.MOTION_AFFINE, _STEPS, everywhere, 5)
+    except cv2.error:  # it did not converge
+        return before
+    scales = np.linalg.svd(moved[:, :2], compute_uv=False)
+    if scales.min() < 0.5 or scales.max() > 2.0:
+        return before
+    after = _fit(first, second, moved, _FINE)
+    return after if after.correlation > before.correlation else before
+
+
+def _fit(first: np.ndarray, second: np.ndarray, warp: np.ndarray, scale: float) -> Fit:
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    laid = cv2.warpAffine(second, warp, (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    inside = cv2.warpAffine(np.ones_like(second), warp, (SIDE, SIDE), flags=flags | cv2.INTER_NEAREST) > 0
+    overlap = float(inside.mean())
+    shown = min(1.0, overlap * abs(float(np.linalg.det(warp[:, :2]))))
+    if overlap < 0.4:
+        return Fit(-1.0, overlap, shown)
+    a, b = _details(first, scale)[inside], _details(laid, scale)[inside]
+    a, b = a - a.mean(), b - b.mean()
+    return Fit(float((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum() + 1e-9)), overlap, shown)
+
+
+def _details(image: np.ndarray, scale: float) -> np.ndarray:
+    # Chests are alike, so whole images of two people correlate well. What differs are edges: each place is brought to
+    # mean 0 and spread 1 of its neighbourhood, which takes out tint and keeps burnt-in letters local.
+    image = image.astype(np.float32)
+    high = image - cv2.GaussianBlur(image, (0, 0), scale)
+    return high / (np.sqrt(cv2.GaussianBlur(high**2, (0, 0), 1.5 * scale)) + 4)
 
 
 def _components(count: int, pairs: list[tuple[int, int]]) -> np.ndarray:

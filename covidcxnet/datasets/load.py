@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from platformdirs import user_cache_path
 
-from covidcxnet.datasets.dataset import TASKS, Dataset, cell_paths, merge, moved
+from covidcxnet.datasets.dataset import TASKS, Dataset, cell_paths, merge, moved, read_text
 from covidcxnet.datasets.named import NAMES, facts_of, load_named
 from covidcxnet.datasets.phantom import PHANTOM_CLASSES, VERSION, make_phantoms
 from covidcxnet.datasets.vocabulary import PREFIX, UNKNOWN, finding_name, findings_of, with_findings
@@ -219,10 +219,7 @@ def _open_folder(root: Path) -> Dataset:
 
 
 def _open_csv(csv: Path, root: str | Path | None, columns: Mapping[str, str] | None, label: str | None) -> Dataset:
-    try:
-        table = pd.read_csv(csv, dtype=dict.fromkeys(_TEXT_COLUMNS, str), skipinitialspace=True)
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise InputError(f"{csv}: not a CSV table that can be read ({str(error).strip().splitlines()[0]})") from error
+    table = read_text(csv, "a CSV table", dtype=dict.fromkeys(_TEXT_COLUMNS, str), skipinitialspace=True)
     table = _named_columns(table, dict(columns or {}), csv, needed=("path",) if label else ("path", "label"))
     if label:
         given = table["label"] if "label" in table else pd.Series(None, table.index, dtype=object)

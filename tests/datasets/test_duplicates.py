@@ -8,9 +8,8 @@ import pytest
 from covidcxnet.cli import main
 from covidcxnet.datasets import Dataset, load, read_split, save_split, split
 from covidcxnet.datasets.dataset import with_groups
-from covidcxnet.datasets.duplicates import find_duplicates
+from covidcxnet.datasets.duplicates import find_duplicates, second_look
 from covidcxnet.datasets.fingerprint import WINDOWS, encode, near, thumbnail
-from covidcxnet.datasets.registration import second_look
 from enhancement.errors import InputError
 
 

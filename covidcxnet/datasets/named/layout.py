@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from covidcxnet.datasets.dataset import Dataset
+from covidcxnet.datasets.dataset import Dataset, read_text
 from covidcxnet.datasets.named.facts import Facts
 from covidcxnet.datasets.vocabulary import UNKNOWN, findings_of, known_from_labels
 from enhancement.errors import InputError
@@ -71,16 +71,11 @@ def stem(path: str) -> str:
 
 def read_table(path: Path, needed: Iterable[str], facts: Facts) -> pd.DataFrame:
     """A CSV as text, column names stripped and in lower case; `InputError` if it lacks a column that the set has."""
-    try:
-        # index_col: rows that end in a comma too many must not push every column by one
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig", encoding_errors="replace"
-            )
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path}: cannot be read as the table of {facts.name} ({reason})") from error
+    # index_col: rows that end in a comma too many must not push every column by one
+    options = {"index_col": False, "encoding": "utf-8-sig", "encoding_errors": "replace"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pd.errors.ParserWarning)
+        table = read_text(path, f"the table of {facts.name}", keep_default_na=False, **options)
     table.columns = [str(c).strip().lower() for c in table.columns]
     missing = [column for column in needed if column not in table]
     if missing:
