@@ -11,7 +11,7 @@ from covidcxnet.datasets.bias import find_bias, save_bias
 from covidcxnet.datasets.check import PROBLEMS
 from covidcxnet.datasets.check import check as check_files
 from covidcxnet.datasets.dataset import save_table
-from covidcxnet.datasets.duplicates import contact_sheet, find_duplicates
+from covidcxnet.datasets.duplicates import draw_pairs, find_duplicates
 from covidcxnet.datasets.load import load_all
 from enhancement.files import check_output
 
@@ -78,7 +78,7 @@ def duplicates(arguments: Namespace) -> int:
     print(f"{out}: pairs")
     print(f"{groups}: groups; convert --duplicates keeps each on one side of a split, train --verdicts drops copies")
     if len(pairs):
-        sheet = contact_sheet(pairs, dataset.root, out.with_suffix(".png"))
+        sheet = draw_pairs(pairs, dataset.root, out.with_suffix(".png"))
         print(f"{sheet}: pairs to look at, the least certain first")
     return 0
 

@@ -52,13 +52,9 @@ def read_archive(
 ) -> tuple[pd.DataFrame, pd.DataFrame, Path]:
     """Radiographs among DICOM files (files, folders, patterns or a DICOMDIR), the files left out, and their root.
 
-    `key` is that of the hash that stands for a patient (`enhancement.dicom.patient_key`). `labels` is a CSV with a
-    column ``label`` and one of `LINKS` in any spelling; its ids are compared and forgotten. Of modalities, body parts
-    and views ``""`` takes files that say nothing.
-
-    Returns radiographs (`COLUMNS`; label ``unknown`` where no list gives one), files left out (path, reason), and the
-    folder that paths are relative to. `InputError` if there are no files, the list of labels is none or fits no
-    radiograph, or no file is a radiograph of the kind asked for.
+    `key` hashes patients (`enhancement.dicom.patient_key`). `labels` is a CSV with columns ``label`` and one of `LINKS`
+    in any spelling; its ids are compared and forgotten. Of modalities, body parts and views ``""`` takes files that say
+    nothing. A radiograph without a label has the label ``unknown``.
     """
     files = [path.absolute() for path in find_images(inputs)]
     root = Path(os.path.commonpath([path.parent for path in files]))

@@ -91,10 +91,7 @@ class Confounding:
 
 
 def find_bias(dataset: Dataset, *, seed: int = 0, jobs: int | None = None, progress: bool = True) -> Bias:
-    """Probe a data set for shortcuts by columns source, view, sex, population, age and patient.
-
-    `seed` is that of the folds, `jobs` as in `map_files`. `InputError` if no file can be read.
-    """
+    """Probe a data set for shortcuts by columns source, view, sex, population, age and patient; `seed` of the folds."""
     rows = list(map_files(_measure, dataset.paths, lost=lambda _: None, jobs=jobs, desc="measuring", progress=progress))
     readable = np.array([row is not None for row in rows])
     if not readable.any():
@@ -201,8 +198,7 @@ def tell_apart(
 ) -> np.ndarray:
     """What a linear probe predicts for each image, [N], with its patient (int [N]) left out of the fit.
 
-    `features` are float [N, F], `values` [N] what is predicted, `seed` is that of the folds. With `method`
-    "decision_function" the result is how far on the side of the second of two values an image lies.
+    `features` are float [N, F]; `method` "decision_function": how far on the side of the second value an image lies.
     """
     from sklearn.linear_model import RidgeClassifier
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 import os.path
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -63,11 +64,8 @@ def check(
 ) -> pd.DataFrame:
     """Open every file of a data set, listed or not, and say what is wrong with it.
 
-    `pixels` is the width and height that every image should have, `unlisted` are patterns of files that need not be
-    listed (tables' companions, masks); None looks both up for a set known by name. `jobs` as in `map_files`.
-
-    Returns a table of `COLUMNS`, one row a listed image in table order, then one for each image file that is not
-    listed. ``problems`` joins keys of `PROBLEMS` by ``;``.
+    `pixels` (width, height) that every image should have, patterns of files that need not be listed; None looks both
+    up for a set known by name. Rows of `COLUMNS`: listed images in table order, then files that are not listed.
     """
     if dataset.name in NAMES:
         facts = facts_of(dataset.name)
@@ -118,8 +116,13 @@ def _row(path: str, look: Look) -> tuple:
 
 def _not_listed(dataset: Dataset, patterns: Sequence[str]) -> list[str]:
     """Image files below the root that the table names neither as image nor as mask or lesion."""
-    root = dataset.root.absolute()
-    listed = [*dataset.paths, *_left_out(dataset)]
+    root, listed = dataset.root.absolute(), list(dataset.paths)
+    if dataset.name in NAMES:
+        # what options (lateral views, images without a label) left out is listed all the same
+        widest = {"views": "all", "unlabelled": "keep", "headers": "skip"}
+        options = {name: value for name, value in widest.items() if name in facts_of(dataset.name).options}
+        with suppress(InputError):
+            listed += load_named(dataset.name, dataset.root, **options).paths
     for column in {"mask", "lesion"} & set(dataset.table):
         listed += [root / part for cell in dataset.table[column] for part in cell_paths(cell)]
     # normalised, not resolved: a link is listed under its name, wherever it leads
@@ -130,15 +133,3 @@ def _not_listed(dataset: Dataset, patterns: Sequence[str]) -> list[str]:
         return []
     names = [path.relative_to(root).as_posix() for path in there if os.path.normpath(path) not in known]
     return [name for name in names if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
-
-
-def _left_out(dataset: Dataset) -> list[Path]:
-    """Images that a published set lists and that options (lateral views, images without a label) left out."""
-    if dataset.name not in NAMES:
-        return []
-    widest = {"views": "all", "unlabelled": "keep", "headers": "skip"}
-    options = {name: value for name, value in widest.items() if name in facts_of(dataset.name).options}
-    try:
-        return load_named(dataset.name, dataset.root, **options).paths
-    except InputError:
-        return []

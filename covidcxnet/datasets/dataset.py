@@ -216,11 +216,7 @@ def merge(*datasets: Dataset, accept: Sequence[str] = ()) -> Dataset:
 
 
 def with_verdicts(dataset: Dataset, verdicts: str | Path | pd.DataFrame) -> Dataset:
-    """The data set with a reason in its column ``rejected`` for each image that a check (or a person) rejected.
-
-    Images without a verdict are used. `InputError` if it is no such table, a verdict is none of `VERDICTS`, it is about
-    other images, or nothing is left.
-    """
+    """The data set with a reason in its column ``rejected`` for each image that a check, or a person, rejected."""
     table, source = _about(dataset, verdicts, "verdict", "verdicts", "covidcxnet datasets check writes such a table")
     wrong = table.loc[~table["verdict"].isin(VERDICTS), "verdict"]
     if len(wrong):
@@ -236,10 +232,7 @@ def with_verdicts(dataset: Dataset, verdicts: str | Path | pd.DataFrame) -> Data
 
 
 def with_groups(dataset: Dataset, groups: str | Path | pd.DataFrame) -> Dataset:
-    """The data set with a column ``duplicate_group``, which `split` keeps on one side.
-
-    `groups` is that of `duplicates.Duplicates` or its file; `InputError` if it is no such table, or about other images.
-    """
+    """The data set with a column ``duplicate_group`` from `duplicates.Duplicates`; `split` keeps it on one side."""
     writer = "covidcxnet datasets duplicates writes it, under a name that ends in .groups.csv"
     table, _ = _about(dataset, groups, "duplicate_group", "duplicates", writer)
     known = table.drop_duplicates("path").set_index("path")["duplicate_group"]
@@ -247,7 +240,7 @@ def with_groups(dataset: Dataset, groups: str | Path | pd.DataFrame) -> Dataset:
 
 
 def _about(dataset: Dataset, table: str | Path | pd.DataFrame, column: str, what: str, writer: str):
-    """A table with ``path`` and `column` about images of the data set, and what messages call it."""
+    """A table with ``path`` and `column`, and what messages call it; `InputError` if it is about other images."""
     source = f"the table of {what}"
     if not isinstance(table, pd.DataFrame):
         table, source = read_text(table, f"a table of {what}", keep_default_na=False), str(table)
@@ -260,10 +253,7 @@ def _about(dataset: Dataset, table: str | Path | pd.DataFrame, column: str, what
 
 
 def table_for(dataset: Dataset, folder: Path) -> pd.DataFrame:
-    """The table with paths relative to another folder, which need not hold the files.
-
-    `InputError` if a file name has the semicolon that separates paths in a cell, or the folder is on another drive.
-    """
+    """The table with paths relative to another folder, which need not hold the files."""
     table, root = dataset.table.copy(), dataset.root.resolve()
     if table["path"].str.contains(";", regex=False).any():
         raise InputError(f"{dataset.name}: a file name has a semicolon, which separates names in a cell; rename it")

@@ -24,6 +24,7 @@ from enhancement import read_radiograph
 from enhancement.errors import InputError
 from enhancement.files import whole_file
 from enhancement.parallel import DIED, map_files, sha256
+from segmentation.overlay import contact_sheet
 
 PAIRS = ("duplicate_group", "kind", "path_a", "path_b", "correlation", "overlap", "mirrored")
 GROUPS = ("path", "duplicate_group", "verdict", "reason")
@@ -36,7 +37,7 @@ CERTAIN = 0.75
 _COARSE, _FINE = 4.0, 1.2  # pixels; ribs and heart are coarse and alike in all of us, fine edges are a picture's own
 _HOPELESS = 0.2  # correlation of coarse details before registration below which it is not tried
 _STEPS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-4)
-_TILE, _GAP, _TEXT, _COLUMNS = 160, 8, 34, 4  # pixels of the contact sheet, and pairs in a row
+_TILE, _COLUMNS = 160, 8  # pixels of a picture on the sheet of pairs, and pictures in a row
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,7 @@ class Fit:
 
 
 def find_duplicates(dataset: Dataset, *, jobs: int | None = None, progress: bool = True) -> Duplicates:
-    """Compare every image with every other, of one set or of several merged; `InputError` if no file can be read.
-
-    `jobs` is the number of processes that read files; None: one a core, one for a few files.
-    """
+    """Compare every image with every other, of one set or of several merged; `InputError` if no file can be read."""
     count = len(dataset)
     with tempfile.TemporaryDirectory() as folder:
         thumbnails = np.memmap(Path(folder, "thumbnails"), np.uint8, "w+", shape=(count, SIDE, SIDE))
@@ -95,22 +93,18 @@ def find_duplicates(dataset: Dataset, *, jobs: int | None = None, progress: bool
     return Duplicates(pairs, _groups(groups, sizes, names), pd.DataFrame(unreadable, columns=["path", "reason"]), looks)
 
 
-def contact_sheet(pairs: pd.DataFrame, root: Path, path: str | Path, *, most: int = 60) -> Path:
+def draw_pairs(pairs: pd.DataFrame, root: Path, path: str | Path, *, most: int = 60) -> Path:
     """Draw at most `most` rows of `Duplicates.pairs`, the least certain first, as one PNG; paths are below `root`."""
-    shown = pairs.sort_values("correlation", kind="stable").head(most)
-    width, height = 2 * _TILE + _GAP, _TILE + _TEXT
-    rows = -(-len(shown) // _COLUMNS)
-    columns = min(_COLUMNS, len(shown))
-    sheet = np.full((rows * (height + _GAP) + _GAP, columns * (width + 2 * _GAP) + _GAP), 255, np.uint8)
-    for i, pair in enumerate(shown.itertuples()):
-        top, left = _GAP + i // _COLUMNS * (height + _GAP), _GAP + i % _COLUMNS * (width + 2 * _GAP)
-        for number, name in enumerate((pair.path_a, pair.path_b)):
-            x = left + number * (_TILE + _GAP)
-            sheet[top : top + _TILE, x : x + _TILE] = _tile(root / str(name))
-            text = Path(str(name)).name[-24:].encode("ascii", "replace").decode()
-            cv2.putText(sheet, text, (x, top + _TILE + 13), cv2.FONT_HERSHEY_SIMPLEX, 0.35, 0, 1, cv2.LINE_AA)
-        title = f"{pair.duplicate_group} {pair.kind} {pair.correlation:.2f}{' mirrored' if pair.mirrored else ''}"
-        cv2.putText(sheet, title, (left, top + _TILE + 28), cv2.FONT_HERSHEY_SIMPLEX, 0.35, 0, 1, cv2.LINE_AA)
+    pictures, captions = [], []
+    for pair in pairs.sort_values("correlation", kind="stable").head(most).itertuples():
+        result = f"{pair.duplicate_group} {pair.kind} {pair.correlation:.2f}"
+        for name, line in ((str(pair.path_a), result), (str(pair.path_b), "mirrored" if pair.mirrored else "")):
+            try:
+                pictures.append(read_radiograph(root / name))
+            except InputError:  # an exact copy of a file that cannot be read either
+                pictures.append(np.zeros((_TILE, _TILE), np.uint8))
+            captions.append(f"{Path(name).name[-20:].encode('ascii', 'replace').decode()}\n{line}")
+    sheet = contact_sheet(pictures, captions, columns=min(_COLUMNS, len(pictures)), side=_TILE)
     with whole_file(Path(path)) as temporary:
         temporary.write_bytes(cv2.imencode(".png", sheet)[1].tobytes())
     return Path(path)
@@ -250,16 +244,3 @@ def _read(path: Path) -> tuple[str, int, np.ndarray | None, str]:
     except Exception as error:  # one bad file among thousands must not end the search, whatever it broke
         return digest, 0, None, str(getattr(error, "reason", error)) or type(error).__name__
     return digest, image.size, small, "blank" if small is None else ""
-
-
-def _tile(path: Path) -> np.ndarray:
-    tile = np.zeros((_TILE, _TILE), np.uint8)
-    try:
-        image = read_radiograph(path)
-    except InputError:
-        return tile
-    scale = _TILE / max(image.shape)
-    height, width = (max(1, round(side * scale)) for side in image.shape)
-    top, left = (_TILE - height) // 2, (_TILE - width) // 2
-    tile[top : top + height, left : left + width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return tile

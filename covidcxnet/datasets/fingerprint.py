@@ -29,10 +29,20 @@ _CROWD = 2000  # entries of one key; beyond it the key says nothing (blank or te
 
 def thumbnail(image: np.ndarray) -> np.ndarray | None:
     """Equalised ``uint8 [SIDE, SIDE]`` of an image ``uint8 [H, W]`` without its dark margins; None if it is blank."""
-    inside = _without_margins(image)
+    inside = without_margins(image, 12, 0.05)
     if int(inside.max()) - int(inside.min()) < 8:
         return None
     return cv2.equalizeHist(cv2.resize(inside, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+
+
+def without_margins(image: np.ndarray, level: int, share: float) -> np.ndarray:
+    """An image ``uint8 [H, W]`` without margins of padding and collimation; itself where hardly anything remains."""
+    bright = cv2.threshold(np.ascontiguousarray(image), level, 1, cv2.THRESH_BINARY)[1]
+    sums = (cv2.reduce(bright, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() for axis in (1, 0))
+    rows, columns = (np.flatnonzero(s > share * n) for s, n in zip(sums, image.shape[::-1], strict=True))
+    if len(rows) < 8 or len(columns) < 8:
+        return image
+    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def encode(thumbnails: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -132,11 +142,3 @@ def _basis() -> np.ndarray:
         place = np.clip(((edges[1:] + edges[:-1]) / 2 - start) / (stop - start), 0, 1)
         rows += [share * np.cos(np.pi * k * place) / share.sum() for k in range(LOW)]
     return np.array(rows, np.float32)
-
-
-def _without_margins(image: np.ndarray) -> np.ndarray:
-    bright = image > 12
-    rows, columns = (np.flatnonzero(bright.mean(axis=axis) > 0.05) for axis in (1, 0))
-    if len(rows) < 8 or len(columns) < 8:
-        return image
-    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

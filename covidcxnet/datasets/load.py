@@ -151,10 +151,7 @@ def load_files(folder: str | Path, exclude: Sequence[str] = ()) -> Dataset:
 def load_all(
     sources: Sequence[str], *, root: str | Path | None = None, exclude: Sequence[str] | None = None
 ) -> Dataset:
-    """One data set or several merged for questions about pictures, whatever their labels rest on.
-
-    With `exclude` a folder stands for all images below it less these patterns (see `load_files`).
-    """
+    """One data set or several merged, for questions about pictures; with `exclude` folders are read by `load_files`."""
     datasets = [
         load_files(source, exclude)
         if exclude is not None and Path(source).is_dir()

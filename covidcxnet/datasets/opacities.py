@@ -45,8 +45,7 @@ def draw_opacities(image: np.ndarray, lungs: np.ndarray, generator: np.random.Ge
     """Fill parts of the lungs (bool [H, W]) of `image`, uint8 [H, W], as ground-glass, consolidation or effusion would.
 
     Gray levels go towards those of the soft tissue around the lungs and vessels lose contrast; edges fade at their
-    outline. One to three kinds, faint to dense, at least 2% of the lungs visibly brighter. `InputError` if the
-    lungs are empty, of another shape, or as bright as their surroundings already, so that nothing shows.
+    outline. One to three kinds, faint to dense, at least 2% of the lungs visibly brighter, or else `InputError`.
     """
     if image.shape != lungs.shape or image.dtype != np.uint8 or not lungs.any():
         raise InputError(
@@ -74,14 +73,10 @@ def make_opacity_pairs(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write each radiograph twice, both by the same steps: as it is, and with opacities drawn into its lungs.
 
-    `folder` receives ``images/``, ``lesions/`` (where something was drawn), ``pairs.csv`` and ``left_out.csv``. `size`
-    is the longest side in pixels; smaller radiographs stay as they are. Names and opacities follow from path, size and
-    `seed`; pictures that are there already are kept, so that an interrupted call goes on. Both of a pair take the side
-    that `split` (columns path and split) gives the radiograph.
-
-    Returns the table (columns path, label, original, lesion, kinds, those of the dataset, and split) and path with
-    reason of files that cannot be read or whose lungs are not found with certainty. `InputError` if no radiograph can
-    be used, or one is not in the split.
+    `folder` receives ``images/``, ``lesions/`` (where something was drawn), and what is returned: the table of pairs
+    and that of files left out. `size` is the longest side in pixels; smaller radiographs stay as they are. Names and
+    opacities follow from path, size and `seed`; pictures that are there already are kept, so that an interrupted call
+    goes on. Both of a pair take the side that `split` gives the radiograph.
     """
     folder = Path(folder)
     sides = None if split is None else split.set_index("path")["split"]

@@ -13,6 +13,7 @@ from functools import cache
 import cv2
 import numpy as np
 
+from covidcxnet.datasets.fingerprint import without_margins
 from covidcxnet.datasets.phantom import phantom
 
 SMALLEST = 64  # pixels of an image's shorter side; fewer show no chest
@@ -46,7 +47,7 @@ class Impression:
 
 def impression(image: np.ndarray) -> Impression:
     """Measure an image, ``uint8 [H, W]``."""
-    small = cv2.equalizeHist(cv2.resize(_without_border(image), (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+    small = cv2.equalizeHist(cv2.resize(without_margins(image, 8, 0.02), (SIDE, SIDE), interpolation=cv2.INTER_AREA))
     best, worst = _match(small)
     turned = max(_match(np.ascontiguousarray(np.rot90(small, k)))[0] for k in (1, 2, 3))
     levels = _counts(image).reshape(64, 4).sum(axis=1) / image.size
@@ -143,13 +144,3 @@ def _symmetry(small: np.ndarray) -> float:
 def _counts(image: np.ndarray) -> np.ndarray:
     """Pixels of each grey level, float64 [256]: a full-size radiograph in a millisecond or two."""
     return cv2.calcHist([np.ascontiguousarray(image)], [0], None, [256], [0, 256]).ravel().astype(np.float64)
-
-
-def _without_border(image: np.ndarray) -> np.ndarray:
-    """The image without the black margins that padding and collimation leave."""
-    bright = cv2.threshold(np.ascontiguousarray(image), 8, 1, cv2.THRESH_BINARY)[1]
-    sums = (cv2.reduce(bright, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() for axis in (1, 0))
-    rows, columns = (np.flatnonzero(s > 0.02 * n) for s, n in zip(sums, image.shape[::-1], strict=True))
-    if len(rows) < 8 or len(columns) < 8:
-        return image
-    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

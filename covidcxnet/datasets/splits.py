@@ -63,8 +63,20 @@ def split(
     their share in each label is balanced too, with less weight. Images of one ``duplicate_group`` (where the table has
     that column, see `covidcxnet.datasets.duplicates`) stay together whatever `by` says.
     """
-    shares = _shares(fractions)
-    groups = _with_copies(dataset, _groups(dataset, by))
+    shares = np.asarray(fractions, float)
+    if shares.shape != (3,) or not np.isfinite(shares).all() or (shares < 0).any() or shares[0] <= 0:
+        raise InputError(
+            f"fractions: {tuple(fractions)} given, three numbers expected (train, validation, test), "
+            "none below 0 and train above 0"
+        )
+    shares = shares / shares.sum()
+    groups = _groups(dataset, by)
+    copies = _copies(dataset)
+    if copies is not None and not copies.isna().all():
+        # copies of an image join the groups that they stand in
+        numbers, count = pd.factorize(copies)[0], groups.max() + 1
+        copied = numbers >= 0
+        groups = connected(groups[copied], count + numbers[copied], count + numbers.max() + 1)[groups]
     side = np.full(len(dataset), -1)
     if holdout is not None:
         held = dataset.rows(holdout)
@@ -161,16 +173,6 @@ def _unknown(dataset: Dataset) -> np.ndarray:
     return np.ones(len(dataset), bool) if patients is None else patients.isna().to_numpy()
 
 
-def _shares(fractions) -> np.ndarray:
-    shares = np.asarray(fractions, float)
-    if shares.shape != (3,) or not np.isfinite(shares).all() or (shares < 0).any() or shares[0] <= 0:
-        raise InputError(
-            f"fractions: {tuple(fractions)} given, three numbers expected (train, validation, test), "
-            "none below 0 and train above 0"
-        )
-    return shares / shares.sum()
-
-
 def _groups(dataset: Dataset, by: str) -> np.ndarray:
     """Number of the group of each row, int [N]."""
     if by not in BY:
@@ -215,16 +217,6 @@ def _copies(dataset: Dataset) -> pd.Series | None:
         return None
     copies = dataset.table["duplicate_group"]
     return copies.where(copies.notna() & (copies.astype(str).str.strip() != ""), None)
-
-
-def _with_copies(dataset: Dataset, groups: np.ndarray) -> np.ndarray:
-    """Groups joined where they share copies of an image."""
-    copies = _copies(dataset)
-    if copies is None or copies.isna().all():
-        return groups
-    numbers, count = pd.factorize(copies)[0], groups.max() + 1
-    has = numbers >= 0
-    return connected(groups[has], count + numbers[has], count + numbers.max() + 1)[groups]
 
 
 def _strata(dataset: Dataset) -> np.ndarray:

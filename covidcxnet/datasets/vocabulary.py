@@ -80,10 +80,7 @@ def findings_of(table: pd.DataFrame) -> list[str]:
 
 
 def independent_targets(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
-    """Findings named by `classes` from a data set's or a store's table, float32 [N, K]: 1, 0, NaN unknown.
-
-    `InputError` if a finding has no column.
-    """
+    """Findings named by `classes` from a data set's or a store's table, float32 [N, K]: 1, 0, NaN unknown."""
     columns = [PREFIX + finding_name(name) for name in classes]
     missing = [name for name, column in zip(classes, columns, strict=True) if column not in table]
     if missing:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from covidcxnet.datasets.dataset import Dataset
-from covidcxnet.datasets.named import chest, covid, lungs, radiography
+from covidcxnet.datasets.named import chest, covid, lungs
 from covidcxnet.datasets.named.facts import facts_of
 from enhancement.errors import InputError
 
@@ -16,7 +16,7 @@ _READERS: dict[str, Callable[..., Dataset]] = {
     "hannover": covid.read_hannover,
     "figure1": covid.read_figure1,
     "actualmed": covid.read_actualmed,
-    "radiography": radiography.read,
+    "radiography": covid.read_radiography,
     "kermany": chest.read_kermany,
     "nih": chest.read_nih,
     "rsna": chest.read_rsna,

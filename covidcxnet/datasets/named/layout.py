@@ -28,10 +28,7 @@ def root_of(
     depth: int = 2,
     holds: Callable[[Path], bool] | None = None,
 ) -> Path:
-    """The folder itself, or the one up to `depth` below it (archives unpack into folders) that holds the set.
-
-    The set is there where all `parts` are, or where `holds` says so.
-    """
+    """The folder, or one up to `depth` below it (archives unpack into folders), that has all `parts` or `holds`."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; {facts.name} expects {facts.layout}")
