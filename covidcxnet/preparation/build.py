@@ -17,9 +17,8 @@ from tqdm import tqdm
 
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.preparation import pipeline
-from covidcxnet.preparation.partial import PartialStore
 from covidcxnet.preparation.pipeline import Outcome, Segmenter, prepare_files
-from covidcxnet.preparation.store import COLUMNS, FORMAT, Store, columns_of
+from covidcxnet.preparation.store import COLUMNS, FORMAT, PartialStore, Store, columns_of
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from enhancement.parallel import cores, sha256
@@ -111,7 +110,13 @@ def prepare(
     _build(dataset, settings, path, segmenter, jobs, progress, keys, about, old)
     store = Store(path)
     if progress:
-        print(_summary(store), file=sys.stderr)
+        text, rejected = f"{path}: {len(store)} stacks", store.rejected
+        if len(rejected):
+            first = f"{rejected['path'].iloc[0]}: {rejected['reason'].iloc[0]}"
+            text += f", {len(rejected)} files rejected (the first, {first})"
+        # Not the complement of the trusted: where lungs were not looked for the value is missing.
+        untrusted = int((store.table["lungs_trusted"] == False).fillna(False).sum())  # noqa: E712
+        print(text + (f", {untrusted} without a lung mask that can be trusted" if untrusted else ""), file=sys.stderr)
     return store
 
 
@@ -241,16 +246,6 @@ def _union(old: Store, dataset: Dataset) -> Dataset:
     table = pd.concat([dataset.table, rest], ignore_index=True).set_index("path").reindex(order)
     classes = tuple(dict.fromkeys([*old.classes, *dataset.classes]))
     return Dataset(table.rename_axis("path").reset_index(), dataset.root, classes, old.name)
-
-
-def _summary(store: Store) -> str:
-    text = f"{store.path}: {len(store)} stacks"
-    if len(store.rejected):
-        text += f", {len(store.rejected)} files rejected (the first, {store.rejected['path'].iloc[0]}: "
-        text += f"{store.rejected['reason'].iloc[0]})"
-    # Not the complement of the trusted: where lungs were not looked for the value is missing.
-    untrusted = int((store.table["lungs_trusted"] == False).fillna(False).sum())  # noqa: E712
-    return text + (f", {untrusted} without a lung mask that can be trusted" if untrusted else "")
 
 
 def _made_by(about: dict[str, Any]) -> dict[str, Any]:
