@@ -69,7 +69,16 @@ class Dataset:
             raise InputError(f"{self.name}: task {self.task!r} given, one of {', '.join(TASKS)} expected")
         table, classes = _checked(self.table, self.name), tuple(self.classes)
         if self.task == "exclusive":
-            classes = _class_order(table["label"].unique(), classes, self.name)
+            labels = set(table["label"])
+            if len(set(classes)) < len(classes):
+                raise InputError(f"{self.name}: classes {', '.join(classes)} name one class twice")
+            if classes and labels - set(classes):
+                raise InputError(
+                    f"{self.name}: label {min(labels - set(classes))!r} is not among the classes {', '.join(classes)}; "
+                    "add it, or keep the others with filter(label=[...])"
+                )
+            # normal is class 0 whatever order was given, so that a single output always means "not normal"
+            classes = tuple(sorted(classes or sorted(labels), key=lambda c: c.lower() != "normal"))
         else:
             missing = [name for name in classes if PREFIX + name not in table]
             if missing or len(set(classes)) < len(classes):
@@ -342,21 +351,6 @@ def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
         named = table["patient"].map(_text, na_action="ignore")
         table["patient"] = named.mask(named.eq(""), None)  # a blank cell is no patient's name
     return table
-
-
-def _class_order(labels, classes: tuple[str, ...], name: str) -> tuple[str, ...]:
-    if not classes:
-        return tuple(sorted(labels, key=lambda c: (c.lower() != "normal", c)))
-    if len(set(classes)) < len(classes):
-        raise InputError(f"{name}: classes {', '.join(classes)} name one class twice")
-    unknown = sorted(set(labels) - set(classes))
-    if unknown:
-        raise InputError(
-            f"{name}: label {unknown[0]!r} is not among the classes {', '.join(classes)}; "
-            "add it, or keep the others with filter(label=[...])"
-        )
-    # normal is class 0 whatever order was given, so that a single output always means "not normal"
-    return tuple(sorted(classes, key=lambda c: c.lower() != "normal"))
 
 
 def _text(value) -> str:

@@ -25,6 +25,7 @@ from enhancement.errors import InputError
 from enhancement.files import whole_file
 from enhancement.parallel import DIED, map_files, sha256
 from segmentation.overlay import contact_sheet
+from segmentation.regions import bring_down
 
 PAIRS = ("duplicate_group", "kind", "path_a", "path_b", "correlation", "overlap", "mirrored")
 GROUPS = ("path", "duplicate_group", "verdict", "reason")
@@ -100,7 +101,7 @@ def draw_pairs(pairs: pd.DataFrame, root: Path, path: str | Path, *, most: int =
         result = f"{pair.duplicate_group} {pair.kind} {pair.correlation:.2f}"
         for name, line in ((str(pair.path_a), result), (str(pair.path_b), "mirrored" if pair.mirrored else "")):
             try:
-                pictures.append(read_radiograph(root / name))
+                pictures.append(bring_down(read_radiograph(root / name), _TILE))
             except InputError:  # an exact copy of a file that cannot be read either
                 pictures.append(np.zeros((_TILE, _TILE), np.uint8))
             captions.append(f"{Path(name).name[-20:].encode('ascii', 'replace').decode()}\n{line}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from covidcxnet.datasets.dataset import Dataset
@@ -14,15 +15,17 @@ _READERS: dict[str, Callable[..., Dataset]] = {
     "covidcxnet": covid.read_covidcxnet,
     "cohen": covid.read_cohen,
     "hannover": covid.read_hannover,
-    "figure1": covid.read_figure1,
-    "actualmed": covid.read_actualmed,
+    # the last letter of an id counts the images of a patient
+    "figure1": partial(covid.read_covidx, name="patientid", suffix=r"(?<=\d)[a-z]$"),
+    # "no finding" says there that the virus was excluded, and nothing of the radiograph
+    "actualmed": partial(covid.read_covidx, name="imagename", negative="covid_negative"),
     "radiography": covid.read_radiography,
     "kermany": chest.read_kermany,
     "nih": chest.read_nih,
     "rsna": chest.read_rsna,
     "chexpert": chest.read_chexpert,
-    "shenzhen": lungs.read_shenzhen,
-    "montgomery": lungs.read_montgomery,
+    "shenzhen": partial(lungs.read_nlm, prefix="CHNCXR", masks_each=1),
+    "montgomery": partial(lungs.read_nlm, prefix="MCUCXR", masks_each=2),  # left and right lung
     "jsrt": lungs.read_jsrt,
 }
 NAMES = tuple(_READERS)

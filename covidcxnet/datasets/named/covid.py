@@ -21,7 +21,6 @@ _GERMS = {
     "bacterial": {"streptococcus", "klebsiella", "legionella", "e.coli"},
     "fungal": {"pneumocystis"},
 }
-_COVIDX = {"covid-19": "covid19", "pneumonia": "pneumonia", "no finding": "normal"}
 _MARKS = re.compile(r"(\d+)(p?)(-?)(p?)")
 _OFFSETS = ("admission_offset", "icu_admission_offset", "icu_release_offset", "death_offset")
 _LARGEST_PART = 50_000_000  # bytes of one unpacked part of a workbook; the real ones have under one million
@@ -112,19 +111,11 @@ def read_hannover(folder: str | Path, facts: Facts) -> Dataset:
     return layout.finish(table, root, facts)
 
 
-def read_figure1(folder: str | Path, facts: Facts, *, unlabelled: str) -> Dataset:
-    """The Figure 1 collection, part of COVIDx."""
-    # the last letter counts the images of a patient
-    return _read_covidx(folder, facts, "patientid", r"(?<=\d)[a-z]$", unlabelled, _COVIDX)
-
-
-def read_actualmed(folder: str | Path, facts: Facts, *, unlabelled: str) -> Dataset:
-    """The Actualmed collection, part of COVIDx."""
-    return _read_covidx(folder, facts, "imagename", "^$", unlabelled, _COVIDX | {"no finding": "covid_negative"})
-
-
-def _read_covidx(folder, facts: Facts, name: str, suffix: str, unlabelled: str, labels: dict[str, str]) -> Dataset:
-    """A set whose column `name` names images, with or without ending; `suffix` is no part of a patient's id."""
+def read_covidx(
+    folder: str | Path, facts: Facts, *, unlabelled: str, name: str, suffix: str = "^$", negative: str = "normal"
+) -> Dataset:
+    """Figure 1 and Actualmed, parts of COVIDx: column `name` names images, `suffix` is no part of a patient's id."""
+    labels = {"covid-19": "covid19", "pneumonia": "pneumonia", "no finding": negative}
     root = layout.root_of(folder, facts, "metadata.csv", "images", depth=1)
     given = layout.read_table(root / "metadata.csv", ("patientid", "finding", "view", name), facts)
     given = given[given[name] != ""].drop_duplicates(name).reset_index(drop=True)

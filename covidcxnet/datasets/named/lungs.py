@@ -16,18 +16,8 @@ _MASK = ("mask", "masks", "leftmask", "rightmask", "manualmask", "left", "right"
 _JSRT = re.compile(r"JPC(LN|NN)\d{3}", re.I)
 
 
-def read_shenzhen(folder: str | Path, facts: Facts) -> Dataset:
-    """Shenzhen of the US National Library of Medicine, with Stirenko's lung masks."""
-    return _read_nlm(folder, facts, "CHNCXR", masks_each=1)
-
-
-def read_montgomery(folder: str | Path, facts: Facts) -> Dataset:
-    """Montgomery of the same library; left and right lung have a mask each."""
-    return _read_nlm(folder, facts, "MCUCXR", masks_each=2)
-
-
-def _read_nlm(folder: str | Path, facts: Facts, prefix: str, masks_each: int) -> Dataset:
-    """A set whose file names begin with `prefix`; an image with fewer masks than `masks_each` counts as without."""
+def read_nlm(folder: str | Path, facts: Facts, *, prefix: str, masks_each: int) -> Dataset:
+    """Shenzhen and Montgomery: files begin with `prefix`; with fewer masks than `masks_each` an image has none."""
     name = re.compile(rf"{prefix}_(\d+)_([01])(_mask)?", re.I)
 
     def holds(place: Path) -> bool:
