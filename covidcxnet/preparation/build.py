@@ -25,7 +25,7 @@ from enhancement.parallel import cores, sha256
 
 SEGMENTER_OPTIONS = ("convention", "threshold", "components", "fill_holes", "dilation", "limits")  # that shape a mask
 # What the journal and the table say of a radiograph: plain values, ready for a line of JSON.
-_RECORD = {"key": "", "error": None, "height": 0, "width": 0, "trusted": None, "reasons": "", "area": None}
+_RECORD: dict = {"key": "", "error": None, "height": 0, "width": 0, "trusted": None, "reasons": "", "area": None}
 
 
 def prepare(
