@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 from enhancement.errors import InputError
@@ -57,27 +58,23 @@ def map_files(
     from tqdm import tqdm
 
     batches = [items[i : i + batch] for i in range(0, len(items), batch)]
-    jobs = jobs or min(cores(), max(1, len(items) // _ITEMS_A_WORKER))
+    jobs = min(jobs or min(cores(), max(1, len(items) // _ITEMS_A_WORKER)), len(batches))
     with tqdm(total=len(items), desc=desc, unit=unit, disable=not progress) as bar:
-        for results in in_order(partial(_each, work), batches, min(jobs, max(1, len(batches))), lost):
-            for result in results:
-                bar.update()
-                yield result
+        # In this process each result is handed on as soon as it is there; those of a worker travel by the batch.
+        parts = [map(work, items)] if jobs <= 1 else _in_order(partial(_each, work), batches, jobs, lost)
+        for result in chain.from_iterable(parts):
+            bar.update()
+            yield result
 
 
-def _each(work: Callable[[Any], Any], batch: Sequence[Any]) -> Iterator[Any] | list[Any]:
-    # Results of a worker travel as a list; in this process each is handed on as soon as it is there.
-    results = map(work, batch)
-    return results if multiprocessing.parent_process() is None else list(results)
+def _each(work: Callable[[Any], Any], batch: Sequence[Any]) -> list[Any]:
+    return list(map(work, batch))
 
 
-def in_order(
-    work: Callable[[Any], Iterable[Any]], batches: Iterable[Any], jobs: int, lost: Callable[[Any], Any]
-) -> Iterator[Iterable[Any]]:
+def _in_order(
+    work: Callable[[Any], list[Any]], batches: Iterable[Any], jobs: int, lost: Callable[[Any], Any]
+) -> Iterator[list[Any]]:
     """``work(batch)`` for every batch, in order; a batch whose worker dies is done again, item by item."""
-    if jobs == 1:
-        yield from map(work, batches)
-        return
     waiting: deque[tuple[Any, Future]] = deque()
     pool = _start(jobs)
     try:
