@@ -1,4 +1,4 @@
-"""Callbacks of a training run: seeds of an epoch, the monitor, the progress line, what is written after an epoch."""
+"""Callbacks of a training run: seeds of an epoch, the monitor, the progress line."""
 
 from __future__ import annotations
 
@@ -122,19 +122,6 @@ class Progress(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         if hasattr(self, "bar"):
             self.bar.close()
-
-
-class AfterEpoch(keras.callbacks.Callback):
-    """Keep the log and call ``write(epoch, history)`` after each whole epoch; epochs count from 1."""
-
-    def __init__(self, write: Callable[[int, list[dict]], None], history: list[dict]):
-        super().__init__()
-        self.write, self.history = write, history
-
-    def on_epoch_end(self, epoch, logs=None):
-        # Last of the callbacks, so that the row holds what the others measured.
-        self.history.append({"epoch": epoch + 1} | {name: float(value) for name, value in logs.items()})
-        self.write(epoch + 1, self.history)
 
 
 def tensorboard(folder: str | Path) -> keras.callbacks.Callback:

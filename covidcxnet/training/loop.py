@@ -130,7 +130,8 @@ class TrainingLoop:
             callbacks.Seeds(recipe.seed, self.batches),
             self.monitor,
             callbacks.Progress(self.monitor, self.train.shown, recipe.epochs, recipe.batch_size),
-            callbacks.AfterEpoch(self._write, self.history),
+            # Last, so that the row of the log holds what the others measured.
+            keras.callbacks.LambdaCallback(on_epoch_end=self._after_epoch),
         ]
         if recipe.tensorboard:
             after.append(callbacks.tensorboard(self.run.path / "tensorboard"))
@@ -188,6 +189,10 @@ class TrainingLoop:
         independent = self.recipe.task == "independent"
         targets = self.validation.targets
         return validation_figures(targets, probabilities, self.loss, self.labels, independent=independent)
+
+    def _after_epoch(self, epoch: int, logs: dict[str, float]) -> None:
+        self.history.append({"epoch": epoch + 1} | {name: float(value) for name, value in logs.items()})
+        self._write(epoch + 1, self.history)
 
     def _write(self, epoch: int, history: list[dict[str, float]]) -> None:
         self.epoch = epoch

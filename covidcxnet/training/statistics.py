@@ -24,12 +24,9 @@ from enhancement.parallel import cores, sha256
 
 from .recipe import TRAINING_IMAGES, Recipe
 
-A_SOURCE = 150
-"""Images drawn of each source: the mean of more hardly differs."""
-SIGMA, RADIUS = 4.0, 12
-"""Of the Gaussian that smooths the mean, in grey levels."""
-TOTAL = 100_000
-"""About what the counts add up to."""
+A_SOURCE = 150  # images drawn of each source: the mean of more hardly differs
+SIGMA, RADIUS = 4.0, 12  # of the Gaussian that smooths the mean, in grey levels
+TOTAL = 100_000  # about what the counts add up to
 
 
 def channel_statistics(store: Store, rows: np.ndarray, *, batch: int = 64, progress: bool = True) -> dict[str, Any]:
