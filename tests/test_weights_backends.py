@@ -56,22 +56,26 @@ def outputs(folder, source, target):
     return rows
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder of weights files, and what they predict here."""
+    folder = tmp_path_factory.mktemp("backends")
+    write(folder)
+    return folder, outputs(folder, ".weights.h5", "-same.weights.h5")
+
+
 @pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_predictions_are_equal_under_another_backend_and_its_files_come_back(tmp_path, backend):
+def test_predictions_are_equal_under_another_backend_and_its_files_come_back(files, backend):
     if not importlib.util.find_spec(backend):
         pytest.skip(f"{backend} is not installed")
-    write(tmp_path)
-    expected = outputs(tmp_path, ".weights.h5", "-same.weights.h5")
-    done = subprocess.run(
-        [sys.executable, __file__, str(tmp_path)],
-        env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(Path(__file__).parents[1])},
-        capture_output=True,
-        text=True,
-    )
+    folder, expected = files
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, __file__, str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.split()[-1] == backend, done.stderr
-    other, back = np.load(tmp_path / "other.npz"), outputs(tmp_path, "-other.weights.h5", "-back.weights.h5")
+    other, back = np.load(folder / "other.npz"), outputs(folder, "-other.weights.h5", "-back.weights.h5")
     for name, values in expected.items():
-        assert values.std() > 1e-3, "a constant says nothing"
+        assert values.std() > 1e-3, "a constant shows nothing"
         np.testing.assert_allclose(other[name], values, atol=1e-4)
         np.testing.assert_allclose(back[name], values, atol=1e-6)
 

@@ -14,17 +14,19 @@ TINY = {"blocks": (2, 1), "growth": 4}
 """Of a DenseNet."""
 
 
-def keras2_file(path, layers, *, config=None, whole=False, endings=True):
+def keras2_file(path, layers, *, config=None, whole=False, endings=True, split=False):
     """Write layers, ``[(name, [(array name, array), ...])]``, in the layout of Keras 2.
 
     `config` makes the description of a whole model, whose weights stand in a group of their own; `endings` are the ":0"
-    of TensorFlow's variables.
+    of TensorFlow's variables, and a `split` list of names is that of a very deep network.
     """
     with h5py.File(path, "w") as file:
         if config is not None:
             file.attrs["model_config"] = json.dumps(config).encode()
         root = file.create_group("model_weights") if whole or config is not None else file
-        root.attrs["layer_names"] = [name.encode() for name, _ in layers]
+        names = [name.encode() for name, _ in layers]
+        parts = {"layer_names0": names[:2], "layer_names1": names[2:]} if split else {"layer_names": names}
+        root.attrs.update(parts)
         root.attrs["backend"], root.attrs["keras_version"] = b"tensorflow", b"2.1.4"
         for name, arrays in layers:
             group = root.create_group(name)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from covidcxnet.explain.cam import GradCAM
-from covidcxnet.models import MODELS, create, feature_layer
+from covidcxnet.models import MODELS, create, feature_layer, freeze
 from covidcxnet.models.applications import set_statistics
 from covidcxnet.models.counts import flops, parameters
 from covidcxnet.models.finetuning import head_layers
@@ -18,6 +18,7 @@ VGG_TOP = 25_088 * 4096 + 4096 + 4096 * 4096 + 4096 + 4096 * 1000 + 1000
 
 # Parameters with 1000 classes in the table of keras.io/api/applications, and those of the top there.
 PUBLISHED = {
+    "covid-cxnet": (8_062_504, 1024 * 1000 + 1000),
     "resnet50": (25_636_712, 2048 * 1000 + 1000),
     "vgg16": (138_357_544, VGG_TOP),
     "vgg19": (143_667_240, VGG_TOP),
@@ -28,6 +29,7 @@ PUBLISHED = {
     "nasnet-mobile": (5_326_716, 1056 * 1000 + 1000),
 }
 APPLICATIONS = {
+    "covid-cxnet": "densenet",
     "resnet50": "resnet50",
     "vgg16": "vgg16",
     "vgg19": "vgg19",
@@ -45,16 +47,17 @@ def backbone_parameters(model):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_backbone_and_published_top_have_the_published_parameters(built, name):
-    total, top = PUBLISHED[name]
-    assert backbone_parameters(built(name)) + top == total
+    model, (total, top) = built(name), PUBLISHED[name]
+    assert backbone_parameters(model) + top == total
+    # Learned parameters in millions, from the comparison of small networks.
+    if millions := {"mobilenet-v3-large": 5.5, "efficientnet-b1": 7.8}.get(name):
+        everything, learned = parameters(model)
+        assert round((total - (everything - learned)) / 1e6, 1) == millions
 
 
-@pytest.mark.parametrize(("name", "millions"), [("mobilenet-v3-large", 5.5), ("efficientnet-b1", 7.8)])
-def test_learned_parameters_are_those_of_the_comparison_of_small_networks(built, name, millions):
-    model = built(name)
-    everything, learned = parameters(model)
-    moving = everything - learned
-    assert round((backbone_parameters(model) + PUBLISHED[name][1] - moving) / 1e6, 1) == millions
+def test_covid_cxnet_has_the_published_layers_and_parameters(built):
+    model = built("covid-cxnet")
+    assert len(model.layers) == 431 and model.count_params() == 7_047_765
 
 
 @pytest.mark.parametrize(
@@ -89,11 +92,8 @@ def test_a_backbone_is_flat_explained_and_gives_a_probability_for_a_stack_of_who
     stack = np.random.default_rng(0).integers(0, 256, (1, *model.input_shape[1:]), dtype=np.uint8)
     out = np.asarray(model(stack))
     assert out.shape == (1, 1) and 0 <= out[0, 0] <= 1
-
-
-def test_statistics_of_a_backbone_follow_a_few_hundred_steps(built, backbone):
-    moved = [layer.momentum**500 for layer in built(backbone).layers if type(layer).__name__ == "BatchNormalization"]
-    assert all(share < 0.01 for share in moved)  # what is left of the statistics that it began with
+    moved = [layer.momentum**500 for layer in model.layers if type(layer).__name__ == "BatchNormalization"]
+    assert all(share < 0.01 for share in moved), "statistics do not follow a few hundred steps"
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
@@ -105,6 +105,9 @@ def test_imagenet_weights_give_the_features_of_keras_applications_on_its_own_sca
     source = getattr(keras.applications, function)(
         include_top=False, weights=None, input_shape=model.input_shape[1:], name=function
     )
+    weighted = [layer.name for layer in source.layers if layer.weights]
+    if name == "covid-cxnet":
+        assert [layer.name for layer in model.layers if layer.weights][: len(weighted)] == weighted
     generator = np.random.default_rng(1)
     for layer in source.layers:  # moving averages too: a batch norm left out would show
         if type(layer).__name__ == "BatchNormalization":
@@ -128,7 +131,7 @@ def test_imagenet_weights_give_the_features_of_keras_applications_on_its_own_sca
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
-def test_imagenet_weights_without_network_say_where_to_put_the_file(built, monkeypatch, tmp_path):
+def test_imagenet_weights_that_cannot_be_had_say_where_to_put_them(built, monkeypatch, tmp_path):
     import keras
 
     def offline(**options):
@@ -140,14 +143,19 @@ def test_imagenet_weights_without_network_say_where_to_put_the_file(built, monke
     with pytest.raises(InputError, match=r"example\.org") as error:
         initialise(built("vgg16"), "imagenet", CLASSES)
     assert str(tmp_path / "models" / "notop.h5") in str(error.value)
-
-
-def test_models_without_imagenet_weights_say_which_have_them(built):
+    monkeypatch.undo()
+    monkeypatch.setenv("COVIDCXNET_OFFLINE", "1")
+    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("the network was asked"))
+    with pytest.raises(InputError, match=r"COVIDCXNET_OFFLINE is set; fetch https://"):
+        initialise(built("vgg16"), "imagenet", CLASSES)
     with pytest.raises(InputError, match=r"alexnet has no ImageNet weights, only .*resnet50"):
         initialise(built("alexnet"), "imagenet", CLASSES)
 
 
-def test_one_plane_is_three_alike_under_names_that_do_not_depend_on_what_was_built_before(built):
+def test_one_plane_is_three_alike_under_names_that_do_not_depend_on_what_was_built_before(built, tmp_path):
+    import keras
+
     three = built("mobilenet-v3-large")
     one = create("mobilenet-v3-large", size=32, channels=1)
     names, again = ([layer.name for layer in model.layers if layer.weights] for model in (three, one))
@@ -155,17 +163,11 @@ def test_one_plane_is_three_alike_under_names_that_do_not_depend_on_what_was_bui
     one.set_weights(three.get_weights())
     stack = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 1), dtype=np.uint8)
     np.testing.assert_allclose(np.asarray(one(stack)), np.asarray(three(stack.repeat(3, axis=-1))), rtol=1e-5)
-
-
-def test_a_renamed_backbone_survives_its_config_and_its_weights_file(built, tmp_path):
-    import keras
-
-    model = built("mobilenet-v3-large")
-    twin = keras.Model.from_config(model.get_config())
-    model.save_weights(tmp_path / "m.weights.h5")
+    # Under its names it survives its config and its weights file.
+    twin = keras.Model.from_config(one.get_config())
+    one.save_weights(tmp_path / "m.weights.h5")
     twin.load_weights(tmp_path / "m.weights.h5")
-    stack = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-    np.testing.assert_allclose(np.asarray(model(stack)), np.asarray(twin(stack)), rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(one(stack)), np.asarray(twin(stack)), rtol=1e-6)
 
 
 def test_two_planes_and_a_stack_too_small_are_refused_with_what_is_needed(built, backbone):
@@ -174,6 +176,15 @@ def test_two_planes_and_a_stack_too_small_are_refused_with_what_is_needed(built,
         create(backbone, channels=2)
     with pytest.raises(InputError, match=f"{least} or more"):
         create(backbone, size=least - 1)
+
+
+def test_a_number_in_a_name_ends_where_it_ends(built):
+    model = built("xception")
+    try:
+        trained = freeze(model, "block1")
+        assert trained and all(name.startswith("block1_") for name in trained[:-2])
+    finally:
+        freeze(model, "all")
 
 
 def test_operations_of_a_small_graph_are_those_counted_by_hand():

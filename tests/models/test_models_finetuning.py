@@ -28,15 +28,6 @@ def test_all_head_a_fraction_and_names_train_what_they_say():
     assert freeze(model, "all") == names and all(layer.trainable for layer in model.layers)
 
 
-def test_a_number_in_a_name_ends_where_it_ends(built):
-    model = built("xception")
-    try:
-        trained = freeze(model, "block1")
-        assert trained and all(name.startswith("block1_") for name in trained[:-2])
-    finally:
-        freeze(model, "all")
-
-
 def test_a_batch_norm_below_the_cut_keeps_its_moving_averages_and_one_above_does_not():
     model = dense()
     freeze(model, "bn")

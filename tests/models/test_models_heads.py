@@ -71,6 +71,9 @@ def test_an_option_goes_before_the_head_that_is_named():
     assert (model.get_layer("dropout_fc1").rate, model.get_layer("dropout").rate) == (0.1, 0.3)
 
 
-def test_several_findings_are_independent_on_any_backbone():
-    model = create("small-cnn", size=32, filters=(4, 4), classes=("a", "b", "c"), activation="sigmoid")
-    assert model.get_layer("pred").activation.__name__ == "sigmoid" and model.output_shape == (None, 3)
+def test_several_findings_are_independent_even_if_there_are_only_two():
+    tiny = {"size": 32, "filters": (4, 4)}
+    for classes, options in ((("a", "b", "c"), {"activation": "sigmoid"}), (("a", "b"), {"multilabel": True})):
+        model = create("small-cnn", classes=classes, **tiny, **options)
+        assert model.get_layer("pred").activation.__name__ == "sigmoid"
+        assert model.output_shape == (None, len(classes))

@@ -88,42 +88,6 @@ def test_stages_tell_normal_from_pneumonia_then_the_two_pneumonias_apart(tiny, s
     assert not MODELS["covid-cxnet"].stages
 
 
-@pytest.mark.parametrize("classes", [("normal", "covid19"), ("a", "b", "c", "d")])
-def test_other_than_three_classes_are_refused(classes):
-    with pytest.raises(InputError, match="three classes"):
-        create(NAME, classes=classes, **TINY)
-
-
-@pytest.mark.parametrize(
-    ("name", "settings", "task", "message"),
-    [
-        (NAME, {"classes": ("cap", "normal", "covid19")}, "exclusive", "classes.*normal and two kinds of pneumonia"),
-        (NAME, {}, "independent", "multilabel.*exclude each other"),
-        (NAME, {"init": "imagenet", "options": {"growth": 16}}, "exclusive", r"options\.growth: 16 given, 32"),
-        (
-            "covid-cxnet",
-            {"init": "imagenet", "input": {"channels": ["raw"]}},
-            "exclusive",
-            "3 planes for init imagenet",
-        ),
-        ("covid-cxnet", {"init": "chexnet", "input": {"channels": ["raw"]}}, "exclusive", "3 planes for init chexnet"),
-        ("covid-cxnet", {"options": {"normalization": "zscore"}}, "exclusive", "zscore.*training"),
-        ("small-cnn", {"init": "imagenet"}, "exclusive", "small-cnn has no ImageNet weights, only .*resnet50"),
-        ("small-cnn", {"options": {"depth": 3}}, "exclusive", "no option 'depth'"),
-        ("small-cnn", {"options": {"activation": "softmax"}}, "independent", "softmax.*sigmoid, or nothing"),
-        ("small-cnn", {"options": {"multilabel": True}}, "exclusive", "the recipe's own key"),
-        ("vgg16", {"input": {"channels": ["raw", "clahe"]}}, "exclusive", "3 planes for vgg16.*or 1 plane"),
-        ("small-cnn", {"input": {"channels": ["raw"]}, "options": {"normalization": "caffe"}}, "exclusive", "unit, or"),
-        ("logistic-regression", {"init": "imagenet"}, "exclusive", "solved from nothing on all images: random"),
-        ("logistic-regression", {"trainable": "head"}, "exclusive", "solved from nothing on all images: all"),
-    ],
-)
-def test_settings_of_a_training_that_do_not_go_with_the_model_are_refused(name, settings, task, message):
-    with pytest.raises(InputError, match=message):
-        MODELS[name].check(settings, task)
-    MODELS[name].check({})
-
-
 def test_logistic_regression_is_solved_to_what_scikit_learn_finds():
     from sklearn.linear_model import LogisticRegression
 
@@ -158,16 +122,3 @@ def test_the_map_of_logistic_regression_is_what_each_pixel_adds_to_the_score(sta
     evidence = np.maximum(np.einsum("nhwc,hwck->nhwk", pixels, kernel)[..., 1], 0)
     found = GradCAM(model)(stacks, 1)
     np.testing.assert_allclose(found, evidence / evidence.max(axis=(1, 2), keepdims=True), atol=1e-4)
-
-
-@pytest.mark.parametrize("options", [{"C": 0}, {"C": "x"}, {"max_iter": 0}, {"hidden": (3,)}])
-def test_options_that_logistic_regression_cannot_have_are_refused(options):
-    with pytest.raises(InputError, match=next(iter(options))):
-        create("logistic-regression", **options)
-
-
-def test_findings_have_a_sigmoid_each_even_if_there_are_only_two():
-    model = create("small-cnn", size=32, filters=(4, 4), classes=("mass", "effusion"), multilabel=True)
-    assert model.output_shape == (None, 2) and model.layers[-1].activation.__name__ == "sigmoid"
-    with pytest.raises(InputError, match="multilabel"):
-        create(NAME, multilabel=True, **TINY)

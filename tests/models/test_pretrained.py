@@ -1,6 +1,5 @@
 """`load_model`: a weights file needs nothing else; damaged or foreign files give an error and no model."""
 
-import h5py
 import numpy as np
 import pytest
 
@@ -62,9 +61,8 @@ def test_a_name_that_is_neither_file_nor_released_is_refused():
         ({"architecture": {"name": "vgg", "options": {}}}, "vgg"),
         ({"architecture": {"name": "small-cnn", "options": {**OPTIONS, "filters": [8, 4]}}}, "fit"),
         ({"architecture": {"name": "small-cnn", "options": {**OPTIONS, "evil": 1}}}, "evil"),
-        ({"architecture": {"name": "small-cnn"}}, "options"),
-        ({"architecture": "small-cnn"}, "describe"),
         ({"classes": ["a", "b", "c"]}, "fit"),
+        ({"architecture": {"name": "small-cnn"}}, "options"),
         ({"classes": None}, "describe"),
     ],
 )
@@ -81,19 +79,4 @@ def test_a_wide_head_is_refused_before_memory_is_taken_for_it(made, tmp_path, mo
     path = save_weights(made, tmp_path / "m.weights.h5", changed)
     monkeypatch.setattr("covidcxnet.models.create", lambda *_, **__: pytest.fail("a network was built"))
     with pytest.raises(InputError, match="hidden"):
-        pretrained.load_model(path)
-
-
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "no arrays", "a missing array"])
-def test_damaged_files_are_refused(path, damage):
-    content = path.read_bytes()
-    if damage in ("truncated", "empty", "text"):
-        path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "text": b"words" * 99}[damage])
-    else:
-        with h5py.File(path, "r+") as file:
-            arrays = []
-            file.visititems(lambda name, item: arrays.append(name) if isinstance(item, h5py.Dataset) else None)
-            for name in arrays if damage == "no arrays" else arrays[:1]:
-                del file[name]
-    with pytest.raises(InputError, match=r"m\.weights\.h5"):
         pretrained.load_model(path)

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import shutil
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,20 +11,9 @@ import pytest
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import AugmentSettings, Recipe, Run
 
-sys.path.insert(0, str(Path(__file__).parent))  # where run_helpers lies
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "legacy")]  # run_helpers, keras2_files
 
-
-@contextmanager
-def eagerly(eager=True):
-    """Within it steps are not compiled, or are."""
-    import tensorflow as tf
-
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(eager)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(before)
+from run_helpers import eagerly
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,9 +1,24 @@
 """What tests of runs share: weights compared array by array, and a training stopped in the middle of an epoch."""
 
+from contextlib import contextmanager
+
 import h5py
 import numpy as np
 
 from covidcxnet.training import callbacks
+
+
+@contextmanager
+def eagerly(eager=True):
+    """Within it steps are not compiled, or are."""
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(eager)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def weights(path):
@@ -21,12 +36,16 @@ def assert_same_weights(one, other):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-def stop_after(monkeypatch, epoch, error=KeyboardInterrupt):
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def stop_after(monkeypatch, epoch, stop=interrupt):
     """Make the training stop in the middle of the epoch after `epoch`."""
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.current == epoch and batch == 1:
-            raise error
+            stop()
 
     def on_epoch_begin(self, number, logs=None):
         self.current = number

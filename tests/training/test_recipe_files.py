@@ -57,6 +57,10 @@ def test_flags_win_over_a_recipe_with_a_base():
         ("base: r.yaml\n", "leads back"),
         ("base: [a, b]\n", "base: .* one recipe expected"),
         ("base: phantom\nepoch: 3\n", "r.yaml: unknown key epoch"),
+        ("epochs: 0\n", "epochs"),
+        ("epochs: [1]\n", "epochs"),
+        ("input: {sise: 3}\n", "r.yaml: unknown key input.sise"),
+        ("augment: {rotate: 3}\n", r"augment\.rotate"),
         ("about: {palce: x}\n", "r.yaml: unknown key about.palce; there are study, place"),
         ("about: words\n", "about: 'words' given"),
         ("about: {published: [0.9]}\n", "about.published"),
@@ -64,7 +68,11 @@ def test_flags_win_over_a_recipe_with_a_base():
         ("about: {notes: one}\n", "about.notes"),
         ("about: {place: [1]}\n", "about.place"),
         ("- a\n", "not a recipe: keys and values expected"),
-        ("a: [\n", "r.yaml: not a recipe"),
+        ("just words\n", "r.yaml: not a recipe"),
+        ("a: b: c\n", "r.yaml: not a recipe"),
+        ("\x00\x01", "r.yaml"),
+        ("erase_shortcuts: 5\n", "r.yaml: erase_shortcuts was removed; 0 or nothing .*experiments.md"),
+        ("augment: {spectrum: 0.5}\n", "r.yaml: augment.spectrum was removed; 0 or nothing .*experiments.md"),
     ],
 )
 def test_a_bad_recipe_file_is_refused_by_name(tmp_path, text, words):

@@ -27,11 +27,12 @@ EVERYTHING = AugmentSettings(
     gamma=(0.8, 1.2),
     blur=1.5,
     noise=5,
+    jpeg=20,
     erase=0.2,
 )
 
 
-def stacks(n=6, size=32, channels=3):
+def stacks(n=6, size=30, channels=3):  # no multiple of JPEG's eight
     plane = np.random.default_rng(0).integers(0, 256, (n, size, size, 1), dtype=np.uint8)
     return np.repeat(plane, channels, axis=-1)
 
@@ -50,7 +51,7 @@ def centre(image):
 
 def test_settings_that_change_nothing_give_no_layers():
     assert augmenter(AugmentSettings.none()) == []
-    assert len(augmenter(EVERYTHING)) == 5
+    assert len(augmenter(EVERYTHING)) == 6
 
 
 def test_outside_training_every_layer_is_the_identity():
@@ -65,7 +66,7 @@ def test_values_stay_in_range_and_shapes_hold():
     for layer in augmenter(EVERYTHING):
         out = layer(out, training=True)
     out = np.asarray(out)
-    assert out.shape == (6, 32, 32, 3) and out.dtype == np.float32 and out.min() >= 0 and out.max() <= 255.01
+    assert out.shape == (6, 30, 30, 3) and out.dtype == np.float32 and out.min() >= 0 and out.max() <= 255.01
 
     # one draw for all channels of an image
     np.testing.assert_allclose(out[..., 0], out[..., 1], atol=1e-3)
@@ -147,9 +148,9 @@ def test_erasing_sets_one_square_to_the_constant():
 
 def test_resetting_the_seed_states_repeats_the_draws():
     layers = augmenter(EVERYTHING, seed=5)
-    model = keras.Sequential([keras.Input((32, 32, 3)), *layers])
+    model = keras.Sequential([keras.Input((30, 30, 3)), *layers])
     states = [v for v in model.variables if v.name == "seed_generator_state"]
-    assert len(states) == 5
+    assert len(states) == 6
     first = [np.array(keras.ops.convert_to_numpy(v)) for v in states]
     once = np.asarray(model(stacks(), training=True))
     other = np.asarray(model(stacks(), training=True))
@@ -170,12 +171,3 @@ def test_jpeg_augmentation_loses_what_opencv_s_jpeg_loses():
     lost = np.abs(theirs.astype(float) - image).mean()
     assert lost > 3
     assert np.abs(ours - theirs).mean() < 0.1 * lost
-
-
-def test_jpeg_augmentation_takes_sizes_that_are_no_multiple_of_eight_and_is_silent_in_prediction():
-    (layer,) = augmenter(AugmentSettings(rotation=0, shift=0, zoom=(1, 1), brightness=(1, 1), jpeg=20))
-    images = np.random.default_rng(0).integers(0, 256, (2, 21, 30, 3)).astype("float32")
-    varied = keras.ops.convert_to_numpy(layer(images, training=True))
-    assert varied.shape == images.shape
-    assert np.abs(varied - images).mean() > 1
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(images)), images)

@@ -5,6 +5,7 @@ import dataclasses
 import h5py
 import numpy as np
 import pytest
+from keras2_files import densenet_layers, keras2_file
 
 from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
@@ -45,34 +46,6 @@ def same(one, other, layer):
     return all(a.shape == b.shape and (a == b).all() for a, b in pairs)
 
 
-def legacy_file(path, layers, *, group=None, split=False):
-    """Write arrays in the layout of Keras 2: a list of (layer name, [arrays])."""
-    with h5py.File(path, "w") as file:
-        root = file.create_group(group) if group else file
-        names = [name.encode() for name, _ in layers]
-        if split:
-            root.attrs["layer_names0"], root.attrs["layer_names1"] = names[:2], names[2:]
-        else:
-            root.attrs["layer_names"] = names
-        for name, arrays in layers:
-            place = root.create_group(name)
-            place.attrs["weight_names"] = [f"{name}/w_{i}:0".encode() for i in range(len(arrays))]
-            for i, array in enumerate(arrays):
-                place[f"{name}/w_{i}:0"] = array
-    return str(path)
-
-
-def legacy_layers(model, head=None):
-    """Random arrays for all weighted layers of a model's backbone, under the slashed names of 2018, and a head."""
-    generator = np.random.default_rng(0)
-    layers = [("input_1", [])]
-    for layer in model.layers:
-        if layer.weights and layer.name not in ("fc", "pred"):
-            name = layer.name.replace("conv1_", "conv1/", 1)
-            layers.append((name, [generator.uniform(0.1, 1, w.shape).astype("float32") for w in layer.weights]))
-    return [*layers, *(head or [])]
-
-
 @pytest.mark.parametrize(
     ("changes", "taken", "text", "fresh"),
     [
@@ -101,35 +74,32 @@ def test_a_file_of_another_backbone_is_refused_and_nothing_is_set(tmp_path):
         assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
 
 
-@pytest.mark.parametrize(("group", "split"), [(None, True), ("model_weights", False)])
-def test_a_legacy_densenet_loads_by_position_without_its_14_class_head(tmp_path, group, split):
-    model = create("covid-cxnet", size=32, **DENSE)
-    layers = legacy_layers(model, [("predictions", [np.ones((10, 14), "float32"), np.ones(14, "float32")])])
-    path = legacy_file(tmp_path / "old.hdf5", layers, group=group, split=split)
-    text = initialise(model, path, CLASSES)
+@pytest.mark.parametrize(("whole", "split"), [(False, True), (True, False)])
+def test_a_legacy_densenet_loads_by_position_without_its_14_class_head(tmp_path, whole, split):
+    model, layers = create("covid-cxnet", size=32, **DENSE), densenet_layers(**DENSE)
+    text = initialise(model, str(keras2_file(tmp_path / "old.hdf5", layers, whole=whole, split=split)), CLASSES)
     weighted = [layer for layer in model.layers if layer.weights and layer.name not in ("fc", "pred")]
-    for layer, (_, arrays) in zip(weighted, layers[1:], strict=False):
-        for found, expected in zip(layer.get_weights(), arrays, strict=True):
-            np.testing.assert_array_equal(found, expected)
+    for layer, arrays in zip(weighted, [arrays for _, arrays in layers if arrays], strict=False):
+        for loaded, (_, expected) in zip(layer.get_weights(), arrays, strict=True):
+            np.testing.assert_array_equal(loaded, expected)
     assert "random: fc, pred" in text
 
 
 @pytest.mark.parametrize("damage", ["too few layers", "another shape", "link"])
 def test_legacy_files_that_do_not_fit_or_are_damaged_change_nothing(tmp_path, damage):
-    model = create("covid-cxnet", size=32, **DENSE)
-    layers = legacy_layers(model)
+    model, layers = create("covid-cxnet", size=32, **DENSE), dict(densenet_layers(**DENSE, heads=()))
     if damage == "too few layers":
-        layers = layers[:-1]
+        del layers["bn"]
     if damage == "another shape":
-        layers[3] = (layers[3][0], [array[..., :1] for array in layers[3][1]])
-    path = legacy_file(tmp_path / "old.h5", layers)
+        layers["conv1/bn"] = [(name, array[:1]) for name, array in layers["conv1/bn"]]
+    path = keras2_file(tmp_path / "old.h5", layers.items())
     if damage == "link":
         with h5py.File(path, "r+") as file:
-            del file["bn/bn/w_0:0"]
-            file["bn/bn/w_0:0"] = h5py.ExternalLink("elsewhere.h5", "x")
+            del file["bn/bn/gamma:0"]
+            file["bn/bn/gamma:0"] = h5py.ExternalLink("elsewhere.h5", "x")
     before = model.get_weights()
     with pytest.raises(InputError, match=r"old\.h5"):
-        initialise(model, path, CLASSES)
+        initialise(model, str(path), CLASSES)
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
 
 
@@ -141,7 +111,7 @@ def test_chexnet_is_verified_and_where_it_is_missing_one_line_says_where_to_put_
         initialise(model, "chexnet", CLASSES)
     assert str(tmp_path / "weights") in str(error.value) and "https://" in str(error.value)
     (tmp_path / "weights").mkdir()
-    path = legacy_file(tmp_path / "weights" / "CheXNet_v0.3.0.h5", legacy_layers(model))
+    path = keras2_file(tmp_path / "weights" / "CheXNet_v0.3.0.h5", densenet_layers(**DENSE))
     with pytest.raises(InputError, match="git blob id"):
         initialise(model, "chexnet", CLASSES)
     entries = manifest.read()
@@ -181,40 +151,6 @@ def test_imagenet_is_for_the_published_network_only():
     for said, model in published.items():
         with pytest.raises(InputError, match=f"{said}.*init imagenet|init: .*{said}.*only .*covid-cxnet"):
             initialise(model, "imagenet", CLASSES)
-
-
-def test_imagenet_without_network_is_one_error_that_says_where_to_put_the_file(monkeypatch, tmp_path):
-    import keras
-
-    def offline(**_):
-        raise Exception("URL fetch failure on https://example.org/a/densenet121_notop.h5: None -- no route")
-
-    monkeypatch.setattr(keras.applications, "DenseNet121", offline)
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    with pytest.raises(InputError, match=r"example\.org") as error:
-        initialise(create("covid-cxnet", size=32), "imagenet", CLASSES)
-    assert str(tmp_path / "models" / "densenet121_notop.h5") in str(error.value)
-
-
-def test_offline_imagenet_weights_are_not_asked_for(monkeypatch, tmp_path):
-    monkeypatch.setenv("COVIDCXNET_OFFLINE", "1")
-    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
-    asked = []
-    monkeypatch.setattr("socket.socket.connect", lambda *a: asked.append(a))
-    with pytest.raises(InputError, match=r"COVIDCXNET_OFFLINE is set; fetch https://"):
-        initialise(create("covid-cxnet", size=32), "imagenet", CLASSES)
-    assert not asked
-
-
-def test_imagenet_fills_the_whole_backbone(monkeypatch):
-    import keras
-
-    build = keras.applications.DenseNet121
-    source = build(include_top=False, weights=None, input_shape=(32, 32, 3))
-    monkeypatch.setattr(keras.applications, "DenseNet121", lambda **_: source)
-    model = create("covid-cxnet", size=32)
-    assert "242 of 244 layers" not in (text := initialise(model, "imagenet", CLASSES)) and "random: fc, pred" in text
-    assert same(source, model, "conv1_conv") and same(source, model, "conv5_block16_2_conv")
 
 
 def test_weights_tell_where_they_began_by_content_and_not_by_a_path_of_the_machine(tmp_path):

@@ -1,80 +1,76 @@
 """What a training refuses: by the recipe alone, before images are made, before a folder is made, and damaged runs."""
 
+import dataclasses
+
 import pytest
 
 from covidcxnet.cli.train import main
 from covidcxnet.settings import InputSettings
-from covidcxnet.training import Recipe, Run, data, initial_weights, train
+from covidcxnet.training import Recipe, Run, data, initial_weights, save_recipe, train
 from enhancement.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("quick_curves")
 
 ONE, TWO = InputSettings(size=64, channels=("raw",)), InputSettings(size=64, channels=("raw", "clahe"))
+HIERARCHICAL = "covid-cxnet-hierarchical"
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("model", "changes", "message"),
     [
-        (
-            {"model": "vgg16", "input": TWO},
-            r"input\.channels: 'raw,clahe' given, 3 planes for vgg16, as in raw,raw,raw, or 1 plane, expected",
-        ),
-        ({"input": ONE, "options": {"normalization": "imagenet"}}, r"options\.normalization: .*raw,raw,raw"),
-        (
-            {"model": "covid-cxnet", "input": ONE, "init": "imagenet"},
-            r"input\.channels: .*3 planes for init imagenet, .*init random",
-        ),
-        (
-            {"model": "covid-cxnet", "input": TWO, "init": "chexnet"},
-            r"input\.channels: .*3 planes for init chexnet, as in raw,raw,raw",
-        ),
-        ({"model": "logistic-regression", "init": "imagenet"}, "init"),
-        ({"model": "logistic-regression", "trainable": "head"}, "trainable"),
-        ({"model": "logistic-regression", "sampling": "oversample"}, "sampling"),
-        ({"init": "imagenet"}, "init: .*small-cnn has no ImageNet weights, only .*covid-cxnet"),
-        (
-            {"model": "covid-cxnet", "init": "imagenet", "options": {"blocks": [6, 12]}},
-            r"options\.blocks: \[6, 12\] given, \(6, 12, 24, 16\) for init imagenet, as covid-cxnet is published",
-        ),
-        (
-            {"model": "covid-cxnet-hierarchical", "init": "imagenet", "options": {"growth": 16}},
-            r"options\.growth: 16 given, 32 for init imagenet",
-        ),
-        ({"options": {"droput": 0.3}}, "options: small-cnn has no option 'droput'; it takes normalization, .*dropout"),
+        ("vgg16", {"input": TWO}, r"input\.channels: 'raw,clahe' given, 3 planes for vgg16, .* or 1 plane"),
+        ("small-cnn", {"input": ONE, "options": {"normalization": "imagenet"}}, r"normalization: .*raw,raw,raw"),
+        ("small-cnn", {"input": ONE, "options": {"normalization": "caffe"}}, "unit, or"),
+        ("covid-cxnet", {"input": ONE, "init": "imagenet"}, r"channels: .*3 planes for init imagenet, .*init random"),
+        ("covid-cxnet", {"input": TWO, "init": "chexnet"}, r"channels: .*3 planes for init chexnet, as in raw,raw"),
+        ("covid-cxnet", {"init": "imagenet", "options": {"blocks": [6, 12]}}, "6, 12. given, .6, 12, 24, 16"),
+        ("covid-cxnet", {"options": {"normalization": "zscore"}}, r"options\.normalization: 'zscore'.*training"),
+        ("small-cnn", {"options": {"normalization": {"mean": [0.5], "std": [0.2]}}}, "1 numbers given"),
+        ("logistic-regression", {"init": "imagenet"}, "init: .*solved from nothing on all images: random"),
+        ("logistic-regression", {"trainable": "head"}, "trainable: .*solved from nothing on all images: all"),
+        ("logistic-regression", {"sampling": "oversample"}, "sampling"),
+        ("small-cnn", {"init": "imagenet"}, "init: .*small-cnn has no ImageNet weights, only .*covid-cxnet.*resnet50"),
+        ("small-cnn", {"options": {"droput": 0.3}}, "no option 'droput'; it takes normalization, .*dropout"),
+        ("small-cnn", {"options": {"activation": "softmax"}, "multilabel": True}, "softmax.*sigmoid, or nothing"),
+        ("small-cnn", {"options": {"multilabel": True}}, "the recipe's own key"),
+        (HIERARCHICAL, {"init": "imagenet", "options": {"growth": 16}}, r"growth: 16 given, 32 for init imagenet"),
+        (HIERARCHICAL, {"classes": ("cap", "normal", "covid19")}, "classes.*normal and two kinds of pneumonia"),
+        (HIERARCHICAL, {"multilabel": True}, "multilabel.*exclude each other"),
     ],
 )
-def test_a_model_that_cannot_take_it_is_refused_by_the_recipe_alone(changes, said):
-    with pytest.raises(InputError, match=said):
-        Recipe(**changes)
+def test_a_model_that_cannot_take_it_is_refused_by_the_recipe_alone(model, changes, message):
+    with pytest.raises(InputError, match=message):
+        Recipe(model=model, **changes)
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("model", "changes"),
     [
-        {"model": "vgg16", "input": ONE},
-        {"model": "resnet34", "input": ONE},
-        {"model": "vgg16", "input": ONE, "init": "imagenet"},
-        {"model": "covid-cxnet", "init": "imagenet", "options": {"blocks": [6, 12, 24, 16], "growth": 32}},
-        {"model": "covid-cxnet", "input": ONE},
-        {"input": ONE, "options": {"normalization": "training", "dropout": 0.1}},
+        ("vgg16", {"input": ONE, "init": "imagenet"}),
+        ("resnet34", {"input": ONE}),
+        ("covid-cxnet", {"init": "imagenet", "options": {"blocks": [6, 12, 24, 16], "growth": 32}}),
+        ("covid-cxnet", {"input": ONE}),
+        ("small-cnn", {"input": ONE, "options": {"normalization": "training", "dropout": 0.1}}),
     ],
 )
-def test_what_a_model_can_take_is_not_refused(changes):
-    assert Recipe(**changes).model
+def test_what_a_model_can_take_is_not_refused(model, changes):
+    assert Recipe(model=model, **changes).model == model
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"split": "nowhere.csv"}, r"split: nowhere\.csv: no such file"),
         ({"verdicts": "nowhere.csv"}, r"verdicts: nowhere\.csv: no such file"),
         ({"match_to": "nowhere.png"}, r"match_to: nowhere\.png: no such file"),
         ({"input": InputSettings(size=64, region="crop", segmenter="nowhere")}, r"input\.region"),
+        ({"precision": "mixed_float16"}, r"precision: mixed_float16 needs a GPU.*mixed_bfloat16"),
     ],
 )
-def test_it_is_refused_before_a_phantom_is_made(changes, said, tmp_path, monkeypatch):
+def test_it_is_refused_before_a_phantom_is_made(changes, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("covidcxnet.backend.has_accelerator", lambda: False)
     monkeypatch.setattr("covidcxnet.training.data.dataset_of", lambda _: pytest.fail("images were made"))
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         train(Recipe(out=str(tmp_path / "run"), **changes))
     assert list(tmp_path.iterdir()) == []
 
@@ -132,8 +128,6 @@ def test_unknown_flags_are_refused_by_name_with_the_one_that_is_near(flag, meant
         ({"trainable": "conv9"}, "trainable: no layer of small-cnn begins with 'conv9'; there are conv1, "),
         ({"trainable": "0.05"}, "trainable: 0.05 of the .* layers of small-cnn is none; use head, or more"),
         ({"input": InputSettings(size=8)}, "a stack of 8 pixels given"),
-        ({"split": "nowhere.csv"}, "nowhere.csv"),
-        ({"input": InputSettings(size=32, region="crop", segmenter="nowhere")}, "input.region"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_a_folder_is_made(tiny, changes, word, tmp_path):
@@ -160,22 +154,26 @@ def test_a_run_is_never_written_over(tiny, copied, tmp_path):
         train(tiny("full"))
 
 
-def test_folders_that_are_no_runs_are_refused(tmp_path, capsys):
+def test_folders_that_are_no_runs_or_damaged_ones_are_refused(tmp_path, capsys):
     with pytest.raises(InputError, match="no such run"):
         Run(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"recipe\.yaml"):
         Run(tmp_path)
+    (tmp_path / "recipe.yaml").write_text("seed: 3\n")
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(InputError, match=r"run\.json"):
+        Run(tmp_path).status["status"]
     assert main(["--resume", str(tmp_path / "nowhere")]) == 2
     assert "no such run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "other model"])
-def test_a_damaged_state_is_refused_and_nothing_is_overwritten(tiny, copied, damage):
+def test_a_damaged_state_is_refused_and_nothing_is_overwritten(copied, damage):
     run = copied
     state = run.path / "state.h5"
     if damage == "other model":
-        other = train(tiny("other", epochs=1, options={"filters": [8, 4], "hidden": [4]}))
-        state.write_bytes((other.path / "state.h5").read_bytes())
+        other = dataclasses.replace(run.recipe, options=run.recipe.options | {"filters": [8, 4]})
+        save_recipe(other, run.path / "recipe.yaml")
     else:
         content = state.read_bytes()
         state.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "text": b"words"}[damage])
@@ -183,9 +181,3 @@ def test_a_damaged_state_is_refused_and_nothing_is_overwritten(tiny, copied, dam
     with pytest.raises(InputError, match=r"state\.h5"):
         train(resume=run.path, epochs=4)
     assert run.last_weights.read_bytes() == before
-
-
-def test_a_damaged_run_json_is_an_error_that_names_it(copied):
-    (copied.path / "run.json").write_text("{")
-    with pytest.raises(InputError, match=r"run\.json"):
-        Run(copied.path).status["status"]

@@ -31,22 +31,15 @@ LABELS = np.array([0] * 7 + [1] * 3 + [2] * 2)
 pytestmark = pytest.mark.usefixtures("quick_curves")
 
 
-@pytest.mark.parametrize("epoch", [0, 5])
-def test_oversampling_shows_every_class_as_often_as_the_largest_and_every_image_evenly(epoch):
-    sampler = Sampler(LABELS, "oversample", seed=4)
-    shown = sampler(epoch)
-    assert len(shown) == len(sampler) == 21
-    assert np.bincount(LABELS[shown]).tolist() == [7, 7, 7]
-    times = np.bincount(shown, minlength=len(LABELS))
-    assert set(times[:7]) == {1} and set(times[7:10]) == {2, 3} and set(times[10:]) == {3, 4}
-
-
-def test_undersampling_shows_each_class_as_often_as_the_smallest_and_no_image_twice():
-    sampler = Sampler(LABELS, "undersample", seed=4)
-    for epoch in range(5):
+@pytest.mark.parametrize(("kind", "each"), [("oversample", 7), ("undersample", 2)])
+def test_every_class_is_shown_as_often_as_the_largest_or_smallest_and_its_images_evenly(kind, each):
+    sampler = Sampler(LABELS, kind, seed=4)
+    for epoch in range(6):
         shown = sampler(epoch)
-        assert len(set(shown)) == len(shown) == len(sampler) == 6
-        assert np.bincount(LABELS[shown]).tolist() == [2, 2, 2]
+        assert len(shown) == len(sampler) == 3 * each
+        assert np.bincount(LABELS[shown]).tolist() == [each] * 3
+        times = np.bincount(shown, minlength=len(LABELS))
+        assert all(np.ptp(times[label == LABELS]) <= 1 for label in range(3))
 
 
 @pytest.mark.parametrize("kind", ["oversample", "undersample"])
@@ -108,39 +101,32 @@ def test_rare_classes_make_a_source_count_more_where_asked():
     assert plain[60:64].sum() == pytest.approx(plain[64:].sum())  # roots 8, of two classes, and 4
 
 
-def batches_of(store, sampler, kind):
-    if kind == "stacks":
-        return Batches(store, [3, 4, 5, 6, 7], np.arange(5.0), batch_size=2, sampler=sampler)
-    return FeatureBatches(np.arange(5.0)[:, None], np.arange(5.0), batch_size=2, seed=0, sampler=sampler)
-
-
 @pytest.mark.parametrize("kind", ["stacks", "features"])
 def test_batches_follow_the_sampler(trained, kind):
     sampler = Sampler(np.array([0, 0, 0, 0, 1]), "oversample", seed=0)
-    batches = batches_of(trained.store, sampler, kind)
+    targets = np.arange(5.0)
+    if kind == "stacks":
+        batches = Batches(trained.store, [3, 4, 5, 6, 7], targets, batch_size=2, sampler=sampler)
+    else:
+        batches = FeatureBatches(targets[:, None], targets, batch_size=2, seed=0, sampler=sampler)
     assert len(batches) == 4
     for epoch in (0, 1):
         batches.set_epoch(epoch)
-        targets = np.concatenate([batches[i][1] for i in range(len(batches))])
-        np.testing.assert_array_equal(targets, sampler(epoch))
+        np.testing.assert_array_equal(np.concatenate([batches[i][1] for i in range(4)]), sampler(epoch))
 
 
-@pytest.fixture(scope="module")
-def lopsided(phantoms, tmp_path_factory):
-    """A data set of 24 normal and 8 covid19 images with patients, among them exact copies under other names."""
-    folder = tmp_path_factory.mktemp("lopsided")
+@pytest.fixture
+def lopsided(phantoms, tmp_path):
+    """CSV of 18 normal and 12 covid19 images; every sixth has an exact copy under another name and patient."""
+    shutil.copytree(phantoms.parent, tmp_path / "data")
     table = pd.read_csv(phantoms)
-    label = "label" if "label" in table else "finding"
-    keep = pd.concat([table[table[label] == "normal"].head(18), table[table[label] == "covid19"].head(12)])
-    rows = []
-    for number, row in enumerate(keep.itertuples()):
-        for copy in range(2 if number % 6 == 0 else 1):
-            name = f"{number}-{copy}.png"
-            shutil.copy(phantoms.parent / row.path, folder / name)
-            # a copy under another patient: only its content gives it away
-            rows.append({"path": name, "label": getattr(row, label), "patient": f"p{number}-{copy}"})
-    pd.DataFrame(rows).to_csv(folder / "data.csv", index=False)
-    return folder / "data.csv"
+    table = pd.concat([table[table["label"] == "normal"].head(18), table[table["label"] == "covid19"].head(12)])
+    copies = table.iloc[::6]
+    copies = copies.assign(path=copies["path"] + "-copy.png", patient=copies["patient"] + "-other")
+    for path in copies["path"]:
+        shutil.copy(tmp_path / "data" / path.removesuffix("-copy.png"), tmp_path / "data" / path)
+    pd.concat([table, copies])[["path", "label", "patient"]].to_csv(tmp_path / "data" / "data.csv", index=False)
+    return tmp_path / "data" / "data.csv"
 
 
 def test_no_copy_of_a_training_image_reaches_validation_or_test(tiny, lopsided, tmp_path, monkeypatch):

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+
+from weights import manifest
+from weights.format import save_weights
+
+sys.path.append(str(Path(__file__).parents[1] / "legacy"))  # keras2_files
 
 OPTIONS = {"size": 32, "channels": 1, "filters": [4, 4], "hidden": [4]}
 METADATA = {
@@ -32,8 +38,6 @@ def classifier():
 @pytest.fixture(scope="session")
 def classifier_file(classifier, tmp_path_factory):
     """The tiny classifier's weights file; copy it before changing it."""
-    from weights.format import save_weights
-
     return save_weights(classifier, tmp_path_factory.mktemp("good") / "good.weights.h5", METADATA)
 
 
@@ -52,10 +56,6 @@ def tool():
 @pytest.fixture
 def package(tmp_path, monkeypatch, classifier_file):
     """A package folder with one file of ours and its card, an empty manifest and an empty cache; offline."""
-    import shutil
-
-    from weights import manifest
-
     folder = tmp_path / "package"
     folder.mkdir()
     shutil.copy(classifier_file, folder / "tiny.weights.h5")
@@ -69,6 +69,7 @@ def package(tmp_path, monkeypatch, classifier_file):
 
 @pytest.fixture
 def registered(package, tool):
-    from weights import manifest
-
-    return tool.register(package / "tiny.weights.h5", licence="CC BY 4.0", summary="a tiny one", target=manifest.PATH)
+    """The entry of that file, which the maintainers' command made."""
+    command = ["register", str(package / "tiny.weights.h5"), "--licence", "CC BY 4.0", "--summary", "a tiny one"]
+    assert tool.main(command) == 0
+    return manifest.read()["tiny"]

@@ -13,12 +13,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import covidcxnet
 import weights
+from covidcxnet import pretrained
+from enhancement.errors import InputError
 from enhancement.parallel import sha256
+from segmentation import LungSegmenter
 from weights import WeightsError, download, lookup, manifest
 from weights.manifest import Entry
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
+NONSENSE = [
+    "HTTP/1.1 302 x\r\nLocation: http://[bad/x\r\n\r\n",
+    f"HTTP/1.1 302 x\r\nLocation: http://{'a' * 100}.test/\r\n\r\n",
+    "HTTP/1.1 302 x\r\nLocation: /file.h5\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nabc",
+    "HTTP/1.1 200 x\r\nContent-Length: \u00b2\r\n\r\n",
+    f"HTTP/1.1 206 x\r\nContent-Range: bytes {'9' * 5000}-5/{'9' * 5000}\r\n\r\n",
+    "words\r\n\r\n",
+]
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -108,11 +121,6 @@ def cached(entry) -> Path:
     return lookup.cache_folder() / entry.file
 
 
-def leave_partial(entry, content: bytes) -> None:
-    cached(entry).parent.mkdir(parents=True)
-    cached(entry).with_name("file.h5.partial").write_bytes(content)
-
-
 def left_over(entry) -> list[str]:
     return [path.name for path in cached(entry).parent.iterdir() if not path.name.endswith(".lock")]
 
@@ -138,71 +146,47 @@ def test_cut_connections_are_resumed_from_where_they_ended(server, entry):
     assert server.requests[0] is None and starts == sorted(starts) and 0 < starts[0] < starts[1]
 
 
-@pytest.mark.parametrize("partial", [CONTENT, CONTENT + b"more"], ids=len)
-def test_a_partial_file_that_is_already_whole_or_too_long_is_settled(server, entry, partial):
-    leave_partial(entry, partial)
-    assert weights.released("one", progress=False).read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("size", [len(CONTENT), None])
-def test_a_partial_file_of_another_version_is_dropped_and_fetched_anew(server, entry, size):
-    leave_partial(entry, b"\0" * 1000)
+@pytest.mark.parametrize(
+    ("partial", "size", "script", "requests"),
+    [
+        (CONTENT, len(CONTENT), [], []),
+        (CONTENT + b"more", len(CONTENT), [], [None]),
+        (CONTENT[:1000], len(CONTENT), [], ["bytes=1000-"]),  # of an earlier process
+        (b"\0" * 1000, len(CONTENT), [], ["bytes=1000-", None]),  # of another version
+        (b"\0" * 1000, None, [], ["bytes=1000-", None]),
+        (b"", len(CONTENT), ["cuts", "ignores the range"], [None, "bytes=100000-"]),
+        (b"", len(CONTENT), ["cuts", "another part"], [None, "bytes=100000-", None]),
+    ],
+    ids=["whole", "too long", "begun", "another version", "another version of unknown size", "ignored", "another part"],
+)
+def test_whatever_part_there_is_or_comes_the_file_ends_whole(server, entry, partial, size, script, requests):
+    cached(entry).parent.mkdir(parents=True)
+    cached(entry).with_name("file.h5.partial").write_bytes(partial)
+    server.script = script
     assert lookup.fetch(dataclasses.replace(entry, size=size), progress=False).read_bytes() == CONTENT
-    assert server.requests == ["bytes=1000-", None]
-
-
-def test_a_partial_file_of_an_earlier_process_is_resumed(server, entry):
-    leave_partial(entry, CONTENT[:1000])
-    assert weights.released("one", progress=False).read_bytes() == CONTENT
-    assert server.requests == ["bytes=1000-"] and left_over(entry) == ["file.h5"]
-
-
-@pytest.mark.parametrize("how", ["ignores the range", "another part"])
-def test_a_server_that_does_not_give_the_part_asked_for(server, entry, how):
-    server.script = ["cuts", how]
-    assert weights.released("one", progress=False).read_bytes() == CONTENT
-
-
-def test_a_server_that_begins_anew_each_time_and_never_ends_is_given_up(server, entry):
-    server.script = ["anew 60000", "anew 20000"] * 50
-    with pytest.raises(weights.WeightsError, match="cannot be downloaded"):
-        weights.released("one")
-    assert len(server.requests) <= 2 * download.ATTEMPTS
+    assert server.requests == requests and left_over(entry) == ["file.h5"]
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answers", "message", "requests"),
     [
-        "HTTP/1.1 302 x\r\nLocation: http://[bad/x\r\n\r\n",
-        f"HTTP/1.1 302 x\r\nLocation: http://{'a' * 100}.test/\r\n\r\n",
-        "HTTP/1.1 302 x\r\nLocation: /file.h5\r\nContent-Length: 0\r\n\r\n",
-        "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nabc",
-        "HTTP/1.1 200 x\r\nContent-Length: \u00b2\r\n\r\n",
-        f"HTTP/1.1 206 x\r\nContent-Range: bytes {'9' * 5000}-5/{'9' * 5000}\r\n\r\n",
-        "words\r\n\r\n",
+        (["404"], "404", (1,)),
+        (["503"] * 99, r"503.*put it at", (download.ATTEMPTS,)),
+        (["anew 60000", "anew 20000"] * 50, "cannot be downloaded", range(2 * download.ATTEMPTS + 1)),
+        (["says less"], "150,000 bytes, 300,000 expected", (1,)),
+        (["endless"], "more than the file has", (1,)),
+        (["wrong bytes"], r"SHA-256.*expected.*deleted", (1,)),
+        *(([answer] * 100, "", range(100)) for answer in NONSENSE),
     ],
+    ids=lambda value: value[0][:30] if isinstance(value, list) else "",
 )
-def test_answers_that_make_no_sense_end_in_one_line_with_url_and_place(server, entry, answer):
-    server.script = [answer] * 100
-    with pytest.raises(weights.WeightsError) as error:
-        weights.released("one")
-    assert entry.url in str(error.value) and str(cached(entry)) in str(error.value) and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("how", "message", "requests"),
-    [
-        ("says less", "150,000 bytes, 300,000 expected", None),
-        ("endless", "more than the file has", None),
-        ("wrong bytes", r"SHA-256.*expected.*deleted.*put it at", 1),
-    ],
-)
-def test_an_answer_that_is_too_short_endless_or_wrong_is_refused_and_deleted(server, entry, how, message, requests):
-    server.script = [how] * 20
+def test_a_download_that_fails_ends_in_one_line_with_url_and_path(server, entry, answers, message, requests):
+    server.script = list(answers)
     with pytest.raises(WeightsError, match=message) as error:
         weights.released("one", progress=False)
-    assert not cached(entry).exists() and "\n" not in str(error.value)
-    assert requests is None or (left_over(entry) == [] and len(server.requests) == requests)
+    assert entry.url in str(error.value) and f"put it at {cached(entry)}" in str(error.value)
+    assert "\n" not in str(error.value) and not cached(entry).exists() and len(server.requests) in requests
+    assert "deleted" not in message or left_over(entry) == []
 
 
 def test_a_short_file_of_unknown_size_is_refused_by_its_hash_and_no_server_in_one_line(server, entry):
@@ -213,17 +197,6 @@ def test_a_short_file_of_unknown_size_is_refused_by_its_hash_and_no_server_in_on
     with pytest.raises(WeightsError) as error:
         lookup.fetch(gone, progress=False)
     assert gone.url in str(error.value) and str(cached(gone)) in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_missing_file_is_said_at_once_and_a_busy_server_is_asked_again_for_a_while(server, entry):
-    server.script = ["404"]
-    with pytest.raises(WeightsError, match="404"):
-        weights.released("one", progress=False)
-    assert len(server.requests) == 1
-    server.script = ["503"] * 99
-    with pytest.raises(WeightsError, match=r"503.*put it at"):
-        weights.released("one", progress=False)
-    assert len(server.requests) == 1 + download.ATTEMPTS
 
 
 def test_offline_by_wish_asks_nobody(server, entry, monkeypatch):
@@ -260,3 +233,21 @@ def test_a_second_process_waits_and_does_not_download_again(server, entry):
     assert [process.returncode for process in processes] == [0, 0], answers
     assert {out.strip() for out, _ in answers} == {str(cached(entry))}
     assert len(server.requests) == 1
+
+
+def test_a_name_comes_before_a_file_of_that_name_and_a_path_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "lung-unet"
+    mine.write_bytes(b"mine")
+    assert weights.locate("lung-unet") == weights.released("lung-unet")
+    for path in ("./lung-unet", mine.relative_to(tmp_path), mine):
+        assert weights.locate(path).resolve() == mine
+        assert pretrained.resolve(path).resolve() == mine
+
+
+@pytest.mark.parametrize("path", [Path("lung-unet"), Path("covid-cxnet"), "a" * 300, f"/{'a' * 300}"])
+def test_a_path_is_never_a_name_and_what_no_system_can_name_is_no_file(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    for load in (weights.locate, LungSegmenter, pretrained.resolve, covidcxnet.load_legacy):
+        with pytest.raises(InputError, match=r"no such|neither|no released"):
+            load(path)

@@ -33,30 +33,21 @@ def test_a_git_blob_id_verifies_too(tmp_path):
         Entry(**facts, md5="0" * 32).verify(tmp_path / "f")
 
 
+FACTS = {key: value for key, value in dataclasses.asdict(ENTRY).items() if key != "name"}
+BAD = [{"file": "../evil.h5"}, {"file": ""}, {"kind": "virus"}, {"sha256": ""}, {"licence": ""}, {"layout": "pickle"}]
+BAD += [{"url": "file:///etc/passwd"}, {"surprise": 1}]
+
+
 @pytest.mark.parametrize(
-    "change",
+    "content",
     [
-        {"file": "../evil.h5"},
-        {"file": ""},
-        {"kind": "virus"},
-        {"sha256": ""},
-        {"licence": ""},
-        {"url": "file:///etc/passwd"},
-        {"layout": "pickle"},
-        {"surprise": 1},
+        *(json.dumps({"format": 1, "weights": {"one": FACTS | change}}) for change in BAD),
+        *("", "[]", "{", '{"format": 2, "weights": {}}', '{"format": 1, "weights": [1]}'),
     ],
 )
-def test_a_manifest_that_cannot_be_trusted_is_refused(tmp_path, change):
-    facts = {key: value for key, value in dataclasses.asdict(ENTRY).items() if key != "name"} | change
-    (tmp_path / "m.json").write_text(json.dumps({"format": 1, "weights": {"one": facts}}))
-    with pytest.raises(WeightsError, match="manifest"):
-        manifest.read(tmp_path / "m.json")
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 2, "weights": {}}', '{"format": 1, "weights": [1]}'])
-def test_a_damaged_manifest_is_refused(tmp_path, text):
-    (tmp_path / "m.json").write_text(text)
-    with pytest.raises(WeightsError, match=r"m\.json"):
+def test_a_manifest_that_is_damaged_or_cannot_be_trusted_is_refused(tmp_path, content):
+    (tmp_path / "m.json").write_text(content)
+    with pytest.raises(WeightsError, match=r"m\.json: not a manifest|^manifest: one"):
         manifest.read(tmp_path / "m.json")
 
 

@@ -73,13 +73,17 @@ def test_what_is_no_weights_file_is_refused(tmp_path, content):
         read_metadata(tmp_path / "a.weights.h5")
 
 
-@pytest.mark.parametrize("value", [None, "{", "[1]", 7, '{"format": 2}'])
+@pytest.mark.parametrize(
+    "value",
+    [None, "{", "[1]", 7, '{"format": 2}', '{"format": 1e999}', "[" * 50_000, b"\xed\xa0\x80", b"\xff"],
+    ids=lambda value: str(value)[:20],
+)
 def test_missing_or_strange_metadata_is_refused(tmp_path, value):
     path = tmp_path / "a.weights.h5"
     with h5py.File(path, "w") as file:
         if value is not None:
             file.attrs["covidcxnet"] = value
-    with pytest.raises(InputError, match=r"metadata|JSON|format"):
+    with pytest.raises(InputError, match=r"a\.weights\.h5: .*(metadata|JSON|format|damaged)"):
         read_metadata(path)
 
 

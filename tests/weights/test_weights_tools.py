@@ -61,8 +61,3 @@ def test_files_that_cannot_be_released_are_refused(package, tmp_path, classifier
     with pytest.raises(InputError):
         tool.register(path, licence="x")
     assert manifest.read() == {}
-
-
-def test_registering_from_the_command_line(package, tool, capsys):
-    assert tool.main(["register", str(package / "tiny.weights.h5"), "--licence", "CC0"]) == 0
-    assert manifest.read()["tiny"].licence == "CC0"
