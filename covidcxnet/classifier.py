@@ -205,6 +205,7 @@ class Classifier:
         if batch_size < 1:
             raise InputError(f"batch_size: {batch_size} given, 1 or more expected")
         parts = [self._forward(np.asarray(stacks[i : i + batch_size]))[0] for i in range(0, len(stacks), batch_size)]
+        # An empty store has a shape too, so that callers need no case for it.
         outputs = np.concatenate(parts) if parts else np.zeros((0, self.model.output_shape[-1]), "float32")
         self.check_finite(outputs)
         return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
@@ -269,6 +270,7 @@ class Classifier:
         **options: Any,
     ) -> Iterator[Explanation]:
         """Like `explain`, one after the other: memory stays flat however many files there are."""
+        # No generator itself: a wrong option is refused at the call, not at the first radiograph.
         explain = self.explainer(method, target, batch_size=batch_size, **options)
         batches = self.batches(files, batch_size, jobs, progress)
         return (explanation for items, outcomes in batches for explanation in explain(items, outcomes))
@@ -281,6 +283,7 @@ class Classifier:
             raise InputError(f"method: {method!r} given, one of {', '.join(METHODS)} expected")
         if target is not None and target not in self.classes:
             raise InputError(f"target: {target!r} given, one of {', '.join(self.classes)} expected")
+        # Before any work: LIME takes minutes.
         if unknown := sorted(set(options) - set(_OPTIONS[method])):
             allowed = ", ".join(_OPTIONS[method]) or "none"
             raise InputError(f"options: {METHODS[method]} takes no {unknown[0]!r}; it takes {allowed}")
@@ -372,6 +375,7 @@ class Classifier:
 
     def _check_fit(self) -> None:
         outputs, count = self.model.output_shape[-1], len(set(self.classes))
+        # Two classes are one sigmoid here; files of others have a softmax of two.
         fitting = (1, 2) if count == 2 and self.task == "exclusive" else (count,)
         if count < 2 or count != len(self.classes) or outputs not in fitting:
             raise InputError(f"{self.name}: classes {list(self.classes)} do not fit a model of {outputs} outputs")
@@ -383,6 +387,7 @@ class Classifier:
     def _thresholds(self) -> np.ndarray:
         chosen = self.metadata.get("thresholds") or {}
         values = [chosen.get(label, 0.5) for label in self.classes] if isinstance(chosen, dict) else [None]
+        # JSON of an untrusted file: true is a number to Python.
         if any(isinstance(v, bool) or not isinstance(v, int | float) or not 0 <= v <= 1 for v in values):
             raise InputError(f"{self.name}: thresholds {chosen!r} in its metadata, numbers in 0..1 expected; damaged")
         return np.array(values, float)
@@ -392,6 +397,7 @@ def _radiographs(files: Item | Iterable[Item]) -> list[Path | np.ndarray]:
     """Files and arrays one by one; folders become the radiographs in them."""
     if isinstance(files, np.ndarray) and files.ndim != 2:
         raise InputError(f"array of shape {files.shape} given, uint8 [H, W] or a list of such arrays expected")
+    # A string is iterable as well, and would be taken for a list of files of one letter.
     single = isinstance(files, str | os.PathLike | np.ndarray)
     if not single and not isinstance(files, Iterable):
         raise InputError(f"{type(files).__name__} given, a path, a uint8 array [H, W] or a list of them expected")
