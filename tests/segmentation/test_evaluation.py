@@ -17,33 +17,28 @@ def square(left=10):
     return mask
 
 
-def test_hausdorff_ignores_the_farthest_twentieth_only():
+EMPTY = np.zeros((100, 80), bool)
+
+
+def test_scores_are_those_of_the_overlap_and_hausdorff_ignores_the_farthest_twentieth_only():
+    expected = {
+        (1, 1, 0): [(square(), square()), (EMPTY, EMPTY)],
+        (20 / 30, 20 / 40, 10): [(square(10), square(20))],  # 10 of 100 pixels
+        (0, 0, 100): [(square(), EMPTY)],
+    }
+    for scores, pairs in expected.items():
+        for pair in pairs:
+            assert (dice(*pair), iou(*pair), hausdorff95(*pair)) == pytest.approx(scores)
     spur = square()
     spur[40, 40:43] = True
     assert hausdorff95(square(), spur) < 1
     assert hausdorff95(square(), square() | square(45)) > 10
 
 
-EMPTY = np.zeros((100, 80), bool)
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "scores"),
-    [
-        (square(), square(), (1, 1, 0)),
-        (square(10), square(20), (20 / 30, 20 / 40, 10)),  # 10 of 100 pixels
-        (EMPTY, EMPTY, (1, 1, 0)),
-        (square(), EMPTY, (0, 0, 100)),
-    ],
-)
-def test_scores_are_those_of_the_overlap(first, second, scores):
-    assert (dice(first, second), iou(first, second), hausdorff95(first, second)) == pytest.approx(scores)
-
-
 def rows(values, groups, source="east"):
+    named = zip(values, groups, strict=True)
     return [
-        {"dice": v, "iou": v, "hd95": v, "trusted": True, "group": g, "source": source}
-        for v, g in zip(values, groups, strict=True)
+        {**dict.fromkeys(("dice", "iou", "hd95"), v), "trusted": True, "group": g, "source": source} for v, g in named
     ]
 
 
@@ -96,15 +91,12 @@ def test_pairs_are_scored_by_their_own_convention_and_an_unreadable_one_is_named
         score_pairs(segmenter, [replace(pairs[0], image=tmp_path / "bad.png")])
 
 
-def test_pairs_of_an_unknown_convention_are_counted_with_their_reason(given_split):
+def test_pairs_of_an_unknown_convention_are_counted_and_another_stands_in_only_if_asked(given_split, field_weights):
     comparable, others = split_by_knowledge(["lung_field"], given_split)
     assert {p.source for p in comparable} == {"east"} and len(comparable) == 7
     (other,) = others
     assert (other["source"], other["convention"], other["pairs"]) == ("west", "lung_incl_retrocardiac", 5)
     assert other["reason"] == "masks are lung_incl_retrocardiac, the network knows lung_field"
-
-
-def test_another_convention_stands_in_only_if_asked(given_split, field_weights):
     segmenter = LungSegmenter(field_weights, batch_size=4)
     with pytest.raises(InputError, match="lung_incl_retrocardiac"):
         score_pairs(segmenter, given_split)

@@ -22,14 +22,6 @@ def test_a_table_may_be_relative_to_itself_its_parent_or_a_root(pair_folder, tmp
         pairs_from_csv(tmp_path / "pairs.csv")
 
 
-def test_other_column_names_and_two_masks_are_understood(pair_folder, tmp_path):
-    table = tmp_path / "t.csv"
-    table.write_text("Filename,left_mask,right_mask,subject\nimages/chest00.png,left/chest00.png,right/chest00.png,a\n")
-    (pair,) = pairs_from_csv(table, root=pair_folder)
-    assert pair.group == "a"
-    np.testing.assert_array_equal(read_mask(pair.masks), read_mask([pair_folder / "masks" / "chest00.png"]))
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -49,11 +41,16 @@ def test_a_bad_table_is_refused_with_its_reason(pair_folder, tmp_path, text, mes
         pairs_from_csv(tmp_path / "none.csv")
 
 
-def test_folders_are_paired_by_name_and_left_and_right_merged(pair_folder, tmp_path):
+def test_folders_are_paired_by_name_and_left_and_right_masks_merged_whatever_a_table_calls_them(pair_folder, tmp_path):
     whole = pairs_from_folders(pair_folder / "images", [pair_folder / "masks"])
     halves = pairs_from_folders(pair_folder / "images", [pair_folder / "left", pair_folder / "right"])
     assert len(whole) == len(halves) == 12
-    np.testing.assert_array_equal(read_mask(whole[3].masks), read_mask(halves[3].masks))
+    table = tmp_path / "t.csv"
+    table.write_text("Filename,left_mask,right_mask,subject\nimages/chest03.png,left/chest03.png,right/chest03.png,a\n")
+    (pair,) = pairs_from_csv(table, root=pair_folder)
+    assert pair.group == "a"
+    for merged in (halves[3], pair):
+        np.testing.assert_array_equal(read_mask(whole[3].masks), read_mask(merged.masks))
     cv2.imwrite(str(tmp_path / "other.png"), np.zeros((4, 4), np.uint8))
     with pytest.raises(InputError, match="same name"):
         pairs_from_folders(pair_folder / "images", [tmp_path])
@@ -72,6 +69,10 @@ def test_masks_hold_0_and_1_or_0_and_255_and_damaged_missing_and_mismatched_ones
         cv2.imwrite(str(tmp_path / f"{side}.png"), np.zeros((side, 4), np.uint8))
     with pytest.raises(RadiographError, match="other half"):
         read_mask([tmp_path / "4.png", tmp_path / "5.png"])
+
+
+EAST, WEST = "east", "west"
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
 def many(patients=40, each=2, sources=("east", "west")):
@@ -96,35 +97,23 @@ def test_no_patient_is_on_two_sides_and_every_source_on_all():
 
 
 def test_sources_can_be_kept_whole_or_held_out():
-    pairs = many(10, 1, ("a", "b", "c", "d"))
-    sides = split_pairs(pairs, by="source")
-    assert all(len({s for p, s in zip(pairs, sides, strict=True) if p.source == name}) == 1 for name in "abcd")
-    held = split_pairs(pairs, holdout=["c"])
+    pairs = many(10, 1, "abcd")
+    whole, held = (split_pairs(pairs, **options) for options in ({"by": "source"}, {"holdout": ["c"]}))
+    assert all(len({s for p, s in zip(pairs, whole, strict=True) if p.source == name}) == 1 for name in "abcd")
     assert {s for p, s in zip(pairs, held, strict=True) if p.source == "c"} == {"test"}
 
 
-EAST, WEST = "east", "west"
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
+def test_a_split_in_the_table_is_kept_but_for_held_out_sources_and_their_patients():
+    """They are tested whole, whatever the table says, and need no split of their own."""
+    rows = [(EAST, "a", TRAIN), (WEST, "b", TRAIN), (EAST, "c", VALIDATION), (WEST, "", "")]
+    assert split_pairs(given(*rows), holdout=[WEST]) == [TRAIN, TEST, VALIDATION, TEST]
+    rows = [(EAST, "a", TRAIN), (WEST, "a", TRAIN), (EAST, "b", TRAIN), (EAST, "c", VALIDATION)]
+    assert split_pairs(given(*rows), holdout=[WEST]) == [TEST, TEST, TRAIN, VALIDATION]
+    assert split_pairs(given((EAST, "a", TRAIN), (EAST, "b", TEST))) == [TRAIN, TEST]
 
 
-@pytest.mark.parametrize(
-    ("rows", "expected"),
-    [
-        # a held-out source is tested whole, whatever the table says, and needs no split of its own
-        (
-            [(EAST, "a", TRAIN), (WEST, "b", TRAIN), (EAST, "c", VALIDATION), (WEST, "", "")],
-            [TRAIN, TEST, VALIDATION, TEST],
-        ),
-        # patients of a held-out source are not trained on elsewhere
-        (
-            [(EAST, "a", TRAIN), (WEST, "a", TRAIN), (EAST, "b", TRAIN), (EAST, "c", VALIDATION)],
-            [TEST, TEST, TRAIN, VALIDATION],
-        ),
-    ],
-)
-def test_a_split_in_the_table_is_kept_but_for_held_out_sources_and_their_patients(rows, expected):
-    assert split_pairs(given(*rows), holdout=[WEST]) == expected
-    assert split_pairs(given((EAST, "a", "train"), (EAST, "b", "test"))) == ["train", "test"]
+SHORT = [(WEST, "a", TRAIN), (EAST, "b", VALIDATION), (WEST, "c", VALIDATION), (EAST, "d", TEST)]
+UNCHOSEN = [(WEST, "a", VALIDATION), (EAST, "b", TRAIN), (WEST, "c", TRAIN), (EAST, "d", TEST)]
 
 
 @pytest.mark.parametrize(
@@ -136,23 +125,11 @@ def test_a_split_in_the_table_is_kept_but_for_held_out_sources_and_their_patient
         (many(), {"holdout": ["north"]}, "holdout: no source 'north'; there are east, west"),
         (many(), {"holdout": ["east", "west"]}, "fewer sources to hold out"),
         (many(), {"by": "image"}, "patient or source"),
-        (given((EAST, "a", "train"), (WEST, "b", "test")), {"holdout": ["north"]}, "no source 'north'"),
-        (given((EAST, "a", "train"), (EAST, "a", "test")), {}, "'a' is both"),
-        (
-            given((EAST, "a", "train"), (EAST, "b", ""), (WEST, "c", "")),
-            {},
-            "split: 2 of 3 pairs have none, the first ",
-        ),
-        (
-            given((WEST, "a", "train"), (EAST, "b", "validation"), (WEST, "c", "validation"), (EAST, "d", "test")),
-            {"holdout": [WEST]},
-            "holdout: all 1 pairs .* to train are of west.* hold out less",
-        ),
-        (
-            given((WEST, "a", "validation"), (EAST, "b", "train"), (WEST, "c", "train"), (EAST, "d", "test")),
-            {"holdout": [WEST]},
-            "holdout: all 1 pairs .* to validation are of west.* hold out less",
-        ),
+        (given((EAST, "a", TRAIN), (WEST, "b", TEST)), {"holdout": ["north"]}, "no source 'north'"),
+        (given((EAST, "a", TRAIN), (EAST, "a", TEST)), {}, "'a' is both"),
+        (given((EAST, "a", TRAIN), (EAST, "b", ""), (WEST, "c", "")), {}, "split: 2 of 3 pairs have none, the first "),
+        (given(*SHORT), {"holdout": [WEST]}, "holdout: all 1 pairs .* to train are of west.* hold out less"),
+        (given(*UNCHOSEN), {"holdout": [WEST]}, "holdout: all 1 pairs .* to validation are of west.* hold out less"),
     ],
 )
 def test_an_impossible_split_is_refused(pairs, options, message):

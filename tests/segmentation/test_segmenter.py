@@ -18,44 +18,33 @@ def segmenter(chest_weights):
     return LungSegmenter(chest_weights, batch_size=4)
 
 
-def test_masks_have_the_size_of_their_radiographs_and_find_the_lungs(segmenter, chest):
+def test_masks_have_the_size_of_their_radiographs_find_the_lungs_and_do_not_depend_on_the_batch(
+    segmenter, chest_weights, chest
+):
     shapes = [(96, 80), (100, 100), (200, 150), (96, 80), (60, 90)]
     chests = [chest(i, *shape) for i, shape in enumerate(shapes)]
     results = segmenter.predict([image for image, _ in chests])
+    alone = LungSegmenter(chest_weights, batch_size=1)
+    assert alone.name == "tiny" and alone.sha256 == sha256(chest_weights) and alone.metadata["kind"] == "segmenter"
     for result, (image, lungs) in zip(results, chests, strict=True):
         assert result.mask.shape == result.probability.shape == image.shape
         assert result.mask.dtype == bool and result.probability.dtype == np.float32
         assert result.probability.min() >= 0 and result.probability.max() <= 1
         assert dice(result.mask, lungs) > 0.85 and result.error is None
+        np.testing.assert_allclose(alone.predict(image)[0].probability, result.probability, atol=1e-5)
         top, left, bottom, right = result.box
         assert result.mask[top:bottom, left:right].sum() == result.mask.sum()
 
 
-def test_a_segmenter_knows_its_weights_and_results_do_not_depend_on_the_batch(segmenter, chest_weights, chest):
-    images = [chest(i)[0] for i in range(6)]
-    together = segmenter.predict(images)
-    one = LungSegmenter(chest_weights, batch_size=1)
-    assert one.name == "tiny" and one.sha256 == sha256(chest_weights) and one.metadata["kind"] == "segmenter"
-    for image, result in zip(images, together, strict=True):
-        np.testing.assert_allclose(one.predict(image)[0].probability, result.probability, atol=1e-5)
-
-
-def test_files_and_arrays_give_the_same(segmenter, pair_folder):
-    path = pair_folder / "images" / "chest03.png"
-    by_file, by_array = segmenter.predict([str(path), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)])
-    np.testing.assert_array_equal(by_file.mask, by_array.mask)
-    assert by_file.path == str(path) and by_array.path is None
-    assert segmenter.predict(path)[0].mask.any()
-    stream = segmenter.stream(itertools.repeat(path))  # gives results before its input ends
-    assert next(stream).mask.any() and next(stream).mask.any()
-    stream.close()
-
-
-def test_what_cannot_be_read_gets_an_error_and_the_others_their_masks(segmenter, chest_weights, pair_folder, tmp_path):
+def test_files_and_arrays_give_the_same_and_what_cannot_be_read_gets_an_error(
+    segmenter, chest_weights, pair_folder, tmp_path
+):
     (tmp_path / "bad.png").write_bytes(b"no image")
-    good = pair_folder / "images" / "chest00.png"
-    first, bad, missing, last = segmenter.predict([good, tmp_path / "bad.png", tmp_path / "none.png", good])
-    assert first.mask.any() and last.mask.any()
+    path = pair_folder / "images" / "chest03.png"
+    array = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    by_file, bad, missing, by_array = segmenter.predict([str(path), tmp_path / "bad.png", tmp_path / "none.png", array])
+    assert by_file.mask.any() and by_file.path == str(path) and by_array.path is None
+    np.testing.assert_array_equal(by_file.mask, by_array.mask)
     for result in (bad, missing):
         assert result.error and result.mask is None and result.probability is None
         assert result.box is None and result.verdict is None and result.probability_of("lung_field") is None
@@ -63,16 +52,17 @@ def test_what_cannot_be_read_gets_an_error_and_the_others_their_masks(segmenter,
     others = [np.zeros((4, 4), np.float32), np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4), np.uint8)]
     assert all("uint8 [H, W] expected" in result.error for result in segmenter.predict(others))
     assert segmenter.predict([]) == []
+    stream = segmenter.stream(itertools.repeat(path))  # gives results before its input ends
+    assert next(stream).mask.any() and next(stream).mask.any()
+    stream.close()
 
 
-@pytest.mark.parametrize("level", [0, 128, 255])
-@pytest.mark.parametrize("shape", [(64, 64), (1, 1), (1, 500)])
-def test_an_image_without_lungs_never_raises(segmenter, level, shape):
-    result = segmenter.predict(np.full(shape, level, np.uint8))[0]
-    assert result.mask.shape == shape and result.verdict is not None
-
-
-def test_an_empty_mask_has_no_box_and_is_not_trusted(chest_weights, monkeypatch):
+def test_an_image_without_lungs_never_raises_and_an_empty_mask_has_no_box_and_is_not_trusted(
+    segmenter, chest_weights, monkeypatch
+):
+    for shape in ((64, 64), (1, 1), (1, 500)):
+        for result in segmenter.predict([np.full(shape, level, np.uint8) for level in (0, 128, 255)]):
+            assert result.mask.shape == shape and result.verdict is not None
     blind = LungSegmenter(chest_weights)
     monkeypatch.setattr(blind, "_maps", lambda squares: np.zeros((len(squares), 48, 48, 2), np.float32))
     result = blind.predict(np.zeros((64, 64), np.uint8))[0]
@@ -80,27 +70,24 @@ def test_an_empty_mask_has_no_box_and_is_not_trusted(chest_weights, monkeypatch)
     assert not result.verdict.trusted and result.verdict.reasons == ("no lungs found",)
 
 
-def test_the_other_convention_is_there_too(segmenter, chest):
-    image, _ = chest(3)
+def test_the_other_convention_is_there_too_and_dilation_grows_mask_and_box(segmenter, chest_weights, chest):
+    image, _ = chest(2, 100, 100)
     field = segmenter.predict(image)[0]
     whole = segmenter.following("lung_incl_retrocardiac").predict(image)[0]
     np.testing.assert_array_equal(field.probability_of("lung_incl_retrocardiac"), whole.probability)
     np.testing.assert_array_equal(whole.probability_of("lung_field"), field.probability)
     with pytest.raises(InputError, match="lung_field"):
         field.probability_of("ribs")
-    assert segmenter.convention == "lung_field"
+    assert segmenter.convention == "lung_field" and (whole.probability != field.probability).any()
+    grown = LungSegmenter(chest_weights, dilation=0.05).predict(image)[0]
+    assert (field.mask & ~grown.mask).sum() == 0
+    assert grown.box[0] == field.box[0] - 5 and grown.box[3] == field.box[3] + 5
 
 
-def test_dilation_grows_mask_and_box(chest_weights, chest):
-    image, _ = chest(2, 100, 100)
-    plain, grown = (LungSegmenter(chest_weights, dilation=d).predict(image)[0] for d in (0, 0.05))
-    assert (plain.mask & ~grown.mask).sum() == 0
-    assert grown.box[0] == plain.box[0] - 5 and grown.box[3] == plain.box[3] + 5
+WRONG = [{"convention": "ribs"}, {"threshold": 0}, {"threshold": 1.0}, {"batch_size": 0}, {"dilation": 0.5}]
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"convention": "ribs"}, {"threshold": 0}, {"threshold": 1.0}, {"batch_size": 0}, {"dilation": 0.5}]
-)
+@pytest.mark.parametrize("wrong", WRONG)
 def test_settings_outside_their_range_and_unknown_names_are_refused(chest_weights, wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         LungSegmenter(chest_weights, **wrong)

@@ -16,20 +16,11 @@ from segmentation.batches import PairBatches
 from segmentation.model import CONVENTIONS, SegmenterInput
 from segmentation.pairs import pairs_from_csv
 from segmentation.segmenter import LungSegmenter
-from segmentation.training import (
-    TrainingSettings,
-    read_run,
-    start_run,
-    train,
-    trained_conventions,
-    untrained,
-    usable_pairs,
-)
+from segmentation.training import TrainingSettings, read_run, start_run, train, trained_conventions, untrained
 from weights.format import read_metadata
 
-TINY = TrainingSettings(
-    width=2, epochs=2, batch_size=3, input=SegmenterInput(size=32), fractions=(0.5, 0.25, 0.25), seed=4
-)
+FRACTIONS = (0.5, 0.25, 0.25)
+TINY = TrainingSettings(width=2, epochs=2, batch_size=3, input=SegmenterInput(size=32), fractions=FRACTIONS, seed=4)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,11 +38,15 @@ def pairs(pair_folder):
     return pairs_from_csv(pair_folder / "pairs.csv")
 
 
-@pytest.fixture(scope="module")
-def finished(pairs, tmp_path_factory):
-    run = start_run(pairs, TINY, tmp_path_factory.mktemp("runs") / "whole")
+def trained(pairs, settings, folder):
+    run = start_run(pairs, settings, folder)
     train(run, progress=False)
     return run
+
+
+@pytest.fixture(scope="module")
+def finished(pairs, tmp_path_factory):
+    return trained(pairs, TINY, tmp_path_factory.mktemp("runs") / "whole")
 
 
 def log(run, name="log.csv"):
@@ -64,29 +59,20 @@ def variables(run):
         return [file[f"{kind}/{name}"][()] for kind in ("model", "optimizer") for name in file[kind]]
 
 
-def test_a_run_folder_holds_all_that_happened(finished):
-    assert {p.name for p in finished.iterdir()} == {
-        "best.weights.h5",
-        "state.h5",
-        "log.csv",
-        "split.csv",
-        "settings.json",
-    }
-    rows = log(finished)
+def test_a_run_folder_holds_all_that_happened_and_the_best_weights_how_they_came_about(finished):
+    files = {"best.weights.h5", "state.h5", "log.csv", "split.csv", "settings.json"}
+    assert {p.name for p in finished.iterdir()} == files
+    rows, split = log(finished), log(finished, "split.csv")
     assert [r["epoch"] for r in rows] == ["1", "2"]
     assert {"loss", "val_loss", "val_dice", "val_dice_lung_field", "learning_rate", "seconds"} <= set(rows[0])
-    split = log(finished, "split.csv")
     sides = {}
     assert all(sides.setdefault(r["group_id"], r["split"]) == r["split"] for r in split)
     assert set(sides.values()) == {"train", "validation", "test"}
-
-
-def test_the_best_weights_tell_how_they_came_about(finished):
     segmenter = LungSegmenter(finished / "best.weights.h5")
     assert segmenter.conventions == CONVENTIONS and segmenter.input == TINY.input
     summary = segmenter.metadata["training"]
     assert TrainingSettings.from_dict(summary["settings"]) == TINY
-    best = max(log(finished), key=lambda r: (float(r["val_dice"]), int(r["epoch"])))
+    best = max(rows, key=lambda r: (float(r["val_dice"]), int(r["epoch"])))
     assert summary["validation"]["val_dice"] == float(best["val_dice"]) and summary["epoch"] == int(best["epoch"])
     assert sum(sum(part.values()) for part in summary["pairs"].values()) == 12
 
@@ -94,12 +80,12 @@ def test_the_best_weights_tell_how_they_came_about(finished):
 @pytest.mark.parametrize("killed_in", ["state", "step"])
 def test_an_interrupted_run_ends_where_the_whole_one_does(pairs, finished, tmp_path, monkeypatch, killed_in):
     run = start_run(pairs, TINY, tmp_path / "cut")
-    name = {"state": "_save_state", "step": "_learning_rate"}[killed_in]
+    name, last = {"state": ("_save_state", 2), "step": ("_learning_rate", 5)}[killed_in]
     original, calls = getattr(training, name), []
 
     def dies(*arguments):
         calls.append(1)
-        if len(calls) == (5 if killed_in == "step" else 2):
+        if len(calls) == last:
             raise KeyboardInterrupt
         return original(*arguments)
 
@@ -114,34 +100,33 @@ def test_an_interrupted_run_ends_where_the_whole_one_does(pairs, finished, tmp_p
     assert not [p for p in run.iterdir() if "partial" in p.name]
 
 
-def test_a_finished_run_is_left_as_it_is(finished):
+def test_a_finished_run_is_left_as_it_is_and_its_folder_not_started_again(pairs, finished):
     before = (finished / "state.h5").stat().st_mtime_ns
     assert train(finished, progress=False) == finished / "best.weights.h5"
+    with pytest.raises(InputError, match="--resume"):
+        start_run(pairs, TINY, finished)
     assert (finished / "state.h5").stat().st_mtime_ns == before
 
 
-def test_a_folder_with_a_run_is_not_started_again(pairs, finished):
-    with pytest.raises(InputError, match="--resume"):
-        start_run(pairs, TINY, finished)
-
-
-def test_a_damaged_state_is_refused(finished, tmp_path):
-    run = tmp_path / "copy"
-    run.mkdir()
-    for name in ("settings.json", "split.csv"):
-        (run / name).write_bytes((finished / name).read_bytes())
-    (run / "state.h5").write_bytes((finished / "state.h5").read_bytes()[:3000])
+def test_a_damaged_state_and_a_folder_without_a_run_are_refused(finished, tmp_path):
+    with pytest.raises(InputError, match=r"settings\.json"):
+        read_run(tmp_path)
+    for name in ("settings.json", "split.csv", "state.h5"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes()[: 3000 if name == "state.h5" else None])
     with pytest.raises(InputError, match="cannot be restored"):
-        train(run, progress=False)
+        train(tmp_path, progress=False)
 
 
-def test_targets_are_unknown_where_the_convention_is_another(pairs):
+def test_targets_are_unknown_where_the_convention_is_another_and_a_mask_of_another_size_is_refused(pairs, tmp_path):
     batches = PairBatches(pairs, SegmenterInput(size=32), CONVENTIONS, 5, progress=False)
     targets = np.concatenate([t for _, t in batches.epoch(0)])
     assert len(batches) == 3 and targets.shape == (12, 32, 32, 2)
     for pair, target in zip(pairs, targets, strict=True):
         k = CONVENTIONS.index(pair.convention)
         assert set(np.unique(target[..., k])) == {0.0, 1.0} and (target[..., 1 - k] == -1).all()
+    cv2.imwrite(str(tmp_path / "m.png"), np.ones((9, 9), np.uint8))
+    with pytest.raises(InputError, match="9, 9"):
+        PairBatches([replace(pairs[0], masks=(tmp_path / "m.png",))], SegmenterInput(), CONVENTIONS, 1, progress=False)
 
 
 def test_augmented_epochs_differ_and_depend_on_the_seed_alone(pairs):
@@ -149,66 +134,55 @@ def test_augmented_epochs_differ_and_depend_on_the_seed_alone(pairs):
         batches = PairBatches(pairs, SegmenterInput(size=32), CONVENTIONS, 4, MaskAugmentation(), seed, workers, False)
         return np.concatenate([x for x, _ in batches.epoch(number)])
 
-    np.testing.assert_array_equal(epoch(0, 1, 1), epoch(0, 1, 3))
-    assert (epoch(0, 1, 1) != epoch(0, 2, 1)).any() and (epoch(0, 1, 1) != epoch(1, 1, 1)).any()
+    first = epoch(0, 1, 1)
+    np.testing.assert_array_equal(first, epoch(0, 1, 3))
+    assert (first != epoch(0, 2, 1)).any() and (first != epoch(1, 1, 1)).any()
 
 
-def test_a_mask_of_another_size_is_refused(pairs, tmp_path):
-    cv2.imwrite(str(tmp_path / "m.png"), np.ones((9, 9), np.uint8))
-    with pytest.raises(InputError, match="9, 9"):
-        PairBatches([replace(pairs[0], masks=(tmp_path / "m.png",))], SegmenterInput(), CONVENTIONS, 1, progress=False)
+def kernels(run):
+    with h5py.File(run / "best.weights.h5") as file:
+        items = []
+        file.visititems(lambda _, item: items.append(item))
+        values = [item[()] for item in items if getattr(item, "ndim", 0) == 4]
+    assert len(values) > 10
+    return values
 
 
 def test_a_run_can_begin_with_the_weights_of_another(pairs, finished, tmp_path):
     settings = replace(TINY, epochs=1, batch_size=12, learning_rate=1e-12, init=str(finished / "best.weights.h5"))
-    run = start_run(pairs, settings, tmp_path / "on")
-    train(run, progress=False)
+    run = trained(pairs, settings, tmp_path / "on")
     for ours, given in zip(kernels(run), kernels(finished), strict=True):
         np.testing.assert_allclose(ours, given, atol=1e-6)
     assert read_metadata(run / "best.weights.h5")["training"]["settings"]["init"] == "best.weights.h5"
 
 
-def kernels(run):
-    found = []
-    with h5py.File(run / "best.weights.h5") as file:
-        file.visititems(lambda _, item: found.append(item[()]) if getattr(item, "ndim", 0) == 4 else None)
-    assert len(found) > 10
-    return found
-
-
-@pytest.mark.parametrize("init", ["wider", "nowhere"])
-def test_initial_weights_of_another_network_are_refused(pairs, finished, tmp_path, init):
-    given = str(finished / "best.weights.h5") if init == "wider" else "no-such-name"
-    with pytest.raises(InputError, match=r"^init: "):
-        start_run(pairs, replace(TINY, width=4, init=given), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+def test_initial_weights_of_another_network_are_refused(pairs, finished, tmp_path):
+    for init in (str(finished / "best.weights.h5"), "no-such-name"):
+        with pytest.raises(InputError, match=r"^init: "):
+            start_run(pairs, replace(TINY, width=4, init=init), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
 
 def test_validation_is_over_the_conventions_that_are_trained(given_split, tmp_path):
     pairs = [replace(p, split="test" if p.split == "train" and p.source == "west" else p.split) for p in given_split]
-    run = start_run(pairs, replace(TINY, epochs=1, batch_size=12), tmp_path / "run")
-    train(run, progress=False)
+    assert {p.source for p in pairs if p.split == "validation"} == {"east", "west"}
+    assert {p.source for p in training.usable_pairs(pairs)["validation"]} == {"east"}
+    run = trained(pairs, replace(TINY, epochs=1, batch_size=12), tmp_path / "run")
     (row,) = log(run)
     assert "val_dice_east" in row and "val_dice_west" not in row and "val_dice_lung_incl_retrocardiac" not in row
     assert float(row["val_dice"]) == float(row["val_dice_lung_field"])
 
 
-def sides(pairs):
-    return {p.image.name: p.split for p in pairs}
-
-
-def test_settings_and_split_come_back_from_the_folder(pair_folder, tmp_path):
-    settings = TrainingSettings(fractions=(0.5, 0.25, 0.25), holdout=("west",), seed=2)
-    pairs, read = read_run(start_run(pairs_from_csv(pair_folder / "pairs.csv"), settings, tmp_path / "run"))
-    assert read == settings and len(pairs) == 12 and {p.split for p in pairs} == {"train", "validation", "test"}
-
-
-def test_a_split_of_the_table_is_kept_but_for_held_out_sources(given_split, tmp_path):
-    same, _ = read_run(start_run(given_split, TrainingSettings(), tmp_path / "kept"))
-    assert sides(same) == sides(given_split)
-    held, _ = read_run(start_run(given_split, TrainingSettings(holdout=("west",)), tmp_path / "held"))
-    assert {p.split for p in held if p.source == "west"} == {"test"}
-    assert all(p.split == sides(given_split)[p.image.name] for p in held if p.source == "east")
+def test_settings_and_split_come_back_from_json_and_from_the_folder(pairs, given_split, tmp_path):
+    settings = TrainingSettings(holdout=("east",), augmentation=MaskAugmentation(flip=0))
+    assert TrainingSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+    settings = TrainingSettings(fractions=FRACTIONS, holdout=("west",), seed=2)
+    drawn, read = read_run(start_run(pairs, settings, tmp_path / "run"))
+    assert read == settings and len(drawn) == 12 and {p.split for p in drawn} == {"train", "validation", "test"}
+    for holdout in ((), ("west",)):
+        kept, _ = read_run(start_run(given_split, TrainingSettings(holdout=holdout), tmp_path / str(len(holdout))))
+        sides = {p.image.name: "test" if p.source in holdout else p.split for p in given_split}
+        assert {p.image.name: p.split for p in kept} == sides
 
 
 def test_outputs_are_the_conventions_of_training_pairs(given_split):
@@ -219,12 +193,6 @@ def test_outputs_are_the_conventions_of_training_pairs(given_split):
     assert line.startswith("5 test pairs (west) have masks of lung_incl_retrocardiac")
 
 
-def test_validation_pairs_of_an_untrained_convention_are_left_out(given_split):
-    pairs = [replace(p, split="test") if p.source == "west" and p.split == "train" else p for p in given_split]
-    assert {p.source for p in pairs if p.split == "validation"} == {"east", "west"}
-    assert {p.source for p in usable_pairs(pairs)["validation"]} == {"east"}
-
-
 @pytest.mark.parametrize(
     ("of_east", "of_west", "message"),
     [
@@ -233,26 +201,14 @@ def test_validation_pairs_of_an_untrained_convention_are_left_out(given_split):
         ("validation", "test", "no pair in train"),
     ],
 )
-def test_nothing_to_train_or_validate_on_is_refused_before_the_folder_is_made(
-    given_split, tmp_path, of_east, of_west, message
-):
+def test_nothing_to_train_or_validate_on_is_refused_at_once(given_split, tmp_path, of_east, of_west, message):
     pairs = [replace(p, split=of_east if p.source == "east" else of_west) for p in given_split]
     with pytest.raises(InputError, match=message):
         start_run(pairs, TrainingSettings(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
-    with pytest.raises(InputError, match=r"settings\.json"):
-        read_run(tmp_path)
-
-
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"learning_rate": -1.0}, {"precision": "float16"}, {"width": 0}])
 def test_settings_outside_their_range_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         TrainingSettings(**wrong)
-
-
-def test_settings_come_back_from_json():
-    settings = TrainingSettings(holdout=("east",), augmentation=MaskAugmentation(flip=0))
-    assert TrainingSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
