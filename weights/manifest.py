@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent
 PATH = FOLDER / "manifest.json"
 FORMAT = 1
 KINDS = ("classifier", "segmenter", "backbone")
-LAYOUTS = ("keras-3", "keras-2")
+LAYOUTS = ("keras-3", "keras-2", "torch")
 
 
 class WeightsError(InputError):
@@ -34,7 +34,7 @@ class Entry:
     kind: str  # one of `KINDS`
     licence: str  # one line; it follows from the data that the weights were trained on
     summary: str = ""  # one line
-    layout: str = "keras-3"  # ours, with metadata inside; "keras-2" is an old HDF5 file, loaded by position
+    layout: str = "keras-3"  # ours; "keras-2" is an old HDF5 file, loaded by position, "torch" one of PyTorch
     architecture: dict[str, Any] = field(default_factory=dict)  # {"name": ..., "options": {...}}, as in the metadata
     input: dict[str, Any] = field(default_factory=dict)  # input settings, as in the metadata
     labels: tuple[str, ...] = ()  # classes or mask conventions, in the order of the outputs
@@ -42,11 +42,16 @@ class Entry:
     url: str = ""  # where it can be downloaded; empty for a file of this package
     page: str = ""  # where people can read about it
     home: str = ""  # cache folder: ours, or "keras" for that of keras.applications
+    package: str = ""  # folder of an installed Python package that holds it, as in "package/models"
+    extra: str = ""  # of covidcxnet, which installs that package
     size: int | None = None  # bytes
-    # Its content is verified by at least one; a git blob id stands for files of public git repositories.
+    thresholds: dict[str, float] = field(default_factory=dict)  # operating points by label; 0.5 where none is given
+    # Its content is verified by at least one; a git blob id stands for files of public git repositories. Of SHA-256
+    # torchvision publishes the first eight digits, in the name of each file.
     sha256: str = ""
     git_blob: str = ""
     md5: str = ""
+    unverified: bool = False  # nobody publishes a hash: that of the first download is recorded and then holds
 
     def __post_init__(self):
         object.__setattr__(self, "labels", tuple(self.labels))
@@ -56,7 +61,7 @@ class Entry:
             )
         if Path(self.file).name != self.file or self.file in ("", ".", "..") or Path(self.card).name != self.card:
             raise WeightsError(f"manifest: {self.name}: file {self.file!r} and card {self.card!r} must be plain names")
-        if not (self.sha256 or self.git_blob or self.md5):
+        if not (self.sha256 or self.git_blob or self.md5 or self.unverified):
             raise WeightsError(f"manifest: {self.name}: no sha256, git_blob or md5; it could not be verified")
         if not self.licence:
             raise WeightsError(f"manifest: {self.name}: no licence; nobody could know whether it may be used")
@@ -81,11 +86,21 @@ class Entry:
         ):
             if expected:
                 content = digest(path)
-                if content != expected:
+                if not content.startswith(expected):
                     raise WeightsError(
                         f"{path}: its {what} is {content}, {expected} expected for {self.name}; damaged or another file"
                     )
                 return
+        recorded = record_of(path)
+        if recorded.is_file() and sha256(path) != recorded.read_text().strip():
+            raise WeightsError(
+                f"{path}: not the file that was downloaded first; to accept it, delete {recorded.name} beside it"
+            )
+
+
+def record_of(path: Path) -> Path:
+    """Where the SHA-256 of the first download of a file without a published hash is kept."""
+    return path.with_name(f"{path.name}.sha256")
 
 
 def read(path: Path | None = None) -> dict[str, Entry]:
@@ -107,7 +122,7 @@ def write(entries: dict[str, Entry], path: Path | None = None) -> Path:
     for name, entry in sorted(entries.items()):
         facts = dataclasses.asdict(entry)
         del facts["name"]
-        content[name] = {key: value for key, value in facts.items() if value not in ("", None, (), [], {})}
+        content[name] = {key: value for key, value in facts.items() if value not in ("", None, (), [], {}, False)}
     with whole_file(path) as partial:
         partial.write_text(json.dumps({"format": FORMAT, "weights": content}, indent=2) + "\n", encoding="utf-8")
     return path

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from covidcxnet.cli._common import add_action
+from covidcxnet.cli._weights_convert import add_convert
 from enhancement.command_line import Parser, command, did_you_mean
 from enhancement.errors import InputError
 from weights import lookup, manifest
@@ -30,6 +31,7 @@ def main(argv: list[str], prog: str) -> int:
         action = add_action(actions, name, work, text)
         if nargs:
             action.add_argument("names", nargs=nargs, metavar="NAME")
+    add_convert(actions)
     actions.choices["list"].add_argument("--json", action="store_true", help="print all entries as JSON")
     arguments = parser.parse_args(argv)
     entries, names = manifest.read(), getattr(arguments, "names", [])
@@ -114,5 +116,5 @@ def _path(arguments: argparse.Namespace) -> int:
 def _place(entry: Any) -> str:
     path = next((path for path in lookup.candidates(entry) if path.is_file()), None)
     if path is None:
-        return "to fetch" if entry.url else "missing"
-    return "package" if path.parent == manifest.FOLDER else "cache"
+        return "to fetch" if entry.url else f"extra {entry.extra}" if entry.extra else "missing"
+    return "cache" if path.parent == lookup.cache_folder(entry) else "package"

@@ -14,7 +14,7 @@ from functools import partial
 from enhancement.errors import InputError
 from segmentation.backend import keras, layers, ops
 
-from .densenet import DENSENET121, PUBLISHED, densenet
+from .densenet import DENSENET121, EPSILON, PUBLISHED, densenet
 from .heads import LEVELS, OUTPUT, add_head, check_head
 from .registry import Stage, register
 
@@ -107,13 +107,18 @@ STAGES = tuple(
     **PUBLISHED,
 )
 def hierarchical(
-    stack, blocks: Sequence[int] = DENSENET121, growth: int = 32, final_relu: bool = True, momentum: float = 0.99
+    stack,
+    blocks: Sequence[int] = DENSENET121,
+    growth: int = 32,
+    final_relu: bool = True,
+    momentum: float = 0.99,
+    epsilon: float = EPSILON,
 ):
     """Feature maps of two DenseNets side by side ``[N, S/32, S/32, 2 F]``; options as in `densenet.densenet`."""
     maps = []
     for prefix in LEVELS:
         level = keras.Input(stack.shape[1:])
-        trunk = keras.Model(level, densenet(level, blocks, growth, final_relu, momentum))
+        trunk = keras.Model(level, densenet(level, blocks, growth, final_relu, momentum, epsilon))
         maps.append(_renamed(trunk, stack, prefix))
     return keras.layers.Concatenate(name=FEATURES)(maps)
 

@@ -77,6 +77,8 @@ class ModelSpec:
         The network scales by ImageNet's statistics itself, in layers of its own; other statistics are put ahead of it.
     application : str
         Class in `keras.applications` with ImageNet weights of the backbone; empty where there is none.
+    imagenet : str
+        Name in the manifest of a PyTorch file with ImageNet weights, where they are not those of an application.
     published_options : tuple of str
         Options that must keep their defaults for ImageNet weights to fit.
     three_plane_weights : tuple of str
@@ -114,6 +116,7 @@ class ModelSpec:
     scalings: tuple[str, ...] = NORMALIZATIONS
     scales: bool = False
     application: str = ""
+    imagenet: str = ""
     published_options: tuple[str, ...] = ()
     three_plane_weights: tuple[str, ...] = ()
     level: str = ""
@@ -188,8 +191,8 @@ class ModelSpec:
 
     def check_imagenet(self, options: Mapping[str, Any]) -> None:
         """`InputError` if there are no ImageNet weights for this network, or none with these options."""
-        if not self.application:
-            known = ", ".join(sorted(name for name, spec in MODELS.items() if spec.application))
+        if not (self.application or self.imagenet):
+            known = ", ".join(sorted(name for name, spec in MODELS.items() if spec.application or spec.imagenet))
             hint = f"{self.name} has no ImageNet weights, only {known}; random, or a file,"
             raise _refusal("init", "imagenet", hint)
         for key in self.published_options:
@@ -238,10 +241,10 @@ def create(
     classes : sequence of str, optional
         Labels in order; ``MODELS[name].classes`` when not given, normal and covid19 for all but one. Two make one
         sigmoid output, the probability of ``classes[1]``; more make a softmax.
-    normalization : {"unit", "symmetric", "imagenet", "radiograph", "caffe", "none"} or mapping, optional
+    normalization : {"unit", "symmetric", "imagenet", "radiograph", "caffe", "lite", "none"} or mapping, optional
         x/255; (x - 127.5)/127.5; x/255 minus the ImageNet mean over its deviation; the same with the mean and deviation
-        of radiographs; planes in the order blue, green, red minus their ImageNet means; x as it is. A mapping
-        ``{"mean": [...], "std": [...]}`` has statistics of x/255 for each plane.
+        of radiographs; planes in the order blue, green, red minus their ImageNet means; (x - 127)/128; x as it is. A
+        mapping ``{"mean": [...], "std": [...]}`` has statistics of x/255 for each plane.
     multilabel : bool
         Classes are findings that do not exclude each other: one sigmoid each, even if there are only two.
     **options

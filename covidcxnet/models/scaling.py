@@ -10,7 +10,7 @@ import numpy as np
 from enhancement.errors import InputError
 from segmentation.backend import ops
 
-NORMALIZATIONS = ("unit", "symmetric", "imagenet", "radiograph", "caffe", "none")
+NORMALIZATIONS = ("unit", "symmetric", "imagenet", "radiograph", "caffe", "lite", "none")
 TRAINING = "training"  # in a recipe: the statistics of its training images, which train puts in its place
 
 # Of x/255, like the statistics that `check_statistics` takes.
@@ -37,6 +37,9 @@ def scale(stack, normalization: Normalization):
         return ops.divide(stack, 255.0)
     if normalization == "symmetric":
         return ops.divide(ops.subtract(stack, 127.5), 127.5)
+    if normalization == "lite":
+        # EfficientNet-Lite's own, whole numbers so that eight bits hold them.
+        return ops.divide(ops.subtract(stack, 127.0), 128.0)
     if normalization == "none":
         # Something must stand between input and network, so that a model's layers do not depend on this setting.
         return ops.multiply(stack, 1.0)

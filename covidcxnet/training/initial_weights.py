@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from covidcxnet import pretrained
+from covidcxnet import pretrained, torch_weights
 from covidcxnet.backend import check_precision, make_deterministic
 from covidcxnet.legacy import LEGACY, network
 from covidcxnet.models import MODELS, applications, create, freeze
@@ -24,7 +24,8 @@ from covidcxnet.models.heads import OUTPUT
 from covidcxnet.models.scaling import IMAGENET_STD, TRAINING
 from enhancement.errors import InputError
 from segmentation.backend import quiet_backend
-from weights.lookup import offline
+from weights.lookup import offline, released
+from weights.torch_file import is_torch_file
 
 from .recipe import Recipe
 
@@ -81,7 +82,7 @@ def check_model(recipe: Recipe, classes: tuple[str, ...]) -> None:
 def brought_options(init: str, model: str) -> dict[str, Any]:
     """Options that initial weights bring with them, so that they see what they were trained on.
 
-    ``normalization`` and, for a DenseNet, ``final_relu``; empty where the weights do not say.
+    ``normalization`` and, for a DenseNet, ``final_relu`` and ``epsilon``; empty where the weights do not say.
     """
     # A recipe's options win over these.
     if init == "random":
@@ -91,9 +92,10 @@ def brought_options(init: str, model: str) -> dict[str, Any]:
     if legacy and init not in MODELS and not Path(init).exists():
         options = {"normalization": legacy.normalization, "final_relu": legacy.options["final_relu"]}
         return options if legacy.model in fitting else {}
-    architecture = (pretrained.source(init)[1] or {}).get("architecture", {})
+    path, metadata = pretrained.source(init)
+    architecture = torch_weights.architecture(path) if is_torch_file(path) else (metadata or {}).get("architecture", {})
     options = architecture.get("options", {}) if architecture.get("name") in fitting else {}
-    return {key: options[key] for key in ("normalization", "final_relu") if key in options}
+    return {key: options[key] for key in ("normalization", "final_relu", "epsilon") if key in options}
 
 
 def initialise(model: keras.Model, init: str, classes: tuple[str, ...]) -> str:
@@ -108,7 +110,9 @@ def initialise(model: keras.Model, init: str, classes: tuple[str, ...]) -> str:
         origin, loaded = "ImageNet", _from_imagenet(model)
     else:
         path, metadata = pretrained.source(init)
-        if metadata is None:
+        if is_torch_file(path):
+            source, labels = torch_weights.network(path)
+        elif metadata is None:
             source, labels = network(path)
         else:
             source, labels = pretrained.build(metadata, path), tuple(metadata["classes"])
@@ -140,7 +144,7 @@ def _downloads() -> Iterator[None]:
 
 
 def _from_imagenet(model: keras.Model) -> list[str]:
-    """Set the backbone to the weights of keras.applications; names of the layers that were set."""
+    """Set the backbone to ImageNet's weights; names of the layers that were set."""
     spec, prefixes = MODELS[model.name], networks(model)
     if model.input_shape[-1] != 3 and spec.three_plane_weights:
         planes = model.input_shape[-1]
@@ -149,6 +153,9 @@ def _from_imagenet(model: keras.Model) -> list[str]:
     block = re.compile(rf"{re.escape(prefixes[0])}conv(\d+)_block\d+_concat")
     blocks = Counter(match[1] for layer in model.layers if (match := block.fullmatch(layer.name)))
     spec.check_imagenet({"blocks": list(blocks.values())} if "blocks" in spec.options else {})
+    if spec.imagenet:
+        path = released(spec.imagenet)
+        return transfer(torch_weights.network(path)[0], model, path, {OUTPUT})
     try:
         with _downloads():
             source = applications.build(spec.application, weights="imagenet", input_shape=(LEAST, LEAST, 3))

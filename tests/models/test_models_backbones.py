@@ -65,11 +65,15 @@ def test_covid_cxnet_has_the_published_layers_and_parameters(built):
     [
         ("alexnet", 61_100_840, 0.714),
         ("resnet34", 21_797_672, 3.664),
+        ("resnet50-torchvision", 25_557_032, 4.089),
+        ("efficientnet-lite0", 4_652_008, 0.385),
+        ("efficientnet-b1-torchvision", 7_794_184, 0.687),
         pytest.param("vgg19-bn", 143_678_248, 19.632, marks=pytest.mark.slow),
     ],
 )
-def test_ours_have_the_learned_parameters_and_operations_of_torchvision(name, learned, multiply_adds):
-    model = create(name, classes=THOUSAND)
+def test_ours_have_the_learned_parameters_and_operations_of_the_originals(name, learned, multiply_adds):
+    head = {"head": "linear"} if name.startswith("efficientnet") else {}
+    model = create(name, classes=THOUSAND, **head)
     assert parameters(model)[1] == learned
     assert round(flops(model) / 2e9, 3) == multiply_adds
 

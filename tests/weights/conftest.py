@@ -13,6 +13,7 @@ from weights import manifest
 from weights.format import save_weights
 
 sys.path.append(str(Path(__file__).parents[1] / "legacy"))  # keras2_files
+sys.path.append(str(Path(__file__).parent))  # torch_files
 
 OPTIONS = {"size": 32, "channels": 1, "filters": [4, 4], "hidden": [4]}
 METADATA = {

@@ -1,0 +1,37 @@
+"""`covidcxnet weights convert`: a weights file of PyTorch, safetensors or old Keras as one of this project."""
+
+from __future__ import annotations
+
+import argparse
+
+from covidcxnet.cli._common import add_action
+
+
+def add_convert(actions) -> None:
+    """Add the action to those of `covidcxnet weights`."""
+    text = "write a network of PyTorch, safetensors or old Keras as a weights file of this project"
+    action = add_action(actions, "convert", _convert, text)
+    action.add_argument("source", metavar="FILE", help="a file (.pt, .pth, .safetensors, .h5), or a released name")
+    action.add_argument("out", metavar="OUT", help="weights file to write; it must end in .weights.h5")
+    action.add_argument("--classes", help="labels in order, as in normal,covid19, where they are not known")
+    action.add_argument(
+        "--multilabel", action="store_true", help="with --classes: findings that do not exclude each other"
+    )
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from covidcxnet.pretrained import load_model, resolve
+    from covidcxnet.torch_weights import load_torch
+    from weights import save_weights
+    from weights.torch_file import is_torch_file
+
+    path = resolve(arguments.source)
+    if is_torch_file(path):
+        labels = arguments.classes.split(",") if arguments.classes else None
+        classifier = load_torch(path, labels, multilabel=arguments.multilabel)
+    else:
+        classifier = load_model(arguments.source)
+    out = save_weights(classifier.model, arguments.out, classifier.metadata)
+    findings = ", ".join(classifier.classes[:20]) + (", ..." if len(classifier.classes) > 20 else "")
+    print(f"{out}: {classifier.model.name} of {classifier.model.count_params():,} parameters; {findings}")
+    return 0
