@@ -33,8 +33,11 @@ def base_cnn_in_numpy(stacks, layers):
     return sigmoid(x @ arrays[-1][0] + arrays[-1][1])
 
 
-def densenet_in_numpy(stacks, layers, *, proper):
-    """CheXNet as trained (`proper`: ImageNet scaling, no final ReLU, sigmoids) or as COVID-CXNet used it."""
+def densenet_in_numpy(stacks, layers, *, proper, final_relu=None, epsilon=1.001e-5):
+    """CheXNet as trained (`proper`: ImageNet scaling, no final ReLU, sigmoids) or as COVID-CXNet used it.
+
+    PyTorch's has a final ReLU and an epsilon of its own.
+    """
     arrays = {name: [a.astype("float64") for _, a in named] for name, named in layers if named}
     x = stacks / 255.0
     if proper:
@@ -42,7 +45,7 @@ def densenet_in_numpy(stacks, layers, *, proper):
 
     def norm(x, name, relu=True):
         gamma, beta, mean, variance = arrays[name]
-        x = gamma * (x - mean) / np.sqrt(variance + 1.001e-5) + beta
+        x = gamma * (x - mean) / np.sqrt(variance + epsilon) + beta
         return np.maximum(x, 0) if relu else x
 
     x = norm(convolve(x, arrays["conv1/conv"][0], 2, 3), "conv1/bn")
@@ -58,7 +61,7 @@ def densenet_in_numpy(stacks, layers, *, proper):
             x = convolve(norm(x, name.replace("_conv", "_bn")), arrays[name][0])
             n, h, w, c = x.shape
             x = x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
-    x = norm(x, "bn", relu=not proper).mean(axis=(1, 2))
+    x = norm(x, "bn", relu=not proper if final_relu is None else final_relu).mean(axis=(1, 2))
     kernel, bias = arrays["predictions"]
     return (sigmoid if proper else softmax)(x @ kernel + bias)
 

@@ -1,8 +1,15 @@
 """Every backbone at the smallest size that it accepts, built once for all tests."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from covidcxnet.models import create
+
+# torch_states; torch_files and numpy_networks
+for folder in ("models", "weights", "legacy"):
+    sys.path.append(str(Path(__file__).parents[1] / folder))
 
 SMALLEST = {
     "covid-cxnet": 32,

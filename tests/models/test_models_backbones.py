@@ -153,7 +153,9 @@ def test_imagenet_weights_that_cannot_be_had_say_where_to_put_them(built, monkey
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("the network was asked"))
     with pytest.raises(InputError, match=r"COVIDCXNET_OFFLINE is set; fetch https://"):
         initialise(built("vgg16"), "imagenet", CLASSES)
-    with pytest.raises(InputError, match=r"alexnet has no ImageNet weights, only .*resnet50"):
+    with pytest.raises(InputError, match=r"small-cnn has no ImageNet weights, only .*resnet50"):
+        initialise(create("small-cnn", size=94), "imagenet", CLASSES)
+    with pytest.raises(InputError, match=r"torchvision-alexnet.*fetch https://download\.pytorch\.org/"):
         initialise(built("alexnet"), "imagenet", CLASSES)
 
 
@@ -176,7 +178,7 @@ def test_one_plane_is_three_alike_under_names_that_do_not_depend_on_what_was_bui
 
 def test_two_planes_and_a_stack_too_small_are_refused_with_what_is_needed(built, backbone):
     least = built(backbone).input_shape[1]
-    with pytest.raises(InputError, match="1 or 3"):
+    with pytest.raises(InputError, match="1 or 3|needs 3 channels"):
         create(backbone, channels=2)
     with pytest.raises(InputError, match=f"{least} or more"):
         create(backbone, size=least - 1)
