@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial, wraps
 from typing import Any, NoReturn
 
-from enhancement.errors import InputError
+from enhancement.errors import InputError, one_line
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 ALIASES = {"lr": "learning-rate", "batch": "batch-size", "size": "input.size"}
@@ -222,8 +222,3 @@ def named_values(pairs: Sequence[str], flag: str) -> dict[str, list[str]]:
             raise InputError(f"{flag}: {pair!r} given, COLUMN=VALUE[,VALUE] expected")
         values[column] = text.split(",")
     return values
-
-
-def one_line(error: object) -> str:
-    """A message without line breaks: file names and other libraries' messages may bring some."""
-    return " ".join(str(error).split())

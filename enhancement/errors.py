@@ -9,6 +9,11 @@ class InputError(ValueError):
     """
 
 
+def one_line(error: object) -> str:
+    """A message without line breaks: file names and other libraries' messages may bring some."""
+    return " ".join(str(error).split())
+
+
 class RadiographError(InputError):
     """A file that cannot be read as one radiograph: `path` as the caller named it, and `reason` for a user."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enhancement.checks import Gray, as_count
-from enhancement.errors import RadiographError, Refusal
+from enhancement.errors import RadiographError, Refusal, one_line
 from enhancement.windowing import Window, apply_window, check_window, is_view
 
 MAX_PIXELS = 100_000_000
@@ -84,7 +84,7 @@ def read_radiograph(path: str | os.PathLike[str], *, window: Window = None, max_
     except Refusal as refusal:
         raise RadiographError(path, str(refusal)) from refusal.__cause__
     except Exception as error:  # decoders meet hostile bytes and raise whatever they like
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise RadiographError(path, f"damaged or unsupported {kind} file ({reason})") from error
 
 

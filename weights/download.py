@@ -1,7 +1,6 @@
 """One file over HTTP, whole and verified or not at all: resumed, retried, and never by two processes at once.
 
-The file grows beside its target as ``NAME.partial`` and takes its name
-after it was verified.
+The file grows beside its target as ``NAME.partial`` and takes its name after it was verified.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from enhancement.errors import one_line
+
 from .manifest import WeightsError
 
 ATTEMPTS = 5
@@ -32,9 +33,13 @@ TIMEOUT = 30.0
 """Seconds without a byte until a connection counts as dead."""
 
 _BLOCK = 1 << 18
+# Where the manifest gives no size: a server must not fill the disk.
 _MOST_BYTES = 2 << 30
+# Python refuses to read longer numbers from text, and no file is as long.
 _NUMBER = "[0-9]{1,18}"
-_BROKEN = (OSError, http.client.HTTPException, ValueError)  # the last for addresses and lengths that are none
+# ValueError: addresses and lengths that are none.
+_BROKEN = (OSError, http.client.HTTPException, ValueError)
+# Answers of a server that is busy or starting; all others, 404 among them, will be the same next time.
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -124,13 +129,14 @@ def _connect(url: str, partial: Path, size: int | None, progress: bool) -> None:
             return
         partial.unlink()
         start = 0
+    # Uncompressed: offsets of a range count the bytes that are sent.
     request = urllib.request.Request(url, headers={"Accept-Encoding": "identity", "User-Agent": "covidcxnet"})
     if start:
         request.add_header("Range", f"bytes={start}-")
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        answer = f"{error.code} {_one_line(error.reason)}"
+        answer = f"{error.code} {one_line(error.reason)}"
         if error.code == 416 and start:  # nothing after what we have: complete, or of another version
             if _total(error.headers.get("Content-Range")) == start:
                 return
@@ -142,7 +148,7 @@ def _connect(url: str, partial: Path, size: int | None, progress: bool) -> None:
     except _BROKEN as error:
         reason = getattr(error, "reason", error)
         kind = _NoNetwork if isinstance(reason, socket.gaierror) else _Interrupted
-        raise kind(_one_line(reason) or type(error).__name__) from error
+        raise kind(one_line(reason) or type(error).__name__) from error
     with response:
         begin, total = _begin(response, start)
         if begin is None:
@@ -182,7 +188,7 @@ def _copy(response, partial: Path, start: int, shown: int | None, most: int | No
                 file.write(error.partial)
                 raise _Interrupted("the connection was cut") from error
             except _BROKEN as error:
-                raise _Interrupted(_one_line(error) or "the connection was cut") from error
+                raise _Interrupted(one_line(error) or "the connection was cut") from error
             if not block:
                 break
             file.write(block)
@@ -191,6 +197,7 @@ def _copy(response, partial: Path, start: int, shown: int | None, most: int | No
             if done > (_MOST_BYTES if most is None else most):
                 file.truncate(0)
                 raise DownloadError("the server sends more than the file has")
+        # A file that was longer, from a server that began anew, must not keep its old end.
         file.truncate(done)
     if most is not None and done < most:
         raise _Interrupted(f"{done:,} of {most:,} bytes came")
@@ -199,10 +206,6 @@ def _copy(response, partial: Path, start: int, shown: int | None, most: int | No
 def _total(content_range: str | None) -> int | None:
     match = re.search(rf"/({_NUMBER})\s*$", content_range or "")
     return int(match.group(1)) if match else None
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())
 
 
 def _length(path: Path) -> int:

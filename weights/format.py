@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from enhancement.errors import InputError
+from enhancement.errors import InputError, one_line
 from enhancement.files import whole_file
 
 from .hdf5 import open_plain, shapes
@@ -25,7 +25,9 @@ FORMAT = 1
 
 # HDF5 keeps an attribute in the object header, which holds 64 KiB.
 _LONGEST = 60_000
+# Options of our architectures that decide how large the network is.
 _WIDTHS = ("filters", "hidden", "growth", "width", "blocks", "channels", "outputs")
+# Sides of a stack in pixels; detectors have some 4,000, and activations grow with the square.
 _LARGEST_SIZE = 4096
 
 
@@ -123,8 +125,8 @@ def load_weights(model, path: str | Path) -> None:
             raise ValueError("values that are not finite")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
         model.set_weights(before)
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{path}: the weights do not fit the architecture, or the file is damaged: {reason}") from None
+        reason = f"the weights do not fit the architecture, or the file is damaged: {one_line(error):.300}"
+        raise InputError(f"{path}: {reason}") from None
 
 
 @contextmanager

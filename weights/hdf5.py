@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enhancement.errors import InputError
+from enhancement.errors import InputError, one_line
 
 if TYPE_CHECKING:
     import h5py
@@ -38,16 +38,8 @@ _DAMAGE = (
 def open_plain(path: str | Path) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading, once all of it has been checked; Keras is not needed.
 
-    Yields
-    ------
-    h5py.File
-        Every link in it is hard, every data set a numeric array stored in this file, their sizes believable.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, it is not HDF5, it is damaged, or it holds what a weights file never holds. Errors
-        that damage causes inside the block come out as `InputError` too.
+    Every link in it is hard, every data set a numeric array stored in this file, their sizes believable; otherwise
+    `InputError`, as for errors that damage causes inside the block.
     """
     import h5py
 
@@ -61,8 +53,7 @@ def open_plain(path: str | Path) -> Iterator[h5py.File]:
     except InputError:
         raise
     except _DAMAGE as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not an HDF5 weights file, or a damaged one ({reason})") from error
+        raise InputError(f"{path}: not an HDF5 weights file, or a damaged one ({one_line(error):.200})") from error
 
 
 def shapes(group: h5py.Group) -> list[tuple[int, ...]]:

@@ -76,8 +76,11 @@ def read_config(path: str | Path) -> dict[str, Any]:
             return {}
 
 
-def check_fit(layers: list[LegacyLayer], model: keras.Model, path: str | Path) -> None:
-    """Refuse layers that are not exactly those of a model, by number and every shape; the message names the first."""
+def set_by_position(model: keras.Model, layers: list[LegacyLayer], path: str | Path) -> None:
+    """Set all weights of a flat functional model from legacy layers in order; nothing is set unless all of it fits.
+
+    `InputError` names the first layer that does not, by its shapes.
+    """
     weighted = [layer for layer in model.layers if layer.weights]
     if len(layers) != len(weighted):
         raise InputError(
@@ -88,12 +91,7 @@ def check_fit(layers: list[LegacyLayer], model: keras.Model, path: str | Path) -
         expected = [tuple(w.shape) for w in layer.weights]
         if legacy.shapes != expected:
             raise InputError(f"{path}: layer {legacy.name} has shapes {legacy.shapes}, {layer.name} needs {expected}")
-
-
-def set_by_position(model: keras.Model, layers: list[LegacyLayer], path: str | Path) -> None:
-    """Set all weights of a flat functional model from legacy layers in order; nothing is set unless all of it fits."""
-    check_fit(layers, model, path)
-    for layer, legacy in zip([layer for layer in model.layers if layer.weights], layers, strict=True):
+    for layer, legacy in zip(weighted, layers, strict=True):
         layer.set_weights(legacy.arrays)
 
 
@@ -106,6 +104,7 @@ def _layers(group: h5py.Group, path: str | Path) -> list[LegacyLayer]:
     if not names:
         raise InputError(f"{path}: no layer names in it; not a weights file of Keras 1 or 2")
     layers = []
+    # A file of a few bytes may name one array a million times.
     left = sum(math.prod(shape) for shape in shapes(group))
     for name in names:
         if name not in group:
@@ -134,6 +133,7 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
 
 
 def _in_order(names: list[str]) -> list[str]:
+    # "conv1/kernel:0": the layer before, TensorFlow's number of the output behind.
     short = {name.rsplit("/", 1)[-1].split(":")[0]: name for name in names}
     for order in _ORDERS:
         if len(short) == len(names) and set(short) <= set(order):

@@ -17,7 +17,7 @@ from .manifest import Entry, WeightsError
 OFFLINE = "COVIDCXNET_OFFLINE"
 """Environment variable: any value but 0 forbids downloads."""
 
-# Files verified in this process: the entry, path, size and time of change.
+# Files verified in this process: the entry, path, size and time of change. A hash of 30 MB on every load would show.
 _verified: set[tuple] = set()
 
 
@@ -104,6 +104,7 @@ def _package_folder(entry: Entry) -> Path | None:
 
 def find(entry: Entry) -> Path | None:
     """The verified file of an entry on this machine, or None; `WeightsError` if a file of that name is another one."""
+    # Candidates are looked at in order, and a wrong file ends the search: it must not be passed over silently.
     for path in candidates(entry):
         if path.is_file():
             check(entry, path)

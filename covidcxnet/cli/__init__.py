@@ -1,4 +1,7 @@
-"""The command `covidcxnet`: each sub-command is a module here, imported when it is called; nothing imports them."""
+"""The command `covidcxnet`: each sub-command is a module here, imported when it is called; nothing imports them.
+
+The grammar of flags and exit codes is that of `enhancement.command_line`, which the other packages use too.
+"""
 
 from __future__ import annotations
 
@@ -35,18 +38,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one sub-command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments after the program's name; `sys.argv` by default.
-
-    Returns
-    -------
-    int
-        Exit code: 0 done, 1 done but some files could not be read, 2 the input cannot be used, 130 interrupted.
-    """
+    """Run one sub-command: 0 done, 1 done but some files could not be read, 2 unusable input, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] not in COMMANDS:
         return command_line.run(_answer, arguments, prog="covidcxnet")
@@ -65,5 +57,5 @@ def _answer(arguments: list[str]) -> int:
     else:
         near = did_you_mean(arguments[0], COMMANDS)
         raise InputError(f"unknown command {arguments[0]!r}, one of {', '.join(COMMANDS)} expected{near}")
-    # Without arguments nothing was done that a script could count on.
+    # As argparse ends where arguments are missing: nothing was done that a script could count on.
     return 0 if arguments else 2

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from enhancement.command_line import add_progress, at_least, named_values
-from enhancement.errors import InputError
 
 RESEARCH_ONLY = "A research tool, not a medical device."
 EXIT_CODES = "Exit code: 0 done, 1 done but some files could not be read, 2 the input cannot be used."
@@ -17,14 +16,19 @@ DATA = "NAME:FOLDER of a public set (NAME,option=value:FOLDER), a folder with on
 
 def add_data(parser: argparse.ArgumentParser, *, required: bool = False, narrow: bool = True) -> None:
     """``--data`` and the flags that say what of it is used."""
-    parser.add_argument("--data", required=required, metavar="DATA", help=DATA)
-    parser.add_argument("--root", metavar="DIR", help="folder that the CSV's paths are relative to")
-    parser.add_argument(
-        "--where", action="append", default=[], metavar="COLUMN=VALUE[,VALUE]", help="rows to use; repeatable"
-    )
+    add = parser.add_argument
+    add("--data", required=required, metavar="DATA", help=DATA)
+    add_root(parser)
+    add("--where", action="append", default=[], metavar="COLUMN=VALUE[,VALUE]", help="rows to use; repeatable")
     if narrow:
         parser.add_argument("--classes", metavar="CLASS[,CLASS]", help="labels to keep, in this order; default all")
         parser.add_argument("--verdicts", metavar="CSV", help="table of datasets check: rejected images are left out")
+
+
+def add_root(parser: argparse.ArgumentParser) -> None:
+    """``--root``, for a ``--data`` that is a CSV."""
+    add = parser.add_argument
+    add("--root", metavar="DIR", help="folder that the CSV's paths are relative to")
 
 
 def open_data(arguments: argparse.Namespace) -> Any:
@@ -54,14 +58,16 @@ def add_work(
     if batch_size:
         parser.add_argument("--batch-size", type=at_least(1), default=16, metavar="N", help="images in one pass")
     text = "processes that read images" + ("" if jobs else "; default one per core")
-    parser.add_argument("--jobs", type=at_least(1), default=jobs, metavar="N", help=text)
+    add = parser.add_argument
+    add("--jobs", type=at_least(1), default=jobs, metavar="N", help=text)
     add_progress(parser)
 
 
 def add_bootstrap(parser: argparse.ArgumentParser) -> None:
     """``--bootstrap``: resamples behind the intervals."""
-    text = "resamples for the intervals; 0 for none"
-    parser.add_argument("--bootstrap", type=at_least(0), default=2000, metavar="N", help=text)
+    text = "resamples; 0: no intervals"
+    add = parser.add_argument
+    add("--bootstrap", type=at_least(0), default=2000, metavar="N", help=text)
 
 
 def add_action(actions: Any, name: str, work: Callable[[argparse.Namespace], int], text: str) -> Any:
@@ -74,10 +80,3 @@ def add_action(actions: Any, name: str, work: Callable[[argparse.Namespace], int
 def words(text: str | None) -> tuple[str, ...]:
     """The parts of a list with commas, without empty ones."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
-
-
-def refuse_without(arguments: argparse.Namespace, needed: str, flags: tuple[str, ...]) -> None:
-    """`InputError` for the first of `flags` that is given although `needed`, which it belongs to, is not."""
-    for flag in flags:
-        if getattr(arguments, flag) and not getattr(arguments, needed):
-            raise InputError(f"--{flag.replace('_', '-')}: belongs to --{needed}, which is not given")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -43,7 +42,10 @@ class Lines:
 
 def print_json(row: dict[str, Any]) -> None:
     """One JSON object a line, flushed, so that a program can read it before the last file is done."""
-    print(json.dumps(_finite(row), allow_nan=False), flush=True)
+    from covidcxnet.evaluation.report import plain
+
+    # JSON knows no NaN: null stands for a number that is none.
+    print(json.dumps(plain(row), allow_nan=False), flush=True)
 
 
 class Csv:
@@ -103,12 +105,3 @@ def printable(text: str) -> str:
     """A file name may hold bytes that no terminal encoding takes, and line breaks that would break the table."""
     safe = str(text).encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in safe)
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN: null stands for a number that is none."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

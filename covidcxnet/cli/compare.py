@@ -16,14 +16,15 @@ first. {RESEARCH_ONLY}"""
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Flags; each is an argument of `covidcxnet.experiments.compare.compare` under the same name."""
     parser = Parser(prog=prog, description=SUMMARY)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders; differences are taken from the first")
-    parser.add_argument("--out", default="reports/comparison", metavar="DIR", help="folder to write to")
-    parser.add_argument("--names", metavar="A,B,...", help="a name for each run; default their folders")
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN", help="run folders; differences are taken from the first")
+    add("--out", default="reports/comparison", metavar="DIR", help="folder to write to")
+    add("--names", metavar="A,B,...", help="a name for each run; default their folders")
     text = "rows that a paper printed, marked as published: covid-cxnet, pneumonia, radiography, group-q"
-    parser.add_argument("--published", action="append", default=[], metavar="NAME[,NAME]", help=text)
+    add("--published", action="append", default=[], metavar="NAME[,NAME]", help=text)
     add_bootstrap(parser)
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
-    parser.add_argument("--batch-size", type=at_least(1), default=16, metavar="N", help="images in one pass")
+    add("--seed", type=int, default=0, help="seed of the bootstrap")
+    add("--batch-size", type=at_least(1), default=16, metavar="N", help="images in one pass")
     add_progress(parser)
     return parser
 

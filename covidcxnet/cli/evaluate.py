@@ -15,34 +15,32 @@ predictions.csv and card.md. Without arguments: the newest run under runs/. {RES
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Flags; each is an argument of `covidcxnet.evaluate` under the same name."""
     parser = Parser(prog=prog, description=SUMMARY)
-    parser.add_argument("target", nargs="?", metavar="RUN | WEIGHTS", help="run folder, weights file or released name")
+    add = parser.add_argument
+    add("target", nargs="?", metavar="RUN | WEIGHTS", help="run folder, weights file or released name")
     add_data(parser, narrow=False)
     text = (
         "leave out of --data the training and validation images listed here (columns path and split, as in a run's "
         "split.csv), and other images of the same patients; repeatable"
     )
-    parser.add_argument("--seen", action="append", default=[], metavar="CSV", help=text)
+    add("--seen", action="append", default=[], metavar="CSV", help=text)
     text = (
         "count images of --data with a label that the model does not know as one of its classes, to compare within a "
         "source that has no images of that class (pneumonia=covid19); repeatable"
     )
-    parser.add_argument("--count", action="append", default=[], metavar="LABEL=CLASS", help=text)
-    text = "keep the prepared --data here, for other weights with the same input; default in the report's folder"
-    parser.add_argument("--store", metavar="FILE", help=text)
-    text = "part of a run to evaluate; default test"
-    parser.add_argument("--split", choices=("test", "validation", "train", "all"), help=text)
-    parser.add_argument("--out", metavar="DIR", help="folder of the report; default RUN/report")
+    add("--count", action="append", default=[], metavar="LABEL=CLASS", help=text)
+    add("--store", metavar="FILE", help="file for the prepared --data, for other weights with the same input")
+    add("--split", choices=("test", "validation", "train", "all"), help="part of a run to evaluate; default test")
+    add("--out", metavar="DIR", help="folder of the report; default RUN/report")
     text = "show cases with Grad-CAM; if the model sees whole radiographs, lungs are segmented in these cases only"
-    parser.add_argument("--explain", action=argparse.BooleanOptionalAction, default=True, help=text)
-    parser.add_argument("--lime", type=at_least(0), default=3, metavar="N", help="cases that are explained by LIME too")
-    text = "perturbed images for each of them"
-    parser.add_argument("--lime-samples", type=int, default=1000, metavar="N", help=text)
+    add("--explain", action=argparse.BooleanOptionalAction, default=True, help=text)
+    add("--lime", type=at_least(0), default=3, metavar="N", help="cases that are explained by LIME too")
+    add("--lime-samples", type=int, default=1000, metavar="N", help="perturbed images for each of them")
     add_bootstrap(parser)
     text = (
         "two classes: probability from which the second is predicted; auto: chosen on validation. Findings: one "
         "number for all, by default the thresholds of the weights"
     )
-    parser.add_argument("--threshold", type=_threshold, metavar="P | auto", default=0.5, help=text)
+    add("--threshold", type=_threshold, metavar="P | auto", default=0.5, help=text)
     add_work(parser, seed="the bootstrap and LIME")
     return parser
 

@@ -16,12 +16,14 @@ def main(argv: list[str], prog: str) -> int:
     """Explore; the last line printed is the path of the page."""
     parser = Parser(prog=prog, description=SUMMARY, epilog=EXIT_CODES)
     add_data(parser, required=True)
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the page and the pictures")
-    parser.add_argument("--split", metavar="FILE", help="CSV of path and split, or a run folder: also count by split")
-    parser.add_argument("--size", type=int, default=128, help="side of mean images in pixels")
-    parser.add_argument("--samples", type=int, default=16, metavar="N", help="samples of each class")
+    add = parser.add_argument
+    add("--out", required=True, metavar="DIR", help="folder of the page and the pictures")
+    add("--split", metavar="FILE", help="CSV of path and split, or a run folder: also count by split")
+    add("--size", type=int, default=128, help="side of mean images in pixels")
+    add("--samples", type=int, default=16, metavar="N", help="samples of each class")
     add_work(parser, batch_size=False, seed="the choice of samples")
     arguments = parser.parse_args(argv)
+    # Before the images are read, which may take an hour.
     check_output(arguments.out, folder=True)
     dataset = open_data(arguments)
 
@@ -29,15 +31,8 @@ def main(argv: list[str], prog: str) -> int:
     from covidcxnet.experiments.explore_page import save
 
     split = read_explored_split(arguments.split, dataset) if arguments.split else None
-    survey = explore(
-        dataset,
-        size=arguments.size,
-        split=split,
-        samples=arguments.samples,
-        seed=arguments.seed,
-        jobs=arguments.jobs,
-        progress=arguments.progress,
-    )
+    names = ("size", "samples", "seed", "jobs", "progress")
+    survey = explore(dataset, split=split, **{name: getattr(arguments, name) for name in names})
     print(f"{survey.name}: {survey.images} images read of {survey.listed} listed, {len(survey.unreadable)} unreadable")
     print("\n".join(f"warning: {warning}" for warning in survey.warnings) or "no warnings")
     page = save(survey, arguments.out)

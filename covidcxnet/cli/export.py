@@ -18,17 +18,15 @@ def main(argv: list[str], prog: str) -> int:
         description=f"{text} {RESEARCH_ONLY}",
         epilog=f"ONNX and OpenVINO need packages of their own: {EXTRA}. The batch size stays open in all formats.",
     )
-    parser.add_argument("--weights", required=True, metavar="W", help="weights file, run folder or released name")
-    parser.add_argument("--format", required=True, choices=tuple(FORMATS), help="what to write")
-    text = "file or folder to write; default NAME.onnx, .xml, .tflite, NAME-savedmodel"
-    parser.add_argument("--out", type=Path, metavar="PATH", help=text)
-    text = "radiographs or folders to compare on; default phantoms and noise"
-    parser.add_argument("--images", nargs="+", default=[], metavar="FILE", help=text)
-    text = "largest accepted difference of a probability"
-    parser.add_argument("--tolerance", type=float, default=TOLERANCE, metavar="T", help=text)
-    text = "number type of the input, 0 to 255 in both"
-    parser.add_argument("--input-type", choices=INPUT_TYPES, default="float32", help=text)
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    add = parser.add_argument
+    add("--weights", required=True, metavar="W", help="weights file, run folder or released name")
+    add("--format", required=True, choices=tuple(FORMATS), help="what to write")
+    text = "file or folder to write; default the weights' name with the format's ending"
+    add("--out", type=Path, metavar="PATH", help=text)
+    add("--images", nargs="+", default=[], metavar="FILE", help="radiographs to compare on; default phantoms and noise")
+    add("--tolerance", type=float, default=TOLERANCE, metavar="T", help="largest accepted difference of a probability")
+    add("--input-type", choices=INPUT_TYPES, default="float32", help="number type of the input, 0 to 255 in both")
+    add("--overwrite", action="store_true", help="replace an earlier export")
     arguments = parser.parse_args(argv)
     path = arguments.out or default_path(arguments.weights, arguments.format)
     names = ("images", "tolerance", "input_type", "overwrite")

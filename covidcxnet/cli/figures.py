@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from covidcxnet.cli._common import RESEARCH_ONLY, add_data, add_work, open_data, refuse_without
+from covidcxnet.cli._common import RESEARCH_ONLY, add_data, add_work, open_data
 from enhancement.command_line import Parser, at_least, command
 from enhancement.errors import InputError
 from enhancement.files import check_output, find_images
@@ -20,23 +20,21 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     """Flags of the command."""
     epilog = "Exit code: 0 done, 1 done but some files or figures were left out, 2 the input cannot be used."
     parser = Parser(prog=prog, description=SUMMARY, epilog=epilog)
-    parser.add_argument("models", nargs="+", metavar="RUN|WEIGHTS", help="run folders, weights files, released names")
-    parser.add_argument("--images", nargs="+", metavar="FILE", help="radiographs, folders or glob patterns")
+    add = parser.add_argument
+    add("models", nargs="+", metavar="RUN|WEIGHTS", help="run folders, weights files, released names")
+    add("--images", nargs="+", metavar="FILE", help="radiographs, folders or glob patterns")
     add_data(parser)
-    text = "part of a run's images to use; default validation"
-    parser.add_argument("--split", choices=("validation", "test", "train"), help=text)
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the figures")
-    parser.add_argument("--only", action="append", choices=KINDS, help="figures to draw; repeatable; default all")
+    add("--split", choices=("validation", "test", "train"), help="part of a run's images to use; default validation")
+    add("--out", required=True, metavar="DIR", help="folder of the figures")
+    add("--only", action="append", choices=KINDS, help="figures to draw; repeatable; default all")
     text = "feature layer of Grad-CAM: one for all models, or one for each in their order; default the last one"
-    parser.add_argument("--layer", action="append", default=[], metavar="NAME", help=text)
-    parser.add_argument("--target", metavar="CLASS", help="class that maps explain; default the one each predicts")
-    parser.add_argument("--lime", action="store_true", help="LIME too: minutes for each radiograph and model")
-    text = "perturbed images for LIME"
-    parser.add_argument("--lime-samples", type=at_least(10, 100_000), default=1000, metavar="N", help=text)
-    parser.add_argument("--rows", type=at_least(1, 24), default=6, metavar="N", help="radiographs with maps")
-    parser.add_argument("--most", type=at_least(8, 20_000), default=1000, metavar="N", help="radiographs in t-SNE")
-    text = "perplexity of t-SNE, at most a third of the radiographs"
-    parser.add_argument("--perplexity", type=float, default=30.0, help=text)
+    add("--layer", action="append", default=[], metavar="NAME", help=text)
+    add("--target", metavar="CLASS", help="class that maps explain; default the one each predicts")
+    add("--lime", action="store_true", help="LIME too: minutes for each radiograph and model")
+    add("--lime-samples", type=at_least(10, 100_000), default=1000, metavar="N", help="perturbed images for LIME")
+    add("--rows", type=at_least(1, 24), default=6, metavar="N", help="radiographs with maps")
+    add("--most", type=at_least(8, 20_000), default=1000, metavar="N", help="radiographs in t-SNE")
+    add("--perplexity", type=float, default=30.0, help="perplexity of t-SNE, at most a third of the radiographs")
     add_work(parser, jobs=1, seed="the choice, t-SNE and LIME")
     return parser
 
@@ -98,7 +96,9 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.data and arguments.split:
         raise InputError("--split: is part of a run; leave it out, or leave --data out")
     # Flags without effect are refused: whoever gives one expects other radiographs than would be drawn.
-    refuse_without(arguments, "data", ("root", "where", "classes", "verdicts"))
+    for flag in ("root", "where", "classes", "verdicts"):
+        if getattr(arguments, flag) and not arguments.data:
+            raise InputError(f"--{flag}: belongs to --data, which is not given")
     if arguments.lime and arguments.only and "maps" not in arguments.only:
         raise InputError("--lime: is drawn beside the other maps; add --only maps")
     count = len(arguments.models)

@@ -25,18 +25,20 @@ def main(argv: list[str], prog: str) -> int:
     """Predict radiographs."""
     text = "Predict radiographs with trained weights: file, label, probability, and whether the lungs were found."
     parser = build_parser(prog, text)
-    parser.add_argument("--explain", choices=METHODS, help="also draw a panel for each radiograph into --out")
+    add = parser.add_argument
+    add("--explain", choices=METHODS, help="also draw a panel for each radiograph into --out")
     return run(parser.parse_args(argv))
 
 
 def build_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """Flags that `predict` and `explain` share; each adds the one that names the method."""
     parser = Parser(prog=prog, description=f"{description} {RESEARCH_ONLY}", epilog=EXIT_CODES)
-    parser.add_argument("files", nargs="+", metavar="FILE", help="radiographs, folders or glob patterns")
-    parser.add_argument("--weights", required=True, metavar="W", help="weights file, run folder or released name")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line for each file, no table")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the predictions as a table")
-    parser.add_argument("--segmenter", metavar="W", help="find lungs with these weights instead of the recorded ones")
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help="radiographs, folders or glob patterns")
+    add("--weights", required=True, metavar="W", help="weights file, run folder or released name")
+    add("--json", action="store_true", help="print one JSON object a line for each file, no table")
+    add("--csv", type=Path, metavar="FILE", help="also write the predictions as a table")
+    add("--segmenter", metavar="W", help="find lungs with these weights instead of the recorded ones")
     add_work(parser, jobs=1)
     group = parser.add_argument_group("explanations")
     group.add_argument("--out", type=Path, metavar="DIR", help="folder of the pictures; default explanations")

@@ -25,10 +25,8 @@ def main(argv: list[str], prog: str) -> int:
         epilog="Published figures are the papers' own, on their own splits; read each with its split.",
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    listing = add_action(
-        actions, "list", _list, "list all: paper, model, classes, input, published figures, place in it"
-    )
-    text = "show what a recipe reproduces of its paper and what it does not, then its YAML"
+    listing = add_action(actions, "list", _list, "list all: paper, model, classes, input, published figures")
+    text = "show what a recipe reproduces of its paper and what not, then its YAML"
     showing = add_action(actions, "show", _show, text)
     showing.add_argument("names", metavar="NAME", nargs="*", help="a recipe, by name or as a file")
     for action in (listing, showing):

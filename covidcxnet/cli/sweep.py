@@ -40,13 +40,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "values of a recipe key, nested keys with dots (input.size, options.dropout); repeatable: every combination is "
         "trained; values are YAML"
     )
-    parser.add_argument("--over", action="append", default=[], metavar="KEY=a,b,c", help=text)
-    parser.add_argument("--repeats", type=int, default=1, metavar="N", help="trainings of each, seeds from --seed on")
-    parser.add_argument("--out", metavar="DIR", help="folder of the sweep; default runs/sweep-RECIPE-KEYS")
-    text = "evaluate each run on the test split; --no-test leaves it closed"
-    parser.add_argument("--test", action=argparse.BooleanOptionalAction, default=True, help=text)
+    add = parser.add_argument
+    add("--over", action="append", default=[], metavar="KEY=a,b,c", help=text)
+    add("--repeats", type=int, default=1, metavar="N", help="trainings of each, seeds from --seed on")
+    add("--out", metavar="DIR", help="folder of the sweep; default runs/sweep-RECIPE-KEYS")
+    add("--test", action=argparse.BooleanOptionalAction, default=True, help="evaluate each run on the test split")
     add_bootstrap(parser)
-    parser.add_argument("--dry-run", action="store_true", help="list the trainings and their state, and stop")
+    add("--dry-run", action="store_true", help="list the trainings and their state, and stop")
     add_progress(parser)
     return parser
 
@@ -88,8 +88,9 @@ def groups(argv: list[str], prog: str) -> int:
 
     # --help goes on to `parse_recipe`, which shows the flags of train below this summary.
     parser = Parser(prog=prog, add_help=False)
-    parser.add_argument("--balance", choices=("oversample", "undersample"), default="oversample")
-    parser.add_argument("--published", action="store_true")
+    add = parser.add_argument
+    add("--balance", choices=("oversample", "undersample"), default="oversample")
+    add("--published", action="store_true")
     add_bootstrap(parser)
     values, others = parser.parse_known_args(named_first(argv))
     recipe = parse_recipe(others, prog, GROUPS, REFUSED)
