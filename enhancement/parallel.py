@@ -8,11 +8,9 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
-from itertools import chain
 from typing import Any, TypeVar
 
 from enhancement.errors import InputError
@@ -58,49 +56,49 @@ def map_files(
     from tqdm import tqdm
 
     batches = [items[i : i + batch] for i in range(0, len(items), batch)]
-    jobs = min(jobs or min(cores(), max(1, len(items) // _ITEMS_A_WORKER)), len(batches))
+    jobs = min(jobs or min(cores(), max(1, len(items) // _ITEMS_A_WORKER)), max(1, len(batches)))
     with tqdm(total=len(items), desc=desc, unit=unit, disable=not progress) as bar:
         # In this process each result is handed on as soon as it is there; those of a worker travel by the batch.
-        parts = [map(work, items)] if jobs <= 1 else _in_order(partial(_each, work), batches, jobs, lost)
-        for result in chain.from_iterable(parts):
+        for result in map(work, items) if jobs == 1 else _over_workers(work, batches, jobs, lost):
             bar.update()
             yield result
 
 
-def _each(work: Callable[[Any], Any], batch: Sequence[Any]) -> list[Any]:
-    return list(map(work, batch))
-
-
-def _in_order(
-    work: Callable[[Any], list[Any]], batches: Iterable[Any], jobs: int, lost: Callable[[Any], Any]
-) -> Iterator[list[Any]]:
-    """``work(batch)`` for every batch, in order; a batch whose worker dies is done again, item by item."""
+def _over_workers(
+    work: Callable[[Any], Any], batches: Sequence[Any], jobs: int, lost: Callable[[Any], Any]
+) -> Iterator[Any]:
+    """Results in order; a batch whose worker dies is done again, item by item."""
     waiting: deque[tuple[Any, Future]] = deque()
     pool = _start(jobs)
     try:
         for batch in (*batches, None):
             if batch is not None:
                 waiting.append((batch, _submit(pool, work, batch)))
+            # Two batches a worker: none waits for work, and memory holds few results.
             while waiting and (batch is None or len(waiting) >= 2 * jobs):
                 try:
                     results = waiting[0][1].result()
                     waiting.popleft()
-                    yield results
+                    yield from results
                 except BrokenProcessPool:
                     # A pool does not tell whose worker died, so all that was under way is done again, one by one.
                     again = [batch for batch, _ in waiting]
                     waiting.clear()
                     pool.shutdown()
                     for suspect in again:
-                        yield _carefully(work, suspect, lost)
+                        yield from _carefully(work, suspect, lost)
                     pool = _start(jobs)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _each(work: Callable[[Any], Any], batch: Sequence[Any]) -> list[Any]:
+    return list(map(work, batch))
+
+
 def _submit(pool: ProcessPoolExecutor, work: Callable, batch: Any) -> Future:
     try:
-        return pool.submit(work, batch)
+        return pool.submit(_each, work, batch)
     except BrokenProcessPool as error:
         # A pool that broke refuses new work at once; the batch must still come out in its turn.
         refused: Future = Future()
@@ -112,14 +110,14 @@ def _carefully(work: Callable, batch: Any, lost: Callable[[Any], Any]) -> list[A
     """A batch in a process of its own; if that dies too, each item in one."""
     with _start(1) as pool:
         try:
-            return list(pool.submit(work, batch).result())
+            return pool.submit(_each, work, batch).result()
         except BrokenProcessPool:
             pass
     results = []
     for item in batch:
         with _start(1) as pool:
             try:
-                results += pool.submit(work, [item]).result()
+                results.append(pool.submit(work, item).result())
             except BrokenProcessPool:
                 results.append(lost(item))
     return results

@@ -75,6 +75,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     shares = ("TRAIN", "VALIDATION", "TEST")
     add("--fractions", nargs=3, type=float, metavar=shares, default=(0.7, 0.15, 0.15), help="shares of the three parts")
     add("--split-by", choices=("patient", "source"), default="patient", help="what stays together")
+    # Every default here is that of `TrainingSettings`, which takes each flag under its own name.
     add("--holdout", nargs="+", default=(), metavar="SOURCE", help="sources that only test, whatever their split")
 
     predict = command(
@@ -244,6 +245,7 @@ def _evaluate(arguments: Namespace, prog: str) -> int:
     return 0
 
 
+# `covidcxnet.reporting.table` has this too, but stands above this package.
 def _aligned(rows: list[list[str]]) -> str:
     """Lines of a table of text: names in the first column, figures that end together in the others."""
     first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
@@ -256,6 +258,7 @@ def _aligned(rows: list[list[str]]) -> str:
 def _sheet(segmenter: LungSegmenter, pairs: list[Pair], rows: list[dict], count: int) -> np.ndarray:
     """The worst pairs by Dice, with the true outline (blue) and the segmenter's (orange)."""
     pictures, captions = [], []
+    # Read and segmented again, for these few only: masks of all pairs would not fit in memory.
     for i in sorted(range(len(rows)), key=lambda i: rows[i]["dice"])[:count]:
         image = read_radiograph(pairs[i].image)
         mask = segmenter.following(rows[i]["output"]).predict(image)[0].mask
@@ -269,6 +272,7 @@ def _sheet(segmenter: LungSegmenter, pairs: list[Pair], rows: list[dict], count:
 def _segmenter(arguments: Namespace, weights, convention: str | None = None) -> LungSegmenter:
     names = ("batch_size", "threshold", "components", "fill_holes", "dilation")
     settings = {name: getattr(arguments, name) for name in names}
+    # Before the backend loads: weights that cannot be used are refused at once.
     segmenter = LungSegmenter(weights, convention=convention, **settings)
     quiet_backend()
     return segmenter

@@ -60,6 +60,7 @@ class PairBatches:
             for start in range(0, len(self) * self.batch_size, self.batch_size):
                 chosen = order[start : start + self.batch_size]
                 waiting.append([pool.submit(self._sample, int(i), number) for i in chosen])
+                # Two batches ahead keep the threads busy; an epoch at once would take hundreds of megabytes.
                 if len(waiting) > 2:
                     yield _stacked(waiting.popleft())
             while waiting:
@@ -83,6 +84,7 @@ def _read(pair: Pair, longest: int) -> tuple[np.ndarray, np.ndarray]:
     image, mask = read_radiograph(pair.image), read_mask(pair.masks)
     if image.shape != mask.shape:
         raise RadiographError(pair.masks[0], f"mask of {mask.shape} pixels for a radiograph of {image.shape}")
+    # Twice the network's side is enough for every enlargement of the augmentation.
     scale = longest / max(image.shape)
     if scale < 1:
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))

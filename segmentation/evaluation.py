@@ -41,7 +41,9 @@ def hausdorff95(mask: np.ndarray, truth: np.ndarray) -> float:
     """
     if not mask.any() or not truth.any():
         return 0.0 if mask.any() == truth.any() else 100.0
-    outlines = [_outline(mask), _outline(truth)]
+    # Padded, so that mask pixels on the image's border are on the outline too.
+    around, square = [np.pad(m, 1).astype(np.uint8) for m in (mask, truth)], np.ones((3, 3), np.uint8)
+    outlines = [m & ~cv2.erode(a, square)[1:-1, 1:-1].astype(bool) for m, a in zip((mask, truth), around, strict=True)]
     # Distance of every pixel to the nearest one of an outline, read at the pixels of the other.
     distances = [cv2.distanceTransform((~o).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for o in outlines]
     there, back = distances[1][outlines[0]], distances[0][outlines[1]]
@@ -145,8 +147,3 @@ def _medians(values: np.ndarray, index: np.ndarray, drawn: np.ndarray) -> np.nda
         middle = [ordered[(reached > at).argmax(axis=1)] for at in ((total - 1) // 2, total // 2)]
         medians.append((middle[0] + middle[1]) / 2)
     return np.concatenate(medians)
-
-
-def _outline(mask: np.ndarray) -> np.ndarray:
-    inside = cv2.erode(np.pad(mask, 1).astype(np.uint8), np.ones((3, 3), np.uint8))[1:-1, 1:-1]
-    return mask & ~inside.astype(bool)

@@ -172,6 +172,7 @@ ARCHITECTURES: dict[str, Callable[..., Any]] = {"unet": unet, "imlab-unet": imla
 
 def recognise(layers: list[LegacyLayer]) -> tuple[str, dict[str, int]] | None:
     """Name and options of the U-Net that an old file's layers belong to, by its first and widest ones; else None."""
+    # Neither file names its architecture; the count of weighted layers differs.
     name = {23: "unet", 22: "imlab-unet"}.get(len(layers))
     if name is None or any(len(layer.arrays) != 2 or layer.arrays[0].ndim != 4 for layer in layers):
         return None
@@ -225,6 +226,7 @@ def read_architecture(path: Path, metadata: dict[str, Any]) -> tuple[tuple[str, 
         raise InputError(f"{path}: architecture {name!r} with masks {conventions} is not known to this version")
     if not set(options) <= {"width", "batch_norm", "channels", "outputs", "scaling"}:
         raise InputError(f"{path}: unknown options in {sorted(options)}; a newer version wrote the file")
+    # The squares have one plane: with more the first pass would fail, far from the file.
     if options.get("channels", 1) != 1:
         raise InputError(f"{path}: a U-Net for {options['channels']!r:.80} channels; a radiograph has one")
     return conventions, settings, options

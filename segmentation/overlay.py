@@ -36,6 +36,7 @@ def contact_sheet(
     cell = np.full((side + 14 * lines, side, 3), 24, np.uint8)
     rows = -(-len(images) // columns)
     sheet = np.full((rows * cell.shape[0], columns * side, 3), 24, np.uint8)
+    # OpenCV's letters have fixed sizes: 14 pixels a line, 0.38 of the font's.
     for i, image in enumerate(images):
         scale = side / max(image.shape[:2])
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))

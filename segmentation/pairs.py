@@ -17,6 +17,7 @@ from .model import CONVENTIONS
 
 SPLITS = ("train", "validation", "test")
 
+# Column names of the tables that come with public sets; the first that a table has counts.
 ALIASES = {
     "image": ("image", "path", "filename", "file", "radiograph"),
     "mask": ("mask", "masks", "lung_mask", "mask_path"),
@@ -52,6 +53,7 @@ def pairs_from_csv(path: str | Path, root: str | Path | None = None, convention:
     """
     path = Path(path)
     try:
+        # Excel begins UTF-8 with a byte order mark, which would become part of the first column's name.
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             columns = _columns(path, reader.fieldnames or [])
@@ -62,6 +64,7 @@ def pairs_from_csv(path: str | Path, root: str | Path | None = None, convention:
         raise InputError(f"{path}: no rows; one image and mask a row are expected")
     base = _base(path, root, rows[0][columns["image"]])
     pairs = []
+    # Lines count from 1 as editors do, and the first holds the names.
     for number, row in enumerate(rows, 2):
         value = {name: (row[column] or "").strip() for name, column in columns.items()}
         cells = [value.get(key, "") for key in ("mask", "mask_left", "mask_right")]
@@ -100,18 +103,19 @@ def pairs_from_folders(
 def read_mask(paths: Sequence[str | Path]) -> np.ndarray:
     """The union of mask files (left and right lungs, say), ``bool [H, W]``.
 
-    A pixel belongs to the lungs where its value passes half of the file's largest: 0/1, 0/255 and JPEG masks all work.
     Raises `RadiographError` if a file cannot be read or the files differ in size.
     """
     union = None
     for path in paths:
         try:
+            # Not `imread`: it takes no path outside of ASCII on Windows, and says nothing of why it fails.
             data = np.fromfile(path, np.uint8)
         except OSError as error:
             raise RadiographError(path, f"mask cannot be read ({error.strerror})") from None
         image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH) if data.size else None
         if image is None:
             raise RadiographError(path, "mask is not an image, or is damaged")
+        # Half of the file's own largest value: masks come as 0/1 and 0/255, and JPEG blurs their edges.
         mask = image > image.max() / 2
         if union is not None and union.shape != mask.shape:
             raise RadiographError(path, f"mask of shape {mask.shape}, {union.shape} expected like its other half")
@@ -135,6 +139,7 @@ def split_pairs(
     itself); "source" keeps whole sources together. Sources in `holdout` go to the test set whole, whatever their split,
     and with them the other pairs of their patients.
     """
+    # A misspelt source would silently be trained on.
     unknown = sorted(set(holdout) - {p.source for p in pairs})
     if unknown:
         raise InputError(f"holdout: no source {unknown[0]!r}; there are {', '.join(sorted({p.source for p in pairs}))}")
@@ -154,6 +159,7 @@ def split_pairs(
 
     assigned = [""] * len(pairs)
     generator = np.random.default_rng(seed)
+    # Sorted before they are shuffled: the seed decides, not the order of the table's rows.
     for _, keys in sorted(strata.items()):
         shuffled = [sorted(keys)[i] for i in generator.permutation(len(keys))]
         shuffled = [k for k in shuffled if not {pairs[i].source for i in groups[k]} & set(holdout)]
@@ -190,7 +196,7 @@ def _base(path: Path, root: str | Path | None, first: str) -> Path:
     for base in candidates:
         if (base / first).is_file():
             return base
-    tried = " or ".join(str(c) for c in candidates)
+    tried = " or ".join(map(str, candidates))
     raise InputError(f"{path}: its first image {first!r} is not in {tried}; give the right folder with --root")
 
 

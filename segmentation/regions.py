@@ -85,6 +85,7 @@ class Frame:
             columns = _positions(box_width, self.inner_left, self.inner_width, self.size, values.shape[1])
             grid = np.meshgrid(columns, rows)
             inside = cv2.remap(values, grid[0], grid[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        # A bool map was interpolated as 0 and 1: one half is where its outline lies.
         full = np.full((self.height, self.width), fill, np.float32)
         full[self.top : self.bottom, self.left : self.right] = inside
         return full >= 0.5 if binary else full
@@ -132,6 +133,7 @@ def frame_for(
         bottom, right = min(height, bottom + extra), min(width, right + extra)
     inner_height = inner_width = size
     if not stretch:
+        # Of a long thin box the shorter side would be rounded to 0.
         longer = max(bottom - top, right - left)
         inner_height = max(1, round((bottom - top) * size / longer))
         inner_width = max(1, round((right - left) * size / longer))
@@ -176,6 +178,7 @@ def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
         return image.copy()
     if image.dtype == np.bool_:
         return cv2.resize(image.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
+    # INTER_AREA does not interpolate when it enlarges: it repeats pixels.
     shrinks = height * width < image.shape[0] * image.shape[1]
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 

@@ -58,6 +58,7 @@ class LungMask:
     _cleaned: np.ndarray | None = field(default=None, repr=False)
     _maps: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
+    # The mask is kept, as box and crops ask for it; soft maps of full size, four bytes a pixel, are made each time.
     @cached_property
     def mask(self) -> np.ndarray | None:
         """Lungs after post-processing (and dilation, if set), ``bool [H, W]`` of the radiograph's own size."""
@@ -161,7 +162,7 @@ class LungSegmenter:
     def following(self, convention: str) -> LungSegmenter:
         """The same segmenter, giving the masks of another convention; the network is shared."""
         _ = self.model  # built once, before the copy
-        other = copy(self)
+        other = copy(self)  # with `model`, which `cached_property` keeps in the instance
         other.convention = self._known(convention)
         return other
 
@@ -224,7 +225,7 @@ class LungSegmenter:
 
     def _maps(self, squares: list[np.ndarray]) -> np.ndarray:
         """Soft maps ``float32 [N, S, S, K]``."""
-        # Few batch shapes, so that the network is traced a few times only.
+        # Few batch shapes (1, 4, all), so that the network is traced a few times only, and one radiograph costs one.
         size = min(next(n for n in (1, 4, self.batch_size) if n >= min(len(squares), self.batch_size)), self.batch_size)
         batch = np.zeros((size, *squares[0].shape, 1), np.uint8)
         batch[: len(squares), ..., 0] = squares

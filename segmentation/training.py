@@ -93,12 +93,14 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
     run = Path(run)
     pairs, settings = read_run(run)
     conventions = trained_conventions(pairs)
+    # Before the network is built: files that cannot be read are the likelier and the quicker failure.
     served = {}
     for side, chosen in usable_pairs(pairs).items():
         augmentation = settings.augmentation if side == "train" else None
         kinds = settings.input, conventions, settings.batch_size, augmentation
         served[side] = PairBatches(chosen, *kinds, settings.seed, settings.workers, progress)
 
+    # After the reading, and right before the weights are drawn: nothing else has drawn numbers by then.
     keras.utils.set_random_seed(settings.seed)
     options = settings.network(conventions)
     policy = keras.config.dtype_policy()
@@ -110,6 +112,7 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
     if settings.init and not (run / STATE).exists():
         load_weights(model, initial_weights(settings, conventions))
     optimizer = keras.optimizers.Adam(settings.learning_rate)
+    # Its variables must exist before a saved state is put into them.
     optimizer.build(model.trainable_variables)
     fuse_batch_norm(model)
     loss = loss_named(settings.loss)
@@ -155,6 +158,7 @@ def start_run(pairs: Sequence[Pair], settings: TrainingSettings, out: str | Path
     if settings.init:
         initial_weights(settings, trained_conventions(pairs))
     files = [p for pair in pairs for p in (pair.image, *pair.masks)]
+    # One root and relative paths: for data that moved, one entry of the settings is to be changed.
     root = Path(os.path.commonpath([p.resolve().parent for p in files]))
     rows = []
     for pair in pairs:
@@ -239,6 +243,7 @@ def _one_epoch(model, batches: PairBatches, epoch: int, settings: TrainingSettin
     with bar:
         for step, (squares, targets) in enumerate(batches.epoch(epoch), epoch * steps):
             model.optimizer.learning_rate.assign(_learning_rate(settings, step, steps))
+            # Keras would return the mean of the epoch so far.
             model.reset_metrics()
             losses.append(float(model.train_on_batch(squares, targets)))
             if not math.isfinite(losses[-1]):
@@ -249,6 +254,7 @@ def _one_epoch(model, batches: PairBatches, epoch: int, settings: TrainingSettin
 
 
 def _learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
+    # Adam's estimates of variance are noise in its first steps (Liu et al. 2020), so that these are kept short.
     warm = min(1.0, (step + 1) / steps)
     return settings.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / (settings.epochs * steps)))
 

@@ -21,7 +21,7 @@ _SLACK = 3
 _SPARE_VARIABLES = 100
 _SPARE_NUMBERS = 100_000
 
-# `add_weight` is replaced for all threads at once; `RLock`, as a network may hold another that is bounded too.
+# `add_weight` is replaced for all threads at once, so that one network is built at a time.
 _building = threading.RLock()
 
 

@@ -35,7 +35,7 @@ TIMEOUT = 30.0
 _BLOCK = 1 << 18
 # Where the manifest gives no size: a server must not fill the disk.
 _MOST_BYTES = 2 << 30
-# Python refuses to read longer numbers from text, and no file is as long.
+# 64 bits hold 18 digits; of some 4,300 `int` would raise.
 _NUMBER = "[0-9]{1,18}"
 # ValueError: addresses and lengths that are none.
 _BROKEN = (OSError, http.client.HTTPException, ValueError)
@@ -197,7 +197,6 @@ def _copy(response, partial: Path, start: int, shown: int | None, most: int | No
             if done > (_MOST_BYTES if most is None else most):
                 file.truncate(0)
                 raise DownloadError("the server sends more than the file has")
-        # A file that was longer, from a server that began anew, must not keep its old end.
         file.truncate(done)
     if most is not None and done < most:
         raise _Interrupted(f"{done:,} of {most:,} bytes came")
