@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,35 @@ def add_work(
     add = parser.add_argument
     add("--jobs", type=at_least(1), default=jobs, metavar="N", help=text)
     add_progress(parser)
+
+
+def progress_switch(work: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Decorator that takes ``--no-progress`` and ``--quiet`` out of the arguments, for commands of a recipe's flags."""
+
+    @wraps(work)
+    def switched(argv: list[str], prog: str) -> int | None:
+        others = [argument for argument in argv if argument.replace("_", "-") not in ("--no-progress", "--quiet")]
+        if len(others) == len(argv):
+            return work(argv, prog)
+        from tqdm import tqdm
+
+        draw = tqdm.__init__
+
+        def without_bar(bar, *args, **options):
+            draw(bar, *args, **{**options, "disable": True})
+
+        # By tqdm itself: the bars of a training are those of five packages. They are no part of a recipe, which would
+        # be another recipe with another switch.
+        tqdm.__init__ = without_bar
+        try:
+            return work(others, prog)
+        finally:
+            tqdm.__init__ = draw
+
+    return switched
+
+
+NO_PROGRESS = "--no-progress, or --quiet, leaves out the progress bars."
 
 
 def add_bootstrap(parser: argparse.ArgumentParser) -> None:

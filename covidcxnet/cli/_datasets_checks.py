@@ -33,6 +33,7 @@ def summary(arguments: Namespace) -> int:
         findings = dataset.findings
         states = {"present": findings.eq(1).sum(), "absent": findings.eq(0).sum(), "unknown": findings.isna().sum()}
         print(f"\n{pd.DataFrame(states).to_string()}")
+    # Printed here, as it decides what can be trained: a split by image lets one patient stand on both sides.
     if dataset.group is None:
         print("\npatients unknown: a split by patient is not possible; to split by image, give train --split-by image")
     return 0
@@ -40,6 +41,7 @@ def summary(arguments: Namespace) -> int:
 
 def check(arguments: Namespace) -> int:
     """Write a table of verdicts; 1 where a file is to be rejected."""
+    # Before every file is opened. Verdicts may have been edited by hand, so that a table is not replaced unasked.
     check_output(arguments.out, overwrite=arguments.overwrite)
     dataset = load(arguments.data, root=arguments.root, for_training=False)
     pixels = tuple(arguments.pixels) if arguments.pixels else None
@@ -64,6 +66,7 @@ def duplicates(arguments: Namespace) -> int:
     result = find_duplicates(dataset, jobs=arguments.jobs, progress=arguments.progress)
     for table, path in ((result.pairs, out), (result.groups, groups)):
         save_table(table, path)
+    # Copies under several labels or patients are what spoils a split, so that these are counted.
     pairs, members = result.pairs, dataset.table.set_index("path").loc[result.groups["path"]]
     exact = int((pairs["kind"] == "exact").sum())
     group = result.groups["duplicate_group"].to_numpy()
@@ -85,6 +88,7 @@ def duplicates(arguments: Namespace) -> int:
 
 def bias(arguments: Namespace) -> int:
     """Write the page about shortcuts."""
+    # Its page is a result of computation alone, so that it may be replaced.
     check_output(arguments.out)
     result = find_bias(load_all(arguments.data, root=arguments.root), jobs=arguments.jobs, progress=arguments.progress)
     print(f"{result.name}: {result.images} images measured, {result.unreadable} could not be read")

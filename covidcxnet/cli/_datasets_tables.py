@@ -50,6 +50,7 @@ def opacities(arguments: Namespace) -> int:
             split = pd.read_csv(arguments.split)[["path", "split"]]
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"--split: {arguments.split}: no CSV with columns path and split ({error})") from error
+        # Opacities drawn on test images would make training images of them.
         used = set(split["path"][split["split"].isin(["train", "validation"])])
         dataset = dataset.filter(path=[path for path in dataset.table["path"] if path in used])
     settings = {"size": arguments.size, "seed": arguments.seed, "split": split, "progress": arguments.progress}
@@ -65,6 +66,7 @@ def opacities(arguments: Namespace) -> int:
 def convert(arguments: Namespace) -> int:
     """Write one CSV of all sets."""
     out = check_output(arguments.out, overwrite=arguments.overwrite)
+    # Paths in verdicts are those of one set: which set each belongs to must be certain.
     if arguments.verdicts and len(arguments.verdicts) != len(arguments.data):
         raise InputError(f"--verdicts: {len(arguments.verdicts)} given for {len(arguments.data)} sets; one for each")
     datasets = [load(data, root=arguments.root, for_training=False) for data in arguments.data]
@@ -78,6 +80,7 @@ def convert(arguments: Namespace) -> int:
     dataset = merge(*datasets, accept=arguments.accept)
     if arguments.duplicates:
         dataset = with_groups(dataset, arguments.duplicates)
+    # Paths relative to the table: both can move together.
     table = table_for(dataset, out.absolute().parent)
     save_table(table, out)
     print(f"{out}: {len(table)} images, {', '.join(dataset.classes)}")
@@ -104,6 +107,7 @@ def dicom(arguments: Namespace) -> int:
         print(f"  {len(rows)}: {reason} (the first {rows['path'].iloc[0]})")
     if unlabelled := int(table["label"].eq(UNKNOWN).sum()):
         print(f"  {unlabelled} without a label have the label {UNKNOWN}; leave them out by train --classes")
+    # Whoever has both can undo the hashes.
     print(f"{key}: key of the patient hashes; store it apart from the table")
     return 0
 

@@ -19,6 +19,7 @@ class Lines:
     """Rows for people, printed as they come."""
 
     def __init__(self, paths: list[Path]):
+        # One long name must not push all other columns off the screen.
         self.width = min(max([4, *(len(str(path)) for path in paths)]), 100)
         print(f"{'file':<{self.width}}  {'label':<12}  probability  lungs")
 
@@ -75,6 +76,7 @@ def panel_paths(files: list[tuple[Path, Path]], out: Path, method: str) -> dict[
     for path, relative in files:
         # "1.2.840.10008.5" is the whole name of a DICOM file, not a name and its ending.
         stem = relative.stem if relative.suffix.lower() in IMAGE_SUFFIXES else relative.name
+        # chest.png and chest.jpg in one folder, or one name in two: each keeps a panel.
         panel, number = relative.with_name(f"{stem}.{method}.png"), 1
         while panel in taken:
             number += 1
@@ -91,6 +93,7 @@ def overlay_path(panel: Path) -> Path:
 
 def refuse_loss(outputs: list[Path], inputs: list[Path], overwrite: bool) -> None:
     """`InputError` before the work where it would overwrite a file unasked, or a radiograph in any case."""
+    # All of them, before the first is written: half of the pictures would be new otherwise.
     existing = [path for path in outputs if path.exists()]
     if existing and not overwrite:
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""

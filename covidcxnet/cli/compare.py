@@ -36,6 +36,7 @@ def main(argv: list[str], prog: str) -> int:
     # Not `words`, which drops empty names: "a,,b" is three names, and `compare` refuses them for two runs.
     names = arguments["names"]
     arguments["names"] = names.split(",") if names else ()
+    # Repeatable and with commas, as people try both.
     arguments["published"] = words(",".join(arguments["published"]))
     out = check_output(arguments.pop("out"), folder=True)
 

@@ -49,6 +49,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 def main(argv: list[str], prog: str) -> int:
     """Evaluate; the last line printed is the path of the report."""
     arguments = vars(build_parser(prog).parse_args(argv))
+    # Checked here: evaluation loads Keras, and errors of flags should not wait for it.
     arguments["where"] = named_values(arguments["where"], "--where")
     arguments["count"] = _count(arguments["count"])
 

@@ -29,6 +29,7 @@ def main(argv: list[str], prog: str) -> int:
     add("--overwrite", action="store_true", help="replace an earlier export")
     arguments = parser.parse_args(argv)
     path = arguments.out or default_path(arguments.weights, arguments.format)
+    # Their names are those of the arguments of `export`.
     names = ("images", "tolerance", "input_type", "overwrite")
     options = {name: getattr(arguments, name) for name in names}
     from covidcxnet.export import export
@@ -45,5 +46,6 @@ def main(argv: list[str], prog: str) -> int:
         f"largest difference from the Keras model: {difference.difference:.2g} (allowed: {arguments.tolerance:g}) on "
         f"{difference.stacks} stacks of {done.source}, outputs {difference.lowest:.3f} to {difference.highest:.3f}"
     )
+    # Last, as an exported network travels without a model card.
     print(RESEARCH_ONLY)
     return 1 if difference.unreadable else 0

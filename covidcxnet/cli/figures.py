@@ -67,6 +67,7 @@ def main(argv: list[str], prog: str) -> int:
             known = ", ".join(model.classifier.classes)
             raise InputError(f"--target: {arguments.target!r} given, {model.name} knows {known}")
     out = check_output(arguments.out, folder=True)
+    # Maps and clusters of training images look better than the model is.
     for name, model in zip(arguments.models, models, strict=True):
         if number := trained_on(name, radiographs):
             print(

@@ -5,15 +5,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from covidcxnet.cli._common import NO_PROGRESS, progress_switch
 from covidcxnet.training.arguments import named_first, parse_recipe
 from enhancement.command_line import Parser, command
 from enhancement.files import check_output
 
-SUMMARY = """Find a learning rate: train with a rate that grows from step to step, and suggest where the loss falls most
-steeply (Smith 2017). usage: covidcxnet find-lr [RECIPE] [--lowest 1e-7] [--highest 1] [--steps 200] [flags of train].
+SUMMARY = f"""Find a learning rate: train with a rate that grows from step to step, and suggest where the loss falls
+most steeply (Smith 2017). usage: covidcxnet find-lr [RECIPE] [--lowest 1e-7] [--highest 1] [--steps 200] [flags of
+train].
 
 Writes learning_rate.png and learning_rate.csv to --out (by default a folder under runs/). Model, images, augmentation
-and loss are the recipe's; its schedule is left out and no weights are saved."""
+and loss are the recipe's; its schedule is left out and no weights are saved. {NO_PROGRESS}"""
+# Flags of train that mean nothing to a range test.
 REFUSED = {
     "resume": "a range test begins from initial weights; give the recipe",
     "print_config": "train --print-config shows the recipe",
@@ -21,6 +24,7 @@ REFUSED = {
 
 
 @command("covidcxnet find-lr")
+@progress_switch
 def main(argv: list[str], prog: str) -> int:
     """Run a range test: 0 done, 1 done but the loss falls nowhere clearly enough to suggest a rate."""
     # --help goes on to `parse_recipe`, which shows the flags of train below this summary.
@@ -31,7 +35,7 @@ def main(argv: list[str], prog: str) -> int:
     values, others = parser.parse_known_args(named_first(argv))
     recipe = parse_recipe(others, prog, SUMMARY, REFUSED)
     folder = Path(recipe.out) if recipe.out else Path("runs") / f"find-lr-{recipe.model}"
-    # Before hours of training, not after them.
+    # Before the steps are trained, not after them.
     check_output(folder, folder=True)
 
     from covidcxnet.training.lr_finder import draw_range_test, range_test, save_range_test

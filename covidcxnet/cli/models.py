@@ -82,6 +82,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    # Not built unless a flag changes it: counts at the default size are known, and Keras takes seconds to load.
     models, name = _facts(), arguments.name
     if name not in models:
         raise InputError(f"{name}: no such model; there are {', '.join(models)}{did_you_mean(name, models)}")
@@ -110,6 +111,7 @@ def _counted(arguments: argparse.Namespace) -> dict[str, Any]:
 
     # TensorFlow's notices would stand above the answer.
     quiet_backend()
+    # Class names do not change a count: numbers stand for them.
     head = {} if arguments.head is None else {"head": arguments.head}
     classes = None if arguments.classes is None else list(map(str, range(arguments.classes)))
     model = create(arguments.name, size=arguments.size, channels=arguments.channels, classes=classes, **head)

@@ -16,6 +16,7 @@ from enhancement.errors import InputError
 from enhancement.files import check_output, find_image_tree, whole_file
 
 RESEARCH_ONLY = "Research only: a label here is no diagnosis."
+# Written out, as --help does without `covidcxnet.explain`.
 METHODS = ("gradcam", "cam", "lime")
 _LIME = ("samples", "segments", "seed")
 
@@ -76,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     from covidcxnet.pretrained import load_model
 
     classifier = load_model(arguments.weights)
+    # Lungs found by other weights than in training change the input, so that this is only by request.
     if arguments.segmenter:
         from covidcxnet.classifier import Classifier
         from segmentation.segmenter import LungSegmenter

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 
+from covidcxnet.cli._common import NO_PROGRESS, progress_switch
 from covidcxnet.training.arguments import parse_recipe
 from enhancement.command_line import command
 
-SUMMARY = """Prepare radiographs for training: decode, find lungs, enhance and resize them once, into one HDF5 store.
+SUMMARY = f"""Prepare radiographs for training: decode, find lungs, enhance and resize them once, into one HDF5 store.
 
 Takes the flags and recipes of train. Those that concern neither data nor input have no effect here, except that with
 --match-to training the split and the seed decide which images grey levels are matched to. What is prepared already is
-not done again, and an interrupted preparation resumes where it stopped."""
+not done again, and an interrupted preparation resumes where it stopped. {NO_PROGRESS}"""
+# Flags of train that would have no effect here, with what to do instead.
 REFUSED = {
     "resume": "give the same command again, and it resumes",
     "print_config": "train --print-config shows the recipe",
@@ -19,6 +21,7 @@ REFUSED = {
 
 
 @command("covidcxnet prepare")
+@progress_switch
 def main(argv: list[str], prog: str) -> int:
     """Prepare a store: 0 done, 1 done but some files could not be used (listed)."""
     recipe = parse_recipe(argv, prog, SUMMARY, REFUSED)

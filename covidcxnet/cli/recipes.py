@@ -59,6 +59,7 @@ def facts(name: str) -> dict[str, Any]:
 
 def _packaged(paper: str | None) -> list[dict[str, Any]]:
     """Packaged recipes, paper by paper, those without a paper last."""
+    # The order of the papers, not of the alphabet.
     order = [*STUDIES, ""]
     recipes = sorted(map(facts, names()), key=lambda recipe: order.index(recipe["study"]))
     return [recipe for recipe in recipes if paper in (None, recipe["study"])]
@@ -88,6 +89,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    # One of the two: a name may be of another paper.
     if bool(arguments.names) == (arguments.paper is not None):
         raise InputError("show: names of recipes or --paper expected; covidcxnet recipes list shows both")
     recipes = list(map(facts, arguments.names)) or _packaged(arguments.paper)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from covidcxnet.cli._common import RESEARCH_ONLY, add_bootstrap
+from covidcxnet.cli._common import NO_PROGRESS, RESEARCH_ONLY, add_bootstrap, progress_switch
 from enhancement.command_line import Parser, add_progress, command
 from enhancement.errors import InputError
 
@@ -22,8 +22,9 @@ oversampling) and augmented; evaluate them on the same test images and compare. 
 [--balance oversample|undersample] [--published] [--bootstrap 2000] [flags of train].
 
 --out names the folder (by default one under runs/) with a run for each group, comparison.html, comparison.csv,
-comparison.md and groups.png. The same command resumes where it was stopped. {RESEARCH_ONLY}"""
+comparison.md and groups.png. The same command resumes where it was stopped. {NO_PROGRESS} {RESEARCH_ONLY}"""
 _DECIDED = "the groups decide it; --balance undersample balances the other way"
+# Flags of train that the groups decide, or that belong to a single run.
 REFUSED = {
     "sampling": _DECIDED,
     "class_weights": _DECIDED,
@@ -67,6 +68,7 @@ def main(argv: list[str], prog: str) -> int:
     from covidcxnet.experiments.sweep_plan import plan, read_over
 
     recipe, over = read_over(argv[0], others, values.over, prog)
+    # Named by what varies, so that the same command finds its folder again.
     keys = "-".join(key.rpartition(".")[2] for key in over) or "repeats"
     folder = Path(values.out) if values.out else Path("runs") / f"sweep-{Path(argv[0]).stem}-{keys}"
     if values.dry_run:
@@ -82,6 +84,7 @@ def main(argv: list[str], prog: str) -> int:
 
 
 @command("covidcxnet groups")
+@progress_switch
 def groups(argv: list[str], prog: str) -> int:
     """Train and compare the groups; the same command resumes."""
     from covidcxnet.training.arguments import named_first, parse_recipe

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from covidcxnet.training.arguments import parse_recipe
+from covidcxnet.cli._common import NO_PROGRESS, progress_switch
+from covidcxnet.training.arguments import SUMMARY, parse_recipe
 from enhancement.command_line import Parser, command
 from enhancement.errors import InputError
 
 
 @command("train.py")
+@progress_switch
 def main(argv: list[str], prog: str) -> int:
     """Train; after Ctrl-C the run can be resumed."""
     # The recipe's parser has no --resume beside other flags: a run folder brings its own recipe.
@@ -23,7 +25,7 @@ def main(argv: list[str], prog: str) -> int:
             raise InputError(f"{others[0]}: a resumed run keeps its recipe; only --epochs may be given with --resume")
         settings = vars(values)
     else:
-        recipe = parse_recipe(argv, prog)
+        recipe = parse_recipe(argv, prog, f"{SUMMARY} {NO_PROGRESS}")
         if {"--print_config", "--print-config"} & set(argv):
             print(recipe.to_yaml(), end="")
             return 0

@@ -21,6 +21,7 @@ def main(argv: list[str], prog: str) -> int:
     epilog = "COVIDCXNET_HOME names the folder of the cache; COVIDCXNET_OFFLINE=1 forbids downloads."
     parser = Parser(prog=prog, description=text, epilog=epilog)
     actions = parser.add_subparsers(metavar="ACTION", required=True)
+    # Downloads are an action of their own: `path` in a script must not fetch 30 MB.
     for name, work, nargs, text in (
         ("list", _list, None, "list all released weights and where each file is"),
         ("show", _show, 1, "show everything known about a file"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +139,9 @@ def _downloads() -> Iterator[None]:
 
     urllib.request.install_opener(Refusing())
     try:
-        yield
+        # Keras says "Downloading" before it opens the address.
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         urllib.request.install_opener(urllib.request.build_opener())
 
