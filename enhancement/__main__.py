@@ -60,7 +60,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("--template", required=True, metavar="FILE", help="radiograph that brings the histogram")
     stack = command("stack", "three enhancements as the red, green and blue of one file", _stack)
     names = "one or three of clahe, beasf, raw, equalize, adaptive_equalize, blur, equalize_blur"
-    stack("--channels", type=_names, default="clahe,beasf,raw", metavar="A,B,C", help=names)
+    stack("--channels", default="clahe,beasf,raw", metavar="A,B,C", help=names)
     for add in (beasf, stack):
         add("--gamma", type=float, default=1.5, help="slope of BEASF's sigmoids")
         histogram = "BEASF counts grey levels (the paper), or bins over the image's range (the published code)"
@@ -140,20 +140,17 @@ def _match(arguments: argparse.Namespace):
 
 def _stack(arguments: argparse.Namespace):
     # A PNG has one plane or three.
-    if len(arguments.channels) not in (1, 3):
-        raise InputError(f"--channels: {len(arguments.channels)} names given, 1 or 3 expected in an image file")
+    channels = [name.strip() for name in arguments.channels.split(",")]
+    if len(channels) not in (1, 3):
+        raise InputError(f"--channels: {len(channels)} names given, 1 or 3 expected in an image file")
     return lambda image: enhancement.stack(
         image,
-        arguments.channels,
+        channels,
         clahe_clip_limit=arguments.clip_limit,
         clahe_tile_grid=arguments.tile_grid,
         beasf_gamma=arguments.gamma,
         beasf_histogram=arguments.histogram,
     )
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
 
 
 def _numbers(text: str) -> list[float]:

@@ -39,11 +39,9 @@ class Job:
 
 
 def plan(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> list[Job]:
-    """Pair every radiograph below the inputs with the file to write; `InputError` if there is none or ``out`` cannot
-    take them.
+    """Pair every radiograph below the inputs with the file to write, a PNG below the folder ``out`` in the same tree.
 
-    One file given by name goes to ``out`` itself where that ends like an image; all else goes below the folder ``out``,
-    in the tree it came from, as PNG.
+    One file given by name goes to ``out`` itself where that ends like an image.
     """
     out = Path(out)
     tree = _without_earlier_results(find_image_tree(inputs), inputs, out)
@@ -65,11 +63,9 @@ def run(
     overwrite: bool = False,
     progress: bool = True,
 ) -> list[str]:
-    """Read, enhance (``make(path) -> uint8``) and write every file; a failure is reported at the end and stops
-    nothing.
+    """Read, enhance (``make(path) -> uint8``) and write every file; one line for each that was not done, in order.
 
-    Returns one line for every file that was not done, in the order of ``jobs``. An `InputError` of `make` means that
-    this file cannot be done; files that exist are left unless `overwrite`.
+    An `InputError` of `make` means that this file cannot be done; files that exist are left unless `overwrite`.
     """
     problems: dict[int, str] = {}
     with tqdm(total=len(jobs), unit="image", disable=not progress) as bar:

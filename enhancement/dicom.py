@@ -13,6 +13,7 @@ import re
 import secrets
 import warnings
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel
 from pydicom.uid import RLELossless
 
 from enhancement.checks import Gray
-from enhancement.errors import InputError, RadiographError, Refusal
+from enhancement.errors import InputError, RadiographError, Refusal, one_line
 from enhancement.raster import check_frames, check_size, luma
 from enhancement.windowing import NAMED, Window, apply_window, is_view
 
@@ -148,15 +149,16 @@ class _View:
 
 def _choose(dataset: pydicom.Dataset, request: int | str | None) -> _View | None:
     """The view requested; by default the first, or None where there is none or its numbers are impossible."""
-    offered = [
-        _View(_text(item.get("LUTExplanation")), table=i) for i, item in enumerate(dataset.get("VOILUTSequence") or ())
-    ]
+    tables = dataset.get("VOILUTSequence") or ()
+    offered = [_View(one_line(table.get("LUTExplanation") or ""), table=i) for i, table in enumerate(tables)]
     centers, widths = (_values(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
-    names = _values(dataset.get("WindowCenterWidthExplanation"))
+    names = [one_line(name or "") for name in _values(dataset.get("WindowCenterWidthExplanation"))]
     linear = (dataset.get("VOILUTFunction") or "LINEAR") == "LINEAR"
-    for i, (center, width) in enumerate(zip(map(float, centers), map(float, widths), strict=False)):
+    # Explanations may be fewer than windows; a window without one can be had by its number.
+    for center, width, name in zip(centers, widths, chain(names, repeat("")), strict=False):
+        center, width = float(center), float(width)
         usable = np.isfinite([center, width]).all() and (width >= 1 or (width > 0 and not linear))
-        offered.append(_View(_text(names[i]) if i < len(names) else "", window=(center, width) if usable else None))
+        offered.append(_View(name, window=(center, width) if usable else None))
     if request is None:
         first = offered[0] if offered else _View("")
         return first if first.table is not None or first.window is not None else None
@@ -207,10 +209,6 @@ def _values(value: Any) -> list[Any]:
     if value is None or value == "":
         return []
     return list(value) if isinstance(value, (list, pydicom.multival.MultiValue)) else [value]
-
-
-def _text(value: Any) -> str:
-    return " ".join(str(value or "").split())
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from enhancement.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 """File name endings, in lower case, that are taken for radiographs when a folder is searched."""
+
+_EXPECTED = f"expected files ending in {', '.join(IMAGE_SUFFIXES)}"
 
 PathLike = str | os.PathLike[str]
 
@@ -117,9 +120,7 @@ def find_images(inputs: PathLike | Sequence[PathLike], recursive: bool = True) -
 
 
 def find_image_tree(inputs: PathLike | Sequence[PathLike], recursive: bool = True) -> list[tuple[Path, Path]]:
-    """Like `find_images`, with each file's path below the folder given, the fixed part of the pattern, or its own
-    folder.
-    """
+    """Like `find_images`, with each file's path below the folder, the fixed part of the pattern, or its own folder."""
     names: Sequence[PathLike] = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     if not names:
         raise InputError("no input given; expected files, folders or glob patterns")
@@ -156,18 +157,15 @@ def _expand(name: PathLike, recursive: bool) -> list[tuple[Path, Path]]:
     if path.is_dir():
         files = [(file, file.relative_to(path)) for file in _search(path, recursive)]
         if not files:
-            raise InputError(f"{path}: no radiograph in this folder; expected files ending in {_suffix_list()}")
+            raise InputError(f"{path}: no radiograph in this folder; {_EXPECTED}")
         return files
     if not glob.has_magic(os.fspath(name)):
         raise InputError(f"{path}: no such file or folder")
     matches = [Path(match) for match in glob.glob(os.fspath(name), recursive=True)]
-    base = _fixed_part(path)
+    base = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts[:-1]))
     files = [(match, match.relative_to(base)) for match in matches if match.is_file() and _is_radiograph(match)]
     if not files:
-        raise InputError(
-            f"{path}: this pattern matches {len(matches)} names and no radiograph; "
-            f"expected files ending in {_suffix_list()}"
-        )
+        raise InputError(f"{path}: this pattern matches {len(matches)} names and no radiograph; {_EXPECTED}")
     return files
 
 
@@ -197,16 +195,3 @@ def _is_radiograph(path: Path) -> bool:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
-
-
-def _fixed_part(pattern: Path) -> Path:
-    fixed = []
-    for part in pattern.parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    return Path(*fixed)
-
-
-def _suffix_list() -> str:
-    return ", ".join(IMAGE_SUFFIXES)
