@@ -81,11 +81,11 @@ def progress_switch(work: Callable[..., int | None]) -> Callable[..., int | None
 
         # By tqdm itself: the bars of a training are those of five packages. They are no part of a recipe, which would
         # be another recipe with another switch.
-        tqdm.__init__ = without_bar
+        tqdm.__init__ = without_bar  # type: ignore[method-assign,assignment]
         try:
             return work(others, prog)
         finally:
-            tqdm.__init__ = draw
+            tqdm.__init__ = draw  # type: ignore[method-assign]
 
     return switched
 
