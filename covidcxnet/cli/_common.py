@@ -95,7 +95,7 @@ NO_PROGRESS = "--no-progress, or --quiet, leaves out the progress bars."
 
 def add_bootstrap(parser: argparse.ArgumentParser) -> None:
     """``--bootstrap``: resamples behind the intervals."""
-    text = "resamples; 0: no intervals"
+    text = "resamples; 0 for none"
     add = parser.add_argument
     add("--bootstrap", type=at_least(0), default=2000, metavar="N", help=text)
 

@@ -49,15 +49,13 @@ def build_parser(prog: str) -> Parser:
     folders = "NAME:FOLDER, a CSV, or a folder: every image below it, in any layout"
     add = action("duplicates", "find copies: exact, cropped, scaled, tinted or mirrored", folders, nargs="+")
     add("--out", default="duplicates.csv", help="CSV of pairs; groups (.groups.csv) and a picture (.png) go beside it")
-    text = "pattern of files to leave out, '*/masks/*'; repeatable"
-    add("--exclude", action="append", default=[], metavar="PATTERN", help=text)
+    add("--exclude", action="append", default=[], metavar="PATTERN", help="files to leave out, '*/masks/*'; repeatable")
     add_overwrite("duplicates")
 
     add = action("bias", "write one HTML page: how well simple statistics predict source and label", DATA, nargs="+")
     add("--out", default="bias.html", help="page to write; the same content goes to a .json beside it")
 
-    text = "write radiographs with and without a drawn opacity: a task that no source gives away"
-    add = action("opacities", text, DATA)
+    add = action("opacities", "write radiographs with and without a drawn opacity: a task no source gives away", DATA)
     add("--out", required=True, help="folder to write: images, lesions, pairs.csv, left_out.csv")
     add("--label", default="normal", help="label of the radiographs to use")
     add("--split", metavar="CSV", help="CSV of path and split: test images are left out, and a pair stays on one side")
@@ -68,10 +66,8 @@ def build_parser(prog: str) -> Parser:
     add = action("convert", "write one CSV of one or several sets, with paths relative to it", DATA, nargs="+")
     add("--out", required=True, metavar="CSV", help="CSV to write; train --data takes it")
     add("--verdicts", action="append", default=[], metavar="CSV", help="table of check, one for each set; repeatable")
-    text = "label to merge although its meaning differs; repeatable"
-    add("--accept", action="append", default=[], metavar="LABEL", help=text)
-    text = ".groups.csv of duplicates over the same sets: copies stay on one side of a split"
-    add("--duplicates", metavar="CSV", help=text)
+    add("--accept", action="append", default=[], metavar="LABEL", help="label to merge whatever it means; repeatable")
+    add("--duplicates", metavar="CSV", help=".groups.csv of duplicates: copies stay on one side of a split")
     add("--classes", metavar="CLASS[,CLASS]", help="labels to keep")
     add_overwrite("convert")
 
@@ -80,7 +76,7 @@ def build_parser(prog: str) -> Parser:
     add("--out", required=True, metavar="CSV", help="CSV to write; its path must not name a patient")
     text = "CSV: label and path, SOPInstanceUID, StudyInstanceUID, AccessionNumber or PatientID"
     add("--labels", metavar="CSV", help=text)
-    text = "key file of the patient hashes, created if missing; default in your configuration folder"
+    text = "key of the patient hashes, created if missing; default in your configuration folder"
     add("--key", metavar="FILE", help=text)
     for name in ("modalities", "body-parts", "views"):
         add(f"--{name}", metavar="VALUE[,VALUE]", help="values to take, with commas; none for files without one")

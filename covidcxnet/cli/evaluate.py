@@ -18,15 +18,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("target", nargs="?", metavar="RUN | WEIGHTS", help="run folder, weights file or released name")
     add_data(parser, narrow=False)
-    text = (
-        "leave out of --data the training and validation images listed here (columns path and split, as in a run's "
-        "split.csv), and other images of the same patients; repeatable"
-    )
+    text = "leave out of --data what this CSV (path, split) lists as trained on, and its patients; repeatable"
     add("--seen", action="append", default=[], metavar="CSV", help=text)
-    text = (
-        "count images of --data with a label that the model does not know as one of its classes, to compare within a "
-        "source that has no images of that class (pneumonia=covid19); repeatable"
-    )
+    text = "count a label of --data that the model does not know as one of its classes, pneumonia=covid19; repeatable"
     add("--count", action="append", default=[], metavar="LABEL=CLASS", help=text)
     add("--store", metavar="FILE", help="file for the prepared --data, for other weights with the same input")
     add("--split", choices=("test", "validation", "train", "all"), help="part of a run to evaluate; default test")
@@ -37,8 +31,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--lime-samples", type=int, default=1000, metavar="N", help="perturbed images for each of them")
     add_bootstrap(parser)
     text = (
-        "two classes: probability from which the second is predicted; auto: chosen on validation. Findings: one "
-        "number for all, by default the thresholds of the weights"
+        "two classes: that of the second, or auto, by validation; findings: one for all, default those of the weights"
     )
     add("--threshold", type=_threshold, metavar="P | auto", default=0.5, help=text)
     add_work(parser, seed="the bootstrap and LIME")

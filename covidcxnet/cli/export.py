@@ -21,8 +21,7 @@ def main(argv: list[str], prog: str) -> int:
     add = parser.add_argument
     add("--weights", required=True, metavar="W", help="weights file, run folder or released name")
     add("--format", required=True, choices=tuple(FORMATS), help="what to write")
-    text = "file or folder to write; default the weights' name with the format's ending"
-    add("--out", type=Path, metavar="PATH", help=text)
+    add("--out", type=Path, metavar="PATH", help="file or folder to write; default named after the weights")
     add("--images", nargs="+", default=[], metavar="FILE", help="radiographs to compare on; default phantoms and noise")
     add("--tolerance", type=float, default=TOLERANCE, metavar="T", help="largest accepted difference of a probability")
     add("--input-type", choices=INPUT_TYPES, default="float32", help="number type of the input, 0 to 255 in both")

@@ -28,7 +28,7 @@ def main(argv: list[str], prog: str) -> int:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     action = add_action(actions, "list", _list, "list all: stack, parameters, FLOPs, weights; for two classes")
     action.add_argument("--json", action="store_true", help="print all that is known as JSON")
-    text = "show everything known; --size, --channels or --classes build and count it"
+    text = "show all that is known; --size, --channels, --classes build and count it"
     action = add_action(actions, "show", _show, text)
     action.add_argument("name", metavar="NAME")
     action.add_argument("--json", action="store_true", help="print it as JSON")

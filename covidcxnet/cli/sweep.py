@@ -37,10 +37,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     """Flags of the sweep itself; all others are the recipe's."""
     usage = f"{prog} RECIPE [--over KEY=a,b,c ...] [--repeats N] [--out DIR] [--dry-run] [any flag of train.py]"
     parser = Parser(prog=prog, usage=usage, description=SUMMARY, epilog=_EXAMPLES)
-    text = (
-        "values of a recipe key, nested keys with dots (input.size, options.dropout); repeatable: every combination is "
-        "trained; values are YAML"
-    )
+    text = "YAML values of a recipe key, dots for nested ones (input.size); repeatable: all combinations are trained"
     add = parser.add_argument
     add("--over", action="append", default=[], metavar="KEY=a,b,c", help=text)
     add("--repeats", type=int, default=1, metavar="N", help="trainings of each, seeds from --seed on")
