@@ -35,23 +35,13 @@ class LungMask:
     """The lungs of one radiograph.
 
     Full-size arrays are made from the network's small maps on first use, so that memory holds the results of many large
-    radiographs.
-
-    Attributes
-    ----------
-    path : str or None
-        The file; None for an array.
-    error : str or None
-        Why there is no result (the file cannot be read); then masks, maps, box and verdict are None.
-    verdict : Verdict or None
-    frame : Frame or None
-        How the radiograph sat in the network's square.
+    radiographs. Where there is an error, masks, maps, box and verdict are None.
     """
 
-    path: str | None = None
-    error: str | None = None
+    path: str | None = None  # None for an array
+    error: str | None = None  # why the file could not be read
     verdict: Verdict | None = None
-    frame: Frame | None = None
+    frame: Frame | None = None  # how the radiograph sat in the network's square
     threshold: float = 0.5
     dilation: float = 0.0
     convention: str = CONVENTIONS[0]
