@@ -1,7 +1,5 @@
 """Exploration: sums that are exact, damaged files that cost themselves only, warnings, and a page without patients."""
 
-from __future__ import annotations
-
 import json
 import re
 
@@ -16,6 +14,7 @@ from covidcxnet.experiments.explore import Moments, explore, find_warnings, meas
 from covidcxnet.experiments.explore_page import differences, differences_within, draw_differences, means_by_source, save
 from enhancement.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("coarse")
 PATIENT = "DOE-JOHN-19450101"
 
 
@@ -42,16 +41,13 @@ def survey(mixed):
     return explore(mixed, size=32, samples=5, progress=False)
 
 
-def test_means_and_deviations_are_those_of_all_images_at_once(mixed, survey):
+def test_sums_are_those_of_all_images_at_once_by_class_and_by_source_and_the_seed_draws_samples(mixed, survey):
     results = [measure(path, 32) for i, path in enumerate(mixed.paths) if mixed.targets[i] == 1]
     images = np.stack([result[0] for result in results if not isinstance(result, str)]).astype(float)
     moments = survey.of_class("covid19")
     assert mixed.classes[1] == "covid19" and moments.images == 22
     np.testing.assert_allclose(moments.mean, images.mean(axis=0), atol=1e-9)
     np.testing.assert_allclose(moments.deviation, images.std(axis=0), atol=1e-6)
-
-
-def test_sums_of_classes_and_of_sources_are_the_same_images(survey):
     by_class = sum((survey.of_class(label) for label in survey.classes), Moments(32))
     by_source = sum((survey.of_source(source) for source in survey.sources), Moments(32))
     assert by_class.images == by_source.images == survey.images == 64
@@ -62,61 +58,41 @@ def test_sums_of_classes_and_of_sources_are_the_same_images(survey):
     assert (survey.listed, survey.images, survey.rejected, len(survey.unreadable)) == (66, 64, 1, 1)
     assert survey.counts["class"]["images"].to_dict() == {"normal": 21, "covid19": 22, "pneumonia": 21}
     assert all(0 not in rows and 1 not in rows for rows in survey.samples.values())
-
-
-def test_a_large_image_counts_no_more_than_a_small_one(tmp_path):
-    for name, side, level in (("small", 64, 10), ("large", 640, 200)):
-        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((side, side), level, np.uint8))
-    found = explore(Dataset(pd.DataFrame({"path": ["small.png", "large.png"], "label": "a"}), tmp_path), progress=False)
-    assert found.of_class("a").histogram[[10, 200]].tolist() == [0.5, 0.5]
-    assert found.of_class("a").mean.mean() == 105
-
-
-def test_samples_come_in_turn_from_each_source_and_are_a_function_of_the_seed(mixed, survey):
+    # samples come in turn from each source
     sources = mixed.table["source"].to_numpy()
     assert sorted(np.unique(sources[survey.samples["normal"]], return_counts=True)[1]) == [2, 3]
-    again = explore(mixed, size=32, samples=5, progress=False)
-    other = explore(mixed, size=32, samples=5, seed=1, progress=False)
+    again, other = (explore(mixed, size=32, samples=5, seed=seed, progress=False) for seed in (0, 1))
     assert all((again.samples[c] == survey.samples[c]).all() for c in survey.classes)
     assert any((other.samples[c] != survey.samples[c]).any() for c in survey.classes)
 
 
-def test_sources_beyond_ten_are_put_together(tmp_path):
-    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((40, 40), np.uint8))
+def test_a_large_image_counts_no_more_than_a_small_one_and_sources_beyond_ten_are_put_together(tmp_path):
+    for name, side, level in (("small", 64, 10), ("large", 640, 200)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((side, side), level, np.uint8))
+    survey = explore(
+        Dataset(pd.DataFrame({"path": ["small.png", "large.png"], "label": "a"}), tmp_path), progress=False
+    )
+    assert survey.of_class("a").histogram[[10, 200]].tolist() == [0.5, 0.5]
+    assert survey.of_class("a").mean.mean() == 105
     columns = [(f"{i}.png", "a", f"s{i % 15}") for i in range(30)]
     table = pd.DataFrame(columns, columns=["path", "label", "source"])
-    for name in table["path"][1:]:
-        (tmp_path / name).hardlink_to(tmp_path / "0.png")
+    for name in table["path"]:
+        (tmp_path / name).hardlink_to(tmp_path / "small.png")
     survey = explore(Dataset(table, tmp_path), size=32, samples=0, progress=False)
     assert len(survey.sources) == 11 and survey.sources[-1] == "other sources"
     assert survey.of_source("other sources").images == 10
 
 
-@pytest.mark.parametrize(
-    "north, south, messages",
-    [
-        ([90, 0], [10, 80], ["covid19 comes from one source: 80 of its 80 images are from south"]),
-        (
-            [90, 0],
-            [0, 80],
-            [
-                "No source has both normal and covid19",
-                "Sources with a single class: north (normal); south (covid19): 170 of 170",
-                "The source alone predicts 100% of the labels",
-            ],
-        ),
-        ([60, 60], [60, 60], []),
-    ],
-)
-def test_a_class_that_lives_in_one_source_is_warned_of(north, south, messages):
-    counts = pd.DataFrame({"north": north, "south": south}, index=["normal", "covid19"])
-    by_class = {"class": counts.sum(axis=1).to_frame("images"), "source": counts}
-    warnings = list(find_warnings(by_class, _sizes(50, 50, 512)))
-    assert all(any(message in warning for warning in warnings) for message in messages)
-    assert messages or not warnings
-
-
-def test_a_size_that_goes_with_the_class_few_images_and_sides_without_a_class_are_warned_of():
+def test_a_class_that_lives_in_one_source_a_size_that_goes_with_it_and_sides_without_it_are_warned_of():
+    alone = "covid19 comes from one source: 80 of its 80 images are from south"
+    parted = ["No source has both normal and covid19", "The source alone predicts 100% of the labels"]
+    parted += ["Sources with a single class: north (normal); south (covid19): 170 of 170"]
+    for north, south, messages in (([90, 0], [10, 80], [alone]), ([90, 0], [0, 80], parted), ([60, 60], [60, 60], [])):
+        counts = pd.DataFrame({"north": north, "south": south}, index=["normal", "covid19"])
+        by_class = {"class": counts.sum(axis=1).to_frame("images"), "source": counts}
+        warnings = list(find_warnings(by_class, _sizes(50, 50, 512)))
+        assert all(any(message in warning for warning in warnings) for message in messages)
+        assert messages or not warnings
     counts = pd.DataFrame({"images": [600, 20]}, index=["normal", "covid19"])
     split = pd.DataFrame({"train": [500, 20], "test": [100, 0]}, index=counts.index)
     text = " | ".join(find_warnings({"class": counts, "split": split}, _sizes(600, 20, 299), ("pneumonia",), 3))
@@ -142,8 +118,7 @@ def test_differences_have_one_range_on_both_sides_of_zero(survey):
 
 
 def test_the_page_stands_alone_escapes_and_names_no_patient(survey, tmp_path):
-    page = save(survey, tmp_path)
-    text = page.read_text()
+    text = save(survey, tmp_path).read_text()
     assert "mi&lt;xed" in text and "mi<xed" not in text and "not a medical device" in text
     assert not re.search(r"<script|<link|src=\"(?!data:)", text)
     assert "1 image could not be read and left out" in text and "1 image left out" in text
@@ -154,22 +129,19 @@ def test_the_page_stands_alone_escapes_and_names_no_patient(survey, tmp_path):
     assert {"distribution", "mean", "difference", "deviation", "grey-levels", "sizes", "samples-covid19"} <= pictures
     assert text.count("data:image/png") == len(pictures)
     assert json.loads((tmp_path / "explore.json").read_text())["images"] == 64
-
-
-def test_one_class_without_sources_is_explored_too(tmp_path):
+    # one class without sources is explored too
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 50), np.uint8))
-    found = explore(Dataset(pd.DataFrame({"path": ["a.png"], "label": "$x$ / y"}), tmp_path), size=32, progress=False)
-    page = save(found, tmp_path / "out")
+    alone = Dataset(pd.DataFrame({"path": ["a.png"], "label": "$x$ / y"}), tmp_path)
+    page = save(explore(alone, size=32, progress=False), tmp_path / "out")
     assert (tmp_path / "out" / "samples-x-y.png").is_file() and "Difference of means" not in page.read_text()
 
 
-@pytest.mark.parametrize("wrong", [{"size": 8}, {"size": 64.5}, {"samples": -1}, {"jobs": 0}])
-def test_numbers_out_of_range_are_refused(mixed, wrong):
-    with pytest.raises(InputError, match=next(iter(wrong))):
-        explore(mixed, progress=False, **wrong)
-
-
-def test_a_set_without_a_readable_image_is_refused(tmp_path):
+def test_numbers_out_of_range_and_a_set_without_a_readable_image_are_refused(mixed, tmp_path):
+    for name, value in {"size": 8, "samples": -1, "jobs": 0}.items():
+        with pytest.raises(InputError, match=name):
+            explore(mixed, progress=False, **{name: value})
+    with pytest.raises(InputError, match="size"):
+        explore(mixed, progress=False, size=64.5)
     table = pd.DataFrame({"path": ["gone.png"], "label": ["normal"]})
     with pytest.raises(InputError, match="none of 1 images can be read"):
         explore(Dataset(table, tmp_path), progress=False)

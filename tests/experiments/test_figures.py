@@ -1,7 +1,5 @@
 """Figures of trained models: what is drawn of which radiograph, t-SNE's bounds, and layers that do not exist."""
 
-from __future__ import annotations
-
 from functools import cache
 from types import SimpleNamespace
 
@@ -15,15 +13,7 @@ from covidcxnet.cli import main
 from covidcxnet.datasets import Dataset
 from covidcxnet.experiments import figure_inputs
 from covidcxnet.experiments.embedding import alike, embed, feature_tensor, reduce, table
-from covidcxnet.experiments.figure_inputs import (
-    NamedModel,
-    Radiograph,
-    choose,
-    from_dataset,
-    from_files,
-    load_models,
-    trained_on,
-)
+from covidcxnet.experiments.figure_inputs import NamedModel, Radiograph, choose, from_dataset, from_files, load_models
 from covidcxnet.experiments.figures import activation_maps, draw, feature_maps
 from covidcxnet.explain.cam import GradCAM
 from covidcxnet.models import create
@@ -32,6 +22,7 @@ from enhancement.errors import InputError
 from weights import save_weights
 
 keras = pytest.importorskip("keras")
+pytestmark = pytest.mark.usefixtures("eager", "coarse")
 
 SIZE, CLASSES = 32, ("normal", "pneumonia", "covid19")
 
@@ -42,13 +33,8 @@ def classifier(head: str | None = "linear") -> Classifier:
     options = {"size": SIZE, "channels": 1, "filters": [4, 4], "head": head}
     # Without a segmenter of that name there are no lungs to outline, and nothing to wait for.
     settings = InputSettings(size=SIZE, channels=("raw",), segmenter="none-here")
-    metadata = {
-        "format": 1,
-        "kind": "classifier",
-        "architecture": {"name": "small-cnn", "options": options},
-        "classes": list(CLASSES),
-        "input": settings.to_dict(),
-    }
+    metadata = {"format": 1, "kind": "classifier", "architecture": {"name": "small-cnn", "options": options}}
+    metadata |= {"classes": list(CLASSES), "input": settings.to_dict()}
     return Classifier(create("small-cnn", classes=CLASSES, **options), metadata)
 
 
@@ -108,38 +94,20 @@ def test_cam_is_drawn_only_where_the_head_has_its_closed_form_and_a_damaged_file
         draw(shown[1:2], bad)
 
 
-def test_grad_cam_at_a_chosen_layer_is_that_layers(dataset):
+def test_grad_cam_at_a_chosen_layer_is_that_layers_and_lime_says_how_well_it_fits(dataset):
     model, shown = NamedModel("one", classifier()), choose(from_dataset(dataset), 2)
     (column,) = activation_maps(model, shown, layer="relu1", methods=["gradcam"], target="covid19", progress=False)
     assert column.layer == "relu1" and {cell.target for cell in column.cells} == {"covid19"}
     stack = next(model.classifier.batches([shown[0].path]))[1][0].prepared.stack
     expected = GradCAM(model.classifier.model, "relu1")(stack[None], 2)[0]
     np.testing.assert_allclose(column.cells[0].map, expected, atol=1e-6)
-
-
-def test_lime_is_drawn_on_request_and_says_how_well_it_fits(dataset):
-    shown = from_dataset(dataset)[:1]
-    columns = activation_maps(NamedModel("one", classifier()), shown, methods=["lime"], samples=20, progress=False)
+    columns = activation_maps(model, shown[:1], methods=["lime"], samples=20, progress=False)
     assert [c.method for c in columns] == ["lime"] and columns[0].cells[0].fit is not None
-    assert any("R\N{SUPERSCRIPT TWO}" in axes.get_title() for axes in draw(shown, columns).axes)
-
-
-@pytest.mark.parametrize(
-    "wrong, message",
-    [
-        ({"layer": "conv9"}, r"'conv9' is no layer of small-cnn; layers to choose from: .*conv1.*last_relu"),
-        ({"target": "flu"}, "target: 'flu' given, one knows normal, pneumonia, covid19"),
-        ({"methods": ["shap"]}, "one of cam, gradcam, lime expected"),
-    ],
-)
-def test_unknown_layer_class_and_method_are_refused_with_what_there_is(dataset, wrong, message):
-    with pytest.raises(InputError, match=message):
-        activation_maps(NamedModel("one", classifier()), from_dataset(dataset)[:1], **wrong)
+    assert any("R\N{SUPERSCRIPT TWO}" in axes.get_title() for axes in draw(shown[:1], columns).axes)
 
 
 def test_feature_maps_are_the_outputs_of_the_first_and_the_last_convolution():
-    model = classifier().model
-    stack = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 1)).astype("uint8")
+    model, stack = classifier().model, np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 1)).astype("uint8")
     maps = feature_maps(model, stack)
     assert {name: values.shape for name, values in maps.items()} == {"conv1": (30, 30, 4), "conv2": (13, 13, 4)}
     kernel, bias = (np.asarray(w) for w in model.get_layer("conv1").get_weights())
@@ -160,19 +128,10 @@ def test_perplexity_is_bounded_by_the_number_of_radiographs_and_the_seed_decides
         embed(model, radiographs[:8], progress=False)
 
 
-def test_nearest_neighbours_tell_groups_from_chance():
+def test_features_are_reduced_never_constant_and_neighbours_tell_groups_from_chance(dataset):
     random = np.random.default_rng(0)
-    groups = np.repeat(["a", "b", "c"], 40)
-    apart = random.normal(size=(120, 5)) + 50 * np.repeat(np.eye(3, 5), 40, axis=0)
-    share, chance = alike(apart, groups)
-    assert share == 1 and chance == pytest.approx(39 / 119)
-    assert abs(alike(random.normal(size=(120, 5)), groups)[0] - chance) < 0.15
-    assert alike(apart, ["a"] * 120) is None and alike(apart[:3], [None, "a", "a"]) is None
-
-
-def test_features_that_never_vary_are_refused_and_those_that_do_are_reduced(dataset):
     assert reduce(np.full((9, 4), 7.0)).shape == (9, 0)
-    assert reduce(np.random.default_rng(0).normal(size=(70, 200))).shape == (70, 50)
+    assert reduce(random.normal(size=(70, 200))).shape == (70, 50)
     constant = classifier.__wrapped__()
     constant.model.set_weights([np.zeros_like(w) for w in constant.model.get_weights()])
     with pytest.raises(InputError, match="same for all radiographs"):
@@ -182,28 +141,38 @@ def test_features_that_never_vary_are_refused_and_those_that_do_are_reduced(data
     assert feature_tensor(narrow)[1] == "flatten"
     tensor, name = feature_tensor(wide)
     assert tensor.shape[1:] == (4,) and name == "last_relu, averaged"
+    groups = np.repeat(["a", "b", "c"], 40)
+    apart = random.normal(size=(120, 5)) + 50 * np.repeat(np.eye(3, 5), 40, axis=0)
+    share, chance = alike(apart, groups)
+    assert share == 1 and chance == pytest.approx(39 / 119)
+    assert abs(alike(random.normal(size=(120, 5)), groups)[0] - chance) < 0.15
+    assert alike(apart, ["a"] * 120) is None and alike(apart[:3], [None, "a", "a"]) is None
 
 
-def test_no_two_models_have_the_same_name(files):
+def test_no_two_models_have_the_same_name_and_missing_parts_are_refused(dataset, files):
     assert [model.name for model in load_models([files[0], files[1], files[0]])] == ["linear", "hidden", "linear-2"]
     with pytest.raises(InputError, match="no such weights file"):
         load_models(["nowhere/best.weights.h5"])
+    for wrong, message in (
+        ({"layer": "conv9"}, r"'conv9' is no layer of small-cnn; layers to choose from: .*conv1.*last_relu"),
+        ({"target": "flu"}, "target: 'flu' given, one knows normal, pneumonia, covid19"),
+        ({"methods": ["shap"]}, "one of cam, gradcam, lime expected"),
+    ):
+        with pytest.raises(InputError, match=message):
+            activation_maps(NamedModel("one", classifier()), from_dataset(dataset)[:1], **wrong)
 
 
-def test_the_command_draws_all_figures_of_two_models(dataset, files, tmp_path, capsys):
+def test_the_command_draws_all_figures_of_two_models_or_says_why_t_sne_is_left_out(dataset, files, tmp_path, capsys):
     dataset.table.to_csv(tmp_path / "set.csv", index=False)
     arguments = ["--data", str(tmp_path / "set.csv"), "--root", str(dataset.root), "--rows", "2", "--no-progress"]
     assert main(["figures", *files, *arguments, "--out", str(tmp_path / "out")]) == 1, "one file is damaged"
     written = {file.name for file in (tmp_path / "out").iterdir()}
     assert {"activation-maps.png", "tsne.png", "tsne.csv", "feature-maps-linear-1.png"} <= written
     assert "2 models, 24 radiographs; 2 of them with maps" in capsys.readouterr().out
-
-
-def test_the_command_draws_named_files_and_says_why_t_sne_is_left_out(dataset, files, tmp_path, capsys):
-    arguments = ["--images", str(dataset.paths[0]), str(dataset.paths[1]), "--out", str(tmp_path), "--no-progress"]
-    assert main(["figures", files[0], *arguments]) == 0
+    arguments = ["--images", str(dataset.paths[0]), str(dataset.paths[1]), "--out", str(tmp_path / "few")]
+    assert main(["figures", files[0], *arguments, "--no-progress"]) == 0
     assert "left out: t-SNE: 2 radiographs given, 8 or more expected" in capsys.readouterr().out
-    assert not (tmp_path / "tsne.png").exists()
+    assert (tmp_path / "few").is_dir() and not (tmp_path / "few" / "tsne.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -233,4 +202,8 @@ def test_radiographs_that_a_model_was_trained_on_are_counted(monkeypatch, tmp_pa
     run = SimpleNamespace(split=split, dataset=SimpleNamespace(root=tmp_path))
     monkeypatch.setattr(figure_inputs, "find_run", lambda target: run if target == "run" else None)
     shown = [Radiograph(tmp_path / name) for name in ("a.png", "b.png", "d.png")]
-    assert [trained_on("run", shown), trained_on("weights", shown), trained_on("run", shown[1:])] == [1, 0, 0]
+    assert [
+        figure_inputs.trained_on("run", shown),
+        figure_inputs.trained_on("weights", shown),
+        figure_inputs.trained_on("run", shown[1:]),
+    ] == [1, 0, 0]

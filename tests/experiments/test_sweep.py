@@ -1,7 +1,5 @@
 """Sweeps and data groups: which trainings, one split for all, resumed and not repeated, means and intervals."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
@@ -28,6 +26,7 @@ from covidcxnet.training import AugmentSettings, Recipe, Run
 from covidcxnet.training.recipe import save_recipe
 from enhancement.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("eager", "coarse")
 RATES = {"learning_rate": [0.1, 0.2]}
 
 
@@ -61,12 +60,11 @@ def calls(monkeypatch):
         return Run(folder)
 
     def report(run, **options):
-        value = 0.5 + run.recipe.learning_rate + run.recipe.seed / 100
-        figure = {"value": value, "low": value - 0.1, "high": value + 0.1}
-        by_class = {"normal": {"f1": {"value": 0.5}}}
-        by_class["covid19"] = {"f1": {"value": 0.0 if run.recipe.learning_rate == 0.2 else 0.5}}
-        missed = [{"class": "covid19", "missed": run.recipe.seed, "images": 6}]
-        overall = {"macro_f1": figure, "accuracy": figure, "auroc": figure}
+        rate, seed = run.recipe.learning_rate, run.recipe.seed
+        value = 0.5 + rate + seed / 100
+        overall = dict.fromkeys(("macro_f1", "accuracy", "auroc"), Estimate(value, value - 0.1, value + 0.1).to_dict())
+        by_class = {"normal": {"f1": {"value": 0.5}}, "covid19": {"f1": {"value": 0.5 * (rate != 0.2)}}}
+        missed = [{"class": "covid19", "missed": seed, "images": 6}]
         return {"overall": overall, "by_class": by_class, "bootstrap": {"resamples": 9}, "called_normal": missed}, None
 
     row = Row("raw", "small-cnn", f1=Estimate(0.5, 0.4, 0.6), f1_by_class={"normal": Estimate(0.5)})
@@ -81,7 +79,7 @@ def calls(monkeypatch):
     return recorded
 
 
-def test_every_combination_is_trained_with_every_seed():
+def test_every_combination_is_trained_with_every_seed_and_nested_keys_change_their_part_alone():
     trials = plan(Recipe(seed=7), {"learning_rate": [0.1, 0.01], "options.dropout": [0.0, 0.5]}, 3, "out")
     settings = {(t.recipe.learning_rate, t.recipe.options["dropout"], t.recipe.seed) for t in trials}
     assert settings == {(rate, drop, seed) for rate in (0.1, 0.01) for drop in (0.0, 0.5) for seed in (7, 8, 9)}
@@ -89,17 +87,11 @@ def test_every_combination_is_trained_with_every_seed():
     assert [t.seed for t in trials] == [7] * 4 + [8] * 4 + [9] * 4
     repeats = plan(Recipe(), {}, 10, "out")
     assert [t.seed for t in repeats] == list(range(10)) and len({t.cell for t in repeats}) == 1
-
-
-def test_nested_keys_change_their_part_and_nothing_else():
     base = Recipe(options={"dropout": 0.3})
-    (first, second) = plan(base, {"input.size": [96, 128]}, 1, "out")
-    assert (first.recipe.input.size, second.recipe.input.size) == (96, 128)
-    assert first.recipe.options == {"dropout": 0.3} and first.recipe.input.channels == base.input.channels
-    assert base.input.size == 128
-
-
-def test_folders_follow_from_the_values_alone_and_differ_where_names_cannot_show_it():
+    first, second = (trial.recipe for trial in plan(base, {"input.size": [96, 128]}, 1, "out"))
+    assert (first.input.size, second.input.size, base.input.size) == (96, 128, 128)
+    assert first.options == {"dropout": 0.3} and first.input.channels == base.input.channels
+    # folders follow from the values alone and differ where names cannot show it
     short = plan(Recipe(), {"learning_rate": [1e-3, 1 / 3]}, 1, "out")
     longer = plan(Recipe(), {"learning_rate": [0.7, 1 / 3, 1e-3]}, 2, "out")
     assert {t.folder for t in short} < {t.folder for t in longer}
@@ -108,18 +100,15 @@ def test_folders_follow_from_the_values_alone_and_differ_where_names_cannot_show
     assert all(len(part) < 110 and "/" not in part for t in trials for part in t.folder.parts)
 
 
-@pytest.mark.parametrize(
-    "text, values",
-    [
-        ("learning_rate=1e-3,0.005", [1e-3, 0.005]),
-        ("init=random,imagenet", ["random", "imagenet"]),
-        ("input.channels=[raw],[clahe, raw]", [["raw"], ["clahe", "raw"]]),
-        ("augment.flip_horizontal=true,false", [True, False]),
-        ("where={source: nih},{source: [a, b]}", [{"source": "nih"}, {"source": ["a", "b"]}]),
-    ],
-)
-def test_values_are_yaml_and_numbers_are_numbers(text, values):
-    assert parse_values(text)[1] == values
+def test_values_are_yaml_and_numbers_are_numbers():
+    for text, values in {
+        "learning_rate=1e-3,0.005": [1e-3, 0.005],
+        "init=random,imagenet": ["random", "imagenet"],
+        "input.channels=[raw],[clahe, raw]": [["raw"], ["clahe", "raw"]],
+        "augment.flip_horizontal=true,false": [True, False],
+        "where={source: nih},{source: [a, b]}": [{"source": "nih"}, {"source": ["a", "b"]}],
+    }.items():
+        assert parse_values(text)[1] == values
 
 
 @pytest.mark.parametrize(
@@ -149,16 +138,6 @@ def test_what_cannot_be_swept_is_refused_before_any_work(over, repeats, message)
         plan(recipe, over, repeats, "out")
 
 
-def test_a_dry_run_lists_the_trainings_and_writes_nothing(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    arguments = ["phantom", "--over", "learning_rate=1e-3,0.01", "--repeats", "2", "--epochs", "3", "--dry-run"]
-    assert main(arguments) == 0
-    printed = capsys.readouterr().out
-    assert "learning_rate 0.001, seed 1" in printed and printed.count("to train") == 4
-    assert "4 trainings, 4 left to do; swept: learning_rate" in printed
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(
     "command, arguments, message",
     [
@@ -183,7 +162,14 @@ def test_a_command_that_cannot_be_used_ends_in_one_line(command, arguments, mess
     assert message in error and len(error.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
-def test_repeats_share_one_split_and_differ_in_their_seed(table, calls, tmp_path):
+def test_repeats_share_one_split_and_differ_in_their_seed(table, calls, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["phantom", "--over", "learning_rate=1e-3,0.01", "--repeats", "2", "--epochs", "3", "--dry-run"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "learning_rate 0.001, seed 1" in printed and printed.count("to train") == 4
+    assert "4 trainings, 4 left to do; swept: learning_rate" in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"] and not calls
     result = sweep(Recipe(data=table, seed=3), RATES, repeats=2, out=tmp_path / "s")
     recipes = [recipe for _, recipe in calls]
     assert {recipe.split for recipe in recipes} == {str(tmp_path / "s" / "split.csv")}
@@ -248,7 +234,9 @@ def _stopped(*_, **__):
     raise KeyboardInterrupt
 
 
-def test_a_training_that_fails_has_its_reason_in_the_table_and_the_others_go_on(table, calls, tmp_path):
+def test_a_training_that_fails_has_its_reason_in_the_table_and_after_a_stop_the_message_says_how_to_go_on(
+    table, calls, tmp_path, monkeypatch
+):
     result = sweep(Recipe(data=table), {"learning_rate": [0.3, 0.1]}, repeats=2, out=tmp_path / "s")
     assert [bool(reason) for reason in result.runs["failed"]] == [True, False, True, False]
     runs = pd.read_csv(tmp_path / "s" / "runs.csv")
@@ -257,19 +245,17 @@ def test_a_training_that_fails_has_its_reason_in_the_table_and_the_others_go_on(
     assert cells["finished"].tolist() == [0, 2] and math.isnan(cells["auroc"][0])
     text = (tmp_path / "s" / "sweep.md").read_text()
     assert "2 trainings failed" in text and "2 of 2: failed: learning_rate: the loss is not" in text
-
-
-def test_after_a_stop_the_tables_hold_what_there_is_and_the_message_says_how_to_go_on(
-    table, calls, tmp_path, monkeypatch
-):
+    # the tables of a sweep that is stopped hold what there is
     original, numbers = module.train, iter(range(9))
     monkeypatch.setattr(module, "train", lambda *a, **k: _stopped() if next(numbers) == 1 else original(*a, **k))
     with pytest.raises(KeyboardInterrupt, match="stopped after 1 of 2 trainings; the same command goes on"):
-        sweep(Recipe(data=table), RATES, out=tmp_path / "s")
-    assert len(pd.read_csv(tmp_path / "s" / "runs.csv")) == 1
+        sweep(Recipe(data=table), RATES, out=tmp_path / "stopped")
+    assert len(pd.read_csv(tmp_path / "stopped" / "runs.csv")) == 1
 
 
-def test_means_and_intervals_are_those_of_student_and_classes_never_found_are_named(table, calls, tmp_path):
+def test_means_and_intervals_are_those_of_student_and_classes_never_found_are_named(
+    table, calls, tmp_path, monkeypatch
+):
     sweep(Recipe(data=table), RATES, repeats=3, out=tmp_path / "s")
     row = pd.read_csv(tmp_path / "s" / "sweep.csv").iloc[0]
     # 0.60, 0.61, 0.62: deviation 0.01, t(0.975, 2) = 4.3027
@@ -284,20 +270,11 @@ def test_means_and_intervals_are_those_of_student_and_classes_never_found_are_na
     assert math.isnan(t_interval(np.array([])).value)
     wide = t_interval(np.array([0.2, 0.99]))
     assert (wide.low, wide.high) == (0.0, 1.0)
-
-
-def test_without_test_figures_the_test_set_stays_closed(table, calls, tmp_path, monkeypatch):
+    # without test figures the test set stays closed
     monkeypatch.setattr(sweep_table, "report_of", lambda run, **options: pytest.fail("the test set was opened"))
-    sweep(Recipe(data=table), RATES, out=tmp_path / "s", test=False)
-    text = (tmp_path / "s" / "sweep.md").read_text()
+    sweep(Recipe(data=table), RATES, out=tmp_path / "closed", test=False)
+    text = (tmp_path / "closed" / "sweep.md").read_text()
     assert "AUROC, validation" in text and "| AUROC |" not in text
-
-
-def _sweep(over, repeats=2) -> Sweep:
-    trials = plan(Recipe(), over, repeats, "out")
-    figures = {"f1": 0.6, "accuracy": 0.6, "zero_f1_classes": "", "failed": ""}
-    rows = [row_of(trial, Path("out")) | figures | {"auroc": 0.7 + 0.01 * k} for k, trial in enumerate(trials)]
-    return Sweep(Path("out"), tuple(over), tuple(trials), pd.DataFrame(rows), repeats, True, Recipe())
 
 
 @pytest.mark.parametrize(
@@ -310,12 +287,14 @@ def _sweep(over, repeats=2) -> Sweep:
     ],
 )
 def test_learning_rates_are_drawn_on_a_log_axis_words_on_places_and_each_training_is_a_dot(over, scale, ticks):
-    result = _sweep(over)
-    axes = draw(result).axes[2]
+    trials = plan(Recipe(), over, 2, "out")
+    figures = {"f1": 0.6, "accuracy": 0.6, "zero_f1_classes": "", "failed": ""}
+    rows = [row_of(trial, Path("out")) | figures | {"auroc": 0.7 + 0.01 * k} for k, trial in enumerate(trials)]
+    axes = draw(Sweep(Path("out"), tuple(over), tuple(trials), pd.DataFrame(rows), 2, True, Recipe())).axes[2]
     assert axes.get_xscale() == scale and axes.get_title() == "AUROC"
     assert [label.get_text() for label in axes.get_xticklabels()] == ticks
     dots = sorted(y for line in axes.lines if line.get_markersize() == 4 for y in line.get_ydata())
-    assert dots == pytest.approx(sorted(result.runs["auroc"]))
+    assert dots == pytest.approx([row["auroc"] for row in rows])
 
 
 def test_the_groups_differ_in_augmentation_and_sampling_alone():
@@ -365,12 +344,11 @@ def test_the_plot_of_groups_shows_values_and_intervals_and_leaves_out_what_is_mi
 
 
 def test_a_sweep_trains_evaluates_and_is_compared(tmp_path):
-    make_phantoms(tmp_path / "data", 36, seed=1, size=32, classes=("normal", "covid19"), progress=False)
+    make_phantoms(tmp_path / "data", 24, seed=1, size=32, classes=("normal", "covid19"), progress=False)
     recipe = Recipe(
         data=str(tmp_path / "data" / "phantom.csv"),
         fractions=(0.5, 0.25, 0.25),
         epochs=1,
-        batch_size=9,
         jobs=1,
         options={"filters": [2], "hidden": [2]},
         input=InputSettings(size=32, channels=("raw",)),
