@@ -60,16 +60,6 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Gap:
-    """How much better images of sources that training saw are ranked, of the classes that both kinds of source have."""
-
-    positive: str
-    negative: str
-    score: str
-    auroc: Estimate  # internal minus held out
-
-
-@dataclass(frozen=True)
 class Pooled:
     """AUROC of one class, or a mean over classes, over all sources."""
 
@@ -97,7 +87,9 @@ class BySource:
     """Figures of every source, and what the sources give away."""
 
     sites: tuple[Site, ...] = ()  # internal, held out, then each single source, the largest first
-    gap: Gap | None = None  # None where internal and held out have fewer than two classes in common
+    # Of the classes that internal and held out have in common: how much better internal images are ranked; None where
+    # those are fewer than two. Counts are of internal images.
+    gap: Comparison | None = None
     skipped: int = 0  # images that were trained on and are in none of the figures of `sites`
     pooled: tuple[Pooled, ...] = ()  # of each finding that at least one source has images with and without
     mean: Pooled | None = None  # over `pooled`, or over exclusive classes
@@ -230,7 +222,7 @@ class _Sites:
         sources = tuple(largest_first(self.names[rows]))
         return Site(kind, sources, trained, len(rows), part.patients, by_label, tuple(comparisons), **more)
 
-    def gap(self, inside: np.ndarray, outside: np.ndarray) -> Gap | None:
+    def gap(self, inside: np.ndarray, outside: np.ndarray) -> Comparison | None:
         """Between images of the classes that both have: another mix of diseases would be a gap of its own."""
         targets, classes = self.predictions.targets, self.predictions.classes
         alike = np.isin(targets, sorted(set(targets[inside]) & set(targets[outside])))
@@ -243,7 +235,8 @@ class _Sites:
         sides = (sorted(set(here[side])) for side in (first.positive, first.negative))
         above, below = (" or ".join(classes[c] for c in side) for side in sides)
         # Of one bootstrap, so that both sides of each difference come from the same draw of patients.
-        return Gap(above, below, first.name, self.bootstrap.estimate(internal - held_out))
+        counts = int(first.positive.sum()), int(first.negative.sum())
+        return Comparison(above, below, first.name, *counts, self.bootstrap.estimate(internal - held_out))
 
     def _pairs(self, rows: np.ndarray) -> list[_Pair]:
         """What is compared among the images of `rows`, the broadest first."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from covidcxnet.evaluation import plots, tables
 from covidcxnet.evaluation.cases import rule
 from covidcxnet.evaluation.report import Report
-from covidcxnet.reporting.pages import NOTICE, render
+from covidcxnet.reporting.pages import render
 from covidcxnet.reporting.plots import data_uri
-from covidcxnet.reporting.table import Html, Table, count, interval, number, with_interval
+from covidcxnet.reporting.table import Estimate, Html, Table, count, interval, number, with_interval
 
 _SPLIT_BY = {
     "patient": "patient",
@@ -30,13 +28,13 @@ def page(r: Report) -> str:
     sections = (
         ("sites", "Internal, held-out and within-source figures" if r.exclusive else "Within single sources", r.sites),
         ("classes", "By class" if r.exclusive else "By finding", True),
-        ("curves", "Curves", r.exclusive or drawings["curves"]),
+        ("curves", "Curves", r.exclusive or "finding_curves" in drawings),
         # a single source has nothing to compare
         ("sources", "By source", "pooled" in shown and (not r.exclusive or len(shown["sources"].rows) > 1)),
         ("confusion", "Confusion matrix", r.exclusive),
         ("calibration", "Calibration", r.exclusive),
         ("cases", "Cases and explanations", r.cases),
-        ("training", "Training", drawings["training"]),
+        ("training", "Training", "training" in drawings),
         ("rejected", "Rejected files and lung masks", len(r.data.rejected) or len(r.failed_lungs)),
         ("settings", "Settings", True),
         ("reproduce", "Reproduce", True),
@@ -67,6 +65,8 @@ def page(r: Report) -> str:
         sections=[(key, name) for key, name, content in sections if content],
         tables=shown,
         plots=drawings,
+        drawn=", ".join(plots.drawn_classes(r.metrics)) if r.exclusive else "",
+        number=number,
         source_alone=tables.source_alone(r),
         single_source=tables.single_source(r),
         shade=_shade,
@@ -79,45 +79,13 @@ def page(r: Report) -> str:
 
 def summary(r: Report) -> str:
     """The headline, what else must be seen first, and the warnings as plain text for a terminal."""
-    lines = [f"{r.title}: {tables.evaluated(r)}"]
-    lines += [
-        f"  {name:<26} {value:>8}" + ("" if below == "no interval" else f"  ({below})")
-        for name, value, below in tables.headline(r)
-    ]
-    if len(rejected := r.data.rejected):
-        path, reason = rejected[["path", "reason"]].iloc[0]
-        lines.append(f"  {count(len(rejected), 'file')} could not be used, the first {path} ({reason})")
-    lines += [f"  {r.called(x.name)} called normal: {x.missed} of {x.images}" for x in r.metrics.missed]
-    for name, row in () if r.exclusive else r.metrics.by_class.items():
-        auroc, f1 = row.figures["auroc"], row.figures["f1"]
-        lost = "  NEVER FOUND" if name in r.metrics.never_found else ""
-        figures = f"AUROC {number(auroc)} ({interval(auroc) or 'no interval'}), F1 {number(f1)}"
-        lines.append(f"    {name:<24} {row.present:>5} present, {figures}{lost}")
-    lines += [f"  Left out: {tables.left_out(r)}"] if r.data.left_out is not None else []
-    lines += [f"  {text}" for text in _site_lines(r)]
-    lines += [f"  Caution: {c.title}. {c.text}" for c in r.cautions]
-    return "\n".join([*lines, f"  {NOTICE}."])
+    compared = [site for site in r.sites if site.comparisons and not tables.single_source(r)]
+    figures = {"number": number, "interval": _interval, "with_interval": with_interval}
+    return render("evaluation/summary.txt", r=r, words=tables, sites=compared, **figures).rstrip()
 
 
-def _site_lines(r: Report) -> Iterable[str]:
-    """The broadest comparison at each site; the page has them all."""
-    if tables.single_source(r):
-        return
-    for site in (site for site in r.sites if site.comparisons):
-        first = site.comparisons[0]
-        auroc, probe = (first.auroc, first.probe) if r.exclusive else (site.mean, site.mean_probe)
-        over = f"mean AUROC over {count(len(site.comparisons), 'finding')}"
-        pair = f"{first.positives:,} {first.positive} against {first.negatives:,} {first.negative}, by {first.score}"
-        what = f"{pair}, AUROC" if r.exclusive else over
-        images = "" if r.exclusive else f", {count(site.images, 'image')}"
-        alone = "" if probe is None else f"; intensity probe {number(probe)}"
-        yield f"{tables.site_name(site)}: {what} {with_interval(auroc)}{images}{alone}"
-    gap = None if r.by_source is None else r.by_source.gap
-    if gap is not None and not np.isnan(gap.auroc.value):
-        pair = f"{gap.positive} against {gap.negative}, by {gap.score}"
-        yield f"Gap of AUROC, internal to held out: {pair}: {with_interval(gap.auroc)}"
-    if text := tables.source_alone(r):
-        yield text
+def _interval(estimate: Estimate) -> str:
+    return interval(estimate) or "no interval"
 
 
 def _rate(missed) -> str:
@@ -147,40 +115,21 @@ def _facts(r: Report) -> dict[str, Any]:
     return {"chosen": "; ".join(chosen), "split_by": split_by, "opened": opened}
 
 
-def _drawings(r: Report) -> dict[str, list[dict[str, str]]]:
-    """Pictures of each section with their texts."""
+def _drawings(r: Report) -> dict[str, str]:
+    """Pictures that the report has, by name; their texts are in the template."""
     m = r.metrics
-    drawn: dict[str, list] = {"curves": [], "classes": [], "calibration": [], "training": []}
-
-    def add(section: str, drawing, alt: str, caption: str = "") -> None:
-        drawn[section].append({"source": data_uri(drawing), "alt": alt, "caption": caption})
-
+    drawn: dict[str, Any] = {}
     if r.exclusive:
-        names = ", ".join(plots.drawn_classes(m))
-        auroc, precision = number(m.overall["auroc"]), number(m.overall["average_precision"])
-        if names:
-            add("curves", plots.roc(m), f"ROC curve of {names}; AUROC {auroc}.")
-            alt = f"Precision-recall curve of {names}; average precision {precision}."
-            add("curves", plots.precision_recall(m), alt)
-        error, brier = number(m.overall["calibration_error"]), number(m.overall["brier"])
-        caption = (
-            "Points: share of images for which the prediction came true in each tenth of probability, with 95% "
-            "interval. On the dotted line it is the stated probability. Bars: images in each tenth. "
-            f"Brier score {brier}, ECE {error}."
-        )
-        alt = f"Reliability diagram; expected calibration error {error}."
-        add("calibration", plots.reliability(m), alt, caption)
+        if plots.drawn_classes(m):
+            drawn |= {"roc": plots.roc(m), "precision_recall": plots.precision_recall(m)}
+        drawn["reliability"] = plots.reliability(m)
     else:
         if (curves := plots.finding_curves(m)) is not None:
-            add("curves", curves, "ROC curve of each finding with its AUROC.")
-        alt = "AUROC, average precision and F1 of each finding with 95% intervals; the numbers stand in the table."
-        caption = "Images with the finding in brackets. Upright ticks: chance. A cross: never found."
-        add("classes", plots.finding_intervals(m), alt, caption)
+            drawn["finding_curves"] = curves
+        drawn["finding_intervals"] = plots.finding_intervals(m)
     if r.log is not None and plots.learned(r.log):
-        epochs = count(len(r.log), "epoch") + (f"; weights of epoch {r.best_epoch}" if r.best_epoch is not None else "")
-        caption = f"{epochs}. Validation picks the epoch; the test split has no part in it."
-        add("training", plots.learning_curves(r.log, r.best_epoch), f"Learning curves over {epochs}.", caption)
-    return drawn
+        drawn["training"] = plots.learning_curves(r.log, r.best_epoch)
+    return {name: data_uri(figure) for name, figure in drawn.items()}
 
 
 def _shade(share: float) -> str:

@@ -265,7 +265,8 @@ def _exclusive(metrics: Metrics, by_source: BySource | None) -> dict[str, Any]:
         gap = by_source.gap
         places = {
             "rows": [_site(site, ("mean", "mean_probe", "one_sided")) for site in by_source.sites],
-            "gap_of_auroc": gap and {**gap.auroc.to_dict(), **_record(gap, omit=("auroc",))},
+            "gap_of_auroc": gap
+            and {**gap.auroc.to_dict(), **_record(gap, omit=("positives", "negatives", "auroc", "probe"))},
             "images_left_out_as_trained_on": by_source.skipped,
         }
     return {
