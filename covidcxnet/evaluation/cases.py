@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -125,17 +126,20 @@ def draw(
     stacks = store.read(np.array([rows[p.row] for p in picks]))
     targets = np.array([p.target for p in picks])
     maps = classifier.gradcam(stacks, targets)
+    channels = classifier.input.channels
+    raw = channels.index("raw") if "raw" in channels else -1
+    options: dict[str, Any] = {"samples": settings.lime_samples, "plane": raw, "seed": settings.seed}
     with_lime = set(lime_order(picks, predictions)[: settings.lime])
     labels, cases = predictions.labelled.tolist(), []
     # Most of the time goes into LIME: a bar over cases says how long it will take.
     for k, pick in enumerate(tqdm(picks, desc="explaining", unit="case", disable=not settings.progress)):
         table, stack, row = predictions.table.iloc[pick.row], stacks[k], int(rows[pick.row])
         trusted = pd.isna(table.get("lungs_trusted")) or bool(table["lungs_trusted"])
-        radiograph, frame = _radiograph(store, row, stack, classifier.input.channels)
+        radiograph, frame = _radiograph(store, row, stack[..., raw])
         lungs = _lungs(store, row, radiograph, frame, table, classifier) if trusted else None
         plain = np.repeat(radiograph[..., None], 3, axis=2)
         warm = _onto(enlarge(maps[k], stack.shape[0], classifier.gradcam.grid), radiograph.shape, frame)
-        lime = _lime(classifier, stack, pick.target, settings) if k in with_lime else None
+        lime = explain_lime(classifier, stack, pick.target, **options) if k in with_lime else None
         weights = None if lime is None else _onto(lime.weights, radiograph.shape, frame)
         name, exclusive = predictions.classes[pick.target], predictions.task == "exclusive"
         chances = dict(zip(predictions.classes, predictions.probabilities[pick.row].tolist(), strict=True))
@@ -176,12 +180,12 @@ def lime_order(picks: list[Pick], predictions: Predictions) -> list[int]:
     return [entry[-1] for entry in sorted(order)]
 
 
-def _radiograph(store: Store, row: int, stack: np.ndarray, channels: tuple[str, ...]):
+def _radiograph(store: Store, row: int, raw: np.ndarray):
     """The radiograph at `SIDE` pixels and its frame; the raw plane and no frame where the file is gone."""
     try:
         image, frame = read_radiograph(store.root / store.table["path"].iloc[row]), store.frame(row)
     except (InputError, OSError):
-        image, frame = stack[..., channels.index("raw") if "raw" in channels else -1], None
+        image, frame = raw, None
     return resized(image, SIDE) if max(image.shape) > SIDE else np.ascontiguousarray(image), frame
 
 
@@ -205,12 +209,6 @@ def _onto(values: np.ndarray, shape: tuple[int, ...], frame) -> np.ndarray:
         return full
     shrinks = full.shape[0] > shape[0]
     return cv2.resize(full, (shape[1], shape[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-
-
-def _lime(classifier: Classifier, stack: np.ndarray, target: int, settings: EvaluationSettings):
-    channels = classifier.input.channels
-    plane = channels.index("raw") if "raw" in channels else -1
-    return explain_lime(classifier, stack, target, samples=settings.lime_samples, plane=plane, seed=settings.seed)
 
 
 def _jpeg(image: np.ndarray) -> str:

@@ -14,13 +14,7 @@ from covidcxnet.classifier import Classifier
 from covidcxnet.datasets import Dataset, load
 from covidcxnet.datasets.load import address_of
 from covidcxnet.evaluation.predictions import truth_of
-from covidcxnet.evaluation.provenance import (
-    Marks,
-    TrainingLists,
-    list_beside,
-    read_training_lists,
-    training_images,
-)
+from covidcxnet.evaluation.provenance import Marks, TrainingLists, list_beside, read_training_lists, training_images
 from covidcxnet.evaluation.report import Data, LeftOut
 from covidcxnet.preparation import Store, prepare
 from covidcxnet.training import Run
@@ -135,15 +129,9 @@ def images_of_data(
     given_masks = "mask" in dataset.table and not classifier.metadata.get("segmenter")
     # A model that sees whole radiographs has no use for lungs: they are found only for the cases that are shown.
     segmenter = None if given_masks or classifier.input.region == "none" else classifier.segmenter
-    stacks = prepare(
-        dataset,
-        classifier.input,
-        store or folder / "store.h5",
-        segmenter=segmenter,
-        jobs=jobs,
-        progress=progress,
-        shared=store is not None,
-    )
+    path, shared = store or folder / "store.h5", store is not None
+    options: dict[str, Any] = {"segmenter": segmenter, "jobs": jobs, "progress": progress, "shared": shared}
+    stacks = prepare(dataset, classifier.input, path, **options)
     rows, table, rejected = stacks.select(dataset)
     if not len(rows):
         raise InputError(f"{data}: none of {len(dataset)} images could be read; {rejected['reason'].iloc[0]}")
@@ -154,9 +142,9 @@ def images_of_data(
     if marks is not None:
         parts = pd.concat([_listed_parts(whole, marks, set(dataset.table["path"])), parts], ignore_index=True)
         sources = frozenset((sources or frozenset()) | (marks.sources or frozenset())) or None
-        known = dict(zip(whole.table["path"], marks.trained, strict=True))
-        listed = np.array([known[path] for path in table["path"]], bool)
+        listed = _by_path(whole, marks.trained, table["path"])
         trained_on = listed if trained_on is None else trained_on | listed
+    findings = _finding_counts(table, part, classifier)
     if counted:
         table["labelled"] = table["label"]
         table["label"] = table["label"].replace(counted)
@@ -174,7 +162,7 @@ def images_of_data(
         trained_sources=sources,
         counted=counted,
         left_out=left_out,
-        findings=_finding_counts(table, part, classifier),
+        findings=findings,
     )
     return EvaluatedImages(classifier, stacks, rows, described, run, table, trained_on)
 
@@ -228,20 +216,22 @@ def _narrow(whole: Dataset, data, where, classifier: Classifier, counted: Mappin
 
 def _leave_out(dataset: Dataset, whole: Dataset, lists: TrainingLists, marks: Marks) -> tuple[Dataset, LeftOut]:
     """The images that training saw neither themselves nor of their patient, and what was left out."""
-    trained = dict(zip(whole.table["path"], marks.trained, strict=True))
-    image = dict(zip(whole.table["path"], marks.image, strict=True))
-    paths = dataset.table["path"]
-    gone = np.array([trained[path] for path in paths], bool)
+    gone = _by_path(whole, marks.trained, dataset.table["path"])
     if gone.all():
         raise InputError(
             f"seen: all {len(dataset)} images asked for, or their patients, stand as train or validation in "
             f"{', '.join(lists.names)}; nothing is left to evaluate"
         )
-    itself = int(sum(image[path] for path in paths))
-    patients = dataset.table.loc[gone, "patient"].nunique() if "patient" in dataset.table else 0
-    listed = int((marks.split != "").sum())
-    left_out = LeftOut(lists.names, itself, int(gone.sum()) - itself, int(patients), listed)
+    itself = int(_by_path(whole, marks.image, dataset.table["path"]).sum())
+    patients = int(dataset.table.loc[gone, "patient"].nunique()) if "patient" in dataset.table else 0
+    left_out = LeftOut(lists.names, itself, int(gone.sum()) - itself, patients, int((marks.split != "").sum()))
     return (replace(dataset, table=dataset.table[~gone]) if gone.any() else dataset), left_out
+
+
+def _by_path(whole: Dataset, values: np.ndarray, paths: pd.Series) -> np.ndarray:
+    """Of `values` bool of the whole data, those of some paths."""
+    known = dict(zip(whole.table["path"], values, strict=True))
+    return np.array([known[path] for path in paths], bool)
 
 
 def _listed_parts(whole: Dataset, marks: Marks, evaluated: set[str]) -> pd.DataFrame:
@@ -255,8 +245,7 @@ def _listed_parts(whole: Dataset, marks: Marks, evaluated: set[str]) -> pd.DataF
 def _parts(table: pd.DataFrame, part: pd.Series | np.ndarray) -> pd.DataFrame:
     columns = [c for c in ("label", "patient", "source", "license", "licence") if c in table]
     parts = table[columns].assign(part=np.asarray(part, object))
-    order = {name: k for k, name in enumerate(_PARTS)}
-    return parts.sort_values("part", key=lambda names: names.map(order), kind="stable")
+    return parts.sort_values("part", key=lambda names: names.map(_PARTS.index), kind="stable")
 
 
 def _finding_counts(table: pd.DataFrame, part: pd.Series, classifier: Classifier) -> pd.DataFrame | None:
@@ -265,7 +254,7 @@ def _finding_counts(table: pd.DataFrame, part: pd.Series, classifier: Classifier
         return None
     present = (truth_of(table, classifier.classes, "independent") == 1).T
     rows = []
-    for name in [name for name in _PARTS if (part == name).any()]:
+    for name in (name for name in _PARTS if (part == name).any()):
         for finding, images in (*zip(classifier.classes, present, strict=True), ("all", np.ones(len(table), bool))):
             members = images & (part == name).to_numpy()
             patients = table.loc[members, "patient"] if "patient" in table else None

@@ -33,13 +33,8 @@ def drawn_classes(metrics: Metrics) -> tuple[str, ...]:
 
 def roc(metrics: Metrics) -> Figure:
     """ROC curves of each class against the rest with 95% bands."""
-    drawn, (axes,) = style.figure(5.0, 4.8)
+    drawn, axes = _curves(metrics, "auroc", "roc")
     axes.plot([0, 1], [0, 1], label="chance", **style.REFERENCE)
-    for k, name in enumerate(drawn_classes(metrics)):
-        row = metrics.by_class[name]
-        if row.curve is not None:
-            label = f"{name}  {with_interval(row.figures['auroc'])}"
-            _curve(axes, k, row.curve.roc, row.curve.roc_band, label)
     axes.set(xlabel="1 − specificity", ylabel="sensitivity", title="ROC curve (AUROC, 95% interval)")
     style.unit_square(axes, "lower right")
     return drawn
@@ -47,18 +42,26 @@ def roc(metrics: Metrics) -> Figure:
 
 def precision_recall(metrics: Metrics) -> Figure:
     """Precision-recall curves of each class against the rest with 95% bands."""
-    drawn, (axes,) = style.figure(5.0, 4.8)
+    drawn, axes = _curves(metrics, "average_precision", "precision_recall")
     for k, name in enumerate(drawn_classes(metrics)):
-        row = metrics.by_class[name]
-        axes.axhline(row.present / metrics.images, **{**style.REFERENCE, "color": style.colour(k)})
-        if row.curve is not None:
-            label = f"{name}  {with_interval(row.figures['average_precision'])}"
-            _curve(axes, k, row.curve.precision_recall, row.curve.precision_recall_band, label)
+        share = metrics.by_class[name].present / metrics.images
+        axes.axhline(share, **{**style.REFERENCE, "color": style.colour(k)})
     axes.plot([], [], label="chance: share of the class", **style.REFERENCE)
     title = "Precision-recall curve (average precision)"
     axes.set(xlabel="recall (sensitivity)", ylabel="precision (positive predictive value)", title=title)
     style.unit_square(axes, "lower left")
     return drawn
+
+
+def _curves(metrics: Metrics, figure: str, curve: str) -> tuple[Figure, Axes]:
+    """One curve of each class on one pair of axes, with its figure in the legend."""
+    drawn, (axes,) = style.figure(5.0, 4.8)
+    for k, name in enumerate(drawn_classes(metrics)):
+        row = metrics.by_class[name]
+        if row.curve is not None:
+            points, band = getattr(row.curve, curve), getattr(row.curve, f"{curve}_band")
+            _curve(axes, k, points, band, f"{name}  {with_interval(row.figures[figure])}")
+    return drawn, axes
 
 
 def finding_curves(metrics: Metrics) -> Figure | None:
