@@ -28,7 +28,7 @@ from enhancement.errors import InputError
 # Sharp on a page and in print, small in a file of some dozens.
 SIDE = 560
 _QUALITY = 88
-_MOST_FINDINGS = 8
+MOST_FINDINGS = 8
 
 
 @dataclass(frozen=True)
@@ -41,22 +41,8 @@ class Pick:
     target: int
 
 
-def rule(task: str) -> str:
-    """How `choose` picks, in words for the reader."""
-    if task == "exclusive":
-        return (
-            "For each class: the correct prediction of highest confidence, a typical one (of median confidence), and "
-            "the wrong predictions of highest confidence; no patient twice within a class. Nothing was picked by eye."
-        )
-    return (
-        f"For each finding, of the {_MOST_FINDINGS} most frequent: the image with it of the highest probability, the "
-        "one without it of the highest, and the one with it of the lowest among those not predicted; each of another "
-        "patient. Nothing was picked by eye. Grad-CAM is that of the finding, predicted or not."
-    )
-
-
 def choose(predictions: Predictions, wrong: int = 2) -> list[Pick]:
-    """Images to show, class by class, correct predictions before wrong ones; see `rule`."""
+    """Images to show, class by class, correct predictions before wrong ones; the page states the rule."""
     truth, p, called = predictions.truth, predictions.probabilities, predictions.called
     if predictions.task == "exclusive":
         targets, predicted = predictions.targets, predictions.predicted
@@ -74,7 +60,7 @@ def choose(predictions: Predictions, wrong: int = 2) -> list[Pick]:
             ]
             picks += [Pick(row, why, good, int(predicted[row])) for row, why, good in _fulfil(wishes, predictions)]
         return picks
-    frequent = sorted(range(len(predictions.classes)), key=lambda k: -int((truth[:, k] == 1).sum()))[:_MOST_FINDINGS]
+    frequent = sorted(range(len(predictions.classes)), key=lambda k: -int((truth[:, k] == 1).sum()))[:MOST_FINDINGS]
     picks = []
     for k in sorted(frequent):
         rising = np.argsort(p[:, k], kind="stable")

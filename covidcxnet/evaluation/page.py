@@ -7,18 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from covidcxnet.evaluation import plots, tables
-from covidcxnet.evaluation.cases import rule
+from covidcxnet.evaluation.cases import MOST_FINDINGS
 from covidcxnet.evaluation.report import Report
 from covidcxnet.reporting.pages import render
 from covidcxnet.reporting.plots import data_uri
 from covidcxnet.reporting.table import Estimate, Html, Table, count, interval, number, with_interval
 
-_SPLIT_BY = {
-    "patient": "patient",
-    "patient_where_known": "patient where known, else image",
-    "image": "image, not by patient",
-    "": "not split here",
-}
 _MOST_ROWS = 500  # of a list of files; the file beside the page has them all
 
 
@@ -55,8 +49,6 @@ def page(r: Report) -> str:
         counted=tables.counted(r),
         lost=() if r.exclusive else lost,
         headline=headline,
-        missed=[(r.called(x.name), f"{x.missed} of {x.images}", _rate(x)) for x in r.metrics.missed],
-        facts=_facts(r),
         warnings=[(c.title, c.text) for c in r.cautions],
         decision=tables.decision(r),
         intervals=tables.intervals(r),
@@ -67,10 +59,11 @@ def page(r: Report) -> str:
         plots=drawings,
         drawn=", ".join(plots.drawn_classes(r.metrics)) if r.exclusive else "",
         number=number,
+        interval=_interval,
         source_alone=tables.source_alone(r),
         single_source=tables.single_source(r),
         shade=_shade,
-        rule=rule(r.metrics.task),
+        frequent=MOST_FINDINGS,
         case_groups=groups.items(),
         listings=_listings(r),
         settings=_settings(r),
@@ -84,35 +77,8 @@ def summary(r: Report) -> str:
     return render("evaluation/summary.txt", r=r, words=tables, sites=compared, **figures).rstrip()
 
 
-def _interval(estimate: Estimate) -> str:
-    return interval(estimate) or "no interval"
-
-
-def _rate(missed) -> str:
-    """The rate and its interval; where none was missed, the bootstrap knows no spread and the rule of three speaks."""
-    if missed.missed:
-        return f"{number(missed.rate, True)}, {interval(missed.rate, True) or 'no interval'}"
-    most = min(1.0, 3 / missed.patients)
-    return f"with {count(missed.patients, 'patient')}, a true rate of up to {100 * most:.0f}% would fit"
-
-
-def _facts(r: Report) -> dict[str, Any]:
-    """Facts of data and training in words, for the list beside the figures."""
-    data, unknown, split_by = r.data, r.data.unknown_patients, _SPLIT_BY[r.data.split_by]
-    chosen = []
-    for column, value in data.where.items():
-        values = value if isinstance(value, (list, tuple)) else [value]
-        chosen.append(f"{column} {' or '.join(map(str, values))}")
-    if unknown and data.split_by and not data.phantom:
-        some = f"the patient of {unknown:,} of {len(data.parts):,} is unknown"
-        split_by += f"; {'no patient is known' if unknown == len(data.parts) else some}"
-    opened = None
-    if r.openings:
-        first = str(r.openings[0].get("date", ""))[:16].replace("T", " ")
-        same = len({o.get("weights_sha256") for o in r.openings}) == 1
-        times = f"{len(r.openings)} times, first {first}{', always these weights' if same else ''}"
-        opened = f"once, {first}" if len(r.openings) == 1 else times
-    return {"chosen": "; ".join(chosen), "split_by": split_by, "opened": opened}
+def _interval(estimate: Estimate, percent: bool = False) -> str:
+    return interval(estimate, percent) or "no interval"
 
 
 def _drawings(r: Report) -> dict[str, str]:

@@ -170,11 +170,9 @@ def list_beside(weights: Path | None) -> TrainingLists | None:
     if weights is None or not weights.name.endswith(".weights.h5"):
         return None
     path = weights.with_name(weights.name.removesuffix(".weights.h5") + ".csv")
-    if not path.is_file():
-        return None
     try:
         return read_training_lists([path])
-    except InputError:
+    except InputError:  # also where there is no such file
         return None
 
 

@@ -316,17 +316,15 @@ def licence_table(r: Report) -> Table:
     for column in (*keys, *([licence] if licence else [])):
         parts[column] = parts[column].astype(object).replace("", None).fillna("not given").astype(str)
     names = list(dict.fromkeys(parts["part"]))
-    counts = pd.crosstab([parts[c] for c in keys], parts["part"])[names]
     rows = []
-    for key, values in zip(counts.index, counts.to_numpy(), strict=True):
-        cells = (key,) if isinstance(key, str) else key
-        rows.append([*cells, *[int(n) or DASH for n in values]])
+    for key, group in parts.groupby(keys):
+        images = [int((group["part"] == name).sum()) or DASH for name in names]
+        rows.append([*(key if isinstance(key, tuple) else (key,)), *images])
         if licence is not None:
-            members = np.logical_and.reduce([parts[c] == cell for c, cell in zip(keys, cells, strict=True)])
-            terms = parts.loc[members, licence].value_counts()
-            texts = [f"{name} ({n:,})" if len(terms) > 1 else str(name) for name, n in terms.items()]
-            rows[-1].append("; ".join(texts))
-    rows.append(["all", *[""] * (len(keys) - 1), *map(int, counts.sum()), *([""] if licence else [])])
+            terms = group[licence].value_counts()
+            rows[-1].append("; ".join(f"{name} ({n:,})" if len(terms) > 1 else str(name) for name, n in terms.items()))
+    totals = [int((parts["part"] == name).sum()) for name in names]
+    rows.append(["all", *[""] * (len(keys) - 1), *totals, *([""] if licence else [])])
     title = [part_name(n) if n not in ("other", r.data.split) else "evaluated here" for n in names]
     return Table([*keys, *title, *(["licence"] if licence else [])], rows)
 
