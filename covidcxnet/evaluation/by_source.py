@@ -265,7 +265,6 @@ class _Sites:
         return pairs
 
     def _concordance(self, rows: np.ndarray, pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs ranked rightly and all pairs in each resample, float [1 + resamples] each."""
         members = np.flatnonzero(pair.positive | pair.negative)
         return concordance(pair.score[members], pair.positive[members], self.bootstrap, rows[members])
 

@@ -44,10 +44,10 @@ class Pick:
 def choose(predictions: Predictions, wrong: int = 2) -> list[Pick]:
     """Images to show, class by class, correct predictions before wrong ones; the page states the rule."""
     truth, p, called = predictions.truth, predictions.probabilities, predictions.called
+    picks: list[Pick] = []
     if predictions.task == "exclusive":
         targets, predicted = predictions.targets, predictions.predicted
         falling = np.argsort(-p[np.arange(len(p)), predicted], kind="stable")
-        picks: list[Pick] = []
         for c in range(len(predictions.classes)):
             members = falling[targets[falling] == c]
             right = predicted[members] == c
@@ -60,12 +60,10 @@ def choose(predictions: Predictions, wrong: int = 2) -> list[Pick]:
             ]
             picks += [Pick(row, why, good, int(predicted[row])) for row, why, good in _fulfil(wishes, predictions)]
         return picks
-    frequent = sorted(range(len(predictions.classes)), key=lambda k: -int((truth[:, k] == 1).sum()))[:MOST_FINDINGS]
-    picks = []
-    for k in sorted(frequent):
+    frequent = np.argsort(-(truth == 1).sum(axis=0), kind="stable")[:MOST_FINDINGS]
+    for k in sorted(frequent.tolist()):
         rising = np.argsort(p[:, k], kind="stable")
-        falling = rising[::-1]
-        present = truth[:, k] == 1
+        falling, present = rising[::-1], truth[:, k] == 1
         hit, missed, false = present & called[:, k], present & ~called[:, k], (truth[:, k] == 0) & called[:, k]
         wishes = [
             (falling[hit[falling]], "found, with the highest probability", True),

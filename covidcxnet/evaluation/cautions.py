@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import pandas as pd
-
 from covidcxnet.evaluation.by_source import WITHIN
 from covidcxnet.evaluation.report import Caution, Report
 from covidcxnet.reporting.table import count, number
@@ -175,24 +173,11 @@ def _probe(r: Report) -> Iterator[Caution]:
 
 
 def _size(r: Report) -> Iterator[Caution]:
-    if r.exclusive:
-        table, few, absent = r.predictions.graded.table, [], []
-        patients = pd.Series(table["patient"]) if "patient" in table else pd.Series(pd.NA, table.index)
-        for name in r.metrics.classes:
-            members = (table["label"] == name).to_numpy()
-            known = patients[members].dropna()
-            # an image without a known patient counts as one
-            total = known.nunique() + int(members.sum()) - len(known)
-            if not members.any():
-                absent.append(name)
-            elif total < FEW_PATIENTS:
-                few.append(f"{name} {total}")
-        if absent:
-            text = "Figures that need this class, or all classes, are undefined."
-            yield Caution("class_absent", f"No image of {', '.join(absent)}", text)
-    else:
-        rows = r.metrics.by_class.values()
-        few = [f"{row.name} {row.patients}" for row in rows if 0 < row.patients < FEW_PATIENTS]
+    rows = r.metrics.by_class.values()
+    if r.exclusive and (absent := [row.name for row in rows if not row.present]):
+        text = "Figures that need this class, or all classes, are undefined."
+        yield Caution("class_absent", f"No image of {', '.join(absent)}", text)
+    few = [f"{row.name} {row.patients}" for row in rows if 0 < row.patients < FEW_PATIENTS]
     if few:
         of, by = ("in a class", "Patients by class") if r.exclusive else ("with a finding", "Patients with it")
         text = f"{by}: {', '.join(few)}. A single patient moves the figures by points; read the intervals."

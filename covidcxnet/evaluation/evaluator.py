@@ -124,16 +124,11 @@ def evaluate(
     graded = np.flatnonzero(~predictions.ungraded)
     resampled = draws if len(graded) == len(predictions) else draws.part(graded)
     metrics = measure(predictions.graded, resampled)
+    training: dict[str, Any] = {"trained_sources": images.data.trained_sources, "trained_on": images.trained_on}
     statistics = None
     if predictions.sources is not None:
         statistics = stack_statistics(images.store, images.rows, how.progress)
-    sites = by_source(
-        predictions,
-        draws,
-        trained_sources=images.data.trained_sources,
-        trained_on=images.trained_on,
-        statistics=statistics,
-    )
+    sites = by_source(predictions, draws, statistics=statistics, **training)
 
     # Cases, then everything together.
     cases: tuple[Case, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from covidcxnet.evaluation import plots, tables
@@ -66,7 +66,8 @@ def page(r: Report) -> str:
         frequent=MOST_FINDINGS,
         case_groups=groups.items(),
         listings=_listings(r),
-        settings=_settings(r),
+        recipe={key: value for key, value in r.recipe.items() if key != "input"},
+        dump=partial(json.dumps, default=str),
     )
 
 
@@ -130,24 +131,3 @@ def _listings(r: Report) -> list[Table]:
         )
         for header, rows, caption, file in listed
     ]
-
-
-def _settings(r: Report) -> list[tuple[str, dict[str, str]]]:
-    """Input settings, recipe and environment: each value as text, under its dotted name."""
-    recipe = {key: value for key, value in r.recipe.items() if key != "input"}
-    groups = []
-    for title, values in (("From file to stack", r.input_settings), ("Recipe", recipe), ("Environment", r.environment)):
-        flat: dict[str, Any] = {}
-        for key, value in values.items():
-            nested = isinstance(value, Mapping) and value
-            flat |= {f"{key}.{name}": inner for name, inner in value.items()} if nested else {key: value}
-        if flat:
-            groups.append((title, {name: _setting(value) for name, value in flat.items()}))
-    return groups
-
-
-def _setting(value: Any) -> str:
-    if isinstance(value, str):
-        return value or "–"
-    long = isinstance(value, (list, tuple)) and len(value) > 20
-    return f"{len(value)} numbers" if long else json.dumps(value, default=str)

@@ -246,19 +246,16 @@ def _sites(r: Report) -> Table:
             rows.append([name, labels or count(site.images, "image"), "nothing to compare", "", "undefined", ""])
     gap = None if r.by_source is None else r.by_source.gap
     if gap is not None and not np.isnan(gap.auroc.value):
-        rows.append(
-            ["Gap: internal minus held out, smaller is better", gap.positive, gap.negative, gap.score, gap.auroc, ""]
-        )
+        title = "Gap: internal minus held out, smaller is better"
+        rows.append([title, gap.positive, gap.negative, gap.score, gap.auroc, ""])
     header = ["Images of", "Positive", "Negative", "Ranked by", "AUROC", "Intensity probe"]
     return Table(header, rows, note=_site_notes(r), class_="sites")
 
 
 def _site_notes(r: Report) -> str:
     notes = [PROBE] if any(c.probe is not None for site in r.sites for c in site.comparisons) else []
-    notes += [
-        f"{label} is counted as {name} within a source, and left out of the other rows."
-        for label, name in r.data.counted.items()
-    ]
+    for label, name in r.data.counted.items():
+        notes.append(f"{label} is counted as {name} within a source, and left out of the other rows.")
     pooled = {row.name for row in r.by_source.pooled} if r.by_source is not None else set()
     lost = [name for name in r.metrics.classes if name not in pooled]
     if lost and not r.exclusive:

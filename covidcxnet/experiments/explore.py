@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -124,10 +125,7 @@ class Survey:
 
     def to_dict(self) -> dict[str, Any]:
         """Counts and warnings as plain values, ready for JSON; no file name is among them."""
-        counts = {
-            name: {str(row): {str(k): int(v) for k, v in values.items()} for row, values in table.T.to_dict().items()}
-            for name, table in self.counts.items()
-        }
+        counts = {name: json.loads(table.to_json(orient="index")) for name, table in self.counts.items()}
         plain = {name: getattr(self, name) for name in ("name", "listed", "images", "rejected")}
         plain |= {"unreadable": len(self.unreadable), "patients": self.patients, "size": self.size}
         return plain | {"counts": counts, "warnings": list(self.warnings)}
@@ -163,8 +161,7 @@ def explore(
     moments: dict[tuple[str, str], Moments] = {}
     sizes: Counter[tuple[str, str, int, int]] = Counter()
     readable, reasons = np.zeros(len(table), bool), {}
-    paths = [dataset.paths[row] for row in used]
-    work = partial(measure, size=size)
+    work, paths = partial(measure, size=size), [dataset.paths[row] for row in used]
     results = map_files(work, paths, lost=lambda path: DIED, jobs=jobs, desc="measuring", progress=progress)
     for row, result in zip(used, results, strict=True):
         if isinstance(result, str):
@@ -176,8 +173,7 @@ def explore(
         moments.setdefault(key, Moments(size)).add(small, shares)
         sizes[(*key, width, height)] += 1
     if not readable.any():
-        first = next(iter(reasons.values()))
-        raise InputError(f"{dataset.name}: none of {len(used)} images can be read, the first: {first}")
+        raise InputError(f"{dataset.name}: none of {len(used)} images can be read, the first: {reasons[int(used[0])]}")
     read = table[readable].assign(source=groups[readable]) if sources else table[readable]
     counts = _counts(read, dataset.classes, None if split is None else split["split"].to_numpy()[readable])
     by_size = pd.DataFrame([(*key, n) for key, n in sizes.items()], columns=columns)

@@ -137,11 +137,9 @@ def differences(means: dict[str, Moments]) -> list[tuple[str, np.ndarray]]:
     images = {label: moments.mean for label, moments in means.items()}
     if len(images) <= _MOST_PAIRED:
         return [(f"{b} \N{MINUS SIGN} {a}", images[b] - images[a]) for a, b in combinations(images, 2)]
-    total = np.sum(list(images.values()), axis=0)
-    return [
-        (f"{label} \N{MINUS SIGN} mean of the others", image - (total - image) / (len(images) - 1))
-        for label, image in images.items()
-    ]
+    total, others = np.sum(list(images.values()), axis=0), len(images) - 1
+    title = "\N{MINUS SIGN} mean of the others"
+    return [(f"{label} {title}", image - (total - image) / others) for label, image in images.items()]
 
 
 def differences_within(survey: Survey) -> list[tuple[str, np.ndarray]]:
@@ -189,30 +187,25 @@ def _maps(maps: Sequence[tuple[str, np.ndarray]], label: str, **how: Any) -> Fig
 
 
 def _short(text: str, longest: int = 30) -> str:
-    lines = text.splitlines()
-    return "\n".join(line if len(line) <= longest else f"{line[: longest - 1]}…" for line in lines)
+    return "\n".join(line if len(line) <= longest else f"{line[: longest - 1]}…" for line in text.splitlines())
 
 
 def sample_grid(survey: Survey, label: str) -> Figure:
     """Samples of one class in their own proportions, each with its source; at most eight a row."""
-    rows, titles = survey.samples[label], pd.Series(UNKNOWN, survey.dataset.table.index)
-    if survey.sources:
-        titles = survey.dataset.table["source"].fillna(UNKNOWN).astype(str)
-    tiles = [(titles.iloc[row], _tile(survey.dataset.paths[row])) for row in rows]
+    table = survey.dataset.table
+    titles = table["source"].fillna(UNKNOWN).astype(str) if survey.sources else pd.Series(UNKNOWN, table.index)
+    tiles = [(titles.iloc[row], _tile(survey.dataset.paths[row])) for row in survey.samples[label]]
     return _images(tiles, 8, (1.45, 1.67), size=7.5, **_GRAY)[0]
 
 
 def _tile(path: Path) -> np.ndarray:
     """A radiograph within a white square of `_TILE` pixels, in its own proportions."""
-    tile = np.full((_TILE, _TILE), 255, np.uint8)
     try:
-        image = read_radiograph(path)
+        image = plots.resized(read_radiograph(path), _TILE)
     except InputError:  # gone since it was measured
-        return tile
-    height, width = (image := plots.resized(image, _TILE)).shape
-    top, left = (_TILE - height) // 2, (_TILE - width) // 2
-    tile[top : top + height, left : left + width] = image
-    return tile
+        image = np.zeros((0, 0), np.uint8)
+    high, wide = (_TILE - side for side in image.shape)
+    return np.pad(image, ((high // 2, high - high // 2), (wide // 2, wide - wide // 2)), constant_values=255)
 
 
 def means_by_source(survey: Survey) -> Figure:
@@ -256,9 +249,8 @@ def distribution(survey: Survey) -> Figure:
         axes.set(xlabel="images", xlim=(0, 1.18 * max(1, left.max())), ylim=(-0.6, len(counts) - 0.4))
         axes.set_title("all" if name == "class" else f"by {name}", fontsize=10)
         if name != "class":
-            below = (0.5, -0.8 / height)
-            columns = min(4, counts.shape[1])
-            axes.legend(loc="upper center", bbox_to_anchor=below, ncols=columns, handlelength=1.6, **_LEGEND)
+            below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.8 / height)}
+            axes.legend(ncols=min(4, counts.shape[1]), handlelength=1.6, **below, **_LEGEND)
     return figure
 
 

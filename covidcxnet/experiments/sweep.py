@@ -63,8 +63,7 @@ def sweep(
     trials = plan(recipe, over, repeats, folder)
     _check_models(trials)
     # the recipe has its place in the file and is filled in below
-    values = {key: list(values) for key, values in over.items()}
-    content = {"format": FORMAT, "recipe": {}, "over": values, "repeats": repeats}
+    content = {"format": FORMAT, "recipe": {}, "over": {k: list(v) for k, v in over.items()}, "repeats": repeats}
     _claim(folder / "sweep.json", "a sweep", {"recipe": recipe}, content, swept=set(over))
     trials = _with_splits(trials, folder)
     options = {"bootstrap": bootstrap, "progress": progress} if test else None
@@ -76,14 +75,14 @@ def sweep(
 
     try:
         for number, trial in enumerate(trials, start=1):
-            _print(f"[{number}/{len(trials)}] {trial.name}: {status(trial)}")
+            print(f"[{number}/{len(trials)}] {trial.name}: {status(trial)}", file=sys.stderr, flush=True)
             try:
                 figures = figures_of(_train(trial), options)
             except Exception as error:
                 # A value that makes one training fail (no memory, a loss that is not finite) must not end the others.
                 name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
                 figures = {"zero_f1_classes": "", "failed": f"{name}{one_line(error)}"}
-                _print(f"  failed: {figures['failed']}")
+                print(f"  failed: {figures['failed']}", file=sys.stderr, flush=True)
             lines.append(row_of(trial, folder) | figures)
             _free_memory()
     except KeyboardInterrupt:
@@ -138,7 +137,7 @@ def train_groups(
     trials = [Trial({"group": name}, group.seed, group, folder / name) for name, group in recipes.items()]
     try:
         for number, trial in enumerate(_with_splits(trials, folder), start=1):
-            _print(f"[{number}/{len(trials)}] {trial.folder.name}: {status(trial)}")
+            print(f"[{number}/{len(trials)}] {trial.folder.name}: {status(trial)}", file=sys.stderr, flush=True)
             _train(trial)
             _free_memory()
     except KeyboardInterrupt:
@@ -173,9 +172,9 @@ def overview(trials: Sequence[Trial], keys: Sequence[str]) -> str:
 def _train(trial: Trial) -> Run:
     """Train what is left of one training."""
     now = status(trial)
-    if now == "to train":
-        return train(replace(trial.recipe, out=str(trial.folder)))
-    return Run(trial.folder) if now == "finished" else train(resume=trial.folder)
+    if now == "finished":
+        return Run(trial.folder)
+    return train(replace(trial.recipe, out=str(trial.folder))) if now == "to train" else train(resume=trial.folder)
 
 
 def _claim(
@@ -213,12 +212,10 @@ def _difference(before: dict[str, Any], now: dict[str, Any], swept: Collection[s
     """``learning_rate 0.1, not 0.01`` for the first key that differs and is not swept; empty for none."""
     for key in dict.fromkeys([*before, *now]):
         name, old, new = f"{prefix}{key}", before.get(key), now.get(key)
-        if name in swept or old == new:
-            continue
-        if not (isinstance(old, dict) and isinstance(new, dict)):
-            return f"{name} {old}, not {new}"
-        if inner := _difference(old, new, swept, f"{name}."):
-            return inner
+        nested = isinstance(old, dict) and isinstance(new, dict)
+        text = _difference(old, new, swept, f"{name}.") if nested else f"{name} {old}, not {new}"
+        if text and name not in swept and old != new:
+            return text
     return ""
 
 
@@ -244,9 +241,8 @@ def _check_models(trials: Sequence[Trial]) -> None:
 
 def _with_splits(trials: Sequence[Trial], folder: Path) -> list[Trial]:
     """Trials with their split written down: one for all, or one for each set of images where the data are swept."""
-    recipes: dict[str, Recipe] = {}
-    for trial in trials:
-        recipes.setdefault(data_key(trial.recipe), trial.recipe)
+    # Backwards, so that the first recipe of each set of images makes its split.
+    recipes = {data_key(trial.recipe): trial.recipe for trial in reversed(trials)}
     paths: dict[str, str] = {}
     for key, recipe in recipes.items():
         # named by the data, so that a longer sweep finds the split of its earlier runs again
@@ -260,11 +256,6 @@ def _with_splits(trials: Sequence[Trial], folder: Path) -> list[Trial]:
 
 def _free_memory() -> None:
     """Give the memory of the last network back before the next is built."""
-    keras = sys.modules.get("keras")  # not imported where nothing was trained
-    if keras is not None:
-        keras.utils.clear_session()
+    if "keras" in sys.modules:  # not imported where nothing was trained
+        sys.modules["keras"].utils.clear_session()
     gc.collect()
-
-
-def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
