@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -142,23 +143,19 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 def roc_classes(runs: Sequence[ComparedRun]) -> list[str]:
     """Classes that get a panel: those with a ROC curve in some run; the second alone where a run has only two."""
-    wanted: dict[str, None] = {}
-    for run in runs:
-        # of two classes that exclude each other, one curve is the mirror image of the other
-        binary = len(run.classes) == 2 and not run.independent
-        wanted |= dict.fromkeys(run.classes[1:] if binary else run.classes)
-    return [label for label in wanted if any(_targets(run, label) for run in runs)][:_MOST_PANELS]
+    # of two classes that exclude each other, one curve is the mirror image of the other
+    wanted = [run.classes[len(run.classes) == 2 and not run.independent :] for run in runs]
+    labels = dict.fromkeys(itertools.chain(*wanted))
+    return [label for label in labels if any(_targets(run, label) for run in runs)][:_MOST_PANELS]
 
 
 def _targets(run: ComparedRun, label: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Scores float [n] and truth bool [n] of a class where it is known; None unless some have it and some do not."""
     if label not in run.classes:
         return None
-    k = run.classes.index(label)
-    truth = run.truth[:, k]
-    known = ~np.isnan(truth)
-    positive = truth[known] == 1
-    return (run.scores[known, k], positive) if positive.any() and not positive.all() else None
+    k, truth = run.classes.index(label), run.truth[:, run.classes.index(label)]
+    scores, positive = run.scores[~np.isnan(truth), k], truth[~np.isnan(truth)] == 1
+    return (scores, positive) if positive.any() and not positive.all() else None
 
 
 def draw_roc(runs: Sequence[ComparedRun]) -> Figure | None:
@@ -172,8 +169,7 @@ def draw_roc(runs: Sequence[ComparedRun]) -> Figure | None:
     for axes, label in zip(panels, labels, strict=True):
         axes.plot([0, 1], [0, 1], **plots.REFERENCE, label="chance")
         for k, run in enumerate(runs):
-            targets = _targets(run, label)
-            if targets is None:
+            if (targets := _targets(run, label)) is None:
                 continue
             points = plots.corners(rank(*targets, Bootstrap(None, len(targets[0]), resamples=0)).roc_points)
             name = run.name if len(run.name) <= _LONGEST_NAME else f"…{run.name[1 - _LONGEST_NAME :]}"

@@ -26,8 +26,8 @@ from enhancement.errors import InputError
 from enhancement.parallel import sha256
 from weights.format import read_metadata
 
+# Studies whose printed figures can stand beside runs.
 STUDIES = ("covid-cxnet", "pneumonia", "radiography", "group-q")
-"""Studies whose printed figures can stand beside runs."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,6 @@ class ComparedRun:
         """Epoch of the weights that were evaluated."""
         return self.report["model"].get("training", {}).get("epoch") or self.record.status.get("best_epoch")
 
-    @property
-    def validation_auroc(self) -> float | None:
-        """AUROC on validation of the weights that were evaluated; of both levels together where there are two."""
-        # log and weights of a hierarchical run hold the figures of the second level alone
-        stored = self.report["model"].get("training", {}).get("figures") or {}
-        return (self.record.status.get("whole_model") or stored).get("val_auroc")
-
     def figure(self, name: str, label: str | None = None) -> Estimate:
         """A figure over all images, or of one class, as the run's report has it."""
         part = self.report["overall"] if label is None else self.report["by_class"].get(label, {})
@@ -119,7 +112,10 @@ class ComparedRun:
 
     def row(self, difference: Estimate | None = None) -> Row:
         """The run's line in the table."""
-        report, recipe = self.report, self.record.recipe
+        report, recipe, log = self.report, self.record.recipe, self.log
+        # log and weights of a hierarchical run hold the figures of the second level alone
+        stored = report["model"].get("training", {}).get("figures") or {}
+        validated = self.record.status.get("whole_model") or stored
         overall = {name: self.figure(name) for name in report["overall"]}
         return Row(
             name=self.name,
@@ -133,10 +129,10 @@ class ComparedRun:
             difference=difference,
             parameters=report["model"]["parameters"] or None,
             flops=self.flops,
-            seconds=None if self.log is None or "seconds" not in self.log else float(self.log["seconds"].median()),
-            validation_auroc=self.validation_auroc,
+            seconds=None if log is None or "seconds" not in log else float(log["seconds"].median()),
+            validation_auroc=validated.get("val_auroc"),
             best_epoch=self.best_epoch,
-            epochs=None if self.log is None else len(self.log),
+            epochs=None if log is None else len(log),
             source=str(self.record.path),
             split=f"by {recipe.split_by.replace('_', ' ')}; {report['data']['name']}",
             note=f"initial weights: {recipe.init}; seed {recipe.seed}",

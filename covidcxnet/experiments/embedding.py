@@ -5,6 +5,7 @@ Often it is radiographs of a source that do: classes are shown by colour, source
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,9 +25,7 @@ from segmentation.backend import keras, ops
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FEWEST = 8
-"""Radiographs that t-SNE needs to say anything."""
-
+FEWEST = 8  # radiographs that t-SNE needs to say anything
 _COMPONENTS = 50
 _WIDEST = 4096  # features; wider ones are flattened maps
 
@@ -129,10 +128,8 @@ def table(embeddings: Sequence[Embedding]) -> pd.DataFrame:
 
 
 def feature_tensor(model: keras.Model) -> tuple[Any, str]:
-    """What the head is given, a Keras tensor ``[N, F]``: the pooling layer's output; and that layer's name.
-
-    Where that is wide (flattened maps) or there is none: the averages of the last feature maps.
-    """
+    """What the head is given, a Keras tensor ``[N, F]``, and the name of the layer that gives it."""
+    # Where the pooled features are wide (flattened maps) or there are none: averages of the last feature maps.
     pool = next((layer for layer in model.layers if layer.name in POOLS.values()), None)
     if pool is not None and len(pool.output.shape) == 2 and pool.output.shape[1] <= _WIDEST:
         return pool.output, pool.name
@@ -164,13 +161,15 @@ def _features(model: NamedModel, radiographs, batch_size: int, jobs: int, progre
 
 def draw(embeddings: Sequence[Embedding]) -> Figure:
     """A panel for each model: colour by class (the predicted one where no class is known), mark by source."""
+    from matplotlib import colormaps
     from matplotlib.lines import Line2D
 
     figure, panels = plots.panels(len(embeddings), 3, (6.4 if len(embeddings) == 1 else 4.6, 5.0), (0, 0.9))
     known = any(r.label is not None for e in embeddings for r in e.radiographs)
     labels = [[r.label or "unknown" for r in e.radiographs] if known else list(e.predicted) for e in embeddings]
     classes = sorted({c for names in labels for c in names}, key=lambda c: (c != "normal", c))
-    colours = {name: _colour(k) for k, name in enumerate(classes)}
+    palette = itertools.chain(plots.COLOURS, itertools.cycle(colormaps["tab20"].colors))
+    colours = dict(zip(classes, palette, strict=False))
     counts = Counter(r.source for e in embeddings for r in e.radiographs if r.source)
     sources = sorted(counts, key=lambda name: (-counts[name], name))
     # the rarest sources of many share the last mark
@@ -201,17 +200,9 @@ def _panel(axes, embedding: Embedding, labels: list[str], colours: dict[str, Any
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(color=plots.FAINT, visible=True)
     axes.set_title(embedding.model, fontsize=11).set_parse_math(False)
-    lines = [
-        f"{len(labels):,} radiographs, features: {embedding.layer}",
-        f"perplexity {embedding.perplexity:.3g}, seed {embedding.seed}",
-    ]
+    lines = [f"{len(labels):,} radiographs, features: {embedding.layer}"]
+    lines.append(f"perplexity {embedding.perplexity:.3g}, seed {embedding.seed}")
     if embedding.neighbours:
         shares = [f"{name} {share:.2f} (chance {chance:.2f})" for name, (share, chance) in embedding.neighbours.items()]
         lines.append("nearest neighbour of the same " + ", ".join(shares))
     axes.set_xlabel("\n".join(lines), fontsize=7.5)
-
-
-def _colour(k: int):
-    from matplotlib import colormaps
-
-    return plots.COLOURS[k] if k < len(plots.COLOURS) else colormaps["tab20"]((k - len(plots.COLOURS)) % 20)

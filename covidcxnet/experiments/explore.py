@@ -22,13 +22,9 @@ from enhancement import read_radiograph
 from enhancement.errors import InputError, RadiographError
 from enhancement.parallel import DIED, map_files
 
-MOST_SOURCES = 10
-"""Sources that are shown; the smaller ones are `OTHER` together."""
-
+MOST_SOURCES = 10  # that are shown; the smaller ones are `OTHER` together
 OTHER, UNKNOWN = "other sources", "unknown"
-FEW = 50
-"""Images below which a class is called small."""
-
+FEW = 50  # images below which a class is called small
 _COLUMNS = ("source", "view", "sex", "population")
 _UNEVEN = 10
 
@@ -54,9 +50,8 @@ class Moments:
         self.shares += shares
 
     def __add__(self, other: Moments) -> Moments:
-        both = Moments(self.size, self.images + other.images)
-        both.total, both.squares = self.total + other.total, self.squares + other.squares
-        both.shares = self.shares + other.shares
+        both, names = Moments(self.size, self.images + other.images), ("total", "squares", "shares")
+        both.total, both.squares, both.shares = (getattr(self, name) + getattr(other, name) for name in names)
         return both
 
     @property

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations, product
+from itertools import count as count_up
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +129,7 @@ def _file_name(label: str, taken: Collection[str]) -> str:
     """A name that every file system accepts, once, also where case does not count."""
     base = f"samples-{re.sub(r'[^A-Za-z0-9._-]+', '-', label).strip('-.')[:60] or 'class'}"
     used = {name.lower() for name in taken}
-    names = (f"{base}{end}.png" for end in ("", *(f"-{k}" for k in range(2, len(used) + 3))))
+    names = (f"{base}{f'-{k}' if k > 1 else ''}.png" for k in count_up(1))
     return next(name for name in names if name.lower() not in used)
 
 
@@ -210,12 +211,9 @@ def _tile(path: Path) -> np.ndarray:
 
 def means_by_source(survey: Survey) -> Figure:
     """Mean image of each class in each source: rows classes, columns sources."""
-    blank = np.full((survey.size, survey.size), 245.0)
-    images = []
-    for label, source in product(survey.classes, survey.sources):
-        moments = survey.moments.get((label, source))
-        images.append((f"{moments.images:,}" if moments else "none", moments.mean if moments else blank))
-    columns = len(survey.sources)
+    cells, columns = [survey.moments.get(key) for key in product(survey.classes, survey.sources)], len(survey.sources)
+    blank = ("none", np.full((survey.size, survey.size), 245.0))
+    images = [(f"{moments.images:,}", moments.mean) if moments else blank for moments in cells]
     figure, panels = _images(images, columns, (1.35, 1.6), margin=0.2, size=7.5, **_GRAY)
     beside: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 8}
     for axes, source in zip(panels, survey.sources, strict=False):

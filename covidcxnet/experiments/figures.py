@@ -30,14 +30,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = ("tsne", "features", "maps")
-METHODS = {"cam": "CAM", "gradcam": "Grad-CAM", "lime": "LIME"}
-"""Methods and how they are written, in the order of the columns."""
-
-_MOST_FEATURES = 3  # radiographs whose feature maps are drawn
-MOST = 32
-"""Feature maps that are drawn of a layer."""
-
+METHODS = {"cam": "CAM", "gradcam": "Grad-CAM", "lime": "LIME"}  # in the order of the columns
+MOST = 32  # feature maps that are drawn of a layer
 _ACROSS = 8  # of them in a row
+_MOST_FEATURES = 3  # radiographs whose feature maps are drawn
 # Fewer pixels than the picture has on the page, so that none of the outlines, one pixel wide, is lost in resampling.
 _SIDE, _DPI, _INCHES = 328, 180, 2.1
 _GRAY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
@@ -247,11 +243,9 @@ def feature_maps(model: keras.Model, stack: np.ndarray, layers: Sequence[str] | 
 
 
 def draw_features(model: NamedModel, stack: np.ndarray, layers: Mapping[str, np.ndarray], caption: str) -> Figure:
-    """The stack's planes, and below them a grid of maps for each layer, under the layer's name.
-
-    Each map has a range of its own (1st to 99th percentile): the figure shows where a map is strong, not how strong.
-    """
+    """The stack's planes, and below them a grid of maps for each layer, under the layer's name."""
     grids = [_montage(stack.astype("float32") / 255)]
+    # Each map has a range of its own: the figure shows where a map is strong, not how strong.
     for maps in layers.values():
         low, high = np.percentile(maps[..., :MOST], (1, 99), axis=(0, 1))
         grids.append(_montage(((maps[..., :MOST] - low) / np.where(high > low, high - low, 1)).clip(0, 1)))

@@ -25,6 +25,7 @@ _LOG = ("learning_rate", "weight_decay")  # drawn on a logarithmic axis
 _BAR: dict[str, Any] = {"linestyle": "", "capsize": 4, "elinewidth": 1.4, "zorder": 3}
 _MEAN: dict[str, Any] = {"markerfacecolor": "white", "markersize": 7, "markeredgewidth": 1.6}
 _TRAINING: dict[str, Any] = {"markersize": 4, "alpha": 0.75, "zorder": 4}
+_LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 8}
 _ZERO: dict[str, Any] = {"markersize": 7, "markeredgewidth": 1.2, "zorder": 5}
 _REPEATED = (
     "Means over repeats, which share data and split. The seed of weights, order, augmentation and dropout differs. "
@@ -96,22 +97,15 @@ def to_table(sweep: Sweep) -> Table:
         cell = {str(key): value for key, value in record.items()}
         done, planned = cell["finished"], cell["repeats"]
         means = [cell.get(name, math.nan) for name in ("best_epoch", "seconds")]
-        names = [column.removesuffix(MISSED) for column in cell if column.endswith(MISSED)]
-        missed = [
-            f"{name}: {Share(cell[name + MISSED], int(cell[f'{name}_images']))}"
-            for name in names
-            if not math.isnan(cell[name + MISSED])
-        ]
-        rows.append(
-            [
-                *([cell[key] for key in sweep.keys] or ["unchanged"]),
-                str(done) if done == planned else f"{done} of {planned}",
-                *(_estimate(cell, name) for name in figures),
-                *(DASH if math.isnan(mean) else f"{mean:.3g}" for mean in means),
-                Cell("", below=missed) if missed else DASH,
-                Cell("", alert=[cell["notes"]] if cell["notes"] else []),
-            ]
-        )
+        missed = []
+        for column in (column for column in cell if column.endswith(MISSED) and not math.isnan(cell[column])):
+            name = column.removesuffix(MISSED)
+            missed.append(f"{name}: {Share(cell[column], int(cell[f'{name}_images']))}")
+        row = [cell[key] for key in sweep.keys] or ["unchanged"]
+        row += [str(done) if done == planned else f"{done} of {planned}", *(_estimate(cell, name) for name in figures)]
+        row += [DASH if math.isnan(mean) else f"{mean:.3g}" for mean in means]
+        row += [Cell("", below=missed) if missed else DASH, Cell("", alert=[cell["notes"]] if cell["notes"] else [])]
+        rows.append(row)
     header = [*(sweep.keys or ["recipe"]), "Trainings", *figures.values()]
     return Table([*header, "Best epoch", "s / epoch", f"Called {NORMAL}", ""], rows, class_="comparison")
 
@@ -171,12 +165,10 @@ def draw(sweep: Sweep) -> Figure | None:
         axes.set_xlabel(along)
     if series:
         handles, labels = panels[0].get_legend_handles_labels()[0], [f"{series} {name}" for name in names]
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(names)), frameon=False, fontsize=8)
-    note = "one training each"
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(names)), **_LEGEND)
+    note = "one training each" + ("; 95% interval over patients, not over trainings" if sweep.tested else "")
     if sweep.repeats > 1:
         note = "dots: each training; open mark: mean with 95% t interval over repeats"
-    elif sweep.tested:
-        note += "; 95% interval over patients, not over trainings"
     if sweep.runs["zero_f1_classes"].any():
         note += "; cross: a class is never found (F1 0)"
     figure.supxlabel(note, fontsize=8, color=plots.INK)

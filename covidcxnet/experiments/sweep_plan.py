@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +145,8 @@ def read_over(
             shown = value
             if not isinstance(value, str):
                 shown = yaml.safe_dump(value, default_flow_style=True, width=10_000).strip().removesuffix("...").strip()
-            typed: Any = parse_recipe([*base, f"--{key}={shown}"], prog).to_dict()
-            for part in key.split("."):
-                typed = typed[part]
-            over[key].append(typed)
+            typed = parse_recipe([*base, f"--{key}={shown}"], prog).to_dict()
+            over[key].append(reduce(getitem, key.split("."), typed))
     return recipe, over
 
 
@@ -174,9 +174,7 @@ def _recipe(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     nested = deepcopy(recipe.to_dict())
     for key, value in values.items():
         *groups, last = key.split(".")
-        part = nested
-        for group in groups:
-            part = part.setdefault(group, {})
+        part = reduce(lambda outer, group: outer.setdefault(group, {}), groups, nested)
         part[last] = value
     try:
         combined = Recipe.from_dict(nested)
@@ -184,9 +182,8 @@ def _recipe(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
         raise InputError(f"{error} (in the sweep's {cell_name(values)})") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"over: {cell_name(values)} is not a recipe: {one_line(error)}") from error
-    if "model" in values:
-        for name in combined.options:
-            _check_option(name, combined.model)
+    for name in combined.options if "model" in values else ():
+        _check_option(name, combined.model)
     return combined
 
 
