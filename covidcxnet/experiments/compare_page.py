@@ -34,15 +34,14 @@ _LEARNED = {"loss": "loss", "f1": "F1 (mean over classes)", "auroc": "AUROC", "a
 
 def save(comparison: Comparison, folder: str | Path) -> Path:
     """Write `comparison.html`, `.csv`, `.md`, `roc.png` and `learning.png` into a folder, all or none; the page."""
-    folder = Path(folder)
     drawn = {"roc": draw_roc(comparison.runs), "learning": draw_learning(comparison.runs)}
     pictures = {name: figure for name, figure in drawn.items() if figure is not None}
     files = {f"{name}.png": plots.png(figure) for name, figure in pictures.items()}
     files["comparison.csv"] = to_csv(comparison.rows).encode()
     files["comparison.md"] = render(comparison, "comparison.md").encode()
     files["comparison.html"] = render(comparison, "comparison.html", pictures).encode()
-    write_all(folder, files)
-    return folder / "comparison.html"
+    write_all(Path(folder), files)
+    return Path(folder) / "comparison.html"
 
 
 def write_all(folder: Path, files: Mapping[str, bytes]) -> None:

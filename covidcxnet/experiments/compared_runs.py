@@ -255,20 +255,18 @@ def _study(name: str) -> dict[str, Any]:
 def _published(study: str, values: Mapping[str, Any]) -> Row:
     computed = f"computed here: {values['computed']}" if "computed" in values else ""
     low, high = values.get("accuracy_range", (math.nan, math.nan))
-    overall = {name: Estimate(float(values[name])) for name in ("f1", "auroc") if name in values}
     same = ("parameters", "flops", "best_epoch", "epochs")
+    figures: dict[str, Any] = {name: Estimate(float(values[name])) for name in ("f1", "auroc") if name in values}
     return Row(
         name=f"{values['model']}, {values['group']}" if "group" in values else values["model"],
         model=values["model"],
         published=study,
-        f1=overall.get("f1"),
         accuracy=Estimate(values["accuracy"], low, high) if "accuracy" in values else None,
-        auroc=overall.get("auroc"),
         f1_by_class={label: Estimate(float(value)) for label, value in values.get("f1_by_class", {}).items()},
         called_normal={name: (n, *(rest or [None])) for name, (n, *rest) in values.get("called_normal", {}).items()},
         seconds=values.get("seconds_per_epoch"),
         source=values["source"],
         split=values.get("split", _study(study)["split"]),
         note="; ".join(filter(None, (values.get("note", ""), computed))),
-        **{name: values.get(name) for name in same},
+        **{name: values.get(name) for name in same} | figures,
     )

@@ -138,10 +138,9 @@ def explore(
 ) -> Survey:
     """Read every image of a data set once and describe it; `covidcxnet.experiments.explore_page.save` writes it.
 
-    One class will do; images that the data set rejects are counted and left out. `size` is the side of mean images in
-    pixels, `split` has columns ``path`` and ``split``, row-aligned with the table, `samples` of each class are chosen
-    by `seed`, and `jobs` None stands for one process a core. `InputError` if a number is out of its range, or no image
-    can be read.
+    One class will do; images that the data set rejects are counted and left out. `size` is the side of mean images,
+    and `split` has columns ``path`` and ``split``, row-aligned with the table. `InputError` if a number is out of its
+    range, or no image can be read.
     """
     workers = 1 if jobs is None else jobs
     for name, value, low, high in (("size", size, 32, 512), ("samples", samples, 0, 100), ("jobs", workers, 1, 1024)):
@@ -270,8 +269,7 @@ def find_warnings(
     by_size = by_size.pivot_table(index="label", columns="size", values="images", aggfunc="sum", fill_value=0)
     for label, size, number, total in confounding(by_size).single if len(by_size) > 1 else ():
         yield f"{label}: {number:,} of {total:,} images are {size} pixels, unlike other classes"
-    few = [f"{label} {n}" for label, n in present.items() if n < FEW]
-    if few:
+    if few := [f"{label} {n}" for label, n in present.items() if n < FEW]:
         yield f"Fewer than {FEW} images: {', '.join(few)}"
     if len(present) > 1 and present.max() >= _UNEVEN * present.min():
         ratio = int(present.max() // present.min())
@@ -281,10 +279,8 @@ def find_warnings(
 def _of_sources(counts: pd.DataFrame) -> Iterator[str]:
     result, known = confounding(counts), counts.drop(columns=UNKNOWN, errors="ignore")
     for label, source, images, total in result.single:
-        yield (
-            f"{label} comes from one source: {images:,} of its {total:,} images are from {source}; a model can learn "
-            "the source instead of the disease"
-        )
+        of = f"{images:,} of its {total:,} images are from {source}"
+        yield f"{label} comes from one source: {of}; a model can learn the source instead of the disease"
     if result.unshared:
         pairs = "; both ".join(f"{a} and {b}" for a, b in result.unshared[:5])
         more = f" (and {len(result.unshared) - 5} more pairs)" if len(result.unshared) > 5 else ""
@@ -295,7 +291,5 @@ def _of_sources(counts: pd.DataFrame) -> Iterator[str]:
         images, total = int(known[list(result.lonely)].to_numpy().sum()), int(known.to_numpy().sum())
         yield f"Sources with a single class: {listed}: {images:,} of {total:,} images reveal their label"
     if result.guessed >= result.commonest + HALF * (1 - result.commonest) and counts.shape[1] > 1:
-        yield (
-            f"The source alone predicts {result.guessed:.0%} of the labels; always naming the commonest class gives "
-            f"{result.commonest:.0%}"
-        )
+        usual = f"always naming the commonest class gives {result.commonest:.0%}"
+        yield f"The source alone predicts {result.guessed:.0%} of the labels; {usual}"

@@ -44,8 +44,7 @@ def save(survey: Survey, folder: str | Path) -> Path:
     pictures = [(kind, title, plots.png(figure)) for kind, title, figure in _pictures(survey)]
     files: dict[str, bytes] = {}
     for kind, title, content in pictures:
-        name = _file_name(title.removeprefix("Samples of "), files) if kind == "samples" else f"{kind}.png"
-        files[name] = content
+        files[_file_name(title.removeprefix("Samples of "), files) if kind == "samples" else f"{kind}.png"] = content
     files["explore.json"] = (json.dumps(survey.to_dict(), indent=1, ensure_ascii=False) + "\n").encode()
     if len(survey.unreadable):
         files["unreadable.csv"] = survey.unreadable.to_csv(index=False).encode()
@@ -145,13 +144,10 @@ def differences(means: dict[str, Moments]) -> list[tuple[str, np.ndarray]]:
 
 def differences_within(survey: Survey) -> list[tuple[str, np.ndarray]]:
     """The same of each pair within each source that has enough images of both classes."""
-    means = {key: moments.mean for key, moments in survey.moments.items() if moments.images >= _LEAST_WITHIN}
-    pairs = [
-        (f"{b} \N{MINUS SIGN} {a}\nwithin {source}", means[b, source] - means[a, source])
-        for source in survey.sources
-        for a, b in combinations(survey.classes, 2)
-        if (a, source) in means and (b, source) in means
-    ]
+    means, pairs = {key: m.mean for key, m in survey.moments.items() if m.images >= _LEAST_WITHIN}, []
+    for source, (a, b) in product(survey.sources, combinations(survey.classes, 2)):
+        if (a, source) in means and (b, source) in means:
+            pairs.append((f"{b} \N{MINUS SIGN} {a}\nwithin {source}", means[b, source] - means[a, source]))
     return pairs[:12]
 
 
@@ -172,23 +168,18 @@ def _images(
     """Titled images side by side, at most `across` a row, each on so many inches."""
     figure, panels = plots.panels(len(images), across, inches, (margin, 0))
     for axes, (title, values) in zip(panels, images, strict=True):
-        plots.image(axes, values, _short(title), **how)
+        plots.image(axes, values, plots.shortened(title, 30), **how)
     return figure, panels
 
 
 def _maps(maps: Sequence[tuple[str, np.ndarray]], label: str, **how: Any) -> Figure:
     """Images on one scale, under one colour bar."""
     figure, panels = _images(maps, 4, (2.5, 2.85), margin=1.1, **how)
-    shown = panels[0].images[0]
-    bar = figure.colorbar(shown, ax=panels, fraction=0.05, pad=0.02, shrink=0.9, aspect=24)
+    bar = figure.colorbar(panels[0].images[0], ax=panels, fraction=0.05, pad=0.02, shrink=0.9, aspect=24)
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
     return figure
-
-
-def _short(text: str, longest: int = 30) -> str:
-    return "\n".join(line if len(line) <= longest else f"{line[: longest - 1]}…" for line in text.splitlines())
 
 
 def sample_grid(survey: Survey, label: str) -> Figure:
@@ -217,9 +208,11 @@ def means_by_source(survey: Survey) -> Figure:
     figure, panels = _images(images, columns, (1.35, 1.6), margin=0.2, size=7.5, **_GRAY)
     beside: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 8}
     for axes, source in zip(panels, survey.sources, strict=False):
-        axes.annotate(_short(source, 22), (0.5, 1), (0, 13), ha="center", va="bottom", parse_math=False, **beside)
+        axes.annotate(
+            plots.shortened(source, 22), (0.5, 1), (0, 13), ha="center", va="bottom", parse_math=False, **beside
+        )
     for axes, label in zip(panels[::columns], survey.classes, strict=True):
-        text = _short(label, 18)
+        text = plots.shortened(label, 18)
         axes.annotate(text, (0, 0.5), (-4, 0), ha="right", va="center", rotation=90, parse_math=False, **beside)
     return figure
 

@@ -68,12 +68,11 @@ def from_files(paths: Iterable[Path]) -> list[Radiograph]:
 
 def from_dataset(dataset: Dataset) -> list[Radiograph]:
     """Radiographs of a data set, those that it rejects left out; captions are class and source, not the file's name."""
-    table = dataset.table
-    sources = table["source"] if "source" in table else pd.Series(None, table.index, dtype=object)
-    radiographs = []
+    table, radiographs = dataset.table, []
+    sources = table["source"].fillna("").astype(str) if "source" in table else [""] * len(table)
     for path, label, source, reason in zip(dataset.paths, table["label"], sources, dataset.rejected, strict=True):
         if reason is None:
-            known = None if pd.isna(source) or not str(source).strip() else str(source)
+            known = source if source.strip() else None
             caption = "\n".join(_short(text) for text in (label, known) if text)
             radiographs.append(Radiograph(path, label, known, caption))
     if not radiographs:

@@ -184,7 +184,7 @@ def draw(radiographs: Sequence[Radiograph], columns: Sequence[Column]) -> Figure
     wide, high = _INCHES * (len(columns) + 1) + 0.9, _INCHES * sum(ratios) + 0.24 * len(rows) + 0.9
     figure, panels = plots.figure(wide, high, len(rows), len(columns) + 1, ratios=ratios, dpi=_DPI)
     grid = np.reshape(np.array(panels, object), (len(rows), -1))
-    heads = ["\n".join(filter(None, (_cut(c.model, 24), METHODS[c.method], c.layer))) for c in columns]
+    heads = ["\n".join(filter(None, (plots.shortened(c.model, 24), METHODS[c.method], c.layer))) for c in columns]
     for axes, head in zip(grid[0], ["Radiograph", *heads], strict=True):
         axes.annotate(head, (0.5, 1), (0, 15), ha="center", va="bottom", fontsize=9, fontweight="bold", **_BESIDE)
     for line, k, image in zip(grid, rows, images, strict=True):
@@ -214,9 +214,9 @@ def draw(radiographs: Sequence[Radiograph], columns: Sequence[Column]) -> Figure
 
 def _title(cell: Explanation) -> str:
     target, label = cell.target or "", cell.prediction.label or ""
-    text = f"{_cut(target, 18)} {cell.prediction.probabilities[target]:.2f}"
+    text = f"{plots.shortened(target, 18)} {cell.prediction.probabilities[target]:.2f}"
     if target != label:
-        text += f" (called {_cut(label, 12)})"
+        text += f" (called {plots.shortened(label, 12)})"
     if cell.fit is not None:
         text += f", R\N{SUPERSCRIPT TWO} {cell.fit:.2f}"
     if cell.map is not None and not np.any(cell.map > 0):
@@ -224,10 +224,6 @@ def _title(cell: Explanation) -> str:
     elif cell.map is not None and remark(cell.map):
         text += f", {cell.map.shape[0]} x {cell.map.shape[1]} cells"
     return text
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def feature_maps(model: keras.Model, stack: np.ndarray, layers: Sequence[str] | None = None) -> dict[str, np.ndarray]:

@@ -51,13 +51,10 @@ def sweep(
 ) -> Sweep:
     """Train every combination of values, each with several seeds, and write one table and one plot.
 
-    `over` maps recipe keys, nested with dots, to their values; none for repeats alone. The recipe's seed makes the
-    split and is that of the first repeat. Where `out` holds this sweep already, finished runs are reused and unfinished
-    ones resumed; the values and the number of repeats may have grown. Without `test` the test split stays closed, and
-    validation figures are all there is; `bootstrap` and `progress` are those of its evaluation.
-
+    `over` maps recipe keys, nested with dots, to their values. The recipe's seed makes the split and is that of the
+    first repeat. Where `out` holds this sweep already, finished runs are reused and unfinished ones resumed; values and
+    repeats may have grown. Without `test` the test split stays closed, and validation figures are all there is.
     `InputError` if the sweep cannot begin. What fails later is one training, whose row says why while the others go on.
-    After Ctrl-C, a `KeyboardInterrupt` whose message says how to go on.
     """
     over, folder = dict(over or {}), Path(out)
     trials = plan(recipe, over, repeats, folder)
@@ -88,8 +85,8 @@ def sweep(
     except KeyboardInterrupt:
         if lines:
             sweep_page.save(result())
-        message = f"stopped after {len(lines)} of {len(trials)} trainings; the same command goes on"
-        raise KeyboardInterrupt(message) from None
+        done = f"{len(lines)} of {len(trials)} trainings"
+        raise KeyboardInterrupt(f"stopped after {done}; the same command goes on") from None
     sweep_page.save(result())
     return result()
 

@@ -48,10 +48,8 @@ def render(sweep: Sweep, template: str, picture: Figure | None) -> str:
     model = "several models" if "model" in sweep.keys else sweep.recipe.model
     data = "" if "data" in sweep.keys else f", data {sweep.recipe.data}"
     size = f"{count(len(sweep.runs), 'training')} in {count(len(sweep.cells), 'cell')}"
-    intervals = "One training each: there is nothing to take an interval over."
-    if sweep.repeats > 1 or sweep.tested:
-        patients = "95% intervals: bootstrap over patients, for one training each."
-        intervals = _REPEATED if sweep.repeats > 1 else patients
+    patients = "95% intervals: bootstrap over patients, for one training each."
+    single = patients if sweep.tested else "One training each: there is nothing to take an interval over."
     return pages.render(
         f"experiments/{template}",
         title=f"Sweep of {', '.join(sweep.keys)}" if sweep.keys else f"{sweep.repeats} repeats of one recipe",
@@ -59,7 +57,7 @@ def render(sweep: Sweep, template: str, picture: Figure | None) -> str:
         phantom=sweep.recipe.data == "phantom" and "data" not in sweep.keys,
         cautions=cautions(sweep),
         table=to_table(sweep),
-        intervals=intervals,
+        intervals=_REPEATED if sweep.repeats > 1 else single,
         picture=None if picture is None else plots.data_uri(picture),
         failed=sweep.failed,
         created=sweep.created,

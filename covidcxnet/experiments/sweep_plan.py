@@ -142,9 +142,8 @@ def read_over(
         over[key] = []
         # Through the recipe's own parser: 1e-3 is a number, and "yes" is refused where a number is expected.
         for value in values:
-            shown = value
-            if not isinstance(value, str):
-                shown = yaml.safe_dump(value, default_flow_style=True, width=10_000).strip().removesuffix("...").strip()
+            text = yaml.safe_dump(value, default_flow_style=True, width=10_000).strip().removesuffix("...").strip()
+            shown = value if isinstance(value, str) else text
             typed = parse_recipe([*base, f"--{key}={shown}"], prog).to_dict()
             over[key].append(reduce(getitem, key.split("."), typed))
     return recipe, over

@@ -51,11 +51,10 @@ class Sweep:
     @property
     def cells(self) -> pd.DataFrame:
         """A row for each combination of values, in the order of the grid: mean, deviation and interval of figures."""
-        lines = []
-        for name, runs in self.runs.groupby("cell", sort=False):
-            values = self.trials[runs.index[0]].values
-            lines.append({"cell": name} | {key: text_of(value) for key, value in values.items()} | _summary(runs))
-        return pd.DataFrame(lines)
+        cells = self.runs.groupby("cell", sort=False)
+        values = {name: self.trials[runs.index[0]].values for name, runs in cells}
+        texts = {name: {key: text_of(value) for key, value in pairs.items()} for name, pairs in values.items()}
+        return pd.DataFrame([{"cell": name} | texts[name] | _summary(runs) for name, runs in cells])
 
 
 def row_of(trial: Trial, folder: Path) -> dict[str, Any]:

@@ -93,6 +93,11 @@ def unit_square(axes: Axes, legend: Any = "") -> None:
         axes.legend(loc=legend, fontsize=8, frameon=True, framealpha=0.9, edgecolor="none", handlelength=3)
 
 
+def shortened(text: str, longest: int) -> str:
+    """The text with an ellipsis where a line is longer."""
+    return "\n".join(line if len(line) <= longest else f"{line[: longest - 1]}…" for line in text.splitlines())
+
+
 def image(axes: Axes, pixels: np.ndarray, title: str = "", *, size: float = 9, pad: float = 3, **how: Any):
     """Show an image without axes under a title, whose text is never read as a formula."""
     axes.set_axis_off()

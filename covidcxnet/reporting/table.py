@@ -11,12 +11,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-Html = Markup
-"""Text that is HTML already and is not escaped again."""
-
-DASH = "–"
-"""What stands for a value that was not measured."""
-
+Html = Markup  # text that is HTML already and is not escaped again
+DASH = "–"  # what stands for a value that was not measured
 _SHORT = 15  # rows of a table that print keeps on one page
 
 
@@ -109,13 +105,11 @@ class Table:
         lines = [self._pipes(self.header), "| " + " | ".join(["---", *["---:"] * (width - 1)]) + " |"]
         for row in self.rows:
             lines.append(self._pipes([f"**{row}**", *[""] * (width - 1)] if isinstance(row, str) else row))
-        above, below = ([self.caption, ""] if self.caption else []), (["", self.note] if self.note else [])
-        return "\n".join([*above, *lines, *below])
+        return "\n\n".join(filter(None, (self.caption, "\n".join(lines), self.note)))
 
     def text(self, indent: int = 0) -> str:
         """Columns for a terminal: text to the left, columns with numbers to the right."""
-        rows = [row for row in self.rows if not isinstance(row, str)]
-        numeric = int | float | Estimate | Share
+        rows, numeric = [row for row in self.rows if not isinstance(row, str)], int | float | Estimate | Share
         right = [any(isinstance(_cell(row[k]).value, numeric) for row in rows) for k in range(len(self.header))]
         lines = [row if isinstance(row, str) else [_text(_cell(c)) for c in row] for row in (self.header, *self.rows)]
         cells = [line for line in lines if not isinstance(line, str)]
