@@ -147,8 +147,9 @@ def training_curves(runs: Sequence[tuple[str, pd.DataFrame | None, int | None]],
             if column in log:
                 axes.plot(epochs, log[column], color=style.colour(k), linestyle=(0, (1, 1.5)), linewidth=1.0)
             if (followed := log.get(f"val_{column}")) is not None:
-                marks = {"marker": style.marker(k) if len(log) <= 60 else "", "markersize": 3.6, "linewidth": 1.6}
-                axes.plot(epochs, followed, color=style.colour(k), label=name, **marks)
+                marker = style.marker(k) if len(log) <= 60 else ""
+                how: dict[str, Any] = {"marker": marker, "markersize": 3.6, "linewidth": 1.6, "label": name}
+                axes.plot(epochs, followed, color=style.colour(k), **how)
                 at = epochs == (best or -1)
                 axes.plot(epochs[at], followed[at], "*", color=style.colour(k), markersize=11, markeredgecolor="white")
         only = "" if any(column in log for _, _, log, _ in logs) else ", validation only"

@@ -67,12 +67,11 @@ def compare(
     flops: dict[str, int | None] = {}
     compared = [load_run(run, name, flops, **options) for run, name in zip(folders, names, strict=True)]
     rows = [compared[0].row()] if compared else []
-    for run in compared[1:]:
-        rows.append(run.row(auroc_difference(compared[0], run, resamples=bootstrap, seed=seed)))
+    for other in compared[1:]:
+        rows.append(other.row(auroc_difference(compared[0], other, resamples=bootstrap, seed=seed)))
     reported: dict[str, list[str]] = {}
-    for run in compared:
-        for warning in run.report.get("warnings", []):
-            reported.setdefault(str(warning["text"]), []).append(run.name)
+    for name, warning in ((c.name, warning) for c in compared for warning in c.report.get("warnings", [])):
+        reported.setdefault(str(warning["text"]), []).append(name)
     return Comparison(
         runs=tuple(compared),
         rows=(*rows, *extra),

@@ -209,8 +209,9 @@ def _difference(before: dict[str, Any], now: dict[str, Any], swept: Collection[s
     """``learning_rate 0.1, not 0.01`` for the first key that differs and is not swept; empty for none."""
     for key in dict.fromkeys([*before, *now]):
         name, old, new = f"{prefix}{key}", before.get(key), now.get(key)
-        nested = isinstance(old, dict) and isinstance(new, dict)
-        text = _difference(old, new, swept, f"{name}.") if nested else f"{name} {old}, not {new}"
+        text = f"{name} {old}, not {new}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            text = _difference(old, new, swept, f"{name}.")
         if text and name not in swept and old != new:
             return text
     return ""

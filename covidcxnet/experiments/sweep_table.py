@@ -118,13 +118,11 @@ def _summary(runs: pd.DataFrame) -> dict[str, Any]:
 
 def t_interval(values: np.ndarray) -> Estimate:
     """Mean of proportions float [n] with the 95% interval of Student's t, cut at 0 and 1; none for fewer than two."""
-    if not len(values):
-        return Estimate(math.nan)
-    mean = float(np.mean(values))
     if len(values) < 2:
-        return Estimate(mean)
+        return Estimate(float(values[0]) if len(values) else math.nan)
     from scipy.stats import t
 
+    mean = float(np.mean(values))
     half = float(t.ppf((1 + LEVEL) / 2, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))
 
