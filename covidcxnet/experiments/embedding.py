@@ -169,7 +169,7 @@ def draw(embeddings: Sequence[Embedding]) -> Figure:
     labels = [[r.label or "unknown" for r in e.radiographs] if known else list(e.predicted) for e in embeddings]
     classes = sorted({c for names in labels for c in names}, key=lambda c: (c != "normal", c))
     palette = itertools.chain(plots.COLOURS, itertools.cycle(map(colormaps["tab20"], range(20))))
-    colours = dict(zip(classes, palette, strict=False))
+    colours: dict[str, Any] = dict(zip(classes, palette, strict=False))
     counts = Counter(r.source for e in embeddings for r in e.radiographs if r.source)
     sources = sorted(counts, key=lambda name: (-counts[name], name))
     # the rarest sources of many share the last mark
