@@ -178,7 +178,7 @@ def test_one_plane_is_three_alike_under_names_that_do_not_depend_on_what_was_bui
 
 def test_two_planes_and_a_stack_too_small_are_refused_with_what_is_needed(built, backbone):
     least = built(backbone).input_shape[1]
-    with pytest.raises(InputError, match="1 or 3|needs 3 channels"):
+    with pytest.raises(InputError, match=r"1 or 3|needs 3 channels"):
         create(backbone, channels=2)
     with pytest.raises(InputError, match=f"{least} or more"):
         create(backbone, size=least - 1)
