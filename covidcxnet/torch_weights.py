@@ -64,7 +64,7 @@ class TorchFile:
 
 def read(path: str | os.PathLike[str]) -> TorchFile:
     """A file and what its tensors say; no network is built. `InputError` if it is damaged or not known here."""
-    with naming(path):
+    with naming(Path(path)):
         tensors = without_wrappers(read_tensors(path))
         family = recognise(tensors)
         outputs, options = structure(family, tensors)
@@ -87,7 +87,7 @@ def network(path: str | os.PathLike[str]) -> tuple[keras.Model, tuple[str, ...]]
     options = file.options | {"size": file.family.size, "normalization": "none"}
     # Whatever the outputs mean, here they are a layer of that many units.
     labels = [str(number) for number in range(max(2, file.outputs))]
-    with naming(path):
+    with naming(Path(path)):
         model = _build(file, options | ({"multilabel": True} if file.outputs == 2 else {}), labels)
     return model, file.published.labels if file.published else ()
 
@@ -119,7 +119,7 @@ def load_torch(
     """
     file = read(path)
     entry = next((e for e in manifest.read().values() if e.layout == "torch" and e.file == file.path.name), None)
-    with naming(path):
+    with naming(Path(path)):
         published = file.published
         if classes is not None:
             scaling, size = (published.normalization, published.size) if published else (None, file.family.size)

@@ -38,8 +38,10 @@ _SAFETENSORS |= {"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1
 _PARTS = ("_parameters", "_buffers", "_modules")  # of the state of a torch.nn.Module
 # Where training scripts put the weights among epoch, optimizer and losses.
 _HOLDERS = ("state_dict", "model_state_dict", "model", "net")
-_DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
-_DAMAGE += (EOFError, struct.error, zipfile.BadZipFile, NotImplementedError, MemoryError)
+_DAMAGE = (
+    *(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError),
+    *(EOFError, struct.error, zipfile.BadZipFile, NotImplementedError, MemoryError),
+)
 
 
 def is_torch_file(path: str | os.PathLike[str]) -> bool:

@@ -72,6 +72,7 @@ def interpret(stream: BinaryIO) -> Any:
         del stack[position:]
         return values
 
+    value: Any  # what an instruction says besides its name
     for number, (instruction, value, _) in enumerate(pickletools.genops(stream)):
         if number > _MOST_INSTRUCTIONS:
             raise InputError(f"more than {_MOST_INSTRUCTIONS:,} instructions in its pickle; damaged or hostile")
@@ -193,12 +194,12 @@ def _persistent(value: Any) -> Any:
         case ("module", _Global() as kind, *_):
             return kind
         case ("storage", _Global(name=name), str(key), _, count, *views):
-            module, _, kind = name.rpartition(".")
-            if module not in ("torch", "torch.cuda") or kind not in _STORAGES:
+            module, _, numbers = name.rpartition(".")
+            if module not in ("torch", "torch.cuda") or numbers not in _STORAGES:
                 raise InputError(f"numbers of type {name:.80}, one of {', '.join(_STORAGES)} expected")
             if any(view is not None for view in views):
                 raise InputError("a storage that is a part of another, as no PyTorch since 0.4 writes it")
-            return Storage(_STORAGES[kind], key, whole_numbers([count])[0])
+            return Storage(_STORAGES[numbers], key, whole_numbers([count])[0])
     raise InputError("a reference outside of the pickle that is not to a storage; damaged or hostile")
 
 

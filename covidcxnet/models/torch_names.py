@@ -213,7 +213,7 @@ def fill(model: keras.Model, family: Family, tensors: Tensors) -> None:
     layers = {layer.name: layer for layer in model.layers if layer.weights}
     arrays: dict[str, list[np.ndarray]] = {}
     for module, parts in modules.items():
-        name = _layer(module, family)
+        name = _layer(module, family) or ""
         if name not in layers:
             raise InputError(f"{module:.80}: no such part in {model.name}; another network of the family, or damaged")
         if name in arrays:
