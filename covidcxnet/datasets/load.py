@@ -35,7 +35,12 @@ _ALIASES = {
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9_-]+)((?:,[^:,]*)*):(.+)", re.S)
 # read as text, or ids such as 007 would become numbers
 _TEXT_COLUMNS = {v for names in _ALIASES.values() for name in names for v in (name, name.capitalize(), name.upper())}
-_SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+# names of split folders (Kaggle, Keras, Ultralytics), in lower case, to the split
+SPLIT_FOLDERS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 def load(
@@ -207,12 +212,38 @@ def _open_folder(root: Path) -> Dataset:
     paths = [p for p in _images_below(root) if len(p.parts) > 1]
     if not paths:
         raise InputError(f"{root}: no images in class folders; expected one folder per class, e.g. {root}/normal/*.png")
-    table = pd.DataFrame({"path": [p.as_posix() for p in paths], "label": [p.parts[0] for p in paths]})
-    # where the first level is named after splits, the second is the class
-    if {p.parts[0].lower() for p in paths} <= _SPLIT_FOLDERS and all(len(p.parts) > 2 for p in paths):
-        table["published_split"] = table["label"]
-        table["label"] = [p.parts[1] for p in paths]
+    label, side = _levels(root, paths)
+    table = pd.DataFrame({"path": [p.as_posix() for p in paths], "label": [p.parts[label] for p in paths]})
+    if side is not None:
+        table["published_split"] = [p.parts[side] for p in paths]
     return Dataset(table, root, (), root.absolute().name)
+
+
+def _levels(root: Path, paths: Sequence[Path]) -> tuple[int, int | None]:
+    """Levels at which class and split stand: ``CLASS/x.png``, ``train/CLASS/x.png`` or ``CLASS/train/x.png``.
+
+    `InputError` for a mixture: guessing there trains a model that tells the classes ``train`` and ``test`` apart.
+    """
+    first = sorted({p.parts[0] for p in paths})
+    splits = [name for name in first if name.lower() in SPLIT_FOLDERS]
+    others = [name for name in first if name not in splits]
+    # Kaggle's archives hold the whole set once more, in a folder of its own name.
+    whole = sorted({p.parts[0] for p in paths if len(p.parts) > 3 and p.parts[1].lower() in SPLIT_FOLDERS})
+    if splits and others:
+        what = "which holds split folders too" if others[0] in whole else "which is none"
+        raise InputError(
+            f"{root}: beside the split folders {', '.join(splits)} lies {others[0]}, {what}; move it elsewhere"
+        )
+    bare = [p for p in paths if len(p.parts) < 3]
+    if splits and bare:
+        raise InputError(f"{root}: {bare[0].as_posix()} lies in a split folder, but in no class folder")
+    if splits:
+        return 1, 0
+    if not bare and all(p.parts[1].lower() in SPLIT_FOLDERS for p in paths) and len(first) > 1:
+        return 0, 1
+    if whole:
+        raise InputError(f"{root}: split folders lie further down; give {root / whole[0]}")
+    return 0, None
 
 
 def _open_csv(csv: Path, root: str | Path | None, columns: Mapping[str, str] | None, label: str | None) -> Dataset:

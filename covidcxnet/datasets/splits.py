@@ -141,6 +141,11 @@ def read_split(path: str | Path, dataset: Dataset, *, by: str = "patient") -> pd
     if twice.any():
         raise InputError(f"{path}: {table['path'][twice].iloc[0]} stands twice")
     sides = dataset.table["path"].map(table.set_index("path")["split"])
+    return given_split(dataset, sides, path, by=by)
+
+
+def given_split(dataset: Dataset, sides: pd.Series, path: str | Path, *, by: str = "patient") -> pd.DataFrame:
+    """A split from the side of each row of the data set, checked as `read_split` does; `path` is where it is from."""
     missing = dataset.table["path"][sides.isna()]
     if len(missing):
         raise InputError(

@@ -26,7 +26,7 @@ from covidcxnet.reporting import plots
 from covidcxnet.reporting.table import Table, count
 from covidcxnet.training.data import dataset_of, split_of
 from covidcxnet.training.initial_weights import check_model
-from covidcxnet.training.recipe import AugmentSettings, Recipe
+from covidcxnet.training.recipe import NEW_SPLIT, AugmentSettings, Recipe
 from covidcxnet.training.run_folder import Run, write_json
 from covidcxnet.training.trainer import train
 from enhancement.command_line import one_line
@@ -246,9 +246,10 @@ def _with_splits(trials: Sequence[Trial], folder: Path) -> list[Trial]:
         # named by the data, so that a longer sweep finds the split of its earlier runs again
         digest = hashlib.sha256(key.encode()).hexdigest()[:8]
         path = folder / ("split.csv" if len(recipes) == 1 else f"split-{digest}.csv")
-        if not recipe.split and not path.is_file():
+        given = recipe.split not in ("", NEW_SPLIT)
+        if not given and not path.is_file():
             save_split(split_of(recipe, dataset_of(recipe)), path)
-        paths[key] = recipe.split or str(path)
+        paths[key] = recipe.split if given else str(path)
     return [replace(t, recipe=replace(t.recipe, split=paths[data_key(t.recipe)])) for t in trials]
 
 

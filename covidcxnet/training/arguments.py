@@ -13,7 +13,7 @@ from covidcxnet import recipes
 from enhancement.command_line import did_you_mean, one_line, spelling
 from enhancement.errors import InputError
 
-from .recipe import Recipe, checked_keys
+from .recipe import NEW_SPLIT, Recipe, checked_keys
 
 SUMMARY = """Train a classifier on chest radiographs. Without arguments: a small CNN on the built-in phantom.
 
@@ -60,7 +60,11 @@ def parse_recipe(
         values = build_parser(prog, summary, hidden=refused).parse_args(list(_spelt(argv))).as_dict()
     except (argparse.ArgumentError, TypeError) as error:
         raise InputError(_readable(error)) from error
-    return Recipe.from_dict({field.name: values[field.name] for field in dataclasses.fields(Recipe)})
+    settings = {field.name: values[field.name] for field in dataclasses.fields(Recipe)}
+    # Fractions of a packaged recipe do not replace the split that the folders of the user's data stand for.
+    if "fractions" in given and not settings["split"] and Path(settings["data"]).is_dir():
+        settings["split"] = NEW_SPLIT
+    return Recipe.from_dict(settings)
 
 
 def build_parser(prog: str, summary: str = SUMMARY, hidden: Collection[str] = ()):

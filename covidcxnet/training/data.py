@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from pathlib import Path
 
 import pandas as pd
 
-from covidcxnet.datasets import Dataset, load, read_split, split
+from covidcxnet.datasets import SPLITS, Dataset, load, read_split, split
 from covidcxnet.datasets.dataset import with_verdicts
+from covidcxnet.datasets.load import SPLIT_FOLDERS
+from covidcxnet.datasets.splits import given_split
 from covidcxnet.preparation import Store, prepare
 from enhancement.errors import InputError
 from segmentation.segmenter import LungSegmenter
 
 from .batches import check_labels
-from .recipe import TRAINING_IMAGES, Recipe
+from .recipe import NEW_SPLIT, TRAINING_IMAGES, Recipe
 
 
 def check_files(recipe: Recipe) -> None:
     """`InputError` if a file that the recipe names is not there, before images are read or made."""
     named = {"split": recipe.split, "verdicts": recipe.verdicts, "match_to": recipe.match_to}
+    words = {("split", NEW_SPLIT), ("match_to", TRAINING_IMAGES)}
     for key, path in named.items():
-        if path and not (key == "match_to" and path == TRAINING_IMAGES) and not Path(path).is_file():
+        if path and (key, path) not in words and not Path(path).is_file():
             raise InputError(f"{key}: {path}: no such file; give another, or leave {key} out")
 
 
@@ -51,14 +55,39 @@ def dataset_of(recipe: Recipe, data: str | Path | None = None) -> Dataset:
 
 
 def split_of(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
-    """The recipe's split of a data set, read or made; `InputError` if train or validation lacks a class."""
-    if recipe.split:
+    """The recipe's split of a data set: read, that of its folders, or made.
+
+    `InputError` if train or validation lacks a class.
+    """
+    if recipe.split not in ("", NEW_SPLIT):
         table = read_split(recipe.split, dataset, by=recipe.split_by)
+    elif not (recipe.split or recipe.holdout) and Path(recipe.data).is_dir() and "published_split" in dataset.table:
+        table = _split_of_folders(recipe, dataset)
     else:
         holdout = recipe.holdout or None
         table = split(dataset, recipe.fractions, seed=recipe.seed, by=recipe.split_by, holdout=holdout)
     for name in ("train", "validation"):
         check_labels(dataset.targets[(table["split"] == name).to_numpy()], dataset.classes, recipe.task, name)
+    return table
+
+
+def _split_of_folders(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
+    """The split that the folders train, val and test stand for; without val, some of train validates."""
+    folders = dataset.table["published_split"]
+    sides = folders.str.lower().map(SPLIT_FOLDERS)
+    names = ", ".join(sorted(set(folders), key=lambda name: SPLITS.index(SPLIT_FOLDERS[name.lower()])))
+    if not sides.eq("train").any():
+        raise InputError(f"{recipe.data}: there is no folder train beside {names}; --split new makes another split")
+    note = ""
+    if sides.eq("validation").any():
+        table = given_split(dataset, sides, str(recipe.data), by=recipe.split_by)
+    else:
+        train, validation, _ = recipe.fractions
+        held = {"published_split": sorted(set(folders[sides == "test"]))} if sides.eq("test").any() else None
+        # train / (train + validation), so that the size of the given test folder plays no part
+        table = split(dataset, (train, validation, 0.0), seed=recipe.seed, by=recipe.split_by, holdout=held)
+        note = "; validation images are drawn from train"
+    print(f"split: the folders {names} are used as they are{note} (--split new makes another)", file=sys.stderr)
     return table
 
 

@@ -17,6 +17,9 @@ from enhancement.files import whole_file
 TRAINING_IMAGES = "training"
 """Value of `match_to` that stands for the mean of the training images."""
 
+NEW_SPLIT = "new"
+"""Value of `split` that makes a split even where the data lie in the folders train, val and test."""
+
 RETIRED = {"erase_shortcuts": 0, "augment.spectrum": 0}
 """Keys of earlier recipes, and the only value still accepted: their settings were removed (docs/experiments.md)."""
 
@@ -125,7 +128,12 @@ class Recipe:
         "nothing, or a column labels with Effusion|Mass. `classes` are then findings; unknown ones are left out of "
         "loss and figures, and thresholds come from validation",
     )
-    split: str = _field("", "CSV with columns path and split (train, validation, test) to use again; empty makes one")
+    split: str = _field(
+        "",
+        "CSV with columns path and split (train, validation, test) to use again; empty takes the folders train, val "
+        "and test where the data lie in such, and makes a split otherwise; new makes one in any case, as do --holdout "
+        "and --fractions on the command line",
+    )
     split_by: Literal["patient", "patient_where_known", "image"] = _field(
         "patient",
         "what must not stand on two sides of a split; patient_where_known treats each image without an id as a patient",

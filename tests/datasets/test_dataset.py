@@ -116,8 +116,27 @@ def test_a_folder_per_class_is_a_dataset_and_split_folders_are_no_classes(tmp_pa
     dataset = load(images(tmp_path / "b", "train/normal/x.png", "test/flu/z.png", "val/flu/w.png"))
     assert dataset.classes == ("normal", "flu")
     assert set(dataset.table["published_split"]) == {"train", "test", "val"}
+    dataset = load(images(tmp_path / "d", "normal/train/x.png", "flu/Test/z.png"))
+    assert dataset.classes == ("normal", "flu") and set(dataset.table["published_split"]) == {"train", "Test"}
     with pytest.raises(InputError, match="one folder per class"):
         load(images(tmp_path / "c", "x.png"))
+
+
+@pytest.mark.parametrize(
+    ("further", "reason"),
+    [
+        ("chest_xray/train/normal/x.png", "beside the split folders test, train lies chest_xray, which holds split"),
+        ("normal/x.png", "beside the split folders test, train lies normal, which is none"),
+        ("train/stray.png", "train/stray.png lies in a split folder, but in no class folder"),
+    ],
+)
+def test_split_folders_beside_anything_else_are_refused_with_its_name(tmp_path, further, reason):
+    root = images(tmp_path / "set", "train/normal/x.png", "train/flu/y.png", "test/flu/z.png")
+    load(root)
+    with pytest.raises(InputError, match="split folders lie further down"):
+        load(tmp_path)
+    with pytest.raises(InputError, match=reason):
+        load(images(root, further))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from importlib.util import find_spec
 
 import h5py
@@ -15,9 +16,11 @@ from covidcxnet.datasets.bias import shortcuts
 from covidcxnet.preparation import Store, stack_statistics
 from covidcxnet.pretrained import load_model
 from covidcxnet.training import train
+from covidcxnet.training.arguments import parse_recipe
 from covidcxnet.training.batches import targets_for
 from covidcxnet.training.data import dataset_of, split_of
 from covidcxnet.training.validation import loss_for
+from enhancement.errors import InputError
 from weights.format import read_metadata
 
 pytestmark = pytest.mark.usefixtures("quick_curves")
@@ -66,6 +69,34 @@ def test_compiled_steps_train_as_those_without_a_graph(tiny, trained):
     run = train(tiny(epochs=1))
     for name in ("loss", "val_loss", "val_auroc"):
         assert run.log[name][0] == pytest.approx(trained.log[name][0], rel=1e-3)
+
+
+def test_the_folders_train_val_and_test_are_the_split_unless_another_is_requested(tmp_path, capsys):
+    for side, count in (("train", 6), ("valid", 2), ("Test", 3)):
+        for path in (tmp_path / side / label / f"{k}.png" for label in ("normal", "flu") for k in range(count)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+    def sides(*flags):
+        recipe = parse_recipe(["--data", str(tmp_path), *flags])
+        table = split_of(recipe, dataset_of(recipe))
+        return pd.crosstab(table["path"].str.split("/").str[0], table["split"])
+
+    given = sides("--recipe", "covid-cxnet-v1", "--classes", "normal,flu")
+    assert given.to_dict() == {
+        "train": {"Test": 0, "train": 12, "valid": 0},
+        "validation": {"Test": 0, "train": 0, "valid": 4},
+        "test": {"Test": 6, "train": 0, "valid": 0},
+    }
+    assert "split: the folders train, valid, Test are used as they are" in capsys.readouterr().err
+    for flags in (["--fractions", "0.7,0.15,0.15"], ["--split", "new"]):
+        assert sides("--split-by", "image", *flags).loc["Test", "train"] > 0
+    shutil.rmtree(tmp_path / "valid")
+    drawn = sides("--split-by", "image")
+    assert drawn.loc["Test", "test"] == 6 and drawn.loc["train", "validation"] == 2
+    shutil.rmtree(tmp_path / "train")
+    with pytest.raises(InputError, match="no folder train beside Test"):
+        sides()
 
 
 def test_a_saved_split_is_used_again_and_a_held_out_group_is_the_test_set(tiny, trained):
