@@ -8,10 +8,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import io
+import logging
 import os
 import re
 import secrets
+import threading
 import warnings
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from pathlib import Path
@@ -20,8 +23,8 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
-from pydicom.uid import RLELossless
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, get_decoder, pixel_array
+from pydicom.uid import RLELossless, UID_dictionary
 
 from enhancement.checks import Gray
 from enhancement.errors import InputError, RadiographError, Refusal, one_line
@@ -49,18 +52,52 @@ _HEADER_TAGS = [
 _LINKS = ("SOPInstanceUID", "StudyInstanceUID", "AccessionNumber", "PatientID")
 
 
+class _Silence:
+    """Counts the blocks that want pydicom silent: threads overlap, which `warnings.catch_warnings` does not allow."""
+
+    def __init__(self) -> None:
+        self.lock, self.users, self.filters = threading.Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.users += 1
+            if self.users == 1:
+                self.filters = warnings.catch_warnings()
+                self.filters.__enter__()
+                warnings.simplefilter("ignore")
+                _LOGGER.disabled = True
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.users -= 1
+            if not self.users:
+                self.filters.__exit__()
+                _LOGGER.disabled = False
+
+
+_LOGGER = logging.getLogger("pydicom")
+_SILENCE = _Silence()
+
+
+def silent_pydicom() -> AbstractContextManager[None]:
+    """Context without pydicom's warnings and log lines, which quote values: reading and every access belong inside."""
+    return _SILENCE
+
+
 def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
     """Decode a DICOM file held in memory to display values ``uint8 [H, W]``, bone bright.
 
     `window` overrides the file's first VOI look-up or window: another of them, or numbers in units after the rescale.
     Raises `Refusal` if there are no pixels, several frames or too many pixels, or it is an enhanced CT or the like; and
-    whatever pydicom raises on damaged files.
+    whatever pydicom raises on damaged files, whose text may quote a patient's name: it must not be shown.
     """
-    # Nothing about the patient is parsed, so nothing about the patient can reach a message.
-    dataset = pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=_PIXEL_TAGS)
+    with silent_pydicom():
+        return _decode(pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=_PIXEL_TAGS), window, max_pixels)
+
+
+def _decode(dataset: pydicom.Dataset, window: Window, max_pixels: int) -> Gray:
     meta = getattr(dataset, "file_meta", None)
-    kind = getattr(dataset.get("SOPClassUID"), "name", "")
-    kind = kind or getattr(getattr(meta, "MediaStorageSOPClassUID", None), "name", "")
+    kind = _uid_name(dataset.get("SOPClassUID")) or _uid_name(getattr(meta, "MediaStorageSOPClassUID", None))
     if kind.startswith(("Media Storage Directory", "Basic Directory")):
         raise Refusal("is a DICOMDIR, an index of other files; give it to a command that takes folders, or its folder")
     if kind.startswith(("Enhanced CT", "Enhanced MR", "Enhanced PET", "Legacy Converted Enhanced")):
@@ -70,14 +107,12 @@ def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
     check_size(int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0), max_pixels)
     check_frames(int(dataset.get("NumberOfFrames") or 1))
     syntax = getattr(meta, "TransferSyntaxUID", None)
-    try:
-        stored = _stored(dataset, syntax)
-    except RuntimeError as error:  # no decoder for this encoding
-        reason = str(error).splitlines()[0]
+    if syntax is not None and syntax.is_encapsulated and not _decodable(syntax):
         raise Refusal(
-            f"DICOM encoding '{getattr(syntax, 'name', syntax)}' cannot be decoded here ({reason}); "
+            f"DICOM encoding '{_uid_name(syntax) or 'unknown'}' cannot be decoded here; "
             "pip install '.[dicom]', or convert the file to an uncompressed transfer syntax"
-        ) from error
+        )
+    stored = _stored(dataset, syntax)
     photometric = dataset.get("PhotometricInterpretation", "MONOCHROME2")
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
@@ -96,6 +131,13 @@ def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
     if padding is not None:
         gray[padding] = 0
     return np.ascontiguousarray(gray)
+
+
+def _decodable(syntax: pydicom.uid.UID) -> bool:
+    try:
+        return get_decoder(syntax).is_available
+    except NotImplementedError:
+        return False
 
 
 def _stored(dataset: pydicom.Dataset, syntax: Any) -> NDArray[Any]:
@@ -245,10 +287,17 @@ def read_case(path: str | os.PathLike[str], key: bytes | None = None) -> Case:
 
     Raises `RadiographError` if it is no DICOM file or is damaged. The message never quotes the header.
     """
+    with silent_pydicom():
+        return _read_case(path, key)
+
+
+def _read_case(path: str | os.PathLike[str], key: bytes | None) -> Case:
     try:
-        with warnings.catch_warnings():  # pydicom's warnings quote values
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise RadiographError(path, "is no regular file")
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
+    except RadiographError:
+        raise
     except FileNotFoundError:
         raise RadiographError(path, "no such file") from None
     except Exception:
@@ -291,8 +340,7 @@ def files_of_dicomdir(path: str | os.PathLike[str]) -> list[Path]:
     """
     path = Path(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silent_pydicom():
             records = pydicom.dcmread(path).DirectoryRecordSequence
             images = [r for r in records if r.get("DirectoryRecordType") == "IMAGE" and "ReferencedFileID" in r]
             names = [record.ReferencedFileID for record in images]
@@ -323,8 +371,8 @@ def _header(dataset: pydicom.Dataset, key: bytes | None) -> Header:
         text("BodyPartExamined"),
         text("ViewPosition"),
         text("PhotometricInterpretation"),
-        getattr(dataset.get("SOPClassUID"), "name", ""),
-        getattr(dataset.file_meta.get("TransferSyntaxUID"), "name", ""),
+        _uid_name(dataset.get("SOPClassUID")),
+        _uid_name(dataset.file_meta.get("TransferSyntaxUID")),
         int(dataset.get("Columns") or 0),
         int(dataset.get("Rows") or 0),
         int(dataset.get("NumberOfFrames") or 1),
@@ -332,6 +380,11 @@ def _header(dataset: pydicom.Dataset, key: bytes | None) -> Header:
         _age(dataset),
         patient,
     )
+
+
+def _uid_name(uid: Any) -> str:
+    # pydicom's UID.name gives back what it does not know, which may be any text.
+    return UID_dictionary.get(str(uid), ("",))[0]
 
 
 def _age(dataset: pydicom.Dataset) -> float | None:

@@ -178,7 +178,7 @@ def _search(folder: Path, recursive: bool) -> Iterator[Path]:
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
-        yield from (file for file in (Path(here, name) for name in names) if _is_radiograph(file) and file.is_file())
+        yield from (file for file in (Path(here, name) for name in names) if file.is_file() and _is_radiograph(file))
 
 
 def _is_radiograph(path: Path) -> bool:

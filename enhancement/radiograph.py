@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enhancement.checks import Gray, as_count
-from enhancement.errors import RadiographError, Refusal, one_line
+from enhancement.errors import RadiographError, Refusal
 from enhancement.windowing import Window, apply_window, check_window, is_view
 
 MAX_PIXELS = 100_000_000
@@ -61,7 +62,9 @@ def read_radiograph(path: str | os.PathLike[str], *, window: Window = None, max_
     except FileNotFoundError:
         raise RadiographError(path, "no such file") from None
     except OSError as error:
-        raise RadiographError(path, f"cannot be opened ({error.strerror or error})") from error
+        raise RadiographError(path, f"cannot be opened ({error.strerror or type(error).__name__})") from error
+    except ValueError:
+        raise RadiographError(str(path).replace("\0", "?"), "no such file (a NUL character in its name)") from None
     try:
         if kind == "DICOM":
             from enhancement.dicom import decode_dicom
@@ -82,10 +85,21 @@ def read_radiograph(path: str | os.PathLike[str], *, window: Window = None, max_
         # Pillow hands out read-only pixels; what is returned belongs to the caller.
         return np.require(_upright(gray, raster.orientation), requirements=["C", "W"])
     except Refusal as refusal:
-        raise RadiographError(path, str(refusal)) from refusal.__cause__
-    except Exception as error:  # decoders meet hostile bytes and raise whatever they like
-        reason = one_line(error) or type(error).__name__
-        raise RadiographError(path, f"damaged or unsupported {kind} file ({reason})") from error
+        raise RadiographError(path, str(refusal)) from None
+    except BaseException as error:  # decoders meet hostile bytes and raise whatever they like
+        # A decoder written in Rust panics with an exception that is no Exception; Ctrl-C and exit pass.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        # The cause goes too: a library's text may quote the header, and with it a name.
+        raise RadiographError(path, _reason(kind, error)) from None
+
+
+def _reason(kind: str, error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return f"{kind} file that needs more memory than is free"
+    if isinstance(error, OSError) and "truncated" in str(error):  # Pillow, OpenCV and zlib have no class for it
+        return f"truncated {kind} file"
+    return f"damaged or unsupported {kind} file"
 
 
 def _upright(gray: Gray, orientation: int) -> NDArray[np.uint8]:
@@ -100,8 +114,11 @@ def _upright(gray: Gray, orientation: int) -> NDArray[np.uint8]:
 
 
 def _read_bytes(path: Path) -> tuple[str, bytes]:
-    if path.is_dir():
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
         raise Refusal("is a folder; a file expected")
+    if not stat.S_ISREG(mode):  # to open a pipe that nobody writes to would wait for ever
+        raise Refusal("is no regular file (a pipe, socket or device)")
     with open(path, "rb") as file:
         if path.suffix.lower() == ".img" and os.fstat(file.fileno()).st_size == _RAW_BYTES:
             return "JSRT", file.read()

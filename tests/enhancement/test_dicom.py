@@ -1,6 +1,8 @@
 """DICOM: from stored values to what the file's author meant to be seen."""
 
 import io
+import traceback
+import warnings
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, JPEGLosslessSV1, RLELossless
 
 from enhancement import RadiographError, read_radiograph
+from enhancement.dicom import read_case
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
 
@@ -180,6 +183,49 @@ def test_truncated_files_are_refused_but_not_one_without_preamble(read, syntax):
     for cut in [*range(200, len(data), len(data) // 25), len(data) - 40]:
         with pytest.raises(RadiographError):
             read(data[:cut])
+
+
+NAMES = {"PatientName": "FEATHERSTON^ANNE", "PatientID": "QX7301ZW", "AccessionNumber": "ACC55501J"}
+SPOILT = {
+    "a wrong VR": [(4, b"US"), (4, b"UN"), (4, b"SQ"), (4, b"FD"), (4, b"\0\0")],
+    "a wrong length": [(6, b"\1\0"), (6, b"\7\0"), (6, b"\x40\0"), (6, b"\xff\xff")],
+    "another tag": [(0, b"\x28\0\x10\0"), (0, b"\x28\0\x50\x10"), (0, b"\x08\0\x05\0"), (0, b"\x08\0\x16\0")],
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_no_value_of_a_damaged_header_reaches_a_message_or_a_warning(read, tmp_path, kind, capfd):
+    data = dicom(StudyDescription="chest of FEATHERSTON", **NAMES, **TWO)
+    # explicit VR: two bytes each of group and element, VR, length
+    tags = [b"\x08\0\x16\0", b"\x08\0\x18\0", b"\x08\0\x50\0", b"\x08\0\x60\0", b"\x08\0\x30\x10", b"\x10\0\x10\0"]
+    tags += [b"\x10\0\x20\0", b"\x28\0\x02\0", b"\x28\0\x10\0", b"\x28\0\x50\x10"]
+    lines = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for tag in tags:
+            for offset, change in SPOILT[kind]:
+                at = data.index(tag, 300) + offset
+                path = tmp_path / "spoilt.dcm"
+                path.write_bytes(data[:at] + change + data[at + len(change) :])
+                for reader in (read_radiograph, lambda path: read_radiograph(path, window=3), read_case):
+                    try:
+                        reader(path)
+                    except RadiographError as error:
+                        lines += traceback.format_exception(error)
+    assert lines and not caught
+    text = "".join([*lines, *capfd.readouterr()]).upper()
+    assert not [name for name in ("FEATHERSTON", "QX7301", "7301ZW", "55501") if name in text]
+
+
+def test_an_identifier_of_an_unknown_kind_or_encoding_is_not_repeated(read, tmp_path):
+    data = dicom()
+    for old in (str(DigitalXRayImageStorageForPresentation), str(ExplicitVRLittleEndian)):
+        (tmp_path / "odd.dcm").write_bytes(data.replace(old.encode(), b"Enhanced CT ANNE".ljust(len(old), b"x")))
+        try:
+            assert "ANNE" not in repr(read_case(tmp_path / "odd.dcm").header)
+            read_radiograph(tmp_path / "odd.dcm")
+        except RadiographError as error:
+            assert "ANNE" not in str(error)
 
 
 @pytest.mark.real

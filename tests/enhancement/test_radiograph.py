@@ -1,6 +1,8 @@
 """Reading image files: every format and depth to the same gray; every bad file is refused by name and reason."""
 
+import os
 import struct
+import traceback
 import zlib
 
 import cv2
@@ -184,6 +186,42 @@ def test_missing_files_folders_and_settings_out_of_range_are_named(tmp_path, set
     with pytest.raises(InputError, match=next(iter(settings))) as caught:
         read_radiograph(tmp_path / "nowhere.png", **settings)
     assert not isinstance(caught.value, RadiographError)
+
+
+def test_a_pipe_and_a_nul_in_a_name_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    os.mkfifo(tmp_path / "IM0001")  # a folder search looks into files without an ending
+    (tmp_path / "a.png").write_bytes(LOSSLESS["png gray"])
+    assert find_images(tmp_path) == [tmp_path / "a.png"]
+    for name, reason in (("pipe.png", "no regular file"), ("a\0.png", r"a\?\.png: no such file")):
+        with pytest.raises(RadiographError, match=reason):
+            read_radiograph(tmp_path / name)
+
+
+class PanicException(BaseException):  # as pyo3 raises it where Rust code panics
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "reason"),
+    [
+        (PanicException("FEATHERSTON^ANNE"), RadiographError, "damaged or unsupported PNG file"),
+        (ValueError("FEATHERSTON^ANNE"), RadiographError, "damaged or unsupported PNG file"),
+        (MemoryError("FEATHERSTON^ANNE"), RadiographError, "more memory than is free"),
+        (KeyboardInterrupt("by hand"), KeyboardInterrupt, "by hand"),
+        (SystemExit(3), SystemExit, "3"),
+    ],
+)
+def test_whatever_a_decoder_raises_is_a_refusal_in_fixed_words_and_ctrl_c_is_none(
+    read, monkeypatch, error, raised, reason
+):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("enhancement.raster.decode_raster", fail)
+    with pytest.raises(raised, match=reason) as caught:
+        read(LOSSLESS["png gray"])
+    assert "FEATHERSTON" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.real

@@ -121,12 +121,15 @@ def _header(path: Path):
     """Age, sex and view; None where the file or an element is missing."""
     import pydicom
 
+    from enhancement.dicom import silent_pydicom
+
     tags = ["PatientAge", "PatientSex", "ViewPosition"]
     try:
-        dataset = pydicom.dcmread(path, specific_tags=tags, stop_before_pixels=True)
+        with silent_pydicom():
+            dataset = pydicom.dcmread(path, specific_tags=tags, stop_before_pixels=True)
+            age, sex, view = (str(dataset.get(tag, "")) for tag in tags)
     except Exception:  # `datasets check` reports damaged files
         return None, None, None
-    age, sex, view = (str(dataset.get(tag, "")) for tag in tags)
     return layout.years(age), layout.sex(sex), layout.view(view)
 
 
