@@ -23,10 +23,18 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, get_decoder, pixel_array
-from pydicom.uid import RLELossless, UID_dictionary
+from pydicom.encaps import get_frame
+from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    UID_dictionary,
+)
 
 from enhancement.checks import Gray
+from enhancement.dicom_values import LookupTable, decimals, optional, read_table, to_modality, values
 from enhancement.errors import InputError, RadiographError, Refusal, one_line
 from enhancement.raster import check_frames, check_size, luma
 from enhancement.windowing import NAMED, Window, apply_window, is_view
@@ -106,13 +114,22 @@ def _decode(dataset: pydicom.Dataset, window: Window, max_pixels: int) -> Gray:
         raise Refusal("DICOM file without pixels (truncated, or no image)")
     check_size(int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0), max_pixels)
     check_frames(int(dataset.get("NumberOfFrames") or 1))
-    syntax = getattr(meta, "TransferSyntaxUID", None)
-    if syntax is not None and syntax.is_encapsulated and not _decodable(syntax):
-        raise Refusal(
-            f"DICOM encoding '{_uid_name(syntax) or 'unknown'}' cannot be decoded here; "
-            "pip install '.[dicom]', or convert the file to an uncompressed transfer syntax"
-        )
-    stored = _stored(dataset, syntax)
+    syntax = _syntax(dataset)
+    name = _uid_name(syntax) or "unknown"
+    missing = (
+        f"DICOM encoding '{name}' cannot be decoded here (no decoder for it is installed); "
+        "pip install '.[dicom]', or convert the file to an uncompressed transfer syntax"
+    )
+    if syntax.is_encapsulated and not _decodable(syntax):
+        raise Refusal(missing)
+    try:
+        stored = _stored(dataset, syntax)
+    except RuntimeError as error:
+        if re.search("with 12-bit precision|-bit multi-sample", str(error)):  # of which Pillow reads 8 bits alone
+            raise Refusal(missing) from None
+        _check_end(dataset, syntax)
+        raise Refusal(f"damaged DICOM file (its {name} pixels cannot be decoded)") from None
+    _check_end(dataset, syntax)
     photometric = dataset.get("PhotometricInterpretation", "MONOCHROME2")
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
@@ -140,6 +157,28 @@ def _decodable(syntax: pydicom.uid.UID) -> bool:
         return False
 
 
+def _syntax(dataset: pydicom.Dataset) -> pydicom.uid.UID:
+    """The transfer syntax; where the file does not give it, the one that pydicom recognised when it read the file."""
+    meta = dataset.file_meta
+    if not meta.get("TransferSyntaxUID"):
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    return meta.TransferSyntaxUID
+
+
+def _check_end(dataset: pydicom.Dataset, syntax: pydicom.uid.UID) -> None:
+    """Refuse a frame of the JPEG family without its end marker: some decoders fill in what is missing."""
+    name = _uid_name(syntax)
+    if name.startswith(("JPEG", "High-Throughput JPEG")) and syntax.is_encapsulated and "PixelData" in dataset:
+        try:
+            frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+        except Exception:
+            raise Refusal("damaged DICOM file (its pixels are not divided into frames as they should be)") from None
+        if b"\xff\xd9" not in frame[-4096:]:
+            raise Refusal(f"truncated DICOM file (its {name} frame has no end marker)")
+
+
 def _stored(dataset: pydicom.Dataset, syntax: Any) -> NDArray[Any]:
     """Stored values, shifted down where they do not begin at the lowest bit; pydicom takes the lowest bits always."""
     # A codec keeps the values alone, whatever HighBit says.
@@ -155,25 +194,24 @@ def _stored(dataset: pydicom.Dataset, syntax: Any) -> NDArray[Any]:
 
 
 def _display(stored: NDArray[Any], dataset: pydicom.Dataset, window: Window, padding: NDArray[np.bool_] | None) -> Gray:
-    values = np.asarray(apply_modality_lut(stored, dataset))
+    shown = to_modality(stored, dataset)
     view = _choose(dataset, window) if window is None or is_view(window) else None
     if view is not None and view.table is not None:
-        bits = int(dataset.VOILUTSequence[view.table].LUTDescriptor[2])
-        return apply_window(apply_voi(values, dataset, index=view.table), (0.0, float(2**bits - 1)))
-    if values.dtype.kind == "f" and np.array_equal(values, np.rint(values)):
-        values = values.astype(np.int64)  # a rescale by whole numbers; windowed by table
+        return apply_window(view.table.apply(shown), (0.0, float(view.table.white)))
+    if shown.dtype.kind == "f" and np.array_equal(shown, np.rint(shown)):
+        shown = shown.astype(np.int64)  # a rescale by whole numbers; windowed by table
     if view is not None and view.window is not None:
-        return _apply_voi_window(values, str(dataset.get("VOILUTFunction") or "LINEAR"), *view.window)
-    if window is None and values.dtype == np.uint8:
-        return values.copy()
-    return apply_window(values, window, None if padding is None else ~padding)
+        return _apply_voi_window(shown, str(optional(dataset, "VOILUTFunction") or "LINEAR"), *view.window)
+    # Values of 8 bits are shown as they are, in whatever width they are stored.
+    if window is None and shown is stored and dataset.BitsStored <= 8 and shown.min() >= 0 and shown.max() <= 255:
+        return shown.astype(np.uint8)
+    return apply_window(shown, window, None if padding is None else ~padding)
 
 
 def _padding(stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_] | None:
-    first = dataset.get("PixelPaddingValue")
+    first, last = optional(dataset, "PixelPaddingValue"), optional(dataset, "PixelPaddingRangeLimit")
     if not isinstance(first, int):
         return None
-    last = dataset.get("PixelPaddingRangeLimit", first)
     low, high = sorted((first, last if isinstance(last, int) else first))
     padding = (stored >= low) & (stored <= high)
     # An image that is padding all over has nothing else to be seen: show it as it is.
@@ -182,28 +220,31 @@ def _padding(stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_
 
 @dataclass(frozen=True)
 class _View:
-    """One look-up table or window of a file (PS3.3 C.11.2): its name, and which table or (centre, width)."""
+    """One look-up table or window of a file (PS3.3 C.11.2) and its name; neither of them where it cannot be used."""
 
     name: str
-    table: int | None = None
-    window: tuple[float, float] | None = None  # None also for a window with impossible numbers
+    kind: str = "window"
+    table: LookupTable | None = None
+    window: tuple[float, float] | None = None  # centre, width
+
+    @property
+    def usable(self) -> bool:
+        return self.table is not None or self.window is not None
 
 
 def _choose(dataset: pydicom.Dataset, request: int | str | None) -> _View | None:
-    """The view requested; by default the first, or None where there is none or its numbers are impossible."""
-    tables = dataset.get("VOILUTSequence") or ()
-    offered = [_View(one_line(table.get("LUTExplanation") or ""), table=i) for i, table in enumerate(tables)]
-    centers, widths = (_values(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
-    names = [one_line(name or "") for name in _values(dataset.get("WindowCenterWidthExplanation"))]
-    linear = (dataset.get("VOILUTFunction") or "LINEAR") == "LINEAR"
+    """The view requested; by default the first that can be used, or None where there is none."""
+    tables = optional(dataset, "VOILUTSequence") or ()
+    offered = [_View(one_line(optional(t, "LUTExplanation") or ""), "table", read_table(t)) for t in tables]
+    centers, widths = (decimals(dataset, keyword) for keyword in ("WindowCenter", "WindowWidth"))
+    names = [one_line(name or "") for name in values(optional(dataset, "WindowCenterWidthExplanation"))]
+    linear = (optional(dataset, "VOILUTFunction") or "LINEAR") == "LINEAR"
     # Explanations may be fewer than windows; a window without one can be had by its number.
     for center, width, name in zip(centers, widths, chain(names, repeat("")), strict=False):
-        center, width = float(center), float(width)
         usable = np.isfinite([center, width]).all() and (width >= 1 or (width > 0 and not linear))
         offered.append(_View(name, window=(center, width) if usable else None))
     if request is None:
-        first = offered[0] if offered else _View("")
-        return first if first.table is not None or first.window is not None else None
+        return next((view for view in offered if view.usable), None)
     if isinstance(request, int):
         chosen = offered[request - 1] if request <= len(offered) else None
     else:
@@ -211,15 +252,15 @@ def _choose(dataset: pydicom.Dataset, request: int | str | None) -> _View | None
         chosen = next((view for view in offered if view.name.casefold() == name), None)
     parts = []
     for number, view in enumerate(offered, 1):
-        kind = "window" if view.table is None else "table"
         # An explanation is free text and may hold anything, a name too: only the words in use are repeated.
         usual = view.name and set(view.name.upper().split()) <= _USUAL_WORDS
-        parts.append(f"{number} {kind}" + (f" '{view.name}'" if usual else ""))
+        parts.append(f"{number} {view.kind}" + (f" '{view.name}'" if usual else ""))
     there = f"the file has {', '.join(parts)}" if parts else "the file brings no window and no look-up table along"
     if chosen is None:
         raise Refusal(f"window: {request} requested; {there}")
-    if chosen.table is None and chosen.window is None:
-        raise Refusal(f"window: {request} requested, which has no width or no number; {there}")
+    if not chosen.usable:
+        lacks = "no width or no number" if chosen.kind == "window" else "no entries that can be used"
+        raise Refusal(f"window: {request} requested, which has {lacks}; {there}")
     return chosen
 
 
@@ -245,12 +286,6 @@ def _apply_voi_window(values: NDArray[Any], function: str, center: float, width:
     if low == high:
         return np.where(values > low, 255, 0).astype(np.uint8)
     return apply_window(values, (low, high))
-
-
-def _values(value: Any) -> list[Any]:
-    if value is None or value == "":
-        return []
-    return list(value) if isinstance(value, (list, pydicom.multival.MultiValue)) else [value]
 
 
 @dataclass(frozen=True)
@@ -295,7 +330,9 @@ def _read_case(path: str | os.PathLike[str], key: bytes | None) -> Case:
     try:
         if os.path.exists(path) and not os.path.isfile(path):
             raise RadiographError(path, "is no regular file")
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
+        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
+        if not {"SOPClassUID", "Modality", "Rows"} & set(dataset.dir()):  # any file may be read by force
+            raise ValueError
     except RadiographError:
         raise
     except FileNotFoundError:

@@ -10,7 +10,13 @@ import pydicom
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, JPEGLosslessSV1, RLELossless
+from pydicom.uid import (
+    DigitalXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    RLELossless,
+)
 
 from enhancement import RadiographError, read_radiograph
 from enhancement.dicom import read_case
@@ -42,7 +48,7 @@ def dicom(pixels: np.ndarray = RAMP, bits=12, syntax=ExplicitVRLittleEndian, **t
     if syntax == RLELossless:
         dataset.compress(RLELossless)
     elif syntax != ExplicitVRLittleEndian:
-        dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8" + bytes(60)])
+        dataset.PixelData = pydicom.encaps.encapsulate([tags.get("PixelData", b"\xff\xd8" + bytes(60))])
         dataset["PixelData"].VR = "OB"
         dataset["PixelData"].is_undefined_length = True
         meta.TransferSyntaxUID = syntax
@@ -68,15 +74,41 @@ def lut(entries: np.ndarray, bits: int, name: str = "") -> pydicom.Dataset:
     return table
 
 
+def packed(entries: np.ndarray, first=0, vr="OW") -> pydicom.Dataset:
+    table = lut(entries, 8)
+    table.LUTDescriptor = [len(entries), first, 8]
+    words = entries.astype(np.uint8)
+    table.add_new("LUTData", vr, words.tobytes() if vr == "OW" else words.view("<u2").tolist())
+    return table
+
+
+def sequence(*tables: pydicom.Dataset, keyword="VOILUTSequence") -> dict:
+    return {keyword: Sequence(tables)}
+
+
+def without_meta(data: bytes, preamble: bool, implicit: bool) -> bytes:
+    plain = pydicom.Dataset(dict(pydicom.dcmread(io.BytesIO(data)).items()))
+    body = pydicom.filebase.DicomBytesIO()
+    body.is_implicit_VR, body.is_little_endian = implicit, True
+    pydicom.filewriter.write_dataset(body, plain)
+    return (bytes(128) + b"DICM" if preamble else b"") + body.getvalue()
+
+
 def window(center, width, function="LINEAR", **tags) -> dict:
     return {"WindowCenter": center, "WindowWidth": width, "VOILUTFunction": function, **tags}
 
 
 REVERSED = (np.arange(4096) // 2).astype(np.uint16)[::-1]
 TABLE = {"VOILUTSequence": Sequence([lut(REVERSED, 11)])}
+BYTES = np.arange(256)
+MODALITY = {"keyword": "ModalityLUTSequence"}
 DOUBLED = {"RescaleSlope": 2, "RescaleIntercept": -1000}
 SHALLOW = (RAMP // 32 + 40).astype(np.uint8)
 FULL = np.rint(RAMP / 4095 * 255)
+EIGHT = {"pixels": SHALLOW, "bits": 8, "syntax": JPEGBaseline8Bit}
+JPEG = cv2.imencode(".jpg", SHALLOW, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+SHORT = Sequence([lut(REVERSED, 12)])
+SHORT[0].LUTDescriptor = [5000, 0, 12]
 SHOWN = {
     "the file's window": (window(2000, 1000), None, linear(RAMP, 2000, 1000)),
     "the first of two": (window([2000, 100], [1000, 50]), None, linear(RAMP, 2000, 1000)),
@@ -92,6 +124,28 @@ SHOWN = {
     "the second of two by its explanation": (TWO, "named:hard er", linear(RAMP, 100, 50)),
     "the first of two by its number": (TWO, 1, linear(RAMP, 2000, 1000)),
     "signed pixels in their order": ({"pixels": RAMP.astype(np.int16) - 2048, "bits": 16}, "full", FULL),
+    "a table of 12 bits that declares its words' 16": (sequence(lut(np.arange(4096), 16)), None, FULL),
+    "a table whose entries exceed its declared bits": (sequence(lut(np.arange(4096), 10)), None, FULL),
+    "a table of packed bytes": (sequence(packed(BYTES[::-1])), None, BYTES[::-1][RAMP.clip(0, 255)]),
+    "packed bytes as numbers": (
+        sequence(packed(BYTES, 256, "US")),
+        None,
+        BYTES[(RAMP - 256.0).clip(0, 255).astype(int)],
+    ),
+    "a modality table of 12 bits": (
+        sequence(lut(REVERSED, 12), **MODALITY),
+        "full",
+        np.rint(REVERSED[RAMP] / 2047 * 255),
+    ),
+    "a packed modality table": (sequence(packed(BYTES), **MODALITY), "full", BYTES[RAMP.clip(0, 255)]),
+    "a window after an empty table": (window(2000, 1000) | sequence(pydicom.Dataset()), None, linear(RAMP, 2000, 1000)),
+    "a window after one without width": (window([9, 2000], [0, 1000]), None, linear(RAMP, 2000, 1000)),
+    "eight bits with a rescale that changes nothing": (
+        {"pixels": SHALLOW, "bits": 8, "RescaleSlope": 1, "RescaleIntercept": 0},
+        None,
+        SHALLOW,
+    ),
+    "eight bits stored in sixteen": ({"pixels": SHALLOW.astype(np.uint16), "bits": 8}, None, SHALLOW),
     "run-length encoding": ({"syntax": RLELossless}, "full", FULL),
 }
 
@@ -107,12 +161,42 @@ def test_what_cannot_be_shown_is_refused_with_its_reason(read):
         "4 frames": {"NumberOfFrames": 4, "Rows": 16},
         "60000 x 60000": {"Rows": 60000, "Columns": 60000},  # the limit is checked from the header
         r"JPEG Lossless.*pip install": {"syntax": JPEGLosslessSV1},
+        "truncated .*JPEG Baseline.* no end marker": EIGHT | {"PixelData": JPEG[: len(JPEG) // 4 * 2]},
+        "damaged .*JPEG Baseline.* cannot be decoded": EIGHT | {"PixelData": JPEG[:4] + bytes(60) + b"\xff\xd9"},
+        "modality look-up table": {"ModalityLUTSequence": SHORT},
     }
+    assert np.abs(read(dicom(**EIGHT, PixelData=JPEG)).astype(int) - SHALLOW).max() < 9
     for message, tags in refused.items():
         with pytest.raises(RadiographError, match=message):
             read(dicom(**tags))
     with pytest.raises(RadiographError, match="without pixels"):
         read(dicom().split(b"\xe0\x7f\x10\x00")[0])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({b"2047.5": b"2047,5"}, linear(RAMP, 2047.5, 4096.5)),
+        ({b"2047.5": b"AUTO  "}, None),
+        ({b"2047.5": b"      "}, None),
+        ({b"-100.5": b"-100,5"}, linear(RAMP - 100.5, 2047.5, 4096.5)),
+        ({b"-100.5": b"a word"}, linear(RAMP, 2047.5, 4096.5)),
+    ],
+)
+def test_numbers_may_have_a_comma_and_what_is_no_number_is_passed_over(read, wrong, expected):
+    rescale = {"RescaleIntercept": "-100.5", "RescaleSlope": "1"} if b"-100.5" in wrong else {}
+    data = dicom(WindowCenter="2047.5", WindowWidth="4096.5", **rescale)
+    for right, changed in wrong.items():
+        data = data.replace(right, changed)
+    assert (read(data) == (read(dicom()) if expected is None else expected)).all()
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+@pytest.mark.parametrize("preamble", [True, False])
+def test_a_file_without_its_meta_group_is_read_as_little_endian(read, tmp_path, preamble, implicit):
+    (tmp_path / "a.dcm").write_bytes(without_meta(dicom(**TWO), preamble, implicit))
+    assert (read_radiograph(tmp_path / "a.dcm") == read(dicom(**TWO))).all()
+    assert read_case(tmp_path / "a.dcm").header.width == 64
 
 
 def test_look_up_tables_are_counted_before_windows(read):
