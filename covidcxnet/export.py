@@ -35,8 +35,7 @@ from enhancement.errors import InputError
 from enhancement.parallel import sha256
 from segmentation.backend import ops, quiet_backend
 from segmentation.segmenter import LungSegmenter
-from weights import manifest, read_metadata
-from weights.legacy_h5 import is_legacy
+from weights import manifest, open_weights
 
 _BATCH = 8
 
@@ -220,11 +219,11 @@ def _folder_beside(target: Path) -> Iterator[Path]:
 
 
 def _load(weights: str | os.PathLike[str]) -> Classifier | LungSegmenter:
-    path = pretrained.resolve(weights)
-    if is_legacy(path):
+    file = open_weights(pretrained.resolve(weights))
+    if file.layout == "keras-2":
         entry = _entry(weights, "")
-        return load_legacy(path, entry.name if entry else None)
-    return LungSegmenter(path) if read_metadata(path).get("kind") == "segmenter" else pretrained.load_model(weights)
+        return load_legacy(file.path, entry.name if entry else None)
+    return LungSegmenter(file.path) if file.metadata.get("kind") == "segmenter" else pretrained.load_model(weights)
 
 
 def _entry(weights: str | os.PathLike[str], content: str) -> manifest.Entry | None:

@@ -26,9 +26,8 @@ from segmentation.model import recognise as recognise_unet
 from segmentation.segmenter import LungSegmenter
 from weights import manifest
 from weights.bounded import bounded_by
-from weights.format import naming
-from weights.hdf5 import open_plain
-from weights.legacy_h5 import LegacyLayer, is_legacy, read_config, read_legacy, set_by_position
+from weights.format import naming, open_weights
+from weights.legacy_h5 import LegacyLayer, read_config, read_legacy, set_by_position
 
 CHEXNET_LABELS = (
     *("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"),
@@ -121,12 +120,11 @@ def load_legacy(
     >>> covidcxnet.load_legacy("CheXNet_v0.3.0.h5", "chexnet").classes[6]       # doctest: +SKIP
     'Pneumonia'
     """
-    text = os.fspath(path)
-    file = Path(text) if os.sep in text else weights.locate(path)
-    name = architecture or (text if weights.is_name(path) else None)
-    if not is_legacy(file):
-        with open_plain(file):  # says what is missing or damaged
-            raise InputError(f"{file}: not an HDF5 weights file of Keras 1 or 2; covidcxnet.load_model loads ours")
+    name = architecture or (os.fspath(path) if weights.is_name(path) else None)
+    opened = open_weights(path)
+    file = opened.path
+    if opened.layout != "keras-2":
+        raise InputError(f"{file}: not an HDF5 weights file of Keras 1 or 2; covidcxnet.load_model loads ours")
     # Errors below begin with the file's path.
     with naming(file):
         layers, config = read_legacy(file), read_config(file)

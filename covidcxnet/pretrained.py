@@ -14,9 +14,7 @@ from covidcxnet.torch_weights import load_torch
 from enhancement.errors import InputError
 from segmentation.backend import quiet_backend
 from weights.bounded import bounded_by
-from weights.format import check_widths, load_weights, naming, read_metadata
-from weights.legacy_h5 import is_legacy
-from weights.torch_file import is_torch_file
+from weights.format import WeightsFile, check_widths, load_weights, naming, open_weights
 
 if TYPE_CHECKING:
     import keras
@@ -50,16 +48,16 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
     >>> load_model("runs/phantom-small-cnn").predict("chest.png")[0].label   # doctest: +SKIP
     'normal'
     """
-    path, metadata = source(name_or_path)
-    if is_torch_file(path):
-        return load_torch(path)
-    if metadata is None:
-        classifier = load_legacy(path, os.fspath(name_or_path) if weights.is_name(name_or_path) else None)
+    file = source(name_or_path)
+    if file.layout == "torch":
+        return load_torch(file.path)
+    if file.layout == "keras-2":
+        classifier = load_legacy(file.path, os.fspath(name_or_path) if weights.is_name(name_or_path) else None)
         if not isinstance(classifier, Classifier):
             raise InputError(f"{name_or_path}: weights of a segmenter, those of a classifier expected")
         return classifier
-    with naming(path):
-        return Classifier(build(metadata, path), metadata, path=path)
+    with naming(file.path):
+        return Classifier(build(file.metadata, file.path), file.metadata, path=file.path)
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
@@ -75,16 +73,15 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     return run / BEST_WEIGHTS
 
 
-def source(name_or_path: str | os.PathLike[str]) -> tuple[Path, dict[str, Any] | None]:
-    """The file of a classifier's weights and its metadata, None for old HDF5 and for PyTorch, which have none."""
+def source(name_or_path: str | os.PathLike[str]) -> WeightsFile:
+    """The opened file of a classifier's weights; `InputError` if our metadata in it are not a classifier's."""
     path = resolve(name_or_path)
-    if is_legacy(path) or is_torch_file(path):
-        return path, None
-    metadata = read_metadata(path)
-    kind = metadata.get("kind")
-    if kind != "classifier":
-        raise InputError(f"{path}: weights of a {kind}, those of a classifier expected")
-    return path, metadata
+    file = open_weights(path)
+    kind = file.metadata.get("kind")
+    # Only our own files say their kind; of the others the arrays decide, when they are loaded.
+    if file.layout == "keras-3" and kind != "classifier":
+        raise InputError(f"{file.path}: weights of a {kind}, those of a classifier expected")
+    return file
 
 
 def build(metadata: dict[str, Any], path: str | os.PathLike[str]) -> keras.Model:

@@ -15,8 +15,8 @@ import enhancement
 from enhancement.errors import InputError
 from segmentation.backend import keras, layers
 from weights.bounded import bounded_by
-from weights.format import check_widths, load_weights, naming
-from weights.legacy_h5 import LegacyLayer, is_legacy, read_legacy, set_by_position
+from weights.format import WeightsFile, check_widths, load_weights, naming
+from weights.legacy_h5 import LegacyLayer, read_legacy, set_by_position
 
 from .regions import Frame, frame_for
 
@@ -204,20 +204,26 @@ def legacy_metadata(path: str | Path) -> dict[str, Any]:
     }
 
 
-def read_architecture(path: Path, metadata: dict[str, Any]) -> tuple[tuple[str, ...], SegmenterInput, dict[str, Any]]:
-    """Mask conventions, input settings and network options from metadata; `InputError` if they are not a segmenter's
-    or not of this version."""
+def describe(
+    file: WeightsFile, metadata: dict[str, Any] | None = None
+) -> tuple[dict[str, Any], tuple[str, ...], SegmenterInput, dict[str, Any]]:
+    """Metadata of a segmenter's file, and of these the mask conventions, input settings and network options.
+
+    An old file has no metadata inside: they are those given, or follow from its arrays. `InputError` if they are not a
+    segmenter's or not of this version.
+    """
+    path = file.path
+    metadata = (metadata or legacy_metadata(path)) if file.layout == "keras-2" else file.metadata
     if metadata.get("kind") != "segmenter":
-        raise InputError(f"{path}: holds weights of kind {metadata.get('kind')!r}, a segmenter's expected")
+        raise InputError(f"{path}: holds weights of kind {metadata.get('kind', file.layout)!r}, a segmenter's expected")
     try:
         name, options = metadata["architecture"]["name"], dict(metadata["architecture"]["options"])
         conventions = tuple(metadata["conventions"])
-        with naming(path):
-            settings = SegmenterInput.from_dict(metadata["input"])
+        settings = SegmenterInput.from_dict(metadata["input"])
     except KeyError as error:
         raise InputError(f"{path}: metadata without {error}; the file is damaged") from None
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: metadata with a value of a wrong type ({error}); the file is damaged") from None
     if not all(isinstance(mask, str) for mask in conventions) or len(set(conventions)) < len(conventions):
@@ -229,14 +235,14 @@ def read_architecture(path: Path, metadata: dict[str, Any]) -> tuple[tuple[str, 
     # The squares have one plane: with more the first pass would fail, far from the file.
     if options.get("channels", 1) != 1:
         raise InputError(f"{path}: a U-Net for {options['channels']!r:.80} channels; a radiograph has one")
-    return conventions, settings, options
+    return metadata, conventions, settings, options
 
 
-def load_network(path: Path, metadata: dict[str, Any], options: dict[str, Any], size: int):
-    """Build the network that metadata describe, with `options` of `read_architecture`, and load its weights;
+def load_network(file: WeightsFile, metadata: dict[str, Any], options: dict[str, Any], size: int):
+    """Build the network that metadata describe, with `options` of `describe`, and load its weights;
     `InputError` if metadata and file do not describe the same U-Net.
     """
-    legacy = is_legacy(path)
+    path, legacy = file.path, file.layout == "keras-2"
     if not legacy:
         check_widths(path, {**options, "size": size})
     try:

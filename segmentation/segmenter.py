@@ -17,12 +17,10 @@ from tqdm import tqdm
 from enhancement.errors import InputError, RadiographError
 from enhancement.parallel import sha256
 from enhancement.radiograph import read_radiograph
-from weights import locate
-from weights.format import SUFFIX, read_metadata
-from weights.legacy_h5 import is_legacy
+from weights.format import SUFFIX, open_weights
 
 from .backend import quiet_backend
-from .model import CONVENTIONS, legacy_metadata, load_network, read_architecture
+from .model import CONVENTIONS, describe, load_network
 from .postprocessing import clean_map
 from .regions import Box, Frame, box_of, dilate
 from .verdict import Limits, Verdict, judge
@@ -133,12 +131,10 @@ class LungSegmenter:
                 f"threshold {threshold} (0 to 1), batch_size {batch_size} and components {components} (1 and more), "
                 f"dilation {dilation} (0 to 0.5): one is out of its range"
             )
-        self.path = locate(RELEASED if weights is None else weights)
-        self.name = self.path.name.removesuffix(SUFFIX)
-        self.legacy = is_legacy(self.path)
-        self.metadata = (metadata or legacy_metadata(self.path)) if self.legacy else read_metadata(self.path)
-        self.sha256 = sha256(self.path)
-        self.conventions, self.input, self._options = read_architecture(self.path, self.metadata)
+        self._file = open_weights(RELEASED if weights is None else weights)
+        self.path = self._file.path
+        self.name, self.sha256 = self.path.name.removesuffix(SUFFIX), sha256(self.path)
+        self.metadata, self.conventions, self.input, self._options = describe(self._file, metadata)
         self.convention = self._known(self.conventions[0] if convention is None else convention)
         self.batch_size, self.threshold, self.components = batch_size, threshold, components
         self.fill_holes, self.dilation, self.limits = fill_holes, dilation, limits or Limits()
@@ -147,7 +143,7 @@ class LungSegmenter:
     def model(self):
         """The network, a `keras.Model`; built and loaded when first needed."""
         quiet_backend()
-        return load_network(self.path, self.metadata, self._options, self.input.size)
+        return load_network(self._file, self.metadata, self._options, self.input.size)
 
     def following(self, convention: str) -> LungSegmenter:
         """The same segmenter, giving the masks of another convention; the network is shared."""

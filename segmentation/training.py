@@ -20,8 +20,7 @@ from tqdm import tqdm
 from enhancement.errors import InputError
 from enhancement.files import whole_file, write_csv
 from segmentation.backend import keras
-from weights import locate
-from weights.format import load_weights, naming, read_metadata, save_weights
+from weights.format import load_weights, naming, open_weights, save_weights
 
 from .augmentation import MaskAugmentation
 from .backend import fuse_batch_norm
@@ -225,8 +224,8 @@ def initial_weights(settings: TrainingSettings, conventions: tuple[str, ...]) ->
     """The file that `settings.init` names; `InputError` if there is none, or it is of another network or masks."""
     options = settings.network(conventions)
     with naming("init"):
-        path = locate(settings.init)
-    known = read_metadata(path)
+        file = open_weights(settings.init)
+    path, known = file.path, file.metadata
     if known.get("kind") != "segmenter":
         raise InputError(f"init: {path} holds no segmenter")
     if known["architecture"]["options"] != options or tuple(known["conventions"]) != conventions:

@@ -9,7 +9,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "format": ["load_weights", "read_metadata", "save_weights"],
+        "format": ["WeightsFile", "load_weights", "open_weights", "read_metadata", "save_weights"],
         "lookup": ["is_name", "locate", "names", "released"],
         "manifest": ["FOLDER", "WeightsError"],
     },

@@ -1,14 +1,19 @@
-"""The weights-file format: Keras `.weights.h5` with JSON metadata in one HDF5 attribute."""
+"""Weights files: found, verified and identified by `open_weights`, whatever their layout; and our own format.
+
+Ours is Keras' `.weights.h5` with JSON metadata in one HDF5 attribute.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,9 @@ from enhancement.errors import InputError, one_line
 from enhancement.files import whole_file
 
 from .hdf5 import open_plain, shapes
+from .legacy_h5 import is_legacy
+from .lookup import locate
+from .torch_file import is_torch_file
 
 ATTRIBUTE = "covidcxnet"
 SUFFIX = ".weights.h5"
@@ -29,6 +37,52 @@ _LONGEST = 60_000
 _WIDTHS = ("filters", "hidden", "growth", "width", "blocks", "channels", "outputs")
 # Sides of a stack in pixels; detectors have some 4,000, and activations grow with the square.
 _LARGEST_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A weights file that was found, verified and identified by its content.
+
+    Attributes
+    ----------
+    path : Path
+    layout : {"keras-3", "keras-2", "torch"}
+        As in the manifest: our format, an HDF5 file of Keras 1 or 2, or a file of PyTorch or safetensors.
+    metadata : dict
+        What `save_weights` wrote; empty for the other layouts, which have none.
+    """
+
+    path: Path
+    layout: str
+    metadata: dict[str, Any]
+
+
+def open_weights(name_or_path: str | os.PathLike[str]) -> WeightsFile:
+    """Find a weights file, verify it, and read what it is; Keras is not needed and no weights are loaded.
+
+    Parameters
+    ----------
+    name_or_path : str or path-like
+        A released name (`weights.names`) or a path.
+
+    Returns
+    -------
+    WeightsFile
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is not the released one, it is damaged or hostile, or no layout known here.
+    """
+    path = locate(name_or_path)  # a released file also passes its hash here
+    # By content: files are renamed, and Keras itself would choose the reader by the ending.
+    if is_torch_file(path):
+        return WeightsFile(path, "torch", {})
+    with open_plain(path) as file:
+        if is_legacy(file):
+            return WeightsFile(path, "keras-2", {})
+        text = file.attrs.get(ATTRIBUTE)
+    return WeightsFile(path, "keras-3", _metadata(text, path))
 
 
 def save_weights(model, path: str | Path, metadata: dict[str, Any]) -> Path:
@@ -83,6 +137,10 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     with open_plain(path) as file:
         text = file.attrs.get(ATTRIBUTE)
+    return _metadata(text, path)
+
+
+def _metadata(text: Any, path: Path) -> dict[str, Any]:
     if text is None:
         raise InputError(f"{path}: HDF5 without our metadata (attribute {ATTRIBUTE!r}): a legacy or foreign file")
     try:

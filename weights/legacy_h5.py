@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,20 +38,10 @@ class LegacyLayer:
         return [array.shape for array in self.arrays]
 
 
-def is_legacy(path: str | Path) -> bool:
-    """Whether a file has the layout of Keras 1 or 2, by its content: weights alone or a whole model."""
-    import h5py
-
-    if not os.path.isfile(path):
-        return False
-    try:
-        with h5py.File(path, "r") as file:
-            if isinstance(file.get("model_weights", getlink=True), h5py.SoftLink | h5py.ExternalLink):
-                return True  # reading it will say what is wrong
-            group = _group(file)
-            return "layer_names" in group.attrs or "layer_names0" in group.attrs
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError):
-        return False
+def is_legacy(file: h5py.File) -> bool:
+    """Whether an open file has the layout of Keras 1 or 2: weights alone or a whole model."""
+    attributes = _group(file).attrs
+    return "layer_names" in attributes or "layer_names0" in attributes
 
 
 def read_legacy(path: str | Path) -> list[LegacyLayer]:

@@ -26,7 +26,6 @@ from covidcxnet.models.scaling import IMAGENET_STD, TRAINING
 from enhancement.errors import InputError
 from segmentation.backend import quiet_backend
 from weights.lookup import offline, released
-from weights.torch_file import is_torch_file
 
 from .recipe import Recipe
 
@@ -93,8 +92,9 @@ def brought_options(init: str, model: str) -> dict[str, Any]:
     if legacy and init not in MODELS and not Path(init).exists():
         options = {"normalization": legacy.normalization, "final_relu": legacy.options["final_relu"]}
         return options if legacy.model in fitting else {}
-    path, metadata = pretrained.source(init)
-    architecture = torch_weights.architecture(path) if is_torch_file(path) else (metadata or {}).get("architecture", {})
+    file = pretrained.source(init)
+    torch = file.layout == "torch"
+    architecture = torch_weights.architecture(file.path) if torch else file.metadata.get("architecture", {})
     options = architecture.get("options", {}) if architecture.get("name") in fitting else {}
     return {key: options[key] for key in ("normalization", "final_relu", "epsilon") if key in options}
 
@@ -110,13 +110,14 @@ def initialise(model: keras.Model, init: str, classes: tuple[str, ...]) -> str:
     if init == "imagenet":
         origin, loaded = "ImageNet", _from_imagenet(model)
     else:
-        path, metadata = pretrained.source(init)
-        if is_torch_file(path):
+        file = pretrained.source(init)
+        path = file.path
+        if file.layout == "torch":
             source, labels = torch_weights.network(path)
-        elif metadata is None:
+        elif file.layout == "keras-2":
             source, labels = network(path)
         else:
-            source, labels = pretrained.build(metadata, path), tuple(metadata["classes"])
+            source, labels = pretrained.build(file.metadata, path), tuple(file.metadata["classes"])
         # The units of the output layer mean labels.
         loaded = transfer(source, model, path, set() if labels == tuple(classes) else {OUTPUT})
         origin = str(path)
