@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from enhancement.errors import InputError
+from enhancement.signatures import HEAD, is_picture
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
-"""File name endings, in lower case, that are taken for radiographs when a folder is searched."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
+"""File name endings, in lower case, that are taken for radiographs unopened when a folder is searched."""
 
 _EXPECTED = f"expected files ending in {', '.join(IMAGE_SUFFIXES)}"
 
@@ -96,8 +97,8 @@ def find_images(inputs: PathLike | Sequence[PathLike], recursive: bool = True) -
     """Find radiographs by file, folder or glob pattern.
 
     A file given by its name is taken whatever its ending; a DICOMDIR stands for the images that it lists. Folders and
-    patterns give the files that end in one of `IMAGE_SUFFIXES` and DICOM files without an ending (told by their
-    content); hidden files are left out.
+    patterns give the files that end in one of `IMAGE_SUFFIXES`, and others that are pictures by their content, GIF
+    among them, so that reading them tells why they are refused; hidden files are left out.
 
     Parameters
     ----------
@@ -184,14 +185,23 @@ def _search(folder: Path, recursive: bool) -> Iterator[Path]:
 def _is_radiograph(path: Path) -> bool:
     if path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
-    suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
         return True
-    # Archives name DICOM files by their UID ("1.2.840.10008.5") or by a counter ("IM000001").
-    if suffix and not suffix[1:].isdigit():
-        return False
+    # Archives name DICOM files by their UID ("1.2.840.10008.5") or by a counter ("IM000001"), and some tools give
+    # pictures no ending at all.
     try:
         with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return is_picture(file.read(HEAD))
     except OSError:
         return False
+
+
+def passed_over(folder: PathLike) -> list[Path]:
+    """Files below a folder that `find_images` leaves out, hidden ones and those of the system aside, sorted."""
+    images = set(find_images(folder))
+    files = (Path(here, name) for here, _, names in os.walk(folder, followlinks=False) for name in names)
+    return sorted(f for f in files if f not in images and not _of_the_system(f.relative_to(folder)))
+
+
+def _of_the_system(path: Path) -> bool:
+    return any(p.startswith(".") or p in ("__MACOSX", "Thumbs.db", "desktop.ini") for p in path.parts)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from enhancement.checks import Gray, as_count
 from enhancement.errors import RadiographError, Refusal
+from enhancement.signatures import kind_of
 from enhancement.windowing import Window, apply_window, check_window, is_view
 
 MAX_PIXELS = 100_000_000
@@ -123,50 +124,8 @@ def _read_bytes(path: Path) -> tuple[str, bytes]:
         if path.suffix.lower() == ".img" and os.fstat(file.fileno()).st_size == _RAW_BYTES:
             return "JSRT", file.read()
         head = file.read(132)
-        kind = _kind(head)  # what is no image is not read any further, however long
+        kind = kind_of(head)  # what is no image is not read any further, however long
         return kind, head + file.read()
 
 
-def _kind(head: bytes) -> str:
-    if not head:
-        raise Refusal("empty file (0 bytes)")
-    # before the others: the preamble may hold a second, TIFF, directory of the same pixels
-    if head[128:132] == b"DICM":
-        return "DICOM"
-    for signature, kind in _SIGNATURES.items():
-        if head.startswith(signature):
-            return kind
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WebP"
-    # DICOM from old devices comes without a preamble: then with a first group 0002 or 0008.
-    if head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00":
-        return "DICOM"
-    for signature, name in _OTHERS.items():
-        if signature in head[:12]:
-            raise Refusal(f"is a {name} file; PNG, JPEG, WebP, TIFF, BMP or DICOM expected")
-    raise Refusal("is not an image; PNG, JPEG, WebP, TIFF, BMP or DICOM expected")
-
-
 _RAW_BYTES = 2 * 2048 * 2048
-
-_SIGNATURES = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"II*\x00": "TIFF",
-    b"MM\x00*": "TIFF",
-    b"II+\x00": "TIFF",
-    b"MM\x00+": "TIFF",
-    b"BM": "BMP",
-}
-
-_OTHERS = {
-    b"GIF8": "GIF",
-    b"\x00\x00\x00\x0cjP": "JPEG 2000",
-    b"ftyphe": "HEIF",
-    b"ftypmif": "HEIF",
-    b"ftypavi": "AVIF",
-    b"%PDF": "PDF",
-    b"PK\x03\x04": "ZIP",
-    b"\x1f\x8b": "gzip",
-    b"\x89HDF": "HDF5",
-}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import fnmatch
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from covidcxnet.datasets.named import NAMES, facts_of, load_named
 from covidcxnet.datasets.phantom import PHANTOM_CLASSES, VERSION, make_phantoms
 from covidcxnet.datasets.vocabulary import PREFIX, UNKNOWN, finding_name, findings_of, with_findings
 from enhancement.errors import InputError
-from enhancement.files import find_images
+from enhancement.files import find_images, passed_over
 
 _ALIASES = {
     "path": ("path", "image", "filename", "file"),
@@ -41,6 +43,8 @@ SPLIT_FOLDERS = {
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+
+_MASK_FOLDERS = {"mask", "masks", "lung_masks", "lung masks"}
 
 
 def load(
@@ -128,6 +132,11 @@ def load(
         if unknown:
             raise InputError(f"{data}: no image is labelled {unknown[0]!r}; labels are {', '.join(dataset.classes)}")
         rows = dataset.table["label"].isin(list(classes))
+        if not rows.all():
+            others = dataset.table.loc[~rows, "label"].value_counts()
+            counts = ", ".join(f"{label} {count}" for label, count in others.head(8).items())
+            more = f" and {len(others) - 8} other labels" if len(others) > 8 else ""
+            note(f"{data}: {others.sum()} of {len(dataset)} images are left out, of other classes ({counts}{more})")
         dataset = replace(dataset, table=dataset.table[rows], classes=tuple(classes))
     if not for_training:
         return dataset
@@ -213,10 +222,45 @@ def _open_folder(root: Path) -> Dataset:
     if not paths:
         raise InputError(f"{root}: no images in class folders; expected one folder per class, e.g. {root}/normal/*.png")
     label, side = _levels(root, paths)
+    masks = _masks(paths, label + 1)
+    _note_left_out(root, masks)
+    paths = [p for p in paths if p not in masks]
     table = pd.DataFrame({"path": [p.as_posix() for p in paths], "label": [p.parts[label] for p in paths]})
     if side is not None:
         table["published_split"] = [p.parts[side] for p in paths]
     return Dataset(table, root, (), root.absolute().name)
+
+
+def _masks(paths: Sequence[Path], below: int) -> set[Path]:
+    """Masks beside the images of a class: ``CLASS/masks/x.png`` and ``CLASS/x_mask.png``, where x.png is there."""
+    stems = {(p.parts[:below], p.stem) for p in paths if p.parent.name.lower() not in _MASK_FOLDERS}
+    masks = set()
+    for path in paths:
+        folder = any(part.lower() in _MASK_FOLDERS for part in path.parts[below:-1])
+        if (path.parts[:below], path.stem) in stems if folder else path.stem.lower().endswith(("_mask", "-mask")):
+            image = path.stem if folder else path.stem[: -len("_mask")]
+            masks |= {path} if (path.parts[:below], image) in stems else set()
+    return masks
+
+
+def _note_left_out(root: Path, masks: set[Path]) -> None:
+    """What of a folder is not in the data set, on one line."""
+    reasons = [f"{len(masks)} masks, the first {min(masks).as_posix()}"] if masks else []
+    stray = [p for p in _images_below(root) if len(p.parts) < 2]
+    if stray:
+        reasons.append(f"{len(stray)} images in no class folder, the first {stray[0]}")
+    endings = Counter(p.suffix.lower() or "no ending" for p in passed_over(root))
+    if endings:
+        counts = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5))
+        reasons.append(f"{endings.total()} files that are no pictures ({counts})")
+    if reasons:
+        note(f"{root}: left out are {'; '.join(reasons)}")
+
+
+@cache
+def note(text: str) -> None:
+    """Print a line to standard error, once in a process: a data set may be opened several times."""
+    print(text, file=sys.stderr)
 
 
 def _levels(root: Path, paths: Sequence[Path]) -> tuple[int, int | None]:

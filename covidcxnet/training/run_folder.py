@@ -46,6 +46,7 @@ class Run:
     ===================== ==========================================================================================
     ``recipe.yaml``       the resolved recipe
     ``split.csv``         path, split (train, validation, test), grouped_by (patient, image; patient unknown)
+    ``rejected.csv``      path and reason of files that could not be used, where there are any
     ``environment.json``  versions, seed, device
     ``run.json``          status, store, best epoch, images by split and class
     ``log.csv``           one line an epoch: losses, figures, learning rate, seconds

@@ -12,6 +12,7 @@ import pandas as pd
 
 from covidcxnet.backend import precision, precision_advice
 from covidcxnet.datasets import SPLITS, Dataset, save_split
+from covidcxnet.datasets.dataset import save_table
 from covidcxnet.datasets.load import folder_of
 from covidcxnet.datasets.splits import unknown_patients
 from covidcxnet.models.scaling import TRAINING
@@ -181,7 +182,11 @@ def _record_images(run: Run, recipe: Recipe, split: pd.DataFrame, loaded: str, o
     if images.copies:
         _print(f"  {images.copies} files are left out: exact copies of them stand on another side of the split")
     if rejected:
-        _print(f"  {rejected} files could not be used; the store's table `rejected` and the report say why")
+        table = run.store.rejected[["path", "reason"]]
+        save_table(table, run.path / "rejected.csv")
+        _print(f"  {rejected} files could not be used; {run.path / 'rejected.csv'} says why:")
+        for path, reason in table.head(5).itertuples(index=False):
+            _print(f"    {path}: {reason}")
 
 
 def _relative(path: Path, start: Path) -> str:

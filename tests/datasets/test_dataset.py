@@ -122,6 +122,23 @@ def test_a_folder_per_class_is_a_dataset_and_split_folders_are_no_classes(tmp_pa
         load(images(tmp_path / "c", "x.png"))
 
 
+def test_content_decides_what_is_a_picture_and_what_is_left_out_is_listed_once(lay, capsys):
+    picture = np.zeros((8, 8), np.uint8)
+    names = ["COVID/images/a.png", "COVID/images/b.jfif", "normal/c", "normal/d.gif", "normal/e.png", "flu/f.png"]
+    masks = ["COVID/masks/a.png", "normal/e_mask.png"]
+    files = dict.fromkeys([*names, *masks, "stray.png"], picture)
+    root = lay(files | {"normal/notes.txt": "BM is no picture", "normal/.DS_Store": "", "flu/Thumbs.db": ""})
+    for _ in range(2):
+        dataset = load(root, classes=["normal", "COVID"])
+    assert sorted(dataset.table["path"]) == names[:-1]
+    left_out, others = capsys.readouterr().err.splitlines()
+    assert left_out == (
+        f"{root}: left out are 2 masks, the first COVID/masks/a.png; 1 images in no class folder, the first stray.png; "
+        "1 files that are no pictures (1 .txt)"
+    )
+    assert others == f"{root}: 1 of 6 images are left out, of other classes (flu 1)"
+
+
 @pytest.mark.parametrize(
     ("further", "reason"),
     [

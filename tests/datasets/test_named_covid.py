@@ -72,8 +72,12 @@ def test_cohen_takes_frontal_radiographs_and_reads_the_path_of_findings(lay, cap
         '1, ,,,COVID-19,,PA,2019,,a.jpg,,,,\n2,0,M,65,"COVID-19, ARDS",Y,PA,2020,,b.jpg,,,,\n'
         "13,4,M,35,COVID-19,Y,L,2020,,c.jpg,,,,\n17,9,M,54,COVID-19,Y,CT,2020,,d.jpg,,,,\n5,,,,ARDS,,PA,,,e.png,,,,\n"
     )
-    table = by_path(load_named("cohen", lay({"metadata.csv": first, "images/a.jpg": None}, "first")))
-    assert list(table.index) == ["images/a.jpg", "images/b.jpg"] and set(table["label"]) == {"covid19"}
+    first += "6,,,,COVID-19,,PA,,,RA-1,,,,\n7,,,,COVID-19,,PA,,,RA-2,,,,\n"  # names without their ending
+    files = {"metadata.csv": first, "images/a.jpg": None, "images/RA-1.jpg": None}
+    table = by_path(load_named("cohen", lay(files, "first")))
+    assert list(table.index) == ["images/a.jpg", "images/b.jpg", "images/RA-1.jpg"]
+    assert set(table["label"]) == {"covid19"}
+    assert "1 rows name no picture and are left out, the first images/RA-2" in capsys.readouterr().err
 
 
 def test_hannover_reads_patient_projection_and_offsets(lay):
@@ -161,9 +165,10 @@ def test_radiography_database_has_masks_origins_and_no_patients(lay):
 
 
 def test_the_first_edition_of_the_radiography_database_is_read_and_a_damaged_workbook_refused_by_name(lay):
-    files = ["COVID/COVID (1).png", "NORMAL/NORMAL (7).png", "Viral Pneumonia/Viral Pneumonia (3).png"]
-    dataset = load_named("radiography", lay(dict.fromkeys(["COVID-19/COVID-19 (1).png", *files])))
+    files = ["COVID-19/COVID-19 (1).png", "NORMAL/NORMAL (7).png", "Viral Pneumonia/Viral Pneumonia (3).png"]
+    dataset = load_named("radiography", lay(dict.fromkeys(files)))
     assert sorted(dataset.table["path"]) == files and "mask" not in dataset.table
+    assert dataset.classes == ("normal", "covid19", "viral_pneumonia")
     files = {f"{name}/images/{name}-1.png": None for name in ("COVID", "Normal", "Lung_Opacity")}
     with pytest.raises(InputError, match=r"COVID.metadata.xlsx: not an \.xlsx"):
         load_named("radiography", lay({**files, "COVID.metadata.xlsx": "no archive"}, "damaged"))

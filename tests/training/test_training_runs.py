@@ -99,6 +99,23 @@ def test_the_folders_train_val_and_test_are_the_split_unless_another_is_requeste
         sides()
 
 
+def test_files_that_could_not_be_used_are_listed_in_the_run_folder_and_the_first_five_on_screen(
+    tiny, phantoms, tmp_path, capsys
+):
+    shutil.copytree(phantoms.parent, tmp_path / "data")
+    damaged = list(pd.read_csv(phantoms)["path"][:6])
+    for path in damaged:
+        (tmp_path / "data" / path).write_bytes(b"GIF89a")
+    data, store = str(tmp_path / "data" / "phantom.csv"), str(tmp_path / "store.h5")
+    run = train(tiny(data=data, store=store, epochs=1))
+    rejected = pd.read_csv(run.path / "rejected.csv")
+    assert list(rejected["path"]) == damaged and rejected["reason"].str.contains("is a GIF file").all()
+    lines = capsys.readouterr().err.splitlines()
+    start = next(k for k, line in enumerate(lines) if "6 files could not be used" in line and "rejected.csv" in line)
+    assert [line.split(":")[0].strip() for line in lines[start + 1 : start + 6]] == damaged[:5]
+    assert not any(line.strip().startswith(damaged[5]) for line in lines)
+
+
 def test_a_saved_split_is_used_again_and_a_held_out_group_is_the_test_set(tiny, trained):
     recipe = tiny(split=str(trained.path / "split.csv"), seed=9)
     assert split_of(recipe, dataset_of(recipe)).equals(trained.split)

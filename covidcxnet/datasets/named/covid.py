@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
@@ -24,8 +25,10 @@ _GERMS = {
 _MARKS = re.compile(r"(\d+)(p?)(-?)(p?)")
 _OFFSETS = ("admission_offset", "icu_admission_offset", "icu_release_offset", "death_offset")
 _LARGEST_PART = 50_000_000  # bytes of one unpacked part of a workbook; the real ones have under one million
+_LISTED = (*layout.IMAGES, ".gz")  # endings of Cohen's table: pictures and CT volumes
 _RADIOGRAPHY = {
     "covid": "covid19",
+    "covid-19": "covid19",  # in the first edition
     "lung_opacity": "lung_opacity",
     "normal": "normal",
     "viral pneumonia": "viral_pneumonia",
@@ -65,7 +68,10 @@ def read_cohen(folder: str | Path, facts: Facts, *, views: str, unlabelled: str)
     root = layout.root_of(folder, facts, "metadata.csv", "images", depth=1)
     given = layout.read_table(root / "metadata.csv", ("patientid", "finding", "view", "filename"), facts)
     places = given["folder"].where(given["folder"] != "", "images") if "folder" in given else "images"
-    table = pd.DataFrame({"path": places + "/" + given["filename"], "label": given["finding"].map(_cohens_label)})
+    # The table of April 2020 names some files without their ending.
+    there = {layout.stem(path): path for path in layout.by_name(layout.files(root / "images"))}
+    names = given["filename"].map(lambda name: name if name.lower().endswith(_LISTED) else there.get(name, name))
+    table = pd.DataFrame({"path": places + "/" + names, "label": given["finding"].map(_cohens_label)})
     table["published_label"] = given["finding"]
     table["patient"] = given["patientid"].map(layout.text)
     modality = given["modality"] if "modality" in given else given["view"].map(lambda v: "CT" if v == "CT" else "X-ray")
@@ -73,6 +79,10 @@ def read_cohen(folder: str | Path, facts: Facts, *, views: str, unlabelled: str)
     table = table.assign(**layout.described(given, "sex", "age", "offset", "license", "view"))
     table["position"] = given["view"].map(layout.position)
     raster = table["path"].str.lower().str.endswith(layout.IMAGES)
+    nameless = table.loc[~given["filename"].str.lower().str.endswith(_LISTED) & ~raster, "path"]
+    if len(nameless):
+        text = f"{len(nameless)} rows name no picture and are left out, the first {nameless.iloc[0]}"
+        print(f"{facts.name}: {text}", file=sys.stderr)
     keep = raster & (table["path"].str.rpartition("/")[2] != "")
     if views == "frontal":
         keep &= (table["modality"].str.lower() == "x-ray") & table["view"].isin(["PA", "AP"])
