@@ -14,18 +14,21 @@ import re
 import secrets
 import threading
 import warnings
+import zlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import get_frame
+from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -36,11 +39,14 @@ from pydicom.uid import (
 from enhancement.checks import Gray
 from enhancement.dicom_values import LookupTable, decimals, optional, read_table, to_modality, values
 from enhancement.errors import InputError, RadiographError, Refusal, one_line
-from enhancement.raster import check_frames, check_size, luma
+from enhancement.raster import check_frames, luma
+from enhancement.streams import check_size, jpeg2000_size, jpeg_size, unpacked_size
 from enhancement.windowing import NAMED, Window, apply_window, is_view
 
 OLDEST_AGE = 89  # years; ages above are given as 90, as they alone can identify somebody
 
+# 100 million pixels of 16 bits, and a third more: to unpack costs twice as much memory
+_MOST_UNPACKED = 256 << 20
 _COLOURS = ("Red", "Green", "Blue")
 _PIXEL_TAGS = [
     *("SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows"),
@@ -73,14 +79,14 @@ class _Silence:
                 self.filters = warnings.catch_warnings()
                 self.filters.__enter__()
                 warnings.simplefilter("ignore")
-                _LOGGER.disabled = True
+                _LOGGER.propagate = False  # its modules' loggers hand their lines on to it
 
     def __exit__(self, *_: object) -> None:
         with self.lock:
             self.users -= 1
             if not self.users:
                 self.filters.__exit__()
-                _LOGGER.disabled = False
+                _LOGGER.propagate = True
 
 
 _LOGGER = logging.getLogger("pydicom")
@@ -100,7 +106,19 @@ def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
     whatever pydicom raises on damaged files, whose text may quote a patient's name: it must not be shown.
     """
     with silent_pydicom():
-        return _decode(pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=_PIXEL_TAGS), window, max_pixels)
+        return _decode(_parse(io.BytesIO(data), force=True, specific_tags=_PIXEL_TAGS), window, max_pixels)
+
+
+def _parse(file: BinaryIO, force: bool = False, **options: Any) -> pydicom.Dataset:
+    """`pydicom.dcmread`, for a deflated file only once it is known to unpack to a bearable size."""
+    read_preamble(file, force)
+    meta = _read_file_meta_info(file)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        packed = iter(lambda: file.read(1 << 20), b"")
+        if unpacked_size(packed, _MOST_UNPACKED, -zlib.MAX_WBITS) >= _MOST_UNPACKED:
+            raise Refusal(f"DICOM file that unpacks to more than {_MOST_UNPACKED >> 20} MB")
+    file.seek(0)
+    return pydicom.dcmread(file, force=force, **options)
 
 
 def _decode(dataset: pydicom.Dataset, window: Window, max_pixels: int) -> Gray:
@@ -122,6 +140,7 @@ def _decode(dataset: pydicom.Dataset, window: Window, max_pixels: int) -> Gray:
     )
     if syntax.is_encapsulated and not _decodable(syntax):
         raise Refusal(missing)
+    _check_stream(dataset, syntax)
     try:
         stored = _stored(dataset, syntax)
     except RuntimeError as error:
@@ -150,6 +169,26 @@ def _decode(dataset: pydicom.Dataset, window: Window, max_pixels: int) -> Gray:
     return np.ascontiguousarray(gray)
 
 
+def _frame(dataset: pydicom.Dataset) -> bytes:
+    try:
+        return get_frame(dataset.PixelData, 0, number_of_frames=1)
+    except Exception:
+        raise Refusal("damaged DICOM file (its pixels are not divided into frames as they should be)") from None
+
+
+def _check_stream(dataset: pydicom.Dataset, syntax: pydicom.uid.UID) -> None:
+    """Refuse a compressed stream that declares another size than the header: a decoder goes by the stream."""
+    if not syntax.is_encapsulated or syntax == RLELossless:
+        return
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):  # would show the decoder other bytes
+        if keyword in dataset:
+            del dataset[keyword]
+    stream = _frame(dataset)
+    size = jpeg_size(stream)[:2] if stream.startswith(b"\xff\xd8") else jpeg2000_size(stream)
+    if size != (dataset.Columns, dataset.Rows):
+        raise Refusal("damaged DICOM file (its header and its compressed pixels differ in size)")
+
+
 def _decodable(syntax: pydicom.uid.UID) -> bool:
     try:
         return get_decoder(syntax).is_available
@@ -170,13 +209,9 @@ def _syntax(dataset: pydicom.Dataset) -> pydicom.uid.UID:
 def _check_end(dataset: pydicom.Dataset, syntax: pydicom.uid.UID) -> None:
     """Refuse a frame of the JPEG family without its end marker: some decoders fill in what is missing."""
     name = _uid_name(syntax)
-    if name.startswith(("JPEG", "High-Throughput JPEG")) and syntax.is_encapsulated and "PixelData" in dataset:
-        try:
-            frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-        except Exception:
-            raise Refusal("damaged DICOM file (its pixels are not divided into frames as they should be)") from None
-        if b"\xff\xd9" not in frame[-4096:]:
-            raise Refusal(f"truncated DICOM file (its {name} frame has no end marker)")
+    jpeg = name.startswith(("JPEG", "High-Throughput JPEG")) and syntax.is_encapsulated
+    if jpeg and "PixelData" in dataset and b"\xff\xd9" not in _frame(dataset)[-4096:]:
+        raise Refusal(f"truncated DICOM file (its {name} frame has no end marker)")
 
 
 def _stored(dataset: pydicom.Dataset, syntax: Any) -> NDArray[Any]:
@@ -330,11 +365,14 @@ def _read_case(path: str | os.PathLike[str], key: bytes | None) -> Case:
     try:
         if os.path.exists(path) and not os.path.isfile(path):
             raise RadiographError(path, "is no regular file")
-        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
+        with open(path, "rb") as file:
+            dataset = _parse(file, force=True, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
         if not {"SOPClassUID", "Modality", "Rows"} & set(dataset.dir()):  # any file may be read by force
             raise ValueError
     except RadiographError:
         raise
+    except Refusal as refusal:
+        raise RadiographError(path, str(refusal)) from None
     except FileNotFoundError:
         raise RadiographError(path, "no such file") from None
     except Exception:
@@ -378,7 +416,8 @@ def files_of_dicomdir(path: str | os.PathLike[str]) -> list[Path]:
     path = Path(path)
     try:
         with silent_pydicom():
-            records = pydicom.dcmread(path).DirectoryRecordSequence
+            with open(path, "rb") as file:
+                records = _parse(file).DirectoryRecordSequence
             images = [r for r in records if r.get("DirectoryRecordType") == "IMAGE" and "ReferencedFileID" in r]
             names = [record.ReferencedFileID for record in images]
     except Exception:

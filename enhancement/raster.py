@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +18,13 @@ from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugi
 
 from enhancement.checks import Gray
 from enhancement.errors import Refusal
+from enhancement.streams import MAX_SIDE, check_png, check_size, jpeg_size
 
 ORIENTATION = 274
+_TIFF_LISTS = (
+    *(TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.STRIPBYTECOUNTS),
+    *(TiffImagePlugin.TILEOFFSETS, TiffImagePlugin.TILEBYTECOUNTS),
+)
 RAW_SIDE, RAW_DEEPEST = 2048, 4095
 
 
@@ -41,16 +45,6 @@ def decode_raster(kind: str, data: bytes, max_pixels: int) -> Raster:
     whatever Pillow and OpenCV raise on damaged files.
     """
     return _DECODERS[kind](data, max_pixels)
-
-
-def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuse an image without pixels or with too many."""
-    if width < 1 or height < 1:
-        raise Refusal(f"has no pixels ({width} x {height})")
-    if width * height > max_pixels:
-        raise Refusal(
-            f"holds {width} x {height} = {width * height:,} pixels, more than the limit of {max_pixels:,} (max_pixels)"
-        )
 
 
 def check_frames(frames: int) -> None:
@@ -78,7 +72,7 @@ def _decode_png(data: bytes, max_pixels: int) -> Raster:
         raise Refusal("truncated or damaged PNG file (no header)")
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
     check_size(width, height, max_pixels)
-    _check_png_chunks(data)
+    check_png(data)
     image = PngImagePlugin.PngImageFile(io.BytesIO(data))
     check_frames(getattr(image, "n_frames", 1))
     if depth == 16 and colour != 0:
@@ -86,45 +80,17 @@ def _decode_png(data: bytes, max_pixels: int) -> Raster:
     return _from_pillow(image)
 
 
-def _check_png_chunks(data: bytes) -> None:
-    view = memoryview(data)
-    start = 8
-    while start + 12 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, start)
-        end = start + 12 + length
-        if end > len(data):
-            break
-        # A capital letter marks what the picture needs; damage to a comment does not matter.
-        needed = name[:1].isupper()
-        if needed and zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise Refusal(f"damaged PNG file (wrong checksum of its {name.decode('latin-1')} chunk)")
-        if name == b"IEND":
-            return
-        start = end
-    raise Refusal("truncated PNG file (no end chunk)")
-
-
 def _decode_jpeg(data: bytes, max_pixels: int) -> Raster:
-    # Pillow's own opener for JPEG: it also tells multi-picture files, and leaves the size to be checked here.
+    width, height, ended = jpeg_size(data)
+    check_size(width, height, max_pixels)
+    # Pillow's own opener for JPEG: it also tells multi-picture files.
     image = JpegImagePlugin.jpeg_factory(io.BytesIO(data))
     check_size(*image.size, max_pixels)
     check_frames(getattr(image, "n_frames", 1))
-    # The end marker counts only after the start of the scan: a thumbnail in the header has one of its own.
-    if data.rfind(b"\xff\xd9") < _scan_start(data):
+    if not ended:
         raise Refusal("truncated JPEG file (no end marker)")
     image.draft("L", None)  # colour: take the file's own luma and leave the rest undecoded
     return _from_pillow(image)
-
-
-def _scan_start(data: bytes) -> int:
-    start = 2
-    while start + 4 <= len(data) and data[start] == 0xFF:
-        marker = data[start + 1]
-        if marker == 0xDA:
-            return start
-        # Fill bytes and markers without a body go one by one.
-        start += 1 if marker == 0xFF else 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-    return len(data)
 
 
 def _decode_webp(data: bytes, max_pixels: int) -> Raster:
@@ -188,6 +154,13 @@ def _tiff_tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, tags.next)
     if tags.next + count_size + count * entry_size + (8 if big else 4) > len(data):
         raise Refusal("truncated TIFF file (its directory is cut)")
+    entries = struct.iter_unpack(
+        order + ("HHQ8x" if big else "HHI4x"),
+        data[tags.next + count_size : tags.next + count_size + count * entry_size],
+    )
+    # Lists of strips and tiles become Python objects; a strip holds at least one row of a channel.
+    if any(tag in _TIFF_LISTS and length > 4 * MAX_SIDE for tag, _, length in entries):
+        raise Refusal("damaged TIFF file (more strips or tiles than rows)")
     file.seek(tags.next)
     tags.load(file)
     return tags

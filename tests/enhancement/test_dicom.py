@@ -1,6 +1,7 @@
 """DICOM: from stored values to what the file's author meant to be seen."""
 
 import io
+import struct
 import traceback
 import warnings
 
@@ -8,11 +9,14 @@ import cv2
 import numpy as np
 import pydicom
 import pytest
+from encoded_pictures import encode
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
     RLELossless,
@@ -24,7 +28,9 @@ from enhancement.dicom import read_case
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
 
 
-def dicom(pixels: np.ndarray = RAMP, bits=12, syntax=ExplicitVRLittleEndian, **tags) -> bytes:
+def dicom(
+    pixels: np.ndarray = RAMP, bits=12, syntax=ExplicitVRLittleEndian, stream=b"\xff\xd8" + bytes(60), **tags
+) -> bytes:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
     meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
@@ -47,6 +53,8 @@ def dicom(pixels: np.ndarray = RAMP, bits=12, syntax=ExplicitVRLittleEndian, **t
         setattr(dataset, keyword, value)
     if syntax == RLELossless:
         dataset.compress(RLELossless)
+    elif syntax == DeflatedExplicitVRLittleEndian:
+        meta.TransferSyntaxUID = syntax
     elif syntax != ExplicitVRLittleEndian:
         dataset.PixelData = pydicom.encaps.encapsulate([tags.get("PixelData", b"\xff\xd8" + bytes(60))])
         dataset["PixelData"].VR = "OB"
@@ -106,6 +114,7 @@ DOUBLED = {"RescaleSlope": 2, "RescaleIntercept": -1000}
 SHALLOW = (RAMP // 32 + 40).astype(np.uint8)
 FULL = np.rint(RAMP / 4095 * 255)
 EIGHT = {"pixels": SHALLOW, "bits": 8, "syntax": JPEGBaseline8Bit}
+STREAM = {**EIGHT, "syntax": JPEG2000Lossless}
 JPEG = cv2.imencode(".jpg", SHALLOW, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 SHORT = Sequence([lut(REVERSED, 12)])
 SHORT[0].LUTDescriptor = [5000, 0, 12]
@@ -147,6 +156,8 @@ SHOWN = {
     ),
     "eight bits stored in sixteen": ({"pixels": SHALLOW.astype(np.uint16), "bits": 8}, None, SHALLOW),
     "run-length encoding": ({"syntax": RLELossless}, "full", FULL),
+    "deflated": ({"syntax": DeflatedExplicitVRLittleEndian}, "full", FULL),
+    "JPEG 2000": (STREAM | {"PixelData": encode(SHALLOW, "JPEG2000")}, None, SHALLOW),
 }
 
 
@@ -162,7 +173,7 @@ def test_what_cannot_be_shown_is_refused_with_its_reason(read):
         "60000 x 60000": {"Rows": 60000, "Columns": 60000},  # the limit is checked from the header
         r"JPEG Lossless.*pip install": {"syntax": JPEGLosslessSV1},
         "truncated .*JPEG Baseline.* no end marker": EIGHT | {"PixelData": JPEG[: len(JPEG) // 4 * 2]},
-        "damaged .*JPEG Baseline.* cannot be decoded": EIGHT | {"PixelData": JPEG[:4] + bytes(60) + b"\xff\xd9"},
+        "damaged .*JPEG Baseline.* cannot be decoded": EIGHT | {"PixelData": JPEG.replace(b"\xff\xdb", b"\xff\xfe")},
         "modality look-up table": {"ModalityLUTSequence": SHORT},
     }
     assert np.abs(read(dicom(**EIGHT, PixelData=JPEG)).astype(int) - SHALLOW).max() < 9
@@ -269,6 +280,37 @@ def test_truncated_files_are_refused_but_not_one_without_preamble(read, syntax):
             read(data[:cut])
 
 
+LARGE = struct.pack(">HH", 65500, 65500)
+STREAMS = {
+    "JPEG": EIGHT | {"PixelData": encode(SHALLOW, "JPEG").replace(b"\0\x40\0\x40", LARGE)},
+    "JPEG with a second header": EIGHT
+    | {
+        "PixelData": encode(SHALLOW, "JPEG").replace(b"\xff\xda", b"\xff\xc0\0\x0b\x08" + LARGE + b"\1\1\x11\0\xff\xda")
+    },
+    "JPEG 2000": STREAM
+    | {"PixelData": encode(SHALLOW, "JPEG2000").replace(struct.pack(">II", 64, 64), bytes(2) + LARGE * 2)},
+    "neither": STREAM | {"PixelData": encode(SHALLOW, "PNG")},
+    "cut": STREAM | {"PixelData": encode(SHALLOW, "JPEG2000")[:100]},
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_of_another_size_than_its_header_is_refused_before_it_is_decoded(read, monkeypatch, name):
+    monkeypatch.setattr("enhancement.dicom.pixel_array", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(RadiographError, match="damaged"):
+        read(dicom(**STREAMS[name]))
+
+
+def test_a_deflated_file_is_refused_before_it_unpacks_to_too_much(read, tmp_path, monkeypatch):
+    data = dicom(syntax=DeflatedExplicitVRLittleEndian)
+    monkeypatch.setattr("enhancement.dicom._MOST_UNPACKED", 5000)
+    monkeypatch.setattr("pydicom.dcmread", lambda *_, **__: pytest.fail("unpacked"))
+    (tmp_path / "bomb").write_bytes(data)
+    for reader in (read_radiograph, read_case):
+        with pytest.raises(RadiographError, match="unpacks to more"):
+            reader(tmp_path / "bomb")
+
+
 NAMES = {"PatientName": "FEATHERSTON^ANNE", "PatientID": "QX7301ZW", "AccessionNumber": "ACC55501J"}
 SPOILT = {
     "a wrong VR": [(4, b"US"), (4, b"UN"), (4, b"SQ"), (4, b"FD"), (4, b"\0\0")],
@@ -278,7 +320,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("kind", SPOILT)
-def test_no_value_of_a_damaged_header_reaches_a_message_or_a_warning(read, tmp_path, kind, capfd):
+def test_no_value_of_a_damaged_header_reaches_a_message_or_a_warning(read, tmp_path, kind, capfd, caplog):
     data = dicom(StudyDescription="chest of FEATHERSTON", **NAMES, **TWO)
     # explicit VR: two bytes each of group and element, VR, length
     tags = [b"\x08\0\x16\0", b"\x08\0\x18\0", b"\x08\0\x50\0", b"\x08\0\x60\0", b"\x08\0\x30\x10", b"\x10\0\x10\0"]
@@ -296,7 +338,7 @@ def test_no_value_of_a_damaged_header_reaches_a_message_or_a_warning(read, tmp_p
                         reader(path)
                     except RadiographError as error:
                         lines += traceback.format_exception(error)
-    assert lines and not caught
+    assert lines and not caught and not caplog.records
     text = "".join([*lines, *capfd.readouterr()]).upper()
     assert not [name for name in ("FEATHERSTON", "QX7301", "7301ZW", "55501") if name in text]
 

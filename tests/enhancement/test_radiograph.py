@@ -177,6 +177,57 @@ def test_a_bomb_is_refused_from_its_header(read):
         read(data)
 
 
+def header(width: int, height: int, interlaced: int = 0) -> bytes:
+    return struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlaced)
+
+
+def many_strips(count: int) -> bytes:
+    entries = ((256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (277, 1), (278, 1))
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    tags += struct.pack("<HHII", 273, 4, count, 200) + struct.pack("<HHII", 279, 4, count, 200)
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", 9) + tags + bytes(4 + 100 + 4 * count)
+
+
+JPEG = LOSSY["jpeg gray"]
+MORE_THAN_THEY_SAY = {
+    "a second PNG header": (
+        LOSSLESS["png gray"][:33] + chunk(b"IHDR", header(60000, 60000)) + LOSSLESS["png gray"][33:],
+        "two headers",
+    ),
+    "a second JPEG header": (
+        JPEG.replace(b"\xff\xda", b"\xff\xc0\0\x0b\x08\xf0\0\xf0\0\1\1\x11\0\xff\xda", 1),
+        "two headers",
+    ),
+    "JPEG fill bytes": (JPEG[:2] + b"\xff" * 100_000 + JPEG[2:], "filled up"),
+    "JPEG segments": (JPEG[:2] + b"\xff\xfe\0\2" * 20_000 + JPEG[2:], "segments"),
+    "JPEG scans": (JPEG[:-2] + JPEG[JPEG.index(b"\xff\xda") : -2] * 300 + JPEG[-2:], "scans"),
+    "TIFF strips": (many_strips(300_000), "more strips"),
+    "a thin picture": (png(header(1, 200_000), zlib.compress(bytes(400_000))), "sides of at most"),
+    "a tenth of the rows": (png(header(80, 800), zlib.compress(bytes(80 * 81))), "10% of its pixels"),
+    "no rows": (png(header(80, 800), b""), "0% of its pixels"),
+    "rows after another chunk": (
+        LOSSLESS["png gray"][:-12] + chunk(b"tEXt", b"a\0b") + chunk(b"IDAT", b"") + LOSSLESS["png gray"][-12:],
+        "one run of chunks",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MORE_THAN_THEY_SAY)
+def test_what_a_decoder_would_do_is_counted_before_it_starts(read, monkeypatch, name):
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda *_: pytest.fail("decoded"))
+    data, reason = MORE_THAN_THEY_SAY[name]
+    with pytest.raises(RadiographError, match=reason):
+        read(data)
+
+
+def test_interlaced_png_is_read_whole_and_refused_without_its_last_pass(read):
+    steps = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    rows = [b"\0" + row.tobytes() for x, y, dx, dy in steps for row in GRAY[y::dy, x::dx]]
+    assert (read(png(header(WIDTH, HEIGHT, 1), zlib.compress(b"".join(rows)))) == GRAY).all()
+    with pytest.raises(RadiographError, match="% of its pixels"):
+        read(png(header(WIDTH, HEIGHT, 1), zlib.compress(b"".join(rows[:-1]))))
+
+
 @pytest.mark.parametrize("settings", [{"window": "wide"}, {"window": (5, 1)}, {"max_pixels": 0}, {"max_pixels": 1.5}])
 def test_missing_files_folders_and_settings_out_of_range_are_named(tmp_path, settings):
     with pytest.raises(RadiographError, match=r"nowhere\.png: no such file"):
