@@ -130,10 +130,23 @@ def _decode_tiff(data: bytes, max_pixels: int) -> Raster:
         raise Refusal("holds more than one page (multi-page TIFF); one image per file expected")
     _check_tiff_extent(tags, len(data), max_pixels)
     bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+    # 1 unsigned, 2 signed, 3 floating point
+    (sample_format,) = set(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,)))
     if max(bits) == 16 and len(bits) >= 3:
+        if sample_format != 1:
+            raise Refusal("is a colour TIFF file of signed or floating-point pixels; save it as gray")
+        if tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2:
+            return _decode_planes(data, tags, len(bits))
         return _decode_deep_colour(data, int(tags.get(ORIENTATION, 1)))
+    # Pillow swaps the bytes of these twice.
+    if sample_format != 1 and max(bits) > 8 and data[:2] == b"MM" and tags.get(TiffImagePlugin.COMPRESSION, 1) != 1:
+        raise Refusal("is a compressed big-endian TIFF file of signed or floating-point pixels; save it uncompressed")
     image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
     raster = _from_pillow(image)
+    # Pillow has no type for these and takes the bytes for those of uint8 and int32.
+    for depth, kind, taken, real in ((8, 2, np.uint8, np.int8), (32, 1, np.int32, np.uint32)):
+        if bits == (depth,) and sample_format == kind and raster.gray.dtype == taken:
+            raster = replace(raster, gray=raster.gray.view(real))
     # Pillow turns 8-bit "0 is white" pixels round, deeper ones not.
     white_is_zero = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
     return replace(raster, inverted=white_is_zero and raster.gray.dtype != np.uint8)
@@ -179,6 +192,46 @@ def _check_tiff_extent(tags: TiffImagePlugin.ImageFileDirectory_v2, size: int, m
         raise Refusal(f"has tiles of {tile:,} pixels, more than the limit of {max_pixels:,} (max_pixels)")
 
 
+def _decode_planes(data: bytes, tags: TiffImagePlugin.ImageFileDirectory_v2, samples: int) -> Raster:
+    """16-bit colour whose planes lie apart, which OpenCV reads wrongly: each plane as a gray file of its own."""
+    if data[2:4] not in (b"*\0", b"\0*"):
+        raise Refusal("is a BigTIFF file of 16-bit colour in separate planes; save it as gray")
+    order = "<" if data[:2] == b"II" else ">"
+    common = (
+        *(TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH, TiffImagePlugin.COMPRESSION),
+        *(
+            TiffImagePlugin.ROWSPERSTRIP,
+            TiffImagePlugin.TILEWIDTH,
+            TiffImagePlugin.TILELENGTH,
+            TiffImagePlugin.PREDICTOR,
+        ),
+    )
+    start, planes = len(data) + len(data) % 2, []
+    for number in range(min(samples, 4)):
+        entries = {tag: (int(tags[tag]),) for tag in common if tag in tags}
+        entries |= {TiffImagePlugin.BITSPERSAMPLE: (16,), TiffImagePlugin.PHOTOMETRIC_INTERPRETATION: (1,)}
+        entries[TiffImagePlugin.SAMPLESPERPIXEL] = (1,)
+        for tag in (
+            *(TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.STRIPBYTECOUNTS),
+            *(TiffImagePlugin.TILEOFFSETS, TiffImagePlugin.TILEBYTECOUNTS),
+        ):
+            if tag in tags:
+                pieces = len(tags[tag]) // samples
+                entries[tag] = tags[tag][number * pieces : (number + 1) * pieces]
+        directory, lists = struct.pack(order + "H", len(entries)), b""
+        after = start + 2 + 12 * len(entries) + 4
+        for tag, numbers in sorted(entries.items()):
+            packed = struct.pack(f"{order}{len(numbers)}I", *numbers)
+            # One number stands in the entry itself, several where it points to.
+            value = packed if len(numbers) == 1 else struct.pack(order + "I", after + len(lists))
+            directory += struct.pack(order + "HHI", tag, 4, len(numbers)) + value
+            lists += packed if len(numbers) > 1 else b""
+        file = data[:4] + struct.pack(order + "I", start) + data[8:].ljust(start - 8, b"\0")
+        plane = TiffImagePlugin.TiffImageFile(io.BytesIO(file + directory + bytes(4) + lists))
+        planes.append(np.asarray(plane).astype(np.uint16))
+    return _deep_colour(np.dstack(planes), int(tags.get(ORIENTATION, 1)))
+
+
 def _decode_deep_colour(data: bytes, orientation: int) -> Raster:
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -186,10 +239,14 @@ def _decode_deep_colour(data: bytes, orientation: int) -> Raster:
         raise Refusal("damaged or unsupported 16-bit colour file")
     if pixels.ndim == 2:
         return Raster(pixels, orientation=orientation)
+    return _deep_colour(np.dstack([pixels[..., 2::-1], pixels[..., 3:]]), orientation)
+
+
+def _deep_colour(pixels: NDArray[np.uint16], orientation: int) -> Raster:
     alpha = None
     if pixels.shape[2] == 4:
-        alpha = np.rint(pixels[..., 3] / (65535 / 255)).astype(np.uint8)
-    return Raster(luma(pixels[..., 2::-1]), None if alpha is None else _useful(alpha), orientation=orientation)
+        alpha = _useful(np.rint(pixels[..., 3] / (65535 / 255)).astype(np.uint8))
+    return Raster(luma(pixels[..., :3]), alpha, orientation=orientation)
 
 
 def _from_pillow(image: ImageFile.ImageFile) -> Raster:

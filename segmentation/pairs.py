@@ -30,6 +30,9 @@ ALIASES = {
 }
 
 
+_MOST_LABELS = 16  # a largest value up to this is a label's number, not a grey level
+
+
 @dataclass(frozen=True)
 class Pair:
     """A radiograph, the files whose union is its lung mask, and where it comes from.
@@ -115,14 +118,32 @@ def read_mask(paths: Sequence[str | Path]) -> np.ndarray:
         image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH) if data.size else None
         if image is None:
             raise RadiographError(path, "mask is not an image, or is damaged")
-        # Half of the file's own largest value: masks come as 0/1 and 0/255, and JPEG blurs their edges.
-        mask = image > image.max() / 2
+        mask = _foreground(image, cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH), path)
         if union is not None and union.shape != mask.shape:
             raise RadiographError(path, f"mask of shape {mask.shape}, {union.shape} expected like its other half")
         union = mask if union is None else union | mask
     if union is None:
         raise ValueError("no mask file given")
     return union
+
+
+def _foreground(gray: np.ndarray, colour: np.ndarray, path: str | Path) -> np.ndarray:
+    """Both lungs, whether they have one level, two (1 and 2, 127 and 255) or two colours; ``bool [H, W]``."""
+    # Lungs in two colours are each bright in some channel, and dark in gray.
+    if (colour.max(axis=2) - colour.min(axis=2)).max() > colour.max() / 4:
+        gray = colour.max(axis=2)
+    top = float(gray.max())
+    if top <= _MOST_LABELS:
+        labels = np.unique(gray[gray > 0])
+        if len(labels) > 2:
+            raise RadiographError(
+                path, f"mask holds {len(labels)} labels; lungs alone expected, as one label or one for each side"
+            )
+        return gray > 0
+    # Half of the file's own largest value, as JPEG blurs edges; less where half of it fills a lung and not just edges.
+    middle = ((gray > top / 4) & (gray <= top * 3 / 4)).astype(np.uint8)
+    filled = cv2.erode(middle, np.ones((5, 5), np.uint8)).sum() > (gray > top * 3 / 4).sum() / 10
+    return gray > (top / 4 if filled else top / 2)
 
 
 def split_pairs(

@@ -8,6 +8,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from encoded_pictures import COLOUR, GRAY, HEIGHT, LOSSLESS, LOSSY, OPAQUE, RGB, WIDTH, chunk, encode
 from PIL import Image, ImageOps
 
@@ -279,3 +280,28 @@ def test_whatever_a_decoder_raises_is_a_refusal_in_fixed_words_and_ctrl_c_is_non
 def test_real_radiographs_read_as_opencv_reads_them(real_data):
     for path in find_images(real_data / "classification")[::400]:
         assert (read_radiograph(path) == cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)).all(), path
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(
+    "kind", ["int8", "int16", "uint32", "int32", "float32", "uint16 planes", "uint16 planes alpha"]
+)
+def test_tiff_of_any_sample_format_and_layout_is_read_right_or_refused(read, tmp_path, kind, compression, order):
+    dtype, *planes = kind.split()
+    top = np.iinfo(dtype).max if dtype != "float32" else 1.0
+    low = 0 if dtype.startswith("u") else -top // 2
+    values = (GRAY / 255.0 * (top - low) + low).astype(dtype)
+    options: dict = {"compression": compression, "byteorder": order}
+    if planes:
+        alpha = [np.full_like(values, top)] * ("alpha" in planes)
+        values = np.stack([values] * 3 + alpha)
+        options |= {"photometric": "rgb", "planarconfig": "separate", "extrasamples": ["unassalpha"] if alpha else None}
+    tifffile.imwrite(tmp_path / "a.tif", values, **options)
+    data = (tmp_path / "a.tif").read_bytes()
+    refused = order == ">" and (dtype == "uint32" or (compression and dtype in ("int16", "int32", "float32")))
+    if refused:
+        with pytest.raises(RadiographError, match="TIFF"):
+            read(data, window="full")
+    else:
+        assert np.abs(read(data, window="full").astype(int) - GRAY).max() <= 1

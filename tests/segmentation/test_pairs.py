@@ -60,6 +60,20 @@ def test_masks_hold_0_and_1_or_0_and_255_and_damaged_missing_and_mismatched_ones
     for white in (1, 255):
         cv2.imwrite(str(tmp_path / "m.png"), np.eye(8, dtype=np.uint8) * white)
         np.testing.assert_array_equal(read_mask([tmp_path / "m.png"]), np.eye(8, dtype=bool))
+    corner = np.zeros((64, 64), np.uint8)
+    corner[8:56, 4:24], corner[8:56, 40:60] = 1, 2
+    for right, left in ((1, 2), (127, 255), (255, 127), ((255, 0, 0), (0, 0, 255))):
+        picture = np.zeros((64, 64, *np.shape(right)), np.uint8)
+        picture[corner == 1], picture[corner == 2] = right, left
+        cv2.imwrite(str(tmp_path / "m.png"), picture)
+        np.testing.assert_array_equal(read_mask([tmp_path / "m.png"]), corner > 0)
+    soft = cv2.blur((corner > 0).astype(np.uint8) * 255, (3, 3))
+    cv2.imwrite(str(tmp_path / "m.png"), soft)
+    np.testing.assert_array_equal(read_mask([tmp_path / "m.png"]), soft > 127)
+    corner[:4] = 3
+    cv2.imwrite(str(tmp_path / "m.png"), corner)
+    with pytest.raises(RadiographError, match="holds 3 labels; lungs alone"):
+        read_mask([tmp_path / "m.png"])
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_text("not an image")
     for name in ("empty.png", "text.png", "none.png"):
