@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 from covidcxnet.cli._common import NO_PROGRESS, progress_switch
@@ -34,9 +35,8 @@ def main(argv: list[str], prog: str) -> int:
     from covidcxnet.training.trainer import train
 
     run = train(**settings)
-    # The next command in the manner of this one: scripts for those in the repository, sub-commands for all others.
-    evaluate = "evaluate.py" if prog.endswith("train.py") else prog.replace("train", "evaluate")
-    print(f"Run: {run.path}\nBest weights: {run.best_weights}\nNext: {evaluate} {run.path}")
+    # Not evaluate.py, which is there in a checkout alone, and there only for those who put python before it.
+    print(f"Run: {run.path}\nBest weights: {run.best_weights}\nNext: covidcxnet evaluate {shlex.quote(str(run.path))}")
     return 0
 
 

@@ -182,7 +182,7 @@ def _training_cautions(runs: Sequence[ComparedRun]) -> Iterator[Caution]:
     if by_image := [run for run in runs if run.record.recipe.split_by == "image"]:
         text = "images of one patient may be in both training and test sets, which inflates the figures."
         yield Caution("image_split", "Split by image, not by patient", f"{_list(by_image)}: {text}")
-    states = [(run.name, run.record.status.get("status")) for run in runs]
+    states = [(run.name, run.record.progress) for run in runs]
     if unfinished := ", ".join(f"{name} ({state})" for name, state in states if state != "finished"):
         text = f"{unfinished}: more epochs may change the figures."
         yield Caution("unfinished", "Not all trainings are finished", text)

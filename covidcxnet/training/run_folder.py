@@ -77,7 +77,7 @@ class Run:
             raise InputError(f"{self.path}: not a run folder; it has no recipe.yaml and run.json")
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, {self.status.get('status')})"
+        return f"Run({str(self.path)!r}, {self.progress})"
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -88,6 +88,15 @@ class Run:
     def status(self) -> dict[str, Any]:
         """`run.json`: status (preparing, running, interrupted, failed or finished), epoch, best epoch, counts."""
         return self._json("run.json")
+
+    @property
+    def progress(self) -> str:
+        """How far the training got, in words; a killed process leaves "running" in `status`, which is then wrong."""
+        status = self.status
+        if status.get("status") == "finished":
+            return "finished"
+        epoch = status.get("epoch", 0)
+        return f"stopped after epoch {epoch}" if epoch else "no epoch was finished"
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -135,7 +144,9 @@ class Run:
         """The prepared stacks; several runs may share one."""
         path = self.store_path
         if path is None or not path.is_file():
-            raise InputError(f"{self.path}: its store {path} is gone; train.py --resume {self.path} prepares it again")
+            raise InputError(
+                f"{self.path}: its store {path} is gone; covidcxnet train --resume {self.path} prepares it again"
+            )
         return Store(path)
 
     def rows(self, split: str) -> np.ndarray:
@@ -151,7 +162,7 @@ class Run:
     def _file(self, name: str) -> Path:
         path = self.path / name
         if not path.is_file():
-            raise InputError(f"{path}: missing; the run is {self.status.get('status')}")
+            raise InputError(f"{path}: missing; {self.progress}")
         return path
 
     def _json(self, name: str) -> dict[str, Any]:

@@ -105,8 +105,7 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
             loop.finish()
         except KeyboardInterrupt:
             run.update(status="interrupted")
-            done = run.status.get("epoch", 0)
-            message = f"stopped after {done} whole epochs of {recipe.epochs}; go on with: train.py --resume {run.path}"
+            message = f"{run.progress}, of {recipe.epochs}; go on with: covidcxnet train --resume {run.path}"
             raise KeyboardInterrupt(message) from None
         except Exception as error:
             run.update(status="failed", reason=str(error))

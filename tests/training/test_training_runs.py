@@ -116,6 +116,15 @@ def test_files_that_could_not_be_used_are_listed_in_the_run_folder_and_the_first
     assert not any(line.strip().startswith(damaged[5]) for line in lines)
 
 
+@pytest.mark.parametrize(("epoch", "progress"), [(0, "no epoch was finished"), (3, "stopped after epoch 3")])
+def test_a_killed_run_says_how_far_it_got(copied, epoch, progress):
+    copied.update(status="running", epoch=epoch)
+    copied.best_weights.unlink()
+    with pytest.raises(InputError, match=f"best.weights.h5: missing; {progress}"):
+        _ = copied.best_weights
+    assert progress in repr(copied) and "running" not in repr(copied)
+
+
 def test_a_saved_split_is_used_again_and_a_held_out_group_is_the_test_set(tiny, trained):
     recipe = tiny(split=str(trained.path / "split.csv"), seed=9)
     assert split_of(recipe, dataset_of(recipe)).equals(trained.split)
