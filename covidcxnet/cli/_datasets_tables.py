@@ -7,13 +7,21 @@ from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import platformdirs
 
 from covidcxnet.cli._common import words
 from covidcxnet.datasets import load
 from covidcxnet.datasets.archive import UNKNOWN, read_archive
-from covidcxnet.datasets.dataset import Dataset, merge, save_table, table_for, with_groups, with_verdicts
+from covidcxnet.datasets.dataset import (
+    Dataset,
+    listed_path,
+    merge,
+    read_text,
+    save_table,
+    table_for,
+    with_groups,
+    with_verdicts,
+)
 from covidcxnet.datasets.named import NAMES, facts_of
 from covidcxnet.datasets.opacities import make_opacity_pairs
 from enhancement.dicom import patient_key
@@ -47,9 +55,10 @@ def opacities(arguments: Namespace) -> int:
     dataset, split = dataset.filter(label=arguments.label), None
     if arguments.split:
         try:
-            split = pd.read_csv(arguments.split)[["path", "split"]]
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"--split: {arguments.split}: no CSV with columns path and split ({error})") from error
+            split = read_text(arguments.split, "a CSV table")[["path", "split"]]
+        except KeyError:
+            raise InputError(f"--split: {arguments.split}: no columns path and split") from None
+        split["path"] = [listed_path(path, dataset.root) for path in split["path"]]
         # Opacities drawn on test images would make training images of them.
         used = set(split["path"][split["split"].isin(["train", "validation"])])
         dataset = dataset.filter(path=[path for path in dataset.table["path"] if path in used])

@@ -252,10 +252,11 @@ def _about(dataset: Dataset, table: str | Path | pd.DataFrame, column: str, what
     """A table with ``path`` and `column`, and what messages call it; `InputError` if it is about other images."""
     source = f"the table of {what}"
     if not isinstance(table, pd.DataFrame):
-        table, source = read_text(table, f"a table of {what}", keep_default_na=False), str(table)
+        table, source = read_text(table, f"a table of {what}"), str(table)
     missing = {"path", column} - set(table.columns)
     if missing:
         raise InputError(f"{source}: no column {min(missing)!r}; {writer}")
+    table = table.assign(path=[listed_path(path, dataset.root) for path in table["path"]])
     if len(table) and not set(dataset.table["path"]) & set(table["path"]):
         raise InputError(f"{source}: is about other images than {dataset.name}, the first {table['path'].iloc[0]}")
     return table, source
@@ -280,7 +281,8 @@ def table_for(dataset: Dataset, folder: Path) -> pd.DataFrame:
 def read_text(path: str | Path, what: str, **options: Any) -> pd.DataFrame:
     """A CSV with its cells as text, or of another `dtype`; `InputError` if there is none or it is not `what`."""
     try:
-        return pd.read_csv(path, **{"dtype": str, **options})
+        # a label None and a patient NA are words, and only an empty cell is missing
+        return pd.read_csv(path, **{"dtype": str, "keep_default_na": False, **options})
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
@@ -294,6 +296,16 @@ def save_table(table: pd.DataFrame, path: str | Path) -> Path:
     with whole_file(Path(path)) as temporary:
         table.to_csv(temporary, index=False)
     return Path(path)
+
+
+def listed_path(path: Any, root: str | Path) -> str:
+    """A path of a table as `Dataset` has it, however it is written: ``./a.png``, or absolute and under `root`."""
+    text = os.path.normpath(_text(path).replace("\\", "/"))
+    for base in (Path(root).absolute(), Path(root).resolve()) if os.path.isabs(text) else ():
+        if Path(text).is_relative_to(os.path.normpath(base)):
+            text = os.path.relpath(text, base)
+            break
+    return Path(text).as_posix()
 
 
 def cell_paths(cell: Any) -> tuple[str, ...]:
@@ -341,6 +353,10 @@ def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
         if empty.any():
             raise InputError(f"{name}: row {np.flatnonzero(empty)[0] + 1} has no {column}; fill it in or drop the row")
         table[column] = table[column].map(_text)
+    # one file may be written in two ways, ./a.png and a.png
+    loose = table["path"].str.contains(r"(?:^|/)\.{1,2}/|//", regex=True)
+    if loose.any():
+        table.loc[loose, "path"] = table.loc[loose, "path"].map(lambda path: Path(os.path.normpath(path)).as_posix())
     twice = table["path"].duplicated()
     if twice.any():
         first, several = table["path"][twice].iloc[0], table["path"][twice].nunique()

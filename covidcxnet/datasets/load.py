@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 import sys
 from collections import Counter
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 from platformdirs import user_cache_path
 
-from covidcxnet.datasets.dataset import TASKS, Dataset, cell_paths, merge, moved, read_text
+from covidcxnet.datasets.dataset import TASKS, Dataset, cell_paths, listed_path, merge, moved, read_text
 from covidcxnet.datasets.named import NAMES, facts_of, load_named
 from covidcxnet.datasets.phantom import PHANTOM_CLASSES, VERSION, make_phantoms
 from covidcxnet.datasets.vocabulary import PREFIX, UNKNOWN, finding_name, findings_of, with_findings
@@ -35,8 +36,8 @@ _ALIASES = {
 }
 # one letter is a Windows drive
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9_-]+)((?:,[^:,]*)*):(.+)", re.S)
-# read as text, or ids such as 007 would become numbers
-_TEXT_COLUMNS = {v for names in _ALIASES.values() for name in names for v in (name, name.capitalize(), name.upper())}
+# words for a missing number; in a column of text they are text
+_NO_NUMBER = {"", "NA", "N/A", "NaN", "nan", "None", "null"}
 # names of split folders (Kaggle, Keras, Ultralytics), in lower case, to the split
 SPLIT_FOLDERS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -291,8 +292,10 @@ def _levels(root: Path, paths: Sequence[Path]) -> tuple[int, int | None]:
 
 
 def _open_csv(csv: Path, root: str | Path | None, columns: Mapping[str, str] | None, label: str | None) -> Dataset:
-    table = read_text(csv, "a CSV table", dtype=dict.fromkeys(_TEXT_COLUMNS, str), skipinitialspace=True)
+    table = read_text(csv, "a CSV table", skipinitialspace=True)
     table = _named_columns(table, dict(columns or {}), csv, needed=("path",) if label else ("path", "label"))
+    for column in table.columns.difference([*_ALIASES]):
+        table[column] = _numbers(table[column])
     if label:
         given = table["label"] if "label" in table else pd.Series(None, table.index, dtype=object)
         table["label"] = given.where(given.notna() & (given.astype(str).str.strip() != ""), label)
@@ -304,17 +307,26 @@ def _open_csv(csv: Path, root: str | Path | None, columns: Mapping[str, str] | N
     root = Path(root) if root is not None else _root_of(csv, table["path"])
 
     def below(text: str) -> str:
-        if not Path(text).is_absolute():
-            return text
-        try:
-            return Path(text).relative_to(root.absolute()).as_posix()
-        except ValueError:  # the table could not move with its files
-            raise InputError(f"{text}: is not under {root}; name a root that holds all files (root=...)") from None
+        path = listed_path(text, root)
+        if os.path.isabs(path):  # the table could not move with its files
+            raise InputError(f"{text}: is not under {root}; name a root that holds all files (root=...)")
+        return path
 
     for column in {"path", "mask", "lesion"} & set(table.columns):
         absolute = [any(Path(part).is_absolute() for part in cell_paths(cell)) for cell in table[column]]
         table[column] = [moved(c, below) if far else c for c, far in zip(table[column], absolute, strict=True)]
     return Dataset(table, root, (), csv.stem)
+
+
+def _numbers(cells: pd.Series) -> pd.Series:
+    """A column of text as numbers if all its cells are; else as text, and only an empty cell is missing."""
+    filled = cells.where(~cells.str.strip().isin(_NO_NUMBER))
+    numbers = pd.to_numeric(filled, errors="coerce")
+    # 007 is an id, and 19 digits are more than a float holds
+    ids = filled.str.contains(r"^\s*0\d|\d{16}", na=False).any()
+    if ids or (numbers.isna() & filled.notna()).any():
+        return cells.where(cells.str.strip() != "", None)
+    return numbers
 
 
 def _named_columns(

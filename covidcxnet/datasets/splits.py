@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from covidcxnet.datasets.dataset import Dataset, read_text, save_table
+from covidcxnet.datasets.dataset import Dataset, listed_path, read_text, save_table
 from enhancement.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -113,8 +113,8 @@ def read_split(path: str | Path, dataset: Dataset, *, by: str = "patient") -> pd
     Parameters
     ----------
     path : str or Path
-        CSV with columns ``path`` (as in ``dataset.table``) and ``split`` (train, validation or test). Rows about
-        images that the data set does not have (say, after a filter) are passed over.
+        CSV with columns ``path`` (as in ``dataset.table``, or absolute) and ``split`` (train, validation or test).
+        Rows about images that the data set does not have (say, after a filter) are passed over.
     dataset : Dataset
         Every image of it must stand in the file.
     by : {"patient", "patient_where_known", "image"}
@@ -137,6 +137,7 @@ def read_split(path: str | Path, dataset: Dataset, *, by: str = "patient") -> pd
     unknown = table.loc[~table["split"].isin(SPLITS), "split"]
     if len(unknown):
         raise InputError(f"{path}: split {unknown.iloc[0]!r} found, {', '.join(SPLITS)} expected")
+    table["path"] = [listed_path(name, dataset.root) for name in table["path"]]
     twice = table["path"].duplicated()
     if twice.any():
         raise InputError(f"{path}: {table['path'][twice].iloc[0]} stands twice")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from covidcxnet.datasets.dataset import listed_path
 from covidcxnet.evaluation.report import Model
 from covidcxnet.preparation.build import content_sha256
 from covidcxnet.training.run_folder import environment
@@ -128,7 +129,10 @@ class TrainingLists:
                 pairs = zip(table["source"].map(_text), files, strict=True)
                 known.append(([(s, f) if f else None for s, f in pairs], ("source", "file")))
         merged = np.full(len(table), "", dtype=object)
-        for _, listed in self.table.groupby("list", sort=False):
+        lists = self.table
+        if "path" in lists:
+            lists = lists.assign(path=[listed_path(p, root) if p else "" for p in lists["path"]])
+        for _, listed in lists.groupby("list", sort=False):
             split = np.full(len(table), "", dtype=object)
             # an exact copy of a training image is known whatever it is called
             for images, columns in (*known, (content, ("sha256",))):

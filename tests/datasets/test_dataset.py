@@ -6,7 +6,9 @@ import pytest
 
 from covidcxnet.datasets import Dataset, load, merge, split
 from covidcxnet.datasets.dataset import with_verdicts
+from covidcxnet.datasets.splits import read_split
 from covidcxnet.datasets.vocabulary import finding_name
+from covidcxnet.evaluation.provenance import read_training_lists
 from covidcxnet.training import Recipe
 from enhancement.errors import InputError
 
@@ -173,6 +175,33 @@ def test_csv_columns_are_found_by_their_usual_names_or_can_be_named(csv):
     assert list(load(path, columns={"label": "diagnosis"}, for_training=False).table["label"]) == ["flu"]
     with pytest.raises(InputError, match="no column 'nothing'"):
         load(path, columns={"label": "nothing"})
+
+
+@pytest.mark.parametrize("column", ["patient_id", "PatientID", "patientId", "Subject"])
+def test_ids_labels_and_sources_are_text_as_written_and_only_an_empty_cell_is_missing(csv, column):
+    ids = ["007", "7", "1000000000000000001", "1000000000000000002", "1e3", "NA", "null", ""]
+    rows = [f"{i}.png,{['None', 'covid19'][i % 2]},NA,{name},0{i},{i},{i if i else 'NA'}" for i, name in enumerate(ids)]
+    columns = {"patient": column} if column == "Subject" else None
+    text = "\n".join([f"path,label,source,{column},accession,count,Age", *rows])
+    dataset = load(csv(text), columns=columns)
+    assert dataset.classes == ("None", "covid19") and set(dataset.table["source"]) == {"NA"}
+    assert dataset.table["patient"].fillna("").tolist() == ids
+    assert dataset.table["accession"][3] == "03" and dataset.table["count"].tolist() == list(range(8))
+    assert np.isnan(dataset.table["Age"][0]) and dataset.table["Age"][1:].tolist() == list(range(1, 8))
+
+
+def test_one_file_written_in_several_ways_is_one_file(csv, tmp_path):
+    for first in ("./img/0.png", f"{tmp_path}/img/0.png", f"{tmp_path}/./img//0.png", "img/../img/0.png", "img\\0.png"):
+        with pytest.raises(InputError, match=r"img/0\.png stands in 2 rows"):
+            load(csv(f"path,label\n{first},normal\nimg/0.png,covid19\n"))
+        dataset = load(csv(f"path,label\n{first},normal\nimg/1.png,covid19\n"))
+        assert dataset.table["path"].tolist() == ["img/0.png", "img/1.png"]
+        (tmp_path / "split.csv").write_text(f"path,split\n{first},train\n./img/1.png,test\n")
+        assert read_split(tmp_path / "split.csv", dataset, by="image")["split"].tolist() == ["train", "test"]
+        seen = read_training_lists([tmp_path / "split.csv"]).marks(dataset.table, dataset.root)
+        assert seen.split.tolist() == ["train", "test"]
+        (tmp_path / "verdicts.csv").write_text(f"path,verdict\n{first},reject\n")
+        assert with_verdicts(dataset, tmp_path / "verdicts.csv").rejected == ["rejected by hand", None]
 
 
 def test_csv_paths_relative_to_the_parent_folder_are_found_and_absolute_ones_must_lie_under_the_root(
