@@ -22,7 +22,12 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 # JPEG and JPEG-LS: inside a scan 0xFF is followed by 0x00, by a bit 0 or by a restart marker D0 to D7.
 _MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 _FRAMES = {*range(0xC0, 0xD0), 0xDE, 0xF7} - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = (0xC2, 0xCA)
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
+_RESTARTS = 0xDD
+_SCAN_END, _SCAN_END_OR_RESTART = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])"), re.compile(rb"\xff+([^\x00\xff])")
+_AFTER_SCAN = {0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0), _END}
+_NOISE = bytes((37 * i * i + 11 * i + 91) % 251 for i in range(256))
 # Pillow walks the segments and fill bytes before the first scan in Python; libjpeg runs over all pixels in each scan.
 _MOST_FILL, _MOST_SEGMENTS, _MOST_SCANS = 64, 10_000, 200
 
@@ -125,22 +130,54 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def jpeg_size(data: bytes) -> tuple[int, int, bool]:
-    """Width and height of a JPEG or JPEG-LS stream, and whether its end marker is there; `Refusal` if it has two."""
+    """Width and height of a JPEG or JPEG-LS stream, and whether its end marker and scans are there.
+
+    `Refusal` if it has two headers.
+    """
     sizes, ended, scanned = [], False, False
+    missing: dict[int, set[int]] = {}  # of a progressive stream: coefficients whose lowest bit no scan has brought
     for marker, start in _jpeg_segments(data):
         if marker in _FRAMES and start + 10 <= len(data):
             height, width, channels = struct.unpack_from(">HHB", data, start + 5)
             if channels > 4:
                 raise Refusal("damaged JPEG stream (more than four channels)")
             sizes.append((width, height))
+            if marker in _PROGRESSIVE:
+                missing = {data[at]: set(range(64)) for at in range(start + 10, start + 10 + 3 * channels, 3)}
+        if marker == _SCAN and missing:
+            head = data[start + 4 : start + 15]
+            first, last, bits = head[1 + 2 * head[0] :][:3]
+            for component in head[1 : 1 + 2 * head[0] : 2] if bits & 15 == 0 else ():
+                missing.get(component, set()).difference_update(range(first, last + 1))
         scanned |= marker == _SCAN
         # The end counts only after the start of a scan: a thumbnail in the header has one of its own.
-        ended = scanned and marker == _END
+        ended = scanned and marker == _END and not any(missing.values())
     if not sizes:
         raise Refusal("truncated or damaged JPEG stream (no picture in it)")
     if len(sizes) > 1:
         raise Refusal("damaged JPEG stream (it has two headers)")
     return (*sizes[0], ended)
+
+
+def lengthen_scans(data: bytes) -> bytes:
+    """A JPEG file with noise after every scan, which shows only if a scan is too short.
+
+    libjpeg fills up a scan that ends early with the last grey level and only warns, which Pillow passes over. It reads
+    no further than the last block, so that noise after a whole scan changes nothing. `Refusal` if a scan ends at a
+    marker that cannot stand there.
+    """
+    segments = list(_jpeg_segments(data))
+    restarts = any(marker == _RESTARTS for marker, _ in segments)
+    parts, at = [], 0
+    for marker, start in segments:
+        if marker == _SCAN:
+            body = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+            end = (_SCAN_END if restarts else _SCAN_END_OR_RESTART).search(data, body)
+            if end is None or end[1][0] not in _AFTER_SCAN:
+                raise Refusal("damaged JPEG file (a scan is broken off)")
+            parts += [data[at : end.start()], _NOISE]
+            at = end.start()
+    return b"".join([*parts, data[at:]])
 
 
 def jpeg2000_size(data: bytes) -> tuple[int, int]:

@@ -229,6 +229,19 @@ def test_interlaced_png_is_read_whole_and_refused_without_its_last_pass(read):
         read(png(header(WIDTH, HEIGHT, 1), zlib.compress(b"".join(rows[:-1]))))
 
 
+BORDERED = np.pad(GRAY, ((0, 60), (0, 40)))  # a black corner is no missing row
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 3}])
+@pytest.mark.parametrize("end", [b"", b"\xff\xdc", b"\xff\x8f", b"\xff\xd5"])
+def test_a_jpeg_scan_that_ends_early_is_refused_and_a_black_border_is_not(read, options, end):
+    data = encode(np.dstack([BORDERED] * 3), "JPEG", quality=90, **options)
+    assert read(data).shape == BORDERED.shape
+    start = data.index(b"\xff\xda") + 14
+    with pytest.raises(RadiographError, match="JPEG"):
+        read(data[: start + (len(data) - start) // 3] + end + b"\xff\xd9")
+
+
 @pytest.mark.parametrize("settings", [{"window": "wide"}, {"window": (5, 1)}, {"max_pixels": 0}, {"max_pixels": 1.5}])
 def test_missing_files_folders_and_settings_out_of_range_are_named(tmp_path, settings):
     with pytest.raises(RadiographError, match=r"nowhere\.png: no such file"):
