@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 
 import pandas as pd
 
@@ -45,7 +46,10 @@ def check(arguments: Namespace) -> int:
     check_output(arguments.out, overwrite=arguments.overwrite)
     dataset = load(arguments.data, root=arguments.root, for_training=False)
     pixels = tuple(arguments.pixels) if arguments.pixels else None
-    table = check_files(dataset, pixels=pixels, jobs=arguments.jobs, progress=arguments.progress)
+    # A table may list a part of a folder on purpose; what else lies there is no concern of it.
+    unlisted = ["*"] if Path(arguments.data).is_file() else None
+    work = {"jobs": arguments.jobs, "progress": arguments.progress}
+    table = check_files(dataset, pixels=pixels, unlisted=unlisted, **work)
     out = save_table(table, arguments.out)
     counts = {verdict: int((table["verdict"] == verdict).sum()) for verdict in ("use", "look", "reject")}
     print(f"{dataset.name}: {len(dataset)} images listed; {', '.join(f'{v} {n}' for v, n in counts.items())}")

@@ -116,6 +116,8 @@ def _row(path: str, look: Look) -> tuple:
 
 def _not_listed(dataset: Dataset, patterns: Sequence[str]) -> list[str]:
     """Image files below the root that the table names neither as image nor as mask or lesion."""
+    if "*" in patterns:
+        return []
     root, listed = dataset.root.absolute(), list(dataset.paths)
     if dataset.name in NAMES:
         # what options (lateral views, images without a label) left out is listed all the same

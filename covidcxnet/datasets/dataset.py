@@ -6,8 +6,11 @@ downstream knows where the images came from.
 
 from __future__ import annotations
 
+import codecs
 import os
 import os.path
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -279,16 +282,47 @@ def table_for(dataset: Dataset, folder: Path) -> pd.DataFrame:
 
 
 def read_text(path: str | Path, what: str, **options: Any) -> pd.DataFrame:
-    """A CSV with its cells as text, or of another `dtype`; `InputError` if there is none or it is not `what`."""
+    """A CSV with its cells as text, or of another `dtype`; `InputError` if there is none or it is not `what`.
+
+    Commas, semicolons or tabs separate, as the header shows; UTF-8, UTF-16 or else Windows-1252, as spreadsheets save.
+    """
     try:
         # a label None and a patient NA are words, and only an empty cell is missing
-        return pd.read_csv(path, **{"dtype": str, "keep_default_na": False, **options})
+        options = {"dtype": str, "keep_default_na": False, **_dialect(Path(path)), **options}
+        try:
+            return pd.read_csv(path, **options)
+        except UnicodeDecodeError:
+            table = pd.read_csv(path, **{**options, "encoding": "cp1252"})
+            print(f"{path}: not UTF-8; read as Windows-1252", file=sys.stderr)
+            return table
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not {what} in UTF-8, UTF-16 or Windows-1252; save it as UTF-8") from None
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise InputError(
             f"{path}: not {what} ({(str(error).strip() or type(error).__name__).splitlines()[0]})"
         ) from error
+
+
+def _dialect(path: Path) -> dict[str, Any]:
+    """Options of `pandas.read_csv` that the first bytes of a table show."""
+    with open(path, "rb") as file:
+        head = file.read(65536)
+    if head.startswith(b"PK\x03\x04"):
+        raise ValueError("a workbook or archive; save it as CSV")
+    encoding = "utf-8-sig"
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        encoding = "utf-16"
+    elif b"\0" in head[:2]:  # no mark, and a first letter of two bytes
+        encoding = "utf-16-be" if head[:1] == b"\0" else "utf-16-le"
+    lines = head.decode(encoding, errors="replace").lstrip().splitlines() or [""]
+    # Excel reads and writes such a line before the header.
+    named = re.fullmatch(r"sep=(.)", lines[0])
+    # Quoted names may hold any separator.
+    header = re.sub(r'"[^"]*"', "", lines[0])
+    separator = named[1] if named else max(",;\t", key=header.count)
+    return {"encoding": encoding, "sep": separator, "skiprows": 1 if named else None}
 
 
 def save_table(table: pd.DataFrame, path: str | Path) -> Path:
@@ -351,7 +385,9 @@ def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
     for column in ("path", "label"):
         empty = table[column].isna() | (table[column].map(_text) == "")
         if empty.any():
-            raise InputError(f"{name}: row {np.flatnonzero(empty)[0] + 1} has no {column}; fill it in or drop the row")
+            row = int(np.flatnonzero(empty)[0])
+            which = f" ({table['path'][row]})" if column == "label" else ""
+            raise InputError(f"{name}: row {row + 1}{which} has no {column}; fill it in or drop the row")
         table[column] = table[column].map(_text)
     # one file may be written in two ways, ./a.png and a.png
     loose = table["path"].str.contains(r"(?:^|/)\.{1,2}/|//", regex=True)

@@ -321,7 +321,8 @@ def _open_csv(csv: Path, root: str | Path | None, columns: Mapping[str, str] | N
 def _numbers(cells: pd.Series) -> pd.Series:
     """A column of text as numbers if all its cells are; else as text, and only an empty cell is missing."""
     filled = cells.where(~cells.str.strip().isin(_NO_NUMBER))
-    numbers = pd.to_numeric(filled, errors="coerce")
+    # 30,5 is a decimal comma; 1,234 may be thousands and stays text
+    numbers = pd.to_numeric(filled.str.replace(r"^(\s*-?\d+),(\d{1,2})\s*$", r"\1.\2", regex=True), errors="coerce")
     # 007 is an id, and 19 digits are more than a float holds
     ids = filled.str.contains(r"^\s*0\d|\d{16}", na=False).any()
     if ids or (numbers.isna() & filled.notna()).any():

@@ -139,7 +139,7 @@ def with_findings(table: pd.DataFrame, classes: Sequence[str], name: str) -> pd.
     prefixed = [c for c in table.columns if str(c).startswith(PREFIX) and str(c) != "finding_labels"]
     lists = _list_column(table)
     if prefixed:
-        findings = pd.DataFrame({PREFIX + finding_name(c): _states(table[c], str(c), name) for c in prefixed})
+        findings = pd.DataFrame({PREFIX + finding_name(c): _states(table, c, name) for c in prefixed})
     elif lists is not None:
         findings = _from_lists(table[lists], classes)
     else:
@@ -191,19 +191,20 @@ def _from_columns(table: pd.DataFrame, classes: Sequence[str], name: str) -> pd.
     for column in table.columns:
         finding = finding_name(column)
         if finding in wanted and column not in _OTHER_COLUMNS and PREFIX + finding not in states:
-            states[PREFIX + finding] = _states(table[column], str(column), name)
+            states[PREFIX + finding] = _states(table, column, name)
     return pd.DataFrame(states, index=table.index)
 
 
-def _states(cells: pd.Series, column: str, name: str) -> pd.Series:
+def _states(table: pd.DataFrame, column: str, name: str) -> pd.Series:
     """1, 0 and NaN from cells of 1, 0, -1 or nothing."""
+    cells = table[column]
     empty = cells.isna() | (cells.astype(str).str.strip() == "")
     numbers = pd.to_numeric(cells.where(~empty), errors="coerce")
     wrong = ~empty & ~numbers.isin([0, 1, -1])
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise InputError(
-            f"{name}: column {column}, row {row + 1}: {cells.iloc[row]!r} found; 1 (present), 0 (absent), -1 or nothing"
-            " (unknown) expected"
+            f"{name}: column {column}, row {row + 1} ({table['path'].iloc[row]}): {cells.iloc[row]!r} found; "
+            "1 (present), 0 (absent), -1 or nothing (unknown) expected"
         )
     return numbers.where(numbers != -1).astype(float)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from covidcxnet.cli import main
 from covidcxnet.datasets import Dataset, make_phantoms
 from covidcxnet.datasets.check import COLUMNS, PROBLEMS, check
 from covidcxnet.datasets.dataset import save_table, with_verdicts
@@ -101,6 +102,12 @@ def test_what_a_set_lists_and_an_option_left_out_is_not_unlisted(lay):
     root = lay({"metadata.csv": text, **{f"images/{n}.png": CHEST for n in "abc"}})
     table = check(load_named("cohen", root), progress=False).set_index("path")
     assert list(table.index) == ["images/a.png", "images/c.png"] and table.at["images/c.png", "problems"] == "unlisted"
+
+
+def test_the_check_of_a_table_is_about_its_files_only(lay, tmp_path):
+    root = lay({"t.csv": "path,label\na.png,flu\n", "a.png": CHEST, "b.png": CHEST})
+    assert main(["datasets", "check", str(root / "t.csv"), "--out", str(tmp_path / "v.csv"), "--jobs", "1"]) == 0
+    assert list(pd.read_csv(tmp_path / "v.csv")["path"]) == ["a.png"]
 
 
 def test_phantoms_pass_gray_has_no_tint_and_likeness_does_not_depend_on_contrast_or_padding(lay, tmp_path):

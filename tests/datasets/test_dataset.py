@@ -69,7 +69,7 @@ def test_truth_has_one_form_for_both_tasks(tmp_path):
         (pd.DataFrame({"path": ["a", "a"], "label": ["x", "y"]}), "a stands in 2 rows"),
         (pd.DataFrame({"path": [*"abaca"], "label": "x"}), "a stands in 3 rows;"),
         (pd.DataFrame({"path": [*"ababca"], "label": "x"}), r"a stands in 3 rows \(2 images stand in several\)"),
-        (pd.DataFrame({"path": ["a", "b"], "label": ["x", None]}), "row 2 has no label"),
+        (pd.DataFrame({"path": ["a", "b"], "label": ["x", None]}), r"row 2 \(b\) has no label"),
         (pd.DataFrame({"path": ["a", " "], "label": ["x", "y"]}), "row 2 has no path"),
     ],
 )
@@ -202,6 +202,27 @@ def test_one_file_written_in_several_ways_is_one_file(csv, tmp_path):
         assert seen.split.tolist() == ["train", "test"]
         (tmp_path / "verdicts.csv").write_text(f"path,verdict\n{first},reject\n")
         assert with_verdicts(dataset, tmp_path / "verdicts.csv").rejected == ["rejected by hand", None]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+@pytest.mark.parametrize(("separator", "first"), [(",", ""), (";", ""), ("\t", ""), (";", "sep=;\n")])
+def test_tables_of_spreadsheets_are_read_whatever_separates_and_encodes_them(
+    tmp_path, capsys, encoding, separator, first
+):
+    rows = [["path", '"label, read by two"', "ward", "age"], ["Müller 1.png", "flu", "a", "30.5"]]
+    rows.append(["y.png", "normal", "b", "7.5"])
+    text = first + "".join(separator.join(row) + "\n" for row in rows)
+    (tmp_path / "t.csv").write_bytes((text.replace(".5", ",5") if separator == ";" else text).encode(encoding))
+    dataset = load(tmp_path / "t.csv", columns={"label": "label, read by two"})
+    assert list(dataset.table["path"]) == ["Müller 1.png", "y.png"] and dataset.classes == ("normal", "flu")
+    assert list(dataset.table["age"]) == [30.5, 7.5] and list(dataset.table["ward"]) == ["a", "b"]
+    assert ("read as Windows-1252" in capsys.readouterr().err) == (encoding == "cp1252")
+
+
+def test_a_workbook_is_named_as_such(tmp_path):
+    (tmp_path / "t.xlsx").write_bytes(b"PK\x03\x04 and so on")
+    with pytest.raises(InputError, match="a workbook or archive; save it as CSV"):
+        load(tmp_path / "t.xlsx")
 
 
 def test_csv_paths_relative_to_the_parent_folder_are_found_and_absolute_ones_must_lie_under_the_root(
