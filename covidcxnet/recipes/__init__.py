@@ -4,6 +4,6 @@ A recipe file may name another as its `base` and say only what differs, and may 
 paper it is. Files that begin with an underscore are bases only.
 """
 
-from .files import FOLDER, STUDIES, About, RecipeFile, names, read
+from .files import FOLDER, STUDIES, TEXTS, About, RecipeFile, load_texts, names, read
 
-__all__ = ["FOLDER", "STUDIES", "About", "RecipeFile", "names", "read"]
+__all__ = ["FOLDER", "STUDIES", "TEXTS", "About", "RecipeFile", "load_texts", "names", "read"]

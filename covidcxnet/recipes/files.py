@@ -83,6 +83,8 @@ class About:
 
 
 KEYS = tuple(f.name for f in dataclasses.fields(About))
+TEXTS = ("classes", "where", "holdout")
+"""Keys of a recipe whose values are words of a table: a class may be called no, and a source 007."""
 LISTS = ("reproduced", "not_reproduced", "chosen", "notes")
 
 
@@ -130,6 +132,16 @@ def read(name: str | Path) -> RecipeFile:
         raise InputError(f"{path}: {error}") from error
 
 
+def load_texts(text: str) -> Any:
+    """YAML in which everything is text, also ``no``, ``0`` and ``007``; the text itself where it is no YAML."""
+    import yaml
+
+    try:
+        return yaml.load(text, yaml.BaseLoader)
+    except (yaml.YAMLError, RecursionError):
+        return text
+
+
 def _find(name: str, folder: Path | None = None) -> Path:
     path = Path(name) if folder is None else folder / name
     if path.is_file():
@@ -150,11 +162,14 @@ def _with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
     except (OSError, UnicodeError, yaml.YAMLError, RecursionError) as error:  # YAML nests without a limit
         raise InputError(f"{path}: not a recipe: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: not a recipe: keys and values expected, as --print-config prints them")
+    texts = load_texts(text)
+    values |= {key: texts[key] for key in TEXTS if values.get(key) is not None and isinstance(texts[key], list | dict)}
     base = values.pop("base", None)
     if base is None:
         return values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -120,10 +121,15 @@ def _spelt(argv: Sequence[str]) -> Iterator[str]:
             continue
         if kind is tuple and not value.lstrip().startswith("["):
             value = f"[{value}]"
-        elif name in ("where", "holdout"):
+        if name in ("where", "holdout"):
             # source=nih,armiro as the YAML that jsonargparse reads; YAML stays as it is.
             column, given, values = value.partition("=")
             value = f"{{{column}: [{values}]}}" if given and column.isidentifier() else value
+        if name in recipes.TEXTS:
+            texts = recipes.load_texts(value)
+            # {source:x} is a key without a value, which jsonargparse refuses.
+            complete = isinstance(texts, list) or (isinstance(texts, dict) and "" not in texts.values())
+            value = json.dumps(texts) if complete else value
         elif name == "recipe":
             value = _recipe_file(value)
         yield f"--{name}={value}"

@@ -115,7 +115,7 @@ class Recipe:
     phantom_images: int = _field(900, "number of phantom images", "[1, inf)")
     root: str = _field("", "folder that the CSV's paths are relative to; the CSV's own folder when empty")
     verdicts: str = _field("", "CSV that `covidcxnet datasets check` wrote about the data; what it rejects is not used")
-    where: dict[str, Any] = field(
+    where: dict[str, str | list[str]] = field(
         default_factory=dict,
         metadata=_about("rows to use, column to value or list of values, as in {source: [nih, armiro]}"),
     )
@@ -141,7 +141,7 @@ class Recipe:
     fractions: tuple[float, float, float] = _field(
         (0.7, 0.15, 0.15), "shares of train, validation and test in a new split", "[0, 1)"
     )
-    holdout: dict[str, Any] = field(
+    holdout: dict[str, str | list[str]] = field(
         default_factory=dict,
         metadata=_about(
             "rows that all go to the test set, written like `where`: a whole hospital, for one. The test share of the "

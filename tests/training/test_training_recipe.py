@@ -53,6 +53,22 @@ def test_fine_tuning_depth_is_the_same_as_flag_and_in_yaml(tmp_path, text):
     assert parse_recipe(["--trainable", text]).trainable == text == load_recipe(tmp_path / "r.yaml").trainable
 
 
+def test_classes_and_values_of_columns_are_words_also_where_yaml_takes_them_for_something_else(tmp_path):
+    for classes in ("0,1", "no,yes", "007,off", "null,true"):
+        expected = tuple(classes.split(","))
+        assert parse_recipe(["--classes", classes]).classes == expected
+        (tmp_path / "r.yaml").write_text(
+            f"classes: [{classes}]\nwhere: {{country: NO}}\nholdout: {{site: [007, off]}}\n"
+        )
+        recipe = load_recipe(tmp_path / "r.yaml")
+        assert recipe.classes == expected
+        assert recipe.where == {"country": "NO"} and recipe.holdout == {"site": ["007", "off"]}
+        (tmp_path / "again.yaml").write_text(yaml.safe_dump(recipe.to_dict()))
+        assert load_recipe(tmp_path / "again.yaml") == recipe
+    for words in (["--where", "country=NO"], ["--where", "{country: [NO]}"], ["--where={country: [NO]}"]):
+        assert parse_recipe(words).where == {"country": ["NO"]}
+
+
 def test_row_filters_are_flags_too():
     recipe = parse_recipe(["--where", "source=nih,armiro", "--holdout={source: montgomery}"])
     assert recipe.where == {"source": ["nih", "armiro"]} and recipe.holdout == {"source": "montgomery"}
