@@ -92,6 +92,7 @@ class Classifier:
         self._given_segmenter = segmenter
         self._check_fit()
         self.thresholds = self._thresholds()
+        # Last: a model that is refused stays as it was given.
         fuse_batch_norm(model)
 
     @cached_property

@@ -26,8 +26,8 @@ from segmentation.model import recognise as recognise_unet
 from segmentation.segmenter import LungSegmenter
 from weights import manifest
 from weights.bounded import bounded_by
-from weights.format import naming, open_weights
-from weights.legacy_h5 import LegacyLayer, read_config, read_legacy, set_by_position
+from weights.format import WeightsFile, naming, open_weights
+from weights.legacy_h5 import LegacyLayer, read_config, set_by_position
 
 CHEXNET_LABELS = (
     *("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"),
@@ -127,10 +127,10 @@ def load_legacy(
         raise InputError(f"{file}: not an HDF5 weights file of Keras 1 or 2; covidcxnet.load_model loads ours")
     # Errors below begin with the file's path.
     with naming(file):
-        layers, config = read_legacy(file), read_config(file)
+        layers, config = opened.layers, read_config(file)
         of_unet = recognise_unet(layers)
         if name in UNETS or (not name and of_unet):
-            return _segmenter(file, name, size, classes, input)
+            return _segmenter(opened, name, size, classes, input)
         if of_unet:
             raise InputError(f"architecture {name!r} given; its arrays are those of a lung U-Net")
         structure = recognise(layers)
@@ -170,16 +170,16 @@ def load_legacy(
         return Classifier(model, metadata, path=file)
 
 
-def network(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
+def network(file: WeightsFile) -> tuple[keras.Model, tuple[str, ...]]:
     """The network of an old classifier's file with the file's own head, and its labels (none where not known).
 
     It is one to take weights from: whatever arrays cannot tell is left at its default.
     """
-    with naming(path):
-        layers = read_legacy(path)
-        structure = recognise(layers)
+    with naming(file.path):
+        structure = recognise(file.layers)
         size = structure.sizes[0] if structure.sizes else LEGACY["covid-cxnet"].input.size
-        model = _network(structure, layers, structure.model_options(size) | {"normalization": "unit"}, path)
+        options = structure.model_options(size) | {"normalization": "unit"}
+        model = _network(structure, file.layers, options, file.path)
     return model, LABELS.get(structure.outputs, ())
 
 
@@ -295,7 +295,7 @@ def _base_cnn(walk: _Walk) -> Structure:
 
 
 def _network(
-    structure: Structure, layers: list[LegacyLayer], options: dict[str, Any], path: str | os.PathLike[str]
+    structure: Structure, layers: Sequence[LegacyLayer], options: dict[str, Any], path: str | os.PathLike[str]
 ) -> keras.Model:
     """The model of a structure with every weight set from its layers; nothing is set if a shape differs."""
     quiet_backend()
@@ -307,8 +307,8 @@ def _network(
 
 
 def _one_sigmoid(
-    structure: Structure, layers: list[LegacyLayer], config: Config
-) -> tuple[Structure, list[LegacyLayer]]:
+    structure: Structure, layers: Sequence[LegacyLayer], config: Config
+) -> tuple[Structure, Sequence[LegacyLayer]]:
     """A head of two outputs as one: the softmax of two scores is the sigmoid of their difference, exactly."""
     if not (dense := _dense(config)) or dense[-1].get("activation") != "softmax":
         raise InputError("two outputs in its head, and nothing in the file says that they are a softmax")
@@ -366,7 +366,7 @@ def _input(
 
 
 def _segmenter(
-    path: Path,
+    file: WeightsFile,
     name: str | None,
     size: int | None,
     conventions: Sequence[str] | None,
@@ -374,7 +374,7 @@ def _segmenter(
 ) -> LungSegmenter:
     if isinstance(given, InputSettings):
         raise InputError("a lung U-Net; its input is given as a dict of size, enhancement and fit")
-    metadata = legacy_metadata(path)
+    metadata = legacy_metadata(file)
     recognised = metadata["architecture"]["name"]
     if name and UNETS[name] != recognised:
         raise InputError(f"architecture {name!r} given; its arrays are those of {recognised}")
@@ -384,7 +384,7 @@ def _segmenter(
         if len(conventions) != maps:
             raise InputError(f"{len(conventions)} classes given, the network has one map for each of {maps}")
         metadata["conventions"] = list(conventions)
-    segmenter = LungSegmenter(path, metadata=metadata)
+    segmenter = LungSegmenter(file.path, metadata=metadata)
     _ = segmenter.model  # exactly or not at all: now, not at the first radiograph
     return segmenter
 

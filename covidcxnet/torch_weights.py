@@ -64,8 +64,9 @@ class TorchFile:
 
 def read(path: str | os.PathLike[str]) -> TorchFile:
     """A file and what its tensors say; no network is built. `InputError` if it is damaged or not known here."""
+    tensors = read_tensors(path)  # its errors name the file
     with naming(Path(path)):
-        tensors = without_wrappers(read_tensors(path))
+        tensors = without_wrappers(tensors)
         family = recognise(tensors)
         outputs, options = structure(family, tensors)
     published = PUBLISHED.get((family.model, options["channels"], outputs))
@@ -141,6 +142,7 @@ def load_torch(
             "input": {"size": published.size, "channels": channels, "stretch": True},
             "origin": {"file": file.path.name},
         }
+        # Published operating points: its authors do not call a finding at 0.5.
         if entry and entry.thresholds:
             metadata["thresholds"] = dict(entry.thresholds)
         return Classifier(model, metadata, path=file.path)

@@ -114,6 +114,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     add("--root", type=Path, help="folder that the table's paths are relative to")
     add("--images", type=Path, metavar="DIR", help="folder of images")
     add("--masks", type=Path, nargs="+", metavar="DIR", help="folder of masks, or of left and right ones")
+    # A wrong one shifts Dice by the heart's area without an error, so that a column of the table outweighs it.
     add("--convention", choices=CONVENTIONS, default=CONVENTIONS[0], help="mask convention where no column names it")
 
 
@@ -155,6 +156,7 @@ def _train(arguments: Namespace, prog: str) -> int:
 
 
 def _predict(arguments: Namespace, prog: str) -> int:
+    # Before files are listed: a folder of 100,000 takes a while, and a name that cannot be written is known now.
     check_output(arguments.out, folder=True)
     tree = find_image_tree(arguments.inputs)
     files = [(path, name) for (path, _), name in zip(tree, result_names(tree), strict=True)]
@@ -183,6 +185,7 @@ def _predict(arguments: Namespace, prog: str) -> int:
                 drawn = draw_outline(read_radiograph(path), result.mask, FOUND)
                 write_image(arguments.out / "overlays" / target, drawn)
         rows.append(row)
+    # Last: a table stands only where all of its masks do.
     write_csv(table, rows)
     trusted = sum(row["trusted"] is True for row in rows)
     print(f"{len(rows) - len(unreadable)} masks in {arguments.out}, {trusted} of them trusted; verdicts in {table}")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from enhancement.errors import InputError
 from segmentation.backend import keras, layers
 from weights.bounded import bounded_by
 from weights.format import WeightsFile, check_widths, load_weights, naming
-from weights.legacy_h5 import LegacyLayer, read_legacy, set_by_position
+from weights.legacy_h5 import LegacyLayer, set_by_position
 
 from .regions import Frame, frame_for
 
@@ -170,7 +169,7 @@ def imlab_unet(width: int = 32, channels: int = 1, outputs: int = 1, size: int |
 ARCHITECTURES: dict[str, Callable[..., Any]] = {"unet": unet, "imlab-unet": imlab_unet}
 
 
-def recognise(layers: list[LegacyLayer]) -> tuple[str, dict[str, int]] | None:
+def recognise(layers: Sequence[LegacyLayer]) -> tuple[str, dict[str, int]] | None:
     """Name and options of the U-Net that an old file's layers belong to, by its first and widest ones; else None."""
     # Neither file names its architecture; the count of weighted layers differs.
     name = {23: "unet", 22: "imlab-unet"}.get(len(layers))
@@ -185,14 +184,15 @@ def recognise(layers: list[LegacyLayer]) -> tuple[str, dict[str, int]] | None:
     return name, {"width": width, "channels": channels, "outputs": outputs}
 
 
-def legacy_metadata(path: str | Path) -> dict[str, Any]:
+def legacy_metadata(file: WeightsFile) -> dict[str, Any]:
     """The metadata that an old U-Net file would carry; `InputError` if its layers are not those of a U-Net known
     here.
     """
-    layers = read_legacy(path)
-    network = recognise(layers)
+    network = recognise(file.layers)
     if network is None or network[1]["outputs"] > len(CONVENTIONS):
-        raise InputError(f"{path}: {len(layers)} layers with weights that are not those of a lung U-Net known here")
+        raise InputError(
+            f"{file.path}: {len(file.layers)} layers with weights that are not those of a lung U-Net known here"
+        )
     name, options = network
     size, enhancement, scaling = (512, "none", "centred") if name == "unet" else (256, "equalize", "uniform")
     return {
@@ -213,7 +213,7 @@ def describe(
     segmenter's or not of this version.
     """
     path = file.path
-    metadata = (metadata or legacy_metadata(path)) if file.layout == "keras-2" else file.metadata
+    metadata = (metadata or legacy_metadata(file)) if file.layout == "keras-2" else file.metadata
     if metadata.get("kind") != "segmenter":
         raise InputError(f"{path}: holds weights of kind {metadata.get('kind', file.layout)!r}, a segmenter's expected")
     try:
@@ -253,7 +253,7 @@ def load_network(file: WeightsFile, metadata: dict[str, Any], options: dict[str,
     except Exception as error:  # options of an untrusted file: Keras and TensorFlow raise whatever they like
         raise InputError(f"{path}: its metadata do not describe a U-Net ({error!r:.300})") from error
     if legacy:
-        set_by_position(model, read_legacy(path), path)
+        set_by_position(model, file.layers, path)
     else:
         load_weights(model, path)
     return model

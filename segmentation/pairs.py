@@ -65,6 +65,7 @@ def pairs_from_csv(path: str | Path, root: str | Path | None = None, convention:
         raise InputError(f"{path}: cannot be read as CSV ({error})") from None
     if not rows:
         raise InputError(f"{path}: no rows; one image and mask a row are expected")
+    # The first row decides for all: a missing file further down is a gap in the data, not another folder.
     base = _base(path, root, rows[0][columns["image"]])
     pairs = []
     # Lines count from 1 as editors do, and the first holds the names.

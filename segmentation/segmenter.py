@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,6 @@ import numpy as np
 from tqdm import tqdm
 
 from enhancement.errors import InputError, RadiographError
-from enhancement.parallel import sha256
 from enhancement.radiograph import read_radiograph
 from weights.format import SUFFIX, open_weights
 
@@ -133,7 +132,7 @@ class LungSegmenter:
             )
         self._file = open_weights(RELEASED if weights is None else weights)
         self.path = self._file.path
-        self.name, self.sha256 = self.path.name.removesuffix(SUFFIX), sha256(self.path)
+        self.name, self.sha256 = self.path.name.removesuffix(SUFFIX), self._file.sha256
         self.metadata, self.conventions, self.input, self._options = describe(self._file, metadata)
         self.convention = self._known(self.conventions[0] if convention is None else convention)
         self.batch_size, self.threshold, self.components = batch_size, threshold, components
@@ -143,7 +142,9 @@ class LungSegmenter:
     def model(self):
         """The network, a `keras.Model`; built and loaded when first needed."""
         quiet_backend()
-        return load_network(self._file, self.metadata, self._options, self.input.size)
+        network = load_network(self._file, self.metadata, self._options, self.input.size)
+        self._file = replace(self._file, layers=())  # the network holds them now
+        return network
 
     def following(self, convention: str) -> LungSegmenter:
         """The same segmenter, giving the masks of another convention; the network is shared."""

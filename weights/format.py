@@ -11,9 +11,10 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ import numpy as np
 
 from enhancement.errors import InputError, one_line
 from enhancement.files import whole_file
+from enhancement.parallel import sha256
 
 from .hdf5 import open_plain, shapes
-from .legacy_h5 import is_legacy
+from .legacy_h5 import LegacyLayer, legacy_layers
 from .lookup import locate
 from .torch_file import is_torch_file
 
@@ -39,7 +41,7 @@ _WIDTHS = ("filters", "hidden", "growth", "width", "blocks", "channels", "output
 _LARGEST_SIZE = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WeightsFile:
     """A weights file that was found, verified and identified by its content.
 
@@ -50,11 +52,19 @@ class WeightsFile:
         As in the manifest: our format, an HDF5 file of Keras 1 or 2, or a file of PyTorch or safetensors.
     metadata : dict
         What `save_weights` wrote; empty for the other layouts, which have none.
+    layers : sequence of LegacyLayer
+        Names and arrays of a "keras-2" file; empty for the others, whose arrays are read straight into a model.
     """
 
     path: Path
     layout: str
-    metadata: dict[str, Any]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    layers: Sequence[LegacyLayer] = ()
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the file's content, as hexadecimal digits."""
+        return sha256(self.path)
 
 
 def open_weights(name_or_path: str | os.PathLike[str]) -> WeightsFile:
@@ -77,12 +87,23 @@ def open_weights(name_or_path: str | os.PathLike[str]) -> WeightsFile:
     path = locate(name_or_path)  # a released file also passes its hash here
     # By content: files are renamed, and Keras itself would choose the reader by the ending.
     if is_torch_file(path):
-        return WeightsFile(path, "torch", {})
+        return WeightsFile(path, "torch")
     with open_plain(path) as file:
-        if is_legacy(file):
-            return WeightsFile(path, "keras-2", {})
+        layers = legacy_layers(file, path)
         text = file.attrs.get(ATTRIBUTE)
-    return WeightsFile(path, "keras-3", _metadata(text, path))
+    if layers is not None:
+        return WeightsFile(path, "keras-2", layers=layers)
+    if text is None:
+        raise InputError(f"{path}: HDF5 without our metadata (attribute {ATTRIBUTE!r}): a legacy or foreign file")
+    try:
+        metadata = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise InputError(f"{path}: the attribute {ATTRIBUTE!r} is not a JSON object; the file is damaged")
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path}: format {metadata.get('format')!r} found, {FORMAT} expected")
+    return WeightsFile(path, "keras-3", metadata)
 
 
 def save_weights(model, path: str | Path, metadata: dict[str, Any]) -> Path:
@@ -134,24 +155,10 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     InputError
         If there is no such file, it is not HDF5, or it carries no readable metadata of a known format.
     """
-    path = Path(path)
-    with open_plain(path) as file:
-        text = file.attrs.get(ATTRIBUTE)
-    return _metadata(text, path)
-
-
-def _metadata(text: Any, path: Path) -> dict[str, Any]:
-    if text is None:
-        raise InputError(f"{path}: HDF5 without our metadata (attribute {ATTRIBUTE!r}): a legacy or foreign file")
-    try:
-        metadata = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        metadata = None
-    if not isinstance(metadata, dict):
-        raise InputError(f"{path}: the attribute {ATTRIBUTE!r} is not a JSON object; the file is damaged")
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"{path}: format {metadata.get('format')!r} found, {FORMAT} expected")
-    return metadata
+    file = open_weights(path)
+    if file.layout != "keras-3":
+        raise InputError(f"{path}: without our metadata (attribute {ATTRIBUTE!r}): a legacy or foreign file")
+    return file.metadata
 
 
 def load_weights(model, path: str | Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,57 +39,15 @@ class LegacyLayer:
         return [array.shape for array in self.arrays]
 
 
-def is_legacy(file: h5py.File) -> bool:
-    """Whether an open file has the layout of Keras 1 or 2: weights alone or a whole model."""
-    attributes = _group(file).attrs
-    return "layer_names" in attributes or "layer_names0" in attributes
+def legacy_layers(file: h5py.File, path: str | Path) -> list[LegacyLayer] | None:
+    """Layers with weights of a file from `open_plain`, in its order; None where its layout is not that of Keras 1 or 2.
 
-
-def read_legacy(path: str | Path) -> list[LegacyLayer]:
-    """Layers with weights, in the file's order; `InputError` if it is another file, damaged or hostile."""
-    with open_plain(path) as file:
-        return _layers(_group(file), path)
-
-
-def read_config(path: str | Path) -> dict[str, Any]:
-    """What a whole-model file says of its layers: ``{name: config}`` in order; empty where it says nothing.
-
-    Only read as values, to check against: no class that it names is looked up.
+    `InputError` if it is damaged or hostile.
     """
-    with open_plain(path) as file:
-        text = file.attrs.get("model_config")
-        try:
-            layers = json.loads(text)["config"]
-            layers = layers["layers"] if isinstance(layers, dict) else layers
-            return {layer["config"]["name"]: {**layer["config"], "class": layer["class_name"]} for layer in layers}
-        except (TypeError, ValueError, KeyError, RecursionError):
-            return {}
-
-
-def set_by_position(model: keras.Model, layers: list[LegacyLayer], path: str | Path) -> None:
-    """Set all weights of a flat functional model from legacy layers in order; nothing is set unless all of it fits.
-
-    `InputError` names the first layer that does not, by its shapes.
-    """
-    weighted = [layer for layer in model.layers if layer.weights]
-    if len(layers) != len(weighted):
-        raise InputError(
-            f"{path}: {len(layers)} layers with weights found, {model.name} has {len(weighted)}; "
-            "the file is of another architecture"
-        )
-    for layer, legacy in zip(weighted, layers, strict=True):
-        expected = [tuple(w.shape) for w in layer.weights]
-        if legacy.shapes != expected:
-            raise InputError(f"{path}: layer {legacy.name} has shapes {legacy.shapes}, {layer.name} needs {expected}")
-    for layer, legacy in zip(weighted, layers, strict=True):
-        layer.set_weights(legacy.arrays)
-
-
-def _group(file: h5py.File) -> h5py.Group:
-    return file.get("model_weights", file)
-
-
-def _layers(group: h5py.Group, path: str | Path) -> list[LegacyLayer]:
+    # Keras 1 and 2 cut attributes of more than 64 KiB into numbered parts.
+    group = _group(file)
+    if "layer_names" not in group.attrs and "layer_names0" not in group.attrs:
+        return None
     names = _names(group, "layer_names")
     if not names:
         raise InputError(f"{path}: no layer names in it; not a weights file of Keras 1 or 2")
@@ -108,6 +67,45 @@ def _layers(group: h5py.Group, path: str | Path) -> list[LegacyLayer]:
         if arrays:
             layers.append(LegacyLayer(name, tuple(arrays)))
     return layers
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """What a whole-model file says of its layers: ``{name: config}`` in order; empty where it says nothing.
+
+    Only read as values, to check against: no class that it names is looked up.
+    """
+    with open_plain(path) as file:
+        text = file.attrs.get("model_config")
+        try:
+            layers = json.loads(text)["config"]
+            layers = layers["layers"] if isinstance(layers, dict) else layers
+            return {layer["config"]["name"]: {**layer["config"], "class": layer["class_name"]} for layer in layers}
+        except (TypeError, ValueError, KeyError, RecursionError):
+            return {}
+
+
+def set_by_position(model: keras.Model, layers: Sequence[LegacyLayer], path: str | Path) -> None:
+    """Set all weights of a flat functional model from legacy layers in order; nothing is set unless all of it fits.
+
+    `InputError` names the first layer that does not, by its shapes.
+    """
+    weighted = [layer for layer in model.layers if layer.weights]
+    if len(layers) != len(weighted):
+        raise InputError(
+            f"{path}: {len(layers)} layers with weights found, {model.name} has {len(weighted)}; "
+            "the file is of another architecture"
+        )
+    for layer, legacy in zip(weighted, layers, strict=True):
+        expected = [tuple(w.shape) for w in layer.weights]
+        if legacy.shapes != expected:
+            raise InputError(f"{path}: layer {legacy.name} has shapes {legacy.shapes}, {layer.name} needs {expected}")
+    # A loop of its own: a model that is half loaded would look trained.
+    for layer, legacy in zip(weighted, layers, strict=True):
+        layer.set_weights(legacy.arrays)
+
+
+def _group(file: h5py.File) -> h5py.Group:
+    return file.get("model_weights", file)
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:
@@ -136,6 +134,7 @@ def _array(group: h5py.Group, name: str, path: str | Path) -> np.ndarray:
         raise InputError(f"{path}: {name} is missing or not a plain array of numbers; the file is damaged")
     if not item.size:
         raise InputError(f"{path}: {name} of shape {item.shape} holds nothing; the file is damaged")
+    # One array of float64 or float16 is taken too: Keras computes in float32 whatever is stored.
     array = np.asarray(item[()], "float32")
     if not np.isfinite(array).all():
         raise InputError(f"{path}: {name} holds values that are not finite; the file is damaged")

@@ -92,6 +92,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     except _DAMAGE as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path}: a damaged weights file ({reason})") from error
+    # A pickled optimizer or a list is sound, but no weights file.
     if not tensors:
         raise InputError(f"{path}: no tensors in it")
     return tensors
@@ -197,6 +198,7 @@ def _tensors_by_name(content: tuple[Any, Load]) -> dict[str, np.ndarray]:
     arrays = {}
     for name, tensor in tensors.items():
         storage = tensor.storage
+        # Tied weights share a storage, which is read once.
         if storage.key not in storages:
             storages[storage.key] = load(storage)
         numbers = storages[storage.key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset, listed_path, read_text, save_table
+from covidcxnet.datasets.load import SPLIT_FOLDERS
 from enhancement.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -166,6 +168,28 @@ def given_split(dataset: Dataset, sides: pd.Series, path: str | Path, *, by: str
                 f"make a new split, or {way}"
             )
     return _table(dataset, sides, by)
+
+
+def split_of_folders(
+    dataset: Dataset, folder: str | Path, fractions: tuple[float, float, float], *, seed: int, by: str
+) -> pd.DataFrame:
+    """The split that the folders train, val and test stand for; without val, some of train validates."""
+    folders = dataset.table["published_split"]
+    sides = folders.str.lower().map(SPLIT_FOLDERS)
+    names = ", ".join(sorted(set(folders), key=lambda name: SPLITS.index(SPLIT_FOLDERS[name.lower()])))
+    if not sides.eq("train").any():
+        raise InputError(f"{folder}: there is no folder train beside {names}; --split new makes another split")
+    note = ""
+    if sides.eq("validation").any():
+        table = given_split(dataset, sides, str(folder), by=by)
+    else:
+        train, validation, _ = fractions
+        held = {"published_split": sorted(set(folders[sides == "test"]))} if sides.eq("test").any() else None
+        # train / (train + validation), so that the size of the given test folder plays no part
+        table = split(dataset, (train, validation, 0.0), seed=seed, by=by, holdout=held)
+        note = "; validation images are drawn from train"
+    print(f"split: the folders {names} are used as they are{note} (--split new makes another)", file=sys.stderr)
+    return table
 
 
 def _table(dataset: Dataset, sides, by: str) -> pd.DataFrame:

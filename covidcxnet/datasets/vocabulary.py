@@ -89,8 +89,20 @@ def independent_targets(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarr
     return table[columns].astype("float32").to_numpy()
 
 
-def refuse_one_sided(targets: np.ndarray, classes: Sequence[str], side: str) -> None:
-    """`InputError` that names the first finding present in no image of `side`, or absent in none."""
+def check_labels(targets: np.ndarray, classes: Sequence[str], task: str, side: str, kind: str = "") -> None:
+    """`InputError` if a class has no image on a side of the split, or a finding is never present or never absent.
+
+    `targets` are class indices ``int [N]``, or of independent findings 1 / 0 / NaN ``[N, K]``.
+    """
+    if task == "exclusive":
+        counts = np.bincount(targets, minlength=len(classes))
+        if (counts == 0).any():
+            lacking = classes[int(np.argmin(counts))]
+            raise InputError(
+                f"split: no {kind}{lacking} image in {side} ({len(targets)} images there); give more images, other "
+                f"fractions or another seed, or leave {lacking} out of classes"
+            )
+        return
     for state, word in ((1, "present"), (0, "absent")):
         missing = ~(targets == state).any(axis=0)
         if missing.any():

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets import SPLITS
-from covidcxnet.datasets.vocabulary import independent_targets, refuse_one_sided
+from covidcxnet.datasets.vocabulary import check_labels, independent_targets
 from covidcxnet.preparation import Store
 from enhancement.errors import InputError
 from segmentation.backend import keras
@@ -67,20 +67,6 @@ def labels_of(recipe: Recipe, store: Store) -> np.ndarray:
     if recipe.task == "independent":
         return independent_targets(store.table, recipe.classes)
     return np.array([recipe.classes.index(label) for label in store.table["label"]], dtype=np.int64)
-
-
-def check_labels(labels: np.ndarray, classes: tuple[str, ...], task: str, side: str, kind: str = "") -> None:
-    """`InputError` if a class has no image on a side of the split, or a finding is never present or never absent."""
-    if task == "independent":
-        refuse_one_sided(labels, classes, side)
-        return
-    counts = np.bincount(labels, minlength=len(classes))
-    if (counts == 0).any():
-        missing = classes[int(np.argmin(counts))]
-        raise InputError(
-            f"split: no {kind}{missing} image in {side} ({len(labels)} images there); give more images, other "
-            f"fractions or another seed, or leave {missing} out of classes"
-        )
 
 
 def summary(recipe: Recipe, store: Store, split: pd.DataFrame) -> Summary:

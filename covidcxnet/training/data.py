@@ -1,23 +1,22 @@
-"""From a recipe to what a run works on: lung segmenter, data set, split and prepared store."""
+"""From a recipe to what a run works on: its files and folder, lung segmenter, data set, split and prepared store."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from pathlib import Path
 
 import pandas as pd
 
-from covidcxnet.datasets import SPLITS, Dataset, load, read_split, split
+from covidcxnet.datasets import Dataset, load, read_split, split
 from covidcxnet.datasets.dataset import with_verdicts
-from covidcxnet.datasets.load import SPLIT_FOLDERS
-from covidcxnet.datasets.splits import given_split
+from covidcxnet.datasets.splits import split_of_folders
+from covidcxnet.datasets.vocabulary import check_labels
 from covidcxnet.preparation import Store, prepare
 from enhancement.errors import InputError
+from enhancement.files import check_output
 from segmentation.segmenter import LungSegmenter
 
-from .batches import check_labels
 from .recipe import NEW_SPLIT, TRAINING_IMAGES, Recipe
 
 
@@ -28,6 +27,22 @@ def check_files(recipe: Recipe) -> None:
     for key, path in named.items():
         if path and (key, path) not in words and not Path(path).is_file():
             raise InputError(f"{key}: {path}: no such file; give another, or leave {key} out")
+
+
+def check_folder(recipe: Recipe) -> None:
+    """`InputError` if the recipe's run folder cannot be written, or holds something else already."""
+    path = Path(recipe.out)
+    if not recipe.out:
+        return
+    if not path.exists():
+        check_output(path, folder=True)
+    elif not path.is_dir():
+        raise InputError(f"out: {path} is a file; give the name of a new folder")
+    elif (path / "state.h5").exists():
+        # A run that never got to an epoch is written over.
+        raise InputError(f"out: {path} holds a run; go on with it by --resume {path}, or name another folder")
+    elif any(path.iterdir()) and not (path / "run.json").exists():
+        raise InputError(f"out: {path} is not empty and no run; name a new folder")
 
 
 def segmenter_of(recipe: Recipe) -> LungSegmenter | None:
@@ -62,32 +77,12 @@ def split_of(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
     if recipe.split not in ("", NEW_SPLIT):
         table = read_split(recipe.split, dataset, by=recipe.split_by)
     elif not (recipe.split or recipe.holdout) and Path(recipe.data).is_dir() and "published_split" in dataset.table:
-        table = _split_of_folders(recipe, dataset)
+        table = split_of_folders(dataset, recipe.data, recipe.fractions, seed=recipe.seed, by=recipe.split_by)
     else:
         holdout = recipe.holdout or None
         table = split(dataset, recipe.fractions, seed=recipe.seed, by=recipe.split_by, holdout=holdout)
     for name in ("train", "validation"):
         check_labels(dataset.targets[(table["split"] == name).to_numpy()], dataset.classes, recipe.task, name)
-    return table
-
-
-def _split_of_folders(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
-    """The split that the folders train, val and test stand for; without val, some of train validates."""
-    folders = dataset.table["published_split"]
-    sides = folders.str.lower().map(SPLIT_FOLDERS)
-    names = ", ".join(sorted(set(folders), key=lambda name: SPLITS.index(SPLIT_FOLDERS[name.lower()])))
-    if not sides.eq("train").any():
-        raise InputError(f"{recipe.data}: there is no folder train beside {names}; --split new makes another split")
-    note = ""
-    if sides.eq("validation").any():
-        table = given_split(dataset, sides, str(recipe.data), by=recipe.split_by)
-    else:
-        train, validation, _ = recipe.fractions
-        held = {"published_split": sorted(set(folders[sides == "test"]))} if sides.eq("test").any() else None
-        # train / (train + validation), so that the size of the given test folder plays no part
-        table = split(dataset, (train, validation, 0.0), seed=recipe.seed, by=recipe.split_by, holdout=held)
-        note = "; validation images are drawn from train"
-    print(f"split: the folders {names} are used as they are{note} (--split new makes another)", file=sys.stderr)
     return table
 
 

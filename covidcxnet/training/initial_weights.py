@@ -115,7 +115,7 @@ def initialise(model: keras.Model, init: str, classes: tuple[str, ...]) -> str:
         if file.layout == "torch":
             source, labels = torch_weights.network(path)
         elif file.layout == "keras-2":
-            source, labels = network(path)
+            source, labels = network(file)
         else:
             source, labels = pretrained.build(file.metadata, path), tuple(file.metadata["classes"])
         # The units of the output layer mean labels.

@@ -17,7 +17,6 @@ from covidcxnet.datasets.load import folder_of
 from covidcxnet.datasets.splits import unknown_patients
 from covidcxnet.models.scaling import TRAINING
 from enhancement.errors import InputError
-from enhancement.files import check_output
 
 from . import data
 from .batches import summary
@@ -61,7 +60,8 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         if advice := precision_advice(recipe.precision):
             _print(advice)
         if run is None:
-            _check_new(recipe)
+            data.check_files(recipe)
+            data.check_folder(recipe)
         segmenter = data.segmenter_of(recipe)
 
         # data
@@ -111,23 +111,6 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
             run.update(status="failed", reason=str(error))
             raise
     return Run(run.path)
-
-
-def _check_new(recipe: Recipe) -> None:
-    """`InputError` if a file that the recipe names is missing, or its run folder cannot be written or is in use."""
-    data.check_files(recipe)
-    path = Path(recipe.out)
-    if not recipe.out:
-        return
-    if not path.exists():
-        check_output(path, folder=True)
-    elif not path.is_dir():
-        raise InputError(f"out: {path} is a file; give the name of a new folder")
-    elif (path / "state.h5").exists():
-        # A run that never got to an epoch is written over.
-        raise InputError(f"out: {path} holds a run; go on with it by --resume {path}, or name another folder")
-    elif any(path.iterdir()) and not (path / "run.json").exists():
-        raise InputError(f"out: {path} is not empty and no run; name a new folder")
 
 
 def _stopped_run(resume: str | Path, recipe: Recipe | None, epochs: int | None) -> Run:

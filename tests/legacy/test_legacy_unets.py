@@ -11,7 +11,7 @@ import covidcxnet
 from enhancement.errors import InputError
 from segmentation.model import legacy_metadata
 from segmentation.segmenter import LungSegmenter
-from weights import manifest
+from weights import manifest, open_weights
 
 
 @pytest.mark.parametrize("imlab", [False, True])
@@ -32,7 +32,7 @@ def test_a_segmenter_takes_an_old_file_by_itself_as_the_manifest_describes_it(tm
     assert len(segmenter.model.get_weights()) == 46
     published = manifest.read()["covid-cxnet-unet"].metadata()
     published["architecture"]["options"]["width"] = 2
-    assert legacy_metadata(tmp_path / "old.hdf5") == published
+    assert legacy_metadata(open_weights(tmp_path / "old.hdf5")) == published
 
 
 @pytest.mark.parametrize(

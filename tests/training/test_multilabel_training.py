@@ -8,7 +8,7 @@ import pytest
 from run_helpers import assert_same_weights
 
 import covidcxnet
-from covidcxnet.datasets.vocabulary import refuse_one_sided
+from covidcxnet.datasets.vocabulary import check_labels
 from covidcxnet.evaluation import evaluate
 from covidcxnet.training import train
 from enhancement.errors import InputError
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("quick_curves")
 
 def test_a_finding_that_a_side_never_has_is_refused_with_what_to_leave_out():
     with pytest.raises(InputError, match=r"hernia is present in no image of train.*classes mass"):
-        refuse_one_sided(np.array([[1, 0], [0, 0]]), ("mass", "hernia"), "train")
+        check_labels(np.array([[1, 0], [0, 0]]), ("mass", "hernia"), "independent", "train")
 
 
 @pytest.fixture(scope="module")
