@@ -85,7 +85,7 @@ class _Silence:
         with self.lock:
             self.users -= 1
             if not self.users:
-                self.filters.__exit__()
+                self.filters.__exit__(None, None, None)
                 _LOGGER.propagate = True
 
 
@@ -416,8 +416,8 @@ def files_of_dicomdir(path: str | os.PathLike[str]) -> list[Path]:
     path = Path(path)
     try:
         with silent_pydicom():
-            with open(path, "rb") as file:
-                records = _parse(file).DirectoryRecordSequence
+            with open(path, "rb") as index:
+                records = _parse(index).DirectoryRecordSequence
             images = [r for r in records if r.get("DirectoryRecordType") == "IMAGE" and "ReferencedFileID" in r]
             names = [record.ReferencedFileID for record in images]
     except Exception:

@@ -64,7 +64,7 @@ def to_modality(stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:
 
     A rescale by slope 1 and intercept 0 says nothing and changes nothing, not even the type.
     """
-    items = optional(dataset, "ModalityLUTSequence") or ()
+    items: Any = optional(dataset, "ModalityLUTSequence") or ()
     if len(items) and "LUTData" in items[0]:
         table = read_table(items[0])
         if table is None:

@@ -61,7 +61,8 @@ def check_png(data: bytes) -> None:
     """Refuse a PNG file with two headers, a wrong checksum, without its end, or with fewer rows than it declares."""
     view = memoryview(data)
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
-    start, previous, pixels = 8, b"", []
+    pixels: list[memoryview] = []
+    start, previous = 8, b""
     while start + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, start)
         end = start + 12 + length

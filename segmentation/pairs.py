@@ -117,9 +117,10 @@ def read_mask(paths: Sequence[str | Path]) -> np.ndarray:
         except OSError as error:
             raise RadiographError(path, f"mask cannot be read ({error.strerror})") from None
         image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH) if data.size else None
-        if image is None:
+        colour = None if image is None else cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        if image is None or colour is None:
             raise RadiographError(path, "mask is not an image, or is damaged")
-        mask = _foreground(image, cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH), path)
+        mask = _foreground(image, colour, path)
         if union is not None and union.shape != mask.shape:
             raise RadiographError(path, f"mask of shape {mask.shape}, {union.shape} expected like its other half")
         union = mask if union is None else union | mask

@@ -188,12 +188,8 @@ def read(kind: str, path: Path) -> np.ndarray | None:
     if kind.startswith("weights"):
         from weights.format import open_weights
         from weights.hdf5 import open_plain
-        from weights.legacy_h5 import read_legacy
 
-        layout = open_weights(path).layout
-        if layout == "keras-2":
-            read_legacy(path)
-        elif layout == "keras-3":
+        if open_weights(path).layout == "keras-3":  # arrays of the older layout are read with it
             with open_plain(path) as file:
                 file.visititems(lambda _, item: item[()] if hasattr(item, "dtype") else None)
         return None

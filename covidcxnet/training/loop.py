@@ -74,7 +74,7 @@ class TrainingLoop:
         fuse_batch_norm(core)
         self.batches: Batches | FeatureBatches
         self.validation_input: Batches | np.ndarray
-        order = {"batch_size": recipe.batch_size, "seed": recipe.seed, "sampler": self.train.sampler}
+        order: dict[str, Any] = {"batch_size": recipe.batch_size, "seed": recipe.seed, "sampler": self.train.sampler}
         if recipe.trainable == "head":
             # Once and by batch in inference mode: batch norms of a frozen backbone keep to their moving averages.
             backbone, self.model = self._split()
