@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.encaps import get_frame
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 from pydicom.uid import (
@@ -32,6 +32,8 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     RLELossless,
     UID_dictionary,
 )
@@ -40,7 +42,7 @@ from enhancement.checks import Gray
 from enhancement.dicom_values import LookupTable, decimals, optional, read_table, to_modality, values
 from enhancement.errors import InputError, RadiographError, Refusal, one_line
 from enhancement.raster import check_frames, luma
-from enhancement.streams import check_size, jpeg2000_size, jpeg_size, unpacked_size
+from enhancement.streams import check_size, ends_flat, jpeg2000_size, jpeg_size, lengthen_scans, unpacked_size
 from enhancement.windowing import NAMED, Window, apply_window, is_view
 
 OLDEST_AGE = 89  # years; ages above are given as 90, as they alone can identify somebody
@@ -149,6 +151,10 @@ def _decode(dataset: pydicom.Dataset, window: Window, max_pixels: int) -> Gray:
         _check_end(dataset, syntax)
         raise Refusal(f"damaged DICOM file (its {name} pixels cannot be decoded)") from None
     _check_end(dataset, syntax)
+    if syntax in (JPEGBaseline8Bit, JPEGExtended12Bit) and ends_flat(stored):
+        dataset.PixelData = encapsulate([lengthen_scans(_frame(dataset))])
+        if not np.array_equal(_stored(dataset, syntax), stored):
+            raise Refusal("truncated or damaged DICOM file (its last rows are missing)")
     photometric = dataset.get("PhotometricInterpretation", "MONOCHROME2")
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)

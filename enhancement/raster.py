@@ -18,7 +18,7 @@ from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugi
 
 from enhancement.checks import Gray
 from enhancement.errors import Refusal
-from enhancement.streams import MAX_SIDE, check_png, check_size, jpeg_size, lengthen_scans
+from enhancement.streams import MAX_SIDE, check_png, check_size, ends_flat, jpeg_size, lengthen_scans
 
 ORIENTATION = 274
 _TIFF_LISTS = (
@@ -91,8 +91,7 @@ def _decode_jpeg(data: bytes, max_pixels: int) -> Raster:
         raise Refusal("truncated JPEG file (its end marker or a scan is missing)")
     image.draft("L", None)  # colour: take the file's own luma and leave the rest undecoded
     raster = _from_pillow(image)
-    corner = raster.gray[-8:, -8:]
-    if (corner == corner[-1, -1]).all():  # black, or filled up by the decoder: decode once more to know
+    if ends_flat(raster.gray):  # decode once more to know why
         longer = JpegImagePlugin.JpegImageFile(io.BytesIO(lengthen_scans(data)))
         longer.draft("L", None)
         if not np.array_equal(_from_pillow(longer).gray, raster.gray):

@@ -9,6 +9,9 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import Any
+
+from numpy.typing import NDArray
 
 from enhancement.errors import Refusal
 
@@ -158,6 +161,12 @@ def jpeg_size(data: bytes) -> tuple[int, int, bool]:
     if len(sizes) > 1:
         raise Refusal("damaged JPEG stream (it has two headers)")
     return (*sizes[0], ended)
+
+
+def ends_flat(pixels: NDArray[Any]) -> bool:
+    """Whether the last block of a picture is of one value: black, or filled up by a decoder."""
+    corner = pixels[-8:, -8:]
+    return bool((corner == corner[-1, -1]).all())
 
 
 def lengthen_scans(data: bytes) -> bytes:

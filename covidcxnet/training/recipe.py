@@ -277,8 +277,10 @@ class Recipe:
         """Recipe from plain nested values; what is not named keeps its default, unknown keys are refused."""
         values = checked_keys(values)
         for name, default in (("input", InputSettings(size=128)), ("augment", AugmentSettings())):
-            if isinstance(values.get(name, {}), dict):
-                values[name] = dataclasses.replace(default, **values.get(name, {}))
+            given = values.get(name, {})
+            _require(isinstance(given, dict | type(default)), name, given, "keys and values")
+            if isinstance(given, dict):
+                values[name] = dataclasses.replace(default, **given)
         return cls(**values)
 
 
@@ -317,7 +319,8 @@ def _check_fields(settings: Recipe | AugmentSettings, prefix: str = "") -> None:
         if interval := setting.metadata.get("interval"):
             low, high = (float(end) for end in interval[1:-1].split(","))
             inside = all(
-                (low < number or (interval[0] == "[" and low == number))
+                isinstance(number, int | float)
+                and (low < number or (interval[0] == "[" and low == number))
                 and (number < high or (interval[-1] == "]" and number == high))
                 for number in (value if isinstance(value, tuple) else (value,))
             )
@@ -327,4 +330,4 @@ def _check_fields(settings: Recipe | AugmentSettings, prefix: str = "") -> None:
 
 def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
     if not condition:
-        raise InputError(f"{key}: {value!r} given, {allowed} expected")
+        raise InputError(f"{key}: {value!r:.200} given, {allowed} expected")

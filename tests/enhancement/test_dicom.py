@@ -301,6 +301,16 @@ def test_a_stream_of_another_size_than_its_header_is_refused_before_it_is_decode
         read(dicom(**STREAMS[name]))
 
 
+def test_a_jpeg_frame_that_ends_early_is_refused_and_a_black_border_is_not(read):
+    bordered = np.pad(SHALLOW, ((0, 64), (0, 64)))
+    stream = encode(bordered, "JPEG", quality=90)
+    tags = EIGHT | {"pixels": bordered}
+    assert (read(dicom(**tags, PixelData=stream))[80:, 80:] == 0).all()
+    start = stream.index(b"\xff\xda") + 10
+    with pytest.raises(RadiographError, match="last rows are missing"):
+        read(dicom(**tags, PixelData=stream[: start + (len(stream) - start) // 3] + b"\xff\xd9"))
+
+
 def test_a_deflated_file_is_refused_before_it_unpacks_to_too_much(read, tmp_path, monkeypatch):
     data = dicom(syntax=DeflatedExplicitVRLittleEndian)
     monkeypatch.setattr("enhancement.dicom._MOST_UNPACKED", 5000)

@@ -185,3 +185,12 @@ def test_a_recipe_may_have_the_keys_of_refused_flags(tmp_path):
     assert parse_recipe(["--recipe", str(recipe)], refused={"sampling": "why"}).sampling == "oversample"
     with pytest.raises(InputError, match="--sampling: why"):
         parse_recipe(["--recipe", str(recipe), "--sampling", "none"], refused={"sampling": "why"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("epochs", [1, 2]), ("epochs", {}), ("batch_size", "eight"), ("input", 8), ("input", [1]), ("augment", "none")],
+)
+def test_a_recipe_file_with_a_value_of_another_kind_is_refused_by_its_key(key, value):
+    with pytest.raises(InputError, match=key):
+        Recipe.from_dict({key: value}).to_dict()
