@@ -94,7 +94,7 @@ def load_legacy(
     path : str or path-like
         The file, or the name of a legacy entry of the manifest ("chexnet", "covid-cxnet-chexnet", "covid-cxnet-unet").
     architecture : str, optional
-        One of `LEGACY` or `UNETS`. Needed only where neither the arrays nor the file's description say it:
+        One of `LEGACY` or `UNETS`. Needed where the file is not a published one and its arrays fit several:
         for a 14-class DenseNet121, "chexnet" or "covid-cxnet-chexnet".
     size : int, optional
         Side of the stack; the one in the file's description, or the published one, when not given.
@@ -135,11 +135,12 @@ def load_legacy(
             raise InputError(f"architecture {name!r} given; its arrays are those of a lung U-Net")
         structure = recognise(layers)
         labels = tuple(classes) if classes is not None else LABELS.get(structure.outputs)
-        if labels is None:
+        # One dense layer of three outputs may be anybody's; only the heads of COVID-CXNet have layers before it.
+        if labels is None or (classes is None and structure.outputs == 3 and not structure.hidden):
             raise InputError(f"{structure.outputs} outputs in its head and no labels known for them; give classes")
         if structure.outputs == 2:
             structure, layers = _one_sigmoid(structure, layers, config)
-        name = name or _name(structure, config, file)
+        name = name or _name(structure, file)
         if name not in LEGACY or LEGACY[name].model != structure.model:
             fitting = [known for known, legacy in LEGACY.items() if legacy.model == structure.model]
             raise InputError(f"architecture {name!r} given; its arrays allow {', '.join(fitting)}")
@@ -317,27 +318,19 @@ def _one_sigmoid(
     return replace(structure, outputs=1), [*layers[:-1], single]
 
 
-def _name(structure: Structure, config: Config, path: Path) -> str:
-    """Which published network a recognised structure is, from the file's description or its known content."""
+def _name(structure: Structure, path: Path) -> str:
+    """Which published network a recognised structure is, from a head that no other has or its known content."""
     if structure.model != "covid-cxnet":
         return structure.model
     if structure.outputs and structure.hidden:
         return "covid-cxnet"
-    if structure.outputs == len(CHEXNET_LABELS) and config:
-        relu = False
-        for layer in config.values():
-            if layer["class"] == "BatchNormalization":
-                relu = False  # what counts is a ReLU after the last batch norm
-            elif layer["class"] in ("Activation", "ReLU"):
-                relu = layer["class"] == "ReLU" or layer.get("activation") == "relu"
-        return "covid-cxnet-chexnet" if relu else "chexnet"
     blob = manifest.git_blob_id(path)
     for entry in manifest.read().values():
         if entry.git_blob == blob and entry.name in LEGACY:
             return entry.name
     raise InputError(
-        "its arrays do not say whether a ReLU precedes the pooling and how the input is scaled; give "
-        "architecture: chexnet, covid-cxnet-chexnet or imagenet"
+        "nothing in it says which classes its outputs are and how its input is scaled; call covidcxnet.load_legacy "
+        "with architecture (chexnet, covid-cxnet-chexnet or imagenet) and, unless they are NIH's, classes"
     )
 
 

@@ -14,6 +14,12 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split())
 
 
+def printable(text: object) -> str:
+    """A file name may hold bytes that no terminal encoding takes, and line breaks that would break a table."""
+    safe = str(text).encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in safe)
+
+
 class RadiographError(InputError):
     """A file that cannot be read as one radiograph: `path` as the caller named it, and `reason` for a user."""
 

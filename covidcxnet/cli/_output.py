@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from enhancement.errors import InputError
+from enhancement.errors import InputError, printable
 from enhancement.files import IMAGE_SUFFIXES
 
 EXPECTED = "an upright frontal chest radiograph"
@@ -102,9 +102,3 @@ def refuse_loss(outputs: list[Path], inputs: list[Path], overwrite: bool) -> Non
     for path in existing:
         if path.resolve() in originals:
             raise InputError(f"{path}: is one of the radiographs and is never overwritten; give another --out")
-
-
-def printable(text: str) -> str:
-    """A file name may hold bytes that no terminal encoding takes, and line breaks that would break the table."""
-    safe = str(text).encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in safe)

@@ -11,7 +11,7 @@ import os
 import os.path
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.vocabulary import DEFINITIONS, FINDINGS, PREFIX, findings_of, independent_targets
-from enhancement.errors import InputError
+from enhancement.errors import InputError, printable
 from enhancement.files import whole_file
 
 TASKS = ("exclusive", "independent")
@@ -342,6 +342,15 @@ def listed_path(path: Any, root: str | Path) -> str:
     return Path(text).as_posix()
 
 
+def check_names(paths: Iterable[Any]) -> None:
+    """`InputError` for the first path with bytes that are no UTF-8, which no table can hold."""
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{printable(path)}: the file name is not valid UTF-8; rename the file") from None
+
+
 def cell_paths(cell: Any) -> tuple[str, ...]:
     """Paths in one cell of a table, which ``;`` separates; none in an empty one."""
     return tuple(part.strip() for part in _text(cell).split(";") if part.strip())
@@ -389,6 +398,7 @@ def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
             which = f" ({table['path'][row]})" if column == "label" else ""
             raise InputError(f"{name}: row {row + 1}{which} has no {column}; fill it in or drop the row")
         table[column] = table[column].map(_text)
+    check_names(table["path"])
     # one file may be written in two ways, ./a.png and a.png
     loose = table["path"].str.contains(r"(?:^|/)\.{1,2}/|//", regex=True)
     if loose.any():

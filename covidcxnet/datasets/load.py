@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from platformdirs import user_cache_path
 
-from covidcxnet.datasets.dataset import TASKS, Dataset, cell_paths, listed_path, merge, moved, read_text
+from covidcxnet.datasets.dataset import TASKS, Dataset, cell_paths, check_names, listed_path, merge, moved, read_text
 from covidcxnet.datasets.named import NAMES, facts_of, load_named
 from covidcxnet.datasets.phantom import PHANTOM_CLASSES, VERSION, make_phantoms
 from covidcxnet.datasets.vocabulary import PREFIX, UNKNOWN, finding_name, findings_of, with_findings
@@ -214,7 +214,9 @@ def _images_below(root: Path) -> list[Path]:
     if not root.is_dir():
         raise InputError(f"{root}: no such folder")
     paths = [Path(p).relative_to(root) for p in find_images(root, recursive=True)]
-    return [p for p in paths if not any(part.startswith(".") for part in p.parts)]
+    paths = [p for p in paths if not any(part.startswith(".") for part in p.parts)]
+    check_names(root / path for path in paths)
+    return paths
 
 
 def _open_folder(root: Path) -> Dataset:

@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 
 from covidcxnet.explain.grid import Grid, enlarge, remark
+from covidcxnet.explain.lime import POOR_FIT
 from covidcxnet.explain.overlay import overlay_heatmap, overlay_lime, panel, save_image
 from covidcxnet.reporting import plots
 from enhancement import read_radiograph
-from enhancement.errors import InputError
+from enhancement.errors import InputError, printable
 from segmentation.regions import Frame
 
 METHODS = {"gradcam": "Grad-CAM", "cam": "CAM", "lime": "LIME"}
@@ -76,7 +77,8 @@ class Explanation:
         if self.target != prediction.label:
             drawn += f" (probability {prediction.probabilities[self.target or '']:.2f})"
         if self.fit is not None:
-            drawn += f"; local fit R\N{SUPERSCRIPT TWO} {self.fit:.2f}"
+            poor = " (poor: the map says little)" if self.fit < POOR_FIT else ""
+            drawn += f"; local fit R\N{SUPERSCRIPT TWO} {self.fit:.2f}{poor}"
         if note := remark(self._drawable()[0]):
             drawn += f"; {note}"
         lines = [f"{prediction.label}, probability {prediction.probability:.2f}", drawn]
@@ -87,7 +89,7 @@ class Explanation:
             problems = ", ".join(note.partition(":")[0] for note in prediction.notes)
             lines.append(f"Not like an upright frontal chest radiograph: {problems}")
         if self.path is not None:
-            name, half = self.path.name, _LONGEST_NAME // 2 - 1
+            name, half = printable(self.path.name), _LONGEST_NAME // 2 - 1
             lines.append(name if len(name) <= _LONGEST_NAME else f"{name[:half]}...{name[-half:]}")
         return lines
 

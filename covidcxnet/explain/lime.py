@@ -19,13 +19,19 @@ _BACKGROUND = -1
 # Chosen by eye on real radiographs: at 0.1 superpixels are ragged bands along edges, at 0.4 nearly squares.
 _COMPACTNESS = 0.2
 
+POOR_FIT = 0.5
+"""Local R^2 below which a straight line does not describe how the classifier answers."""
+
+# Probabilities that differ by less than this differ by rounding: nothing that was hidden changed the answer.
+_NOISE = 1e-4
+
 
 @dataclass(frozen=True)
 class LimeExplanation:
     """One stack's superpixels and what each is worth.
 
     A weight is the change of the class's probability when the superpixel is shown instead of hidden: positive ones
-    speak for the class. Below a `score` of some 0.3 they say little.
+    speak for the class. Below a `score` of `POOR_FIT` they say little.
     """
 
     weights: np.ndarray  # float32 [S, S], of each pixel's superpixel; 0 outside the content
@@ -68,6 +74,7 @@ def explain_lime(
     predict: Callable = getattr(classifier, "predict_stacks", classifier)
     numbers = superpixels(stack[..., plane], segments, content_of(stack))
     first: list[np.ndarray] = []
+    extremes: list[np.ndarray] = []
 
     class Explainer(LimeImageExplainer):
         """lime's sampling and fit; hiding is one look-up a batch instead of one loop a superpixel."""
@@ -89,6 +96,7 @@ def explain_lime(
             raise InputError(f"LIME: target {target} given, 0 to {values.shape[1] - 1} expected")
         if not first:
             first.append(values[0].astype("float32"))
+        extremes.extend((values.min(axis=0), values.max(axis=0)))
         return values
 
     explanation = Explainer(feature_selection="none", random_state=seed).explain_instance(
@@ -105,6 +113,8 @@ def explain_lime(
     chosen = int(next(iter(explanation.local_exp)))
     # One more for the background, whose number -1 reads the last entry: 0.
     worth = np.zeros(int(numbers.max()) + 2, "float32")
+    if np.ptp([row[chosen] for row in extremes]) < _NOISE:
+        return LimeExplanation(worth[numbers], numbers, 0.0, chosen, first[0])
     for number, weight in explanation.local_exp[chosen]:
         worth[number] = weight
     # A model that never changes its answer leaves nothing to fit, which is a perfect fit of nothing: 0.

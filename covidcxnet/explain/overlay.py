@@ -6,6 +6,7 @@ evenly; LIME's two signs are blue and orange, and each also has its own mark.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,8 +95,13 @@ def panel(radiograph: np.ndarray, drawn: np.ndarray, caption: Sequence[str], tit
     side = 4.6
     # Very wide or tall images are not worth a figure of their full aspect ratio.
     wide = side * min(max(width / height, 0.5), 2.0)
-    lines = 0.24 * (len(caption) + 1) + 0.2
-    total_wide, total_high = 2 * wide + 1.1, side + lines + 0.45
+    total_wide = 2 * wide + 1.1
+    # A letter of the bold first line is some 0.1 inch wide, one of the others 0.075.
+    first, *rest = [*caption, f"{NOTICE}."]
+    heading = textwrap.wrap(first, int((total_wide - 0.2) / 0.1))
+    rest = [part for line in rest for part in textwrap.wrap(line, int((total_wide - 0.2) / 0.075))]
+    lines = 0.24 * (len(heading) + len(rest)) + 0.2
+    total_high = side + lines + 0.45
     figure = Figure(figsize=(total_wide, total_high), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
 
@@ -106,8 +112,9 @@ def panel(radiograph: np.ndarray, drawn: np.ndarray, caption: Sequence[str], tit
     for picture, name, left in ((radiograph, "Radiograph", 0.1), (drawn, title, 0.2 + wide)):
         plots.image(place(left, lines, wide, side), picture, name, size=11, pad=6, **gray)
     _scale_bar(place(2 * wide + 0.3, lines + 0.15 * side, 0.13, 0.7 * side), title == "LIME")
-    for number, text in enumerate([*caption, f"{NOTICE}."]):
-        style: dict[str, Any] = {"fontsize": 9} if number else {"fontsize": 11, "fontweight": "bold"}
+    for number, text in enumerate([*heading, *rest]):
+        bold = number < len(heading)
+        style: dict[str, Any] = {"fontsize": 11, "fontweight": "bold"} if bold else {"fontsize": 9}
         y = (lines - 0.14 - 0.24 * number) / total_high
         # File names may hold a dollar sign, which is no formula.
         figure.text(0.1 / total_wide, y, text, va="top", parse_math=False, **style)

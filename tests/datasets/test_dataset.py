@@ -225,6 +225,15 @@ def test_a_workbook_is_named_as_such(tmp_path):
         load(tmp_path / "t.xlsx")
 
 
+def test_a_file_name_that_is_no_utf8_is_named_in_one_line(tmp_path):
+    images(tmp_path, "flu/a.png", "normal/b.png", "flu/lunge_\udcfc.png")
+    given = table().assign(path=["\udcfc", "a", "b"])
+    for refused in (lambda: load(tmp_path), lambda: Dataset(given, tmp_path)):
+        with pytest.raises(InputError, match=r"\\udcfc.*not valid UTF-8") as error:
+            refused()
+        str(error.value).encode()
+
+
 def test_csv_paths_relative_to_the_parent_folder_are_found_and_absolute_ones_must_lie_under_the_root(
     csv, tmp_path, capsys
 ):

@@ -1,5 +1,8 @@
 """Overlays and panels: true to the radiograph, whole files, readable."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -111,12 +114,17 @@ def test_captions_name_class_probability_and_another_target_and_an_error_is_not_
     assert "no place speaks" in _explanation().caption[1]
     other = Explanation(**{**explanation.__dict__, "target": "normal", "fit": 0.5, "method": "lime"})
     assert "LIME for normal (probability 0.10)" in other.caption[1] and "0.50" in other.caption[1]
+    poor = replace(other, fit=0.31, prediction=replace(other.prediction, path=Path("lunge_\udcfc.png")))
+    assert "0.31 (poor" in poor.caption[1] and "(poor" not in other.caption[1]
+    assert poor.caption[-1] == r"lunge_\udcfc.png"
     unreadable = Explanation(_radiograph(), Prediction(None, error="truncated"), "gradcam")
     assert unreadable.error == "truncated"
     with pytest.raises(InputError, match="truncated"):
         unreadable.overlay()
     # a panel says what it is not for, and no file name is a formula
-    figure = overlay.panel(_radiograph(), np.zeros((*SHAPE, 3), "uint8"), ["a $x_1 b", "$\\broken{$"])
+    figure = overlay.panel(_radiograph(), np.zeros((*SHAPE, 3), "uint8"), ["a $x_1 b", "$\\broken{$", "long " * 60])
+    for text in figure.texts:
+        assert text.get_window_extent().x1 <= figure.bbox.x1, "a long caption is wrapped"
     assert any("Research only" in text.get_text() for text in figure.texts)
     assert plots.save(figure, tmp_path / "panel.png").stat().st_size > 1000
 

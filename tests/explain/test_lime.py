@@ -46,6 +46,9 @@ def test_superpixels_that_carry_the_probability_get_the_weight_and_none_where_it
     assert explained.score > 0.9
     constant = _explain(lambda stacks: np.full((len(stacks), 2), 0.5))
     assert (constant.weights == 0).all() and np.isfinite(constant.score)
+    rng = np.random.default_rng(0)
+    rounding = _explain(lambda stacks: 0.5 + rng.normal(0, 1e-6, (len(stacks), 2)))
+    assert (rounding.weights == 0).all() and rounding.score == 0, "noise is no heat"
 
 
 def test_the_seed_decides_the_predicted_class_is_the_default_and_the_other_has_the_opposite_weights(explained):

@@ -89,7 +89,7 @@ def test_a_description_that_the_arrays_or_the_known_network_contradict_is_refuse
     described["config"].update(changes)
     path = keras2_file(tmp_path / "old.hdf5", layers, config=config)
     with pytest.raises(InputError, match=message) as error:
-        covidcxnet.load_legacy(path)
+        covidcxnet.load_legacy(path, "chexnet" if name == "conv1/bn" else None)
     assert str(error.value).startswith(str(path))
 
 
@@ -110,12 +110,14 @@ def test_every_layer_of_a_densenet_gets_the_arrays_of_its_old_name(tmp_path, pub
 
 
 @pytest.mark.parametrize("name", ["chexnet", "covid-cxnet-chexnet"])
-def test_both_forms_of_chexnet_predict_what_numpy_does_by_name_and_by_description(tmp_path, densenet, name):
+def test_both_forms_of_chexnet_predict_what_numpy_does_and_are_never_guessed_from_14_outputs(tmp_path, densenet, name):
     layers, path = densenet
     proper = name == "chexnet"
     config = config_of(layers, 45, 3, relu=not proper, output="sigmoid" if proper else "softmax")
     whole = keras2_file(tmp_path / "whole.weights", layers, config=config)
-    for classifier in (covidcxnet.load_legacy(path, name, size=45), covidcxnet.load_model(whole)):
+    with pytest.raises(InputError, match=r"which classes its outputs are and how its input is scaled.*architecture"):
+        covidcxnet.load_model(whole)
+    for classifier in (covidcxnet.load_legacy(path, name, size=45), covidcxnet.load_legacy(whole, name)):
         expected = densenet_in_numpy(stacks_of(classifier), layers, proper=proper)
         np.testing.assert_allclose(classifier.predict_stacks(stacks_of(classifier)), expected, atol=1e-5)
         assert classifier.classes == CHEXNET_LABELS and classifier.metadata["legacy"]["architecture"] == name
