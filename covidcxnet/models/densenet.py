@@ -29,6 +29,7 @@ PUBLISHED = {
     "covid-cxnet",
     size=320,
     channels=3,
+    region="crop",
     normalization="unit",
     feature_layer="relu",
     head={"pool": "average", "hidden": (10,), "dropout": 0.2, "activation": None},

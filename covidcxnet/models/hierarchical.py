@@ -92,6 +92,7 @@ STAGES = tuple(
     NAME,
     size=320,
     channels=3,
+    region="crop",
     normalization="unit",
     feature_layer=FEATURES,
     head={"pool": "average", "hidden": (10,), "dropout": 0.2},

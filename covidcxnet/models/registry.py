@@ -61,6 +61,8 @@ class ModelSpec:
         ``backbone(stack, **options) -> feature map [N, h, w, F]`` on Keras tensors; the stack is already scaled.
     size, channels : int
         Side and planes of the stack in the published model.
+    region : str
+        What of a radiograph the published model sees, one of `covidcxnet.settings.REGIONS`.
     normalization : str
         Scaling of the 0..255 stack, from `NORMALIZATIONS`.
     feature_layer : str
@@ -120,6 +122,7 @@ class ModelSpec:
     published_options: tuple[str, ...] = ()
     three_plane_weights: tuple[str, ...] = ()
     level: str = ""
+    region: str = "none"
     parameters: int = 0
     flops: int = 0
     origin: str = "no pretrained weights; random"
@@ -138,6 +141,12 @@ class ModelSpec:
         parameters = list(inspect.signature(self.backbone).parameters.values())[1:]
         preset = {} if self.add_head else {"head": None}
         return {p.name: p.default for p in parameters} | preset | self.head_options
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """Settings of the published input that differ between models; of three planes the default ones."""
+        planes = {"channels": ["raw"]} if self.channels == 1 else {}
+        return {"size": self.size, "region": self.region} | planes
 
     @property
     def head_options(self) -> dict[str, Any]:

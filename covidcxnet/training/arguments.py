@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from covidcxnet import recipes
+from covidcxnet.models import MODELS
 from enhancement.command_line import did_you_mean, one_line, spelling
 from enhancement.errors import InputError
 
@@ -57,8 +58,13 @@ def parse_recipe(
     for name, why in refused.items():
         if name in given:
             raise InputError(f"--{name.replace('_', '-')}: {why}")
+    arguments = list(_spelt(argv))
+    parser = build_parser(prog, summary, hidden=refused)
+    # A recipe brings its own input. Without one the model does, or base-cnn would see 128 pixels in three planes.
+    if "recipe" not in given and (spec := MODELS.get(_last(arguments, "--model"))):
+        parser.set_defaults({f"input.{key}": value for key, value in spec.input.items()})
     try:
-        values = build_parser(prog, summary, hidden=refused).parse_args(list(_spelt(argv))).as_dict()
+        values = parser.parse_args(arguments).as_dict()
     except (argparse.ArgumentError, TypeError) as error:
         raise InputError(_readable(error)) from error
     settings = {field.name: values[field.name] for field in dataclasses.fields(Recipe)}
@@ -133,6 +139,16 @@ def _spelt(argv: Sequence[str]) -> Iterator[str]:
         elif name == "recipe":
             value = _recipe_file(value)
         yield f"--{name}={value}"
+
+
+def _last(arguments: Sequence[str], flag: str) -> str:
+    """The value that a flag has last, spelt ``--flag=value`` or ``--flag value``; empty where it is not given."""
+    value = ""
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        name, equals, inside = argument.partition("=")
+        if name == flag:
+            value = inside if equals else following
+    return value
 
 
 def _recipe_file(name: str) -> str:

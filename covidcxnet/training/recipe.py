@@ -149,7 +149,11 @@ class Recipe:
             "alone",
         ),
     )
-    model: str = _field("small-cnn", "a model of the registry; `covidcxnet models list` shows them")
+    model: str = _field(
+        "small-cnn",
+        "a model of the registry; `covidcxnet models list` shows them. Given as a flag, and without a recipe, it "
+        "brings its published input",
+    )
     options: dict[str, Any] = field(
         default_factory=dict,
         metadata=_about(

@@ -5,6 +5,7 @@ import yaml
 
 from covidcxnet.cli import find_lr, prepare, sweep
 from covidcxnet.cli.train import main
+from covidcxnet.models import MODELS
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Recipe, load_recipe, save_recipe
 from covidcxnet.training.arguments import parse_recipe
@@ -194,3 +195,18 @@ def test_a_recipe_may_have_the_keys_of_refused_flags(tmp_path):
 def test_a_recipe_file_with_a_value_of_another_kind_is_refused_by_its_key(key, value):
     with pytest.raises(InputError, match=key):
         Recipe.from_dict({key: value}).to_dict()
+
+
+def test_a_model_brings_its_published_input_unless_flags_or_a_recipe_say_otherwise():
+    def seen(*flags):
+        settings = parse_recipe(list(flags)).input
+        return settings.size, settings.channels, settings.region
+
+    planes = ("clahe", "beasf", "raw")
+    assert seen() == seen("--model", "small-cnn") == (128, planes, "none")
+    assert seen("--model", "base-cnn") == (400, ("raw",), "none")
+    assert seen("--model=covid-cxnet") == (320, planes, "crop")
+    flags = ["--input.size", "64", "--input.region", "none", "--input.channels", "raw,raw,raw"]
+    assert seen(*flags, "--model", "covid-cxnet") == (64, ("raw",) * 3, "none")
+    assert seen("--recipe", "covid-cxnet-base-v1", "--model", "small-cnn") == seen("--recipe", "covid-cxnet-base-v1")
+    assert all(InputSettings(**spec.input).size == spec.size for spec in MODELS.values())
