@@ -33,7 +33,6 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEGBaseline8Bit,
-    JPEGExtended12Bit,
     RLELossless,
     UID_dictionary,
 )
@@ -42,7 +41,7 @@ from enhancement.checks import Gray
 from enhancement.dicom_values import LookupTable, decimals, optional, read_table, to_modality, values
 from enhancement.errors import InputError, RadiographError, Refusal, one_line
 from enhancement.raster import check_frames, luma
-from enhancement.streams import check_size, ends_flat, jpeg2000_size, jpeg_size, lengthen_scans, unpacked_size
+from enhancement.streams import check_scans, check_size, jpeg2000_size, jpeg_size, unpacked_size
 from enhancement.windowing import NAMED, Window, apply_window, is_view
 
 OLDEST_AGE = 89  # years; ages above are given as 90, as they alone can identify somebody
@@ -151,10 +150,13 @@ def _decode(dataset: pydicom.Dataset, window: Window, max_pixels: int) -> Gray:
         _check_end(dataset, syntax)
         raise Refusal(f"damaged DICOM file (its {name} pixels cannot be decoded)") from None
     _check_end(dataset, syntax)
-    if syntax in (JPEGBaseline8Bit, JPEGExtended12Bit) and ends_flat(stored):
-        dataset.PixelData = encapsulate([lengthen_scans(_frame(dataset))])
-        if not np.array_equal(_stored(dataset, syntax), stored):
-            raise Refusal("truncated or damaged DICOM file (its last rows are missing)")
+    if syntax == JPEGBaseline8Bit:
+
+        def decode(stream: bytes) -> NDArray[Any]:
+            dataset.PixelData = encapsulate([stream])
+            return _stored(dataset, syntax)
+
+        check_scans(_frame(dataset), stored, decode)
     photometric = dataset.get("PhotometricInterpretation", "MONOCHROME2")
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)

@@ -18,7 +18,7 @@ from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugi
 
 from enhancement.checks import Gray
 from enhancement.errors import Refusal
-from enhancement.streams import MAX_SIDE, check_png, check_size, ends_flat, jpeg_size, lengthen_scans
+from enhancement.streams import MAX_SIDE, check_png, check_scans, check_size, jpeg_size
 
 ORIENTATION = 274
 _TIFF_LISTS = (
@@ -89,14 +89,17 @@ def _decode_jpeg(data: bytes, max_pixels: int) -> Raster:
     check_frames(getattr(image, "n_frames", 1))
     if not ended:
         raise Refusal("truncated JPEG file (its end marker or a scan is missing)")
-    image.draft("L", None)  # colour: take the file's own luma and leave the rest undecoded
-    raster = _from_pillow(image)
-    if ends_flat(raster.gray):  # decode once more to know why
-        longer = JpegImagePlugin.JpegImageFile(io.BytesIO(lengthen_scans(data)))
-        longer.draft("L", None)
-        if not np.array_equal(_from_pillow(longer).gray, raster.gray):
-            raise Refusal("truncated or damaged JPEG file (its last rows are missing)")
+    raster = _luma_of_jpeg(image)
+    if image.mode == "L":
+        check_scans(
+            data, raster.gray, lambda other: _luma_of_jpeg(JpegImagePlugin.JpegImageFile(io.BytesIO(other))).gray
+        )
     return raster
+
+
+def _luma_of_jpeg(image: ImageFile.ImageFile) -> Raster:
+    image.draft("L", None)  # colour: take the file's own luma and leave the rest undecoded
+    return _from_pillow(image)
 
 
 def _decode_webp(data: bytes, max_pixels: int) -> Raster:

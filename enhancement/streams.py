@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from enhancement.errors import Refusal
@@ -27,7 +28,7 @@ _MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 _FRAMES = {*range(0xC0, 0xD0), 0xDE, 0xF7} - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xCA)
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
-_RESTARTS = 0xDD
+_QUANTISERS, _RESTARTS = 0xDB, 0xDD
 _SCAN_END, _SCAN_END_OR_RESTART = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])"), re.compile(rb"\xff+([^\x00\xff])")
 _AFTER_SCAN = {0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0), _END}
 _NOISE = bytes((37 * i * i + 11 * i + 91) % 251 for i in range(256))
@@ -163,19 +164,43 @@ def jpeg_size(data: bytes) -> tuple[int, int, bool]:
     return (*sizes[0], ended)
 
 
-def ends_flat(pixels: NDArray[Any]) -> bool:
-    """Whether the last block of a picture is of one value: black, or filled up by a decoder."""
-    corner = pixels[-8:, -8:]
-    return bool((corner == corner[-1, -1]).all())
+def check_scans(data: bytes, pixels: NDArray[Any], decode: Callable[[bytes], NDArray[Any]]) -> None:
+    """Refuse a JPEG stream whose `pixels` end in one gray level because its scans do not hold them.
 
-
-def lengthen_scans(data: bytes) -> bytes:
-    """A JPEG file with noise after every scan, which shows only if a scan is too short.
-
-    libjpeg fills up a scan that ends early with the last grey level and only warns, which Pillow passes over. It reads
-    no further than the last block, so that noise after a whole scan changes nothing. `Refusal` if a scan ends at a
-    marker that cannot stand there.
+    libjpeg fills up a scan that ends early with the last gray level and only warns, which Pillow passes over. It reads
+    no further than the last block, so noise after a whole scan changes nothing. And damaged scans drift out of range,
+    to black or white: no encoder writes a block that is darker than black on average.
     """
+    corner = pixels[-8:, -8:]
+    if not (corner == corner[-1, -1]).all():
+        return
+    if not np.array_equal(decode(_lengthen_scans(data)), pixels):
+        raise Refusal("truncated or damaged JPEG data (its last rows are missing)")
+    height, width = (side // 8 * 8 for side in pixels.shape[:2])
+    if pixels.ndim == 2 and corner[-1, -1] in (0, 255) and height and width:
+        dimmed, share = _halve_means(data)
+        blocks = decode(dimmed)[:height, :width].reshape(height // 8, 8, width // 8, 8).mean((1, 3))
+        # quantising rounds by half a step, an eighth of which is seen
+        if np.abs(blocks - 128).max() > 128 * share + 10:
+            raise Refusal("damaged JPEG data (its blocks drift out of range)")
+
+
+def _halve_means(data: bytes) -> tuple[bytes, float]:
+    """The stream with half the quantiser of every block's mean, and the largest ratio of new to old quantisers."""
+    changed, share = bytearray(data), 0.0
+    for marker, start in _jpeg_segments(data):
+        at = start + 4
+        while marker == _QUANTISERS and at < start + 2 + int.from_bytes(data[start + 2 : start + 4], "big"):
+            wide = 2 if data[at] >> 4 else 1
+            old = max(1, int.from_bytes(data[at + 1 : at + 1 + wide], "big"))
+            new = max(1, old // 2)
+            changed[at + 1 : at + 1 + wide] = new.to_bytes(wide, "big")
+            share, at = max(share, new / old), at + 1 + 64 * wide
+    return bytes(changed), share
+
+
+def _lengthen_scans(data: bytes) -> bytes:
+    """The stream with noise after every scan; `Refusal` if a scan ends at a marker that cannot stand there."""
     segments = list(_jpeg_segments(data))
     restarts = any(marker == _RESTARTS for marker, _ in segments)
     parts, at = [], 0

@@ -242,6 +242,20 @@ def test_a_jpeg_scan_that_ends_early_is_refused_and_a_black_border_is_not(read, 
         read(data[: start + (len(data) - start) // 3] + end + b"\xff\xd9")
 
 
+def test_a_jpeg_file_that_drifts_to_black_is_refused_and_black_and_white_pictures_are_not(read):
+    for value in (0, 255):
+        for quality in (5, 50, 90, 100):
+            flat = np.where(np.arange(64)[:, None] < 8, SMOOTH[:1, :40, 0].repeat(64, 0)[:, :40], value).astype(
+                np.uint8
+            )
+            assert np.abs(read(encode(flat, "JPEG", quality=quality))[32:].astype(int) - value).max() <= 10
+    dark = encode(np.zeros((64, 64), np.uint8), "JPEG", quality=50)
+    at = dark.index(b"\xff\xdb") + 5
+    assert dark[at] == 16, "the mean of a block counts twice as much as its author meant"
+    with pytest.raises(RadiographError, match="out of range"):
+        read(dark[:at] + b"\x20" + dark[at + 1 :])
+
+
 @pytest.mark.parametrize("settings", [{"window": "wide"}, {"window": (5, 1)}, {"max_pixels": 0}, {"max_pixels": 1.5}])
 def test_missing_files_folders_and_settings_out_of_range_are_named(tmp_path, settings):
     with pytest.raises(RadiographError, match=r"nowhere\.png: no such file"):
