@@ -16,16 +16,16 @@ from covidcxnet.evaluation.by_source import by_source
 from covidcxnet.evaluation.card import card
 from covidcxnet.evaluation.cases import choose, draw
 from covidcxnet.evaluation.cautions import cautions
-from covidcxnet.evaluation.images import EvaluatedImages, find_run, images_of_data, images_of_run, newest_run
+from covidcxnet.evaluation.images import find_run, images_of_data, images_of_run, newest_run
 from covidcxnet.evaluation.metrics import measure
 from covidcxnet.evaluation.page import page
-from covidcxnet.evaluation.predictions import Predictions, truth_of, youden_threshold
+from covidcxnet.evaluation.predictions import Predictions, truth_of
 from covidcxnet.evaluation.provenance import EvaluationSettings, circumstances, commands, log_opening, model_of
 from covidcxnet.evaluation.report import Case, Report
+from covidcxnet.evaluation.thresholds import thresholds_for
 from covidcxnet.preparation import stack_statistics
 from covidcxnet.pretrained import load_model
 from covidcxnet.training import Run
-from covidcxnet.training.validation import best_thresholds
 from enhancement.errors import InputError
 from enhancement.files import check_output, whole_file
 
@@ -109,7 +109,7 @@ def evaluate(
     truth = truth_of(images.table, classifier.classes, classifier.task)
     if np.isnan(truth).all():
         raise InputError(f"{images.data.name}: none of {', '.join(classifier.classes)} is known of any image")
-    thresholds, origin = _thresholds(images, how)
+    thresholds, origin = thresholds_for(images, how)
     batches = how.batch_size, how.progress
     probabilities = classifier.predict_rows(images.store, images.rows, *batches, images.data.split)
     predictions = Predictions(images.table, truth, probabilities, classifier.classes, thresholds, classifier.task)
@@ -188,31 +188,3 @@ def _folder(out, run: Run | None, classifier, given, part: str) -> Path:
         return run.path / f"report-{part}" if part else run.path / "report"
     name = (classifier.path or Path(str(given))).name.removesuffix(".weights.h5")
     return Path("reports") / f"{name}-{part}"
-
-
-def _thresholds(images: EvaluatedImages, settings: EvaluationSettings) -> tuple[np.ndarray, str]:
-    """Threshold of each class, float64 [K], and in words where they come from.
-
-    A threshold of 0.5, the default, stands for the thresholds that weights of independent findings bring.
-    """
-    classifier, cut, run = images.classifier, settings.threshold, images.run
-    exclusive, classes = classifier.task == "exclusive", classifier.classes
-    if cut == 0.5 and exclusive:
-        return np.full(len(classes), 0.5), "the default"
-    if cut == 0.5:
-        chosen = "highest F1 of each finding on validation, stored with the weights"
-        stored = bool(classifier.metadata.get("thresholds"))
-        return classifier.thresholds, chosen if stored else "0.5 for all: the weights bring none"
-    if exclusive and len(classes) != 2:
-        raise InputError("threshold: is for two classes; with more, the most probable class is called")
-    if cut != "auto":
-        return np.full(len(classes), float(cut)), "as asked for"
-    if run is None:
-        raise InputError("threshold: auto is chosen on a run's validation split; these weights come without their run")
-    rows = run.rows("validation")
-    truth = truth_of(run.store.table, classes, classifier.task)[rows]
-    probabilities = classifier.predict_rows(run.store, rows, settings.batch_size, settings.progress, "validation")
-    if exclusive:
-        best = youden_threshold(probabilities[:, 1], truth[:, 1] == 1)
-        return np.full(2, best), "highest sensitivity + specificity on the validation split"
-    return best_thresholds(truth, probabilities), "highest F1 of each finding on the validation split"

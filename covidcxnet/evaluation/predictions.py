@@ -163,19 +163,3 @@ def truth_of(table: pd.DataFrame, classes: tuple[str, ...], task: str = "exclusi
     if unknown:
         raise InputError(f"label {unknown[0]!r}: this model knows {', '.join(classes)}; leave the others out")
     return np.eye(len(classes))[pd.Index(classes).get_indexer(pd.Index(table["label"]))]
-
-
-def youden_threshold(probability: np.ndarray, positive: np.ndarray) -> float:
-    """Probability at which sensitivity + specificity is highest (Youden 1950); the middle of the gap it lies in."""
-    positive = np.asarray(positive, bool)
-    if positive.all() or not positive.any():
-        raise InputError("threshold: auto needs both classes in the validation split; give a number such as 0.5")
-    order = np.argsort(-np.asarray(probability, np.float64), kind="stable")
-    descending = np.asarray(probability, np.float64)[order]
-    # decisions change only where the probability does
-    last = np.flatnonzero(np.r_[np.diff(descending) != 0, True])
-    sensitivity = np.cumsum(positive[order])[last] / positive.sum()
-    false_positive_rate = np.cumsum(~positive[order])[last] / (~positive).sum()
-    best = int(np.argmax(sensitivity - false_positive_rate))
-    lower = descending[last[best + 1]] if best + 1 < len(last) else 0.0
-    return float((descending[last[best]] + lower) / 2)

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "build": ["prepare"],
-        "loader": ["Batches"],
+        "batches": ["Batches"],
         "pipeline": ["Outcome", "Prepared", "prepare_files", "prepare_image"],
         "store": ["Store", "stack_statistics"],
     },

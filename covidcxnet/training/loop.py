@@ -24,10 +24,10 @@ from weights.format import load_weights, save_weights
 
 from . import callbacks
 from .augmentation import augmenter
-from .batches import FeatureBatches, Side, labels_of, rows_of, side_of, sides
 from .checkpoint import load_state, load_values, save_state, weights_metadata
 from .recipe import Recipe
 from .run_folder import Run, draw_curves
+from .sampling import FeatureBatches, Side, labels_of, rows_of, side_of, sides
 from .validation import (
     THRESHOLD,
     MacroF1,

@@ -26,11 +26,11 @@ from enhancement.files import whole_file
 from segmentation.backend import keras
 
 from . import data
-from .batches import rows_of
 from .callbacks import Seeds
 from .initial_weights import build_model, model_options
 from .loop import HierarchicalLoop, TrainingLoop, loop_for
 from .recipe import Recipe
+from .sampling import rows_of
 from .statistics import channel_statistics, with_histogram
 
 DIVERGED = 4.0  # times the best running loss

@@ -24,8 +24,8 @@ from enhancement.files import whole_file
 
 from . import data
 from .arguments import load_recipe
-from .batches import rows_of
 from .recipe import Recipe
+from .sampling import rows_of
 
 PACKAGES = (
     *("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless", "opencv-python", "scikit-image"),

@@ -19,11 +19,11 @@ from covidcxnet.models.scaling import TRAINING
 from enhancement.errors import InputError
 
 from . import data
-from .batches import summary
 from .initial_weights import build_model, model_options
 from .loop import loop_for
 from .recipe import Recipe, save_recipe
 from .run_folder import Run, environment, write_json
+from .sampling import summary
 from .statistics import channel_statistics, with_histogram
 
 

@@ -17,7 +17,7 @@ from covidcxnet.datasets import load
 from covidcxnet.evaluation import evaluator
 from covidcxnet.evaluation.images import newest_run
 from covidcxnet.evaluation.page import summary
-from covidcxnet.evaluation.predictions import youden_threshold
+from covidcxnet.evaluation.thresholds import youden_threshold
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Recipe, train
 from enhancement.errors import InputError

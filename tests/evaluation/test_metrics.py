@@ -12,7 +12,8 @@ from sklearn import metrics as sk
 from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.calibration import reliability
 from covidcxnet.evaluation.metrics import measure
-from covidcxnet.evaluation.predictions import Predictions, truth_of, youden_threshold
+from covidcxnet.evaluation.predictions import Predictions, truth_of
+from covidcxnet.evaluation.thresholds import youden_threshold
 from enhancement.errors import InputError
 
 TWO, THREE = ("normal", "covid19"), ("normal", "pneumonia", "covid19")

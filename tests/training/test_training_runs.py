@@ -17,8 +17,8 @@ from covidcxnet.preparation import Store, stack_statistics
 from covidcxnet.pretrained import load_model
 from covidcxnet.training import train
 from covidcxnet.training.arguments import parse_recipe
-from covidcxnet.training.batches import targets_for
 from covidcxnet.training.data import dataset_of, split_of
+from covidcxnet.training.sampling import targets_for
 from covidcxnet.training.validation import loss_for
 from enhancement.errors import InputError
 from weights.format import read_metadata

@@ -9,9 +9,10 @@ import pytest
 
 from covidcxnet.datasets import save_split
 from covidcxnet.preparation import Store
-from covidcxnet.preparation.loader import Batches
+from covidcxnet.preparation.batches import Batches
 from covidcxnet.training import train
-from covidcxnet.training.batches import (
+from covidcxnet.training.data import dataset_of, split_of
+from covidcxnet.training.sampling import (
     FeatureBatches,
     Sampler,
     balanced_weights,
@@ -22,7 +23,6 @@ from covidcxnet.training.batches import (
     targets_for,
     without_class_share,
 )
-from covidcxnet.training.data import dataset_of, split_of
 from enhancement.errors import InputError
 
 LABELS = np.array([0] * 7 + [1] * 3 + [2] * 2)

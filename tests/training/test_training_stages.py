@@ -153,7 +153,7 @@ def solved(recipe, tmp_path_factory):
 def test_logistic_regression_predicts_what_scikit_learn_does(solved):
     from sklearn.linear_model import LogisticRegression
 
-    from covidcxnet.training.batches import balanced_weights
+    from covidcxnet.training.sampling import balanced_weights
 
     store, rows = solved.store, solved.rows("train")
     pixels = ((store.read(rows).reshape(len(rows), -1) - 127.5) / 127.5).astype(float)

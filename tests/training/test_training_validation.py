@@ -6,9 +6,9 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from covidcxnet.training import Recipe, train
-from covidcxnet.training.batches import targets_for
 from covidcxnet.training.callbacks import Seeds
 from covidcxnet.training.run_folder import draw_curves
+from covidcxnet.training.sampling import targets_for
 from covidcxnet.training.validation import (
     KnownBinaryCrossentropy,
     MacroF1,
