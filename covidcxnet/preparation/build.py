@@ -19,6 +19,7 @@ from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.preparation import pipeline
 from covidcxnet.preparation.pipeline import Outcome, Segmenter, prepare_files
 from covidcxnet.preparation.store import COLUMNS, FORMAT, PartialStore, Store, columns_of
+from covidcxnet.reporting.progress import ProgressBar
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from enhancement.parallel import cores, sha256
@@ -131,7 +132,8 @@ def content_sha256(path: Path) -> str:
 def _build(dataset, settings, path, segmenter, jobs, progress, keys, about, old) -> None:
     plan = {"made": _made_by(about), "keys": hashlib.sha256("\n".join(keys).encode()).hexdigest()}
     partial = PartialStore(path, plan, settings, len(dataset))
-    bar = tqdm(total=len(dataset), initial=len(partial.records), desc="preparing", unit="image", disable=not progress)
+    begun = len(partial.records)
+    bar = ProgressBar(total=len(dataset), initial=begun, desc="preparing", unit="image", disable=not progress)
     try:
         _fill(partial, dataset, settings, segmenter, jobs, keys, old, bar)
         if not partial.rows:

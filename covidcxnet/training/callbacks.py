@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from covidcxnet.reporting.progress import ProgressBar
 from enhancement.errors import InputError
 from segmentation.backend import keras
 
@@ -91,7 +91,7 @@ class Monitor(keras.callbacks.Callback):
 
 
 class Progress(keras.callbacks.Callback):
-    """A bar with images per second within an epoch, one line after it, both on stderr."""
+    """A bar within an epoch, or a line now and then where there is no terminal, and one line after it, on stderr."""
 
     def __init__(self, monitor: Monitor, images: int, epochs: int, batch_size: int):
         super().__init__()
@@ -100,14 +100,17 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()
         title = f"epoch {epoch + 1}/{self.epochs}"
-        # A log file gets one line an epoch, only a terminal the bar.
-        quiet = None if sys.stderr is None else not sys.stderr.isatty()
-        self.bar = tqdm(total=self.images, desc=title, unit="image", leave=False, disable=quiet, file=sys.stderr)
+        self.bar = ProgressBar(total=self.images, desc=title, unit="image", leave=False, disable=sys.stderr is None)
+        self.later = self.epochs - epoch - 1
 
     def on_train_batch_end(self, batch, logs=None):
         self.bar.update(min(self.batch_size, self.images - self.bar.n))
         if not self.bar.disable and logs:
-            self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}", refresh=False)
+            image = (time.monotonic() - self.started) / self.bar.n
+            # Early stopping may end it sooner, and validation is not counted.
+            left = image * (self.images - self.bar.n + self.later * self.images)
+            text = f"{image * self.batch_size:.2g} s a step, at most {left / 60:.0f} min in all"
+            self.bar.set_postfix_str(f"loss {float(logs['loss']):.3f}, {text}", refresh=False)
 
     def on_epoch_end(self, epoch, logs=None):
         self.bar.close()

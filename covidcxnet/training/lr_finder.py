@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from covidcxnet.backend import precision
 from covidcxnet.models import MODELS
 from covidcxnet.models.scaling import TRAINING
 from covidcxnet.reporting import plots
+from covidcxnet.reporting.progress import ProgressBar
 from enhancement.errors import InputError
 from enhancement.files import whole_file
 from segmentation.backend import keras
@@ -161,7 +161,7 @@ class _Growth(keras.callbacks.Callback):
         self.rates, self.diverged = rates, False
         self.losses: list[float] = []
         self.seeds = Seeds(seed, batches)
-        self.bar = tqdm(total=len(rates), desc="range test", unit="step", leave=False, disable=not progress or None)
+        self.bar = ProgressBar(total=len(rates), desc="range test", unit="step", leave=False, disable=not progress)
         self.running = 0.0
         self.best = math.inf
 

@@ -1,0 +1,42 @@
+"""Progress on standard error: a bar on a terminal, a plain line every so often in a notebook, log file or batch job."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+FIRST, EVERY = 5.0, 60.0  # seconds to the first plain line, and between the others
+_LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} so far, {remaining} left{postfix}"
+
+
+class ProgressBar(tqdm):
+    """A `tqdm` bar that prints whole lines where standard error is no terminal; short work prints none."""
+
+    def __init__(self, *args: Any, **options: Any):
+        self.plain = sys.stderr is None or not sys.stderr.isatty()
+        if self.plain:
+            # miniters: or tqdm, which looks at the clock after ever more steps, could be late by minutes
+            options |= {"mininterval": FIRST, "miniters": 1, "leave": False}
+            options["bar_format"] = (
+                "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} so far, {remaining} left{postfix}"
+            )
+        super().__init__(*args, **{"file": sys.stderr, **options})
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        """Draw the bar, or print a line after the first steps."""
+        if not self.plain:
+            return super().display(msg, pos)
+        if self.n:
+            print(self, file=sys.stderr, flush=True)
+            self.mininterval = EVERY
+        return True
+
+    def close(self) -> None:
+        """End the bar; tqdm would write a carriage return into a log file."""
+        if self.plain and not self.disable:
+            self.disable = True
+            self._decr_instances(self)
+        else:
+            super().close()
