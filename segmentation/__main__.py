@@ -269,7 +269,7 @@ def _sheet(segmenter: LungSegmenter, pairs: list[Pair], rows: list[dict], count:
         pictures.append(draw_outline(draw_outline(image, read_mask(pairs[i].masks), TRUE), mask, FOUND))
         trust = "trusted" if rows[i]["trusted"] else "NOT TRUSTED"
         captions.append(f"{pairs[i].image.stem[:36]}\n{pairs[i].source} Dice {rows[i]['dice']:.3f} {trust}")
-    return contact_sheet(pictures, captions)
+    return contact_sheet(pictures, captions, legend=(("given mask", TRUE), ("segmenter", FOUND)))
 
 
 def _segmenter(arguments: Namespace, weights, convention: str | None = None) -> LungSegmenter:

@@ -29,9 +29,16 @@ def draw_outline(
 
 
 def contact_sheet(
-    images: Sequence[np.ndarray], captions: Sequence[str] = (), columns: int = 8, side: int = 256
+    images: Sequence[np.ndarray],
+    captions: Sequence[str] = (),
+    columns: int = 8,
+    side: int = 256,
+    legend: Sequence[tuple[str, tuple[int, int, int]]] = (),
 ) -> np.ndarray:
-    """Many pictures (gray or RGB ``uint8``) on one sheet of squares, with captions below; ``uint8 [H, W, 3]``."""
+    """Many pictures (gray or RGB ``uint8``) on one sheet of squares, with captions below; ``uint8 [H, W, 3]``.
+
+    `legend` are words and the colours that they explain, for a line on top.
+    """
     lines = max((c.count("\n") + 1 for c in captions), default=0)
     cell = np.full((side + 14 * lines, side, 3), 24, np.uint8)
     rows = -(-len(images) // columns)
@@ -51,4 +58,10 @@ def contact_sheet(
         row, column = divmod(i, columns)
         top, left = row * cell.shape[0], column * side
         sheet[top : top + cell.shape[0], left : left + side] = picture
-    return sheet
+    if not legend:
+        return sheet
+    line, left = np.full((20, sheet.shape[1], 3), 24, np.uint8), 3
+    for text, colour in legend:
+        cv2.putText(line, text, (left, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
+        left += cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0] + 16
+    return np.vstack([line, sheet])

@@ -121,6 +121,8 @@ def test_the_outline_lies_on_the_edge_and_nowhere_else_and_an_empty_mask_draws_n
 def test_a_sheet_holds_every_picture_and_caption():
     pictures = [np.full((40, 20), 200, np.uint8), np.full((10, 30, 3), 90, np.uint8), np.zeros((5, 5), np.uint8)]
     sheet = contact_sheet(pictures, ["one", "two\nlines"], columns=2, side=32)
+    explained = contact_sheet(pictures, ["one", "two\nlines"], columns=2, side=32, legend=[("found", FOUND)])
+    assert (explained[-len(sheet) :] == sheet).all() and (explained[: -len(sheet)].max(axis=(0, 1)) > 24).any()
     assert sheet.shape == (2 * (32 + 28), 64, 3)
     assert (sheet[16, 16] == 200).all() and (sheet[16, 48] == 90).all()
     assert sheet[33:60, :32].max() > 200

@@ -60,6 +60,7 @@ def test_the_best_figure_of_each_paper_is_the_printed_one():
 
 
 def test_the_pneumonia_groups_differ_in_augmentation_and_sampling_alone():
+    assert "auroc" not in recipes.read("pneumonia-vgg16-balanced").about.published, "its AUC is one of decisions"
     raw, augmented, balanced = (load_recipe(f"pneumonia-vgg16-{group}") for group in ("raw", "augmented", "balanced"))
     assert not raw.augment.moves and not raw.augment.tones
     assert (augmented.augment.rotation, augmented.augment.zoom, augmented.augment.shift) == (10, (0.9, 1.1), 0.1)
