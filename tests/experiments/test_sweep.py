@@ -122,7 +122,7 @@ def test_values_are_yaml_and_numbers_are_numbers():
         ({"out": ["a", "b"]}, 1, "out cannot be swept"),
         ({"options.depth": [1, 2]}, 1, "small-cnn has no option 'depth'; it takes normalization, "),
         ({"learning_rate": [0.1, 20]}, 1, "learning_rate: 20 given.*in the sweep's learning_rate 20"),
-        ({"learning_rate": ["x", "y"]}, 1, "learning_rate x is not a recipe"),
+        ({"learning_rate": ["x", "y"]}, 1, "in the sweep.s learning_rate x"),
         ({"learning_rate": [0.1, 0.1000000001]}, 1, "learning_rate has the value 0.1 twice"),
         ({"epochs": [1]}, 1, "one training is no sweep"),
         ({"epochs": []}, 2, "epochs has no values"),
