@@ -60,8 +60,8 @@ def contact_sheet(
         sheet[top : top + cell.shape[0], left : left + side] = picture
     if not legend:
         return sheet
-    line, left = np.full((20, sheet.shape[1], 3), 24, np.uint8), 3
+    strip, left = np.full((20, sheet.shape[1], 3), 24, np.uint8), 3
     for text, colour in legend:
-        cv2.putText(line, text, (left, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
+        cv2.putText(strip, text, (left, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
         left += cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0] + 16
-    return np.vstack([line, sheet])
+    return np.vstack([strip, sheet])

@@ -19,24 +19,21 @@ class ProgressBar(tqdm):
         if self.plain:
             # miniters: or tqdm, which looks at the clock after ever more steps, could be late by minutes
             options |= {"mininterval": FIRST, "miniters": 1, "leave": False}
-            options["bar_format"] = (
-                "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} so far, {remaining} left{postfix}"
-            )
+            options["bar_format"] = _LINE
         super().__init__(*args, **{"file": sys.stderr, **options})
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Draw the bar, or print a line after the first steps."""
         if not self.plain:
-            return super().display(msg, pos)
-        if self.n:
+            super().display(msg, pos)
+        elif self.n:
             print(self, file=sys.stderr, flush=True)
             self.mininterval = EVERY
-        return True
 
     def close(self) -> None:
         """End the bar; tqdm would write a carriage return into a log file."""
         if self.plain and not self.disable:
             self.disable = True
-            self._decr_instances(self)
+            self._decr_instances(self)  # type: ignore[attr-defined]  # not in the stubs; tqdm's own close does it
         else:
             super().close()
