@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from covidcxnet.datasets.dataset import listed_path
+from covidcxnet.datasets.dataset import listed_path, read_text
 from covidcxnet.evaluation.report import Model
 from covidcxnet.preparation.build import content_sha256
 from covidcxnet.training.run_folder import environment
@@ -182,12 +182,9 @@ def list_beside(weights: Path | None) -> TrainingLists | None:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=str, skipinitialspace=True, keep_default_na=False)
-    except FileNotFoundError:
-        raise InputError(f"seen: {path}: no such file") from None
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"seen: {path}: not a CSV table that can be read ({reason})") from error
+        table = read_text(path, "a CSV table that can be read", skipinitialspace=True)
+    except InputError as error:
+        raise InputError(f"seen: {error}") from error
     lower = {str(c).strip().lower(): c for c in reversed(table.columns)}
     chosen = {ours: next((lower[a] for a in names if a in lower), None) for ours, names in _ALIASES.items()}
     there = ", ".join(map(str, table.columns)) or "none"

@@ -46,9 +46,8 @@ class Style:
     epsilon: float
     momentum: float
     squeezes: bool  # weights each plane by its mean over the map, through a quarter of the block's planes
-    symmetric: (
-        bool  # at stride 2 as many zeros on both sides, as in PyTorch; TensorFlow has more below and to the right
-    )
+    # At stride 2 as many zeros on both sides, as in PyTorch; TensorFlow has more below and to the right.
+    symmetric: bool
 
 
 LITE = Style("relu6", 1e-3, 0.99, squeezes=False, symmetric=False)
