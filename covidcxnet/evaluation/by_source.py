@@ -9,6 +9,7 @@ looks at more.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,9 @@ from covidcxnet.evaluation.ranking import concordance, largest_first, source_alo
 
 INTERNAL, HELD_OUT, WITHIN = "internal", "held-out", "within"
 
+FEWEST_OF_A_CLASS = 10
+"""Images of either side below which an AUROC is shown, but no sentence rests on it: from 3 images it is often 1."""
+
 _MOST_PAIRED = 3  # classes up to which each is compared with each; with more, only with normal
 
 
@@ -39,6 +43,11 @@ class Comparison:
     negatives: int
     auroc: Estimate
     probe: Estimate | None = None  # AUROC of the intensity probe; None where not measured
+
+    @property
+    def few(self) -> bool:
+        """Whether one side has too few images to judge by."""
+        return min(self.positives, self.negatives) < FEWEST_OF_A_CLASS
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,7 @@ class Pooled:
     within: Estimate  # over pairs of images of the same source, which recognising the source cannot raise
     all_pairs: Estimate | None  # None of exclusive classes, whose overall AUROC it is
     source_alone: float  # of a reader who sees only the name of the source
+    few: bool = False  # whether `within` rests on too few images of one side; of a mean, in one of its parts
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,11 @@ class SourceFigures:
     accuracy: Estimate
     auroc: Estimate  # as `Metrics.overall` has it, over classes that have both sides here
     trained: bool | None = None  # whether training had images of this source; None where that is unknown
+
+    @property
+    def few(self) -> bool:
+        """Whether a class that is here has too few images to judge the AUROC by."""
+        return min(n for n in self.by_class.values() if n) < FEWEST_OF_A_CLASS
 
 
 @dataclass(frozen=True)
@@ -174,6 +189,7 @@ class _Sites:
         self.scores = np.asarray(predictions.probabilities, np.float64)
         # Pairs of one and the same source ranked rightly, and all of them, by the name of the score that ranks.
         self.totals: dict[str, np.ndarray] = {}
+        self.sides: Counter[tuple[str, bool]] = Counter()  # their images by score and side
 
     def single_sources(self, trained: frozenset[str] | None) -> list[Site]:
         """Each source by itself, the largest first."""
@@ -194,6 +210,8 @@ class _Sites:
             right, pairs = self._concordance(rows, pair)
             if kind == WITHIN:
                 self.totals[pair.name] = self.totals.get(pair.name, 0) + np.stack([right, pairs])
+                self.sides[pair.name, True] += int(pair.positive.sum())
+                self.sides[pair.name, False] += int(pair.negative.sum())
             auroc, probe = ratio(right, pairs), self._probe(rows, part, pair)
             sides = pair.positive, pair.negative
             words = pair.words or [" or ".join(sorted(set(map(str, labels[side])))) for side in sides]
@@ -293,13 +311,15 @@ def _of_findings(maker: _Sites, trained: frozenset[str] | None) -> BySource:
         within = ratio(*maker.totals[f"P({name})"])
         pairs = ratio(*concordance(maker.scores[rows, k], present, bootstrap, rows))
         alone = source_alone(names[rows], present)
-        pooled.append(Pooled(name, part.estimate(within), part.estimate(pairs), alone))
+        few = min(maker.sides[f"P({name})", side] for side in (True, False)) < FEWEST_OF_A_CLASS
+        pooled.append(Pooled(name, part.estimate(within), part.estimate(pairs), alone, few))
         arrays.append((within, pairs))
     mean = None
     if pooled:
         part = bootstrap.part(np.flatnonzero(keep))
         whole, every = (part.estimate(mean_of_defined(list(column))) for column in zip(*arrays, strict=True))
-        mean = Pooled("mean", whole, every, float(np.mean([row.source_alone for row in pooled])))
+        alone, few = float(np.mean([row.source_alone for row in pooled])), any(row.few for row in pooled)
+        mean = Pooled("mean", whole, every, alone, few)
     return BySource(tuple(sites), None, skipped, tuple(pooled), mean)
 
 
@@ -321,6 +341,7 @@ def _source_table(
 
     # Pairs of one and the same source ranked rightly, and all of them, of each class.
     totals: dict[int, Any] = {}
+    sides: Counter[tuple[int, bool]] = Counter()  # their images by class and side
     figures, mixed = [], set()
     for name in largest_first(names):
         inside, aurocs = names == name, []
@@ -331,6 +352,7 @@ def _source_table(
                 within = concordance(scores[members, c], positive, part, members)
                 aurocs.append(ratio(*within))
                 totals[c] = totals.get(c, 0) + np.stack(within)
+                sides += Counter((c, side) for side in positive.tolist())
         by_class = {label: int((targets[members] == c).sum()) for c, label in enumerate(classes)}
         mixed |= {name} if sum(n > 0 for n in by_class.values()) > 1 else set()
         accuracy = part.estimate(ratio(*part.sums(np.stack([inside & correct, inside], axis=1)).T))
@@ -341,7 +363,13 @@ def _source_table(
     homes = {name: set(names[targets == c]) for c, name in enumerate(classes) if (targets == c).any()}
     return {
         "sources": tuple(figures),
-        "mean": Pooled("mean", pooled, None, float(np.mean(shares)) if shares else float("nan")),
+        "mean": Pooled(
+            "mean",
+            pooled,
+            None,
+            float(np.mean(shares)) if shares else float("nan"),
+            few=any(n < FEWEST_OF_A_CLASS for n in sides.values()),
+        ),
         "unshared": tuple((a, b) for a, b in itertools.combinations(homes, 2) if not homes[a] & homes[b]),
         "alone": tuple(name for name, sources in homes.items() if not sources & mixed),
     }

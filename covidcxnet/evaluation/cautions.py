@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from covidcxnet.evaluation.by_source import WITHIN
+import numpy as np
+
+from covidcxnet.evaluation.by_source import FEWEST_OF_A_CLASS, WITHIN, Pooled
 from covidcxnet.evaluation.report import Caution, Report
 from covidcxnet.reporting.table import count, number
 
@@ -17,13 +19,40 @@ MANY_FAILED_LUNGS = 0.1
 CONFOUNDED = 0.75
 # Share of the images without a finding in which it is predicted all the same: it says yes nearly always.
 NEARLY_ALL = 0.85
+# Probabilities whose logits all lie within this agree in the digits that are printed.
+ONE_ANSWER = 0.01
+_SURE = 1e-7  # closest to 0 or 1, so that the logit of a saturated output stays finite
+_TOO_FEW = (
+    f" Sources hold fewer than {FEWEST_OF_A_CLASS} images of a class beside another: too few to judge within them."
+)
 
 
 def cautions(report: Report) -> tuple[Caution, ...]:
     """Warnings that apply to a report; classes that are never found and counted labels come first."""
-    kinds = (_never_found, _independence, _labels, _source, _probe, _size, _quality)
+    kinds = (_collapsed, _never_found, _independence, _labels, _source, _probe, _size, _quality)
     warnings = [caution for kind in kinds for caution in kind(report)]
     return tuple(sorted(warnings, key=lambda c: c.key != "counted"))
+
+
+def _collapsed(r: Report) -> Iterator[Caution]:
+    """A network that says the same of all images, or of most, cannot tell them apart, whatever its accuracy."""
+    p, classes = np.asarray(r.predictions.graded.probabilities, np.float64), r.metrics.classes
+    if len(p) < 2:
+        return
+    cut = "Retrain it: with a lower learning rate, more epochs, or other initial weights."
+    logits = np.log(np.clip(p, _SURE, None)) - np.log(np.clip(1 - p, _SURE, None))
+    alike = np.ptp(logits, axis=0) < ONE_ANSWER
+    if alike.any():
+        values = ", ".join(f"{name} {x:.3f}" for name, x, same in zip(classes, p[0], alike, strict=True) if same)
+        title = "The network gives every image the same probabilities"
+        title += "" if r.exclusive or alike.all() else f" of {count(int(alike.sum()), 'finding')}"
+        yield Caution("collapsed", title, f"{values}. Its figures say nothing about the images. {cut}")
+        return
+    rows, times = np.unique(p, axis=0, return_counts=True)
+    if times.max() > len(p) / 2:
+        values = ", ".join(f"{name} {x:.3f}" for name, x in zip(classes, rows[times.argmax()], strict=True))
+        title = f"{times.max():,} of {count(len(p), 'image')} have exactly the same probabilities"
+        yield Caution("collapsed", title, f"{values}. The network can't tell these images apart. {cut}")
 
 
 def _never_found(r: Report) -> Iterator[Caution]:
@@ -136,21 +165,29 @@ def _source(r: Report) -> Iterator[Caution]:
             text += " A high score can come from the source."
             if by_source is not None and mean is not None:
                 over = count(len(by_source.pooled), "finding")
-                text += f" Within sources the mean AUROC over {over} is {number(mean.within)}."
+                text += (
+                    _TOO_FEW if mean.few else f" Within sources the mean AUROC over {over} is {number(mean.within)}."
+                )
             elif r.sites:
                 text += " No source has images both with and without a finding, so nothing can rule that out."
             yield Caution(key, "The source gives findings away", text)
     elif by_source is not None and mean is not None and (by_source.unshared or mean.source_alone >= CONFOUNDED):
         pairs = "; ".join(f"{a} and {b}" for a, b in by_source.unshared)
-        within = "can't be computed" if math.isnan(mean.within.value) else f"is {mean.within.value:.3f}"
-        if not math.isnan(mean.within.value) and by_source.alone:
-            within += f", which leaves out {', '.join(by_source.alone)}"
         text = (
             f"{f'No source holds both {pairs}. ' if pairs else ''}Knowing nothing but the source would already score "
-            f"an AUROC of {mean.source_alone:.3f}: a high score can come from recognising the source. Within sources "
-            f"the AUROC {within}."
+            f"an AUROC of {mean.source_alone:.3f}: a high score can come from recognising the source."
+            f"{_within_sources(mean, by_source.alone)}"
         )
         yield Caution(key, "Source and label are confounded", text)
+
+
+def _within_sources(mean: Pooled, alone: tuple[str, ...]) -> str:
+    if math.isnan(mean.within.value):
+        return " Within sources the AUROC can't be computed."
+    if mean.few:
+        return _TOO_FEW
+    left = f", which leaves out {', '.join(alone)}" if alone else ""
+    return f" Within sources the AUROC is {mean.within.value:.3f}{left}."
 
 
 def _probe(r: Report) -> Iterator[Caution]:

@@ -281,11 +281,11 @@ def _exclusive(metrics: Metrics, by_source: BySource | None) -> dict[str, Any]:
 def _independent(metrics: Metrics, by_source: BySource | None) -> dict[str, Any]:
     places = None
     if by_source is not None and by_source.sites:
-        pooled = {row.name: _record(row, _POOLED, omit=("name",)) for row in by_source.pooled}
+        pooled = {row.name: _record(row, _POOLED, omit=("name", "few")) for row in by_source.pooled}
         places = {
             "rows": [_site(site) for site in by_source.sites],
             "by_class": pooled,
-            "mean": by_source.mean and _record(by_source.mean, _POOLED, omit=("name",)),
+            "mean": by_source.mean and _record(by_source.mean, _POOLED, omit=("name", "few")),
             "images_left_out_as_trained_on": by_source.skipped,
         }
     rows = metrics.by_class.items()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from covidcxnet.evaluation.by_source import HELD_OUT, INTERNAL, WITHIN, Site
+from covidcxnet.evaluation.by_source import FEWEST_OF_A_CLASS, HELD_OUT, INTERNAL, WITHIN, Site
 from covidcxnet.evaluation.metrics import NORMAL
 from covidcxnet.evaluation.predictions import UNKNOWN
 from covidcxnet.evaluation.report import Report
@@ -40,6 +40,8 @@ _PARTS = {
     "none": "no split",
     "patient_seen": "left out: patient in training",
 }
+FEW = f"In gray, or in brackets: fewer than {FEWEST_OF_A_CLASS} images of one side, too few to judge by."
+_WIDEST_SLOPE = 10  # a larger calibration slope only says that all probabilities are nearly alike
 _WORST = 5  # wrong predictions shown of each kind
 
 PROBE = (
@@ -195,7 +197,12 @@ def _classes(r: Report, percent: bool) -> Table:
 
 
 def _cells(figures: Mapping[str, Estimate], percent: bool) -> list[Cell]:
-    return [Cell(estimate, percent=percent and _FIGURES[key][1]) for key, estimate in figures.items()]
+    return [
+        Cell("no meaning", below=["probabilities nearly alike"])
+        if key == "calibration_slope" and abs(estimate.value) > _WIDEST_SLOPE
+        else Cell(estimate, percent=percent and _FIGURES[key][1])
+        for key, estimate in figures.items()
+    ]
 
 
 def _counts(r: Report) -> Table:
@@ -218,9 +225,11 @@ def _confusion(r: Report) -> Table:
 
 def _calibration(r: Report) -> Table:
     """Calibration of exclusive classes over all images and over the sources that training saw or did not."""
-    rows: list[list[Any]] = [["All images", r.metrics.images, *[r.metrics.overall[key] for key in _CALIBRATION]]]
-    for site in (site for site in r.sites if site.calibration):
-        rows.append([site_name(site), site.images, *[site.calibration[key] for key in _CALIBRATION]])
+    measured = [("All images", r.metrics.images, r.metrics.overall)]
+    measured += [(site_name(site), site.images, site.calibration) for site in r.sites if site.calibration]
+    rows = [
+        [name, images, *_cells({key: figures[key] for key in _CALIBRATION}, True)] for name, images, figures in measured
+    ]
     what = "the second class" if len(r.metrics.classes) == 2 else "the predicted class"
     note = f"Of the probability of {what}. A slope of 1 is right; below 1 probabilities are too extreme."
     return Table(["Calibration", "Images", "ECE", "Brier score", "Slope"], rows, note=note)
@@ -235,11 +244,12 @@ def _sites(r: Report) -> Table:
         name: Any = Cell(site_name(site), below=below) if below else site_name(site)
         if not r.exclusive and site.comparisons:
             over = f"mean over {count(len(site.comparisons), 'finding')}"
-            rows.append([name, over, count(site.images, "image"), "", site.mean, site.mean_probe])
+            mean = Cell(site.mean, faint=any(c.few for c in site.comparisons))
+            rows.append([name, over, count(site.images, "image"), "", mean, site.mean_probe])
             name = ""
         for c in site.comparisons:
             pair = f"{c.positives:,} {c.positive}", f"{c.negatives:,} {c.negative}"
-            rows.append([name, *pair, c.score, c.auroc, c.probe])
+            rows.append([name, *pair, c.score, Cell(c.auroc, faint=c.few), c.probe])
             name = ""
         if not site.comparisons:
             labels = ", ".join(f"{n:,} {label}" for label, n in site.by_label.items() if n)
@@ -247,13 +257,16 @@ def _sites(r: Report) -> Table:
     gap = None if r.by_source is None else r.by_source.gap
     if gap is not None and not np.isnan(gap.auroc.value):
         title = "Gap: internal minus held out, smaller is better"
-        rows.append([title, gap.positive, gap.negative, gap.score, gap.auroc, ""])
+        few = any(c.few for site in r.sites if site.kind != WITHIN for c in site.comparisons[:1])
+        rows.append([title, gap.positive, gap.negative, gap.score, Cell(gap.auroc, faint=few), ""])
     header = ["Images of", "Positive", "Negative", "Ranked by", "AUROC", "Intensity probe"]
     return Table(header, rows, note=_site_notes(r), class_="sites")
 
 
 def _site_notes(r: Report) -> str:
-    notes = [PROBE] if any(c.probe is not None for site in r.sites for c in site.comparisons) else []
+    compared = [c for site in r.sites for c in site.comparisons]
+    notes = [PROBE] if any(c.probe is not None for c in compared) else []
+    notes += [FEW] if any(c.few for c in compared) else []
     for label, name in r.data.counted.items():
         notes.append(f"{label} is counted as {name} within a source, and left out of the other rows.")
     pooled = {row.name for row in r.by_source.pooled} if r.by_source is not None else set()
@@ -272,14 +285,13 @@ def _pooled(r: Report) -> Table:
     """AUROC over pairs of one source, over all pairs, and of the name of the source."""
     by_source = r.by_source
     assert by_source is not None and by_source.mean is not None
-    rows = [
-        [row.name, row.within, r.metrics.overall["auroc"] if row.all_pairs is None else row.all_pairs, row.source_alone]
-        for row in (*by_source.pooled, by_source.mean)
-    ]
+    overall, all_rows = r.metrics.overall["auroc"], (*by_source.pooled, by_source.mean)
+    rows = [[row.name, Cell(row.within, faint=row.few), row.all_pairs or overall, row.source_alone] for row in all_rows]
     left = f" They leave out {', '.join(by_source.alone)}, which shares no source." if by_source.alone else ""
     note = (
         "Within sources: only pairs of images from one and the same source, which recognising the source cannot "
         f"raise.{left} Source alone: a reader who sees only the name of the source."
+        f"{f' {FEW}' if by_source.mean.few else ''}"
     )
     rows = [["AUROC", *row[1:]] for row in rows] if r.exclusive else rows
     return Table(["", "Within sources", "All pairs", "Source alone"], rows, note=note, class_="pooled")
@@ -297,12 +309,14 @@ def _sources(r: Report, percent: bool) -> Table:
             s.patients if r.unknown_patients < r.metrics.images else "unknown",
             *[s.by_class[name] or DASH for name in r.metrics.classes],
             Cell(s.accuracy, percent=percent),
-            "one class" if np.isnan(s.auroc.value) else s.auroc,
+            "one class" if np.isnan(s.auroc.value) else Cell(s.auroc, faint=s.few),
         ]
         for s in r.by_source.sources
     ]
     names = [r.called(name) for name in r.metrics.classes]
-    return Table(["Source", "In training", "Images", "Patients", *names, "Accuracy", "AUROC within"], rows)
+    header = ["Source", "In training", "Images", "Patients", *names, "Accuracy", "AUROC within"]
+    few = any(s.few and not np.isnan(s.auroc.value) for s in r.by_source.sources)
+    return Table(header, rows, note=FEW if few else "")
 
 
 def licence_table(r: Report) -> Table:

@@ -60,6 +60,7 @@ class Cell:
     percent: bool = False  # 94.1%
     signed: bool = False  # always with its sign
     spread: bool = False  # the interval is a range of single values, as papers print it
+    faint: bool = False  # gray, in plain text in brackets: too little stands behind it
     below: Sequence[str] = ()  # small print
     alert: Sequence[str] = ()  # warnings
 
@@ -218,6 +219,7 @@ def _cell_html(cell: Cell) -> Html:
         shown = escape(_plain(cell))
         if lines or cell.alert or isinstance(value, (float, Share)):
             shown = Html('<span class="value">{}</span>').format(shown)
+    shown = Html('<span class="faint">{}</span>').format(shown) if cell.faint else shown
     small = Html("").join(Html('<span class="interval">{}</span>').format(line) for line in lines)
     return shown + small + Html("").join(Html('<span class="alert">{}</span>').format(line) for line in cell.alert)
 
@@ -226,6 +228,7 @@ def _text(cell: Cell) -> str:
     shown = _plain(cell)
     if isinstance(cell.value, Estimate) and cell.spread:
         shown = shown.replace("(", "(range ")
+    shown = f"[{shown}]" if cell.faint else shown
     return "; ".join([part for part in (shown, *cell.below, *cell.alert) if part])
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from covidcxnet.evaluation.cases import choose, lime_order
+from covidcxnet.evaluation.tables import all_tables
 
 LOOK = {"weights_sha256": "a", "threshold": 0.5}
 
@@ -66,6 +67,37 @@ def test_sources_that_follow_the_label_few_patients_an_absent_class_and_poor_cal
     titles = {c.key: c.title + c.text for c in make_report(p.only(np.flatnonzero(p.targets != 2))).cautions}
     assert "No image of covid19" in titles["class_absent"]
     assert "Fewer than 30 patients" in titles["small_test"]
+
+
+def test_a_network_with_one_answer_is_called_collapsed_and_a_slope_of_174_is_not_printed(make_report, make_predictions):
+    p = make_predictions(images=400, patients=400)
+    nearly = np.full_like(p.probabilities, 1 / 3) + 1e-4 * (p.probabilities - 1 / 3)
+    most = np.where(np.arange(400)[:, None] < 250, [[0.2, 0.3, 0.5]], p.probabilities)
+    for probabilities, title in (
+        (nearly, "The network gives every image the same probabilities"),
+        (most, "250 of 400 images have exactly the same probabilities"),
+        (p.probabilities, None),
+    ):
+        report = make_report(replace(p, probabilities=probabilities))
+        assert [c.title for c in report.cautions if c.key == "collapsed"] == ([title] if title else [])
+    report = make_report(replace(p, probabilities=nearly))
+    assert report.metrics.overall["calibration_slope"].value > 100
+    assert "no meaning" in all_tables(report)["calibration"].text()
+
+
+def test_no_sentence_rests_on_a_handful_of_images_of_a_class(make_report, make_predictions):
+    """Three images of COVID-19 in the only source that holds others too: shown in gray with their counts."""
+    p = make_predictions(images=400, patients=400)
+    covid = np.flatnonzero(p.targets == 2)
+    source = np.where(p.targets == 2, "cohen", "nih").astype(object)
+    for images, few in ((3, True), (12, False)):
+        source[covid[:images]] = "nih"
+        report = make_report(replace(p, table=p.table.assign(source=source)))
+        text = next(c.text for c in report.cautions if c.key == "confounded_source")
+        assert ("too few to judge" in text) == few and ("the AUROC is 0." in text) == (not few)
+        shown = all_tables(report)["sites"]
+        assert any(f"{images} covid19" in line and ("[" in line) == few for line in shown.text().splitlines())
+        assert ("faint" in shown.html()) == few
 
 
 def test_a_split_by_image_says_how_many_patients_are_unknown(good):
