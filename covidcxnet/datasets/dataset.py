@@ -108,13 +108,6 @@ class Dataset:
         return pd.Index(self.classes).get_indexer(pd.Index(self.table["label"])).astype(np.int64)
 
     @property
-    def truth(self) -> np.ndarray:
-        """The same for both tasks, float64 [N, K]: 1 where the image has the class, 0 where not, NaN unknown."""
-        if self.task == "independent":
-            return self.targets.astype(float)
-        return np.eye(len(self.classes))[self.targets]
-
-    @property
     def group(self) -> pd.Series | None:
         """What a split must keep together: the ``patient`` column, or None where the table has none."""
         if "patient" not in self.table or self.table["patient"].isna().all():

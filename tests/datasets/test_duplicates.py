@@ -8,8 +8,8 @@ import pytest
 from covidcxnet.cli import main
 from covidcxnet.datasets import Dataset, load, read_split, save_split, split
 from covidcxnet.datasets.dataset import with_groups
-from covidcxnet.datasets.duplicates import find_duplicates, second_look
-from covidcxnet.datasets.fingerprint import WINDOWS, encode, near, thumbnail
+from covidcxnet.datasets.duplicates import find_duplicates
+from covidcxnet.datasets.fingerprint import near
 from enhancement.errors import InputError
 
 
@@ -117,18 +117,6 @@ def test_near_finds_what_comparing_all_pairs_finds():
     pairs = {(q, e) for a, b, d in near(queries, entries, 10) for q, e in zip(a.tolist(), b.tolist(), strict=True)}
     every = np.argwhere(np.bitwise_count(queries[:, None] ^ entries) <= 10)
     assert {tuple(pair) for pair in every.tolist()} == pairs and len(pairs) >= 200
-
-
-def test_the_code_of_a_window_is_that_of_the_crop_and_a_second_look_tells_a_copy_from_another_picture():
-    image = _picture(3, 640)
-    window = WINDOWS.index((0.05, 0.95, 0.1, 1.0))
-    _, codes = encode(np.stack([thumbnail(image), thumbnail(image[32:608, 64:])]))
-    one, two = codes[0, window].astype(float), codes[1, 0].astype(float)
-    assert one @ two / np.linalg.norm(one) / np.linalg.norm(two) > 0.95
-    first, other, copy = _picture(1), _picture(2), CHANGES["tinted"](CHANGES["cropped"](_picture(1)))
-    assert second_look(thumbnail(first), thumbnail(copy), 0).correlation > 0.72
-    assert second_look(thumbnail(first), thumbnail(other)).correlation < 0.3
-    assert thumbnail(np.full((80, 80), 7, np.uint8)) is None
 
 
 def test_the_command_writes_pairs_groups_and_a_sheet_that_convert_takes(planted, tmp_path, capsys):

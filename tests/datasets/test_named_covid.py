@@ -4,6 +4,7 @@ import io
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 from miniatures import by_path
 
@@ -172,3 +173,17 @@ def test_the_first_edition_of_the_radiography_database_is_read_and_a_damaged_wor
     files = {f"{name}/images/{name}-1.png": None for name in ("COVID", "Normal", "Lung_Opacity")}
     with pytest.raises(InputError, match=r"COVID.metadata.xlsx: not an \.xlsx"):
         load_named("radiography", lay({**files, "COVID.metadata.xlsx": "no archive"}, "damaged"))
+
+
+@pytest.mark.real
+def test_real_names_of_the_covid_cxnet_collection_are_read_by_their_numbers(real_data, tmp_path):
+    known = pd.read_csv(real_data / "classification" / "metadata.csv", dtype=str).query("source == 'armiro'")
+    (tmp_path / "chest_xray_images" / "covid19").mkdir(parents=True)
+    for original, path in zip(known["original"], known["path"], strict=True):
+        (tmp_path / "chest_xray_images" / "covid19" / original).symlink_to(real_data / path)
+    (tmp_path / "metadata.csv").write_text("filename,patient_id,sex,age,view,label,pcr_test,survival,location\n")
+    dataset = load_named("covidcxnet", tmp_path)
+    assert len(dataset) == len(known) == 382 and all(path.is_file() for path in dataset.paths)
+    names, plain = dataset.table["path"].str.rpartition("/")[2], known["original"].str.rpartition(".")[0]
+    assert set(names[dataset.table["abnormality"] == "none"]) == set(known["original"][plain.str.contains("-")])
+    assert set(names[dataset.table["population"] == "child"]) == set(known["original"][plain.str.contains("p")])

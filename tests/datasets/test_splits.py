@@ -141,9 +141,9 @@ def test_a_saved_split_is_read_back_in_the_tables_order_and_refused_where_it_doe
 
 
 @pytest.mark.real
-def test_the_real_table_splits_evenly(real_data):
+def test_the_real_table_is_read_from_its_own_folder_and_splits_evenly(real_data):
     dataset = load(real_data / "classification" / "metadata.csv")
-    table = split(dataset)
-    assert table.groupby(dataset.table["patient"])["split"].nunique().max() == 1
+    assert dataset.root == real_data and dataset.classes == ("normal", "covid19", "pneumonia")
+    assert dataset.paths[0].is_file() and dataset.table["patient"].nunique() == 2127
     wanted = pd.Series({"train": 0.7, "validation": 0.15, "test": 0.15})
-    assert (shares(dataset, table) - wanted).abs().max().max() < 0.01
+    assert (shares(dataset, split(dataset)) - wanted).abs().max().max() < 0.01
