@@ -37,6 +37,8 @@ class Lines:
         if row["notes"]:
             cells.append(f"not like {EXPECTED}: {'; '.join(row['notes'])}")
         if "explanation" in row:
+            fit = row["explanation"]["fit"]
+            cells += [] if fit is None else [f"fit R\N{SUPERSCRIPT TWO} {fit:.2f}"]
             cells.append(printable(row["explanation"]["panel"]))
         print("  ".join(cells), flush=True)
 
@@ -52,21 +54,24 @@ def print_json(row: dict[str, Any]) -> None:
 class Csv:
     """A table for a spreadsheet or pandas, with one probability column a class."""
 
-    def __init__(self, path: Path, classes: Sequence[str], stack: ExitStack):
+    def __init__(self, path: Path, classes: Sequence[str], stack: ExitStack, method: str | None = None):
         self.classes = classes
+        # of the pictures: the class explained, LIME's local fit, and the file
+        self.explained = ["target", "fit", "panel"] if method else []
         # File names that are no valid text come out as the bytes they are.
         file = open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
         self.writer = csv.writer(stack.enter_context(file))
         probabilities = [f"probability_{label}" for label in classes]
         last = ["lungs_trusted", "lungs_reasons", "notes", "error"]
-        self.writer.writerow(["file", "label", "probability", *probabilities, *last])
+        self.writer.writerow(["file", "label", "probability", *probabilities, *last, *self.explained])
 
     def __call__(self, row: dict[str, Any]) -> None:
         lungs = row["lungs"] or {}
         first = [row["file"], row["label"], row["probability"]]
         probabilities = [row["probabilities"].get(label) for label in self.classes]
         reasons, notes = ("; ".join(texts) for texts in (lungs.get("reasons", ()), row["notes"]))
-        self.writer.writerow([*first, *probabilities, lungs.get("trusted"), reasons, notes, row["error"]])
+        explained = [row.get("explanation", {}).get(name) for name in self.explained]
+        self.writer.writerow([*first, *probabilities, lungs.get("trusted"), reasons, notes, row["error"], *explained])
 
 
 def panel_paths(files: list[tuple[Path, Path]], out: Path, method: str) -> dict[Path, Path]:

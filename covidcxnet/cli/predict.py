@@ -99,7 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
         writers: list[Callable[[dict[str, Any]], None]]
         writers = [_output.print_json if arguments.json else _output.Lines(paths)]
         if arguments.csv:
-            writers.append(_output.Csv(stack.enter_context(whole_file(arguments.csv)), classifier.classes, stack))
+            writers.append(
+                _output.Csv(stack.enter_context(whole_file(arguments.csv)), classifier.classes, stack, method)
+            )
         for path, (prediction, explanation) in zip(paths, results, strict=True):
             row = prediction.to_dict()
             unusual += bool(prediction.notes)

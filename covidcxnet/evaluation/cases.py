@@ -19,7 +19,7 @@ from covidcxnet.evaluation.provenance import EvaluationSettings
 from covidcxnet.evaluation.report import Case
 from covidcxnet.explain.grid import enlarge, remark
 from covidcxnet.explain.lime import explain_lime
-from covidcxnet.explain.overlay import SKY, outline, overlay_heatmap, overlay_lime
+from covidcxnet.explain.overlay import SKY, outline, outline_box, overlay_heatmap, overlay_lime
 from covidcxnet.preparation import Store
 from covidcxnet.reporting.plots import data_uri, resized
 from enhancement import read_radiograph
@@ -140,9 +140,9 @@ def draw(
                 outlined=lungs is not None,
                 fit="" if lime is None or math.isnan(lime.score) else f"Local fit R² {lime.score:.2f}.",
                 radiograph=_jpeg(plain if lungs is None else outline(plain, lungs, SKY)),
-                gradcam=_jpeg(overlay_heatmap(radiograph, warm, lungs)),
-                lime="" if weights is None else _jpeg(overlay_lime(radiograph, weights, lungs)),
-                heat=remark(maps[k]),
+                gradcam=_jpeg(outline_box(overlay_heatmap(radiograph, warm, lungs), frame)),
+                lime="" if weights is None else _jpeg(outline_box(overlay_lime(radiograph, weights, lungs), frame)),
+                heat=remark(maps[k], store.lungs(row) if trusted else None, classifier.gradcam.grid),
             )
         )
     return tuple(cases)

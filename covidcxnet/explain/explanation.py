@@ -11,7 +11,7 @@ import numpy as np
 
 from covidcxnet.explain.grid import Grid, enlarge, remark
 from covidcxnet.explain.lime import POOR_FIT
-from covidcxnet.explain.overlay import overlay_heatmap, overlay_lime, panel, save_image
+from covidcxnet.explain.overlay import outline_box, overlay_heatmap, overlay_lime, panel, save_image
 from covidcxnet.reporting import plots
 from enhancement import read_radiograph
 from enhancement.errors import InputError, printable
@@ -79,8 +79,11 @@ class Explanation:
         if self.fit is not None:
             poor = " (poor: the map says little)" if self.fit < POOR_FIT else ""
             drawn += f"; local fit R\N{SUPERSCRIPT TWO} {self.fit:.2f}{poor}"
-        if note := remark(self._drawable()[0]):
+        values, frame = self._drawable()
+        if note := remark(values, None if self.method == "lime" else self.lungs, self.grid):
             drawn += f"; {note}"
+        if frame.box != (0, 0, frame.height, frame.width):
+            drawn += "; corners: what the network sees"
         lines = [f"{prediction.label}, probability {prediction.probability:.2f}", drawn]
         if prediction.lungs is not None and not prediction.lungs.trusted:
             lines.append("Lungs not found reliably: " + "; ".join(prediction.lungs.reasons))
@@ -119,8 +122,10 @@ class Explanation:
             # Resized soft and cut at one half, the outline stays smooth at any size.
             lungs = _fit(frame.to_radiograph(self.lungs.astype("float32")), radiograph.shape) >= 0.5
         if self.method == "lime":
-            return overlay_lime(radiograph, _fit(frame.to_radiograph(values), radiograph.shape), lungs)
-        return overlay_heatmap(radiograph, _fit(self.heatmap, radiograph.shape), lungs)
+            drawn = overlay_lime(radiograph, _fit(frame.to_radiograph(values), radiograph.shape), lungs)
+        else:
+            drawn = overlay_heatmap(radiograph, _fit(self.heatmap, radiograph.shape), lungs)
+        return outline_box(drawn, frame)
 
     def _drawable(self) -> tuple[np.ndarray, Frame]:
         if self.map is None or self.frame is None:

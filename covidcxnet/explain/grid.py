@@ -72,13 +72,22 @@ def enlarge(heat: np.ndarray, size: int, grid: Grid | None = None) -> np.ndarray
     return (rows @ values @ columns.T).clip(0, 1)
 
 
-def remark(heat: np.ndarray) -> str:
-    """What a reader of a map ``[h, w]`` must know beside it, in words; empty where there is nothing to say."""
+def remark(heat: np.ndarray, lungs: np.ndarray | None = None, grid: Grid | None = None) -> str:
+    """What a reader of a map ``[h, w]`` must know beside it, in words; empty where there is nothing to say.
+
+    With `lungs` bool ``[S, S]`` of the stack, also whether the warmest point lies more than half a cell outside them.
+    """
     if not np.any(heat > 0):
-        return "no place speaks for it"
+        return "no part of the image speaks for it"
     if min(heat.shape) < _FEW:
         return f"{heat.shape[0]} x {heat.shape[1]} cells are too few to show a place"
-    return ""
+    if lungs is None or not lungs.any():
+        return ""
+    size = lungs.shape[0]
+    y, x = np.unravel_index(int(enlarge(heat / heat.max(), size, grid).argmax()), lungs.shape)
+    reach = size // (2 * min(heat.shape))
+    near = lungs[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
+    return "" if near.any() else "the warmest point lies outside the lungs"
 
 
 def _cubic(size: int, cells: int, start: float, step: float) -> np.ndarray:

@@ -18,6 +18,7 @@ from covidcxnet.reporting import plots
 from covidcxnet.reporting.pages import NOTICE
 from enhancement.errors import InputError
 from enhancement.files import whole_file
+from segmentation.regions import Frame
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,6 +81,24 @@ def outline(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -
     cv2.drawContours(drawn, edges, -1, (0, 0, 0), width + 2, cv2.LINE_AA)
     drawn = cv2.addWeighted(drawn, _RIM, np.ascontiguousarray(image), 1 - _RIM, 0)
     cv2.drawContours(drawn, edges, -1, colour, width, cv2.LINE_AA)
+    return drawn
+
+
+def outline_box(image: np.ndarray, frame: Frame | None) -> np.ndarray:
+    """Corners of the part that the network sees, on a copy of an RGB image of any size; nothing where it sees all."""
+    if frame is None or frame.box == (0, 0, frame.height, frame.width):
+        return image
+    drawn, (height, width) = np.ascontiguousarray(image).copy(), image.shape[:2]
+    rows = [round(y * height / frame.height) for y in (frame.top, frame.bottom)]
+    columns = [round(x * width / frame.width) for x in (frame.left, frame.right)]
+    top, bottom = max(0, rows[0]), min(height - 1, rows[1] - 1)
+    left, right = max(0, columns[0]), min(width - 1, columns[1] - 1)
+    arm, line = max(3, min(bottom - top, right - left) // 10), _line(image.shape)
+    for y, down in ((top, arm), (bottom, -arm)):
+        for x, across in ((left, arm), (right, -arm)):
+            corner = np.array([[x, y + down], [x, y], [x + across, y]])
+            for tint, thickness in (((0, 0, 0), line + 2), ((255, 255, 255), line)):
+                cv2.polylines(drawn, [corner], isClosed=False, color=tint, thickness=thickness)
     return drawn
 
 
