@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from enhancement import InputError, beasf, find_images, read_radiograph
-from enhancement.bihistogram import beasf_table
+from enhancement import InputError, beasf
 from enhancement.checks import count_levels
 
 GAMMAS = (0.5, 1.5, 4.0)
@@ -113,20 +112,11 @@ def test_every_image_has_a_monotone_answer_without_warnings_and_is_left_alone(im
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = beasf(image, gamma, histogram)
-    mapping = levels_of(image, result)
+    mapping, mean = levels_of(image, result), int(image.mean())
     assert (image == before).all()
     assert result.dtype == np.uint8 and result.shape == image.shape
     assert list(mapping.values()) == sorted(mapping.values())
-
-
-@settings(max_examples=50, deadline=None)
-@given(arrays(np.int64, 256, elements=st.integers(0, 5)), gammas, histograms)
-def test_the_whole_table_is_monotone_and_stays_in_its_halves(counts, gamma, histogram):
-    counts[7] += 1
-    table = beasf_table(counts, gamma, histogram).astype(int)
-    mean = int(counts @ np.arange(256)) // int(counts.sum())
-    assert (np.diff(table) >= 0).all()
-    assert table[: mean + 1].max() <= mean <= table[mean + 1 :].min(initial=255)
+    assert all((new <= mean) == (old <= mean) or new == mean for old, new in mapping.items()), "each half stays itself"
 
 
 @pytest.mark.parametrize("histogram", ["levels", "range"])
@@ -179,12 +169,3 @@ def test_views_and_read_only_arrays_are_taken_and_other_inputs_and_settings_refu
             beasf(image, gamma)
     with pytest.raises(InputError, match="histogram: 'bins' given"):
         beasf(image, 1.5, "bins")
-
-
-@pytest.mark.real
-def test_real_radiographs_equal_the_arithmetic_restated(real_data):
-    for path in find_images(real_data / "classification")[::1000]:
-        image = read_radiograph(path)
-        expected = restated(image, 1.5, None)
-        mapping = levels_of(image, beasf(image, 1.5, "range"))
-        assert mapping == {level: expected[level] for level in mapping}, path

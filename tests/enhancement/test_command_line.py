@@ -1,14 +1,19 @@
-"""What all commands share: grammar, exit codes, one-line errors, and an import that loads nothing heavy."""
+"""What all commands share, and those of enhancement: files, folders, patterns, sheets; failures that stop nothing."""
 
 import re
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
 
 import enhancement
-from enhancement.command_line import INTERRUPTED, Parser, add_progress, command, did_you_mean, run
-from enhancement.errors import InputError
+from enhancement import InputError, adaptive_equalize, beasf, clahe, equalize, gaussian_blur, match_histogram, stack
+from enhancement.__main__ import main
+from enhancement.command_line import INTERRUPTED, Parser, add_progress, command, run
+from enhancement.radiograph import read_radiograph
+from enhancement.sheet import draw_sheet, save_sheet
 
 
 def _parser():
@@ -18,6 +23,8 @@ def _parser():
     train.add_argument("--learning-rate", type=float)
     train.add_argument("--schedule", choices=("cosine", "constant"))
     train.add_argument("files", nargs="*")
+    for flag in ("--seed", "--size", "--split", "--store", "--augment.rotation"):
+        train.add_argument(flag)
     add_progress(train)
     return parser
 
@@ -44,7 +51,8 @@ def test_a_short_flag_comes_before_an_alias_and_underscores_in_values_and_after_
         (["trian"], "unknown command 'trian', one of train expected; did you mean train? (see x --help)"),
         (["train", "--batchsize", "3"], "unknown flag --batchsize; did you mean --batch-size? (see x train --help)"),
         (["train", "--learn_rate=3"], "unknown flag --learn-rate; did you mean --learning-rate? (see x train --help)"),
-        (["train", "--s"], "unknown flag --s; did you mean --schedule?"),
+        (["train", "--s"], "unknown flag --s; did you mean --schedule, --seed or --size? (see"),  # three at most
+        (["train", "--rotations", "3"], "unknown flag --rotations; did you mean --augment.rotation?"),
         (["train", "--lr", "fast"], "--learning-rate: 'fast' given, a number expected"),
         (["train", "--batch", "2.5"], "--batch-size: '2.5' given, a whole number expected"),
         (["train", "--schedule", "cosin"], "'cosin' given, one of cosine, constant expected; did you mean cosine?"),
@@ -57,12 +65,6 @@ def test_wrong_usage_is_one_line_that_names_what_is_nearest_and_code_two(argumen
     assert error.startswith("x: error: ") and message in error and len(error.splitlines()) == 1
 
 
-def test_of_ambiguous_names_at_most_three_are_named_and_nested_ones_by_their_last_part():
-    flags = ["--seed", "--size", "--split", "--store", "--augment.rotation"]
-    assert did_you_mean("--s", flags) == "; did you mean --seed, --size or --split?"
-    assert did_you_mean("--rotations", flags) == "; did you mean --augment.rotation?"
-
-
 def test_help_names_defaults_and_quiet_is_no_progress(capsys):
     with pytest.raises(SystemExit):
         _parser().parse_args(["train", "--help"])
@@ -73,13 +75,13 @@ def test_help_names_defaults_and_quiet_is_no_progress(capsys):
 
 def test_an_error_of_the_input_or_the_system_is_one_line_and_debug_adds_the_traceback(tmp_path, capsys):
     @command("x")
-    def main(argv, prog):
+    def fails(argv, prog):
         assert not argv
         raise InputError("key: 3 given,\n4 expected")
 
-    assert main([]) == 2
+    assert fails([]) == 2
     assert capsys.readouterr().err == "x: error: key: 3 given, 4 expected\n"
-    assert main(["--debug"], prog="y") == 2
+    assert fails(["--debug"], prog="y") == 2
     error = capsys.readouterr().err
     assert "Traceback" in error and error.endswith("y: error: key: 3 given, 4 expected\n")
     (tmp_path / "file").touch()
@@ -108,39 +110,185 @@ def test_a_reader_that_goes_is_no_error(lines):
     program.stderr.close()
 
 
-HEAVY = {"skimage", "matplotlib", "pydicom", "cv2", "numpy"}
+LIGHT = """
+import runpy, sys
 
+def loaded(*names):
+    print("loaded", *sorted({name.split(".")[0] for name in sys.modules} & set(names)))
 
-def loaded(statement: str, names: set[str]) -> list[str]:
-    report = f"\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}} & {names!r}))"
-    command = [sys.executable, "-c", statement + report]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-
-
-USE = """
-import numpy as np, enhancement
+import enhancement
+sys.argv[1:] = ["--help"]
+try:
+    runpy.run_module("enhancement", run_name="__main__")
+except SystemExit:
+    loaded("skimage", "matplotlib", "pydicom", "cv2", "numpy")
+import numpy as np
 for name in enhancement.__all__:
-    getattr(enhancement, name)
+    assert name in dir(enhancement) and getattr(enhancement, name) is not None
 enhancement.stack(np.zeros((9, 9), np.uint8), enhancement.CHANNELS)
-import enhancement.dicom, enhancement.raster, enhancement.batch, enhancement.sheet, enhancement.__main__
+import enhancement.dicom, enhancement.raster, enhancement.batch, enhancement.sheet
+loaded("tensorflow", "keras", "torch", "jax", "segmentation", "covidcxnet", "sklearn", "pandas")
 """
 
 
-def test_using_every_function_loads_no_keras_and_no_other_package():
-    assert loaded(USE, {"tensorflow", "keras", "torch", "jax", "segmentation", "covidcxnet", "sklearn", "pandas"}) == []
-
-
-def test_help_and_import_load_no_heavy_library_and_the_module_runs_as_a_program():
-    help = "import enhancement.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: pass"
-    *text, last = loaded(f"import enhancement\n{help}\nprint(end='|')", {"tensorflow", "keras", *HEAVY})
-    assert last.endswith("|")
-    assert {"beasf", "clahe", "equalize", "blur", "match", "stack"} <= set(re.findall(r"\w+", " ".join(text)))
-    done = subprocess.run([sys.executable, "-m", "enhancement", "--help"], capture_output=True, text=True, check=True)
-    assert "beasf" in done.stdout
-
-
-def test_every_public_name_is_there_and_unknown_ones_are_attribute_errors():
-    assert set(enhancement.__all__) <= set(dir(enhancement))
-    assert all(getattr(enhancement, name) is not None for name in enhancement.__all__)
+def test_help_loads_no_heavy_library_and_using_every_function_no_keras_and_no_other_package():
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
+    assert re.findall("^loaded.*", done.stdout, re.MULTILINE) == ["loaded", "loaded"]
+    assert {"beasf", "clahe", "equalize", "blur", "match", "stack"} <= set(re.findall(r"\w+", done.stdout))
     with pytest.raises(AttributeError, match="nothing"):
         _ = enhancement.nothing
+
+
+@pytest.fixture
+def image():
+    y, x = np.mgrid[:40, :50]
+    return (60 + y * 2 + x + 20 * np.sin(x / 4)).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path, image):
+    for name in ("in/a.png", "in/sub/b.png", "in/sub/c.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), image)
+    return tmp_path
+
+
+def enhance(*arguments) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+COMMANDS = {
+    "beasf --gamma 3 --histogram range": lambda image: beasf(image, 3.0, "range"),
+    "clahe --clip-limit 4 --tile-grid 2 3": lambda image: clahe(image, 4.0, (2, 3)),
+    "equalize": equalize,
+    "blur --kernel 7": lambda image: gaussian_blur(image, 7),
+    "adaptive --radius 5": lambda image: adaptive_equalize(image, 5),
+    "match --template template.png": lambda image: match_histogram(image, image // 2),
+    "stack --channels raw,beasf,clahe": lambda image: stack(image, ("raw", "beasf", "clahe")),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_one_file_goes_to_one_file_and_channels_are_red_green_blue(folder, image, command, monkeypatch):
+    monkeypatch.chdir(folder)
+    cv2.imwrite("template.png", image // 2)
+    name, *options = command.split()
+    assert enhance(name, "in/a.png", "out.png", *options) == 0
+    result = cv2.imread("out.png", cv2.IMREAD_UNCHANGED)
+    assert ((result[..., ::-1] if result.ndim == 3 else result) == COMMANDS[command](image)).all()
+
+
+def test_folders_and_patterns_keep_their_tree_and_the_input_is_not_written_over(folder, image, capsys):
+    assert enhance("equalize", folder / "in", folder / "out", "--jobs", 2) == 0
+    written = sorted(path.relative_to(folder / "out").as_posix() for path in (folder / "out").rglob("*.png"))
+    assert written == ["a.png", "sub/b.png", "sub/c.png"]
+    output = capsys.readouterr()
+    assert "3 of 3 written" in output.out and "3/3" in output.err
+    assert enhance("equalize", f"{folder}/in/**/*.png", folder / "some") == 0
+    written = sorted(path.relative_to(folder / "some").as_posix() for path in (folder / "some").rglob("*.*"))
+    assert written == ["a.png", "sub/b.png"]
+    assert enhance("beasf", folder / "in", folder / "in") == 1
+    assert (read_radiograph(folder / "in/a.png") == image).all()
+
+
+def test_unreadable_files_are_listed_at_the_end_and_existing_ones_left_unless_told(folder, capsys):
+    (folder / "in/broken.png").write_bytes((folder / "in/a.png").read_bytes()[:100])
+    (folder / "in/empty.jpg").write_bytes(b"")
+    assert enhance("beasf", folder / "in", folder / "out", "--jobs", 2) == 1
+    assert len(list((folder / "out").rglob("*.png"))) == 3
+    lines = capsys.readouterr().err.splitlines()[-3:]
+    assert "2 not done" in lines[0] and "broken.png" in lines[1] and "truncated" in lines[1] and "empty.jpg" in lines[2]
+    (folder / "out/a.png").write_text("precious")
+    (folder / "out/sub/b.png").unlink()
+    assert enhance("beasf", folder / "in", folder / "out") == 1
+    assert (folder / "out/a.png").read_text() == "precious" and (folder / "out/sub/b.png").exists()
+    assert "a.png: exists already" in capsys.readouterr().err
+    assert enhance("beasf", folder / "in/a.png", folder / "out", "--overwrite") == 0
+    assert read_radiograph(folder / "out/a.png").shape == (40, 50)
+
+
+def test_names_that_meet_keep_their_endings_or_are_refused_and_results_are_not_taken_for_input(folder, image, capsys):
+    for _ in range(2):
+        assert enhance("equalize", folder / "in", folder / "in/out", "--overwrite") == 0
+        assert len(list((folder / "in/out").rglob("*.png"))) == 3
+    cv2.imwrite(str(folder / "in/a.bmp"), image)
+    assert enhance("equalize", folder / "in", folder / "out") == 0
+    assert (folder / "out/a.png.png").exists() and (folder / "out/a.bmp.png").exists()
+    (folder / "other").mkdir()
+    (folder / "other/a.png").write_bytes((folder / "in/a.png").read_bytes())
+    assert enhance("equalize", folder / "in/a.png", folder / "other/a.png", folder / "out") == 2
+    assert "several inputs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".tif", ".bmp"])
+def test_the_ending_of_out_decides_on_the_format(folder, image, suffix):
+    assert enhance("equalize", folder / "in/a.png", folder / f"out{suffix}") == 0
+    difference = np.abs(read_radiograph(folder / f"out{suffix}").astype(int) - equalize(image))
+    assert difference.max() <= (20 if suffix == ".jpg" else 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["beasf", "nowhere", "out"], "no such file or folder"),
+        (["beasf", "in", "out", "--gamma", "0"], "gamma"),
+        (["clahe", "in", "out", "--tile-grid", "0", "8"], "tile_grid"),
+        (["blur", "in", "out", "--kernel", "4"], "kernel"),
+        (["stack", "in", "out", "--channels", "raw,clahe"], "--channels"),
+        (["stack", "in", "out", "--channels", "raw,clahe,best"], "best"),
+        (["match", "in", "out", "--template", "nowhere.png"], "no such file"),
+        (["beasf", "in/a.png", "out.xyz"], "cannot be written"),
+        (["beasf", "in", "in/a.png"], "a folder expected"),
+        (["beasf", "in", "out", "--jobs", "0"], "--jobs"),
+        (["beasf", "in", "out", "--compare", "sheet.docx"], "cannot be drawn"),
+        *((["beasf", "in", "out", "--window", window], "LOW") for window in ("5,1", "wide", "1,2,3", "0", "named:")),
+    ],
+)
+def test_bad_arguments_are_one_line_and_exit_code_2(folder, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(folder)
+    assert main(arguments, prog="covidcxnet enhance") == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith(("covidcxnet enhance: error: ", "covidcxnet enhance beasf: error: "))
+    assert message in error and "\n" not in error and "Traceback" not in error
+    assert not (folder / "out").exists()
+
+
+def test_the_window_reaches_the_reader(folder):
+    deep = np.arange(2000, dtype=np.uint16).reshape(40, 50) * 20
+    cv2.imwrite(str(folder / "deep.png"), deep)
+    assert enhance("stack", folder / "deep.png", folder / "out.png", "--channels", "raw", "--window=-100,10000") == 0
+    assert (read_radiograph(folder / "out.png") == read_radiograph(folder / "deep.png", window=(-100, 10000))).all()
+
+
+def test_compare_draws_a_sheet_once(folder, capsys):
+    sheet = folder / "sheet.png"
+    (folder / "in/empty.png").write_bytes(b"")
+    arguments = ("beasf", folder / "in", folder / "out", "--compare", sheet, "--compare-count", 2, "--gammas", "1,2")
+    assert enhance(*arguments) == 1
+    assert "2 of 4 radiographs drawn" in capsys.readouterr().out
+    before = sheet.read_bytes()
+    assert enhance(*arguments) == 2
+    assert "sheet.png: exists already" in capsys.readouterr().err and sheet.read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def figure():
+    y, x = np.mgrid[:60, :80]
+    return draw_sheet([(40 + y + x).astype(np.uint8)], ["chest"], gammas=(0.5, 1.5))
+
+
+def test_every_variant_has_a_picture_and_a_histogram(figure):
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
+    variants = ("original", "histogram equalization", "CLAHE, clip 2", "BEASF, γ = 0.5", "BEASF, γ = 1.5")
+    assert titles == [f"({letter}) {name}" for letter, name in zip("abcde", variants, strict=True)]
+    assert len(figure.axes) == 10
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
+def test_the_ending_of_a_sheet_decides_on_its_format_and_an_existing_one_is_left_unless_told(figure, tmp_path, suffix):
+    path = tmp_path / f"sheet{suffix}"
+    path.write_text("precious")
+    with pytest.raises(InputError, match="exists already"):
+        save_sheet(figure, path)
+    assert path.read_text() == "precious"
+    assert save_sheet(figure, path, overwrite=True).stat().st_size > 1000

@@ -1,6 +1,5 @@
 """Finding radiographs, mapping over them in processes, and writing files whole or not at all."""
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -12,7 +11,7 @@ import pytest
 
 from enhancement import InputError, find_images, whole_file
 from enhancement.files import check_output, find_image_tree
-from enhancement.parallel import cores, map_files, sha256
+from enhancement.parallel import map_files
 
 
 @pytest.fixture
@@ -165,9 +164,3 @@ def _runs(pid: str) -> bool:
         return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def test_a_file_has_its_sha256_and_a_machine_at_least_one_core(tmp_path):
-    (tmp_path / "a").write_bytes(b"abc")
-    assert sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
-    assert cores() >= 1
