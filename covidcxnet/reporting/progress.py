@@ -8,7 +8,9 @@ from typing import Any
 from tqdm import tqdm
 
 FIRST, EVERY = 5.0, 60.0  # seconds to the first plain line, and between the others
-_LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} so far, {remaining} left{postfix}"
+_BEGUN = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} so far{postfix}"
+_LINE = _BEGUN.replace("{postfix}", ", {remaining} left{postfix}")
+_FIRST_STEPS = 5  # of which the first compiles a network: the time left, reckoned from it, would be hours
 
 
 class ProgressBar(tqdm):
@@ -18,8 +20,7 @@ class ProgressBar(tqdm):
         self.plain = sys.stderr is None or not sys.stderr.isatty()
         if self.plain:
             # miniters: or tqdm, which looks at the clock after ever more steps, could be late by minutes
-            options |= {"mininterval": FIRST, "miniters": 1, "leave": False}
-            options["bar_format"] = _LINE
+            options |= {"mininterval": FIRST, "miniters": 1, "leave": False, "bar_format": _BEGUN}
         super().__init__(*args, **{"file": sys.stderr, **options})
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
@@ -27,6 +28,7 @@ class ProgressBar(tqdm):
         if not self.plain:
             super().display(msg, pos)
         elif self.n:
+            self.bar_format = _BEGUN if self.n < _FIRST_STEPS else _LINE
             print(self, file=sys.stderr, flush=True)
             self.mininterval = EVERY
 

@@ -12,6 +12,12 @@ def test_without_a_terminal_progress_is_whole_lines_now_and_then(capsys, monkeyp
             bar.update()
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("epoch 1/2: 1 of 4 images, 00:00 so far") and line.endswith("loss 0.500")
+    assert "left" not in line  # the first step tells nothing of the others
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    with ProgressBar(total=9) as bar:
+        for _ in range(9):
+            bar.update()
+    assert "00:00 left" in capsys.readouterr().err.splitlines()[-1]
     with ProgressBar(total=4, disable=True) as bar:
         bar.update()
     monkeypatch.setattr(progress, "FIRST", 60.0)
