@@ -220,10 +220,10 @@ class Classifier:
         name: str = "",
     ) -> np.ndarray:
         """Probabilities float32 [n, classes] of rows of a store; memory stays flat, `name` stands beside the bar."""
-        from tqdm import tqdm
+        from enhancement.progress import ProgressBar
 
         parts = [np.empty((0, len(self.classes)), np.float32)]
-        with tqdm(total=len(rows), desc=f"predicting {name}", unit="image", disable=not progress) as bar:
+        with ProgressBar(total=len(rows), desc=f"predicting {name}", unit="image", disable=not progress) as bar:
             for start in range(0, len(rows), _CHUNK):
                 stacks = store.read(rows[start : start + _CHUNK])
                 parts.append(self.predict_stacks(stacks, batch_size=batch_size))

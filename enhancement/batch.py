@@ -13,10 +13,11 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from enhancement.errors import InputError
 from enhancement.files import find_image_tree, result_names, whole_file
+
+from .progress import ProgressBar
 
 WRITTEN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 """Endings that `write_image` can write; PNG is the lossless choice that every program reads."""
@@ -68,7 +69,7 @@ def run(
     An `InputError` of `make` means that this file cannot be done; files that exist are left unless `overwrite`.
     """
     problems: dict[int, str] = {}
-    with tqdm(total=len(jobs), unit="image", disable=not progress) as bar:
+    with ProgressBar(total=len(jobs), unit="image", disable=not progress) as bar:
         for index, problem in _each(lambda job: _do(job, make, overwrite), jobs, workers):
             if problem:
                 problems[index] = problem

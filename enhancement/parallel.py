@@ -53,11 +53,11 @@ def map_files(
     be picklable. ``lost(item)`` is the result of an item that killed its worker (a decoder's crash, memory). `jobs` is
     one per core by default, fewer for a few hundred items; 1 works in this process. `batch` items travel at once.
     """
-    from tqdm import tqdm
+    from .progress import ProgressBar
 
     batches = [items[i : i + batch] for i in range(0, len(items), batch)]
     jobs = min(jobs or min(cores(), max(1, len(items) // _ITEMS_A_WORKER)), max(1, len(batches)))
-    with tqdm(total=len(items), desc=desc, unit=unit, disable=not progress) as bar:
+    with ProgressBar(total=len(items), desc=desc, unit=unit, disable=not progress) as bar:
         # In this process each result is handed on as soon as it is there; those of a worker travel by the batch.
         for result in map(work, items) if jobs == 1 else _over_workers(work, batches, jobs, lost):
             bar.update()

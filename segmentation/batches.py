@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from enhancement.errors import RadiographError
+from enhancement.progress import ProgressBar
 from enhancement.radiograph import read_radiograph
 
 from .augmentation import MaskAugmentation, augment
@@ -41,7 +41,7 @@ class PairBatches:
         self.batch_size, self.augmentation, self.seed, self.workers = batch_size, augmentation, seed, workers
         with ThreadPoolExecutor(workers) as pool:
             read = pool.map(lambda pair: _read(pair, 2 * inputs.size), self.pairs)
-            self._arrays = list(tqdm(read, "reading pairs", len(self.pairs), unit="pair", disable=not progress))
+            self._arrays = list(ProgressBar(read, "reading pairs", len(self.pairs), unit="pair", disable=not progress))
 
     def __len__(self) -> int:
         """Batches in an epoch; the last may be smaller, unless augmented (then what is left over waits)."""

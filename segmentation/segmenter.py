@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from enhancement.errors import InputError, RadiographError
+from enhancement.progress import ProgressBar
 from enhancement.radiograph import read_radiograph
 from weights.format import SUFFIX, open_weights
 
@@ -177,7 +177,7 @@ class LungSegmenter:
         waiting = iter(items)
         with (
             ThreadPoolExecutor(2) as pool,
-            tqdm(total=total, desc="lungs", unit="image", disable=not progress) as bar,
+            ProgressBar(total=total, desc="lungs", unit="image", disable=not progress) as bar,
         ):
             # The next batch is read and enhanced while the network works on this one.
             ahead = [pool.submit(self._read, item) for item in islice(waiting, self.batch_size)]

@@ -15,10 +15,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from enhancement.errors import InputError
 from enhancement.files import whole_file, write_csv
+from enhancement.progress import ProgressBar
 from segmentation.backend import keras
 from weights.format import load_weights, naming, open_weights, save_weights
 
@@ -238,7 +238,9 @@ def initial_weights(settings: TrainingSettings, conventions: tuple[str, ...]) ->
 
 def _one_epoch(model, batches: PairBatches, epoch: int, settings: TrainingSettings, progress: bool) -> float:
     steps, losses = len(batches), []
-    bar = tqdm(total=len(batches.pairs), desc=f"epoch {epoch + 1}/{settings.epochs}", unit="pair", disable=not progress)
+    bar = ProgressBar(
+        total=len(batches.pairs), desc=f"epoch {epoch + 1}/{settings.epochs}", unit="pair", disable=not progress
+    )
     with bar:
         for step, (squares, targets) in enumerate(batches.epoch(epoch), epoch * steps):
             model.optimizer.learning_rate.assign(_learning_rate(settings, step, steps))

@@ -72,20 +72,15 @@ def progress_switch(work: Callable[..., int | None]) -> Callable[..., int | None
         others = [argument for argument in argv if argument.replace("_", "-") not in ("--no-progress", "--quiet")]
         if len(others) == len(argv):
             return work(argv, prog)
-        from tqdm import tqdm
+        from enhancement.progress import ProgressBar
 
-        draw = tqdm.__init__
-
-        def without_bar(bar, *args, **options):
-            draw(bar, *args, **{**options, "disable": True})
-
-        # By tqdm itself: the bars of a training are those of five packages. They are no part of a recipe, which would
+        # Of the class: the bars of a training are those of five packages. They are no part of a recipe, which would
         # be another recipe with another switch.
-        tqdm.__init__ = without_bar  # type: ignore[method-assign,assignment]
+        ProgressBar.hidden = True
         try:
             return work(others, prog)
         finally:
-            tqdm.__init__ = draw  # type: ignore[method-assign]
+            ProgressBar.hidden = False
 
     return switched
 

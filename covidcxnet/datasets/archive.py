@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from covidcxnet.datasets.vocabulary import UNKNOWN
 from enhancement.dicom import Header, read_case
 from enhancement.errors import InputError, RadiographError
 from enhancement.files import find_images
+from enhancement.progress import ProgressBar
 
 MODALITIES = ("CR", "DX", "DR")
 BODY_PARTS = ("CHEST", "THORAX", "LUNG", "")
@@ -67,7 +67,7 @@ def read_archive(
     rows: list[dict[str, Any]] = []
     left: list[dict[str, str]] = []
     words: set[str] = set()
-    for path in tqdm(files, "reading headers", unit="file", disable=not progress):
+    for path in ProgressBar(files, "reading headers", unit="file", disable=not progress):
         name = path.relative_to(root).as_posix()
         try:
             case = read_case(path, key)

@@ -15,7 +15,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.fingerprint import CODE, LOW, SIDE, WINDOWS, encode, near, thumbnail
@@ -24,6 +23,7 @@ from enhancement import read_radiograph
 from enhancement.errors import InputError
 from enhancement.files import whole_file
 from enhancement.parallel import DIED, map_files, sha256
+from enhancement.progress import ProgressBar
 from segmentation.overlay import contact_sheet
 from segmentation.regions import bring_down
 
@@ -143,7 +143,7 @@ def near_copies(
     hashes, codes = encode(small, np.memmap(Path(folder, "codes"), np.int8, "w+", shape=shape))
     tried: set[int] = set()
     copies: dict[tuple[int, int], tuple] = {}
-    with tqdm(desc="second looks", unit="pair", disable=not progress) as bar:
+    with ProgressBar(desc="second looks", unit="pair", disable=not progress) as bar:
         for batch in _propose(hashes, codes):
             for a, b, window, mirrored in zip(*(x.tolist() for x in batch), strict=True):
                 key = ((a * len(rows) + b) * len(WINDOWS) + window) * 2 + mirrored

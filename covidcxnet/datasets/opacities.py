@@ -16,12 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from covidcxnet.datasets.dataset import Dataset, save_table
 from enhancement import read_radiograph
 from enhancement.errors import InputError, RadiographError
 from enhancement.files import whole_file
+from enhancement.progress import ProgressBar
 from segmentation.regions import bring_down
 from segmentation.segmenter import LungSegmenter
 
@@ -88,7 +88,7 @@ def make_opacity_pairs(
     paths = dataset.paths
     rows: list[dict] = []
     left: list[dict] = []
-    bar = tqdm(total=len(dataset), desc="drawing", unit="image", disable=None if progress else True)
+    bar = ProgressBar(total=len(dataset), desc="drawing", unit="image", disable=not progress)
     with bar, ThreadPoolExecutor(4) as pool:
         for start in range(0, len(dataset), _BATCH):
             taken = range(start, min(start + _BATCH, len(dataset)))

@@ -17,12 +17,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.phantom_anatomy import Torso, draw_anatomy, trace
 from enhancement.errors import InputError
 from enhancement.parallel import cores
+from enhancement.progress import ProgressBar
 
 PHANTOM_CLASSES = ("normal", "pneumonia", "covid19")
 VERSION = 3  # of the pictures: raise it when any pixel changes, so that folders made before are not mistaken for new
@@ -257,7 +257,9 @@ def _write(folder: Path, parameters, progress: bool) -> None:
 
     # threads do: nearly all of the time is spent in NumPy and OpenCV, which let go of the interpreter
     with ThreadPoolExecutor(cores()) as pool:
-        rows = list(tqdm(pool.map(make, *zip(*images, strict=True)), "phantoms", len(images), disable=not progress))
+        rows = list(
+            ProgressBar(pool.map(make, *zip(*images, strict=True)), "phantoms", len(images), disable=not progress)
+        )
     pd.DataFrame(rows).to_csv(folder / "phantom.csv", index=False)
     (folder / "phantom.json").write_text(json.dumps(parameters, indent=1) + "\n")
 

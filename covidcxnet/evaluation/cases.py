@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from covidcxnet.classifier import Classifier
 from covidcxnet.evaluation.predictions import Predictions
@@ -24,6 +23,7 @@ from covidcxnet.preparation import Store
 from covidcxnet.reporting.plots import data_uri, resized
 from enhancement import read_radiograph
 from enhancement.errors import InputError
+from enhancement.progress import ProgressBar
 
 # Sharp on a page and in print, small in a file of some dozens.
 SIDE = 560
@@ -116,7 +116,7 @@ def draw(
     with_lime = set(lime_order(picks, predictions)[: settings.lime])
     labels, cases = predictions.labelled.tolist(), []
     # Most of the time goes into LIME: a bar over cases says how long it will take.
-    for k, pick in enumerate(tqdm(picks, desc="explaining", unit="case", disable=not settings.progress)):
+    for k, pick in enumerate(ProgressBar(picks, desc="explaining", unit="case", disable=not settings.progress)):
         table, stack, row = predictions.table.iloc[pick.row], stacks[k], int(rows[pick.row])
         trusted = pd.isna(table.get("lungs_trusted")) or bool(table["lungs_trusted"])
         radiograph, frame = _radiograph(store, row, stack[..., raw])

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from covidcxnet.experiments.embedding import FEWEST, embed, table
 from covidcxnet.experiments.embedding import draw as draw_embeddings
@@ -24,6 +23,7 @@ from covidcxnet.reporting.pages import NOTICE
 from enhancement.command_line import one_line
 from enhancement.errors import InputError
 from enhancement.files import whole_file
+from enhancement.progress import ProgressBar
 from segmentation.backend import keras
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def activation_maps(
         if method == "gradcam" and layer is not None:
             options, weighed = {"layer": layer}, layer
         explain = classifier.explainer(method, target, **options)
-        items: Any = tqdm(paths, desc=f"{METHODS[method]} of {model.name}", unit="image", disable=not progress)
+        items: Any = ProgressBar(paths, desc=f"{METHODS[method]} of {model.name}", unit="image", disable=not progress)
         columns.append(Column(model.name, method, weighed, tuple(explain(items, outcomes))))
     return columns
 

@@ -13,16 +13,15 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.preparation import pipeline
 from covidcxnet.preparation.pipeline import Outcome, Segmenter, prepare_files
 from covidcxnet.preparation.store import COLUMNS, FORMAT, PartialStore, Store, columns_of
-from covidcxnet.reporting.progress import ProgressBar
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from enhancement.parallel import cores, sha256
+from enhancement.progress import ProgressBar
 
 SEGMENTER_OPTIONS = ("convention", "threshold", "components", "fill_holes", "dilation", "limits")  # that shape a mask
 # What the journal and the table say of a radiograph: plain values, ready for a line of JSON.
@@ -322,7 +321,7 @@ def _content_keys(dataset: Dataset, by_mask: bool, progress: bool) -> list[str]:
         return content if mask is None or not content else f"{content}:{'+'.join(map(content_sha256, mask))}"
 
     with ThreadPoolExecutor(cores()) as pool:
-        bar = tqdm(pool.map(key, files), "checking", len(files), unit="file", disable=not progress, leave=False)
+        bar = ProgressBar(pool.map(key, files), "checking", len(files), unit="file", disable=not progress, leave=False)
         return list(bar)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from covidcxnet.datasets.bias import COUNT, shortcuts
 from covidcxnet.datasets.dataset import Dataset
@@ -21,6 +20,7 @@ from covidcxnet.preparation.pipeline import Prepared
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from enhancement.files import whole_file
+from enhancement.progress import ProgressBar
 from segmentation.regions import Frame
 
 FORMAT = 1
@@ -355,7 +355,7 @@ def stack_statistics(store: Store, rows: np.ndarray, progress: bool = False) -> 
     channels = store.settings.channels
     plane = channels.index("raw") if "raw" in channels else 0
     statistics = np.zeros((len(rows), COUNT), np.float32)
-    for i in tqdm(range(len(rows)), "measuring inputs", unit="image", leave=False, disable=not progress):
+    for i in ProgressBar(range(len(rows)), "measuring inputs", unit="image", leave=False, disable=not progress):
         statistics[i] = shortcuts(np.ascontiguousarray(store.read([rows[i]])[0, ..., plane]))
     return statistics
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from covidcxnet.reporting.progress import ProgressBar
 from enhancement.errors import InputError
+from enhancement.progress import ProgressBar
 from segmentation.backend import keras
 
 from .recipe import Recipe

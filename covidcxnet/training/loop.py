@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from covidcxnet.backend import jit_compile
 from covidcxnet.models import MODELS, split_head
 from covidcxnet.preparation import Batches
 from enhancement.files import whole_file
+from enhancement.progress import ProgressBar
 from segmentation.backend import fuse_batch_norm, keras
 from weights.format import load_weights, save_weights
 
@@ -179,7 +179,7 @@ class TrainingLoop:
     def _features(self, backbone: keras.Model, side: Side, name: str) -> np.ndarray:
         """Pooled features of all images of a side, float32 [n, F]."""
         plain = self._plain(side)
-        numbers = tqdm(range(len(plain)), desc=f"features of {name}", unit="batch", leave=False, disable=None)
+        numbers = ProgressBar(range(len(plain)), desc=f"features of {name}", unit="batch", leave=False)
         return np.concatenate([np.asarray(backbone.predict_on_batch(plain[k][0]), "float32") for k in numbers])
 
     def _validate(self) -> dict[str, float]:

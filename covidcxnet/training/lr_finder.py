@@ -20,9 +20,9 @@ from covidcxnet.backend import precision
 from covidcxnet.models import MODELS
 from covidcxnet.models.scaling import TRAINING
 from covidcxnet.reporting import plots
-from covidcxnet.reporting.progress import ProgressBar
 from enhancement.errors import InputError
 from enhancement.files import whole_file
+from enhancement.progress import ProgressBar
 from segmentation.backend import keras
 
 from . import data

@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from covidcxnet.datasets import Dataset
 from covidcxnet.preparation import Store, prepare_files
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from enhancement.parallel import cores, sha256
+from enhancement.progress import ProgressBar
 
 from .recipe import TRAINING_IMAGES, Recipe
 
@@ -40,7 +40,7 @@ def channel_statistics(store: Store, rows: np.ndarray, *, batch: int = 64, progr
     # Each pixel is one of 256 values: whole counts are exact, so that no order and no rounding changes the result.
     counts = np.zeros((len(store.settings.channels), 256), np.int64)
     starts = range(0, len(rows), batch)
-    for start in tqdm(starts, "statistics", unit="batch", leave=False, disable=not progress or None):
+    for start in ProgressBar(starts, "statistics", unit="batch", leave=False, disable=not progress):
         stacks = store.read(rows[start : start + batch])
         counts += [np.bincount(plane.ravel(), minlength=256) for plane in np.moveaxis(stacks, -1, 0)]
     levels = np.arange(256) / 255
@@ -109,7 +109,7 @@ def mean_histogram(
     # Starting a worker takes about as long as reading 48 radiographs.
     jobs = jobs or min(cores(), max(1, len(drawn) // 48))
     outcomes = prepare_files([paths[row] for row, _ in drawn], plain, segmenter=segmenter, jobs=jobs)
-    bar = tqdm(outcomes, "grey levels", len(drawn), unit="image", leave=False, disable=not progress)
+    bar = ProgressBar(outcomes, "grey levels", len(drawn), unit="image", leave=False, disable=not progress)
     shares: dict[str, list[np.ndarray]] = defaultdict(list)
     last = "there is none that is no copy of another side's"
     for (row, source), outcome in zip(drawn, bar, strict=True):

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 import covidcxnet.datasets.named.layout as layout
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.named.facts import Facts
 from covidcxnet.datasets.vocabulary import PREFIX, SEVERAL, UNKNOWN, finding_name, known_from_labels, single_label
 from enhancement.errors import InputError
+from enhancement.progress import ProgressBar
 
 SEVEN = ("normal", "infiltration", "effusion", "atelectasis", "nodule", "mass", "pneumothorax")
 """The seven most frequent labels, those of the seven-label experiment (Group-Q)."""
@@ -96,7 +96,7 @@ def read_rsna(folder: str | Path, facts: Facts, *, headers: str) -> Dataset:
     if headers == "read":
         with ThreadPoolExecutor(2) as pool:
             headers_read = pool.map(_header, (root / path for path in table["path"]))
-            rows = list(tqdm(headers_read, "rsna: headers", len(table), unit="file", leave=False))
+            rows = list(ProgressBar(headers_read, "rsna: headers", len(table), unit="file", leave=False))
         table = table.join(pd.DataFrame(rows, columns=["age", "sex", "view"]))
     return layout.finish(table, root, facts)
 

@@ -16,11 +16,14 @@ _FIRST_STEPS = 5  # of which the first compiles a network: the time left, reckon
 class ProgressBar(tqdm):
     """A `tqdm` bar that prints whole lines where standard error is no terminal; short work prints none."""
 
+    hidden = False  # whether every bar is off, by ``--no-progress``
+
     def __init__(self, *args: Any, **options: Any):
         self.plain = sys.stderr is None or not sys.stderr.isatty()
         if self.plain:
             # miniters: or tqdm, which looks at the clock after ever more steps, could be late by minutes
             options |= {"mininterval": FIRST, "miniters": 1, "leave": False, "bar_format": _BEGUN}
+        options |= {"disable": True} if self.hidden else {}
         super().__init__(*args, **{"file": sys.stderr, **options})
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:

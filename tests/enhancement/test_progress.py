@@ -1,7 +1,7 @@
 """Progress where standard error is no terminal."""
 
-from covidcxnet.reporting import progress
-from covidcxnet.reporting.progress import ProgressBar
+from enhancement import progress
+from enhancement.progress import ProgressBar
 
 
 def test_without_a_terminal_progress_is_whole_lines_now_and_then(capsys, monkeypatch):
