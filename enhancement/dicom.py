@@ -48,6 +48,8 @@ OLDEST_AGE = 89  # years; ages above are given as 90, as they alone can identify
 
 # 100 million pixels of 16 bits, and a third more: to unpack costs twice as much memory
 _MOST_UNPACKED = 256 << 20
+# Below are masks and overlays; PS3.3 (C.8.11.3) gives a digital radiograph 6 to 16. Of a damaged number black is left.
+_FEWEST_BITS = 6
 _COLOURS = ("Red", "Green", "Blue")
 _PIXEL_TAGS = [
     *("SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows"),
@@ -133,6 +135,9 @@ def _decode(dataset: pydicom.Dataset, window: Window, max_pixels: int) -> Gray:
         raise Refusal("DICOM file without pixels (truncated, or no image)")
     check_size(int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0), max_pixels)
     check_frames(int(dataset.get("NumberOfFrames") or 1))
+    allocated, bits = (int(dataset.get(keyword) or 0) for keyword in ("BitsAllocated", "BitsStored"))
+    if 0 < bits < _FEWEST_BITS < allocated:
+        raise Refusal(f"damaged DICOM file (it says that {bits} of {allocated} bits a pixel are used)")
     syntax = _syntax(dataset)
     name = _uid_name(syntax) or "unknown"
     missing = (

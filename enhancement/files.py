@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
 import glob
 import os
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from enhancement.signatures import HEAD, is_picture
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 """File name endings, in lower case, that are taken for radiographs unopened when a folder is searched."""
 
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows knows no quotas
 _EXPECTED = f"expected files ending in {', '.join(IMAGE_SUFFIXES)}"
 
 PathLike = str | os.PathLike[str]
@@ -56,11 +58,31 @@ def whole_file(path: PathLike) -> Iterator[Path]:
     # It ends in the target's name, as some writers look at the ending.
     partial = target.parent / f".{os.getpid()}-{secrets.token_hex(4)}.partial.{target.name[-180:]}"
     try:
-        yield partial
-        os.replace(partial, target)
+        with naming_full_disk(target):
+            yield partial
+            os.replace(partial, target)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def naming_full_disk(path: PathLike) -> Iterator[None]:
+    """A disk that is full, or may not be filled further, within the block is an `InputError` that names the file."""
+    try:
+        yield
+    except OSError as error:
+        # The system's own error of a write names no file.
+        if error.errno not in _FULL:
+            raise
+        raise InputError(f"{path}: cannot be written ({os.strerror(error.errno)})") from error
+
+
+def write_all(folder: PathLike, files: Mapping[str, bytes]) -> None:
+    """Write several files; none takes its name before all are whole, and the first is the last to do so."""
+    with ExitStack() as stack:
+        for name, content in files.items():
+            stack.enter_context(whole_file(Path(folder, name))).write_bytes(content)
 
 
 def write_csv(path: PathLike, rows: Sequence[dict[str, Any]]) -> None:

@@ -18,9 +18,11 @@ import numpy as np
 
 from enhancement.errors import InputError
 from enhancement.files import whole_file, write_csv
+from enhancement.lock import locked
 from enhancement.progress import ProgressBar
 from segmentation.backend import keras
 from weights.format import load_weights, naming, open_weights, save_weights
+from weights.hdf5 import new_hdf5
 
 from .augmentation import MaskAugmentation
 from .backend import fuse_batch_norm
@@ -87,10 +89,15 @@ def train(run: str | Path, *, progress: bool = True) -> Path:
 
     After each epoch ``state.h5`` (weights and optimizer), ``log.csv`` and, where validation Dice improved,
     ``best.weights.h5`` are written, each whole or not at all. Killed at any moment, the same call goes on after the
-    last whole epoch and ends where an uninterrupted run would have.
+    last whole epoch and ends where an uninterrupted run would have. `InputError` while another process trains there.
     """
     run = Path(run)
     pairs, settings = read_run(run)
+    with locked(run / ".lock", "trains in this folder"):
+        return _train(run, pairs, settings, progress)
+
+
+def _train(run: Path, pairs: Sequence[Pair], settings: TrainingSettings, progress: bool) -> Path:
     conventions = trained_conventions(pairs)
     # Before the network is built: files that cannot be read are the likelier and the quicker failure.
     served = {}
@@ -308,9 +315,7 @@ def _variables(model):
 
 def _save_state(path: Path, model, rows: list[dict]) -> None:
     """Write weights, optimizer and log so far, whole or not at all."""
-    import h5py
-
-    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+    with new_hdf5(path) as file:
         for name, variable in _variables(model):
             file[name] = variable.numpy()
         file.create_dataset("rows", data=json.dumps(rows))

@@ -323,7 +323,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2000, help="cases in all, those of the log included")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="child processes")
-    parser.add_argument("--seconds", type=float, default=10, help="limit of time for a case")
+    parser.add_argument("--seconds", type=float, default=30, help="limit of time for a case")
     parser.add_argument("--memory", type=int, default=6000, help="limit of a child's address space, in MB")
     parser.add_argument("--log", type=Path, default=None, help="default: fuzz-SEED.tsv")
     parser.add_argument("--show", type=int, metavar="NUMBER", help="write one case to a file and stop")

@@ -17,11 +17,10 @@ import numpy as np
 sys.path[:] = [str(Path(__file__).resolve().parents[1]), *(p for p in sys.path if p != str(Path(__file__).parent))]
 
 from enhancement.errors import InputError  # noqa: E402
-from enhancement.files import whole_file  # noqa: E402
 from enhancement.parallel import sha256  # noqa: E402
 from weights import manifest  # noqa: E402
 from weights.format import SUFFIX, read_metadata  # noqa: E402
-from weights.hdf5 import open_plain  # noqa: E402
+from weights.hdf5 import new_hdf5, open_plain  # noqa: E402
 
 # What float16 can lose of a number: half a step of its 11 bits, or half of its smallest step near zero.
 _RELATIVE, _ABSOLUTE = 2.0**-11, 2.0**-25
@@ -39,7 +38,7 @@ def halve(source: str | Path, target: str | Path) -> Path:
     """
     import h5py
 
-    with open_plain(source) as original, whole_file(target) as partial, h5py.File(partial, "w") as copy:
+    with open_plain(source) as original, new_hdf5(target) as copy:
         copy.attrs.update(original.attrs)
 
         def take_over(name: str, item) -> None:

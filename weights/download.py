@@ -13,13 +13,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tqdm import tqdm
 
 from enhancement.errors import one_line
+from enhancement.lock import locked
 
 from .manifest import WeightsError
 
@@ -32,6 +33,10 @@ PATIENCE = 0.5
 TIMEOUT = 30.0
 """Seconds without a byte until a connection counts as dead."""
 
+SLOWEST = 1000
+"""Bytes a second below which a download is given up: a server that sends one at a time would else never be."""
+
+_STRETCH = 60.0  # seconds over which that is measured
 _BLOCK = 1 << 18
 # Where the manifest gives no size: a server must not fill the disk.
 _MOST_BYTES = 2 << 30
@@ -76,7 +81,8 @@ def download(
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(target):
+        waiting = f"waiting for another process that fetches {target.name}"
+        with locked(target.with_name(f".{target.name}.lock"), "", lambda: print(waiting, file=sys.stderr)):
             if target.is_file():
                 with suppress(WeightsError):
                     verify(target)
@@ -173,7 +179,8 @@ def _begin(response, start: int) -> tuple[int | None, int | None]:
 
 
 def _copy(response, partial: Path, start: int, shown: int | None, most: int | None, progress: bool) -> None:
-    done = start
+    done = before = start
+    since = time.monotonic()
     with (
         open(partial, "r+b" if start else "wb") as file,
         tqdm(
@@ -183,7 +190,7 @@ def _copy(response, partial: Path, start: int, shown: int | None, most: int | No
         file.seek(start)
         while True:
             try:
-                block = response.read(_BLOCK)
+                block = response.read1(_BLOCK)
             except http.client.IncompleteRead as error:
                 file.write(error.partial)
                 raise _Interrupted("the connection was cut") from error
@@ -194,6 +201,12 @@ def _copy(response, partial: Path, start: int, shown: int | None, most: int | No
             file.write(block)
             done += len(block)
             bar.update(len(block))
+            if (now := time.monotonic()) - since > _STRETCH:
+                if done - before < SLOWEST * _STRETCH:
+                    raise DownloadError(
+                        f"the server sends less than {SLOWEST:,} bytes a second; {done:,} bytes are kept"
+                    )
+                since, before = now, done
             if done > (_MOST_BYTES if most is None else most):
                 file.truncate(0)
                 raise DownloadError("the server sends more than the file has")
@@ -209,28 +222,3 @@ def _total(content_range: str | None) -> int | None:
 
 def _length(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-@contextmanager
-def _lock(target: Path) -> Iterator[None]:
-    """Hold a lock file that the system frees when its process ends, however it ends."""
-    with open(target.with_name(f".{target.name}.lock"), "a+b") as file:
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            import msvcrt
-
-            while True:
-                try:
-                    file.seek(0)
-                    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-                    break
-                except OSError:
-                    time.sleep(0.2)
-        else:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"waiting for another process that fetches {target.name}", file=sys.stderr)
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -5,6 +5,7 @@ Ours is Keras' `.weights.h5` with JSON metadata in one HDF5 attribute.
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import math
@@ -24,7 +25,7 @@ from enhancement.errors import InputError, one_line
 from enhancement.files import whole_file
 from enhancement.parallel import sha256
 
-from .hdf5 import open_plain, shapes
+from .hdf5 import open_plain, shapes, trust
 from .legacy_h5 import LegacyLayer, legacy_layers
 from .lookup import locate
 from .torch_file import is_torch_file
@@ -140,11 +141,21 @@ def save_weights(model, path: str | Path, metadata: dict[str, Any]) -> Path:
         raise InputError(f"{path}: metadata of {len(text.encode())} bytes; at most {_LONGEST} fit in an HDF5 attribute")
     # A compiled model would save its optimizer too; a view on the same layers saves the weights alone.
     bare = keras.Model(model.inputs, model.outputs)
+    memory = _Memory()
+    bare.save_weights(memory)
+    with h5py.File(memory, "r+") as file:
+        file.attrs[ATTRIBUTE] = text
     with whole_file(path) as partial:
-        bare.save_weights(partial)
-        with h5py.File(partial, "r+") as file:
-            file.attrs[ATTRIBUTE] = text
+        partial.write_bytes(memory.getbuffer())
+    trust(path)
     return path
+
+
+class _Memory(io.BytesIO):
+    """A file in memory, as in `new_hdf5`, under a name that Keras takes for one of weights."""
+
+    def __str__(self) -> str:
+        return f"memory{SUFFIX}"
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:

@@ -2,20 +2,26 @@
 
 HDF5 can point at other files (external and soft links, external storage, virtual data sets), declare arrays of
 petabytes in a few bytes, compress a gigabyte into one chunk, tie its groups into a ring or nest them without end, and
-hold attributes on which the library itself crashes. A weights file does none of that. What this cannot see is damage
-within HDF5's own tables (heaps, free lists), on some of which the library loops for ever, outside of Python's reach.
+hold attributes on which the library itself crashes. A weights file does none of that. Damage within HDF5's own tables
+(heaps, free lists) makes the library crash or loop for ever, outside of Python's reach: so it is a process of its own,
+with a limit of time, that checks and reads a file first. Files that this process wrote, or whose hash is known, go
+without.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enhancement.errors import InputError, one_line
+from enhancement.files import whole_file
 
 if TYPE_CHECKING:
     import h5py
@@ -32,6 +38,8 @@ _DAMAGE = (
     *(OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError),
     MemoryError,
 )
+_REFUSED = 3  # exit code of a check
+_trusted: set[tuple] = set()
 
 
 @contextmanager
@@ -46,14 +54,103 @@ def open_plain(path: str | Path) -> Iterator[h5py.File]:
     path = Path(path)
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such weights file")
+    if (state := _state(path)) not in _trusted:
+        _check_outside(path)
+        _trusted.add(state)
     try:
         with h5py.File(path, "r") as file:
-            _check(file, path)
             yield file
     except InputError:
         raise
     except _DAMAGE as error:
-        raise InputError(f"{path}: not an HDF5 weights file, or a damaged one ({one_line(error):.200})") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: BaseException) -> InputError:
+    return InputError(f"{path}: not an HDF5 weights file, or a damaged one ({one_line(error):.200})")
+
+
+@contextmanager
+def new_hdf5(path: str | Path) -> Iterator[h5py.File]:
+    """A new HDF5 file to be filled within the block, written whole or not at all; errors of a full disk name it."""
+    import h5py
+
+    # In memory: where a disk is full the library crashes when it closes the file.
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as file:
+        yield file
+    with whole_file(path) as partial:
+        partial.write_bytes(memory.getbuffer())
+    trust(path)
+
+
+def trust(path: str | Path) -> None:
+    """Take a file that was written here, or whose hash is right, as checked until it changes."""
+    _trusted.add(_state(Path(path)))
+
+
+def _state(path: Path) -> tuple:
+    state = path.stat()
+    return os.path.realpath(path), state.st_ino, state.st_size, state.st_mtime_ns
+
+
+def _check_outside(path: Path) -> None:
+    """`check_and_read` in another process: `InputError` for what it refuses, crashes on, or does not come to an end."""
+    # A bare interpreter takes a third of a second, most of it for h5py.
+    folders = [str(Path(__file__).parents[1]), *sys.path]
+    code = f"import sys; sys.path[:] = {folders!r}; from weights import hdf5; hdf5.check_and_read(*sys.argv[1:])"
+    command = [sys.executable, "-I", "-S", "-c", code, os.path.abspath(path), str(_seconds(path))]
+    failed = f"{path}: a damaged HDF5 file; the library crashes on it or does not come to an end"
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=12 * _seconds(path), stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        raise InputError(failed) from None
+    if done.returncode:
+        refused = done.returncode == _REFUSED
+        raise InputError(f"{path}: {done.stdout.decode('utf-8', 'replace')}" if refused else failed)
+
+
+def _seconds(path: Path) -> int:
+    return 3 + path.stat().st_size // (50 << 20)
+
+
+def check_and_read(name: str, seconds: str) -> None:
+    """What runs in another process: check a file, read all of it, and end with 0, or print why it is refused."""
+    import h5py
+
+    path = Path(name)
+    with suppress(ImportError):  # Windows counts no seconds of a processor: there the parent's patience decides
+        import resource
+
+        # Seconds of the processor, so that a busy machine does not decide whether a file is damaged.
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds)))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        try:
+            with h5py.File(path, "r") as file:
+                _check(file, path)
+                _read_all(file)
+        except InputError:
+            raise
+        except _DAMAGE as error:
+            raise _damaged(path, error) from error
+    except InputError as error:
+        sys.stdout.buffer.write(str(error).removeprefix(f"{path}: ").encode("utf-8", "replace"))
+        sys.stdout.flush()
+        os._exit(_REFUSED)  # the library may not get over closing a damaged file
+
+
+def _read_all(file: h5py.File) -> None:
+    def read(_: str, item: h5py.Group | h5py.Dataset) -> None:
+        dict(item.attrs)
+        if hasattr(item, "dtype"):
+            # A block at a time: an array may be larger than it needs to be in memory.
+            rows = max(1, (64 << 20) // max(1, item.dtype.itemsize * math.prod(item.shape[1:])))
+            for start in range(0, item.shape[0] if item.shape else 1, rows):
+                item[start : start + rows] if item.shape else item[()]
+
+    read("/", file)
+    file.visititems(read)
 
 
 def shapes(group: h5py.Group) -> list[tuple[int, ...]]:

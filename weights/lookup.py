@@ -12,6 +12,7 @@ from enhancement.parallel import sha256
 
 from . import manifest
 from .download import DownloadError, download
+from .hdf5 import trust
 from .manifest import Entry, WeightsError
 
 OFFLINE = "COVIDCXNET_OFFLINE"
@@ -131,6 +132,8 @@ def check(entry: Entry, path: Path) -> None:
             record.write_text(f"{digest}\n")
         print(f"{path}: unverified, as nobody publishes its hash; its SHA-256 {digest} is recorded", file=sys.stderr)
     _verified.add(key)
+    if not entry.unverified:
+        trust(path)
 
 
 def fetch(entry: Entry, *, progress: bool = True) -> Path:

@@ -27,7 +27,7 @@ from covidcxnet.preparation import stack_statistics
 from covidcxnet.pretrained import load_model
 from covidcxnet.training import Run
 from enhancement.errors import InputError
-from enhancement.files import check_output, whole_file
+from enhancement.files import check_output, write_all
 
 
 def evaluate(
@@ -157,13 +157,11 @@ def evaluate(
 
 
 def write(report: Report) -> None:
-    """Write the four files into the report's folder, each whole or not at all; the page last."""
+    """Write the four files into the report's folder, all or none; the page takes its name last."""
     numbers = json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    report.predictions.save(report.predictions_path)
-    files = ((report.metrics_path, numbers), (report.card_path, card(report)), (report.path, page(report)))
-    for path, text in files:
-        with whole_file(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+    files = {report.path: page(report), report.card_path: card(report), report.metrics_path: numbers}
+    files[report.predictions_path] = report.predictions.to_csv()
+    write_all(report.folder, {path.name: text.encode() for path, text in files.items()})
 
 
 def _check(data, of_data: Mapping[str, Any], split: str | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import pandas as pd
 
 from covidcxnet.datasets.vocabulary import independent_targets
 from enhancement.errors import InputError
-from enhancement.files import whole_file
 
 PREFIX = "p_"
 UNKNOWN = "unknown"  # the source of an image that has none: neither seen in training nor never seen
@@ -146,13 +144,10 @@ class Predictions:
         columns["lungs_trusted"] = self.table["lungs_trusted"].to_numpy() if "lungs_trusted" in self.table else None
         return pd.DataFrame(columns)
 
-    def save(self, path: str | Path) -> Path:
-        """Write `to_frame` as CSV, whole or not at all."""
+    def to_csv(self) -> str:
+        """`to_frame` as CSV."""
         # Nine digits give every float32 back, ranks with it; tables of findings are published with seven.
-        digits = "%.9g" if self.task == "exclusive" else "%.7g"
-        with whole_file(path) as partial:
-            self.to_frame().to_csv(partial, index=False, float_format=digits)
-        return Path(path)
+        return self.to_frame().to_csv(index=False, float_format="%.9g" if self.task == "exclusive" else "%.7g")
 
 
 def truth_of(table: pd.DataFrame, classes: tuple[str, ...], task: str = "exclusive") -> np.ndarray:

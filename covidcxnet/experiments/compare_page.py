@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from covidcxnet.experiments.compare import Comparison
 from covidcxnet.experiments.compared_runs import ComparedRun, Row
 from covidcxnet.reporting import pages, plots
 from covidcxnet.reporting.table import DASH, Cell, Estimate, Share, Table, count, large, with_interval
-from enhancement.files import whole_file
+from enhancement.files import write_all
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,13 +41,6 @@ def save(comparison: Comparison, folder: str | Path) -> Path:
     files["comparison.html"] = render(comparison, "comparison.html", pictures).encode()
     write_all(Path(folder), files)
     return Path(folder) / "comparison.html"
-
-
-def write_all(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write several files; none takes its name before all are whole."""
-    with ExitStack() as stack:
-        for name, content in files.items():
-            stack.enter_context(whole_file(folder / name)).write_bytes(content)
 
 
 def render(comparison: Comparison, template: str, pictures: Mapping[str, Figure] | None = None) -> str:

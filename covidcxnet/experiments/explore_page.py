@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from covidcxnet.experiments.compare_page import write_all
 from covidcxnet.experiments.explore import UNKNOWN, Moments, Survey
 from covidcxnet.reporting import pages, plots
 from covidcxnet.reporting.table import Table, count
 from enhancement import read_radiograph
 from enhancement.errors import InputError
+from enhancement.files import write_all
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.evaluation.metrics import NORMAL
-from covidcxnet.experiments.compare_page import write_all
 from covidcxnet.experiments.compared_runs import Row
 from covidcxnet.experiments.sweep_plan import cell_name, data_key, text_of
 from covidcxnet.experiments.sweep_table import MISSED, TEST, VALIDATION, Sweep, to_csv
 from covidcxnet.reporting import pages, plots
 from covidcxnet.reporting.table import DASH, Cell, Estimate, Share, Table, count
+from enhancement.files import write_all
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.preparation.pipeline import Prepared
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
-from enhancement.files import whole_file
+from enhancement.files import naming_full_disk, whole_file
+from enhancement.lock import locked
 from enhancement.progress import ProgressBar
 from segmentation.regions import Frame
 
@@ -221,7 +222,14 @@ class PartialStore:
         self.records: list[dict[str, Any]] = []
         self._unsaved: list[dict[str, Any]] = []
         target.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._resume() or self._create(capacity)
+        self._lock = ExitStack()
+        lock = target.with_name(f".{target.name}.lock")
+        self._lock.enter_context(locked(lock, f"is preparing {target.name}"))
+        try:
+            self._file = self._resume() or self._create(capacity)
+        except BaseException:
+            self._lock.close()
+            raise
         self._journal = open(self._journal_path, "a", encoding="utf-8")  # noqa: SIM115
         self.rows = sum(r["error"] is None for r in self.records)
 
@@ -247,13 +255,16 @@ class PartialStore:
         # Emptied first: a Ctrl-C in between may lose lines at the journal's end, but never writes one twice.
         lines, self._unsaved = "".join(json.dumps(record) + "\n" for record in self._unsaved), []
         self._file.flush()
-        self._journal.write(lines)
-        self._journal.flush()
+        with naming_full_disk(self._journal_path):
+            self._journal.write(lines)
+            self._journal.flush()
 
     def finish(self, about: dict[str, Any], table: pd.DataFrame, rejected: pd.DataFrame) -> None:
         """Add tables and attributes, and give the file its name."""
         self.save()
         file = self._file
+        # HDF5 crashes where it cannot write; the pixels have their room since `_create`.
+        _check_room(self.target, sum(int(f.memory_usage(deep=True).sum()) for f in (table, rejected)) + (1 << 20))
         try:
             for name in ARRAYS:
                 file[name].resize(self.rows, axis=0)
@@ -264,7 +275,7 @@ class PartialStore:
             for name in {"table", "rejected"} & set(file):  # back to a store that is unfinished, not broken
                 del file[name]
             raise
-        self.close()
+        self._close()
         with open(self.path, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(self.path, self.target)
@@ -272,12 +283,17 @@ class PartialStore:
 
     def discard(self) -> None:
         """Give up, and leave nothing."""
-        self.close()
+        self._close()
         for path in (self.path, self._journal_path):
             path.unlink(missing_ok=True)
+        self._lock.close()
 
     def close(self) -> None:
         """Save and let go; the files stay for the next run."""
+        self._close()
+        self._lock.close()
+
+    def _close(self) -> None:
         if self._file:  # false once it is closed
             self.save()
             self._file.close()
@@ -296,9 +312,7 @@ class PartialStore:
             # What follows the last line end was cut off by a kill.
             lines = self._journal_path.read_text(encoding="utf-8").split("\n")[:-1]
             plan, *records = map(json.loads, lines)
-            file = _open_locked(self.path)
-        except InputError:
-            raise
+            file = h5py.File(self.path, "r+")
         except (OSError, ValueError):
             return None
         # With a table it was killed while finishing, the one moment at which the file's structure changes.
@@ -315,12 +329,7 @@ class PartialStore:
         shapes = {"stacks": (size, size, channels), "lungs": ((size * size + 7) // 8,), "frames": (11,)}
         types = {"stacks": np.uint8, "lungs": np.uint8, "frames": np.int32}
         need = capacity * sum(int(np.prod(shapes[n])) * np.dtype(types[n]).itemsize for n in ARRAYS)
-        free = shutil.disk_usage(self.target.parent).free
-        if need > free:
-            raise InputError(f"{self.target}: needs {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free on that disk")
-        if self.path.exists():
-            with contextlib.suppress(OSError):  # whatever it is, it makes way, unless another process writes to it
-                _open_locked(self.path).close()
+        _check_room(self.target, need)
         # The journal goes first: it must never vouch for pixels that are not there.
         self._journal_path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
@@ -335,15 +344,19 @@ class PartialStore:
                 shape = (capacity, *shapes[name])
                 kind = h5py.h5t.py_create(np.dtype(types[name]))
                 h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape, shape), chunks)
-        self._journal_path.write_text(json.dumps(self._plan) + "\n", encoding="utf-8")
-        return _open_locked(self.path)
+        if hasattr(os, "posix_fallocate"):
+            # Until here the file's places are empty; HDF5 crashes where the disk is full when it comes to fill them.
+            with naming_full_disk(self.target), open(self.path, "rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, self.path.stat().st_size)
+        with naming_full_disk(self._journal_path):
+            self._journal_path.write_text(json.dumps(self._plan) + "\n", encoding="utf-8")
+        return h5py.File(self.path, "r+")
 
 
-def _open_locked(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r+")
-    except BlockingIOError as error:
-        raise InputError(f"{path}: another process is preparing this store; wait for it or stop it") from error
+def _check_room(path: Path, need: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if need > free:
+        raise InputError(f"{path}: needs {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free on that disk")
 
 
 def stack_statistics(store: Store, rows: np.ndarray, progress: bool = False) -> np.ndarray:

@@ -10,8 +10,8 @@ from typing import Any
 
 from covidcxnet import pretrained
 from enhancement.errors import InputError
-from enhancement.files import whole_file
 from enhancement.parallel import sha256
+from weights.hdf5 import new_hdf5
 
 from .recipe import Recipe
 from .run_folder import Run
@@ -30,10 +30,9 @@ def save_state(path: str | Path, model, optimizer, values: dict[str, Any]) -> No
     All in one HDF5 file, whole or not at all, so that no kill can leave halves of two epochs. No random state is kept:
     order, augmentation and dropout are functions of (seed, epoch).
     """
-    import h5py
     import keras
 
-    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+    with new_hdf5(path) as file:
         file.attrs["format"] = STATE_FORMAT
         # A dataset and not an attribute: the log of a long run outgrows the 64 KiB of an attribute.
         file["values"] = json.dumps(values)

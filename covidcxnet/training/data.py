@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pandas as pd
@@ -15,9 +16,12 @@ from covidcxnet.datasets.vocabulary import check_labels
 from covidcxnet.preparation import Store, prepare
 from enhancement.errors import InputError
 from enhancement.files import check_output
+from enhancement.lock import locked
 from segmentation.segmenter import LungSegmenter
 
 from .recipe import NEW_SPLIT, TRAINING_IMAGES, Recipe
+
+LOCK = ".lock"
 
 
 def check_files(recipe: Recipe) -> None:
@@ -29,20 +33,32 @@ def check_files(recipe: Recipe) -> None:
             raise InputError(f"{key}: {path}: no such file; give another, or leave {key} out")
 
 
-def check_folder(recipe: Recipe) -> None:
-    """`InputError` if the recipe's run folder cannot be written, or holds something else already."""
+def check_folder(recipe: Recipe, *, entered: bool = False) -> None:
+    """`InputError` if the recipe's run folder cannot be written, or holds something else already.
+
+    Also if another process trains there, unless it was `entered`: then this process has locked it.
+    """
     path = Path(recipe.out)
     if not recipe.out:
         return
     if not path.exists():
         check_output(path, folder=True)
-    elif not path.is_dir():
+        return
+    if not path.is_dir():
         raise InputError(f"out: {path} is a file; give the name of a new folder")
-    elif (path / "state.h5").exists():
+    if not entered and (path / LOCK).exists():
+        with locked_folder(path):
+            pass
+    if (path / "state.h5").exists():
         # A run that never got to an epoch is written over.
         raise InputError(f"out: {path} holds a run; go on with it by --resume {path}, or name another folder")
-    elif any(path.iterdir()) and not (path / "run.json").exists():
+    if {*path.iterdir()} - {path / LOCK} and not (path / "run.json").exists():
         raise InputError(f"out: {path} is not empty and no run; name a new folder")
+
+
+def locked_folder(path: Path) -> AbstractContextManager[None]:
+    """Context that keeps other trainings out of a run folder; `InputError` names the process that is in it."""
+    return locked(path / LOCK, "trains in this folder")
 
 
 def segmenter_of(recipe: Recipe) -> LungSegmenter | None:

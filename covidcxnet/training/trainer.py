@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
     Raises
     ------
     InputError
-        If data, recipe or initial weights cannot be used.
+        If data, recipe or initial weights cannot be used, or another process trains in the folder.
     KeyboardInterrupt
         After Ctrl-C; the run is left whole and the message says how to resume.
     """
@@ -55,7 +56,12 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
     recipe = (recipe or Recipe()) if run is None else run.recipe
     if epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=epochs)
-    with precision(recipe.precision):
+    with precision(recipe.precision), ExitStack() as lock:
+        if run is not None:
+            lock.enter_context(data.locked_folder(run.path))
+            # Half-written files of a killed process: whole ones replace them; they only take space.
+            for left in run.path.glob(".*.partial.*"):
+                left.unlink()
         # check: what the recipe alone rules out is refused before any image is read
         if advice := precision_advice(recipe.precision):
             _print(advice)
@@ -78,7 +84,7 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         # folder
         if run is None:
             recipe = with_histogram(recipe, dataset, split, segmenter)
-            path = _new_folder(recipe, dataset, split, options)
+            path = _new_folder(recipe, dataset, split, options, lock)
         else:
             path = run.path
         if resume is None or epochs is not None:
@@ -108,13 +114,14 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
             message = f"{run.progress}, of {recipe.epochs}; go on with: covidcxnet train --resume {run.path}"
             raise KeyboardInterrupt(message) from None
         except Exception as error:
-            run.update(status="failed", reason=str(error))
+            with suppress(OSError, InputError):  # on a full disk the cause counts, not what follows from it
+                run.update(status="failed", reason=str(error))
             raise
     return Run(run.path)
 
 
 def _stopped_run(resume: str | Path, recipe: Recipe | None, epochs: int | None) -> Run:
-    """The run to go on with, without the half-written files of a killed process."""
+    """The run to go on with."""
     if recipe is not None:
         raise InputError("resume: a resumed run keeps its own recipe; give only epochs")
     run = Run(resume)
@@ -123,18 +130,20 @@ def _stopped_run(resume: str | Path, recipe: Recipe | None, epochs: int | None) 
             f"epochs: the cosine of this run ends after {run.recipe.epochs}, and another end would set the "
             f"learning rate back; train on with --init {run.path} into another folder"
         )
-    # Whole files replace them; they only take space.
-    for left in run.path.glob(".*.partial.*"):
-        left.unlink()
     return run
 
 
-def _new_folder(recipe: Recipe, dataset: Dataset, split: pd.DataFrame, options: dict[str, Any]) -> Path:
-    """A new run folder with all that is known before images are prepared, but for the recipe."""
+def _new_folder(
+    recipe: Recipe, dataset: Dataset, split: pd.DataFrame, options: dict[str, Any], lock: ExitStack
+) -> Path:
+    """A new run folder, locked, with all that is known before images are prepared, but for the recipe."""
     path, number = Path(recipe.out or f"runs/{dataset.name}-{recipe.model}"), 1
     while not recipe.out and path.exists():
         number += 1
         path = path.with_name(f"{dataset.name}-{recipe.model}-{number}")
+    path.mkdir(parents=True, exist_ok=bool(recipe.out))
+    lock.enter_context(data.locked_folder(path))
+    data.check_folder(recipe, entered=True)  # again: another training may have been here since the first check
     folder = "" if recipe.data == "phantom" else _relative(folder_of(recipe.data), path)
     unknown = unknown_patients(dataset)
     if unknown:
@@ -142,7 +151,6 @@ def _new_folder(recipe: Recipe, dataset: Dataset, split: pd.DataFrame, options: 
             f"the patient of {unknown} of {len(dataset)} images is unknown: images of one patient may stand on two "
             "sides of the split, and figures are then too high"
         )
-    path.mkdir(parents=True, exist_ok=True)
     save_split(split, path / "split.csv")
     write_json(path / "environment.json", environment(recipe.seed, recipe.precision))
     status = {"status": "preparing", "name": path.name, "data": folder, "epoch": 0, "options": options}

@@ -184,6 +184,7 @@ def test_what_cannot_be_shown_is_refused_with_its_reason(read):
         r"MPEG2.*pip install": {"syntax": MPEG2MPML},  # no decoder of pydicom's knows films
         "truncated .*JPEG Baseline.* no end marker": EIGHT | {"PixelData": JPEG[: len(JPEG) // 4 * 2]},
         "damaged .*JPEG Baseline.* cannot be decoded": EIGHT | {"PixelData": JPEG.replace(b"\xff\xdb", b"\xff\xfe")},
+        "2 of 16 bits": {"BitsStored": 2},
         "modality look-up table": {"ModalityLUTSequence": SHORT},
     }
     assert np.abs(read(dicom(**EIGHT, PixelData=JPEG)).astype(int) - SHALLOW).max() < 9

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from enhancement import InputError, find_images, whole_file
-from enhancement.files import check_output, find_image_tree
+from enhancement.files import check_output, find_image_tree, write_all
+from enhancement.lock import locked
 from enhancement.parallel import map_files
 
 
@@ -82,6 +83,47 @@ def test_two_writers_of_a_long_name_do_not_meet_and_a_partial_file_is_no_radiogr
         with pytest.raises(InputError):
             find_images(tmp_path)
     assert target.read_text() == "1"
+
+
+FULL = """
+import resource, signal, sys
+from enhancement.files import write_all
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+write_all(sys.argv[1], {"page.html": b"new", "numbers.json": b"x" * 5000})
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of file sizes")
+def test_on_a_full_disk_files_that_belong_together_stay_as_they_were_and_the_error_names_the_file(tmp_path):
+    write_all(tmp_path, {"page.html": b"old", "numbers.json": b"old"})
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True)
+    assert f"{tmp_path / 'numbers.json'}: cannot be written (File too large)" in done.stderr.splitlines()[-1]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"page.html": "old", "numbers.json": "old"}
+
+
+HOLDER = """
+import sys
+from enhancement.lock import locked
+with locked(sys.argv[1], "works"):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_names_its_holder_and_is_free_once_that_process_ends_however_it_ends(tmp_path):
+    path = tmp_path / ".lock"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], **pipes) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(InputError, match=rf"{tmp_path}: process {holder.pid} works; wait"), locked(path, "works"):
+            pass
+        holder.kill()
+        holder.wait()
+    assert path.exists()  # nobody took it away, and still
+    with locked(path, "works"), pytest.raises(InputError, match=f"process {os.getpid()}"), locked(path, "works"):
+        pass
+    assert not path.exists()
 
 
 def test_a_place_to_write_is_checked_before_there_is_anything_to_write(tmp_path):

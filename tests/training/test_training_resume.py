@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -94,6 +95,57 @@ def test_ctrl_c_ends_the_command_with_130_and_says_how_to_resume(tiny, tmp_path,
     assert f"--resume {recipe.out}" in errors and "Traceback" not in errors
     run = Run(recipe.out)
     assert run.status["status"] == "interrupted" and (run.path / "curves.png").is_file() and len(run.log) == 1
+
+
+def test_a_folder_in_which_a_training_is_at_work_is_refused_and_its_files_are_left_alone(tiny, monkeypatch):
+    recipe, messages = tiny("run", epochs=2), []
+
+    def disturb():
+        Path(recipe.out, ".1-abc.partial.state.h5").touch()  # as the first writes it
+        for call in (lambda: train(recipe), lambda: train(resume=recipe.out)):
+            with pytest.raises(InputError) as error:
+                call()
+            messages.append(str(error.value))
+        assert Path(recipe.out, ".1-abc.partial.state.h5").exists()
+
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1, stop=disturb)
+        run = train(recipe)
+    assert messages == [f"{recipe.out}: process {os.getpid()} trains in this folder; wait for it or stop it"] * 2
+    assert run.status["status"] == "finished" and len(run.log) == 2 and not (run.path / ".lock").exists()
+
+
+FULL = """
+import resource, signal, sys
+import tensorflow
+from covidcxnet.cli.train import main
+from covidcxnet.training import loop
+
+tensorflow.config.run_functions_eagerly(True)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+save = loop.TrainingLoop._save_best
+
+def on_a_full_disk(self, epoch, logs):
+    if epoch == 2:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+    save(self, epoch, logs)
+
+loop.TrainingLoop._save_best = on_a_full_disk
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of file sizes")
+def test_a_full_disk_ends_a_training_in_one_line_and_the_run_says_so_and_goes_on(tiny, trained, tmp_path):
+    recipe = tiny("full", epochs=3)
+    save_recipe(recipe, tmp_path / "recipe.yaml")
+    command = [sys.executable, "-c", FULL, "--recipe", str(tmp_path / "recipe.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    run = Run(recipe.out)
+    line = f"{run.path / 'best.weights.h5'}: cannot be written (File too large)"
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith(f"error: {line}"), done.stderr
+    assert (run.status["status"], run.status["reason"]) == ("failed", line) and run.progress == "stopped after epoch 1"
+    assert_same_weights(trained.best_weights, train(resume=run.path).best_weights)
 
 
 def test_a_finished_run_resumes_to_itself(copied, trained):

@@ -152,6 +152,16 @@ def test_a_truncated_file_is_refused(path, legacy):
                 load(file)
 
 
+def test_a_file_on_which_the_library_never_ends_is_refused(path, monkeypatch):
+    monkeypatch.setattr("weights.hdf5._seconds", lambda path: 1)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"GCOL") + 24  # the first object of its heap of texts: of a size that leads back to itself
+    content[at : at + 8] = (-16).to_bytes(8, "little", signed=True)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"crafted\.weights\.h5: a damaged HDF5 file; .* does not come to an end"):
+        open_weights(path)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_a_file_with_overwritten_bytes_loads_or_is_refused_but_nothing_else(path, legacy, seed):
     generator = np.random.default_rng(seed)

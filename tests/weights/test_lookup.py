@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if how != "endless":
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        while how == "crawls" and body:
+            self.wfile.write(body[:1])
+            body = body[1:]
+            time.sleep(0.02)
         self.wfile.write({"cuts": body[: len(body) // 3], "cuts at once": b"", "endless": 2 * body}.get(how, body))
 
     def log_message(self, *_):
@@ -96,6 +101,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(download, "PATIENCE", 0.01)
+    monkeypatch.setattr(download, "_STRETCH", 0.2)
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
@@ -177,6 +183,7 @@ def test_whatever_part_there_is_or_comes_the_file_ends_whole(server, entry, part
         (["anew 60000", "anew 20000"] * 50, "cannot be downloaded", range(2 * download.ATTEMPTS + 1)),
         (["says less"], "150,000 bytes, 300,000 expected", (1,)),
         (["endless"], "more than the file has", (1,)),
+        (["crawls"], "less than 1,000 bytes a second", (1,)),
         (["wrong bytes"], r"SHA-256.*expected.*deleted", (1,)),
         (["no server"], "cannot be downloaded", (0,)),
         (["of unknown size"], "SHA-256", (1,)),
