@@ -52,6 +52,23 @@ def coarse():
 
 
 @pytest.fixture
+def blank(coarse, monkeypatch):
+    """Empty pictures, where a test is about something else: to draw a page of plots costs seconds."""
+    from covidcxnet.reporting import plots
+
+    def hidden(write):
+        def empty(drawn):
+            for axes in drawn.axes:
+                axes.set_visible(False)
+            return write(drawn)
+
+        return empty
+
+    monkeypatch.setattr(plots, "png", hidden(plots.png))
+    monkeypatch.setattr(plots, "svg", hidden(plots.svg))
+
+
+@pytest.fixture
 def interrupts():
     """Child processes heed Ctrl-C (SIGINT) even where these tests run as a shell's background job, which ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

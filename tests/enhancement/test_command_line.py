@@ -1,4 +1,4 @@
-"""What all commands share, and those of enhancement: files, folders, patterns, sheets; failures that stop nothing."""
+"""What all commands share, and those of enhancement: files, folders, sheets, progress; failures that stop nothing."""
 
 import re
 import subprocess
@@ -12,6 +12,7 @@ import enhancement
 from enhancement import InputError, adaptive_equalize, beasf, clahe, equalize, gaussian_blur, match_histogram, stack
 from enhancement.__main__ import main
 from enhancement.command_line import INTERRUPTED, Parser, add_progress, command, run
+from enhancement.progress import ProgressBar
 from enhancement.radiograph import read_radiograph
 from enhancement.sheet import draw_sheet, save_sheet
 
@@ -292,3 +293,25 @@ def test_the_ending_of_a_sheet_decides_on_its_format_and_an_existing_one_is_left
         save_sheet(figure, path)
     assert path.read_text() == "precious"
     assert save_sheet(figure, path, overwrite=True).stat().st_size > 1000
+
+
+def test_without_a_terminal_progress_is_whole_lines_now_and_then(capsys, monkeypatch):
+    monkeypatch.setattr("enhancement.progress.FIRST", 0.0)
+    with ProgressBar(total=4, desc="epoch 1/2", unit="image") as bar:
+        for _ in range(4):
+            bar.set_postfix_str("loss 0.500", refresh=False)
+            bar.update()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("epoch 1/2: 1 of 4 images, 00:00 so far") and line.endswith("loss 0.500")
+    assert "left" not in line  # the first step tells nothing of the others
+    monkeypatch.setattr("enhancement.progress.EVERY", 0.0)
+    with ProgressBar(total=9) as bar:
+        for _ in range(9):
+            bar.update()
+    assert "00:00 left" in capsys.readouterr().err.splitlines()[-1]
+    with ProgressBar(total=4, disable=True) as bar:
+        bar.update()
+    monkeypatch.setattr("enhancement.progress.FIRST", 60.0)
+    with ProgressBar(total=4) as bar:
+        bar.update(4)
+    assert not capsys.readouterr().err, "short work needs no line"

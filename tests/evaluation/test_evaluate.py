@@ -24,7 +24,7 @@ from enhancement.errors import InputError
 from segmentation.segmenter import LungSegmenter
 from segmentation.verdict import Verdict
 
-pytestmark = pytest.mark.usefixtures("eager", "coarse")
+pytestmark = pytest.mark.usefixtures("eager", "blank")
 QUICK = {"explain": False, "bootstrap": 0, "jobs": 1, "progress": False}
 
 

@@ -25,6 +25,7 @@ from covidcxnet.reporting import plots
 from covidcxnet.training import Recipe, Run
 from enhancement.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("blank")
 CLASSES = ("normal", "pneumonia", "covid19")
 TWO = ("normal", "covid19")
 
@@ -60,9 +61,6 @@ def make_run(tmp_path, monkeypatch):
     """Function that makes a finished run with the report of a table of predictions."""
     # The weights are plain bytes: there is no network whose operations could be counted.
     monkeypatch.setattr("covidcxnet.experiments.compared_runs._flops", lambda run, known: 2_000_000)
-    # Plots have tests of their own; those of the files are as small as can be.
-    for name in ("draw_roc", "draw_learning"):
-        monkeypatch.setattr(compare_page, name, lambda runs: plots.figure(0.2, 0.2)[0])
 
     def make(name: str, p: Predictions, **recipe) -> Path:
         folder = tmp_path / name

@@ -149,7 +149,7 @@ def test_numbers_out_of_range_and_a_set_without_a_readable_image_are_refused(mix
         explore(Dataset(table.assign(rejected="blurred"), tmp_path), progress=False)
 
 
-def test_the_command_counts_by_split_and_warns_of_patients_on_two_sides(mixed, tmp_path, capsys):
+def test_the_command_counts_by_split_and_warns_of_patients_on_two_sides(mixed, blank, tmp_path, capsys):
     table, sides, out = tmp_path / "set.csv", tmp_path / "split.csv", tmp_path / "out"
     mixed.table.drop(columns="rejected").to_csv(table, index=False)
     split = ["train" if i % 2 else "test" for i in range(66)]

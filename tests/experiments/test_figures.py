@@ -162,7 +162,9 @@ def test_no_two_models_have_the_same_name_and_missing_parts_are_refused(dataset,
             activation_maps(NamedModel("one", classifier()), from_dataset(dataset)[:1], **wrong)
 
 
-def test_the_command_draws_all_figures_of_two_models_or_says_why_t_sne_is_left_out(dataset, files, tmp_path, capsys):
+def test_the_command_draws_all_figures_of_two_models_or_says_why_t_sne_is_left_out(
+    dataset, files, blank, tmp_path, capsys
+):
     dataset.table.to_csv(tmp_path / "set.csv", index=False)
     arguments = ["--data", str(tmp_path / "set.csv"), "--root", str(dataset.root), "--rows", "2", "--no-progress"]
     assert main(["figures", *files, *arguments, "--out", str(tmp_path / "out")]) == 1, "one file is damaged"

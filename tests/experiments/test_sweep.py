@@ -13,7 +13,7 @@ from covidcxnet.cli.sweep import groups as groups_command
 from covidcxnet.cli.sweep import main
 from covidcxnet.datasets import make_phantoms
 from covidcxnet.experiments import sweep as module
-from covidcxnet.experiments import sweep_page, sweep_table
+from covidcxnet.experiments import sweep_table
 from covidcxnet.experiments.compare import Comparison, compare
 from covidcxnet.experiments.compared_runs import Row
 from covidcxnet.experiments.sweep import STUDY_AUGMENT, group_recipes, sweep, train_groups
@@ -26,7 +26,7 @@ from covidcxnet.training import AugmentSettings, Recipe, Run
 from covidcxnet.training.recipe import save_recipe
 from enhancement.errors import InputError
 
-pytestmark = pytest.mark.usefixtures("eager", "coarse")
+pytestmark = pytest.mark.usefixtures("eager", "blank")
 RATES = {"learning_rate": [0.1, 0.2]}
 
 
@@ -72,9 +72,7 @@ def calls(monkeypatch):
     monkeypatch.setattr(module, "compare", lambda runs, **options: Comparison((), (row, row, row)))
     monkeypatch.setattr(sweep_table, "report_of", report)
     monkeypatch.setattr(module, "check_model", lambda recipe, classes: None)
-    # plots have tests of their own, and there is no network whose memory could be freed
-    monkeypatch.setattr(sweep_page, "draw", lambda sweep: None)
-    monkeypatch.setattr(module.plots, "save", lambda figure, path: path)
+    # there is no network whose memory could be freed
     monkeypatch.setattr(module, "_free_memory", lambda: None)
     return recorded
 

@@ -1,14 +1,22 @@
-"""Building a store: what is made, what is copied, and what is said of bad files."""
+"""Building a store: what is made and copied, what is said of bad files, and what a broken-off building leaves."""
 
 import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import cv2
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
 from covidcxnet.datasets import Dataset, load
-from covidcxnet.preparation import prepare, prepare_files
+from covidcxnet.preparation import Store, prepare, prepare_files
+from covidcxnet.preparation import build as building
 from covidcxnet.settings import InputSettings
 from enhancement import InputError
 
@@ -168,8 +176,14 @@ def test_a_shared_store_is_completed_and_loses_nothing(dataset, build, counted, 
     assert counted == [] and store.path.stat().st_mtime_ns == stamp, "nothing is missing, nothing is written"
     assert rows.tolist() == [3, 2] and table["label"].tolist() == ["other", "other"] and table["sha256"].notna().all()
     cv2.imwrite(str(dataset.paths[5]), picture(99))
-    with build(_part(dataset, [5]), shared=True) as store:
-        assert counted == ["05.png"] and len(store) == 8, "a changed file is prepared again"
+    for row in (10, 11):
+        dataset.paths[row].write_bytes(b"no image")
+    with build(_part(dataset, [5, 10]), shared=True) as store:
+        assert counted == ["05.png", "10.png"] and len(store) == 8, "a changed file is prepared again"
+    with build(_part(dataset, [0, 11]), shared=True) as store:
+        rows, table, rejected = store.select(_part(dataset, [0, 11]))
+    assert len(rows) == 1 and table["path"].tolist() == ["00.png"]
+    assert rejected["path"].tolist() == ["11.png"] and rejected["reason"].iloc[0], "and not 10.png"
 
 
 def test_a_shared_store_of_other_settings_or_another_folder_is_not_written_over(dataset, settings, build, tmp_path):
@@ -183,22 +197,148 @@ def test_a_shared_store_of_other_settings_or_another_folder_is_not_written_over(
     assert store.path.read_bytes() == before
 
 
-def test_unreadable_files_are_told_from_others_of_a_shared_store(dataset, build):
-    for row in (1, 7):
-        dataset.paths[row].write_bytes(b"no image")
-    wanted = _part(dataset, [0, 1])
-    build(dataset).close()
-    with build(wanted, shared=True) as store:
-        rows, table, rejected = store.select(wanted)
-    assert rows.tolist() == [0] and table["path"].tolist() == ["00.png"]
-    assert rejected["path"].tolist() == ["01.png"] and rejected["reason"].iloc[0]
-
-
 @pytest.mark.real
 def test_real_radiographs_are_prepared(real_data, build):
     dataset = load(real_data / "classification" / "metadata.csv")
-    some = Dataset(dataset.table.iloc[:: len(dataset) // 40], dataset.root, dataset.classes, "real")
+    some = Dataset(dataset.table.iloc[:: len(dataset) // 4], dataset.root, dataset.classes, "real")
     store = build(some, InputSettings(size=96), jobs=1)
     assert len(store) == len(some) and not len(store.rejected)
     assert store.root.samefile(real_data) and (store.root / store.table["path"][0]).is_file()
     assert store.read(slice(None)).std(axis=(1, 2, 3)).min() > 10
+
+
+def leftovers(folder):
+    return sorted(p.name for p in folder.iterdir() if "partial" in p.name)
+
+
+def assert_whole(store, dataset):
+    """It is what an undisturbed preparation makes, and nothing else lies beside it."""
+    assert not leftovers(store.path.parent)
+    with prepare(dataset, store.settings, store.path.parent / "whole.h5", progress=False) as whole:
+        np.testing.assert_array_equal(store.read(slice(None)), whole.read(slice(None)))
+        pd.testing.assert_frame_equal(store.table, whole.table)
+
+
+@pytest.fixture
+def break_off(dataset, build, monkeypatch):
+    """``break_off(settings)`` prepares with a Ctrl-C after seven images."""
+    real = building._add
+
+    def interrupted(partial, outcome, key):
+        if len(partial.records) == 7:
+            raise KeyboardInterrupt
+        real(partial, outcome, key)
+
+    def call(*settings):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(building, "_add", interrupted)
+            build(dataset, *settings)
+
+    return call
+
+
+def test_ctrl_c_keeps_the_work_and_the_next_call_goes_on(dataset, build, tmp_path, counted, break_off, capsys):
+    dataset.paths[2].write_bytes(b"rubbish")
+    break_off()
+    assert "broken off at 7 of 12" in capsys.readouterr().err and not (tmp_path / "s.h5").exists()
+    assert leftovers(tmp_path) == [".s.h5.partial.h5", ".s.h5.partial.jsonl"]
+    counted.clear()
+    store = build(dataset)
+    assert sorted(counted) == [f"{i:02d}.png" for i in range(7, 12)]
+    assert_whole(store, dataset)
+
+
+def test_work_broken_off_is_not_used_for_other_settings_or_data_and_an_old_store_stays_until_the_new_one_is_whole(
+    dataset, settings, build, tmp_path, counted, break_off, picture
+):
+    old = build(dataset).read(slice(None))
+    break_off(dataclasses.replace(settings, beasf_gamma=3.0))
+    np.testing.assert_array_equal(Store(tmp_path / "s.h5").read(slice(None)), old)
+    counted.clear()
+    build(dataset, dataclasses.replace(settings, beasf_gamma=4.0))
+    assert len(counted) == 12 and not leftovers(tmp_path)
+    break_off()
+    cv2.imwrite(str(dataset.paths[3]), picture(77))
+    counted.clear()
+    build(dataset)
+    assert len(counted) == 12 and not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["journal", "pixels", "line"])
+def test_damaged_remains_are_never_trusted(dataset, build, tmp_path, break_off, damage):
+    break_off()
+    remains = tmp_path / f".s.h5.partial.{'h5' if damage == 'pixels' else 'jsonl'}"
+    content = remains.read_bytes()
+    remains.write_bytes({"journal": b"{", "pixels": content[:700], "line": content[:-40]}[damage])
+    assert_whole(build(dataset), dataset)
+
+
+SLOW_PREPARE = """
+import sys, time
+from pathlib import Path
+import pandas as pd
+from covidcxnet.datasets import Dataset
+from covidcxnet.preparation import build, prepare
+from covidcxnet.settings import InputSettings
+
+root, path = Path(sys.argv[1]), Path(sys.argv[2])
+files = sorted(p.name for p in root.glob("*.png"))
+dataset = Dataset(pd.DataFrame({"path": files, "label": ["normal", "flu"] * (len(files) // 2)}), root, name="small")
+real = build._add
+
+def slow(*args):
+    time.sleep(0.01)
+    real(*args)
+
+if __name__ == "__main__":
+    build._add = slow
+    prepare(dataset, InputSettings(size=32, clahe_tile_grid=(2, 2)), path, progress=False)
+"""
+
+
+@pytest.fixture
+def slow_prepare(tmp_path, dataset, picture):
+    """Prepare 120 files in another process, slowly; returns the process once some were written down."""
+    for i in range(12, 120):
+        cv2.imwrite(str(dataset.root / f"{i:03d}.png"), picture(i, (20, 20)))
+    script = tmp_path / "slow_prepare.py"
+    script.write_text(SLOW_PREPARE)
+    journal = tmp_path / ".s.h5.partial.jsonl"
+
+    def start(lines: int) -> subprocess.Popen:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, str(script), str(dataset.root), str(tmp_path / "s.h5")]
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 60
+        while not journal.exists() or journal.read_text().count("\n") < lines:
+            assert process.poll() is None and time.monotonic() < until, process.stderr.read()
+            time.sleep(0.02)
+        return process
+
+    return start
+
+
+@pytest.mark.usefixtures("interrupts")
+def test_a_kill_costs_what_was_not_written_down_a_signal_nothing_and_two_at_once_are_refused(
+    slow_prepare, dataset, build, tmp_path, counted
+):
+    process = slow_prepare(40)
+    files = sorted(p.name for p in dataset.root.glob("*.png"))
+    all_files = Dataset(pd.DataFrame({"path": files, "label": ["normal", "flu"] * 60}), dataset.root, name="small")
+    with pytest.raises(InputError, match=rf"process {process.pid} is preparing s\.h5"):
+        build(all_files)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    assert not (tmp_path / "s.h5").exists()
+    with h5py.File(tmp_path / ".s.h5.partial.h5") as file:
+        assert file["stacks"].shape == (120, 32, 32, 3), "readable at any moment"
+    process = slow_prepare(80)
+    process.send_signal(signal.SIGINT)
+    assert "the same command goes on from there" in process.communicate()[1]
+    plan, *records = (tmp_path / ".s.h5.partial.jsonl").read_text().splitlines()
+    assert json.loads(plan)["made"] and len(records) >= 79
+    counted.clear()
+    store = build(all_files)
+    assert len(counted) == 120 - len(records)
+    assert_whole(store, all_files)

@@ -164,17 +164,15 @@ def test_known_masks_serve_where_there_is_no_segmenter(settings, tmp_path, pictu
 def test_worker_processes_give_the_same_outcomes_and_notes_in_the_same_order(settings, dataset, fake_segmenter):
     chest = phantom("normal", 3, 128).image
     items = [*dataset.paths[:4], dataset.root / "missing.png", chest, 255 - chest]
-    for segmenter in (None, fake_segmenter()):
-        alone, together = (
-            list(prepare_files(items, settings, segmenter=segmenter, batch=3, jobs=jobs, look=True)) for jobs in (1, 2)
-        )
-        assert [o.index for o in together] == list(range(7)) and together[4].error == alone[4].error
-        for left, right in zip(alone, together, strict=True):
-            assert left.notes == right.notes
-            if left.index != 4:
-                np.testing.assert_array_equal(left.prepared.stack, right.prepared.stack)
-                assert left.prepared.frame == right.prepared.frame
-        assert [[note.partition(":")[0] for note in o.notes] for o in together[5:]] == [[], ["inverted"]]
+    options = {"segmenter": fake_segmenter(), "batch": 3, "look": True}
+    alone, together = (list(prepare_files(items, settings, jobs=jobs, **options)) for jobs in (1, 2))
+    assert [o.index for o in together] == list(range(7)) and together[4].error == alone[4].error
+    for left, right in zip(alone, together, strict=True):
+        assert left.notes == right.notes
+        if left.index != 4:
+            np.testing.assert_array_equal(left.prepared.stack, right.prepared.stack)
+            assert left.prepared.frame == right.prepared.frame
+    assert [[note.partition(":")[0] for note in o.notes] for o in together[5:]] == [[], ["inverted"]]
     assert not any(outcome.notes for outcome in prepare_files(items, settings))
 
 

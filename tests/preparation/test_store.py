@@ -118,27 +118,6 @@ def test_the_order_is_the_one_given_or_a_function_of_seed_and_epoch(batches):
     assert order(batches(shuffle=True, seed=8)) != first
 
 
-def test_keras_sees_every_row_once_an_epoch_and_a_new_order_in_the_next(batches):
-    import keras
-
-    rows: list[int] = []
-
-    def watch(y, predicted):
-        rows.extend(int(v) for v in keras.ops.convert_to_numpy(y)[:, 0])
-        return keras.ops.mean(keras.ops.square(y - predicted))
-
-    shuffled = batches(shuffle=True, seed=7)
-    model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(1)])
-    model.compile("sgd", watch, run_eagerly=True)
-    follow = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: shuffled.set_epoch(epoch))
-    model.fit(shuffled, epochs=2, shuffle=False, verbose=0, callbacks=[follow])
-    reference = batches(shuffle=True, seed=7)
-    first = order(reference)
-    reference.set_epoch(1)
-    second = order(reference)
-    assert rows == first + second
-
-
 def test_negative_and_impossible_arguments_are_refused(store):
     wrong = {"indices": ([], [12], [-1]), "batch_size": (0,), "targets": ([1.0, 2.0],), "weights": ([1.0, 2.0],)}
     for bad in ({name: value} for name, values in wrong.items() for value in values):
