@@ -6,7 +6,8 @@ Files become stacks by the function that training used, with the settings that t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from covidcxnet.backend import compiled
 from covidcxnet.explain.cam import CAM, GradCAM
 from covidcxnet.explain.explanation import METHODS, Explanation
 from covidcxnet.explain.lime import explain_lime
-from covidcxnet.prediction import Prediction
-from covidcxnet.preparation.pipeline import Item, Outcome, prepare_files
+from covidcxnet.prediction import Predicted, Prediction
+from covidcxnet.preparation.pipeline import Outcome, prepare_files
 from covidcxnet.preparation.store import Store
+from covidcxnet.reporting.table import Table
 from covidcxnet.settings import InputSettings
-from enhancement import find_images
-from enhancement.errors import InputError
+from enhancement.errors import InputError, printable
+from enhancement.inputs import Images, radiographs
+from enhancement.notebook import Shown
+from enhancement.progress import announced
 from segmentation.backend import fuse_batch_norm
 from segmentation.segmenter import LungSegmenter
 
@@ -34,8 +38,8 @@ _CHUNK = 256  # stacks of a store read at once: 75 MB at 320 x 320 x 3
 Explainer = Callable[[Sequence[Path | np.ndarray], Sequence[Outcome]], Iterator[Explanation]]
 
 
-class Classifier:
-    """A model, its labels and its input settings.
+class Classifier(Shown):
+    """A model, its labels and its input settings; a notebook shows them as a table.
 
     Parameters
     ----------
@@ -95,6 +99,9 @@ class Classifier:
         # Last: a model that is refused stays as it was given.
         fuse_batch_norm(model)
 
+    def __repr__(self) -> str:
+        return f"Classifier({self.name!r}, classes={self.classes}, size={self.input.size})"
+
     @cached_property
     def segmenter(self) -> LungSegmenter | None:
         """The lung segmenter that the model was trained with.
@@ -140,15 +147,14 @@ class Classifier:
         """Class activation maps; an `InputError` where the head is not global average pooling and one dense layer."""
         return CAM(self.model)
 
-    def predict(
-        self, files: Item | Iterable[Item], *, batch_size: int = 16, jobs: int = 1, progress: bool = False
-    ) -> list[Prediction]:
+    def predict(self, files: Images, *, batch_size: int = 16, jobs: int = 1, progress: bool = False) -> Predicted:
         """Predict radiographs.
 
         Parameters
         ----------
-        files : path, uint8 array [H, W], or any number of them
-            A folder stands for the radiographs in it.
+        files : path-like, PIL image, numpy.ndarray, or several
+            A radiograph, a glob pattern, a folder, a batch ``[N, H, W]`` or a list of radiographs; shapes, types and
+            ranges as in `enhancement.inputs.radiographs`.
         batch_size : int
             Stacks that go through the model together.
         jobs : int
@@ -158,18 +164,39 @@ class Classifier:
 
         Returns
         -------
-        list of Prediction
-            One each, in the order given. A file that could not be read has `error` set; the others are unaffected.
+        Predicted
+            A list of `Prediction`, one each, in the order given, with `.to_frame()` and `.probabilities`; a single
+            radiograph gives one too. A file that could not be read has `error` set; the others are unaffected.
 
         Raises
         ------
         InputError
-            If a folder holds no radiograph, or the segmenter is missing that the model's input needs.
+            Before any work: for an array or PIL image that is no radiograph, a folder or pattern without any, a path
+            that does not exist where it is all that is given, or a segmenter that is missing.
         """
-        return list(self.iter_predict(files, batch_size=batch_size, jobs=jobs, progress=progress))
+        with self._first_use(progress):
+            return Predicted(
+                self.iter_predict(files, batch_size=batch_size, jobs=jobs, progress=progress), self.classes
+            )
+
+    def predict_proba(self, files: Images, **options: Any) -> np.ndarray:
+        """Probabilities of radiographs, as of a classifier of scikit-learn.
+
+        Parameters
+        ----------
+        files, **options
+            As in `predict`.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``float64 [N, classes]`` in 0..1, columns in the order of `classes`; a row of NaN for a file that could not
+            be read.
+        """
+        return self.predict(files, **options).probabilities
 
     def iter_predict(
-        self, files: Item | Iterable[Item], *, batch_size: int = 16, jobs: int = 1, progress: bool = False
+        self, files: Images, *, batch_size: int = 16, jobs: int = 1, progress: bool = False
     ) -> Iterator[Prediction]:
         """Like `predict`, one after the other: memory stays flat however many files there are."""
         for items, outcomes in self.batches(files, batch_size, jobs, progress):
@@ -230,14 +257,13 @@ class Classifier:
                 bar.update(len(stacks))
         return np.concatenate(parts)
 
-    def explain(
-        self, files: Item | Iterable[Item], method: str = "gradcam", target: str | None = None, **options: Any
-    ) -> list[Explanation]:
+    def explain(self, files: Images, method: str = "gradcam", target: str | None = None, **options: Any) -> Predicted:
         """Predict radiographs and say where the evidence lies.
 
         Parameters
         ----------
-        files : path, uint8 array [H, W], or any number of them
+        files : path-like, PIL image, numpy.ndarray, or several
+            As in `predict`.
         method : {"gradcam", "cam", "lime"}
             Grad-CAM costs hardly more than the prediction; LIME about 1000 predictions an image. CAM, the closed form
             of Grad-CAM, is there for networks that end in global average pooling and one dense layer.
@@ -249,19 +275,22 @@ class Classifier:
 
         Returns
         -------
-        list of Explanation
-            One each, in the order given, with `.heatmap` in the radiograph's frame, `.prediction` and ways to draw it.
+        Predicted
+            A list of `Explanation`, one each, in the order given, with `.heatmap` in the radiograph's frame,
+            `.prediction` and ways to draw it.
 
         Raises
         ------
         InputError
-            If method, target or an option is unknown, or the network has no class activation maps; before any work.
+            Before any work: if method, target or an option is unknown, the network has no class activation maps, or
+            for the reasons of `predict`.
         """
-        return list(self.iter_explain(files, method, target, **options))
+        with self._first_use(options.get("progress", False)):
+            return Predicted(self.iter_explain(files, method, target, **options), self.classes)
 
     def iter_explain(
         self,
-        files: Item | Iterable[Item],
+        files: Images,
         method: str = "gradcam",
         target: str | None = None,
         *,
@@ -320,12 +349,12 @@ class Classifier:
             raise InputError(f"{self.name}: the model gives probabilities that are not finite; its weights are damaged")
 
     def batches(
-        self, files: Item | Iterable[Item], batch_size: int = 16, jobs: int = 1, progress: bool = False
+        self, files: Images, batch_size: int = 16, jobs: int = 1, progress: bool = False
     ) -> Iterator[tuple[list[Path | np.ndarray], list[Outcome]]]:
         """Files or arrays with their outcomes of preparation, in order, in groups of up to `batch_size` stacks."""
         if batch_size < 1 or jobs < 1:
             raise InputError(f"batch_size: {batch_size}, jobs: {jobs} given, 1 or more expected")
-        items = _radiographs(files)
+        items = list(radiographs(files))
         prepared = prepare_files(
             items, self.input, segmenter=self.segmenter, jobs=jobs, batch=batch_size, progress=progress, look=True
         )
@@ -350,6 +379,22 @@ class Classifier:
             return Prediction(path, lungs=outcome.verdict, error=outcome.error)
         thresholds = self.thresholds if self.task == "independent" else None
         return Prediction.from_row(row, self.classes, thresholds, path=path, lungs=outcome.verdict, notes=outcome.notes)
+
+    def _html(self) -> str:
+        settings = self.input
+        rows = [
+            ("classes", ", ".join(self.classes) + (" (independent)" if self.task == "independent" else "")),
+            ("input", f"{settings.size} x {settings.size}, {', '.join(settings.channels)}; region {settings.region}"),
+            ("network", f"{self.model.name}, {self.model.count_params():,} parameters"),
+            ("file", "none" if self.path is None else printable(self.path)),
+        ]
+        return str(Table(("Classifier", printable(self.name)), rows).html())
+
+    def _first_use(self, progress: bool) -> AbstractContextManager[None]:
+        """Says what takes seconds before the first result: networks are built and compiled when first needed."""
+        if "_forward" in self.__dict__:
+            return nullcontext()
+        return announced(f"{self.name}: building and compiling networks for the first prediction", progress)
 
     @cached_property
     def _forward(self) -> Callable:
@@ -392,23 +437,3 @@ class Classifier:
         if any(isinstance(v, bool) or not isinstance(v, int | float) or not 0 <= v <= 1 for v in values):
             raise InputError(f"{self.name}: thresholds {chosen!r} in its metadata, numbers in 0..1 expected; damaged")
         return np.array(values, float)
-
-
-def _radiographs(files: Item | Iterable[Item]) -> list[Path | np.ndarray]:
-    """Files and arrays one by one; folders become the radiographs in them."""
-    if isinstance(files, np.ndarray) and files.ndim != 2:
-        raise InputError(f"array of shape {files.shape} given, uint8 [H, W] or a list of such arrays expected")
-    # A string is iterable as well, and would be taken for a list of files of one letter.
-    single = isinstance(files, str | os.PathLike | np.ndarray)
-    if not single and not isinstance(files, Iterable):
-        raise InputError(f"{type(files).__name__} given, a path, a uint8 array [H, W] or a list of them expected")
-    items: list[Path | np.ndarray] = []
-    for item in [files] if single else files:  # type: ignore[list-item, union-attr]
-        if isinstance(item, np.ndarray):
-            items.append(item)
-        elif isinstance(item, str | os.PathLike):
-            path = Path(item)
-            items.extend(find_images(path) if path.is_dir() else [path])
-        else:
-            raise InputError(f"{type(item).__name__} given, a path or a uint8 array [H, W] expected")
-    return items

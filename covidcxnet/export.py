@@ -222,7 +222,7 @@ def _load(weights: str | os.PathLike[str]) -> Classifier | LungSegmenter:
     file = open_weights(pretrained.resolve(weights))
     if file.layout == "keras-2":
         entry = _entry(weights, "")
-        return load_legacy(file.path, entry.name if entry else None)
+        return load_legacy(file, entry.name if entry else None)
     return LungSegmenter(file.path) if file.metadata.get("kind") == "segmenter" else pretrained.load_model(weights)
 
 

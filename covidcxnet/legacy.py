@@ -80,7 +80,7 @@ LEGACY = {
 
 
 def load_legacy(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | WeightsFile,
     architecture: str | None = None,
     *,
     size: int | None = None,
@@ -91,8 +91,9 @@ def load_legacy(
 
     Parameters
     ----------
-    path : str or path-like
-        The file, or the name of a legacy entry of the manifest ("chexnet", "covid-cxnet-chexnet", "covid-cxnet-unet").
+    path : str, path-like or WeightsFile
+        The file, or the name of a legacy entry of the manifest ("chexnet", "covid-cxnet-chexnet", "covid-cxnet-unet");
+        or what `weights.format.open_weights` gave.
     architecture : str, optional
         One of `LEGACY` or `UNETS`. Needed where the file is not a published one and its arrays fit several:
         for a 14-class DenseNet121, "chexnet" or "covid-cxnet-chexnet".
@@ -120,8 +121,9 @@ def load_legacy(
     >>> covidcxnet.load_legacy("CheXNet_v0.3.0.h5", "chexnet").classes[6]       # doctest: +SKIP
     'Pneumonia'
     """
-    name = architecture or (os.fspath(path) if weights.is_name(path) else None)
-    opened = open_weights(path)
+    opened = path if isinstance(path, WeightsFile) else open_weights(path)
+    named = not isinstance(path, WeightsFile) and weights.is_name(path)
+    name = architecture or (os.fspath(path) if named else None)
     file = opened.path
     if opened.layout != "keras-2":
         raise InputError(f"{file}: not an HDF5 weights file of Keras 1 or 2; covidcxnet.load_model loads ours")

@@ -1,23 +1,29 @@
-"""What a classifier says about one radiograph."""
+"""What a classifier says about radiographs: a `Prediction` of each, and `Predicted`, the list of many."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from covidcxnet.reporting.table import Table
+from enhancement.errors import printable
+from enhancement.notebook import Results, Shown
 from segmentation.verdict import Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NONE = "none"
 """Label where a model of independent findings calls none of them."""
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What a classifier says about one radiograph.
+class Prediction(Shown):
+    """What a classifier says about one radiograph; a notebook shows it as a table.
 
     Attributes
     ----------
@@ -68,6 +74,12 @@ class Prediction:
         findings = tuple(classes[k] for k in called)
         return cls(path, "|".join(findings) or NONE, probabilities, lungs, notes=notes, findings=findings)
 
+    def __repr__(self) -> str:
+        name = "array" if self.path is None else repr(self.path.name)
+        if self.error is not None:
+            return f"Prediction({name}, error={self.error!r})"
+        return f"Prediction({name}, {self.label!r}, probability={self.probability or 0:.3f})"
+
     @property
     def probability(self) -> float | None:
         """Probability of `label`; of independent findings that of the first called, or the highest where none is."""
@@ -87,3 +99,70 @@ class Prediction:
             "error": self.error,
             **({} if self.findings is None else {"findings": list(self.findings)}),
         }
+
+    def _html(self) -> str:
+        rows: list[tuple[str, Any]] = [(label, float(value)) for label, value in self.probabilities.items()]
+        if self.lungs is not None:
+            rows.append(("lungs", "trusted" if self.lungs.trusted else "; ".join(self.lungs.reasons)))
+        rows += [("note", note) for note in self.notes] + ([("error", self.error)] if self.error else [])
+        name = "array" if self.path is None else printable(self.path.name)
+        return str(Table((name, self.label or ""), rows).html())
+
+
+class Predicted(Results):
+    """A list of `Prediction` or `Explanation`, one for each radiograph, in the order given.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Of the classifier; the order of the columns of `probabilities`.
+    """
+
+    def __init__(self, results: Iterable[Any] = (), classes: Sequence[str] = ()):
+        super().__init__(results)
+        self.classes = tuple(classes)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Probabilities ``float64 [N, classes]``; NaN where a file could not be read."""
+        rows = [_prediction(result).probabilities for result in self]
+        values = [[row.get(label, np.nan) for label in self.classes] for row in rows]
+        return np.array(values, float).reshape(len(rows), len(self.classes))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a radiograph, with the columns of ``covidcxnet predict --csv``; of explanations three more."""
+        import pandas as pd
+
+        # Named even where there is no row, or all of them are errors.
+        names = list(columns(self.classes))
+        rows = [table_row(_prediction(result).to_dict(), self.classes) for result in self]
+        if any(_prediction(result) is not result for result in self):
+            names += _OF_EXPLANATIONS
+            rows = [row | {n: getattr(r, n) for n in _OF_EXPLANATIONS} for r, row in zip(self, rows, strict=True)]
+        return pd.DataFrame(rows, columns=names)
+
+
+_OF_EXPLANATIONS = ["method", "target", "fit"]
+
+
+def _prediction(result: Any) -> Prediction:
+    # An explanation has its prediction, which cannot know it.
+    return getattr(result, "prediction", result)
+
+
+def columns(classes: Sequence[str]) -> tuple[str, ...]:
+    """Columns of a table of predictions: one of probabilities for each class."""
+    return tuple(table_row(Prediction(None).to_dict(), classes))
+
+
+def table_row(values: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """A row of a table from what `Prediction.to_dict` gives; a class that it lacks is None."""
+    lungs = values["lungs"] or {}
+    return {
+        **{key: values[key] for key in ("file", "label", "probability")},
+        **{f"probability_{label}": values["probabilities"].get(label) for label in classes},
+        "lungs_trusted": lungs.get("trusted"),
+        "lungs_reasons": "; ".join(lungs.get("reasons", ())),
+        "notes": "; ".join(values["notes"]),
+        "error": values["error"],
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from covidcxnet.legacy import load_legacy
 from covidcxnet.models import HEADS, MODELS, create
 from covidcxnet.torch_weights import load_torch
 from enhancement.errors import InputError
+from enhancement.progress import PATIENCE, announced
 from segmentation.backend import quiet_backend
 from weights.bounded import bounded_by
 from weights.format import WeightsFile, check_widths, load_weights, naming, open_weights
@@ -25,6 +27,9 @@ BEST_WEIGHTS = "best.weights.h5"
 
 def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
     """A trained classifier, ready for radiographs.
+
+    `keras.models.load_model` cannot read these files, which hold weights and a description but no Keras model; with
+    this function, ``.model`` is the `keras.Model`.
 
     Parameters
     ----------
@@ -49,15 +54,18 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
     'normal'
     """
     file = source(name_or_path)
-    if file.layout == "torch":
-        return load_torch(file.path)
-    if file.layout == "keras-2":
-        classifier = load_legacy(file.path, os.fspath(name_or_path) if weights.is_name(name_or_path) else None)
-        if not isinstance(classifier, Classifier):
-            raise InputError(f"{name_or_path}: weights of a segmenter, those of a classifier expected")
-        return classifier
-    with naming(file.path):
-        return Classifier(build(file.metadata, file.path), file.metadata, path=file.path)
+    # The backend takes seconds to import; where it is there, small networks need no line.
+    wait = PATIENCE if "keras" in sys.modules else 0
+    with announced(f"{file.path.name}: loading {'' if wait else 'Keras and '}the network", after=wait):
+        if file.layout == "torch":
+            return load_torch(file.path)
+        if file.layout == "keras-2":
+            classifier = load_legacy(file, os.fspath(name_or_path) if weights.is_name(name_or_path) else None)
+            if not isinstance(classifier, Classifier):
+                raise InputError(f"{name_or_path}: weights of a segmenter, those of a classifier expected")
+            return classifier
+        with naming(file.path):
+            return Classifier(build(file.metadata, file.path), file.metadata, path=file.path)
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:

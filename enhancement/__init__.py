@@ -1,7 +1,7 @@
 """A radiograph as pixels: read it from any common file, enhance it (BEASF above all), never with Keras.
 
-Every function takes and gives ``uint8 [H, W]`` and leaves its input as it was. Names load on first use, so that
-``import enhancement`` costs next to nothing.
+Enhancements take a path, a PIL image or an array, a glob pattern or a batch ``[N, H, W]``, give ``uint8 [H, W]`` each
+and leave their input as it was. Names load on first use, so that ``import enhancement`` costs next to nothing.
 """
 
 import lazy_loader

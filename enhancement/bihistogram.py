@@ -5,19 +5,20 @@ The image is counted once, the whole method happens on a table of 256 grey level
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from enhancement.checks import Gray, as_gray, as_positive, count_levels
+from enhancement.checks import Gray, as_positive, count_levels
 from enhancement.errors import InputError
+from enhancement.inputs import Images, enhance
 
 HISTOGRAMS = ("levels", "range")
 
 
-def beasf(image: Gray, gamma: float = 1.5, histogram: Literal["levels", "range"] = "levels") -> Gray:
+def beasf(image: Images, gamma: float = 1.5, histogram: Literal["levels", "range"] = "levels") -> Any:
     """Enhance contrast by two sigmoids that meet at the mean grey level.
 
     The histogram is split at the mean ``m``, rounded down. In each half the bin where the half's own cumulative
@@ -26,8 +27,9 @@ def beasf(image: Gray, gamma: float = 1.5, histogram: Literal["levels", "range"]
 
     Parameters
     ----------
-    image : numpy.ndarray
-        ``uint8 [H, W]``; not changed.
+    image : path-like, PIL image, numpy.ndarray, or several
+        A radiograph, a glob pattern, a folder, a batch ``[N, H, W]`` or a list, see `enhancement.inputs.radiographs`;
+        not changed.
     gamma : float
         Slope of the sigmoids, above 0; the COVID-CXNet paper uses 1.5. Values far below 0.5 leave few grey levels,
         because the sigmoids are rounded before they are stretched.
@@ -39,13 +41,14 @@ def beasf(image: Gray, gamma: float = 1.5, histogram: Literal["levels", "range"]
 
     Returns
     -------
-    numpy.ndarray
-        ``uint8 [H, W]``. The mapping never reverses two grey levels.
+    numpy.ndarray or list of them
+        ``uint8 [H, W]``; ``[N, H, W]`` for a batch, a list of arrays for a pattern, folder or list.
+        The mapping never reverses two grey levels.
 
     Raises
     ------
     InputError
-        If the image is not ``uint8 [H, W]`` with at least one pixel, or a setting is out of range.
+        If an image cannot be used, or a setting is out of range.
 
     Notes
     -----
@@ -68,8 +71,11 @@ def beasf(image: Gray, gamma: float = 1.5, histogram: Literal["levels", "range"]
     >>> beasf(np.array([[60, 80, 100, 120, 140, 160]], np.uint8))
     array([[ 24,  62,  98, 124, 166, 208]], dtype=uint8)
     """
-    image = as_gray(image)
-    return np.asarray(cv2.LUT(image, beasf_table(count_levels(image), gamma, histogram)), np.uint8)
+
+    def enhanced(gray: Gray) -> Gray:
+        return np.asarray(cv2.LUT(gray, beasf_table(count_levels(gray), gamma, histogram)), np.uint8)
+
+    return enhance(image, enhanced)
 
 
 def beasf_table(

@@ -1,4 +1,4 @@
-"""What every enhancement needs: a checked gray image, checked numbers, and the counts of its grey levels."""
+"""What every enhancement needs: checked numbers, and the counts of an image's grey levels."""
 
 from __future__ import annotations
 
@@ -14,21 +14,6 @@ from enhancement.errors import InputError
 
 Gray = NDArray[np.uint8]
 """A radiograph: ``uint8 [H, W]``, black 0 to white 255."""
-
-
-def as_gray(image: Any, name: str = "image") -> Gray:
-    """Return ``image`` as a contiguous ``uint8 [H, W]`` array, or say why it is none; nothing is converted."""
-    if not isinstance(image, np.ndarray):
-        raise InputError(f"{name}: {type(image).__name__} given, a NumPy array uint8 [H, W] expected")
-    if image.dtype != np.uint8:
-        raise InputError(
-            f"{name}: dtype {image.dtype} given, uint8 expected; read_radiograph windows deeper pixels to 8 bits"
-        )
-    if image.ndim != 2:
-        raise InputError(f"{name}: shape {image.shape} given, [H, W] expected: one gray plane")
-    if image.size == 0:
-        raise InputError(f"{name}: shape {image.shape} given, at least one pixel expected")
-    return np.ascontiguousarray(image)
 
 
 def as_positive(value: Any, name: str) -> float:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
 
+PATIENCE = 2.0  # seconds after which somebody who waits wonders what for
 FIRST, EVERY = 5.0, 60.0  # seconds to the first plain line, and between the others
 _BEGUN = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} so far{postfix}"
 _LINE = _BEGUN.replace("{postfix}", ", {remaining} left{postfix}")
@@ -42,3 +46,30 @@ class ProgressBar(tqdm):
             self._decr_instances(self)  # type: ignore[attr-defined]  # not in the stubs; tqdm's own close does it
         else:
             super().close()
+
+
+def interactive() -> bool:
+    """Whether somebody waits for the result: a terminal, an interpreter or a notebook, and no batch job."""
+    return hasattr(sys, "ps1") or (sys.stderr is not None and sys.stderr.isatty())
+
+
+@contextmanager
+def announced(text: str, progress: bool = False, after: float = PATIENCE) -> Iterator[None]:
+    """Print a line on standard error if the block takes longer than so many seconds; 0 prints it at once.
+
+    Nothing is printed where nobody waits, unless `progress` is on.
+    """
+    if sys.stderr is None or ProgressBar.hidden or not (progress or interactive()):
+        yield
+        return
+    timer = threading.Timer(after, print, (f"{text} ...",), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    # Not through a thread: the backend's notices are held back together with whatever else is printed meanwhile.
+    if after:
+        timer.start()
+    else:
+        print(f"{text} ...", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,17 +1,19 @@
-"""Reading: any common file to one gray 8-bit radiograph, or a reason why not."""
+"""Reading: any common file, PIL image or array to one gray 8-bit radiograph, or a reason why not."""
 
 from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from enhancement.checks import Gray, as_count
-from enhancement.errors import RadiographError, Refusal
+from enhancement.errors import InputError, RadiographError, Refusal, one_line
 from enhancement.signatures import kind_of
 from enhancement.windowing import Window, apply_window, check_window, is_view
 
@@ -19,7 +21,13 @@ MAX_PIXELS = 100_000_000
 """Default limit on a file's pixels; a large digital detector gives some 18 million."""
 
 
-def read_radiograph(path: str | os.PathLike[str], *, window: Window = None, max_pixels: int = MAX_PIXELS) -> Gray:
+# Gray JPEG files that were saved as colour come back with channels some levels apart; tints are far above.
+_COLOUR = 8
+# Values of 0..1 end at 1, and no radiograph in 0..255 is as dark as this; between the two the range is anybody's guess.
+_DARKEST = 16
+
+
+def read_radiograph(path: Any, *, window: Window = None, max_pixels: int = MAX_PIXELS) -> Gray:
     """Read one radiograph as gray, 8 bits deep, upright.
 
     PNG, JPEG, WebP, TIFF, BMP and DICOM, told by content and not by name; and the raw ``.IMG`` files of JSRT. Colour
@@ -29,8 +37,8 @@ def read_radiograph(path: str | os.PathLike[str], *, window: Window = None, max_
 
     Parameters
     ----------
-    path : path-like
-        The file.
+    path : path-like, PIL image or numpy.ndarray
+        The file; or a radiograph that is read already, see `as_gray`.
     window : {"robust", "full"}, (float, float), int or str, optional
         The range of pixel values that becomes 0..255, for pixels deeper than 8 bits and for gray DICOM files:
         ``"robust"`` from the 0.5th to the 99.5th percentile, ``"full"`` from the smallest to the largest, two numbers
@@ -52,10 +60,14 @@ def read_radiograph(path: str | os.PathLike[str], *, window: Window = None, max_
         Naming the file and the reason: missing, empty, truncated, damaged, not an image, more than one frame, more
         than ``max_pixels``, an encoding that is not supported, no such window.
     InputError
-        If ``window`` or ``max_pixels`` is not one of the values above.
+        If ``window`` or ``max_pixels`` is not one of the values above, or an array or PIL image cannot be used.
     """
     window = check_window(window)
     max_pixels = as_count(max_pixels, "max_pixels")
+    if not isinstance(path, str | os.PathLike):
+        if is_view(window):
+            raise InputError(f"window: {window} requested, and only DICOM files bring windows along; this is an image")
+        return np.array(as_gray(path, window=window))
     try:
         kind, data = _read_bytes(Path(path))
     except Refusal as refusal:
@@ -77,14 +89,7 @@ def read_radiograph(path: str | os.PathLike[str], *, window: Window = None, max_
 
         if kind == "JSRT":
             return apply_window(decode_raw(data, max_pixels), window)
-        raster = decode_raster(kind, data, max_pixels)
-        gray = raster.gray if raster.gray.dtype == np.uint8 else apply_window(raster.gray, window)
-        if raster.inverted:
-            gray = 255 - gray
-        if raster.alpha is not None:
-            gray = cv2.multiply(gray, raster.alpha, scale=1 / 255)
-        # Pillow hands out read-only pixels; what is returned belongs to the caller.
-        return np.require(_upright(gray, raster.orientation), requirements=["C", "W"])
+        return _finished(decode_raster(kind, data, max_pixels), window)
     except Refusal as refusal:
         raise RadiographError(path, str(refusal)) from None
     except BaseException as error:  # decoders meet hostile bytes and raise whatever they like
@@ -93,6 +98,113 @@ def read_radiograph(path: str | os.PathLike[str], *, window: Window = None, max_
             raise
         # The cause goes too: a library's text may quote the header, and with it a name.
         raise RadiographError(path, _reason(kind, error)) from None
+
+
+def as_gray(image: Any, name: str = "image", window: Window = None) -> Gray:
+    """One radiograph that is in memory already as gray, 8 bits deep.
+
+    Parameters
+    ----------
+    image : PIL image or numpy.ndarray
+        Of shape ``[H, W]``, ``[H, W, 1]`` or ``[H, W, 3]``, the last with three equal planes. ``uint8`` is taken as it
+        is, ``uint16`` windowed as a 16-bit file would be; floats are in 0..1 (largest value at most 1) or in 0..255
+        (largest value 16 to 255). PIL images are taken as their files would be: upright, transparency over black.
+    name : str
+        What messages call it.
+    window : {"robust", "full"} or (float, float), optional
+        For ``uint16`` and deep PIL images, as in `read_radiograph`.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``uint8 [H, W]``, contiguous; the array given itself where that is one already.
+
+    Raises
+    ------
+    InputError
+        In one line: another type, shape or dtype, no pixels, colour, values that are not finite or of no clear range.
+    """
+    if is_picture(image):
+        return _of_picture(image, name, window)
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"{name}: {type(image).__name__} given, a path, a PIL image or a NumPy array expected")
+    _check_values(image, name)
+    if image.ndim == 3 and image.shape[2] in (1, 3):
+        image = _one_plane(image, name)
+    if image.ndim != 2:
+        raise InputError(f"{name}: shape {image.shape} given, [H, W], [H, W, 1] or [H, W, 3] expected: one radiograph")
+    return _eight_bits(image, name, window)
+
+
+def as_batch(images: NDArray[Any], name: str = "images") -> list[Gray]:
+    """Radiographs of an array ``[N, H, W]``, each as `as_gray` gives it; the range of floats is that of the batch."""
+    _check_values(images, name)
+    if images.dtype.kind == "f":
+        return list(_eight_bits(images, name, None))
+    return [_eight_bits(plane, name, None) for plane in images]
+
+
+def is_picture(image: Any) -> TypeGuard[Any]:
+    """Whether it is a PIL image; Pillow is not imported to find out."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(image, pillow.Image)
+
+
+def _check_values(image: NDArray[Any], name: str) -> None:
+    if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
+        raise InputError(f"{name}: dtype {image.dtype} given, uint8, uint16 or a float in 0..1 or 0..255 expected")
+    if image.size == 0:
+        raise InputError(f"{name}: shape {image.shape} given, at least one pixel expected")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise InputError(f"{name}: holds values that are not finite (NaN or infinity)")
+
+
+def _one_plane(image: NDArray[Any], name: str) -> NDArray[Any]:
+    if (image == image[..., :1]).all():
+        return image[..., 0]
+    spread = float((image.max(axis=2) - image.min(axis=2)).max())
+    if image.dtype == np.uint8 and spread <= _COLOUR:
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY))
+    raise InputError(f"{name}: is in colour, its planes differ by up to {spread:g}; a gray image expected")
+
+
+def _eight_bits(values: NDArray[Any], name: str, window: Window) -> Gray:
+    if values.dtype == np.uint8:
+        return np.ascontiguousarray(values)
+    if values.dtype == np.uint16:
+        return apply_window(values, window)
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 255 or 1 < high < _DARKEST:
+        raise InputError(f"{name}: floats from {low:g} to {high:g} given, 0..1 or 0..255 expected, or uint8 or uint16")
+    # float16 has no room for 255 times a fraction.
+    return np.rint(values * np.float64(255 if high <= 1 else 1)).astype(np.uint8)
+
+
+def _of_picture(image: Any, name: str, window: Window) -> Gray:
+    from enhancement.raster import check_frames, from_pillow
+
+    try:
+        check_frames(getattr(image, "n_frames", 1))
+        raster = from_pillow(image)
+        if image.mode not in _GRAY_MODES:
+            _one_plane(np.asarray(image.convert("RGB")), name)
+        return _finished(raster, window)
+    except (Refusal, OSError, ValueError, SyntaxError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error) if isinstance(error, Refusal) else f"cannot be decoded ({one_line(error):.200})"
+        raise InputError(f"{name}: {reason}") from None
+
+
+def _finished(raster: Any, window: Window) -> Gray:
+    """Decoded pixels windowed, blended and turned upright."""
+    gray = raster.gray if raster.gray.dtype == np.uint8 else apply_window(raster.gray, window)
+    if raster.inverted:
+        gray = 255 - gray
+    if raster.alpha is not None:
+        gray = cv2.multiply(gray, raster.alpha, scale=1 / 255)
+    # Pillow hands out read-only pixels; what is returned belongs to the caller.
+    return np.require(_upright(gray, raster.orientation), requirements=["C", "W"])
 
 
 def _reason(kind: str, error: BaseException) -> str:
@@ -128,4 +240,5 @@ def _read_bytes(path: Path) -> tuple[str, bytes]:
         return kind, head + file.read()
 
 
+_GRAY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _RAW_BYTES = 2 * 2048 * 2048

@@ -77,7 +77,7 @@ def _decode_png(data: bytes, max_pixels: int) -> Raster:
     check_frames(getattr(image, "n_frames", 1))
     if depth == 16 and colour != 0:
         return _decode_deep_colour(data, _orientation(image))
-    return _from_pillow(image)
+    return from_pillow(image)
 
 
 def _decode_jpeg(data: bytes, max_pixels: int) -> Raster:
@@ -99,7 +99,7 @@ def _decode_jpeg(data: bytes, max_pixels: int) -> Raster:
 
 def _luma_of_jpeg(image: ImageFile.ImageFile) -> Raster:
     image.draft("L", None)  # colour: take the file's own luma and leave the rest undecoded
-    return _from_pillow(image)
+    return from_pillow(image)
 
 
 def _decode_webp(data: bytes, max_pixels: int) -> Raster:
@@ -109,7 +109,7 @@ def _decode_webp(data: bytes, max_pixels: int) -> Raster:
     image = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
     check_size(*image.size, max_pixels)
     check_frames(getattr(image, "n_frames", 1))
-    return _from_pillow(image)
+    return from_pillow(image)
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -129,7 +129,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 def _decode_bmp(data: bytes, max_pixels: int) -> Raster:
     image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
     check_size(*image.size, max_pixels)
-    return _from_pillow(image)
+    return from_pillow(image)
 
 
 def _decode_tiff(data: bytes, max_pixels: int) -> Raster:
@@ -151,12 +151,12 @@ def _decode_tiff(data: bytes, max_pixels: int) -> Raster:
     if sample_format != 1 and max(bits) > 8 and data[:2] == b"MM" and tags.get(TiffImagePlugin.COMPRESSION, 1) != 1:
         raise Refusal("is a compressed big-endian TIFF file of signed or floating-point pixels; save it uncompressed")
     image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
-    raster = _from_pillow(image)
+    raster = from_pillow(image)
     # Pillow has no type for these and takes the bytes for those of uint8 and int32.
     for depth, kind, taken, real in ((8, 2, np.uint8, np.int8), (32, 1, np.int32, np.uint32)):
         if bits == (depth,) and sample_format == kind and raster.gray.dtype == taken:
             raster = replace(raster, gray=raster.gray.view(real))
-    # Pillow turns 8-bit "0 is white" pixels round, deeper ones not.
+    # Of the type that it really has, as in `from_pillow`.
     white_is_zero = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
     return replace(raster, inverted=white_is_zero and raster.gray.dtype != np.uint8)
 
@@ -258,10 +258,11 @@ def _deep_colour(pixels: NDArray[np.uint16], orientation: int) -> Raster:
     return Raster(luma(pixels[..., :3]), alpha, orientation=orientation)
 
 
-def _from_pillow(image: ImageFile.ImageFile) -> Raster:
+def from_pillow(image: Image.Image) -> Raster:
+    """Pixels of an image that Pillow has opened or made, of any of its modes."""
     image.load()
     orientation = _orientation(image)  # after loading: Pillow turns TIFF upright by itself and then says so
-    pixels: Image.Image = image
+    pixels = image
     if pixels.mode in ("P", "PA"):
         pixels = pixels.convert("RGBA" if pixels.mode == "PA" or "transparency" in pixels.info else "RGB")
     elif pixels.mode in ("1", "La"):
@@ -270,7 +271,9 @@ def _from_pillow(image: ImageFile.ImageFile) -> Raster:
         pixels = pixels.convert("RGB")
     array = np.asarray(pixels)
     if array.ndim == 2:
-        return Raster(array, orientation=orientation)
+        white_is_zero = getattr(image, "tag_v2", {}).get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+        # Pillow turns 8-bit "0 is white" pixels round, deeper ones not.
+        return Raster(array, inverted=white_is_zero and array.dtype != np.uint8, orientation=orientation)
     alpha = _useful(array[..., -1]) if array.shape[2] in (2, 4) else None
     return Raster(array[..., 0] if array.shape[2] == 2 else luma(array[..., :3]), alpha, orientation=orientation)
 
@@ -279,7 +282,7 @@ def _useful(alpha: NDArray[Any]) -> Gray | None:
     return None if (alpha == 255).all() else np.ascontiguousarray(alpha)
 
 
-def _orientation(image: ImageFile.ImageFile) -> int:
+def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except Exception:  # a damaged EXIF block says nothing about the pixels

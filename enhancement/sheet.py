@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enhancement.bihistogram import beasf
-from enhancement.checks import Gray, as_gray, count_levels
+from enhancement.checks import Gray, count_levels
 from enhancement.errors import InputError
 from enhancement.files import whole_file
 from enhancement.filters import clahe, equalize
+from enhancement.radiograph import as_gray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

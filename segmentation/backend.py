@@ -21,16 +21,21 @@ class _OnFirstUse:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        try:
-            return getattr(import_module(self._name), attribute)
-        except ModuleNotFoundError as error:
-            # Keras takes TensorFlow where KERAS_BACKEND does not name another, installed or not.
-            if error.name not in BACKENDS:
-                raise
-            others = " or ".join(name for name in BACKENDS if name != error.name)
-            raise InputError(
-                f"KERAS_BACKEND: {error.name} is not installed; install it, or set KERAS_BACKEND to {others}"
-            ) from error
+        quiet_backend()
+        return getattr(_module(self._name), attribute)
+
+
+def _module(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        # Keras takes TensorFlow where KERAS_BACKEND does not name another, installed or not.
+        if error.name not in BACKENDS:
+            raise
+        others = " or ".join(name for name in BACKENDS if name != error.name)
+        raise InputError(
+            f"KERAS_BACKEND: {error.name} is not installed; install it, or set KERAS_BACKEND to {others}"
+        ) from error
 
 
 if TYPE_CHECKING:
@@ -44,17 +49,20 @@ else:
 def quiet_backend() -> None:
     """Import Keras without the page of notices that TensorFlow prints before its log level holds.
 
-    What was held back is shown if the import fails. Does nothing once the backend is loaded.
+    What was held back is shown if the import fails. Does nothing once the backend is loaded, and holds nothing back
+    where TF_CPP_MIN_LOG_LEVEL is set to show notices (0) or warnings (1).
     """
     if "tensorflow" in sys.modules or "keras" in sys.modules:
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):
+        return
     with tempfile.TemporaryFile() as held:
         sys.stderr.flush()
         stderr = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
-            keras.random.uniform((1,))  # the devices are found on first use, with more notices
+            # Through no proxy, which would begin here again. The devices are found on first use, with more notices.
+            _module("keras").random.uniform((1,))
         except BaseException:
             held.seek(0)
             os.write(stderr, held.read())

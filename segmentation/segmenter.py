@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -13,23 +13,27 @@ from typing import Any
 
 import numpy as np
 
-from enhancement.errors import InputError, RadiographError
+from enhancement.errors import InputError, RadiographError, printable
+from enhancement.inputs import Images, radiographs
+from enhancement.notebook import Results, Shown
 from enhancement.progress import ProgressBar
 from enhancement.radiograph import read_radiograph
 from weights.format import SUFFIX, open_weights
 
 from .backend import quiet_backend
 from .model import CONVENTIONS, describe, load_network
+from .overlay import contact_sheet, draw_outline
 from .postprocessing import clean_map
 from .regions import Box, Frame, box_of, dilate
 from .verdict import Limits, Verdict, judge
 
 RELEASED = "lung-unet"
+_SIDE = 384  # pixels of a mask's picture in a notebook
 
 
 @dataclass(frozen=True, eq=False)
-class LungMask:
-    """The lungs of one radiograph.
+class LungMask(Shown):
+    """The lungs of one radiograph; a notebook shows their outline.
 
     Full-size arrays are made from the network's small maps on first use, so that memory holds the results of many large
     radiographs. Where there is an error, masks, maps, box and verdict are None.
@@ -44,6 +48,11 @@ class LungMask:
     convention: str = CONVENTIONS[0]
     _cleaned: np.ndarray | None = field(default=None, repr=False)
     _maps: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    _preview: np.ndarray | None = field(default=None, repr=False)  # the radiograph, as large as the network's square
+
+    def __repr__(self) -> str:
+        lungs = f"error={self.error!r}" if self.error else self._finding()
+        return f"LungMask({'array' if self.path is None else repr(Path(self.path).name)}, {lungs})"
 
     # The mask is kept, as box and crops ask for it; soft maps of full size, four bytes a pixel, are made each time.
     @cached_property
@@ -71,6 +80,31 @@ class LungMask:
     def box(self) -> Box | None:
         """Bounding box of the mask: top, left, bottom, right (half-open); None if the mask is empty."""
         return None if self.mask is None else box_of(self.mask)
+
+    def to_row(self) -> dict[str, Any]:
+        """Columns of a table: file, whether the mask is trusted and why not, the lungs' share of the radiograph."""
+        verdict = self.verdict
+        return {
+            "file": self.path,
+            "trusted": None if verdict is None else verdict.trusted,
+            "reasons": "" if verdict is None else "; ".join(verdict.reasons),
+            "area_fraction": None if verdict is None else verdict.area_fraction,
+            "error": self.error,
+        }
+
+    def _finding(self) -> str:
+        verdict = self.verdict
+        if verdict is None:
+            return "not judged"
+        return f"trusted, {verdict.area_fraction:.0%}" if verdict.trusted else f"not trusted: {verdict.reasons[0]}"
+
+    def _picture(self) -> np.ndarray | None:
+        if self._preview is None or self._cleaned is None or self.frame is None:
+            return None
+        mask = self._cleaned[self.frame.inner] >= self.threshold
+        drawn = draw_outline(self._preview, dilate(mask, self.dilation) if self.dilation else mask)
+        name = "" if self.path is None else printable(Path(self.path).name)
+        return contact_sheet([drawn], [f"{self._finding()}\n{name}".rstrip()], columns=1, side=_SIDE)
 
 
 class LungSegmenter:
@@ -153,28 +187,35 @@ class LungSegmenter:
         other.convention = self._known(convention)
         return other
 
-    def predict(self, items: Any, *, progress: bool = False) -> list[LungMask]:
+    def predict(self, items: Images, *, progress: bool = False) -> Results[LungMask]:
         """Find the lungs.
 
         Parameters
         ----------
-        items : path, ndarray ``uint8 [H, W]``, or sequence of these
-            A file that cannot be read gives a result with `.error`; the others are not affected.
+        items : path-like, PIL image, numpy.ndarray, or several
+            A radiograph, a glob pattern, a folder, a batch ``[N, H, W]`` or a list, see
+            `enhancement.inputs.radiographs`. A file that cannot be read gives a result with `.error`; the others are
+            not affected.
         progress : bool
             Show a bar.
 
         Returns
         -------
-        list of LungMask
-            One for each input, in order.
-        """
-        single = isinstance(items, str | Path) or (isinstance(items, np.ndarray) and items.ndim == 2)
-        return list(self.stream([items] if single else items, progress=progress))
+        Results
+            A list of `LungMask`, one for each radiograph, in order; a single radiograph gives one too.
 
-    def stream(self, items: Iterable[Any], *, progress: bool = False) -> Iterator[LungMask]:
+        Raises
+        ------
+        InputError
+            Before any work: for arrays and PIL images that are no radiograph, patterns and folders without any, and a
+            path that does not exist where it is all that is given.
+        """
+        return Results(self.stream(list(radiographs(items)), progress=progress))
+
+    def stream(self, items: Images, *, progress: bool = False) -> Iterator[LungMask]:
         """Like `predict`, one result after another, for more radiographs than fit in memory."""
         total = len(items) if isinstance(items, Sequence | np.ndarray) else None
-        waiting = iter(items)
+        waiting = radiographs(items)
         with (
             ThreadPoolExecutor(2) as pool,
             ProgressBar(total=total, desc="lungs", unit="image", disable=not progress) as bar,
@@ -184,31 +225,26 @@ class LungSegmenter:
             while ahead:
                 batch = [future.result() for future in ahead]
                 ahead = [pool.submit(self._read, item) for item in islice(waiting, self.batch_size)]
-                squares = [square for _, square, _, _ in batch if square is not None]
+                squares = [square for _, square in batch if square is not None]
                 maps = iter(self._maps(squares) if squares else ())
-                for path, square, frame, error in batch:
+                for result, square in batch:
                     bar.update()
-                    if square is None or frame is None:
-                        yield LungMask(path=path, error=error)
-                    else:
-                        yield self._result(path, next(maps), frame)
+                    yield result if square is None else self._result(result, next(maps))
 
     def _known(self, convention: str) -> str:
         if convention not in self.conventions:
             raise InputError(f"convention: {convention!r} given; {self.path} knows {', '.join(self.conventions)}")
         return convention
 
-    def _read(self, item) -> tuple[str | None, np.ndarray | None, Frame | None, str | None]:
+    def _read(self, item: Path | np.ndarray) -> tuple[LungMask, np.ndarray | None]:
+        """A result that lacks its maps, and the square for the network; None where it could not be read."""
         path = None if isinstance(item, np.ndarray) else str(item)
         try:
             image = item if isinstance(item, np.ndarray) else read_radiograph(item)
-            if image.dtype != np.uint8 or image.ndim != 2 or not image.size:
-                raise InputError(f"array of {image.dtype} {list(image.shape)} given, uint8 [H, W] expected")
-            return path, *self.input.prepare(image), None
         except RadiographError as error:
-            return path, None, None, error.reason
-        except InputError as error:
-            return path, None, None, str(error)
+            return LungMask(path, error.reason), None
+        square, frame = self.input.prepare(image)
+        return LungMask(path, frame=frame, _preview=frame.cut(image)), square
 
     def _maps(self, squares: list[np.ndarray]) -> np.ndarray:
         """Soft maps ``float32 [N, S, S, K]``."""
@@ -218,8 +254,9 @@ class LungSegmenter:
         batch[: len(squares), ..., 0] = squares
         return np.asarray(self.model.predict_on_batch(batch), np.float32)[: len(squares)]
 
-    def _result(self, path: str | None, maps: np.ndarray, frame: Frame) -> LungMask:
-        inside = frame.inner
+    def _result(self, result: LungMask, maps: np.ndarray) -> LungMask:
+        assert result.frame is not None
+        inside = result.frame.inner
         # Nothing in the padding is lung.
         framed = np.zeros_like(maps)
         framed[inside] = maps[inside]
@@ -229,4 +266,9 @@ class LungSegmenter:
         cleaned = clean_map(chosen, self.threshold, self.components, self.fill_holes)
         mask = cleaned[inside] >= self.threshold
         verdict = judge(mask, chosen[inside], other, threshold=self.threshold, limits=self.limits)
-        return LungMask(path, None, verdict, frame, self.threshold, self.dilation, self.convention, cleaned, by_name)
+        settings: dict[str, Any] = {
+            "threshold": self.threshold,
+            "dilation": self.dilation,
+            "convention": self.convention,
+        }
+        return replace(result, verdict=verdict, **settings, _cleaned=cleaned, _maps=by_name)

@@ -33,7 +33,6 @@ from .torch_file import is_torch_file
 ATTRIBUTE = "covidcxnet"
 SUFFIX = ".weights.h5"
 FORMAT = 1
-
 # HDF5 keeps an attribute in the object header, which holds 64 KiB.
 _LONGEST = 60_000
 # Options of our architectures that decide how large the network is.
@@ -145,6 +144,9 @@ def save_weights(model, path: str | Path, metadata: dict[str, Any]) -> Path:
     bare.save_weights(memory)
     with h5py.File(memory, "r+") as file:
         file.attrs[ATTRIBUTE] = text
+        reader = "segmentation.LungSegmenter" if metadata.get("kind") == "segmenter" else "covidcxnet.load_model"
+        # `keras.models.load_model` refuses a class that it does not know, by its name.
+        file.attrs["model_config"] = json.dumps({"class_name": f"load this file with {reader}", "config": {}})
     with whole_file(path) as partial:
         partial.write_bytes(memory.getbuffer())
     trust(path)

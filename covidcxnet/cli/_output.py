@@ -55,23 +55,19 @@ class Csv:
     """A table for a spreadsheet or pandas, with one probability column a class."""
 
     def __init__(self, path: Path, classes: Sequence[str], stack: ExitStack, method: str | None = None):
-        self.classes = classes
+        from covidcxnet.prediction import columns, table_row
+
+        self.cells = lambda row: table_row(row, classes).values()
         # of the pictures: the class explained, LIME's local fit, and the file
         self.explained = ["target", "fit", "panel"] if method else []
         # File names that are no valid text come out as the bytes they are.
         file = open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
         self.writer = csv.writer(stack.enter_context(file))
-        probabilities = [f"probability_{label}" for label in classes]
-        last = ["lungs_trusted", "lungs_reasons", "notes", "error"]
-        self.writer.writerow(["file", "label", "probability", *probabilities, *last, *self.explained])
+        self.writer.writerow([*columns(classes), *self.explained])
 
     def __call__(self, row: dict[str, Any]) -> None:
-        lungs = row["lungs"] or {}
-        first = [row["file"], row["label"], row["probability"]]
-        probabilities = [row["probabilities"].get(label) for label in self.classes]
-        reasons, notes = ("; ".join(texts) for texts in (lungs.get("reasons", ()), row["notes"]))
         explained = [row.get("explanation", {}).get(name) for name in self.explained]
-        self.writer.writerow([*first, *probabilities, lungs.get("trusted"), reasons, notes, row["error"], *explained])
+        self.writer.writerow([*self.cells(row), *explained])
 
 
 def panel_paths(files: list[tuple[Path, Path]], out: Path, method: str) -> dict[Path, Path]:

@@ -20,16 +20,18 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.vocabulary import DEFINITIONS, FINDINGS, PREFIX, findings_of, independent_targets
+from covidcxnet.reporting.table import Table
 from enhancement.errors import InputError, printable
 from enhancement.files import whole_file
+from enhancement.notebook import Shown
 
 TASKS = ("exclusive", "independent")
 VERDICTS = ("use", "look", "reject")
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Labelled images.
+class Dataset(Shown):
+    """Labelled images; a notebook shows `summary`.
 
     Parameters
     ----------
@@ -93,6 +95,14 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}, {len(self):,} images, classes={self.classes})"
+
+    def _html(self) -> str:
+        counts = self.summary()
+        rows = [(label, *values) for label, values in zip(counts.index, counts.to_numpy().tolist(), strict=True)]
+        return str(Table((self.name, *counts.columns), rows).html())
 
     @property
     def paths(self) -> list[Path]:

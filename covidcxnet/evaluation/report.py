@@ -19,6 +19,8 @@ from covidcxnet.evaluation.by_source import BySource, Site
 from covidcxnet.evaluation.metrics import Metrics
 from covidcxnet.evaluation.predictions import Predictions
 from covidcxnet.reporting.pages import NOTICE
+from covidcxnet.reporting.table import Table, count
+from enhancement.notebook import Shown
 
 FORMAT = 1
 
@@ -102,7 +104,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Shown):
     """One evaluation: what was evaluated on what, its figures, and how they came about."""
 
     folder: Path  # of the four files below, once they are written
@@ -126,6 +128,14 @@ class Report:
     commands: tuple[str, ...] = ()  # that make these figures again
     created: str = ""  # local date and time
     cautions: tuple[Caution, ...] = ()  # from `cautions.cautions`, the gravest first
+
+    def __repr__(self) -> str:
+        return f"Report({str(self.folder)!r}, {self.title!r}, {count(self.metrics.images, 'image')})"
+
+    def _html(self) -> str:
+        overall = [(name.replace("_", " "), figure) for name, figure in self.metrics.overall.items()]
+        rows = [("images", self.metrics.images), *overall, *(("caution", c.title) for c in self.cautions)]
+        return str(Table((self.title, self.data.split), rows, note=f"{NOTICE}. The page: {self.path}").html())
 
     @property
     def path(self) -> Path:

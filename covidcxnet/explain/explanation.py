@@ -15,6 +15,7 @@ from covidcxnet.explain.overlay import outline_box, overlay_heatmap, overlay_lim
 from covidcxnet.reporting import plots
 from enhancement import read_radiograph
 from enhancement.errors import InputError, printable
+from enhancement.notebook import Shown
 from segmentation.regions import Frame
 
 METHODS = {"gradcam": "Grad-CAM", "cam": "CAM", "lime": "LIME"}
@@ -26,7 +27,7 @@ _TINY = float(np.finfo("float32").tiny)
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Shown):
     """Where a classifier finds its evidence in one radiograph; of a file that could not be read only the error."""
 
     source: Path | np.ndarray = field(repr=False)  # the radiograph as it was given: a file, or uint8 [H, W]
@@ -39,6 +40,10 @@ class Explanation:
     frame: Frame | None = field(default=None, repr=False)  # the way from the stack back to the radiograph
     lungs: np.ndarray | None = field(default=None, repr=False)  # bool [S, S]; None where unknown or not trusted
     fit: float | None = None  # LIME's local R^2
+
+    def __repr__(self) -> str:
+        target = f", {self.method} of {self.target!r}" if self.target else ""
+        return f"Explanation({self.prediction!r}{target})"
 
     @property
     def path(self) -> Path | None:
@@ -126,6 +131,9 @@ class Explanation:
         else:
             drawn = overlay_heatmap(radiograph, _fit(self.heatmap, radiograph.shape), lungs)
         return outline_box(drawn, frame)
+
+    def _picture(self) -> bytes:
+        return plots.png(self.panel())
 
     def _drawable(self) -> tuple[np.ndarray, Frame]:
         if self.map is None or self.frame is None:

@@ -21,6 +21,7 @@ from covidcxnet.settings import InputSettings
 from enhancement import match_histogram, read_radiograph, stack
 from enhancement.errors import InputError, RadiographError
 from enhancement.parallel import DIED, map_files
+from enhancement.radiograph import as_gray
 from segmentation.pairs import read_mask
 from segmentation.regions import Frame, box_of, bring_down, dilate, frame_for, keep_inside
 
@@ -85,7 +86,7 @@ def prepare_image(
     Parameters
     ----------
     image : uint8 [H, W]
-        The radiograph as read; anything else is an `InputError`.
+        The radiograph as read, or what `enhancement.radiograph.as_gray` makes one of.
     lungs : bool [H, W] or None
         Its lung mask.
     box : (top, left, bottom, right) or None
@@ -95,7 +96,7 @@ def prepare_image(
     trusted : bool
         False: `lungs` are carried along for display, but the whole image is used.
     """
-    image = _gray(image)
+    image = as_gray(image, "radiograph")
     if lungs is not None and lungs.shape != image.shape:
         raise InputError(f"lung mask of shape {lungs.shape} given for a radiograph of shape {image.shape}")
     if lungs is not None and box is None:
@@ -184,7 +185,7 @@ def _read(entry, settings: InputSettings, raw: bool, look: bool) -> tuple[np.nda
     """A worker's share: read, and prepare too, unless a segmenter needs the image (`raw`) before that."""
     index, item, mask = entry
     try:
-        image = _gray(item) if isinstance(item, np.ndarray) else read_radiograph(Path(item))
+        image = as_gray(item) if isinstance(item, np.ndarray) else read_radiograph(Path(item))
         outcome = Outcome(index, radiograph_shape=image.shape, notes=_notes(image, item) if look else ())
         return (image, outcome) if raw else (None, _with_mask(outcome, image, mask, settings))
     except Exception as error:  # one bad file among thousands must not end the run, whatever it broke
@@ -261,13 +262,6 @@ def _at_resolution(image: np.ndarray, frame: Frame, resolution: int) -> np.ndarr
     top, left = min(round(frame.top * down), height - 1), min(round(frame.left * right), width - 1)
     bottom, end = max(round(frame.bottom * down), top + 1), max(round(frame.right * right), left + 1)
     return replace(frame, height=height, width=width, top=top, left=left, bottom=bottom, right=end).cut(small)
-
-
-def _gray(image: np.ndarray) -> np.ndarray:
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 2 or not image.size:
-        given = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise InputError(f"radiograph: {given} given, uint8 [H, W] expected (read_radiograph reads files so)")
-    return image
 
 
 def _reason(error: BaseException) -> str:

@@ -20,6 +20,8 @@ TRAINING_IMAGES = "training"
 NEW_SPLIT = "new"
 """Value of `split` that makes a split even where the data lie in the folders train, val and test."""
 
+_DEFAULT_INPUT = InputSettings(size=128)
+
 RETIRED = {"erase_shortcuts": 0, "augment.spectrum": 0}
 """Keys of earlier recipes, and the only value still accepted: their settings were removed (docs/experiments.md)."""
 
@@ -168,7 +170,8 @@ class Recipe:
         "run folder",
     )
     input: InputSettings = field(
-        default_factory=lambda: InputSettings(size=128), metadata=_about("how a radiograph becomes a stack")
+        default=_DEFAULT_INPUT,
+        metadata=_about("how a radiograph becomes a stack; where only the model is given, its published input"),
     )
     match_to: str = _field(
         "",
@@ -234,6 +237,9 @@ class Recipe:
         object.__setattr__(self, "trainable", str(self.trainable))  # a fraction in YAML is a number
         _check_fields(self)
         _require(self.model in MODELS, "model", self.model, f"one of {', '.join(sorted(MODELS))}")
+        # As `--model` does on the command line. The very object: who gives equal settings means them.
+        if self.input is _DEFAULT_INPUT and self.model != Recipe.model:
+            object.__setattr__(self, "input", dataclasses.replace(self.input, **MODELS[self.model].input))
         check_depth(str(self.trainable))
         # One class alone has nothing to be told apart from.
         different = len(set(self.classes)) == len(self.classes) != 1
@@ -280,7 +286,7 @@ class Recipe:
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """Recipe from plain nested values; what is not named keeps its default, unknown keys are refused."""
         values = checked_keys(values)
-        for name, default in (("input", InputSettings(size=128)), ("augment", AugmentSettings())):
+        for name, default in (("input", dataclasses.replace(_DEFAULT_INPUT)), ("augment", AugmentSettings())):
             given = values.get(name, {})
             _require(isinstance(given, dict | type(default)), name, given, "keys and values")
             if isinstance(given, dict):

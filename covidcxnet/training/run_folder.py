@@ -19,8 +19,10 @@ from covidcxnet.datasets import Dataset
 from covidcxnet.datasets.load import folder_of, readdressed
 from covidcxnet.preparation import Store
 from covidcxnet.reporting import pages, plots
+from covidcxnet.reporting.table import Html, Table
 from enhancement.errors import InputError
 from enhancement.files import whole_file
+from enhancement.notebook import Shown
 
 from . import data
 from .arguments import load_recipe
@@ -40,8 +42,8 @@ FIGURES = {
 }
 
 
-class Run:
-    """A run folder.
+class Run(Shown):
+    """A run folder; a notebook shows its state and its curves.
 
     ===================== ==========================================================================================
     ``recipe.yaml``       the resolved recipe
@@ -77,7 +79,30 @@ class Run:
             raise InputError(f"{self.path}: not a run folder; it has no recipe.yaml and run.json")
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, {self.progress})"
+        try:
+            return f"Run({str(self.path)!r}, {self.progress})"
+        except InputError:  # the folder may be gone
+            return f"Run({str(self.path)!r})"
+
+    def _html(self) -> str:
+        recipe, status = self.recipe, self.status
+        rows = [
+            ("state", self.progress),
+            ("model", f"{recipe.model}, {recipe.input.size} pixels, {', '.join(recipe.input.channels)}"),
+            ("data", recipe.data),
+            ("classes", ", ".join(recipe.classes)),
+            ("best epoch", str(status.get("best_epoch") or "none")),
+        ]
+        if (self.path / "log.csv").is_file():
+            last = self.log.iloc[-1]
+            rows += [(title, f"{last[name]:.3f}") for name, title in FIGURES.items() if name in last]
+        html = Table(("Run", str(self.path)), rows, note="Validation figures are those of the last epoch.").html()
+        curves = self.path / "curves.png"
+        if curves.is_file():
+            html += Html('<img alt="learning curves" style="max-width: 100%" src="{}">').format(
+                plots.data_uri(curves.read_bytes())
+            )
+        return str(html)
 
     @cached_property
     def recipe(self) -> Recipe:

@@ -29,6 +29,9 @@ def test_gradcam_comes_back_on_the_radiograph_in_order(tmp_path):
         assert results[n].prediction.probabilities == pytest.approx(predictions[n].probabilities, abs=1e-6)
         assert results[n].lungs.shape == (SIZE, SIZE)
         assert results[n].overlay().shape == (40 + n, 40, 3)
+        assert results[n]._repr_png_().startswith(b"\x89PNG") and "gradcam of" in repr(results[n])
+    assert results[1]._repr_png_() is None and "error=" in repr(results[1])
+    assert results.to_frame()["target"].isna().tolist() == [False, True, False]
 
 
 def test_cam_and_gradcam_explain_the_target_and_are_alike_where_the_head_is_linear():

@@ -8,6 +8,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_classifier import SETTINGS, SIZE, Boxes, noise, noise_files, small_classifier, tiny_model
 
 from covidcxnet.classifier import Classifier
@@ -44,15 +45,37 @@ def test_files_and_arrays_and_folders_are_alike(tmp_path, classifier):
     assert [p.path for p in by_array] == [None, None] and [p.path for p in classifier.predict(tmp_path)] == paths
     assert len(classifier.predict(noise(0))) == len(classifier.predict(str(paths[0]))) == 1
     assert classifier.predict([]) == []
+    same = (Image.open(paths[0]), noise(0, 40) / 255, noise(0, 40)[..., None], str(tmp_path / "0*.png"))
+    assert [classifier.predict(given)[0].probabilities for given in same] == [by_file[0].probabilities] * len(same)
+    batch = classifier.predict(np.stack([noise(n) for n in range(5)]), batch_size=2)
+    assert batch.probabilities.shape == (5, 2) and batch[1:].classes == classifier.classes
+    np.testing.assert_allclose(batch.probabilities, classifier.predict_proba([noise(n) for n in range(5)]), atol=1e-6)
+
+
+def test_results_are_a_table_and_show_themselves_whatever_they_lack(tmp_path, classifier):
+    (path,) = noise_files(tmp_path, 1)
+    bad = tmp_path / "<b>bad.png"
+    bad.write_bytes(b"no image")
+    results = classifier.predict([bad, path])
+    table = results.to_frame()
+    assert [c for c in table if c.startswith("probability_")] == ["probability_normal", "probability_covid19"]
+    assert table["error"].notna().tolist() == [True, False] and table.loc[1, "file"] == str(path)
+    assert np.isnan(results.probabilities[0]).all() and results.probabilities[1].sum() == pytest.approx(1)
+    assert classifier.predict([]).to_frame().columns.tolist() == table.columns.tolist()
+    assert repr(results[1]).startswith("Prediction('0.png', '") and "error=" in repr(results)
+    for shown in (classifier, results, *results):
+        assert "<table" in shown._repr_html_() and "<b>bad" not in shown._repr_html_() and len(repr(shown)) < 200
+    broken = object.__new__(type(classifier))
+    assert broken._repr_html_() is None and broken._repr_png_() is None
 
 
 def test_a_file_that_cannot_be_read_has_an_error_and_the_others_do_not(tmp_path, classifier):
     paths = noise_files(tmp_path, 4)
     whole = classifier.predict(paths)
     paths[1].write_bytes(paths[1].read_bytes()[:60])
-    given = [paths[0], paths[1], tmp_path / "missing.png", *paths[2:], noise(0).astype("float32")]
+    given = [paths[0], paths[1], tmp_path / "missing.png", *paths[2:]]
     results = classifier.predict(given, batch_size=2)
-    assert [p.error is None for p in results] == [True, False, False, True, True, False]
+    assert [p.error is None for p in results] == [True, False, False, True, True]
     assert results[1].label is None and results[1].probabilities == {} and results[1].probability is None
     assert [results[n].probabilities for n in (0, 3, 4)] == [whole[n].probabilities for n in (0, 2, 3)]
     # many of them do not pile up
@@ -118,9 +141,10 @@ def test_what_is_no_stack_and_no_radiograph_is_refused(classifier):
     for wrong in (stacks.astype("float32"), stacks[:, 2:], stacks[0], [[1, 2], [3, 4]]):
         with pytest.raises(InputError, match=r"uint8 \[n, 32, 32, 3\] expected"):
             classifier.predict_stacks(wrong)
-    for wrong in (np.zeros((2, 8, 8), "uint8"), [1, 2], 7):
-        with pytest.raises(InputError, match="given"):
-            classifier.predict(wrong)
+    for wrong in (np.zeros((2, 8, 8, 1), "uint8"), [noise(0), noise(0) > 3], 7):
+        for call in (classifier.predict, classifier.explain, classifier.predict_proba):
+            with pytest.raises(InputError, match="given"):
+                call(wrong)
 
 
 def test_a_damaged_model_is_refused_and_gives_no_nan():

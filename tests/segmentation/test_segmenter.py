@@ -50,12 +50,20 @@ def test_files_and_arrays_give_the_same_and_what_cannot_be_read_gets_an_error(
     by_file, bad, missing, by_array = segmenter.predict([str(path), tmp_path / "bad.png", tmp_path / "none.png", array])
     assert by_file.mask.any() and by_file.path == str(path) and by_array.path is None
     np.testing.assert_array_equal(by_file.mask, by_array.mask)
+    (by_glob,) = segmenter.predict(str(path.with_name("chest03*.png")))
+    np.testing.assert_array_equal(segmenter.predict(np.stack([array, array]) / 255)[1].mask, by_glob.mask)
+    picture = cv2.imdecode(np.frombuffer(by_array._repr_png_(), np.uint8), cv2.IMREAD_COLOR)
+    assert len({tuple(pixel) for row in picture for pixel in row if pixel[0] < pixel[2]}) >= 1  # an orange outline
+    assert repr(bad).startswith("LungMask('bad.png', error=") and bad._repr_png_() is None
+    assert segmenter.predict([path, missing.path]).to_frame()["error"].isna().tolist() == [True, False]
     for result in (bad, missing):
         assert result.error and result.mask is None and result.probability is None
         assert result.box is None and result.verdict is None and result.probability_of("lung_field") is None
     assert LungSegmenter(chest_weights).predict([tmp_path / "none.png"])[0].error  # without building the network
-    others = [np.zeros((4, 4), np.float32), np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4), np.uint8)]
-    assert all("uint8 [H, W] expected" in result.error for result in segmenter.predict(others))
+    with pytest.raises(InputError, match="image 2: shape"):
+        segmenter.predict([array, array[:0]])
+    with pytest.raises(InputError, match="no such file"):
+        segmenter.predict(tmp_path / "none.png")
     assert segmenter.predict([]) == []
     stream = segmenter.stream(itertools.repeat(path))  # gives results before its input ends
     assert next(stream).mask.any() and next(stream).mask.any()
