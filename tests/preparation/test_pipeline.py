@@ -101,12 +101,12 @@ def test_a_histogram_is_matched_before_enhancement(stacked, picture):
     assert planes[..., 0].min() >= 50 and planes[..., 0].max() <= 100 and planes[..., 1].max() == 255
 
 
-BAD = [np.zeros((4, 4)), np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4), np.uint8), "x"]
+BAD = [np.zeros((4, 4), bool), np.zeros((2, 4, 8), np.uint8), np.zeros((0, 4), np.uint8), "x"]
 
 
 def test_what_is_no_radiograph_and_a_call_without_lungs_masks_or_workers_are_refused_at_once(settings, picture):
     for bad in BAD:
-        with pytest.raises(InputError, match=r"uint8 \[H, W\] expected"):
+        with pytest.raises(InputError, match=r"radiograph: .* given"):
             prepare_image(bad, None, None, settings)
     with pytest.raises(InputError, match="mask of shape"):
         prepare_image(picture(0), np.zeros((3, 3), bool), None, settings)
@@ -122,7 +122,7 @@ def test_a_bad_file_is_an_outcome_and_the_rest_goes_on(settings, tmp_path, pictu
     cv2.imwrite(str(good), picture(0))
     cut.write_bytes(good.read_bytes()[:200])
     empty.touch()
-    items = [good, cut, tmp_path / "missing.png", empty, picture(1), np.zeros((2, 2)), good]
+    items = [good, cut, tmp_path / "missing.png", empty, picture(1), np.zeros((2, 2), bool), good]
     outcomes = list(prepare_files(items, settings, batch=2))
     assert [o.index for o in outcomes] == list(range(7))
     assert [o.prepared is not None for o in outcomes] == [True, False, False, False, True, False, True]
