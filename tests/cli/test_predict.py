@@ -166,11 +166,3 @@ def test_what_is_no_upright_frontal_radiograph_is_noted_in_table_csv_and_picture
     assert turned.prediction.notes[0].startswith("turned: ")
     assert "Not like an upright frontal chest radiograph: turned" in turned.caption
     assert upright.prediction.notes == () and not any("Not like" in line for line in upright.caption)
-
-
-@pytest.mark.real
-def test_real_lateral_views_are_noted_and_frontal_ones_are_not(weights, real_data):
-    folders = [real_data / "reject" / "lateral", real_data / "segmentation" / "montgomery" / "images"]
-    files = [file for folder in folders for file in sorted(folder.iterdir())[:12]]
-    notes = [bool(prediction.notes) for prediction in pretrained.load_model(weights).predict(files)]
-    assert sum(notes[:12]) >= 10 and sum(notes[12:]) <= 1

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent))  # where dicom_files and miniatures lie
+# where miniatures and dicom_files lie
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "enhancement")]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import write_dicom
+from dicom_files import write_chest
 from pydicom.uid import EnhancedCTImageStorage
 
 from covidcxnet.datasets.archive import read_archive
@@ -22,7 +22,7 @@ CHEST = phantom("normal", 3, 128).image.astype(np.uint16) << 4
 
 def dicom(path: Path, pixels: np.ndarray = CHEST, **tags) -> Path:
     person = {"PatientID": SECRETS[0], "PatientName": f"{SECRETS[1]}^{SECRETS[2]}", "PatientBirthDate": SECRETS[3]}
-    write_dicom(path, pixels, **{**person, "AccessionNumber": SECRETS[4], **tags})
+    write_chest(path, pixels, **{**person, "AccessionNumber": SECRETS[4], **tags})
     return path
 
 

@@ -9,7 +9,6 @@ from covidcxnet.cli import main
 from covidcxnet.datasets import Dataset, load, read_split, save_split, split
 from covidcxnet.datasets.dataset import with_groups
 from covidcxnet.datasets.duplicates import find_duplicates
-from covidcxnet.datasets.fingerprint import near
 from enhancement.errors import InputError
 
 
@@ -107,16 +106,6 @@ def test_the_wrong_table_of_groups_and_a_set_that_cannot_be_read_are_refused(pla
             with_groups(planted, groups)
     with pytest.raises(InputError, match="no file can be read"):
         find_duplicates(planted.filter(path="broken.png"), jobs=1, progress=False)
-
-
-def test_near_finds_what_comparing_all_pairs_finds():
-    random = np.random.default_rng(0)
-    entries = random.integers(0, 1 << 64, 3000, np.uint64)
-    flips = np.array([sum(1 << int(b) for b in random.choice(64, 5, False)) for _ in range(200)], np.uint64)
-    queries = entries[:200] ^ flips
-    pairs = {(q, e) for a, b, d in near(queries, entries, 10) for q, e in zip(a.tolist(), b.tolist(), strict=True)}
-    every = np.argwhere(np.bitwise_count(queries[:, None] ^ entries) <= 10)
-    assert {tuple(pair) for pair in every.tolist()} == pairs and len(pairs) >= 200
 
 
 def test_the_command_writes_pairs_groups_and_a_sheet_that_convert_takes(planted, tmp_path, capsys):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
-from dicom_files import write_dicom
+from dicom_files import write_chest
 from miniatures import by_path
 
 from covidcxnet.datasets import merge, split
@@ -93,9 +93,9 @@ def test_rsna_counts_boxes_reads_headers_and_knows_no_patient_without_the_mappin
     files["stage_2_train_images/c-3.dcm"] = b"damaged"
     root = lay(files)
     with pydicom.config.disable_value_validation():
-        write_dicom(root / "stage_2_train_images" / "a-1.dcm", np.zeros((4, 4)), PatientAge="51")
+        write_chest(root / "stage_2_train_images" / "a-1.dcm", np.zeros((4, 4)), PatientAge="51")
         odd = {"PatientAge": "148", "PatientSex": "M", "ViewPosition": "AP"}
-        write_dicom(root / "stage_2_train_images" / "b-2.dcm", np.zeros((4, 4)), **odd)
+        write_chest(root / "stage_2_train_images" / "b-2.dcm", np.zeros((4, 4)), **odd)
     dataset = load_named("rsna", root)
     assert list(dataset.table["label"]) == ["normal", "lung_opacity", "not_normal"]
     assert list(dataset.table["boxes"]) == [0, 2, 0] and list(dataset.findings["lung_opacity"]) == [0, 1, 0]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
-from dicom_files import write_dicom
+from dicom_files import write_chest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import FileDataset
@@ -54,8 +54,7 @@ def _dicom(path: Path, number: int, label: str, seed: int) -> list[str]:
         dataset.private_block(0x0011, "HOSPITAL", create=True).add_new(1, "LO", f"QX{7301 + number}ZW")
 
     pixels, window = phantom(label, seed, 96).image.astype(np.uint16) << 4, {"WindowCenter": 2048, "WindowWidth": 4096}
-    dataset = write_dicom(path, pixels, change=hide, **window, **_tags(number))
-    return [str(dataset[name].value) for name in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")]
+    return write_chest(path, pixels, change=hide, **window, **_tags(number))
 
 
 @pytest.fixture(scope="module")

@@ -183,8 +183,7 @@ def test_folders_and_patterns_keep_their_tree_and_the_input_is_not_written_over(
     assert enhance("equalize", folder / "in", folder / "out", "--jobs", 2) == 0
     written = sorted(path.relative_to(folder / "out").as_posix() for path in (folder / "out").rglob("*.png"))
     assert written == ["a.png", "sub/b.png", "sub/c.png"]
-    output = capsys.readouterr()
-    assert "3 of 3 written" in output.out and "3/3" in output.err
+    assert "3 of 3 written" in capsys.readouterr().out
     assert enhance("equalize", f"{folder}/in/**/*.png", folder / "some") == 0
     written = sorted(path.relative_to(folder / "some").as_posix() for path in (folder / "some").rglob("*.*"))
     assert written == ["a.png", "sub/b.png"]
@@ -272,27 +271,18 @@ def test_compare_draws_a_sheet_once(folder, capsys):
     assert "sheet.png: exists already" in capsys.readouterr().err and sheet.read_bytes() == before
 
 
-@pytest.fixture(scope="module")
-def figure():
-    y, x = np.mgrid[:60, :80]
-    return draw_sheet([(40 + y + x).astype(np.uint8)], ["chest"], gammas=(0.5, 1.5))
-
-
-def test_every_variant_has_a_picture_and_a_histogram(figure):
+def test_every_variant_has_a_picture_and_a_histogram_and_the_ending_of_a_sheet_decides_on_its_format(tmp_path, image):
+    figure = draw_sheet([image], ["chest"], gammas=(0.5, 1.5))
     titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
     variants = ("original", "histogram equalization", "CLAHE, clip 2", "BEASF, γ = 0.5", "BEASF, γ = 1.5")
     assert titles == [f"({letter}) {name}" for letter, name in zip("abcde", variants, strict=True)]
     assert len(figure.axes) == 10
-
-
-@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
-def test_the_ending_of_a_sheet_decides_on_its_format_and_an_existing_one_is_left_unless_told(figure, tmp_path, suffix):
-    path = tmp_path / f"sheet{suffix}"
-    path.write_text("precious")
-    with pytest.raises(InputError, match="exists already"):
-        save_sheet(figure, path)
-    assert path.read_text() == "precious"
-    assert save_sheet(figure, path, overwrite=True).stat().st_size > 1000
+    for suffix, head in ((".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")):
+        (tmp_path / f"sheet{suffix}").write_text("precious")
+        with pytest.raises(InputError, match="exists already"):
+            save_sheet(figure, tmp_path / f"sheet{suffix}")
+        assert (tmp_path / f"sheet{suffix}").read_text() == "precious"
+        assert save_sheet(figure, tmp_path / f"sheet{suffix}", overwrite=True).read_bytes().startswith(head)
 
 
 def test_without_a_terminal_progress_is_whole_lines_now_and_then(capsys, monkeypatch):

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pydicom
 import pytest
+from dicom_files import RAMP, dicom
 from encoded_pictures import encode
-from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.pixels import get_encoder
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -26,43 +26,6 @@ from pydicom.uid import (
 
 from enhancement import RadiographError, read_radiograph
 from enhancement.dicom import read_case
-
-RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
-
-
-def dicom(pixels: np.ndarray = RAMP, bits=12, syntax=ExplicitVRLittleEndian, **tags) -> bytes:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
-    meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
-    dataset.SOPClassUID = meta.MediaStorageSOPClassUID
-    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
-    dataset.Modality = "DX"
-    dataset.Rows, dataset.Columns = pixels.shape[:2]
-    dataset.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
-    dataset.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else "RGB"
-    if pixels.ndim == 3:
-        dataset.PlanarConfiguration = 0
-    dataset.BitsAllocated = pixels.dtype.itemsize * 8
-    dataset.BitsStored, dataset.HighBit = bits, bits - 1
-    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
-    dataset.PixelData = pixels.tobytes()
-    dataset["PixelData"].VR = "OB" if pixels.dtype.itemsize == 1 else "OW"
-    for keyword, value in tags.items():
-        setattr(dataset, keyword, value)
-    if syntax in (RLELossless, JPEGLSLossless) or (syntax == JPEG2000Lossless and "PixelData" not in tags):
-        dataset.compress(syntax)
-    elif syntax == DeflatedExplicitVRLittleEndian:
-        meta.TransferSyntaxUID = syntax
-    elif syntax != ExplicitVRLittleEndian:
-        dataset.PixelData = pydicom.encaps.encapsulate([tags.get("PixelData", b"\xff\xd8" + bytes(60))])
-        dataset["PixelData"].VR = "OB"
-        dataset["PixelData"].is_undefined_length = True
-        meta.TransferSyntaxUID = syntax
-    file = io.BytesIO()
-    dataset.save_as(file, enforce_file_format=True)
-    return file.getvalue()
 
 
 def linear(values, center, width):

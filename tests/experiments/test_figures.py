@@ -153,13 +153,8 @@ def test_no_two_models_have_the_same_name_and_missing_parts_are_refused(dataset,
     assert [model.name for model in load_models([files[0], files[1], files[0]])] == ["linear", "hidden", "linear-2"]
     with pytest.raises(InputError, match="no such weights file"):
         load_models(["nowhere/best.weights.h5"])
-    for wrong, message in (
-        ({"layer": "conv9"}, r"'conv9' is no layer of small-cnn; layers to choose from: .*conv1.*last_relu"),
-        ({"target": "flu"}, "target: 'flu' given, one knows normal, pneumonia, covid19"),
-        ({"methods": ["shap"]}, "one of cam, gradcam, lime expected"),
-    ):
-        with pytest.raises(InputError, match=message):
-            activation_maps(NamedModel("one", classifier()), from_dataset(dataset)[:1], **wrong)
+    with pytest.raises(InputError, match="one of cam, gradcam, lime expected"):
+        activation_maps(NamedModel("one", classifier()), from_dataset(dataset)[:1], methods=["shap"])
 
 
 def test_the_command_draws_all_figures_of_two_models_or_says_why_t_sne_is_left_out(

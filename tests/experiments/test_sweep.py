@@ -17,7 +17,7 @@ from covidcxnet.experiments import sweep_table
 from covidcxnet.experiments.compare import Comparison, compare
 from covidcxnet.experiments.compared_runs import Row
 from covidcxnet.experiments.sweep import STUDY_AUGMENT, group_recipes, sweep, train_groups
-from covidcxnet.experiments.sweep_page import draw, draw_groups
+from covidcxnet.experiments.sweep_page import draw
 from covidcxnet.experiments.sweep_plan import parse_values, plan
 from covidcxnet.experiments.sweep_table import Sweep, row_of, t_interval
 from covidcxnet.reporting.table import Estimate
@@ -120,7 +120,6 @@ def test_values_are_yaml_and_numbers_are_numbers():
         ({"out": ["a", "b"]}, 1, "out cannot be swept"),
         ({"options.depth": [1, 2]}, 1, "small-cnn has no option 'depth'; it takes normalization, "),
         ({"learning_rate": [0.1, 20]}, 1, "learning_rate: 20 given.*in the sweep's learning_rate 20"),
-        ({"learning_rate": ["x", "y"]}, 1, "in the sweep.s learning_rate x"),
         ({"learning_rate": [0.1, 0.1000000001]}, 1, "learning_rate has the value 0.1 twice"),
         ({"epochs": [1]}, 1, "one training is no sweep"),
         ({"epochs": []}, 2, "epochs has no values"),
@@ -145,12 +144,10 @@ def test_what_cannot_be_swept_is_refused_before_any_work(over, repeats, message)
         (main, ["phantom", "--over", "epochs"], "over: 'epochs' given, KEY=a,b,c expected"),
         (main, ["phantom", "--over", "epochs=1,2", "--over", "epochs=3"], "epochs is given twice"),
         (main, ["phantom", "--repeats", "2", "--resume", "x"], "--resume: is not for a sweep"),
-        (main, ["phantom", "--repeats", "2", "--nonsense", "3"], "--nonsense"),
         (main, ["phantom", "--over", "where={a", "--repeats", "2"], "is not a list of YAML values"),
         (groups_command, ["--class-weights=none"], "the groups decide it"),
         (groups_command, ["--balance", "smote"], "balance"),
         (groups_command, ["--resume", "x"], "same command"),
-        (groups_command, ["no-such-recipe"], "no-such-recipe"),
     ],
 )
 def test_a_command_that_cannot_be_used_ends_in_one_line(command, arguments, message, capsys, tmp_path, monkeypatch):
@@ -279,7 +276,6 @@ def test_means_and_intervals_are_those_of_student_and_classes_never_found_are_na
     "over, scale, ticks",
     [
         ({"learning_rate": [0.001, 0.01, 0.1]}, "log", ["0.001", "0.01", "0.1"]),
-        ({"options.dropout": [0.0, 0.2, 0.5]}, "linear", ["0", "0.2", "0.5"]),
         ({"init": ["random", "chexnet"]}, "linear", ["random", "chexnet"]),
         ({"init": ["random", "chexnet"], "learning_rate": [0.001, 0.1]}, "log", ["0.001", "0.1"]),
     ],
@@ -329,16 +325,6 @@ def test_all_groups_have_one_split_and_the_same_call_goes_on(table, calls, tmp_p
     assert calls[0] == ("resume", str(out / "augmented")) and calls[1][1].sampling == "oversample" and len(calls) == 2
     assert (out / "split.csv").read_bytes() == before
     assert groups.picture == out / "groups.png" and groups.path.is_file()
-
-
-def test_the_plot_of_groups_shows_values_and_intervals_and_leaves_out_what_is_missing():
-    figures = (Estimate(0.5, 0.4, 0.6), Estimate(0.6))
-    rows = [Row("a", "m", f1=f1, f1_by_class={"normal": f1}, accuracy=Estimate(0.7)) for f1 in figures]
-    (axes,) = draw_groups(rows, "t").axes
-    assert len(axes.get_xticklabels()) == 4
-    assert [len(line.get_xdata()) for line in axes.lines] == [3, 3], "AUROC is not known"
-    bars = [collection.get_segments() for collection in axes.collections]
-    assert bars[0][0][:, 1].tolist() == pytest.approx([0.4, 0.6]) and bars[1][0][:, 1].tolist() == [0.6, 0.6]
 
 
 def test_a_sweep_trains_evaluates_and_is_compared(tmp_path):

@@ -19,28 +19,6 @@ def test_a_page_needs_no_other_file_and_carries_style_and_notice():
     assert "src=" not in page and "href=" not in page
 
 
-@pytest.mark.parametrize(
-    ("template", "expected"),
-    [
-        ('{{ m.header("A & B", "today") }}', "<h1>A &amp; B</h1>"),
-        ('{{ m.figure("data:x", "what it shows", "below") }}', '<img src="data:x" alt="what it shows">'),
-        ('{{ m.callout("Before", [("Title", "text"), "alone"]) }}', "<li><strong>Title.</strong> text</li>"),
-        ('{{ m.headline([("AUROC", "0.9", "0.8 to 1")]) }}', '<span class="value">0.9</span>'),
-        ('{{ m.banner("Phantoms.") }}', '<p class="phantom"><strong>Phantoms.</strong></p>'),
-        ('{% call m.section("roc", "ROC") %}<p>x</p>{% endcall %}', '<section id="roc"><h2>ROC</h2>'),
-        ('{{ m.nav([("roc", "ROC")]) }}', '<a href="#roc">ROC</a>'),
-        ('{{ m.notes(["a", "", none]) }}', '<p class="note">a</p>'),
-        ('{{ m.footer("now") }}', pages.NOTICE),
-        # what is empty is left out
-        ('x{{ m.callout("Before", []) }}x', "xx"),
-        ('{{ m.definitions([("a", 0), ("b", ""), ("c", none)]) }}', "<dt>a</dt>"),
-    ],
-)
-def test_building_blocks(template, expected):
-    html = pages.environment().from_string('{% import "macros.html" as m %}' + template).render()
-    assert expected in html and "<dt>b</dt>" not in html and "<dt>c</dt>" not in html
-
-
 def test_same_figure_same_bytes(tmp_path):
     def draw():
         figure, (left, right) = plots.figure(4, 2, 1, 2, dpi=50)

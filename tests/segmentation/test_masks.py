@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from enhancement.errors import InputError
 from segmentation.augmentation import MaskAugmentation, augment
-from segmentation.overlay import FOUND, contact_sheet, draw_outline
+from segmentation.overlay import FOUND, draw_outline
 from segmentation.postprocessing import clean_map, clean_mask, component_areas
 from segmentation.regions import Frame, box_of, dilate, frame_for, keep_inside
 from segmentation.verdict import Limits, judge
@@ -122,16 +122,6 @@ def test_the_outline_lies_on_the_edge_and_nowhere_else_and_an_empty_mask_draws_n
     assert (draw_outline(gray, np.zeros((9, 9), bool)) == 7).all()
     with pytest.raises(ValueError, match="shape"):
         draw_outline(gray, np.zeros((8, 9), bool))
-
-
-def test_a_sheet_holds_every_picture_and_caption():
-    pictures = [np.full((40, 20), 200, np.uint8), np.full((10, 30, 3), 90, np.uint8), np.zeros((5, 5), np.uint8)]
-    sheet = contact_sheet(pictures, ["one", "two\nlines"], columns=2, side=32)
-    explained = contact_sheet(pictures, ["one", "two\nlines"], columns=2, side=32, legend=[("found", FOUND)])
-    assert (explained[-len(sheet) :] == sheet).all() and (explained[: -len(sheet)].max(axis=(0, 1)) > 24).any()
-    assert sheet.shape == (2 * (32 + 28), 64, 3)
-    assert (sheet[16, 16] == 200).all() and (sheet[16, 48] == 90).all()
-    assert sheet[33:60, :32].max() > 200
 
 
 numbers = np.random.default_rng(0)

@@ -129,15 +129,6 @@ def test_augmented_epochs_differ_and_depend_on_the_seed_alone(pairs):
     assert (first != epoch(0, 2, 1)).any() and (first != epoch(1, 1, 1)).any()
 
 
-def kernels(run):
-    with h5py.File(run / "best.weights.h5") as file:
-        items = []
-        file.visititems(lambda _, item: items.append(item))
-        values = [item[()] for item in items if getattr(item, "ndim", 0) == 4]
-    assert len(values) > 10
-    return values
-
-
 def test_a_run_can_begin_with_the_weights_of_another_but_not_of_another_network(pairs, finished, tmp_path, monkeypatch):
     for init in (str(finished / "best.weights.h5"), "no-such-name"):
         with pytest.raises(InputError, match=r"^init: "):
@@ -145,8 +136,8 @@ def test_a_run_can_begin_with_the_weights_of_another_but_not_of_another_network(
         assert not (tmp_path / "run").exists()
     monkeypatch.setattr(training, "_one_epoch", lambda *_: 0.5)
     run = trained(pairs, replace(TINY, epochs=1, init=str(finished / "best.weights.h5")), tmp_path / "on")
-    for ours, given in zip(kernels(run), kernels(finished), strict=True):
-        np.testing.assert_array_equal(ours, given)
+    ours, others = (LungSegmenter(folder / "best.weights.h5").model.get_weights() for folder in (run, finished))
+    assert all((a == b).all() for a, b in zip(ours, others, strict=True))
     assert read_metadata(run / "best.weights.h5")["training"]["settings"]["init"] == "best.weights.h5"
 
 
