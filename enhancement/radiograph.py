@@ -151,7 +151,7 @@ def is_picture(image: Any) -> TypeGuard[Any]:
 
 
 def _check_values(image: NDArray[Any], name: str) -> None:
-    if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
+    if image.dtype.newbyteorder("=") not in (np.uint8, np.uint16) and image.dtype.kind != "f":
         raise InputError(f"{name}: dtype {image.dtype} given, uint8, uint16 or a float in 0..1 or 0..255 expected")
     if image.size == 0:
         raise InputError(f"{name}: shape {image.shape} given, at least one pixel expected")
@@ -171,8 +171,8 @@ def _one_plane(image: NDArray[Any], name: str) -> NDArray[Any]:
 def _eight_bits(values: NDArray[Any], name: str, window: Window) -> Gray:
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
-    if values.dtype == np.uint16:
-        return apply_window(values, window)
+    if values.dtype.kind == "u":
+        return apply_window(values.astype(np.uint16, copy=False), window)
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 255 or 1 < high < _DARKEST:
         raise InputError(f"{name}: floats from {low:g} to {high:g} given, 0..1 or 0..255 expected, or uint8 or uint16")

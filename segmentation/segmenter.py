@@ -96,7 +96,8 @@ class LungMask(Shown):
         verdict = self.verdict
         if verdict is None:
             return "not judged"
-        return f"trusted, {verdict.area_fraction:.0%}" if verdict.trusted else f"not trusted: {verdict.reasons[0]}"
+        area = f"trusted, {verdict.area_fraction:.0%} of the radiograph"
+        return area if verdict.trusted else f"not trusted: {verdict.reasons[0]}"
 
     def _picture(self) -> np.ndarray | None:
         if self._preview is None or self._cleaned is None or self.frame is None:

@@ -120,6 +120,14 @@ def test_fine_tuning_starts_from_the_weights_with_their_input_settings(weights, 
         _run("fine_tuning", "--data", data, "--weights", weights, "--epochs", 1, "--out", out / "b")
 
 
+def test_a_fresh_process_shows_none_of_the_notices_of_tensorflow(weights, images, tmp_path):
+    command = [sys.executable, str(ROOT / "examples" / "first_prediction.py"), str(images / "0" / "a.png")]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
+    command += ["--weights", str(weights), "--out", str(tmp_path / "first.png")]
+    done = subprocess.run(command, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and (tmp_path / "first.png").is_file()
+
+
 def test_an_example_runs_as_a_script_gives_one_line_for_unknown_weights_is_short_and_in_the_readme(tmp_path):
     command = [sys.executable, str(ROOT / "examples" / "first_prediction.py"), "--weights", "no-such-weights"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -30,6 +30,9 @@ def test_normal_is_the_first_class_targets_follow_rows_are_renumbered_and_number
     assert dataset.classes == ("normal", "covid19") and dataset.paths[0] == tmp_path / "a.png"
     np.testing.assert_array_equal(dataset.targets, [1, 0, 1])
     assert dataset.targets.dtype == np.int64
+    assert repr(dataset) == "Dataset('dataset', 3 images, classes=('normal', 'covid19'))"
+    html = Dataset(table().replace("covid19", "<b>"), tmp_path)._repr_html_()
+    assert "&lt;b&gt;" in html and "<b>" not in html and "<td>3</td>" in html
     assert Dataset(table(), tmp_path, ("covid19", "normal")).classes == ("normal", "covid19")
     assert Dataset(table(), tmp_path, ("flu", "covid19", "normal")).classes == ("normal", "flu", "covid19")
     given = pd.DataFrame({"path": ["a", "b"], "label": [1.0, 0.0], "patient": [7.0, None]}, index=[5, 9])

@@ -12,7 +12,7 @@ import enhancement
 from enhancement import InputError, adaptive_equalize, beasf, clahe, equalize, gaussian_blur, match_histogram, stack
 from enhancement.__main__ import main
 from enhancement.command_line import INTERRUPTED, Parser, add_progress, command, run
-from enhancement.progress import ProgressBar
+from enhancement.progress import ProgressBar, announced
 from enhancement.radiograph import read_radiograph
 from enhancement.sheet import draw_sheet, save_sheet
 
@@ -305,3 +305,10 @@ def test_without_a_terminal_progress_is_whole_lines_now_and_then(capsys, monkeyp
     with ProgressBar(total=4) as bar:
         bar.update(4)
     assert not capsys.readouterr().err, "short work needs no line"
+    with announced("loading", after=0):
+        pass
+    assert not capsys.readouterr().err, "nobody waits"
+    monkeypatch.setattr("sys.ps1", ">>> ", raising=False)
+    with announced("loading", after=0), announced("predicting", after=60):
+        pass
+    assert capsys.readouterr().err == "loading ...\n"

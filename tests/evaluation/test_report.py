@@ -94,8 +94,12 @@ def test_names_are_escaped_and_cases_show_what_was_predicted_and_how_it_was_expl
     right = replace(case, path="a.png", predicted="normal", correct=True, gradcam=PIXEL)
     heat = "no place speaks for it"
     wrong = replace(case, gradcam=PIXEL, lime=PIXEL, predicted="normal", fit="Local fit R² 0.80.", heat=heat)
-    html = page(make_report(p, data={"name": "<script>alert(1)</script>"}, cases=(case, right, wrong)))
+    report = make_report(p, data={"name": "<script>alert(1)</script>"}, cases=(case, right, wrong))
+    html = page(report)
     text = _Page(html).text
+    shown = report._repr_html_()
+    assert "auroc" in _Page(shown).text and "<script" not in shown and repr(report).startswith("Report(")
+    assert replace(report, metrics=None)._repr_html_() is None
     assert "<script" not in html and "<b>" not in html and "<i>" not in html and "<img src=x" not in html
     assert "&lt;b&gt;tb&lt;/b&gt;" in html
     assert "Correct: predicted normal" in text and "Wrong: predicted normal" in text

@@ -14,7 +14,7 @@ import covidcxnet
 from covidcxnet.legacy import CHEXNET_LABELS, LEGACY
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
-from weights import manifest
+from weights import legacy_h5, manifest
 from weights.format import save_weights
 
 
@@ -35,10 +35,16 @@ def test_a_base_cnn_of_any_size_predicts_what_numpy_does(tmp_path, size, channel
     np.testing.assert_allclose(classifier.predict_stacks(stacks_of(classifier))[:, 1:], expected, atol=1e-5)
 
 
-def test_a_base_cnn_of_weights_alone_has_a_published_size_or_needs_one_and_two_channels_need_names(tmp_path):
+def test_a_base_cnn_of_weights_alone_has_a_published_size_or_needs_one_and_two_channels_need_names(
+    tmp_path, monkeypatch
+):
+    read, files = legacy_h5.legacy_layers, []
+    monkeypatch.setattr("weights.format.legacy_layers", lambda file, path: files.append(path) or read(file, path))
     old = keras2_file(tmp_path / "a.weights.h5", base_layers(400))
     assert covidcxnet.load_legacy(old).input.size == 400
-    assert covidcxnet.load_model(old).input.size == 400, "content and not the ending tells an old file from ours"
+    assert covidcxnet.load_model(old).input.size == 400 and files == [old, old], (
+        "content and not the ending tells an old file from ours"
+    )
     assert covidcxnet.load_legacy(keras2_file(tmp_path / "b.h5", base_layers(300, 3))).input.size == 300
     path = keras2_file(tmp_path / "c.h5", base_layers(200))
     with pytest.raises(InputError, match=r"193 to 224 pixels"):

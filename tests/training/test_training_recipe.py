@@ -209,4 +209,7 @@ def test_a_model_brings_its_published_input_unless_flags_or_a_recipe_say_otherwi
     flags = ["--input.size", "64", "--input.region", "none", "--input.channels", "raw,raw,raw"]
     assert seen(*flags, "--model", "covid-cxnet") == (64, ("raw",) * 3, "none")
     assert seen("--recipe", "covid-cxnet-base-v1", "--model", "small-cnn") == seen("--recipe", "covid-cxnet-base-v1")
+    for name in MODELS:
+        assert Recipe(model=name).input == parse_recipe(["--model", name]).input
+    assert Recipe(model="base-cnn", input=InputSettings(size=128)).input == InputSettings(size=128)
     assert all(InputSettings(**spec.input).size == spec.size for spec in MODELS.values())

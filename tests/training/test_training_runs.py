@@ -35,6 +35,8 @@ def test_a_run_folder_holds_everything_and_no_patient_is_in_two_splits(trained):
     assert list(run.log["epoch"]) == [1, 2, 3]
     assert {"loss", "val_loss", "val_auroc", "val_accuracy", "learning_rate", "seconds"} <= set(run.log)
     assert run.recipe.classes == ("normal", "covid19") and run.recipe.model == "small-cnn"
+    html = run._repr_html_()
+    assert "<td>finished</td>" in html and "data:image/png" in html and repr(run).endswith("finished)")
     assert run.environment["seed"] == 3 and run.environment["packages"]["keras"]
     assert run.log["val_auroc"].max() == pytest.approx(run.status["best"]["val_auroc"], abs=1e-6)
     assert run.log["val_auroc"].idxmax() + 1 <= run.status["best_epoch"]

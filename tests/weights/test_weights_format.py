@@ -27,6 +27,8 @@ def path(model, tmp_path_factory):
 def test_metadata_and_weights_come_back_and_plain_keras_reads_the_file(model, path):
     assert read_metadata(path) == {"format": 1, "kind": "segmenter", "list": [1, "x"]}
     assert [p.name for p in path.parent.iterdir()] == ["a.weights.h5"]
+    with pytest.raises(ValueError, match=r"load this file with segmentation\.LungSegmenter"):
+        keras.models.load_model(path)
     other = unet(2, size=16, batch_norm=True)
     for load in (load_weights, keras.Model.load_weights):
         other.set_weights([np.zeros_like(w) for w in other.get_weights()])
