@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial, wraps
 from typing import Any, NoReturn
 
-from enhancement.errors import InputError, one_line
+from enhancement.errors import InputError, one_line, shortened
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 ALIASES = {"lr": "learning-rate", "batch": "batch-size", "size": "input.size"}
@@ -184,7 +184,7 @@ def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None =
         # A folder that may not be written, a full disk: nothing that a traceback would explain.
         if isinstance(error, OSError):
             text = (f"{error.filename}: " if error.filename else "") + (error.strerror or text)
-        print(f"{prog}: error: {one_line(text)}", file=sys.stderr)
+        print(f"{prog}: error: {shortened(one_line(text))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         # The interrupted work may say how to resume it.

@@ -1,5 +1,7 @@
 """Errors that a user can mend: a command line shows their one line and no traceback."""
 
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """What was given cannot be used.
@@ -12,6 +14,17 @@ class InputError(ValueError):
 def one_line(error: object) -> str:
     """A message without line breaks: file names and other libraries' messages may bring some."""
     return " ".join(str(error).split())
+
+
+def shortened(text: str, most: int = 400) -> str:
+    """A message without the middle of one that is too long for a screen: the file begins it, the remedy ends it."""
+    return text if len(text) <= most else f"{text[: most - 120]} ... {text[-115:]}"
+
+
+def listed(words: Iterable[object], most: int = 5) -> str:
+    """The first few of some words, as a sentence has them, and how many more there are."""
+    texts = [str(word) for word in words]
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 def printable(text: object) -> str:

@@ -43,7 +43,7 @@ def seeds() -> dict[str, bytes]:
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     noise = np.random.default_rng(0).integers(0, 12, (HEIGHT, WIDTH))
     gray = (y + x + 30 * np.sin(x / 7) + 30 * np.cos(y / 9) + noise).clip(0, 255).astype(np.uint8)
-    return {**_pictures(gray), **_dicom(gray), **_weights(), **_recipes()}
+    return {**_pictures(gray), **_dicom(gray), **_weights(), **_recipes(), **_tables()}
 
 
 def _pictures(gray: np.ndarray) -> dict[str, bytes]:
@@ -141,6 +141,15 @@ def _recipes() -> dict[str, bytes]:
     return {"recipe": plain.encode(), "recipe aliases": aliases.encode()}
 
 
+def _tables() -> dict[str, bytes]:
+    rows = [(f"{i}.png", ("normal", "covid19")[i % 2], f"p{i // 2:03d}", 30.5 + i) for i in range(12)]
+    plain = "path,label,patient,age\n" + "".join(f"{p},{label},{who},{age}\n" for p, label, who, age in rows)
+    european = "image;class;note\n" + "".join(f'{p};{label};"a; ""b"" {age}"\n' for p, label, _, age in rows)
+    lists = [f"{p},{('Mass|Effusion', 'No Finding')[label == 'normal']}\n" for p, label, _, _ in rows]
+    findings = "path,Finding Labels\n" + "".join(lists)
+    return {"table": plain.encode(), "table semicolons": european.encode("utf-16"), "table findings": findings.encode()}
+
+
 def mutate(seed: int, number: int, files: dict[str, bytes]) -> tuple[str, bytes, bool]:
     """The kind of a case, its bytes, and whether fills were written that may pass for missing rows."""
     random = np.random.default_rng((seed, number))
@@ -194,10 +203,14 @@ def read(kind: str, path: Path) -> np.ndarray | None:
                 file.visititems(lambda _, item: item[()] if hasattr(item, "dtype") else None)
         return None
     if kind.startswith("recipe"):
-        from covidcxnet.recipes import files
-        from covidcxnet.training.recipe import Recipe
+        from covidcxnet.training.arguments import load_recipe
 
-        Recipe.from_dict(files.read(path).values)
+        load_recipe(path)
+        return None
+    if kind.startswith("table"):
+        from covidcxnet.datasets.load import load
+
+        load(path, task="independent" if "findings" in kind else "exclusive", for_training=False)
         return None
     from enhancement.dicom import read_case
     from enhancement.errors import RadiographError
@@ -230,8 +243,8 @@ def judge(kind: str, path: Path, whole: np.ndarray | None, filled: bool) -> tupl
     try:
         pixels = read(kind, path)
     except InputError as error:
-        text = str(error).replace(str(path), "FILE")
-        return ("long" if len(text) > 500 or "\n" in text else "refused"), text[:200]
+        text = str(error).replace(str(path), "FILE")  # a command shortens it
+        return ("lines" if "\n" in text else "refused"), text[:200]
     except BaseException as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         return "traceback", f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"

@@ -115,9 +115,9 @@ def load(
         dataset = make_phantoms(cache / name, phantom_images, seed, phantom_size, drawn)
     elif address := address_of(data):
         dataset = load_named(address[0], Path(address[2]).expanduser(), **address[1])
-    elif place.is_dir():
+    elif os.path.isdir(place):
         dataset = _open_folder(place)
-    elif place.is_file():
+    elif os.path.isfile(place):
         dataset = _open_csv(place, root, columns, UNKNOWN if independent else None)
     else:
         raise InputError(
@@ -361,7 +361,7 @@ def _root_of(csv: Path, paths: pd.Series) -> Path:
     folder = csv.absolute().parent
     sample = [p for p in paths.dropna() if p]
     sample = sample[:: max(1, len(sample) // 50)]
-    present = [sum((place / p).is_file() for p in sample) for place in (folder, folder.parent)]
+    present = [sum(os.path.isfile(place / p) for p in sample) for place in (folder, folder.parent)]
     if present[1] > present[0]:
         print(f"{csv}: paths are relative to {folder.parent}, not to the table's own folder", file=sys.stderr)
         return folder.parent

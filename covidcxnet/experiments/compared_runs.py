@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from covidcxnet.evaluation.evaluator import evaluate
 from covidcxnet.evaluation.predictions import PREFIX
 from covidcxnet.models.counts import flops
 from covidcxnet.pretrained import load_model
+from covidcxnet.recipes import load_yaml
 from covidcxnet.reporting.table import Estimate
 from covidcxnet.training.run_folder import Run
 from enhancement.errors import InputError
@@ -249,7 +249,7 @@ def _study(name: str) -> dict[str, Any]:
     if name not in STUDIES:
         raise InputError(f"published: {name!r} given, one of {', '.join(STUDIES)} expected")
     text = files("covidcxnet.experiments").joinpath("published.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)[name]
+    return load_yaml(text)[name]
 
 
 def _published(study: str, values: Mapping[str, Any]) -> Row:

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from covidcxnet.models import MODELS
+from covidcxnet.recipes import TEXTS, load_yaml
 from covidcxnet.training.arguments import parse_recipe
 from covidcxnet.training.recipe import Recipe, checked_keys
 from enhancement.command_line import one_line
@@ -115,9 +116,9 @@ def parse_values(text: str) -> tuple[str, list[Any]]:
     if not equals or not key or not values.strip():
         raise InputError(f"over: {text!r} given, KEY=a,b,c expected")
     try:
-        parsed = yaml.safe_load(f"[{values}]")
-    except yaml.YAMLError as error:
-        raise InputError(f"over: {key}: {values!r} is not a list of YAML values ({one_line(error)})") from error
+        parsed = load_yaml(f"[{values}]", texts=key in TEXTS)
+    except InputError as error:
+        raise InputError(f"over: {key}: {values!r} is not a list of YAML values ({error})") from error
     if not isinstance(parsed, list) or any(value is None for value in parsed):
         raise InputError(f"over: {key}: {values!r} given, values separated by commas expected")
     # YAML 1.1 reads 1e-3 as a word

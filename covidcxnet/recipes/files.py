@@ -12,6 +12,8 @@ from typing import Any
 from enhancement.command_line import one_line
 from enhancement.errors import InputError
 
+from .safe_yaml import load_yaml
+
 FOLDER = Path(__file__).parent
 
 STUDIES = {
@@ -134,11 +136,9 @@ def read(name: str | Path) -> RecipeFile:
 
 def load_texts(text: str) -> Any:
     """YAML in which everything is text, also ``no``, ``0`` and ``007``; the text itself where it is no YAML."""
-    import yaml
-
     try:
-        return yaml.load(text, yaml.BaseLoader)
-    except (yaml.YAMLError, RecursionError):
+        return load_yaml(text, texts=True)
+    except InputError:
         return text
 
 
@@ -159,12 +159,10 @@ def _find(name: str, folder: Path | None = None) -> Path:
 
 def _with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     """Values of a file over those of its bases, `about` still among them."""
-    import yaml
-
     try:
         text = path.read_text(encoding="utf-8")
-        values = yaml.safe_load(text)
-    except (OSError, UnicodeError, yaml.YAMLError, RecursionError) as error:  # YAML nests without a limit
+        values = load_yaml(text)
+    except (OSError, UnicodeError, InputError) as error:
         raise InputError(f"{path}: not a recipe: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: not a recipe: keys and values expected, as --print-config prints them")

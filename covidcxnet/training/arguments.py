@@ -65,7 +65,7 @@ def parse_recipe(
         parser.set_defaults({f"input.{key}": value for key, value in spec.input.items()})
     try:
         values = parser.parse_args(arguments).as_dict()
-    except (argparse.ArgumentError, TypeError) as error:
+    except (argparse.ArgumentError, TypeError, RecursionError) as error:
         raise InputError(_readable(error)) from error
     settings = {field.name: values[field.name] for field in dataclasses.fields(Recipe)}
     # Fractions of a packaged recipe do not replace the split that the folders of the user's data stand for.
@@ -155,8 +155,30 @@ def _recipe_file(name: str) -> str:
     """The keys of a recipe by path or name, its bases' among them, as YAML; checked here so that errors name it."""
     import yaml
 
+    # In quotes, or jsonargparse would take a class or folder named 1e5 for a number; 3e-5 as a rate shall be one.
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    tag = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG
+    Dumper.add_representer(_Word, lambda dumper, word: dumper.represent_scalar(tag, word, style='"'))
     file = recipes.read(name)
-    return yaml.safe_dump(checked_keys(file.values, str(file.path)))
+    words = {name for name, (_, default) in _settings().items() if isinstance(default, str)} | {*recipes.TEXTS}
+    return yaml.dump(_with_words(checked_keys(file.values, str(file.path)), words), Dumper=Dumper)
+
+
+class _Word(str):
+    """Text that YAML shall not take for anything else."""
+
+
+def _with_words(value: Any, words: Collection[str], name: str = "") -> Any:
+    """Values of a recipe in which those of the settings `words`, and all below them, are `_Word`."""
+    if isinstance(value, dict):
+        inside = name in words
+        return {k: _with_words(v, words, name if inside else f"{name}.{k}".lstrip(".")) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_with_words(item, words, name) for item in value]
+    return _Word(value) if isinstance(value, str) and name in words else value
 
 
 def _settings() -> dict[str, tuple[dataclasses.Field, Any]]:

@@ -3,8 +3,13 @@
 import pytest
 
 from covidcxnet import recipes
-from covidcxnet.training import load_recipe
+from covidcxnet.training import load_recipe, save_recipe
+from covidcxnet.training.arguments import parse_recipe
 from enhancement.errors import InputError
+
+
+BOMB = "a0: &a0 [x, x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
+WORDS = ("1e5", "1e-3", "on", "no", "null", "0123", "1_000", "0x1f", "2020-01-01", ".5", "inf", "12:30")
 
 
 def write(folder, name, text):
@@ -43,8 +48,6 @@ def test_bases_are_no_recipes_of_their_own():
 
 
 def test_flags_win_over_a_recipe_with_a_base():
-    from covidcxnet.training.arguments import parse_recipe
-
     recipe = parse_recipe(["--recipe", "pneumonia-vgg16-raw", "--epochs", "2", "--input.size=64"])
     assert (recipe.epochs, recipe.input.size, recipe.input.channels) == (2, 64, ("raw",) * 3)
     assert recipe.learning_rate == 1e-3 and recipe.model == "vgg16"
@@ -69,6 +72,11 @@ def test_flags_win_over_a_recipe_with_a_base():
         ("about: {place: [1]}\n", "about.place"),
         ("- a\n", "not a recipe: keys and values expected"),
         ("just words\n", "r.yaml: not a recipe"),
+        (BOMB, "r.yaml: not a recipe: its aliases make more than 10,000 values"),
+        ("options: &a {b: *a}\n", "r.yaml: not a recipe: an alias in it leads back"),
+        (f"epochs: {'9' * 5000}\n", "r.yaml: not a recipe: a number of it is too long"),
+        ("seed: 2020-13-45\n", "r.yaml: not a recipe: .* a date does not exist"),
+        ("[" * 5000, "r.yaml: not a recipe: nested too deep"),
         ("a: b: c\n", "r.yaml: not a recipe"),
         ("\x00\x01", "r.yaml"),
         ("erase_shortcuts: 5\n", "r.yaml: erase_shortcuts was removed; 0 or nothing .*experiments.md"),
@@ -90,6 +98,16 @@ def test_a_misspelt_name_is_answered_with_the_nearest():
     with pytest.raises(InputError, match="did you mean covid-cxnet-multiclass") as caught:
         load_recipe("covid-cxnet-multiclas")
     assert "covidcxnet recipes list" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_class_or_folder_of_a_recipe_or_flag_stays_the_word_that_it_is(tmp_path, word):
+    text = f"classes: [normal, {word}]\nwhere: {{source: [{word}]}}\nout: '{word}'\nlearning_rate: 3e-5\n"
+    flags = ["--classes", f"normal,{word}", "--where", f"source={word}", "--out", word, "--learning-rate", "3e-5"]
+    recipe = parse_recipe(flags)
+    assert load_recipe(write(tmp_path, "r.yaml", text)) == recipe
+    assert load_recipe(save_recipe(recipe, tmp_path / "saved.yaml")) == recipe
+    assert (recipe.classes, list(recipe.where["source"]), recipe.out) == (("normal", word), [word], word)
 
 
 def test_a_name_cannot_leave_the_folder_of_recipes():

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
-import yaml
-
+from covidcxnet.recipes import load_yaml
 from enhancement.errors import InputError
 
 
@@ -68,7 +67,7 @@ class Facts:
 @cache
 def all_facts() -> dict[str, Facts]:
     """Facts of every set by name, in the order in which they are listed."""
-    texts = yaml.safe_load(files(__package__).joinpath("facts.yaml").read_text(encoding="utf-8"))
+    texts = load_yaml(files(__package__).joinpath("facts.yaml").read_text(encoding="utf-8"))
     facts = {}
     for name, values in texts.items():
         options = {option: tuple(allowed) for option, allowed in values.pop("options", {}).items()}
