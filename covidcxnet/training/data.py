@@ -1,10 +1,9 @@
-"""From a recipe to what a run works on: its files and folder, lung segmenter, data set, split and prepared store."""
+"""From a recipe to what a run works on: lung segmenter, data set, split and prepared store."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pandas as pd
@@ -15,50 +14,9 @@ from covidcxnet.datasets.splits import split_of_folders
 from covidcxnet.datasets.vocabulary import check_labels
 from covidcxnet.preparation import Store, prepare
 from enhancement.errors import InputError
-from enhancement.files import check_output
-from enhancement.lock import locked
 from segmentation.segmenter import LungSegmenter
 
-from .recipe import NEW_SPLIT, TRAINING_IMAGES, Recipe
-
-LOCK = ".lock"
-
-
-def check_files(recipe: Recipe) -> None:
-    """`InputError` if a file that the recipe names is not there, before images are read or made."""
-    named = {"split": recipe.split, "verdicts": recipe.verdicts, "match_to": recipe.match_to}
-    words = {("split", NEW_SPLIT), ("match_to", TRAINING_IMAGES)}
-    for key, path in named.items():
-        if path and (key, path) not in words and not Path(path).is_file():
-            raise InputError(f"{key}: {path}: no such file; give another, or leave {key} out")
-
-
-def check_folder(recipe: Recipe, *, entered: bool = False) -> None:
-    """`InputError` if the recipe's run folder cannot be written, or holds something else already.
-
-    Also if another process trains there, unless it was `entered`: then this process has locked it.
-    """
-    path = Path(recipe.out)
-    if not recipe.out:
-        return
-    if not path.exists():
-        check_output(path, folder=True)
-        return
-    if not path.is_dir():
-        raise InputError(f"out: {path} is a file; give the name of a new folder")
-    if not entered and (path / LOCK).exists():
-        with locked_folder(path):
-            pass
-    if (path / "state.h5").exists():
-        # A run that never got to an epoch is written over.
-        raise InputError(f"out: {path} holds a run; go on with it by --resume {path}, or name another folder")
-    if {*path.iterdir()} - {path / LOCK} and not (path / "run.json").exists():
-        raise InputError(f"out: {path} is not empty and no run; name a new folder")
-
-
-def locked_folder(path: Path) -> AbstractContextManager[None]:
-    """Context that keeps other trainings out of a run folder; `InputError` names the process that is in it."""
-    return locked(path / LOCK, "trains in this folder")
+from .recipe import NEW_SPLIT, Recipe
 
 
 def segmenter_of(recipe: Recipe) -> LungSegmenter | None:

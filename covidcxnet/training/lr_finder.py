@@ -30,6 +30,7 @@ from .callbacks import Seeds
 from .initial_weights import build_model, model_options
 from .loop import HierarchicalLoop, TrainingLoop, loop_for
 from .recipe import Recipe
+from .run_folder import check_files
 from .sampling import rows_of
 from .statistics import channel_statistics, with_histogram
 
@@ -138,7 +139,7 @@ def _limited(losses: np.ndarray) -> np.ndarray:
 
 def _loop(recipe: Recipe) -> TrainingLoop:
     """What `train` would fit, without a run folder; of a model with stages the first."""
-    data.check_files(recipe)
+    check_files(recipe)
     segmenter, options = data.segmenter_of(recipe), model_options(recipe)
     dataset = data.dataset_of(recipe)
     recipe = replace(recipe, classes=dataset.classes)

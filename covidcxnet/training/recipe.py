@@ -214,8 +214,10 @@ class Recipe:
         2, "epochs without a better figure before the learning rate falls on a plateau; 0 keeps it", "[0, inf)"
     )
     lr_factor: float = _field(0.5, "factor by which the learning rate falls on a plateau", "(0, 1)")
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = _field(
-        "float32", "number format of the network's arithmetic; float16 needs a GPU"
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"] = _field(
+        "float32",
+        "number format of the network's arithmetic; float16 needs a GPU; auto is mixed_bfloat16 where the processor or "
+        "a GPU computes in it, else float32",
     )
     trainable: str | float = _field(
         "all",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
-from contextlib import suppress
+import sys
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,19 +18,23 @@ import pandas as pd
 
 from covidcxnet.backend import devices
 from covidcxnet.datasets import Dataset
+from covidcxnet.datasets.dataset import save_table
 from covidcxnet.datasets.load import folder_of, readdressed
+from covidcxnet.datasets.splits import unknown_patients
 from covidcxnet.preparation import Store
 from covidcxnet.reporting import pages, plots
 from covidcxnet.reporting.table import Html, Table
 from enhancement.errors import InputError
-from enhancement.files import whole_file
+from enhancement.files import check_output, whole_file
+from enhancement.lock import locked
 from enhancement.notebook import Shown
 
 from . import data
 from .arguments import load_recipe
-from .recipe import Recipe
+from .recipe import NEW_SPLIT, TRAINING_IMAGES, Recipe, save_recipe
 from .sampling import rows_of
 
+LOCK = ".lock"
 PACKAGES = (
     *("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless", "opencv-python", "scikit-image"),
     *("scikit-learn", "h5py", "pandas", "pydicom", "matplotlib", "lime", "jsonargparse"),
@@ -178,6 +184,13 @@ class Run(Shown):
         """Rows of the store that belong to train, validation or test, int64 [n]."""
         return rows_of(self.store, self.split, split)
 
+    def enter(self, lock: ExitStack) -> None:
+        """Keep other trainings out until `lock` is closed; `InputError` names the process that trains here."""
+        lock.enter_context(_locked(self.path))
+        # Half-written files of a killed process: whole ones replace them; they only take space.
+        for left in self.path.glob(".*.partial.*"):
+            left.unlink()
+
     def update(self, **values: Any) -> None:
         """Change `run.json`, whole."""
         # Read anew each time: callers change different keys.
@@ -196,6 +209,87 @@ class Run(Shown):
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: missing or damaged ({error})") from error
+
+
+def check_files(recipe: Recipe) -> None:
+    """`InputError` if a file that the recipe names is not there, before images are read or made."""
+    named = {"split": recipe.split, "verdicts": recipe.verdicts, "match_to": recipe.match_to}
+    words = {("split", NEW_SPLIT), ("match_to", TRAINING_IMAGES)}
+    for key, path in named.items():
+        if path and (key, path) not in words and not Path(path).is_file():
+            raise InputError(f"{key}: {path}: no such file; give another, or leave {key} out")
+
+
+def check_paths(recipe: Recipe) -> None:
+    """`check_files`, and `InputError` if the run folder cannot be written, holds something else, or is in use."""
+    check_files(recipe)
+    folder = Path(recipe.out)
+    if not recipe.out:
+        return
+    if not folder.exists():
+        check_output(folder, folder=True)
+    elif not folder.is_dir():
+        raise InputError(f"out: {folder} is a file; give the name of a new folder")
+    else:
+        with _locked(folder) if (folder / LOCK).exists() else nullcontext():
+            _check_empty(folder)
+
+
+def _check_empty(folder: Path) -> None:
+    if (folder / "state.h5").exists():
+        # A run that never got to an epoch is written over.
+        raise InputError(f"out: {folder} holds a run; go on with it by --resume {folder}, or name another folder")
+    if {*folder.iterdir()} - {folder / LOCK} and not (folder / "run.json").exists():
+        raise InputError(f"out: {folder} is not empty and no run; name a new folder")
+
+
+def _locked(folder: Path) -> AbstractContextManager[None]:
+    return locked(folder / LOCK, "trains in this folder")
+
+
+def stopped_run(path: str | Path, epochs: int | None) -> Run:
+    """The run to go on with; `InputError` if it cannot end after so many epochs."""
+    run = Run(path)
+    if run.recipe.schedule == "cosine" and epochs not in (None, run.recipe.epochs):
+        raise InputError(
+            f"epochs: the cosine of this run ends after {run.recipe.epochs}, and another end would set the "
+            f"learning rate back; train on with --init {run.path} into another folder"
+        )
+    return run
+
+
+def new_folder(recipe: Recipe, dataset: Dataset, split: pd.DataFrame, options: dict[str, Any], lock: ExitStack) -> Path:
+    """A new run folder, locked, with all that is known before images are prepared."""
+    path, number = Path(recipe.out or f"runs/{dataset.name}-{recipe.model}"), 1
+    while not recipe.out and path.exists():
+        number += 1
+        path = path.with_name(f"{dataset.name}-{recipe.model}-{number}")
+    path.mkdir(parents=True, exist_ok=bool(recipe.out))
+    lock.enter_context(_locked(path))
+    _check_empty(path)  # again: another training may have been here since the first check
+    unknown = unknown_patients(dataset)
+    if unknown:
+        print(
+            f"the patient of {unknown} of {len(dataset)} images is unknown: images of one patient may stand on two "
+            "sides of the split, and figures are then too high",
+            file=sys.stderr,
+            flush=True,
+        )
+    folder = "" if recipe.data == "phantom" else relative(folder_of(recipe.data), path)
+    save_table(split, path / "split.csv")
+    write_json(path / "environment.json", environment(recipe.seed, recipe.precision))
+    status = {"status": "preparing", "name": path.name, "data": folder, "epoch": 0, "options": options}
+    write_json(path / "run.json", status | {"split_by": recipe.split_by, "unknown_patients": unknown})
+    save_recipe(dataclasses.replace(recipe, out=""), path / "recipe.yaml")  # the folder may be moved
+    return path
+
+
+def relative(path: Path, start: Path) -> str:
+    """`path` as seen from a folder, with slashes; absolute where they are on different drives."""
+    try:
+        return Path(os.path.relpath(path, start)).as_posix()
+    except ValueError:
+        return str(path.absolute())
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -11,11 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from covidcxnet.backend import precision, precision_advice
-from covidcxnet.datasets import SPLITS, Dataset, save_split
+from covidcxnet.backend import chosen_precision, precision, precision_advice
+from covidcxnet.datasets import SPLITS
 from covidcxnet.datasets.dataset import save_table
-from covidcxnet.datasets.load import folder_of
-from covidcxnet.datasets.splits import unknown_patients
 from covidcxnet.models.scaling import TRAINING
 from enhancement.errors import InputError
 
@@ -23,7 +20,7 @@ from . import data
 from .initial_weights import build_model, model_options
 from .loop import loop_for
 from .recipe import Recipe, save_recipe
-from .run_folder import Run, environment, write_json
+from .run_folder import Run, check_paths, new_folder, relative, stopped_run
 from .sampling import summary
 from .statistics import channel_statistics, with_histogram
 
@@ -52,22 +49,21 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
     KeyboardInterrupt
         After Ctrl-C; the run is left whole and the message says how to resume.
     """
-    run = None if resume is None else _stopped_run(resume, recipe, epochs)
+    if resume is not None and recipe is not None:
+        raise InputError("resume: a resumed run keeps its own recipe; give only epochs")
+    run = None if resume is None else stopped_run(resume, epochs)
     recipe = (recipe or Recipe()) if run is None else run.recipe
     if epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=epochs)
+    recipe = dataclasses.replace(recipe, precision=chosen_precision(recipe.precision))
     with precision(recipe.precision), ExitStack() as lock:
-        if run is not None:
-            lock.enter_context(data.locked_folder(run.path))
-            # Half-written files of a killed process: whole ones replace them; they only take space.
-            for left in run.path.glob(".*.partial.*"):
-                left.unlink()
         # check: what the recipe alone rules out is refused before any image is read
         if advice := precision_advice(recipe.precision):
             _print(advice)
         if run is None:
-            data.check_files(recipe)
-            data.check_folder(recipe)
+            check_paths(recipe)
+        else:
+            run.enter(lock)
         segmenter = data.segmenter_of(recipe)
 
         # data
@@ -84,12 +80,9 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         # folder
         if run is None:
             recipe = with_histogram(recipe, dataset, split, segmenter)
-            path = _new_folder(recipe, dataset, split, options, lock)
-        else:
-            path = run.path
-        if resume is None or epochs is not None:
-            save_recipe(dataclasses.replace(recipe, out=""), path / "recipe.yaml")
-        run = Run(path)
+            run = Run(new_folder(recipe, dataset, split, options, lock))
+        elif epochs is not None:
+            save_recipe(dataclasses.replace(recipe, out=""), run.path / "recipe.yaml")
         try:
             # store
             run.store = data.store_of(recipe, dataset, segmenter, run.store_path)
@@ -120,47 +113,9 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
     return Run(run.path)
 
 
-def _stopped_run(resume: str | Path, recipe: Recipe | None, epochs: int | None) -> Run:
-    """The run to go on with."""
-    if recipe is not None:
-        raise InputError("resume: a resumed run keeps its own recipe; give only epochs")
-    run = Run(resume)
-    if run.recipe.schedule == "cosine" and epochs not in (None, run.recipe.epochs):
-        raise InputError(
-            f"epochs: the cosine of this run ends after {run.recipe.epochs}, and another end would set the "
-            f"learning rate back; train on with --init {run.path} into another folder"
-        )
-    return run
-
-
-def _new_folder(
-    recipe: Recipe, dataset: Dataset, split: pd.DataFrame, options: dict[str, Any], lock: ExitStack
-) -> Path:
-    """A new run folder, locked, with all that is known before images are prepared, but for the recipe."""
-    path, number = Path(recipe.out or f"runs/{dataset.name}-{recipe.model}"), 1
-    while not recipe.out and path.exists():
-        number += 1
-        path = path.with_name(f"{dataset.name}-{recipe.model}-{number}")
-    path.mkdir(parents=True, exist_ok=bool(recipe.out))
-    lock.enter_context(data.locked_folder(path))
-    data.check_folder(recipe, entered=True)  # again: another training may have been here since the first check
-    folder = "" if recipe.data == "phantom" else _relative(folder_of(recipe.data), path)
-    unknown = unknown_patients(dataset)
-    if unknown:
-        _print(
-            f"the patient of {unknown} of {len(dataset)} images is unknown: images of one patient may stand on two "
-            "sides of the split, and figures are then too high"
-        )
-    save_split(split, path / "split.csv")
-    write_json(path / "environment.json", environment(recipe.seed, recipe.precision))
-    status = {"status": "preparing", "name": path.name, "data": folder, "epoch": 0, "options": options}
-    write_json(path / "run.json", status | {"split_by": recipe.split_by, "unknown_patients": unknown})
-    return path
-
-
 def _record_images(run: Run, recipe: Recipe, split: pd.DataFrame, loaded: str, options: dict[str, Any]) -> None:
     """Record and print what the run works on."""
-    store, rejected = _relative(run.store.path, run.path), len(run.store.rejected)
+    store, rejected = relative(run.store.path, run.path), len(run.store.rejected)
     images = summary(recipe, run.store, split)
     counts = images.classes
     run.update(status="running", store=store, counts=counts, rejected=rejected, init=loaded, options=options)
@@ -177,13 +132,6 @@ def _record_images(run: Run, recipe: Recipe, split: pd.DataFrame, loaded: str, o
         _print(f"  {rejected} files could not be used; {run.path / 'rejected.csv'} says why:")
         for path, reason in table.head(5).itertuples(index=False):
             _print(f"    {path}: {reason}")
-
-
-def _relative(path: Path, start: Path) -> str:
-    try:
-        return Path(os.path.relpath(path, start)).as_posix()
-    except ValueError:  # another drive
-        return str(path.absolute())
 
 
 def _print(text: str) -> None:
