@@ -108,7 +108,7 @@ def _sizes(normal: int, covid19: int, side: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["label", "source", "width", "height", "images"])
 
 
-def test_the_page_stands_alone_escapes_and_names_no_patient(survey, tmp_path):
+def test_the_page_stands_alone_escapes_and_names_no_patient(survey, blank, tmp_path):
     text = save(survey, tmp_path).read_text()
     assert "mi&lt;xed" in text and "mi<xed" not in text and "not a medical device" in text
     assert not re.search(r"<script|<link|src=\"(?!data:)", text)
@@ -120,7 +120,9 @@ def test_the_page_stands_alone_escapes_and_names_no_patient(survey, tmp_path):
     assert {"distribution", "mean", "difference", "deviation", "grey-levels", "sizes", "samples-covid19"} <= pictures
     assert text.count("data:image/png") == len(pictures)
     assert json.loads((tmp_path / "explore.json").read_text())["images"] == 64
-    # one class without sources is explored too
+
+
+def test_one_class_without_sources_is_explored_and_its_name_is_no_formula(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 50), np.uint8))
     alone = Dataset(pd.DataFrame({"path": ["a.png"], "label": "$x$ / y"}), tmp_path)
     page = save(explore(alone, size=32, progress=False), tmp_path / "out")
