@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 PATIENCE = 2.0  # seconds after which somebody who waits wonders what for
 FIRST, EVERY = 5.0, 60.0  # seconds to the first plain line, and between the others
-_BEGUN = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} so far{postfix}"
+_BEGUN = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} so far{postfix}"
 _LINE = _BEGUN.replace("{postfix}", ", {remaining} left{postfix}")
 _FIRST_STEPS = 5  # of which the first compiles a network: the time left, reckoned from it, would be hours
 
@@ -27,6 +27,8 @@ class ProgressBar(tqdm):
         if self.plain:
             # miniters: or tqdm, which looks at the clock after ever more steps, could be late by minutes
             options |= {"mininterval": FIRST, "miniters": 1, "leave": False, "bar_format": _BEGUN}
+            unit = options.get("unit", "step")
+            options["unit"] = f"{unit}es" if unit.endswith("ch") else f"{unit}s"
         options |= {"disable": True} if self.hidden else {}
         super().__init__(*args, **{"file": sys.stderr, **options})
 
