@@ -21,6 +21,7 @@ from enhancement.radiograph import read_radiograph
 from weights.format import SUFFIX, open_weights
 
 from .backend import quiet_backend
+from .frontal import FrontalRule, rule_of
 from .model import CONVENTIONS, describe, load_network
 from .overlay import contact_sheet, draw_outline
 from .postprocessing import clean_map
@@ -174,6 +175,11 @@ class LungSegmenter:
         self.fill_holes, self.dilation, self.limits = fill_holes, dilation, limits or Limits()
 
     @cached_property
+    def rule(self) -> FrontalRule | None:
+        """What tells upright frontal radiographs by the network's features; None where none was fitted to it."""
+        return rule_of(self.name, self.sha256)
+
+    @cached_property
     def model(self):
         """The network, a `keras.Model`; built and loaded when first needed."""
         quiet_backend()
@@ -183,8 +189,8 @@ class LungSegmenter:
 
     def following(self, convention: str) -> LungSegmenter:
         """The same segmenter, giving the masks of another convention; the network is shared."""
-        _ = self.model  # built once, before the copy
-        other = copy(self)  # with `model`, which `cached_property` keeps in the instance
+        _ = self._network  # built once, before the copy
+        other = copy(self)  # with the network, which `cached_property` keeps in the instance
         other.convention = self._known(convention)
         return other
 
@@ -227,10 +233,10 @@ class LungSegmenter:
                 batch = [future.result() for future in ahead]
                 ahead = [pool.submit(self._read, item) for item in islice(waiting, self.batch_size)]
                 squares = [square for _, square in batch if square is not None]
-                maps = iter(self._maps(squares) if squares else ())
+                outputs = iter(self._outputs(squares) if squares else ())
                 for result, square in batch:
                     bar.update()
-                    yield result if square is None else self._result(result, next(maps))
+                    yield result if square is None else self._result(result, *next(outputs))
 
     def _known(self, convention: str) -> str:
         if convention not in self.conventions:
@@ -247,15 +253,27 @@ class LungSegmenter:
         square, frame = self.input.prepare(image)
         return LungMask(path, frame=frame, _preview=frame.cut(image)), square
 
-    def _maps(self, squares: list[np.ndarray]) -> np.ndarray:
-        """Soft maps ``float32 [N, S, S, K]``."""
+    @cached_property
+    def _network(self):
+        """The network, which also gives the features that the rule for frontal views looks at, if there is one."""
+        model = self.model  # first, as it loads Keras quietly
+        if self.rule is None:
+            return model
+        import keras
+
+        return keras.Model(model.input, [model.output, model.get_layer(self.rule.layer).output])
+
+    def _outputs(self, squares: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """Soft maps ``float32 [S, S, K]`` of each square, and features ``[s, s, F]`` where a rule asks for them."""
         # Few batch shapes (1, 4, all), so that the network is traced a few times only, and one radiograph costs one.
         size = min(next(n for n in (1, 4, self.batch_size) if n >= min(len(squares), self.batch_size)), self.batch_size)
         batch = np.zeros((size, *squares[0].shape, 1), np.uint8)
         batch[: len(squares), ..., 0] = squares
-        return np.asarray(self.model.predict_on_batch(batch), np.float32)[: len(squares)]
+        outputs = self._network.predict_on_batch(batch)
+        maps, features = (outputs, [None] * size) if self.rule is None else map(np.asarray, outputs)
+        return list(zip(np.asarray(maps, np.float32), features, strict=True))[: len(squares)]
 
-    def _result(self, result: LungMask, maps: np.ndarray) -> LungMask:
+    def _result(self, result: LungMask, maps: np.ndarray, features: np.ndarray | None) -> LungMask:
         assert result.frame is not None
         inside = result.frame.inner
         # Nothing in the padding is lung.
@@ -267,6 +285,8 @@ class LungSegmenter:
         cleaned = clean_map(chosen, self.threshold, self.components, self.fill_holes)
         mask = cleaned[inside] >= self.threshold
         verdict = judge(mask, chosen[inside], other, threshold=self.threshold, limits=self.limits)
+        if self.rule is not None and features is not None:
+            verdict = replace(verdict, frontal=self.rule.score(features, result.frame))
         settings: dict[str, Any] = {
             "threshold": self.threshold,
             "dilation": self.dilation,

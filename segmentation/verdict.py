@@ -49,6 +49,9 @@ class Verdict:
     certainty: float = 0.0
     aspect: float = 0.0
     agreement: float | None = None  # None where the network knows one convention
+    # Score of the rule that belongs to the network: below 0 it is no upright frontal chest radiograph, whatever the
+    # mask; None where none belongs to it. It has no part in `trusted`, on which the crop and so predictions depend.
+    frontal: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from covidcxnet.preparation.pipeline import MARK, about_image
 from enhancement.errors import InputError, printable
 from enhancement.files import IMAGE_SUFFIXES
 
@@ -21,7 +22,7 @@ class Lines:
     def __init__(self, paths: list[Path]):
         # One long name must not push all other columns off the screen.
         self.width = min(max([4, *(len(str(path)) for path in paths)]), 100)
-        print(f"{'file':<{self.width}}  {'label':<12}  probability  lungs")
+        print(f"{'file':<{self.width}}  {'label':<16}  probability  lungs")
 
     def __call__(self, row: dict[str, Any]) -> None:
         file = printable(row["file"]).ljust(self.width)
@@ -33,9 +34,11 @@ class Lines:
             verdict = "not looked for"
         else:
             verdict = "found" if lungs["trusted"] else f"not trusted: {'; '.join(lungs['reasons'])}"
-        cells = [file, f"{row['label']:<12}", f"{row['probability']:11.3f}", verdict]
-        if row["notes"]:
-            cells.append(f"not like {EXPECTED}: {'; '.join(row['notes'])}")
+        label = f"{row['label']}{MARK if row['notes'] else ''}"
+        cells = [file, f"{label:<16}", f"{row['probability']:11.3f}", verdict]
+        # What speaks against the lungs stands in their column.
+        if notes := about_image(row["notes"]):
+            cells.append(f"not like {EXPECTED}: {'; '.join(notes)}")
         if "explanation" in row:
             fit = row["explanation"]["fit"]
             cells += [] if fit is None else [f"fit R\N{SUPERSCRIPT TWO} {fit:.2f}"]

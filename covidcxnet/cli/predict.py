@@ -11,6 +11,7 @@ from typing import Any
 
 from covidcxnet.cli import _output
 from covidcxnet.cli._common import EXIT_CODES, add_work
+from covidcxnet.preparation.pipeline import MARK, about_image
 from enhancement.command_line import Parser, at_least, command
 from enhancement.errors import InputError
 from enhancement.files import check_output, find_image_tree, whole_file
@@ -94,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         results = ((explanation.prediction, explanation) for explanation in explanations)
     else:
         results = ((prediction, None) for prediction in classifier.iter_predict(paths, **options))
-    unreadable = unusual = 0
+    unreadable = unusual = marked = 0
     with ExitStack() as stack:
         writers: list[Callable[[dict[str, Any]], None]]
         writers = [_output.print_json if arguments.json else _output.Lines(paths)]
@@ -104,15 +105,21 @@ def run(arguments: argparse.Namespace) -> int:
             )
         for path, (prediction, explanation) in zip(paths, results, strict=True):
             row = prediction.to_dict()
-            unusual += bool(prediction.notes)
+            unusual += bool(about_image(prediction.notes))
+            marked += bool(prediction.notes)
             unreadable += prediction.error is not None
             if explanation is not None and prediction.error is None:
                 row["explanation"] = _draw(explanation, panels[path], arguments.full_size)
             for write in writers:
                 write(row)
     ending = f"; {unusual} {'does' if unusual == 1 else 'do'} not look like {_output.EXPECTED}" if unusual else ""
+    lines = [f"{len(paths)} radiographs, {unreadable} could not be read{ending}.", RESEARCH_ONLY]
+    if marked:
+        lines.insert(
+            0, f"{MARK.strip()} Not to be relied on: the image or its lungs are in doubt ({marked} of {len(paths)})."
+        )
     # With --json, standard output holds objects and nothing else.
-    for line in (f"{len(paths)} radiographs, {unreadable} could not be read{ending}.", RESEARCH_ONLY):
+    for line in lines:
         print(line, file=sys.stderr if arguments.json else sys.stdout)
     return 1 if unreadable else 0
 

@@ -12,6 +12,7 @@ import numpy as np
 from covidcxnet.explain.grid import Grid, enlarge, remark
 from covidcxnet.explain.lime import POOR_FIT
 from covidcxnet.explain.overlay import outline_box, overlay_heatmap, overlay_lime, panel, save_image
+from covidcxnet.preparation.pipeline import MARK, about_image
 from covidcxnet.reporting import plots
 from enhancement import read_radiograph
 from enhancement.errors import InputError, printable
@@ -89,12 +90,13 @@ class Explanation(Shown):
             drawn += f"; {note}"
         if frame.box != (0, 0, frame.height, frame.width):
             drawn += "; corners: what the network sees"
-        lines = [f"{prediction.label}, probability {prediction.probability:.2f}", drawn]
+        mark = MARK if prediction.notes else ""
+        lines = [f"{prediction.label}{mark}, probability {prediction.probability:.2f}", drawn]
         if prediction.lungs is not None and not prediction.lungs.trusted:
             lines.append("Lungs not found reliably: " + "; ".join(prediction.lungs.reasons))
         # the reason with its numbers stands in the table; a figure has room for the word
-        if prediction.notes:
-            problems = ", ".join(note.partition(":")[0] for note in prediction.notes)
+        if notes := about_image(prediction.notes):
+            problems = ", ".join(note.partition(":")[0] for note in notes)
             lines.append(f"Not like an upright frontal chest radiograph: {problems}")
         if self.path is not None:
             name, half = printable(self.path.name), _LONGEST_NAME // 2 - 1

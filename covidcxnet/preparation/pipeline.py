@@ -25,7 +25,10 @@ from enhancement.radiograph import as_gray
 from segmentation.pairs import read_mask
 from segmentation.regions import Frame, box_of, bring_down, dilate, frame_for, keep_inside
 
+_LUNGS = "lungs"  # first word of a note on the lung mask
 VERSION = 1  # of what the pixels of a stack are: raise it when any step changes, and every store is made anew
+
+MARK = " (!)"  # stands behind a label that has notes
 
 Item = str | os.PathLike | np.ndarray
 
@@ -60,7 +63,8 @@ class Outcome:
 
     `prepared` is None where it could not be read, and `error` says why. `trusted` is whether the lungs were used: False
     where the whole image was taken instead, for these `reasons`; None where lungs were not looked for. `verdict` is the
-    segmenter's of its mask, and `notes` say why this does not look like an upright frontal chest radiograph.
+    segmenter's of its mask, and `notes` say why this does not look like an upright frontal chest radiograph, and why
+    its lungs are not trusted.
     """
 
     index: int
@@ -153,7 +157,7 @@ def prepare_files(
     known_masks : sequence of path, tuple of path, bool [H, W] or None, optional
         Lung masks that are known already, one an item; the union of several files. Used where there is no segmenter.
     look : bool
-        Note in each outcome why it does not look like an upright frontal chest radiograph.
+        Note in each outcome why it does not look like an upright frontal chest radiograph, or its lungs are in doubt.
 
     Yields
     ------
@@ -178,7 +182,7 @@ def prepare_files(
         unit="image",
         progress=progress,
     )
-    return (outcome for _, outcome in read) if segmenter is None else _segmented(read, settings, segmenter, batch)
+    return (outcome for _, outcome in read) if segmenter is None else _segmented(read, settings, segmenter, batch, look)
 
 
 def _read(entry, settings: InputSettings, raw: bool, look: bool) -> tuple[np.ndarray | None, Outcome]:
@@ -192,23 +196,24 @@ def _read(entry, settings: InputSettings, raw: bool, look: bool) -> tuple[np.nda
         return None, Outcome(index, error=_reason(error))
 
 
-def _segmented(read, settings: InputSettings, segmenter: Segmenter, batch: int) -> Iterator[Outcome]:
+def _segmented(read, settings: InputSettings, segmenter: Segmenter, batch: int, look: bool) -> Iterator[Outcome]:
     # The network runs in this process only: a copy in every worker would not fit the memory of a graphics card.
     while group := list(islice(read, batch)):
         images = [image for image, _ in group if image is not None]
         lungs = iter(segmenter.predict(images) if images else ())
         for image, outcome in group:
-            yield outcome if image is None else _with_lungs(outcome, image, next(lungs), settings)
+            yield outcome if image is None else _with_lungs(outcome, image, next(lungs), settings, look)
 
 
-def _with_lungs(outcome: Outcome, image: np.ndarray, lungs: Any, settings: InputSettings) -> Outcome:
+def _with_lungs(outcome: Outcome, image: np.ndarray, lungs: Any, settings: InputSettings, look: bool) -> Outcome:
     """The outcome of a radiograph whose lungs the segmenter looked for."""
     try:
         verdict = lungs.verdict
         trusted = bool(lungs.error is None and verdict is not None and verdict.trusted)
         reasons = (lungs.error,) if lungs.error else () if verdict is None else tuple(verdict.reasons)
         prepared = prepare_image(image, lungs.mask, lungs.box if trusted else None, settings, trusted=trusted)
-        return replace(outcome, prepared=prepared, verdict=verdict, trusted=trusted, reasons=reasons)
+        notes = _with_lung_notes(outcome.notes, getattr(verdict, "frontal", None), trusted, reasons) if look else ()
+        return replace(outcome, prepared=prepared, verdict=verdict, trusted=trusted, reasons=reasons, notes=notes)
     except Exception as error:
         return Outcome(outcome.index, error=_reason(error))
 
@@ -237,6 +242,23 @@ def _notes(image: np.ndarray, item: Item) -> tuple[str, ...]:
     problems = recognise(image, None if isinstance(item, np.ndarray) else item)
     # A tint leaves it a chest radiograph.
     return tuple(f"{problem}: {why}" for problem, why in problems.items() if problem != "colour")
+
+
+def _with_lung_notes(
+    notes: tuple[str, ...], frontal: float | None, trusted: bool, reasons: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Notes on the image, with what the segmenter adds: whether it is a frontal view, and whether its lungs hold."""
+    if frontal is not None:
+        # On radiographs of new hospitals the rules of likeness err more often than the network's features do.
+        notes = tuple(note for note in notes if note.partition(":")[0] != "lateral")
+        if frontal < 0 and not notes:  # what is noted already says more: turned, inverted, blank
+            notes = (*notes, f"not frontal: score {frontal:.1f}, 0 or more expected")
+    return notes if trusted else (*notes, f"{_LUNGS}: {'; '.join(reasons)}")
+
+
+def about_image(notes: Sequence[str]) -> list[str]:
+    """Those of the notes that say why an image is no upright frontal chest radiograph."""
+    return [note for note in notes if not note.startswith(f"{_LUNGS}:")]
 
 
 def _fitted(mask, shape: tuple[int, int]) -> np.ndarray:

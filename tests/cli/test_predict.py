@@ -61,7 +61,7 @@ def folder(tmp_path):
 def test_a_table_has_a_line_a_file_and_damaged_ones_are_reported(folder, weights, capsys):
     (folder / "new\nline.png").write_bytes((folder / "a.png").read_bytes())
     assert predict([str(folder), "--weights", weights, "--batch_size", "2"]) == 1
-    head, *lines, total, notice = capsys.readouterr().out.splitlines()
+    head, *lines, doubt, total, notice = capsys.readouterr().out.splitlines()
     assert head.split() == ["file", "label", "probability", "lungs"]
     names = ["a.png", "b.jpg", "bad.png", "deep/a.png", "new\\nline.png"]
     assert [line.split("  ")[0].removeprefix(f"{folder}/").strip() for line in lines] == names
@@ -69,6 +69,7 @@ def test_a_table_has_a_line_a_file_and_damaged_ones_are_reported(folder, weights
         (name == "bad.png", name != "bad.png") for name in names
     ]
     assert "5 radiographs, 1 could not be read" in total and "Research only" in notice
+    assert doubt.startswith("(!)") and "4 of 5" in doubt  # noise, without lungs
 
 
 def test_json_is_one_object_a_line_and_nothing_else(folder, weights, capsys):
@@ -167,11 +168,13 @@ def test_what_is_no_upright_frontal_radiograph_is_noted_in_table_csv_and_picture
     out = capsys.readouterr().out.splitlines()
     note = "not like an upright frontal chest radiograph: "
     assert note not in out[1] and f"{note}inverted: " in out[2] and f"{note}blank: " in out[3]
-    assert "3 radiographs, 0 could not be read; 2 do not look like" in out[4]
+    assert ["(!)" in line for line in out[1:5]] == [False, True, True, True] and "2 of 3" in out[4]
+    assert "3 radiographs, 0 could not be read; 2 do not look like" in out[5]
     with open(table, newline="") as file:
         notes = [row["notes"] for row in csv.DictReader(file)]
     assert notes[0] == "" and notes[1].startswith("inverted: ") and notes[2].startswith("blank: ")
+    assert "; lungs: no lungs found" in notes[2]
     turned, upright = pretrained.load_model(weights).explain([np.ascontiguousarray(np.rot90(chest)), chest])
-    assert turned.prediction.notes[0].startswith("turned: ")
+    assert turned.prediction.notes[0].startswith("turned: ") and " (!), probability" in turned.caption[0]
     assert "Not like an upright frontal chest radiograph: turned" in turned.caption
     assert upright.prediction.notes == () and not any("Not like" in line for line in upright.caption)

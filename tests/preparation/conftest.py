@@ -30,11 +30,12 @@ def _ellipses(shape) -> np.ndarray:
 
 @dataclass
 class Fake:
-    """Says `ellipses` of every radiograph, and distrusts those whose mean is below `limit`."""
+    """Says `ellipses` of every radiograph, and distrusts those whose mean is below `limit`; `frontal` of all."""
 
     name: str = "fake"
     sha256: str = "f" * 64
     limit: float = 0
+    frontal: float | None = None
     calls: int = 0
 
     def predict(self, images):
@@ -46,7 +47,9 @@ class Fake:
         mask = _ellipses(image.shape)
         rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         trusted = bool(image.mean() >= self.limit)
-        verdict = SimpleNamespace(trusted=trusted, reasons=() if trusted else ("too dark",), area_fraction=mask.mean())
+        reasons = () if trusted else ("too dark",)
+        facts = {"area_fraction": mask.mean(), "frontal": self.frontal}
+        verdict = SimpleNamespace(trusted=trusted, reasons=reasons, **facts)
         box = int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1
         return SimpleNamespace(mask=mask, box=box, verdict=verdict, error=None)
 

@@ -11,6 +11,7 @@ import pytest
 
 from covidcxnet.datasets.phantom import phantom
 from covidcxnet.preparation import prepare_files, prepare_image
+from covidcxnet.preparation.pipeline import about_image
 from enhancement import InputError, stack
 from segmentation.regions import Frame, box_of
 
@@ -174,6 +175,29 @@ def test_worker_processes_give_the_same_outcomes_and_notes_in_the_same_order(set
             assert left.prepared.frame == right.prepared.frame
     assert [[note.partition(":")[0] for note in o.notes] for o in together[5:]] == [[], ["inverted"]]
     assert not any(outcome.notes for outcome in prepare_files(items, settings))
+
+
+@pytest.mark.parametrize(
+    ("problem", "frontal", "limit", "words"),
+    [
+        ("lateral", None, 0, ["lateral"]),  # no rule belongs to the segmenter
+        ("lateral", 2.0, 0, []),
+        ("lateral", -2.0, 0, ["not frontal"]),
+        ("turned", -2.0, 0, ["turned"]),  # says more
+        ("not chest", 2.0, 255, ["not chest", "lungs"]),
+        ("", -2.0, 255, ["not frontal", "lungs"]),
+        ("", 2.0, 0, []),
+    ],
+)
+def test_notes_say_what_the_segmenter_finds_of_the_view_and_the_lungs(
+    settings, fake_segmenter, monkeypatch, problem, frontal, limit, words
+):
+    monkeypatch.setattr("covidcxnet.datasets.recognition.recognise", lambda *_: {problem: "why"} if problem else {})
+    segmenter = fake_segmenter(limit=limit, frontal=frontal)
+    image = phantom("normal", 3, 128).image
+    (outcome,) = prepare_files([image], settings, segmenter=segmenter, look=True)
+    assert [note.partition(":")[0] for note in outcome.notes] == words
+    assert about_image(outcome.notes) == [note for note in outcome.notes if note != "lungs: too dark"]
 
 
 def test_preparing_never_loads_keras():

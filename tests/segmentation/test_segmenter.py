@@ -1,6 +1,7 @@
 """One result for each input, of the input's own size; scores equal their definitions, intervals are over patients."""
 
 import itertools
+import re
 from dataclasses import replace
 
 import cv2
@@ -11,6 +12,7 @@ import pytest
 import weights
 from enhancement.errors import InputError
 from enhancement.parallel import sha256
+from segmentation import frontal
 from segmentation.evaluation import dice, hausdorff95, iou, score_pairs, split_by_knowledge, summarize
 from segmentation.pairs import pairs_from_csv, split_pairs
 from segmentation.segmenter import LungSegmenter
@@ -77,10 +79,42 @@ def test_an_image_without_lungs_never_raises_and_an_empty_mask_has_no_box_and_is
         for result in segmenter.predict([np.full(shape, level, np.uint8) for level in (0, 128, 255)]):
             assert result.mask.shape == shape and result.verdict is not None
     blind = LungSegmenter(chest_weights)
-    monkeypatch.setattr(blind, "_maps", lambda squares: np.zeros((len(squares), 48, 48, 2), np.float32))
+    monkeypatch.setattr(blind, "_outputs", lambda squares: [(np.zeros((48, 48, 2), np.float32), None)] * len(squares))
     result = blind.predict(np.zeros((64, 64), np.uint8))[0]
     assert result.box is None and not result.mask.any()
     assert not result.verdict.trusted and result.verdict.reasons == ("no lungs found",)
+
+
+def test_a_rule_for_frontal_views_holds_for_just_its_file_and_sees_neither_padding_nor_changes_masks(
+    segmenter, chest_weights, chest, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(frontal, "FOLDER", tmp_path)
+    rng = np.random.default_rng(0)
+    values = {name: rng.uniform(0.5, 1, 128).astype(np.float16) for name in ("mean", "scale", "weights")}
+
+    def write(sha):
+        np.savez(tmp_path / "tiny.frontal.npz", **values, bias=0.25, layer="bottleneck_b", sha256=sha)
+        return LungSegmenter(chest_weights)
+
+    images = [chest(2, *shape)[0] for shape in ((96, 80), (48, 16))]
+    plain = LungSegmenter(chest_weights).predict(images)
+    ruled = write(segmenter.sha256)
+    for with_rule, without in zip(ruled.predict(images), plain, strict=True):
+        np.testing.assert_array_equal(with_rule.probability, without.probability)
+        assert without.verdict.frontal is None and with_rule.verdict == replace(
+            without.verdict, frontal=with_rule.verdict.frontal
+        )
+        assert with_rule.verdict.frontal != 0 and with_rule.verdict.to_dict()["frontal"] == with_rule.verdict.frontal
+    frame = plain[1].frame  # but for its middle third, the square is padding
+    features = rng.random((3, 3, 64))
+    assert frame.inner[1] == slice(16, 32)
+    expected = np.concatenate([features[:, 1].mean(0), features[:, 1].max(0)])
+    np.testing.assert_allclose(frontal.pooled(features, frame), expected, rtol=1e-6)
+    assert write("0" * 64).rule is None
+    path = tmp_path / "tiny.frontal.npz"
+    path.write_bytes(path.read_bytes()[:-99])
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        _ = LungSegmenter(chest_weights).rule
 
 
 def test_the_other_convention_is_there_too_and_dilation_grows_mask_and_box(segmenter, chest_weights, chest):
@@ -231,6 +265,9 @@ def test_the_released_network_finds_held_out_lungs_and_is_not_fooled_by_other_pi
     held_out = [p for p, side in zip(pairs, split_pairs(pairs), strict=True) if side == "test"]
     scored = score_pairs(segmenter, held_out[::40])
     assert np.mean([row["dice"] for row in scored]) > 0.93 and np.mean([row["trusted"] for row in scored]) > 0.75
-    others = [sorted((real_data / "reject" / kind).iterdir())[:3] for kind in ("lateral", "non_medical")]
-    results = segmenter.predict([*others[0], *others[1]])
-    assert np.mean([bool(result.verdict and result.verdict.trusted) for result in results]) < 0.25
+    kinds = ("ct", "lateral", "non_medical", "other_medical")
+    others = [file for kind in kinds for file in sorted((real_data / "reject" / kind).iterdir())[::4]]
+    verdicts = [result.verdict for result in segmenter.predict(others)]
+    assert np.mean([verdict.trusted for verdict in verdicts]) < 0.1 and all(verdict.frontal < 0 for verdict in verdicts)
+    frontal_views = segmenter.predict([pair.image for pair in pairs[::60]])
+    assert sum(result.verdict.frontal < 0 for result in frontal_views) <= 1
