@@ -49,6 +49,8 @@ BAD_SETTINGS = [
     (adaptive_equalize, "radius", [(0,)]),
     (match_histogram, "template", [(np.zeros((4, 4), bool),), ([1, 2, 3],), (np.zeros(256),), (np.full(256, -1),)]),
     (match_histogram, "template", [(np.full(256, np.nan),), (["counts"],), (None,)]),
+    (beasf, "gamma", [(0,), (-1.5,), (float("nan"),), (float("inf"),), ("1.5",), (None,), (True,)]),
+    (beasf, "histogram: 'bins' given", [(1.5, "bins")]),
     (stack, "channels", [((),), ("raw",), (["raw", "gamma"],), (["CLAHE"],)]),
 ]
 
@@ -116,7 +118,10 @@ def test_a_stack_holds_its_channels_in_the_order_named(given, options, expected)
         assert plane is None or (planes[..., index] == plane).all()
 
 
-def test_full_takes_the_smallest_to_the_largest_pixel_and_numbers_cut_off():
+def test_full_takes_the_smallest_to_the_largest_pixel_numbers_cut_off_and_a_constant_image_becomes_black():
+    for window in ("robust", "full"):
+        for dtype in (np.uint16, np.int16, np.int32, np.float32):
+            assert (apply_window(np.full((3, 3), 1234, dtype), window) == 0).all()
     assert apply_window(np.array([[100, 150, 300]], np.uint16), "full").tolist() == [[0, 64, 255]]
     values = np.array([[-500, -100, 0, 100, 4000]], np.int16)
     assert apply_window(values, (-100, 100)).tolist() == [[0, 0, 128, 255, 255]]
@@ -133,12 +138,6 @@ def test_robust_leaves_out_half_a_percent_at_each_end():
     values = np.full((100, 100), 500, np.uint16)
     values[0, 0] = 1000
     assert apply_window(values).max() == 255  # the full range where nearly all pixels are one level
-
-
-@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32, np.float32])
-@pytest.mark.parametrize("window", ["robust", "full"])
-def test_a_constant_image_becomes_black(dtype, window):
-    assert (apply_window(np.full((3, 3), 1234, dtype), window) == 0).all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -248,19 +247,9 @@ def test_range_histogram_equals_the_published_implementation_bit_for_bit(picture
         assert hashlib.sha256(result.tobytes()).hexdigest()[:24] == expected
 
 
-@settings(max_examples=120, deadline=None)
-@given(pictures, st.sampled_from(GAMMAS) | st.floats(0.05, 20), histograms)
-def test_both_histograms_equal_the_arithmetic_restated(image, gamma, histogram):
-    expected = restated(image, gamma, None if histogram == "range" else (0, 256))
-    if expected is None or image.min() == image.max():
-        return
-    mapping = levels_of(image, beasf(image, gamma, histogram))
-    assert mapping == {level: expected[level] for level in mapping}
-
-
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(pictures, gammas, histograms)
-def test_every_image_has_a_monotone_answer_without_warnings_and_is_left_alone(image, gamma, histogram):
+def test_every_image_has_the_restated_and_a_monotone_answer_without_warnings_and_is_left_alone(image, gamma, histogram):
     before = image.copy()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -270,6 +259,9 @@ def test_every_image_has_a_monotone_answer_without_warnings_and_is_left_alone(im
     assert result.dtype == np.uint8 and result.shape == image.shape
     assert list(mapping.values()) == sorted(mapping.values())
     assert all((new <= mean) == (old <= mean) or new == mean for old, new in mapping.items()), "each half stays itself"
+    if 0.05 <= gamma <= 20 and image.min() < image.max():
+        expected = restated(image, gamma, None if histogram == "range" else (0, 256))
+        assert expected is None or mapping == {level: expected[level] for level in mapping}
 
 
 @pytest.mark.parametrize("histogram", ["levels", "range"])
@@ -303,15 +295,3 @@ def test_neither_sums_nor_counts_of_large_images_overflow():
     large[0, 0], large[-1, -1] = 255, 255
     counts = count_levels(large)
     assert counts[0] == large.size - 2 and counts[255] == 2
-
-
-def test_views_and_read_only_arrays_are_taken_and_other_settings_refused_by_name():
-    image = pattern(20, 230, 2)
-    view = image[::-2, ::3]
-    view.flags.writeable = False
-    assert (beasf(view) == beasf(view.copy())).all()
-    for gamma in (0, -1.5, float("nan"), float("inf"), "1.5", None, True):
-        with pytest.raises(InputError, match="gamma"):
-            beasf(image, gamma)
-    with pytest.raises(InputError, match="histogram: 'bins' given"):
-        beasf(image, 1.5, "bins")
