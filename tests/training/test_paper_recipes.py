@@ -9,7 +9,7 @@ from covidcxnet import recipes
 from covidcxnet.models import MODELS
 from covidcxnet.training import load_recipe
 
-OURS = {"phantom", "base-cnn", "covid-cxnet", "covid-cxnet-scratch"}
+OURS = {"phantom", "transfer", "base-cnn", "covid-cxnet", "covid-cxnet-scratch"}
 
 
 def test_every_system_of_the_papers_is_a_recipe():
