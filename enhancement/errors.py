@@ -24,7 +24,7 @@ def shortened(text: str, most: int = 400) -> str:
 def listed(words: Iterable[object], most: int = 5) -> str:
     """The first few of some words, as a sentence has them, and how many more there are."""
     texts = [str(word) for word in words]
-    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most:,} more" if len(texts) > most else "")
 
 
 def printable(text: object) -> str:

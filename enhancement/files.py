@@ -14,6 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from enhancement.csv_cells import csv_cell
 from enhancement.errors import InputError
 from enhancement.signatures import HEAD, is_picture
 
@@ -91,7 +92,7 @@ def write_csv(path: PathLike, rows: Sequence[dict[str, Any]]) -> None:
     with whole_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
 
 
 def check_output(path: PathLike, *, overwrite: bool = True, folder: bool = False) -> Path:

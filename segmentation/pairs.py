@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from enhancement.csv_cells import plain_cell
 from enhancement.errors import InputError, RadiographError
 from enhancement.files import find_images
 
@@ -60,7 +61,7 @@ def pairs_from_csv(path: str | Path, root: str | Path | None = None, convention:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             columns = _columns(path, reader.fieldnames or [])
-            rows = list(reader)
+            rows = [{name: plain_cell(cell) for name, cell in row.items()} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV ({error})") from None
     if not rows:

@@ -306,12 +306,24 @@ class Child:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, text=True, preexec_fn=limits)
         if self._line(120) != "ready":
-            raise SystemExit("fuzz: a child cannot read the undamaged files; run tools/fuzz.py --serve to see why")
+            raise RuntimeError("fuzz: a child cannot read the undamaged files; run tools/fuzz.py --serve to see why")
 
     def _line(self, seconds: float) -> str | None:
+        """A line of the child, None if it takes too long: in seconds of the processor, as the machine may be busy."""
+        began, used = time.monotonic(), self._processor()
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            return self.process.stdout.readline().rstrip("\n") if selector.select(seconds) else None
+            while self._processor() - used < seconds and time.monotonic() - began < 20 * seconds:
+                if selector.select(1):
+                    return self.process.stdout.readline().rstrip("\n")
+        return None
+
+    def _processor(self) -> float:
+        try:
+            times = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        except OSError:  # no Linux
+            return time.monotonic()
+        return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
     def case(self, number: int, kind: Callable[[int], str]) -> str:
         """The log's line of a case."""
@@ -336,7 +348,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2000, help="cases in all, those of the log included")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="child processes")
-    parser.add_argument("--seconds", type=float, default=30, help="limit of time for a case")
+    parser.add_argument("--seconds", type=float, default=10, help="limit of processor time for a case")
     parser.add_argument("--memory", type=int, default=6000, help="limit of a child's address space, in MB")
     parser.add_argument("--log", type=Path, default=None, help="default: fuzz-SEED.tsv")
     parser.add_argument("--show", type=int, metavar="NUMBER", help="write one case to a file and stop")

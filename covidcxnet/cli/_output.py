@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from covidcxnet.preparation.pipeline import MARK, about_image
+from enhancement.csv_cells import csv_cell
 from enhancement.errors import InputError, printable
 from enhancement.files import IMAGE_SUFFIXES
 
@@ -60,17 +61,17 @@ class Csv:
     def __init__(self, path: Path, classes: Sequence[str], stack: ExitStack, method: str | None = None):
         from covidcxnet.prediction import columns, table_row
 
-        self.cells = lambda row: table_row(row, classes).values()
+        self.cells = lambda row: map(csv_cell, table_row(row, classes).values())
         # of the pictures: the class explained, LIME's local fit, and the file
         self.explained = ["target", "fit", "panel"] if method else []
         # File names that are no valid text come out as the bytes they are.
         file = open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
         self.writer = csv.writer(stack.enter_context(file))
-        self.writer.writerow([*columns(classes), *self.explained])
+        self.writer.writerow([csv_cell(name) for name in (*columns(classes), *self.explained)])
 
     def __call__(self, row: dict[str, Any]) -> None:
         explained = [row.get("explanation", {}).get(name) for name in self.explained]
-        self.writer.writerow([*self.cells(row), *explained])
+        self.writer.writerow([*self.cells(row), *map(csv_cell, explained)])
 
 
 def panel_paths(files: list[tuple[Path, Path]], out: Path, method: str) -> dict[Path, Path]:

@@ -11,7 +11,7 @@ import os
 import os.path
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.vocabulary import DEFINITIONS, FINDINGS, PREFIX, findings_of, independent_targets
-from covidcxnet.reporting.table import Table
-from enhancement.errors import InputError, printable
+from covidcxnet.reporting.table import Table, frame_csv, is_numeric
+from enhancement.csv_cells import plain_cell
+from enhancement.errors import InputError, listed, printable
 from enhancement.files import whole_file
 from enhancement.notebook import Shown
 
@@ -76,10 +77,10 @@ class Dataset(Shown):
         if self.task == "exclusive":
             labels = set(table["label"])
             if len(set(classes)) < len(classes):
-                raise InputError(f"{self.name}: classes {', '.join(classes)} name one class twice")
+                raise InputError(f"{self.name}: classes {listed(classes)} name one class twice")
             if classes and labels - set(classes):
                 raise InputError(
-                    f"{self.name}: label {min(labels - set(classes))!r} is not among the classes {', '.join(classes)}; "
+                    f"{self.name}: label {min(labels - set(classes))!r} is not among the classes {listed(classes)}; "
                     "add it, or keep the others with filter(label=[...])"
                 )
             # normal is class 0 whatever order was given, so that a single output always means "not normal"
@@ -87,7 +88,7 @@ class Dataset(Shown):
         else:
             missing = [name for name in classes if PREFIX + name not in table]
             if missing or len(set(classes)) < len(classes):
-                there = ", ".join(findings_of(table)) or "none"
+                there = listed(findings_of(table), 12) or "none"
                 raise InputError(f"{self.name}: no finding {(missing or classes)[0]!r} (or twice); there are {there}")
         object.__setattr__(self, "table", table)
         object.__setattr__(self, "root", Path(self.root))
@@ -153,7 +154,7 @@ class Dataset(Shown):
         """
         keep = self.rows(where)
         if not keep.any():
-            wanted = " and ".join(f"{k}={v}" for k, v in where.items())
+            wanted = " and ".join(f"{k}={listed(_values(v))}" for k, v in where.items())
             raise InputError(f"{self.name}: no image has {wanted}; see summary() for what there is")
         classes = self.classes
         if "label" in where and self.task == "exclusive":
@@ -166,7 +167,7 @@ class Dataset(Shown):
         keep = np.ones(len(self), bool)
         for column, wanted in where.items():
             if column not in self.table:
-                raise InputError(f"{self.name}: no column {column!r}; there are {', '.join(self.table.columns)}")
+                raise InputError(f"{self.name}: no column {column!r}; there are {listed(self.table.columns, 12)}")
             # compared as text, so that a value from a command line or a YAML file matches a number or a word alike
             keep &= self.table[column].map(_text).isin({_text(v) for v in _values(wanted)}).to_numpy()
         return keep
@@ -293,11 +294,11 @@ def read_text(path: str | Path, what: str, **options: Any) -> pd.DataFrame:
         # a label None and a patient NA are words, and only an empty cell is missing
         options = {"dtype": str, "keep_default_na": False, **_dialect(Path(path)), **options}
         try:
-            return pd.read_csv(path, **options)
+            table = pd.read_csv(path, **options)
         except UnicodeDecodeError:
             table = pd.read_csv(path, **{**options, "encoding": "cp1252"})
             print(f"{path}: not UTF-8; read as Windows-1252", file=sys.stderr)
-            return table
+        return plain_table(table)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except UnicodeDecodeError:
@@ -306,6 +307,14 @@ def read_text(path: str | Path, what: str, **options: Any) -> pd.DataFrame:
         raise InputError(
             f"{path}: not {what} ({(str(error).strip() or type(error).__name__).splitlines()[0]})"
         ) from error
+
+
+def plain_table(table: pd.DataFrame) -> pd.DataFrame:
+    """A table as it was before `frame_csv` escaped it."""
+    for name in table:
+        if not is_numeric(table[name].dtype) and table[name].astype(str).str.startswith("'").any():
+            table[name] = table[name].map(plain_cell)
+    return table.rename(columns=plain_cell)
 
 
 def _dialect(path: Path) -> dict[str, Any]:
@@ -331,7 +340,7 @@ def _dialect(path: Path) -> dict[str, Any]:
 def save_table(table: pd.DataFrame, path: str | Path) -> Path:
     """Write a table as CSV, whole or not at all."""
     with whole_file(Path(path)) as temporary:
-        table.to_csv(temporary, index=False)
+        temporary.write_text(frame_csv(table), encoding="utf-8", newline="")
     return Path(path)
 
 
@@ -345,13 +354,13 @@ def listed_path(path: Any, root: str | Path) -> str:
     return Path(text).as_posix()
 
 
-def check_names(paths: Iterable[Any]) -> None:
-    """`InputError` for the first path with bytes that are no UTF-8, which no table can hold."""
-    for path in paths:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError:
-            raise InputError(f"{printable(path)}: the file name is not valid UTF-8; rename the file") from None
+def is_text(path: Any) -> bool:
+    """Whether a file's name is text; one with bytes that are no UTF-8 stands in no table."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def cell_paths(cell: Any) -> tuple[str, ...]:
@@ -390,7 +399,7 @@ def _meaning(kinds: str) -> str:
 def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
     for column in ("path", "label"):
         if column not in table:
-            raise InputError(f"{name}: no column {column!r}; there are {', '.join(map(str, table.columns)) or 'none'}")
+            raise InputError(f"{name}: no column {column!r}; there are {listed(table.columns, 12) or 'none'}")
     if table.empty:
         raise InputError(f"{name}: no images")
     table = table.reset_index(drop=True).copy()
@@ -401,7 +410,9 @@ def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
             which = f" ({table['path'][row]})" if column == "label" else ""
             raise InputError(f"{name}: row {row + 1}{which} has no {column}; fill it in or drop the row")
         table[column] = table[column].map(_text)
-    check_names(table["path"])
+    for path in table["path"]:
+        if not is_text(path):
+            raise InputError(f"{printable(path)}: the file name is not valid UTF-8; rename the file")
     # one file may be written in two ways, ./a.png and a.png
     loose = table["path"].str.contains(r"(?:^|/)\.{1,2}/|//", regex=True)
     if loose.any():

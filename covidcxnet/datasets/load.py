@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 from platformdirs import user_cache_path
 
-from covidcxnet.datasets.dataset import TASKS, Dataset, cell_paths, check_names, listed_path, merge, moved, read_text
+from covidcxnet.datasets.dataset import TASKS, Dataset, cell_paths, is_text, listed_path, merge, moved, read_text
 from covidcxnet.datasets.named import NAMES, facts_of, load_named
 from covidcxnet.datasets.phantom import PHANTOM_CLASSES, VERSION, make_phantoms
 from covidcxnet.datasets.vocabulary import PREFIX, UNKNOWN, finding_name, findings_of, with_findings
-from enhancement.errors import InputError
+from enhancement.errors import InputError, listed, printable
 from enhancement.files import find_images, passed_over
 
 _ALIASES = {
@@ -45,6 +45,7 @@ SPLIT_FOLDERS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 
+_MOST_CLASSES = 1000  # more are names or numbers of images; a split or confusion matrix of them would fill the memory
 _MASK_FOLDERS = {"mask", "masks", "lung_masks", "lung masks"}
 
 
@@ -129,9 +130,10 @@ def load(
     if independent:
         return _independent(dataset, classes, for_training)
     if classes:
-        unknown = [c for c in classes if c not in set(dataset.table["label"])]
+        there = set(dataset.table["label"])
+        unknown = [c for c in classes if c not in there]
         if unknown:
-            raise InputError(f"{data}: no image is labelled {unknown[0]!r}; labels are {', '.join(dataset.classes)}")
+            raise InputError(f"{data}: no image is labelled {unknown[0]!r}; labels are {listed(dataset.classes)}")
         rows = dataset.table["label"].isin(list(classes))
         if not rows.all():
             others = dataset.table.loc[~rows, "label"].value_counts()
@@ -144,7 +146,11 @@ def load(
     present = dataset.table["label"].unique()
     if len(present) < 2:
         raise InputError(f"{data}: only one class, {present[0]!r}; a classifier needs at least two")
-    return replace(dataset, classes=tuple(c for c in dataset.classes if c in set(present)))
+    if len(present) > _MOST_CLASSES:
+        what = f"{len(present):,} different labels ({listed(present)}) in {len(dataset):,} images"
+        raise InputError(f"{data}: {what}; is it a column of classes? At most {_MOST_CLASSES:,} can be learned")
+    classes = set(present)
+    return replace(dataset, classes=tuple(c for c in dataset.classes if c in classes))
 
 
 def load_files(folder: str | Path, exclude: Sequence[str] = ()) -> Dataset:
@@ -215,8 +221,12 @@ def _images_below(root: Path) -> list[Path]:
         raise InputError(f"{root}: no such folder")
     paths = [Path(p).relative_to(root) for p in find_images(root, recursive=True)]
     paths = [p for p in paths if not any(part.startswith(".") for part in p.parts)]
-    check_names(root / path for path in paths)
-    return paths
+    unnamed = [path for path in paths if not is_text(path)]
+    if unnamed:
+        first = f"the first {printable(unnamed[0])}"
+        note(f"{root}: left out are {len(unnamed)} images whose names are not valid UTF-8, {first}; rename them")
+    left_out = set(unnamed)
+    return [path for path in paths if path not in left_out]
 
 
 def _open_folder(root: Path) -> Dataset:
@@ -306,17 +316,19 @@ def _open_csv(csv: Path, root: str | Path | None, columns: Mapping[str, str] | N
     for column in {"path", "mask", "lesion"} & set(table.columns):
         # from text alone: an empty cell is no path
         table[column] = [c.strip().replace("\\", "/") if isinstance(c, str) else c for c in table[column]]
+    bounded = root is not None  # else tables of `datasets convert` lead to images beside their own folder
     root = Path(root) if root is not None else _root_of(csv, table["path"])
 
     def below(text: str) -> str:
         path = listed_path(text, root)
-        if os.path.isabs(path):  # the table could not move with its files
+        # An absolute path would not move with its files; one that leads out of a folder was given away with the table.
+        if os.path.isabs(path) or (bounded and path.startswith("../")):
             raise InputError(f"{text}: is not under {root}; name a root that holds all files (root=...)")
         return path
 
     for column in {"path", "mask", "lesion"} & set(table.columns):
-        absolute = [any(Path(part).is_absolute() for part in cell_paths(cell)) for cell in table[column]]
-        table[column] = [moved(c, below) if far else c for c, far in zip(table[column], absolute, strict=True)]
+        far = [any(part.startswith("/") or ".." in part for part in cell_paths(cell)) for cell in table[column]]
+        table[column] = [moved(c, below) if check else c for c, check in zip(table[column], far, strict=True)]
     return Dataset(table, root, (), csv.stem)
 
 

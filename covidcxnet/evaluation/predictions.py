@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.vocabulary import independent_targets
+from covidcxnet.reporting.table import frame_csv
 from enhancement.errors import InputError
 
 PREFIX = "p_"
@@ -147,7 +148,7 @@ class Predictions:
     def to_csv(self) -> str:
         """`to_frame` as CSV."""
         # Nine digits give every float32 back, ranks with it; tables of findings are published with seven.
-        return self.to_frame().to_csv(index=False, float_format="%.9g" if self.task == "exclusive" else "%.7g")
+        return frame_csv(self.to_frame(), float_format="%.9g" if self.task == "exclusive" else "%.7g")
 
 
 def truth_of(table: pd.DataFrame, classes: tuple[str, ...], task: str = "exclusive") -> np.ndarray:

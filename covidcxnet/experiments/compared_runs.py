@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from covidcxnet.datasets.dataset import plain_table
 from covidcxnet.evaluation.evaluator import evaluate
 from covidcxnet.evaluation.predictions import PREFIX
 from covidcxnet.models.counts import flops
@@ -203,7 +204,7 @@ def _read_predictions(path: Path) -> pd.DataFrame:
     names = ("path", "label", "labelled", "predicted")
     empty = {column: [""] for column in pd.read_csv(path, nrows=0).columns if column not in names}
     text = dict.fromkeys((*names, "patient", "source"), str)
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty)
+    return plain_table(pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty))
 
 
 def _identities(run: Run, predictions: pd.DataFrame) -> list[str]:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from covidcxnet.experiments.explore import UNKNOWN, Moments, Survey
 from covidcxnet.reporting import pages, plots
-from covidcxnet.reporting.table import Table, count
+from covidcxnet.reporting.table import Table, count, frame_csv
 from enhancement import read_radiograph
 from enhancement.errors import InputError
 from enhancement.files import write_all
@@ -47,7 +47,7 @@ def save(survey: Survey, folder: str | Path) -> Path:
         files[_file_name(title.removeprefix("Samples of "), files) if kind == "samples" else f"{kind}.png"] = content
     files["explore.json"] = (json.dumps(survey.to_dict(), indent=1, ensure_ascii=False) + "\n").encode()
     if len(survey.unreadable):
-        files["unreadable.csv"] = survey.unreadable.to_csv(index=False).encode()
+        files["unreadable.csv"] = frame_csv(survey.unreadable).encode()
     reasons = survey.unreadable["reason"].value_counts().head(5).items()
     page = pages.render(
         "experiments/explore.html",

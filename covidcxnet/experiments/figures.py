@@ -20,6 +20,7 @@ from covidcxnet.explain.layers import convolutions, require_cut
 from covidcxnet.explain.overlay import heat_colours
 from covidcxnet.reporting import plots
 from covidcxnet.reporting.pages import NOTICE
+from covidcxnet.reporting.table import frame_csv
 from enhancement.command_line import one_line
 from enhancement.errors import InputError
 from enhancement.files import whole_file
@@ -113,7 +114,7 @@ def draw_all(
             with step():
                 report(plots.save(draw_embeddings(embeddings), folder / "tsne.png"))
                 with whole_file(folder / "tsne.csv") as partial_file:
-                    table(embeddings).to_csv(partial_file, index=False)
+                    partial_file.write_text(frame_csv(table(embeddings)), encoding="utf-8", newline="")
                 report(folder / "tsne.csv")
         if len(chosen) < FEWEST:
             report(f"left out: t-SNE: {len(chosen)} radiographs given, {FEWEST} or more expected")

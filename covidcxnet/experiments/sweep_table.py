@@ -14,7 +14,7 @@ import pandas as pd
 from covidcxnet.evaluation.bootstrap import LEVEL
 from covidcxnet.experiments.compared_runs import called_normal, report_of
 from covidcxnet.experiments.sweep_plan import Trial, text_of
-from covidcxnet.reporting.table import Estimate
+from covidcxnet.reporting.table import Estimate, frame_csv
 from covidcxnet.training.recipe import Recipe
 from covidcxnet.training.run_folder import Run
 
@@ -130,4 +130,4 @@ def t_interval(values: np.ndarray) -> Estimate:
 def to_csv(frame: pd.DataFrame) -> str:
     """Runs or cells of a sweep as CSV."""
     internal = frame.columns[frame.columns.str.contains(_INTERNAL)]
-    return frame.drop(columns=internal).to_csv(index=False, float_format="%.6g")
+    return frame_csv(frame.drop(columns=internal), float_format="%.6g")

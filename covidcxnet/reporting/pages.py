@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from covidcxnet.reporting.table import Html, count
+from covidcxnet.reporting.table import Html, count, markdown_text
 
 NOTICE = "Research only: not a medical device"
 
@@ -32,6 +32,7 @@ def environment() -> Environment:
     )
     style = Html(_source("report.css") or "")
     templates.globals |= {"NOTICE": NOTICE, "version": generator(), "stylesheet": style, "count": count}
+    templates.filters["md"] = markdown_text
     return templates
 
 

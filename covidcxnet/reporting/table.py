@@ -5,11 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
+
+from enhancement.csv_cells import csv_cell
+from enhancement.errors import one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Html = Markup  # text that is HTML already and is not escaped again
 DASH = "–"  # what stands for a value that was not measured
@@ -140,7 +147,7 @@ class Table:
         return stream.getvalue()
 
     def _pipes(self, row: Sequence[Any]) -> str:
-        cells = [_text(_cell(c)).replace("|", "\\|").replace("\n", " ") for c in row]
+        cells = [markdown_text(_text(_cell(c))).replace("|", "\\|") for c in row]
         return "| " + " | ".join(cells) + " |"
 
 
@@ -249,4 +256,24 @@ def _bare(value: Any) -> Any:
     """A value for CSV: nothing for what is not known, six digits of a float."""
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.6g}"
-    return value.striptags() if isinstance(value, Markup) else value
+    return csv_cell(str(value.striptags()) if isinstance(value, Markup) else value)
+
+
+def frame_csv(frame: pd.DataFrame, **options: Any) -> str:
+    """A data frame as CSV without its index, whose texts no spreadsheet takes for formulas (`csv_cells`)."""
+    frame = frame.copy(deep=False)
+    for name in frame:
+        # Only where there is such a text: else pandas would give the column another type, and its numbers other digits.
+        if not is_numeric(frame[name].dtype) and any(csv_cell(value) is not value for value in frame[name]):
+            frame[name] = frame[name].map(csv_cell)
+    return frame.rename(columns=csv_cell).to_csv(index=False, lineterminator="\n", **options)
+
+
+def is_numeric(dtype: Any) -> bool:
+    return getattr(dtype, "kind", "O") in "biufc"
+
+
+def markdown_text(text: str) -> str:
+    """Text in which Markdown finds neither HTML nor links nor a line's end: labels and names may be any text."""
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", one_line(text)).replace("<", "&lt;")
+    return text.replace("](", "]\\(")

@@ -122,7 +122,8 @@ def initialise(model: keras.Model, init: str, classes: tuple[str, ...]) -> str:
         loaded = transfer(source, model, path, set() if labels == tuple(classes) else {OUTPUT})
         origin = str(path)
     weighted = [layer.name for layer in model.layers if layer.weights]
-    fresh = [name for name in weighted if name not in set(loaded)]
+    known = set(loaded)
+    fresh = [name for name in weighted if name not in known]
     text = f"initial weights from {origin}: {len(loaded)} of {len(weighted)} layers"
     return text + (f"; random: {', '.join(fresh)}" if fresh else "")
 

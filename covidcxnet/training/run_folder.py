@@ -18,7 +18,7 @@ import pandas as pd
 
 from covidcxnet.backend import devices
 from covidcxnet.datasets import Dataset
-from covidcxnet.datasets.dataset import save_table
+from covidcxnet.datasets.dataset import plain_table, save_table
 from covidcxnet.datasets.load import folder_of, readdressed
 from covidcxnet.datasets.splits import unknown_patients
 from covidcxnet.preparation import Store
@@ -138,7 +138,7 @@ class Run(Shown):
     def split(self) -> pd.DataFrame:
         """Columns path, split and grouped_by; also of images that could not be read."""
         # As text, or a path such as 007 would become a number.
-        return pd.read_csv(self._file("split.csv"), dtype=str)
+        return plain_table(pd.read_csv(self._file("split.csv"), dtype=str))
 
     @property
     def log(self) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from covidcxnet.datasets import Dataset, load, merge, split
-from covidcxnet.datasets.dataset import with_verdicts
+from covidcxnet.datasets.dataset import read_text, save_table, with_verdicts
 from covidcxnet.datasets.splits import read_split
 from covidcxnet.datasets.vocabulary import finding_name
 from covidcxnet.evaluation.provenance import read_training_lists
@@ -156,8 +156,7 @@ def test_split_folders_beside_anything_else_are_refused_with_its_name(tmp_path, 
 @pytest.fixture
 def csv(tmp_path):
     """``csv(text)`` writes a table and returns its path."""
-    path = tmp_path / "t.csv"
-    return lambda text: (path.write_text(text), path)[1]
+    return lambda text, name="t.csv": ((tmp_path / name).write_text(text), tmp_path / name)[1]
 
 
 def test_csv_columns_are_found_by_their_usual_names_or_can_be_named(csv):
@@ -214,12 +213,26 @@ def test_tables_of_spreadsheets_are_read_whatever_separates_and_encodes_them(
     assert ("read as Windows-1252" in capsys.readouterr().err) == (encoding == "cp1252")
 
 
-def test_a_file_name_that_is_no_utf8_is_named_in_one_line(tmp_path):
+def test_a_file_whose_name_is_no_utf8_is_left_out_of_a_folder_and_refused_in_a_table(tmp_path, capsys):
     images(tmp_path, "flu/a.png", "normal/b.png", "flu/lunge_\udcfc.png")
-    given = table().assign(path=["\udcfc", "a", "b"])
-    for refused in (lambda: load(tmp_path), lambda: Dataset(given, tmp_path)):
-        with pytest.raises(InputError, match=r"\\udcfc.*not valid UTF-8"):
-            refused()
+    assert list(load(tmp_path).table["path"]) == ["flu/a.png", "normal/b.png"]
+    assert (
+        r"left out are 1 images whose names are not valid UTF-8, the first flu/lunge_\udcfc" in capsys.readouterr().err
+    )
+    with pytest.raises(InputError, match=r"\\udcfc.*not valid UTF-8"):
+        Dataset(table().assign(path=["\udcfc", "a", "b"]), tmp_path)
+
+
+def test_texts_that_a_spreadsheet_would_run_are_written_as_text_and_read_as_they_were(tmp_path):
+    cells = ["=1+1", "+a", "-b", "@c", "'=d", "'e", "-", "-1.5", "1", "\tf", "a=b"]
+    given = pd.DataFrame({"path": [f"{c}.png" for c in cells], "label": cells, "=age": np.arange(11) - 5.5})
+    path = save_table(given, tmp_path / "t.csv")
+    written = pd.read_csv(path, dtype=str)
+    assert not [cell for cell in written.to_numpy().ravel() if cell[:1] in "=+@\t" or cell[:2] == "-b"]
+    assert list(written.iloc[:, 2]) == [str(number) for number in given["=age"]]
+    pd.testing.assert_frame_equal(read_text(path, "a table"), given.astype(str))
+    read = load(path, for_training=False).table
+    assert list(read["label"]) == [cell.strip() for cell in cells] and list(read["=age"]) == list(given["=age"])
 
 
 def test_csv_paths_relative_to_the_parent_folder_are_found_and_absolute_ones_must_lie_under_the_root(
@@ -235,8 +248,10 @@ def test_csv_paths_relative_to_the_parent_folder_are_found_and_absolute_ones_mus
     assert load(table, root=tmp_path / "set").table["path"][1] == "set/y.png"
     path = csv(f"path,label\n{tmp_path}/x.png,flu\n")
     assert load(path, for_training=False).table["path"][0] == "x.png"
-    with pytest.raises(InputError, match="not under"):
-        load(path, root=tmp_path / "elsewhere", for_training=False)
+    leaving = csv("path,label\nset/../../x.png,flu\n", "leaving.csv")
+    for refused, root in ((path, tmp_path / "elsewhere"), (leaving, tmp_path)):
+        with pytest.raises(InputError, match="not under"):
+            load(refused, root=root, for_training=False)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +269,14 @@ def test_a_csv_that_is_no_table_of_images_is_refused(tmp_path, content, reason):
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(InputError, match=reason):
         load(tmp_path / "t.csv", for_training=False)
+
+
+def test_a_column_of_names_taken_for_labels_is_refused_at_once(csv):
+    path = csv("path,label\n" + "".join(f"{n}.png,patient {n}\n" for n in range(2000)))
+    with pytest.raises(InputError, match=r"2,000 different labels \(patient 0, .* and 1,995 more\) in 2,000 images"):
+        load(path)
+    with pytest.raises(InputError, match=r"no image is labelled 'flu'; labels are patient 0, .* and 1,995 more"):
+        load(path, classes=["flu"])
 
 
 def test_load_takes_classes_in_order_and_filters(csv, tmp_path):

@@ -125,6 +125,8 @@ def test_rows_are_grouped_a_cell_says_more_and_csv_holds_plain_numbers():
 def test_markdown_keeps_its_columns_whatever_stands_in_a_cell_and_text_aligns_them():
     lines = Table(["a|b", "n"], [["x\ny", 1]], caption="Above", note="Below").markdown().splitlines()
     assert lines == ["Above", "", "| a\\|b | n |", "| --- | ---: |", "| x y | 1 |", "", "Below"]
+    hostile = Table(["<b>", "n"], [["[a](http://b)&lt; <img src=x>", 1]]).markdown()
+    assert hostile.startswith("| &lt;b> | n |") and "| [a]\\(http://b)&amp;lt; &lt;img src=x> | 1 |" in hostile
     rows = [["covid19", 1200, SURE], ["normal", 3, UNDEFINED]]
     lines = Table(["class", "images", "AUROC"], rows).text(indent=2).splitlines()
     assert len({len(line) for line in lines}) == 1

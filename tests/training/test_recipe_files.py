@@ -7,7 +7,6 @@ from covidcxnet.training import load_recipe, save_recipe
 from covidcxnet.training.arguments import parse_recipe
 from enhancement.errors import InputError
 
-
 BOMB = "a0: &a0 [x, x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
 WORDS = ("1e5", "1e-3", "on", "no", "null", "0123", "1_000", "0x1f", "2020-01-01", ".5", "inf", "12:30")
 

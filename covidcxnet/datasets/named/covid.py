@@ -51,7 +51,8 @@ def read_covidcxnet(folder: str | Path, facts: Facts, *, unlabelled: str) -> Dat
         # by number: marks and endings of the same image differ between the table and the folder
         given["number"] = given["filename"].map(lambda f: (m := _MARKS.match(layout.stem(f))) and m[1])
         listed = given.drop_duplicates("number").set_index("number")
-        unlisted = [n for n in listed.index if n and n not in set(table["number"])]
+        numbers = set(table["number"])
+        unlisted = [n for n in listed.index if n and n not in numbers]
         missing = "chest_xray_images/covid19/" + listed.loc[unlisted, "filename"]
         absent = pd.DataFrame({"path": missing, "label": "covid19", "number": unlisted})
         table = pd.concat([table, absent], ignore_index=True)

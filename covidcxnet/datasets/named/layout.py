@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from covidcxnet.datasets.dataset import Dataset, read_text
+from covidcxnet.datasets.dataset import Dataset, is_text, read_text
 from covidcxnet.datasets.named.facts import Facts
 from covidcxnet.datasets.vocabulary import UNKNOWN, findings_of, known_from_labels
 from enhancement.errors import InputError
@@ -49,7 +49,7 @@ def files(root: Path, suffixes: Iterable[str] = IMAGES) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if not _leaving(name))
         place = Path(here).relative_to(root).as_posix()
         for name in sorted(names):
-            if name.lower().endswith(wanted) and not _leaving(name):
+            if name.lower().endswith(wanted) and not _leaving(name) and is_text(name):
                 yield name if place == "." else f"{place}/{name}"
 
 
@@ -97,7 +97,8 @@ def finish(table: pd.DataFrame, root: Path, facts: Facts, *, unlabelled: str = "
     table = table.assign(source=facts.name)
     empty = [c for c in table if c not in ("path", "label") and (table[c].isna() | table[c].eq("")).all()]
     table = table.drop(columns=empty)
-    definitions = {label: kind for label, kind in facts.labels.items() if label in set(table["label"])}
+    labels = set(table["label"])
+    definitions = {label: kind for label, kind in facts.labels.items() if label in labels}
     return Dataset(table, root, (), facts.name, definitions)
 
 
