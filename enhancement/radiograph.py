@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enhancement.checks import Gray, as_count
-from enhancement.errors import InputError, RadiographError, Refusal, one_line
+from enhancement.errors import InputError, RadiographError, Refusal
 from enhancement.signatures import kind_of
 from enhancement.windowing import Window, apply_window, check_window, is_view
 
@@ -189,10 +189,12 @@ def _of_picture(image: Any, name: str, window: Window) -> Gray:
         if image.mode not in _GRAY_MODES:
             _one_plane(np.asarray(image.convert("RGB")), name)
         return _finished(raster, window)
-    except (Refusal, OSError, ValueError, SyntaxError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = str(error) if isinstance(error, Refusal) else f"cannot be decoded ({one_line(error):.200})"
+    except InputError:
+        raise
+    except Exception as error:  # Pillow reads the pixels only now, from a file that may be cut or closed
+        # In fixed words: a library's text may quote the header.
+        undecoded = "cannot be decoded; its file is truncated, damaged or closed"
+        reason = str(error) if isinstance(error, Refusal) else undecoded
         raise InputError(f"{name}: {reason}") from None
 
 

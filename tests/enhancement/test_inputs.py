@@ -145,5 +145,9 @@ def test_files_that_cannot_be_read_are_named_by_every_function(folder):
     Image.fromarray(NOISE).save(buffer, "png")
     with pytest.raises(InputError, match="image: cannot be decoded"):
         clahe(Image.open(io.BytesIO(buffer.getvalue()[:900])))
+    with Image.open(folder / "chest0.png") as closed:
+        pass
+    with pytest.raises(InputError, match="image: cannot be decoded"):
+        clahe(closed)
     with pytest.raises(InputError, match="window: 2 requested"):
         read_radiograph(NOISE, window=2)

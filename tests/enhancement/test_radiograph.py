@@ -289,7 +289,9 @@ def test_whatever_a_decoder_raises_is_a_refusal_in_fixed_words_and_ctrl_c_is_non
 @pytest.mark.real
 def test_real_radiographs_read_as_opencv_reads_them(real_data):
     for path in find_images(real_data / "classification")[::400]:
-        assert (read_radiograph(path) == cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)).all(), path
+        pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        for given in (path, Image.open(path), pixels, pixels / 255, np.dstack([pixels] * 3)):
+            assert (read_radiograph(given) == pixels).all(), path
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
