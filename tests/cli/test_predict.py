@@ -35,14 +35,15 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def loaded_once():
-    """Each network is loaded once for all tests, and not once a command; lungs are everywhere."""
+    """Each network is loaded once for all tests, and not once a command; lungs are all that is not of one gray."""
 
-    def everywhere(self, images):
-        found = {"box": None, "error": None, "verdict": Verdict(True, ())}
-        return [SimpleNamespace(mask=np.ones(image.shape, bool), **found) for image in images]
+    def lungs(image):
+        varied = bool(image.std())
+        verdict = Verdict(varied, () if varied else ("no lungs found",))
+        return SimpleNamespace(mask=np.full(image.shape, varied), box=None, error=None, verdict=verdict)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LungSegmenter, "predict", everywhere)
+        patch.setattr(LungSegmenter, "predict", lambda self, images: [lungs(image) for image in images])
         patch.setattr(pretrained, "load_model", lru_cache(pretrained.load_model))
         yield
 
