@@ -77,13 +77,7 @@ def plain_gradcam(model, layer, images, target, logarithm=False):
 
 
 @pytest.mark.parametrize(
-    ("head", "outputs", "layer", "targets"),
-    [
-        ("pool", 1, "maps", (0, 1)),
-        ("flatten", 1, "first", (0, 1)),
-        ("flatten", 3, "maps", (2,)),
-        ("pool", 3, "first", (2,)),
-    ],
+    ("head", "outputs", "layer", "targets"), [("flatten", 1, "first", (0, 1)), ("pool", 3, "maps", (2,))]
 )
 def test_gradcam_agrees_with_a_plain_tape_over_the_whole_model(head, outputs, layer, targets):
     for target in targets:
@@ -93,18 +87,13 @@ def test_gradcam_agrees_with_a_plain_tape_over_the_whole_model(head, outputs, la
         np.testing.assert_allclose(maps, expected, atol=1e-4)
 
 
-def test_gradcam_agrees_with_a_plain_tape_on_models_of_the_registry_and_looks_at_the_last_relu_of_covid_cxnet():
-    for name, channels in (("base-cnn", 1), ("small-cnn", 3)):
-        model, images = create(name, size=100, channels=channels), stacks(2, size=100)[..., :channels]
-        explainer = GradCAM(model)
-        expected = plain_gradcam(model, explainer.layer, images, 1)
-        np.testing.assert_allclose(explainer(images, 1), expected, atol=1e-4)
+def test_gradcam_looks_at_the_last_relu_of_covid_cxnet():
     explainer = GradCAM(create("covid-cxnet", size=64, blocks=[1, 1, 1, 1], growth=4))
     assert explainer.layer == "relu" and explainer.grid == Grid(14.0, 14.0, 32.0, 32.0)
     assert explainer(stacks(1, size=64)).shape == (1, 2, 2)
 
 
-@pytest.mark.parametrize(("outputs", "end"), [(1, "together"), (2, "together"), (1, "layer"), (3, "layer")])
+@pytest.mark.parametrize(("outputs", "end"), [(2, "together"), (1, "layer"), (3, "layer")])
 def test_cam_equals_gradcam_where_the_head_is_linear(outputs, end):
     peaks = []
     for target in range(max(2, outputs)):
@@ -118,7 +107,7 @@ def test_cam_equals_gradcam_where_the_head_is_linear(outputs, end):
 
 
 def test_an_activation_of_its_own_at_the_end_changes_nothing_but_a_softmax_operation_is_explained_by_its_logarithm():
-    for outputs, end in ((1, "layer"), (1, "operation"), (3, "layer")):
+    for outputs, end in ((1, "operation"), (3, "layer")):
         expected = gradcam("linear", outputs)(stacks(), 1)
         np.testing.assert_allclose(gradcam("linear", outputs, end)(stacks(), 1), expected, atol=1e-5)
     expected = plain_gradcam(network("linear", 3, "operation"), "maps", stacks(), 2, logarithm=True)
@@ -208,14 +197,10 @@ def test_gradcam_can_cut_at_every_layer_listed_and_only_there():
     x = layers.GlobalAveragePooling2D()(layers.ReLU(name="end")(x))
     model = keras.Model(stack, layers.Dense(1, activation="sigmoid")(x), name="residual")
     names = cut_layers(model)
+    assert convolutions(model) == ["start", "inside"] and linear_head(network("pool")) is None
     assert {"start", "sum", "end"} <= set(names) and "inside" not in names
     explainers = {name: GradCAM(model, name) for name in names}
     # The gradient of "start" runs through all the others.
     assert explainers["start"](np.zeros((1, 16, 16, 1), "uint8")).shape == (1, 16, 16)
     with pytest.raises(InputError, match="can't be split at 'inside'"):
         GradCAM(model, "inside")
-
-
-def test_convolutions_linear_heads_and_cuts_are_recognised():
-    assert convolutions(network()) == ["first", "last"] and require_cut(network(), "maps") == "maps"
-    assert linear_head(network("pool")) is None and linear_head(network("linear")).layer == "maps"

@@ -130,15 +130,12 @@ def test_captions_name_class_probability_and_another_target_and_an_error_is_not_
 
 
 def test_panels_and_overlays_are_written_whole_as_png_or_not_at_all(tmp_path, monkeypatch):
-    values = np.linspace(-1, 1, 64 * 64, dtype="float32").reshape(64, 64)
-    for method in ("gradcam", "lime"):
-        explanation = _explanation(method, np.maximum(values, 0) if method == "gradcam" else values)
-        panel = cv2.imread(str(explanation.save_panel(tmp_path / "deep" / f"{method}.png")))
-        assert panel.shape[1] > panel.shape[0] > 300
-        full = cv2.imread(str(explanation.save_overlay(tmp_path / f"{method}.png")))
-        assert full.shape == (*SHAPE, 3)
-        np.testing.assert_array_equal(full[..., ::-1], explanation.overlay())
-    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["gradcam.png", "gradcam.png", "lime.png", "lime.png"]
+    explanation = _explanation("lime", np.linspace(-1, 1, 64 * 64, dtype="float32").reshape(64, 64))
+    panel = cv2.imread(str(explanation.save_panel(tmp_path / "deep" / "lime.png")))
+    assert panel.shape[1] > panel.shape[0] > 300
+    full = cv2.imread(str(explanation.save_overlay(tmp_path / "lime.png")))
+    np.testing.assert_array_equal(full[..., ::-1], explanation.overlay())
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["lime.png"] * 2
 
     def fail(path, content):
         path.touch()

@@ -32,13 +32,14 @@ def _explain(predict=_upper_left, stack=None, **options):
     return explain_lime(predict, stack, **{"samples": 200, "segments": 20, **options})
 
 
-@pytest.fixture(scope="module")
-def explained():
-    """The predicted class of `_upper_left`."""
-    return _explain()
-
-
-def test_superpixels_that_carry_the_probability_get_the_weight_and_none_where_it_never_changes(explained):
+def test_superpixels_that_carry_the_probability_get_the_weight_and_none_where_it_never_changes():
+    explained = _explain()  # the predicted class, by default, and its seed
+    same = _explain(target=1, seed=0)
+    np.testing.assert_array_equal(explained.weights, same.weights)
+    assert explained.target == 1 and explained.score == same.score
+    np.testing.assert_allclose(explained.probabilities, [0, 1])
+    np.testing.assert_allclose(_explain(target=0).weights, -same.weights, atol=1e-6)
+    assert np.abs(explained.weights - _explain(seed=4).weights).max() > 0
     inside = np.zeros((SIZE, SIZE), bool)
     inside[4:20, 8:24] = True
     assert inside[explained.weights == explained.weights.max()].mean() > 0.5
@@ -49,15 +50,6 @@ def test_superpixels_that_carry_the_probability_get_the_weight_and_none_where_it
     rng = np.random.default_rng(0)
     rounding = _explain(lambda stacks: 0.5 + rng.normal(0, 1e-6, (len(stacks), 2)))
     assert (rounding.weights == 0).all() and rounding.score == 0, "noise is no heat"
-
-
-def test_the_seed_decides_the_predicted_class_is_the_default_and_the_other_has_the_opposite_weights(explained):
-    same = _explain(target=1, seed=0)
-    np.testing.assert_array_equal(explained.weights, same.weights)
-    assert explained.target == 1 and explained.score == same.score
-    np.testing.assert_allclose(explained.probabilities, [0, 1])
-    np.testing.assert_allclose(_explain(target=0).weights, -same.weights, atol=1e-6)
-    assert np.abs(explained.weights - _explain(seed=4).weights).max() > 0
 
 
 def test_weights_are_those_of_the_plain_package():

@@ -1,15 +1,21 @@
-"""Fine-tuning depth: which layers train, batch norm below the cut, and what is refused."""
+"""Heads and fine-tuning depth: layer names, which layers train, batch norm below the cut, and what is refused."""
 
+import keras
 import numpy as np
 import pytest
 
-from covidcxnet.models import create, freeze
-from covidcxnet.models.finetuning import check_depth
+from covidcxnet.models import create, freeze, split_head
+from covidcxnet.models.finetuning import check_depth, head_layers
 from enhancement.errors import InputError
 
 
 def dense():
     return create("covid-cxnet", size=32, blocks=(1, 1), growth=4)
+
+
+def changed_layers(model, before):
+    pairs = {name: zip(old, model.get_layer(name).get_weights(), strict=True) for name, old in before.items()}
+    return {name for name, arrays in pairs.items() if any((a != b).any() for a, b in arrays)}
 
 
 def weighted(model):
@@ -35,12 +41,7 @@ def test_a_batch_norm_below_the_cut_keeps_its_moving_averages_and_one_above_does
     model.compile("sgd", "binary_crossentropy")
     stacks = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype("float32")
     model.fit(stacks, np.array([[0], [1], [0], [1]], "float32"), verbose=0)
-    changed = {
-        name
-        for name, old in before.items()
-        if any((a != b).any() for a, b in zip(old, model.get_layer(name).get_weights(), strict=True))
-    }
-    assert "bn" in changed and changed <= {"bn", "fc", "pred"}
+    assert {"bn"} <= changed_layers(model, before) <= {"bn", "fc", "pred"}
 
 
 @pytest.mark.parametrize("depth", ["", "0", "1.5", "1", "-0.25", "nan", "inf", "conv1,", "[conv1]", "everything else"])
@@ -55,3 +56,56 @@ def test_a_cut_that_the_model_has_not_is_refused_and_nothing_is_frozen(depth, wo
     with pytest.raises(InputError, match=word):
         freeze(model, depth)
     assert all(layer.trainable for layer in model.layers)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "features"),
+    [
+        ("covid-cxnet", {"blocks": (1, 1), "growth": 4, "size": 32}, 10),
+        ("small-cnn", {"filters": (4, 4), "size": 32}, 144),
+    ],
+)
+def test_backbone_then_head_is_the_model_and_to_train_the_head_changes_it_alone(name, options, features):
+    model = create(name, **options)
+    backbone, head = split_head(model)
+    stack = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    assert backbone.output_shape == (None, features)
+    np.testing.assert_allclose(np.asarray(head(backbone(stack))), np.asarray(model(stack)), rtol=1e-5)
+    before = {layer.name: layer.get_weights() for layer in model.layers}
+    head.compile("sgd", "binary_crossentropy")
+    head.fit(np.ones((4, features), "float32"), np.ones((4, 1), "float32"), verbose=0)
+    assert changed_layers(model, before) == {"fc", "pred"} <= head_layers(model)
+    x = keras.Input((4,))
+    with pytest.raises(InputError, match="pooling_layer"):
+        split_head(keras.Model(x, keras.layers.Dense(1)(x)))
+
+
+@pytest.mark.parametrize(
+    ("head", "names"),
+    [
+        (None, ["pooling_layer", "fc", "dropout", "pred"]),
+        ("covid-cxnet", ["pooling_layer", "fc", "dropout", "pred"]),
+        ("pneumonia", ["pooling_layer", "fc", "pred"]),
+        ("linear", ["pooling_layer", "pred"]),
+    ],
+)
+def test_heads_by_name_go_on_any_backbone(head, names):
+    backbones = {"covid-cxnet": {"blocks": (1, 1), "growth": 4}} | ({"small-cnn": {"filters": (4, 4)}} if head else {})
+    for name, options in backbones.items():
+        model = create(name, size=32, head=head, **options)
+        assert [layer.name for layer in model.layers[-len(names) :]] == names
+    if head == "pneumonia":
+        assert type(model.get_layer("pooling_layer")).__name__ == "GlobalMaxPooling2D"
+        assert model.get_layer("fc").units == 128 and model.get_layer("pred").activation.__name__ == "sigmoid"
+
+
+def test_an_option_goes_before_the_head_that_is_named():
+    model = create("small-cnn", size=32, filters=(4, 4), head="covid-cxnet", hidden=(6, 5), dropout=(0.1, 0, 0.3))
+    names = [layer.name for layer in model.layers]
+    assert names[-6:] == ["pooling_layer", "dropout_fc1", "fc1", "fc2", "dropout", "pred"]
+    assert (model.get_layer("dropout_fc1").rate, model.get_layer("dropout").rate) == (0.1, 0.3)
+    # several findings are independent even if there are only two
+    for classes, options in (("abc", {"activation": "sigmoid"}), ("ab", {"multilabel": True})):
+        model = create("small-cnn", size=32, filters=(4, 4), classes=classes, **options)
+        assert model.get_layer("pred").activation.__name__ == "sigmoid"
+        assert model.output_shape == (None, len(classes))

@@ -39,23 +39,15 @@ def test_it_has_twice_the_layers_parameters_and_operations_of_covid_cxnet(tiny, 
     assert len(level) == len([layer for layer in single.layers if layer.name != "stack"])
 
 
-def test_its_three_probabilities_are_products_of_both_levels(tiny, stacks):
-    a, b = (np.asarray(level_model(tiny, level)(stacks))[:, 0] for level in (1, 2))
-    np.testing.assert_allclose(np.asarray(tiny(stacks)), np.stack([1 - a, a * (1 - b), a * b], 1), atol=1e-6)
-
-
-def test_a_level_runs_half_of_the_model_and_shares_its_weights(tiny):
-    first = level_model(tiny, 1)
-    assert not any(layer.name.startswith("level2_") for layer in first.layers)
+def test_its_three_probabilities_are_products_of_both_levels_which_grad_cam_explains(tiny, stacks):
+    first, second = (level_model(tiny, level) for level in (1, 2))
     assert 2 * first.count_params() == tiny.count_params()
     assert {id(w) for w in first.weights} < {id(w) for w in tiny.weights}
-
-
-def test_grad_cam_sees_both_networks(tiny, stacks):
-    assert feature_layer(tiny) == "features"
-    found = GradCAM(tiny).explain(stacks, 2)
-    assert found.maps.shape[0] == 3 and np.isfinite(found.maps).all()
-    np.testing.assert_allclose(found.probabilities, np.asarray(tiny(stacks)), atol=1e-6)
+    a, b = (np.asarray(level(stacks))[:, 0] for level in (first, second))
+    explained = GradCAM(tiny).explain(stacks, 2)
+    for probabilities in (np.asarray(tiny(stacks)), explained.probabilities):
+        np.testing.assert_allclose(probabilities, np.stack([1 - a, a * (1 - b), a * b], 1), atol=1e-6)
+    assert feature_layer(tiny) == "features" and len(explained.maps) == 3 and np.isfinite(explained.maps).all()
 
 
 def test_both_levels_begin_as_a_covid_cxnet_but_for_the_output(tiny, single):
@@ -105,13 +97,9 @@ def test_logistic_regression_is_solved_to_what_scikit_learn_finds():
         spec.solve(model, [], np.zeros((20_000_000, 1)))
 
 
-def test_logistic_regression_has_one_weight_a_pixel_and_an_intercept():
-    model = create("logistic-regression")
-    assert model.count_params() == MODELS["logistic-regression"].parameters == 64 * 64 + 1
-    assert flops(model) == MODELS["logistic-regression"].flops
-
-
 def test_the_map_of_logistic_regression_is_what_each_pixel_adds_to_the_score(stacks):
+    whole, spec = create("logistic-regression"), MODELS["logistic-regression"]
+    assert (whole.count_params(), flops(whole)) == (spec.parameters, spec.flops) and spec.parameters == 64 * 64 + 1
     model = create("logistic-regression", size=32, channels=3, classes=("a", "b", "c"))
     kernel = np.random.default_rng(1).normal(size=(32, 32, 3, 3)).astype("float32") / 100
     model.get_layer("evidence").set_weights([kernel, np.zeros(3, "float32")])

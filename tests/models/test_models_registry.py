@@ -1,9 +1,11 @@
 """The registry: published layer and parameter counts, scaling inside the graph, bad input refused."""
 
+import keras
 import numpy as np
 import pytest
 
 from covidcxnet.models import MODELS, create, feature_layer
+from covidcxnet.models.scaling import RADIOGRAPH_MEAN, RADIOGRAPH_STD, check_normalization, check_statistics
 from enhancement.errors import InputError
 
 HIERARCHICAL = "covid-cxnet-hierarchical"
@@ -30,15 +32,6 @@ def test_published_parameter_counts_are_met_exactly(name, options, parameters):
         assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == 557_761
 
 
-def test_layers_do_not_depend_on_normalization_and_a_third_class_adds_its_unit():
-    plain, *others = (
-        create("covid-cxnet", normalization=n, **TINY["covid-cxnet"]) for n in ("unit", "none", "imagenet")
-    )
-    assert {len(model.layers) for model in others} == {len(plain.layers)}
-    three = create("covid-cxnet", classes=("a", "b", "c"), **TINY["covid-cxnet"])
-    assert three.count_params() - plain.count_params() == 22
-
-
 @pytest.mark.parametrize("name", sorted(TINY))
 @pytest.mark.parametrize("classes", [("normal", "covid19"), ("normal", "pneumonia", "covid19")])
 def test_output_is_one_sigmoid_for_two_classes_and_a_softmax_for_more_behind_a_feature_map(name, classes):
@@ -54,34 +47,21 @@ def test_output_is_one_sigmoid_for_two_classes_and_a_softmax_for_more_behind_a_f
 
 
 def test_a_densenet_without_its_final_relu_has_its_feature_map_in_the_last_batch_norm():
+    plain = create("covid-cxnet", normalization="imagenet", **TINY["covid-cxnet"])
     model = create("covid-cxnet", final_relu=False, momentum=0.9, **TINY["covid-cxnet"])
+    assert len(plain.layers) - len(model.layers) == 1, "layers do not depend on normalization"
     assert feature_layer(model) == "bn" and "relu" not in [layer.name for layer in model.layers]
     momenta = {layer.momentum for layer in model.layers if type(layer).__name__ == "BatchNormalization"}
     assert momenta == {0.9}, "an option too"
 
 
 def test_feature_layer_of_a_foreign_model_is_its_last_4d_output():
-    import keras
-
     x = keras.Input((8, 8, 1))
     y = keras.layers.Conv2D(2, 3, name="only")(x)
     assert feature_layer(keras.Model(x, keras.layers.Flatten()(y))) == "only"
 
 
-def test_a_model_survives_its_config_and_its_weights_file(tmp_path):
-    import keras
-
-    model = create("small-cnn", normalization="imagenet", **TINY["small-cnn"])
-    twin = keras.Model.from_config(model.get_config())
-    model.save_weights(tmp_path / "m.weights.h5")
-    twin.load_weights(tmp_path / "m.weights.h5")
-    stack = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(np.asarray(model(stack)), np.asarray(twin(stack)))
-
-
 def test_outputs_stay_float32_under_mixed_precision():
-    import keras
-
     from covidcxnet.backend import precision
 
     before = keras.config.dtype_policy().name
@@ -100,7 +80,6 @@ def test_outputs_stay_float32_under_mixed_precision():
         ("small-cnn", {"head": "round"}, "pneumonia"),
         ("small-cnn", {"dropout": (0.5, 0.5, 0.5)}, "2 expected"),
         ("small-cnn", {"dropout": "much"}, "dropout"),
-        ("small-cnn", {"normalization": "caffe", "channels": 1}, "3 channels"),
         ("efficientnet-b1", {"normalization": "unit"}, "scales inside"),
         ("covid-cxnet", {"size": 31}, "32"),
         ("base-cnn", {"size": 64}, "65"),
@@ -118,7 +97,7 @@ def test_outputs_stay_float32_under_mixed_precision():
         ("small-cnn", {"size": "big"}, "size"),
         ("covid-cxnet", {"blocks": (0, 1)}, "blocks"),
         ("small-cnn", {"activation": "tanh"}, "activation"),
-        *((HIERARCHICAL, {"classes": names}, "three classes") for names in (("normal", "covid19"), tuple("abcd"))),
+        *((HIERARCHICAL, {"classes": names, "blocks": (1, 1)}, "three classes") for names in (("a", "b"), "abcd")),
         (HIERARCHICAL, {"multilabel": True}, "multilabel"),
         *(("logistic-regression", {"C": strength}, "C") for strength in (0, "x")),
         ("logistic-regression", {"max_iter": 0}, "max_iter"),
@@ -130,5 +109,58 @@ def test_bad_input_is_refused_by_name(name, options, word):
         create(name, **options)
 
 
-def test_the_smallest_allowed_sizes_build():
-    assert create("base-cnn", size=65).input_shape[1] == 65 and create("small-cnn", size=94).input_shape[1] == 94
+SMALL = {"size": 32, "filters": (4, 4)}
+
+
+def stacks(channels):
+    return np.random.default_rng(0).integers(0, 256, (2, 32, 32, channels), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("normalization", "planes", "expected"),
+    [
+        ("unit", 3, lambda x: x / 255),
+        ("symmetric", 3, lambda x: (x - 127.5) / 127.5),
+        ("none", 3, lambda x: x),
+        ("caffe", 3, lambda x: x[..., ::-1] - [103.939, 116.779, 123.68]),
+        ("imagenet", 3, lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
+        *(("radiograph", planes, lambda x: (x / 255 - RADIOGRAPH_MEAN) / RADIOGRAPH_STD) for planes in (1, 2, 3)),
+        ({"mean": [0.2, 0.7], "std": [0.1, 0.3]}, 2, lambda x: (x / 255 - [0.2, 0.7]) / [0.1, 0.3]),
+    ],
+)
+def test_scaling_is_inside_the_graph_by_published_statistics_or_those_of_each_plane(normalization, planes, expected):
+    model = create("small-cnn", channels=planes, normalization=normalization, **SMALL)
+    probe = keras.Model(model.input, model.get_layer("conv1").input)
+    x = stacks(planes)
+    np.testing.assert_allclose(probe(x), expected(x.astype("float64")), rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_that_scales_by_itself_sees_other_statistics_as_it_would_its_own():
+    x = stacks(3)
+    model = create("efficientnet-b1", size=32, normalization={"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]})
+    first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
+    seen = np.asarray(keras.Model(model.input, first.output)(x))
+    expected = (x / 255 - [0.4, 0.5, 0.6]) / [0.2, 0.25, 0.3]
+    np.testing.assert_allclose(seen, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mean": [0.5]}, "expected"),
+        ({"mean": [0.5, 0.5], "std": [0.2, 0.2], "var": [1, 1]}, "expected"),
+        ({"mean": [0.5], "std": [0.2]}, "1 numbers given for 2 channels"),
+        ({"mean": [0.5, 0.5], "std": [0.2, 0.0]}, "normalization.std"),
+        ({"mean": [0.5, float("nan")], "std": [0.2, 0.2]}, "normalization.mean"),
+        ({"mean": "ab", "std": [1, 1]}, "expected"),
+        (7, "expected"),
+    ],
+)
+def test_statistics_that_are_none_are_refused_and_those_of_training_images_are_for_recipes(values, message):
+    with pytest.raises(InputError, match=message):
+        check_statistics(values, 2)
+    check_normalization("training", 3)
+    with pytest.raises(InputError, match=r"zscore.*training"):
+        check_normalization("zscore", 3)
+    with pytest.raises(InputError, match="found by train"):
+        create("small-cnn", normalization="training", **SMALL)

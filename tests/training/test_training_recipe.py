@@ -1,8 +1,9 @@
-"""Recipes and flags: one set of names, unknown keys refused, errors that name the key."""
+"""Recipes, their files and bases, and flags: one set of names, unknown keys refused, errors that name the key."""
 
 import pytest
 import yaml
 
+from covidcxnet import recipes
 from covidcxnet.cli import find_lr, prepare, sweep
 from covidcxnet.cli.train import main
 from covidcxnet.models import MODELS
@@ -13,7 +14,7 @@ from covidcxnet.training.recipe import AugmentSettings
 from enhancement.errors import InputError
 
 
-def test_a_recipe_survives_its_file(tmp_path):
+def test_a_recipe_survives_its_file_and_print_config_gives_one(tmp_path, capsys):
     recipe = Recipe(
         data="a.csv",
         classes=("normal", "x"),
@@ -22,20 +23,18 @@ def test_a_recipe_survives_its_file(tmp_path):
         input=InputSettings(size=64, channels=("raw",)),
         augment=AugmentSettings(zoom=(0.5, 2)),
         learning_rate=3e-5,
+        trainable="conv4,conv5_block1",
     )
     assert load_recipe(save_recipe(recipe, tmp_path / "r.yaml")) == recipe
     assert yaml.safe_load((tmp_path / "r.yaml").read_text()) == recipe.to_dict()
-
-
-def test_the_phantom_recipe_is_the_default():
+    flags = ["--recipe", str(tmp_path / "r.yaml"), "--epochs", "3", "--input.size=32", "--trainable", "0.25"]
+    changed = parse_recipe(flags)
+    assert (changed.epochs, changed.input.size, changed.trainable) == (3, 32, "0.25")
+    assert (changed.input.channels, changed.augment.zoom) == (("raw",), (0.5, 2))
+    assert main(["--print-config", *flags]) == 0
+    (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
+    assert load_recipe(tmp_path / "printed.yaml") == changed
     assert load_recipe("phantom") == Recipe() == parse_recipe([])
-
-
-def test_flags_win_over_the_recipe_and_keep_the_rest_of_it(tmp_path):
-    (tmp_path / "r.yaml").write_text("epochs: 3\ninput: {size: 64}\naugment: {rotation: 5}\n")
-    recipe = parse_recipe(["--recipe", str(tmp_path / "r.yaml"), "--epochs", "7", "--augment.shift=0.3"])
-    assert (recipe.epochs, recipe.input.size, recipe.augment.rotation, recipe.augment.shift) == (7, 64, 5, 0.3)
-    assert recipe.input.channels == InputSettings().channels
 
 
 def test_dashes_commas_and_bare_switches_are_understood():
@@ -46,12 +45,6 @@ def test_dashes_commas_and_bare_switches_are_understood():
     assert recipe.batch_size == 4 and recipe.classes == ("normal", "covid19") and recipe.tensorboard
     assert recipe.augment.zoom == (0.8, 1.2) and recipe.input.channels == ("raw", "clahe")
     assert recipe.augment.flip_horizontal and not recipe.deterministic and recipe.seed == 3
-
-
-@pytest.mark.parametrize("text", ["0.25", "head", "conv4", "conv4,conv5_block1"])
-def test_fine_tuning_depth_is_the_same_as_flag_and_in_yaml(tmp_path, text):
-    (tmp_path / "r.yaml").write_text(f"trainable: {text}\n")
-    assert parse_recipe(["--trainable", text]).trainable == text == load_recipe(tmp_path / "r.yaml").trainable
 
 
 def test_classes_and_values_of_columns_are_words_also_where_yaml_takes_them_for_something_else(tmp_path):
@@ -80,7 +73,10 @@ def test_row_filters_are_flags_too():
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
-        ("--foo 1", "--foo"),
+        ("--xyz", "--xyz(?!.*did you mean).*--help lists all"),
+        ("--learning_rte=1", "--learning-rte.*did you mean --learning-rate"),
+        ("--input.sze=64", "did you mean --input.size"),
+        ("--augment.rotations=3", "did you mean --augment.rotation"),
         ("--epochs many", "epochs"),
         ("--epochs 0", "epochs"),
         ("--epochs", "epochs"),
@@ -122,42 +118,20 @@ def test_retired_keys_load_at_the_value_that_they_had_by_default(tmp_path):
     assert Recipe.from_dict({"augment": {"spectrum": 0.0}, "erase_shortcuts": 0}) == Recipe()
 
 
-def test_print_config_gives_a_recipe_file(capsys, tmp_path):
-    assert main(["--print-config", "--epochs", "3", "--input.size=64"]) == 0
-    (tmp_path / "r.yaml").write_text(capsys.readouterr().out)
-    assert load_recipe(tmp_path / "r.yaml") == parse_recipe(["--epochs", "3", "--input.size=64"])
-
-
-@pytest.mark.parametrize(
-    ("flag", "value", "said"),
-    [
+def test_bad_input_is_one_line_in_words_and_exit_code_2(capsys):
+    for flag, value, message in (
         ("--holdout", "{source:x}", "COLUMN=VALUE[,VALUE] or {COLUMN: VALUE}, with a space after"),
         ("--learning_rate", "nan", "a finite number expected"),
         ("--epochs", "two", "a whole number expected"),
-    ],
-)
-def test_values_of_a_wrong_kind_are_explained_in_words(flag, value, said, capsys):
-    assert main([flag, value]) == 2
-    error = capsys.readouterr().err
-    assert f"'{value}' given, {said}" in error and "<class" not in error and len(error.splitlines()) == 1
-
-
-def test_bad_input_is_one_line_and_exit_code_2(capsys):
-    assert main(["--epochs", "0"]) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and err.startswith("train.py: error: epochs")
+    ):
+        assert main([flag, value]) == 2
+        out, err = capsys.readouterr()
+        assert f"'{value}' given, {message}" in err and "<class" not in err and (out, err.count("\n")) == ("", 1)
+        assert err.startswith(f"train.py: error: {flag[2:]}")
     assert main(["--epochs", "0", "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err
     assert main(["--resume", "somewhere", "--seed", "3"]) == 2
     assert "--seed" in capsys.readouterr().err, "a resumed run takes no setting but its epochs"
-
-
-def test_help_names_every_setting(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    printed = capsys.readouterr().out
-    for flag in ("--learning-rate", "--input.size", "--augment.rotation", "--resume", "--recipe", "--print-config"):
-        assert flag in printed
 
 
 @pytest.mark.parametrize(
@@ -168,24 +142,20 @@ def test_help_names_every_setting(capsys):
         (sweep.groups, sweep.REFUSED, ["resume", "print_config", "sampling", "class_weights"]),
     ],
 )
-def test_what_a_command_has_no_use_for_is_not_offered_and_refused(main, reasons, flags, capsys):
+def test_what_a_command_has_no_use_for_is_not_offered_and_refused_but_recipes_may_hold_it(
+    main, reasons, flags, capsys, tmp_path
+):
     with pytest.raises(SystemExit):
         main(["--help"])
     offered = capsys.readouterr().out
-    assert "--learning-rate" in offered
+    assert all(flag in offered for flag in ("--learning-rate", "--input.size", "--augment.rotation", "--recipe"))
     for flag in flags:
         assert f"--{flag.replace('_', '-')}" not in offered
         for given in (f"--{flag}=x", f"--{flag.replace('_', '-')}"):
             assert main([given]) == 2
             assert f"--{flag.replace('_', '-')}: {reasons[flag]}" in capsys.readouterr().err
-
-
-def test_a_recipe_may_have_the_keys_of_refused_flags(tmp_path):
-    recipe = tmp_path / "r.yaml"
-    recipe.write_text("sampling: oversample\nepochs: 3\n", encoding="utf-8")
-    assert parse_recipe(["--recipe", str(recipe)], refused={"sampling": "why"}).sampling == "oversample"
-    with pytest.raises(InputError, match="--sampling: why"):
-        parse_recipe(["--recipe", str(recipe), "--sampling", "none"], refused={"sampling": "why"})
+    (tmp_path / "r.yaml").write_text("sampling: oversample\n")
+    assert parse_recipe(["--recipe", str(tmp_path / "r.yaml")], refused=reasons).sampling == "oversample"
 
 
 @pytest.mark.parametrize(
@@ -213,3 +183,86 @@ def test_a_model_brings_its_published_input_unless_flags_or_a_recipe_say_otherwi
         assert Recipe(model=name).input == parse_recipe(["--model", name]).input
     assert Recipe(model="base-cnn", input=InputSettings(size=128)).input == InputSettings(size=128)
     assert all(InputSettings(**spec.input).size == spec.size for spec in MODELS.values())
+
+
+BOMB = "a0: &a0 [x, x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
+WORDS = ("1e5", "1e-3", "on", "no", "null", "0123", "1_000", "0x1f", "2020-01-01", ".5", "inf", "12:30")
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_a_recipe_says_only_what_differs_from_its_base_which_may_be_packaged_and_flags_win_over_both(tmp_path):
+    write(tmp_path, "below.yaml", "epochs: 3\nseed: 5\ninput: {size: 64, channels: [raw]}\noptions: {dropout: 0.1}\n")
+    path = write(tmp_path, "r.yaml", "base: below.yaml\nepochs: 7\ninput: {size: 96}\noptions: {hidden: [4]}\n")
+    recipe = load_recipe(path)
+    assert (recipe.epochs, recipe.seed, recipe.input.size, recipe.input.channels) == (7, 5, 96, ("raw",))
+    assert recipe.options == {"hidden": [4]}
+    path = write(tmp_path, "r.yaml", "base: pneumonia-vgg16-raw\nbatch_size: 2\n")
+    recipe = parse_recipe(["--recipe", str(path), "--epochs", "2", "--input.size=64"])
+    assert (recipe.epochs, recipe.input.size, recipe.batch_size) == (2, 64, 2)
+    assert (recipe.input.channels, recipe.learning_rate, recipe.model) == (("raw",) * 3, 1e-3, "vgg16")
+    assert not [name for name in recipes.names() if name.startswith("_")], "a base alone is no recipe"
+
+
+def test_sentences_of_a_base_stand_before_those_of_the_recipe_and_change_no_training(tmp_path):
+    write(tmp_path, "below.yaml", "about: {study: x, notes: [one], published: {f1: 0.5}}\n")
+    path = write(tmp_path, "r.yaml", "base: below.yaml\nabout: {notes: [two], place: p}\n")
+    about = recipes.read(path).about
+    assert load_recipe(path) == load_recipe("phantom")
+    assert about.notes == ("one", "two") and (about.study, about.place, about.published) == ("x", "p", {"f1": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("base: nothing\n", "r.yaml: base: 'nothing' is neither"),
+        ("base: r.yaml\n", "leads back"),
+        ("base: ../recipes/phantom\n", "neither"),
+        ("base: [a, b]\n", "base: .* one recipe expected"),
+        ("base: phantom\nepoch: 3\n", "r.yaml: unknown key epoch"),
+        ("epochs: 0\n", "epochs"),
+        ("epochs: [1]\n", "epochs"),
+        ("input: {sise: 3}\n", "r.yaml: unknown key input.sise"),
+        ("augment: {rotate: 3}\n", r"augment\.rotate"),
+        ("about: {palce: x}\n", "r.yaml: unknown key about.palce; there are study, place"),
+        ("about: words\n", "about: 'words' given"),
+        ("about: {published: [0.9]}\n", "about.published"),
+        ("about: {published: {f1: high}}\n", "about.published"),
+        ("about: {notes: one}\n", "about.notes"),
+        ("about: {place: [1]}\n", "about.place"),
+        ("- a\n", "not a recipe: keys and values expected"),
+        ("just words\n", "r.yaml: not a recipe"),
+        (BOMB, "r.yaml: not a recipe: its aliases make more than 10,000 values"),
+        ("options: &a {b: *a}\n", "r.yaml: not a recipe: an alias in it leads back"),
+        (f"epochs: {'9' * 5000}\n", "r.yaml: not a recipe: a number of it is too long"),
+        ("seed: 2020-13-45\n", "r.yaml: not a recipe: .* a date does not exist"),
+        ("[" * 5000, "r.yaml: not a recipe: nested too deep"),
+        ("a: b: c\n", "r.yaml: not a recipe"),
+        ("\x00\x01", "r.yaml"),
+        ("erase_shortcuts: 5\n", "r.yaml: erase_shortcuts was removed; 0 or nothing .*experiments.md"),
+        ("augment: {spectrum: 0.5}\n", "r.yaml: augment.spectrum was removed; 0 or nothing .*experiments.md"),
+    ],
+)
+def test_a_bad_recipe_file_is_refused_by_name(tmp_path, text, words):
+    with pytest.raises(InputError, match=words):
+        load_recipe(write(tmp_path, "r.yaml", text))
+
+
+def test_a_misspelt_name_is_answered_with_the_nearest():
+    with pytest.raises(InputError, match="did you mean covid-cxnet-multiclass") as caught:
+        load_recipe("covid-cxnet-multiclas")
+    assert "covidcxnet recipes list" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_class_or_folder_of_a_recipe_or_flag_stays_the_word_that_it_is(tmp_path, word):
+    text = f"classes: [normal, {word}]\nwhere: {{source: [{word}]}}\nout: '{word}'\nlearning_rate: 3e-5\n"
+    flags = ["--classes", f"normal,{word}", "--where", f"source={word}", "--out", word, "--learning-rate", "3e-5"]
+    recipe = parse_recipe(flags)
+    assert load_recipe(write(tmp_path, "r.yaml", text)) == recipe
+    assert load_recipe(save_recipe(recipe, tmp_path / "saved.yaml")) == recipe
+    assert (recipe.classes, list(recipe.where["source"]), recipe.out) == (("normal", word), [word], word)

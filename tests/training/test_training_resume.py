@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from run_helpers import assert_same_weights, stop_after
+from run_helpers import assert_same_weights, stop_after, weights
 
 from covidcxnet.cli.train import main
 from covidcxnet.training import Run, save_recipe, train
@@ -148,12 +148,6 @@ def test_a_full_disk_ends_a_training_in_one_line_and_the_run_says_so_and_goes_on
     assert_same_weights(trained.best_weights, train(resume=run.path).best_weights)
 
 
-def test_a_finished_run_resumes_to_itself(copied, trained):
-    again = train(resume=copied.path)
-    assert len(again.log) == 3 and again.status["status"] == "finished"
-    assert_same_weights(trained.last_weights, again.last_weights)
-
-
 def test_more_epochs_under_a_cosine_are_refused_as_its_rate_has_fallen_to_zero(tiny):
     run = train(tiny("cosine", epochs=1, schedule="cosine"))
     with pytest.raises(InputError, match=r"cosine of this run ends after 1.*--init"):
@@ -164,7 +158,11 @@ def test_more_epochs_under_a_cosine_are_refused_as_its_rate_has_fallen_to_zero(t
 def test_training_stops_early_where_nothing_improves_and_stays_stopped(tiny):
     run = train(tiny(epochs=30, patience=2, learning_rate=1e-12, trainable="head"))
     assert len(run.log) < 30 and run.status["best_epoch"] == len(run.log) - 2
-    assert len(train(resume=run.path).log) == len(run.log)
+    before = weights(run.last_weights)
+    again = train(resume=run.path)
+    assert len(again.log) == len(run.log) and again.status["status"] == "finished"
+    after = weights(again.last_weights)
+    assert before.keys() == after.keys() and all((before[name] == after[name]).all() for name in before)
 
 
 def test_a_run_is_found_again_from_another_folder(copied, phantoms, tmp_path, monkeypatch):

@@ -12,8 +12,8 @@ import pytest
 from run_helpers import weights
 
 from covidcxnet import backend
-from covidcxnet.datasets.bias import shortcuts
-from covidcxnet.preparation import Store, stack_statistics
+from covidcxnet.cli import main
+from covidcxnet.preparation import Store
 from covidcxnet.pretrained import load_model
 from covidcxnet.training import train
 from covidcxnet.training.arguments import parse_recipe
@@ -26,7 +26,7 @@ from weights.format import read_metadata
 pytestmark = pytest.mark.usefixtures("quick_curves")
 
 
-def test_a_run_folder_holds_everything_and_no_patient_is_in_two_splits(trained):
+def test_a_run_folder_holds_everything_its_weights_all_to_use_them_and_no_patient_is_in_two_splits(trained):
     run = trained
     names = {path.name for path in run.path.iterdir()}
     expected = "recipe.yaml split.csv environment.json run.json log.csv curves.png best.weights.h5 last.weights.h5"
@@ -48,10 +48,6 @@ def test_a_run_folder_holds_everything_and_no_patient_is_in_two_splits(trained):
     assert not (first & second or first & third or second & third)
     assert json.loads((run.path / "run.json").read_text())["store"] == run.status["store"]
     assert run.status["store"].endswith("tiny.h5") and not os.path.isabs(run.status["store"])
-
-
-def test_weights_carry_all_that_is_needed_to_use_them(trained):
-    run = trained
     metadata = read_metadata(run.best_weights)
     assert metadata["kind"] == "classifier" and metadata["classes"] == ["normal", "covid19"]
     assert metadata["architecture"]["name"] == "small-cnn"
@@ -116,6 +112,13 @@ def test_files_that_could_not_be_used_are_listed_in_the_run_folder_and_the_first
     start = next(k for k, line in enumerate(lines) if "6 files could not be used" in line and "rejected.csv" in line)
     assert [line.split(":")[0].strip() for line in lines[start + 1 : start + 6]] == damaged[:5]
     assert not any(line.strip().startswith(damaged[5]) for line in lines)
+    # without the training
+    command = ["prepare", "--data", data, "--classes", "normal,covid19", "--store", str(tmp_path / "p.h5")]
+    assert main([*command, "--input.size", "32", "--input.channels", "raw", "--jobs", "1"]) == 1
+    out, err = capsys.readouterr()
+    assert out.strip() == str(tmp_path / "p.h5") and damaged[0] in err
+    with Store(tmp_path / "p.h5") as prepared:
+        assert prepared.stacks.shape == (30, 32, 32, 1) and list(prepared.rejected["path"]) == damaged
 
 
 @pytest.mark.parametrize(("epoch", "progress"), [(0, "no epoch was finished"), (3, "stopped after epoch 3")])
@@ -190,10 +193,3 @@ def test_with_a_moving_average_it_is_the_average_that_is_validated_and_saved(tin
     targets = targets_for((run.store.table["label"][rows] == "covid19").to_numpy().astype(int), 2)
     loss = loss_for(run.recipe, targets)(targets, best.predict(run.store.read(rows), verbose=0))
     assert float(loss) == pytest.approx(run.status["best"]["val_loss"], abs=1e-5)
-
-
-def test_statistics_of_stacks_are_those_of_the_radiographs_plane(trained):
-    rows = trained.rows("train")
-    stacks = trained.store.read(rows)  # raw, clahe
-    expected = [shortcuts(np.ascontiguousarray(stack[..., 0])) for stack in stacks]
-    np.testing.assert_array_equal(stack_statistics(trained.store, rows), expected)

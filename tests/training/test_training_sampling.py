@@ -16,12 +16,10 @@ from covidcxnet.training.sampling import (
     FeatureBatches,
     Sampler,
     balanced_weights,
-    rows_of,
     sides,
     source_weights,
     summary,
     targets_for,
-    without_class_share,
 )
 from enhancement.errors import InputError
 
@@ -40,33 +38,14 @@ def test_every_class_is_shown_as_often_as_the_largest_or_smallest_and_its_images
         assert np.bincount(LABELS[shown]).tolist() == [each] * 3
         times = np.bincount(shown, minlength=len(LABELS))
         assert all(np.ptp(times[label == LABELS]) <= 1 for label in range(3))
-
-
-@pytest.mark.parametrize("kind", ["oversample", "undersample"])
-def test_an_epochs_sample_is_a_function_of_seed_and_epoch_alone(kind):
-    one, other = Sampler(LABELS, kind, seed=1), Sampler(LABELS, kind, seed=1)
-    for epoch in range(6):
-        one(epoch)
-    np.testing.assert_array_equal(one(3), other(3))
-    assert len({tuple(np.sort(one(epoch))) for epoch in range(6)}) > 1  # not the order alone
-    assert not np.array_equal(one(3), Sampler(LABELS, kind, seed=2)(3))
-
-
-def test_undersampling_comes_to_every_image_in_the_end():
-    sampler = Sampler(LABELS, "undersample", seed=0)
+    other = Sampler(LABELS, kind, seed=4)  # a function of seed and epoch alone, and not of the epochs before
+    np.testing.assert_array_equal(sampler(3), other(3))
+    assert len({tuple(np.sort(sampler(epoch))) for epoch in range(6)}) > 1  # not the order alone
+    assert not np.array_equal(sampler(3), Sampler(LABELS, kind, seed=2)(3))
     assert set(np.concatenate([sampler(epoch) for epoch in range(40)])) == set(range(len(LABELS)))
-
-
-@pytest.mark.parametrize(("kind", "labels", "said"), [("smote", LABELS, "smote"), ("oversample", [], "no training")])
-def test_what_cannot_be_sampled_is_refused(kind, labels, said):
-    with pytest.raises(InputError, match=f"sampling: .*{said}"):
-        Sampler(np.array(labels), kind, 0)
-
-
-def test_weights_within_a_class_are_kept_and_the_share_of_the_class_is_not():
-    labels = np.array([0, 0, 0, 1])
-    weights = without_class_share(np.array([1.0, 1.0, 4.0, 9.0]), labels)
-    assert weights.tolist() == [0.5, 0.5, 2.0, 1.0]
+    for word, labels in (("smote", LABELS), (kind, [])):
+        with pytest.raises(InputError, match=r"sampling: .*(smote|no training)"):
+            Sampler(np.array(labels), word, 0)
 
 
 def test_targets_are_one_column_for_two_classes_and_one_hot_for_more():
@@ -80,25 +59,19 @@ def test_balanced_weights_give_each_class_the_same_sum_and_mean_1():
     assert weights.mean() == pytest.approx(1)
 
 
-def test_with_source_weights_classes_within_a_source_count_the_same_and_a_source_by_its_root():
+def test_with_source_weights_classes_of_a_source_count_the_same_a_source_by_its_root_and_rare_classes_if_asked():
     labels = np.repeat([0, 1, 0, 1], [60, 4, 16, 16])
     sources = np.repeat(["both", "both", "one", "other"], [60, 4, 16, 16])
     weights = source_weights(labels, sources)
     sums = [weights[:60].sum(), weights[60:64].sum(), weights[64:80].sum(), weights[80:].sum()]
     np.testing.assert_allclose(sums, np.array([4, 4, 4, 4]) * 96 / 16, rtol=1e-5)  # roots 8, 4 and 4
     np.testing.assert_allclose(source_weights(labels, sources, rare=True), weights, rtol=1e-6)  # no class is rarer
-
-
-def test_rare_classes_make_a_source_count_more_where_asked():
-    labels = np.repeat([0, 1, 0], [60, 4, 16])
-    sources = np.repeat(["both", "both", "one"], [60, 4, 16])
+    labels, sources = labels[:80], sources[:80]
     weights = source_weights(labels, sources, rare=True)
     sums = [weights[:60].sum(), weights[60:64].sum(), weights[64:].sum()]
     # by roots class 0 has 4 + 4 and class 1 has 4: "both" counts root 12/4 times, "one" root 12/8 times
     parts = np.array([4 * 3**0.5, 4 * 3**0.5, 4 * 1.5**0.5])
     np.testing.assert_allclose(sums, parts * 80 / parts.sum(), rtol=1e-5)
-    plain = source_weights(labels, sources)
-    assert plain[60:64].sum() == pytest.approx(plain[64:].sum())  # roots 8, of two classes, and 4
 
 
 @pytest.mark.parametrize("kind", ["stacks", "features"])
@@ -151,28 +124,14 @@ def test_no_copy_of_a_training_image_reaches_validation_or_test(tiny, lopsided, 
             assert not set(table[column][sorted(shown)]) & set(table[column][rows]), (side, column)
 
 
-def test_a_copy_is_left_to_the_later_side(trained):
-    table = trained.store.table.copy()
-    split = trained.split.copy()
-    train_row, test_row = (np.flatnonzero(split["split"] == name)[0] for name in ("train", "test"))
-    at = {path: row for row, path in enumerate(table["path"])}
-    one, other = (at[split["path"][row]] for row in (train_row, test_row))
-    table.loc[one, "sha256"] = table.loc[other, "sha256"]
-    store = type("S", (), {"table": table})()
-    assert one not in rows_of(store, split, "train") and other in rows_of(store, split, "test")
-    assert summary(trained.recipe, store, split).copies == 1
-    assert summary(trained.recipe, trained.store, split).copies == 0
-
-
-@pytest.mark.parametrize("class_weights", ["balanced", "none"])
-def test_balanced_weights_on_top_of_sampling_are_one(base, trained, class_weights):
-    recipe = dataclasses.replace(base, sampling="oversample", class_weights=class_weights)
-    side, validation = sides(recipe, trained.store, trained.split)
-    assert side.weights is None and validation.sampler is None
-    assert side.shown == len(side.sampler) >= len(side.rows)
-
-
-def test_source_weights_on_top_of_sampling_balance_sources_within_a_class_only(base, trained, monkeypatch):
+def test_on_top_of_sampling_balanced_weights_are_one_and_source_weights_balance_within_a_class_only(
+    base, trained, monkeypatch
+):
+    for class_weights in ("balanced", "none"):
+        recipe = dataclasses.replace(base, sampling="oversample", class_weights=class_weights)
+        side, validation = sides(recipe, trained.store, trained.split)
+        assert side.weights is None and validation.sampler is None
+        assert side.shown == len(side.sampler) >= len(side.rows)
     table = trained.store.table.copy()
     table["source"] = np.where(np.arange(len(table)) % 3 == 0, "small", "large")
     monkeypatch.setattr(Store, "table", table)

@@ -13,7 +13,6 @@ from covidcxnet.settings import InputSettings
 from covidcxnet.training import Run, train
 from covidcxnet.training import loop as staged
 from covidcxnet.training.checkpoint import load_values
-from enhancement.errors import InputError
 
 NAME = "covid-cxnet-hierarchical"
 
@@ -83,14 +82,10 @@ def test_the_second_stage_leaves_the_first_level_at_its_best_epoch(finished):
     last = covidcxnet.load_model(run.last_weights).model
     first = create(NAME, classes=run.recipe.classes, **run.status["options"])
     first.load_weights(run.path / "level1.weights.h5")
-    for layer in last.layers:
-        if layer.weights and layer.name.startswith("level1_"):
-            for a, b in zip(layer.get_weights(), first.get_layer(layer.name).get_weights(), strict=True):
-                np.testing.assert_array_equal(a, b)
-    names = last.get_layer("level2_pred"), first.get_layer("level2_pred")
-    one, two = (layer.get_weights() for layer in names)
-    changed = [not np.array_equal(a, b) for a, b in zip(one, two, strict=True)]
-    assert all(changed)
+    names = [layer.name for layer in last.layers if layer.weights and layer.name.startswith("level1_")]
+    for name in (*names, "level2_pred"):
+        pairs = zip(last.get_layer(name).get_weights(), first.get_layer(name).get_weights(), strict=True)
+        assert all(np.array_equal(a, b) == (name != "level2_pred") for a, b in pairs)
 
 
 def test_the_log_runs_through_both_stages_and_the_weights_say_how_far_they_are(finished):
@@ -131,12 +126,6 @@ def test_heads_alone_are_trained_on_features_of_each_level(recipe, tmp_path):
     run = train(dataclasses.replace(recipe, trainable="head", epochs=1, out=str(tmp_path / "head")))
     first = covidcxnet.load_model(run.last_weights).model
     assert np.isfinite(first.get_weights()[0]).all() and list(run.log["stage"]) == [1, 2]
-
-
-def test_two_classes_are_refused_before_a_folder_is_made(recipe, phantoms, tmp_path):
-    with pytest.raises(InputError, match="two kinds of pneumonia"):
-        train(dataclasses.replace(recipe, data=str(phantoms), classes=(), out=str(tmp_path / "no")))
-    assert not (tmp_path / "no").exists()
 
 
 @pytest.fixture(scope="module")

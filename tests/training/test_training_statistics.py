@@ -62,16 +62,12 @@ def scaled_run(base, tmp_path_factory):
     return train(dataclasses.replace(base, options=options, epochs=1, out=str(folder)))
 
 
-@pytest.mark.parametrize("batch", [7, 64])
-def test_statistics_are_those_of_all_pixels_at_once(trained, batch):
+def test_statistics_are_those_of_all_pixels_at_once_and_those_of_nothing_or_of_one_grey_level_refused(trained):
     rows = trained.rows("train")
-    found = channel_statistics(trained.store, rows, batch=batch, progress=False)
+    found = channel_statistics(trained.store, rows, batch=7, progress=False)
     pixels = trained.store.read(rows) / 255
     np.testing.assert_allclose(found["mean"], pixels.mean(axis=(0, 1, 2)), atol=1e-6)
     np.testing.assert_allclose(found["std"], pixels.std(axis=(0, 1, 2)), atol=1e-6)
-
-
-def test_statistics_of_nothing_or_of_one_grey_level_are_refused(trained):
     with pytest.raises(InputError, match="no training image"):
         channel_statistics(trained.store, np.array([], np.int64))
     store = SimpleNamespace(settings=trained.store.settings, read=lambda rows: np.full((1, 4, 4, 2), 9, "u1"))
@@ -79,21 +75,15 @@ def test_statistics_of_nothing_or_of_one_grey_level_are_refused(trained):
         channel_statistics(store, np.array([0]), progress=False)
 
 
-def test_weights_hold_the_statistics_of_the_training_images_as_numbers(scaled_run):
-    expected = channel_statistics(scaled_run.store, scaled_run.rows("train"), progress=False)
+def test_weights_hold_statistics_of_training_images_by_which_prediction_and_resumption_scale(scaled_run, tmp_path):
+    statistics = scaled_run.status["options"]["normalization"]
+    assert statistics == channel_statistics(scaled_run.store, scaled_run.rows("train"), progress=False)
+    assert statistics != channel_statistics(scaled_run.store, np.arange(len(scaled_run.store)), progress=False)
     for path in (scaled_run.best_weights, scaled_run.last_weights):
-        assert read_metadata(path)["architecture"]["options"]["normalization"] == expected
-    assert scaled_run.status["options"]["normalization"] == expected
-    everything = channel_statistics(scaled_run.store, np.arange(len(scaled_run.store)), progress=False)
-    assert expected != everything  # other rows would have given other numbers
+        assert read_metadata(path)["architecture"]["options"]["normalization"] == statistics
     assert scaled_run.recipe.options["normalization"] == "training"
-
-
-def test_prediction_and_resumption_scale_as_the_training_did(scaled_run, tmp_path):
     classifier = load_model(scaled_run.best_weights)
     stacks = scaled_run.store.read(scaled_run.rows("validation"))
-    statistics = scaled_run.status["options"]["normalization"]
-    assert classifier.metadata["architecture"]["options"]["normalization"] == statistics
     probabilities = classifier.predict_stacks(stacks)[:, 1]
     targets = scaled_run.store.table["label"].to_numpy()[scaled_run.rows("validation")] == "covid19"
     clipped = np.clip(probabilities, 1e-7, 1 - 1e-7)
@@ -141,7 +131,14 @@ def test_the_region_of_the_base_radiograph_is_cut_as_the_others_are(radiograph, 
     np.testing.assert_array_equal(counts, np.bincount(expected.ravel(), minlength=256))
 
 
-def test_a_base_without_lungs_or_that_is_no_radiograph_is_refused(radiograph, tmp_path, tiny):
+def test_a_base_is_not_needed_again_and_one_without_lungs_or_that_is_no_radiograph_is_refused(
+    base, radiograph, tmp_path, tiny, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(radiograph, "training")  # a file of that name is given with its folder
+    recipe = with_histogram(dataclasses.replace(base, match_to="./training"), None, None)
+    assert recipe.match_to == "" and recipe.input.histogram == base_histogram(radiograph, base.input)
+    assert with_histogram(recipe, None, None) == recipe == load_recipe(save_recipe(recipe, tmp_path / "matched.yaml"))
     with pytest.raises(InputError, match=r"match_to: .*lungs are not found \(the mask is empty\).*input.region none"):
         base_histogram(radiograph, InputSettings(size=32, region="crop"), Lungs(darker_than=0))
     (tmp_path / "text.png").write_text("no picture")
@@ -151,12 +148,6 @@ def test_a_base_without_lungs_or_that_is_no_radiograph_is_refused(radiograph, tm
             base_histogram(tmp_path / f"{name}.png", SETTINGS)
     with pytest.raises(InputError, match=r"match_to: .*not both"):
         tiny(match_to="a.png", input=InputSettings(size=32, histogram=tuple(range(256))))
-
-
-def test_a_run_keeps_the_histogram_and_does_not_need_the_file_again(base, radiograph, tmp_path):
-    recipe = with_histogram(dataclasses.replace(base, match_to=str(radiograph)), None, None)
-    assert recipe.match_to == "" and len(recipe.input.histogram) == 256
-    assert with_histogram(recipe, None, None) == recipe == load_recipe(save_recipe(recipe, tmp_path / "matched.yaml"))
 
 
 @pytest.fixture
@@ -205,40 +196,16 @@ def test_each_source_counts_the_same_and_each_image_within_it(table):
     assert mean(unknown, split) == mean(alone, split)
 
 
-def test_no_pixel_of_a_validation_or_test_image_changes_it(table):
-    dataset, split = table
-    before = mean(dataset, split)
-    outside = [path for path, side in zip(dataset.paths, split["split"]) if side != "train"]
-    for path in outside:
-        cv2.imwrite(str(path), np.full((32, 32), 250, np.uint8))
-    assert mean(dataset, split) == before
-    inside = next(path for path, side in zip(dataset.paths, split["split"]) if side == "train")
-    cv2.imwrite(str(inside), np.full((32, 32), 250, np.uint8))
-    assert mean(dataset, split) != before
-
-
-def test_a_training_file_that_is_a_copy_of_a_test_image_is_left_out(table):
-    dataset, split = table
-    tests = [row for row, side in enumerate(split["split"]) if side == "test"]
-    trains = [row for row, side in enumerate(split["split"]) if side == "train"]
-    copy = trains[0]
-    without = split.assign(split=["validation" if row == copy else side for row, side in enumerate(split["split"])])
-    expected = mean(dataset, without)
-    shutil.copy(dataset.paths[tests[0]], dataset.paths[copy])
-    assert mean(dataset, split) == expected
-
-
 def test_the_same_seed_draws_the_same_images_in_whatever_order_the_table_is(table, monkeypatch):
     monkeypatch.setattr(statistics, "A_SOURCE", 3)
     dataset, split = table
-    names = dataset.table["path"]
 
     def drawn(dataset, split, seed):
         return [(dataset.table["path"][row], source) for row, source in draw(dataset, split, seed)]
 
     first = drawn(dataset, split, 5)
     assert [source for _, source in first] == ["large"] * 3 + ["small"] * 3
-    assert {path for path, _ in first} <= set(names[split["split"] == "train"])
+    assert {path for path, _ in first} <= set(split["path"][split["split"] == "train"])
     assert first == drawn(dataset, split, 5) != drawn(dataset, split, 6)
     order = np.random.default_rng(1).permutation(len(dataset))
     turned = dataclasses.replace(dataset, table=dataset.table.iloc[order])
@@ -246,21 +213,24 @@ def test_the_same_seed_draws_the_same_images_in_whatever_order_the_table_is(tabl
     assert mean(dataset, split, seed=5) == mean(dataset, split, seed=5) != mean(dataset, split, seed=6)
 
 
-def test_what_cannot_be_read_or_is_not_to_be_used_is_left_out(table):
+def test_images_of_other_sides_copies_of_them_and_what_cannot_be_used_are_left_out(table):
     dataset, split = table
-    trains = [row for row, side in enumerate(split["split"]) if side == "train"]
-    bad, refused = trains[1], trains[2]
-    sides = [("validation" if row in (bad, refused) else side) for row, side in enumerate(split["split"])]
+    tests, trains = (np.flatnonzero(split["split"] == side) for side in ("test", "train"))
+    copy, bad, refused = trains[:3]
+    sides = [("validation" if row in (copy, bad, refused) else side) for row, side in enumerate(split["split"])]
     expected = mean(dataset, split.assign(split=sides))
+    for row in np.flatnonzero(split["split"] != "train"):
+        cv2.imwrite(str(dataset.paths[row]), np.full((32, 32), 250 - row, np.uint8))
+    shutil.copy(dataset.paths[tests[0]], dataset.paths[copy])
     dataset.paths[bad].write_bytes(b"no picture")
     reasons = ["a lateral" if row == refused else None for row in range(len(dataset))]
     dataset = dataclasses.replace(dataset, table=dataset.table.assign(rejected=reasons))
     assert mean(dataset, split) == expected
+    cv2.imwrite(str(dataset.paths[trains[3]]), np.full((32, 32), 250, np.uint8))
+    assert mean(dataset, split) != expected
     for row in trains:
         dataset.paths[row].write_bytes(b"no picture")
-    with pytest.raises(
-        InputError, match=r"match_to: training: none of 15 training images can be used; the last, .*png"
-    ):
+    with pytest.raises(InputError, match=r"match_to: training: none of 15 training images can be used; .*png"):
         mean(dataset, split)
 
 
@@ -315,20 +285,10 @@ def test_a_run_keeps_the_counts_prepare_finds_the_same_and_a_resumed_run_does_no
 
 def test_nothing_of_a_held_out_source_goes_in(table, base, tmp_path):
     dataset, _ = table
-    held = {"source": "small"}
-    recipe = dataclasses.replace(
-        base, data=str(tmp_path / "table.csv"), split_by="image", holdout=held, match_to="training", input=SETTINGS
-    )
+    changes = {"data": str(tmp_path / "table.csv"), "split_by": "image", "holdout": {"source": "small"}}
+    recipe = dataclasses.replace(base, match_to="training", input=SETTINGS, **changes)
     found = histogram(recipe)
     assert found.match_to == "" and sum(found.input.histogram[110:]) == 0
     assert found == with_histogram(recipe, dataset, split_of(recipe, dataset))
     save_split(split_of(recipe, dataset), tmp_path / "split.csv")
     assert histogram(dataclasses.replace(recipe, split=str(tmp_path / "split.csv"))).input == found.input
-
-
-def test_a_file_called_training_is_given_with_its_folder(base, phantoms, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(sorted(phantoms.parent.rglob("*.png"))[0], "training")
-    found = histogram(dataclasses.replace(base, match_to="./training"))
-    assert found.input.histogram == base_histogram("training", base.input)
-    assert found.input.histogram != histogram(dataclasses.replace(base, match_to="training")).input.histogram

@@ -1,20 +1,82 @@
-"""Classifier: one result each, in order, whatever is given; probabilities that fit the model."""
+"""Classifier: one result each, in order, whatever is given; probabilities that fit the model; heatmaps in place."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 
+import cv2
 import h5py
 import keras
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_classifier import SETTINGS, SIZE, Boxes, noise, noise_files, small_classifier, tiny_model
 
+import weights
 from covidcxnet.classifier import Classifier
 from covidcxnet.preparation import pipeline
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
+from segmentation.verdict import Verdict
+
+SIZE = 32
+SETTINGS = InputSettings(size=SIZE)
+
+
+def tiny_model(outputs=1, size=SIZE, channels=3, seed=0):
+    stack = keras.Input((size, size, channels))
+    x = keras.layers.Conv2D(4, 3, strides=2, activation="relu", name="maps")(keras.ops.divide(stack, 255.0))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    output = keras.layers.Dense(outputs, activation="sigmoid" if outputs == 1 else "softmax")(x)
+    model = keras.Model(stack, output, name="tiny")
+    rng = np.random.default_rng(seed)
+    model.set_weights([rng.normal(0, 1, w.shape) for w in model.get_weights()])
+    return model
+
+
+def small_classifier(outputs=1, settings=SETTINGS, segmenter=None, **metadata):
+    """`segmenter` is one, or what the metadata say of it."""
+    classes = ["normal", "covid19"] if outputs == 1 else ["normal", "pneumonia", "covid19"]
+    metadata = {"classes": classes, "input": settings.to_dict(), **metadata}
+    if isinstance(segmenter, dict):
+        metadata["segmenter"], segmenter = segmenter, None
+    return Classifier(tiny_model(outputs), metadata, segmenter=segmenter)
+
+
+def noise(seed, height=50, width=40):
+    return np.random.default_rng(seed).integers(0, 256, (height, width)).astype("uint8")
+
+
+def noise_files(folder, count=5):
+    paths = [folder / f"{n}.png" for n in range(count)]
+    for n, path in enumerate(paths):
+        cv2.imwrite(str(path), noise(n, 40 + n))
+    return paths
+
+
+class Boxes:
+    """Lungs that are two boxes; trusted unless the radiograph is dark."""
+
+    name, sha256 = "boxes", "0" * 64
+
+    def predict(self, images):
+        return [self._one(image) for image in images]
+
+    def _one(self, image):
+        mask = np.zeros(image.shape, bool)
+        mask[10:30, 5:15] = mask[10:30, 22:34] = True
+        trusted = bool(image.mean() > 20)
+        verdict = Verdict(trusted, () if trusted else ("too dark",))
+        return SimpleNamespace(mask=mask, box=(10, 5, 30, 34), verdict=verdict, error=None)
+
+
+@pytest.fixture(autouse=True)
+def no_released_segmenter(monkeypatch):
+    """Results must not depend on which weights this installation carries."""
+
+    def released(name):
+        raise weights.WeightsError(f"no released weights are named {name!r}")
+
+    monkeypatch.setattr("weights.lookup.released", released)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +84,7 @@ def classifier():
     return small_classifier()
 
 
-def test_predict_gives_one_result_each_in_the_order_given(tmp_path, classifier):
+def test_predict_gives_one_result_each_in_the_order_given_whether_files_arrays_or_a_folder(tmp_path, classifier):
     paths = noise_files(tmp_path)
     forward, backward = classifier.predict(paths), classifier.predict(paths[::-1], batch_size=2)
     assert [prediction.path for prediction in forward] == paths
@@ -36,17 +98,13 @@ def test_predict_gives_one_result_each_in_the_order_given(tmp_path, classifier):
     stack = pipeline.prepare_image(noise(0, 40), None, None, SETTINGS).stack
     expected = classifier.model.predict(stack[None].astype("float32"), verbose=0)[0, 0]
     assert forward[0].probabilities["covid19"] == pytest.approx(expected, abs=1e-5)
-
-
-def test_files_and_arrays_and_folders_are_alike(tmp_path, classifier):
-    paths = noise_files(tmp_path, 2)
-    by_file, by_array = classifier.predict(paths), classifier.predict([noise(0, 40), noise(1, 41)])
-    assert [p.probabilities for p in by_file] == [p.probabilities for p in by_array]
-    assert [p.path for p in by_array] == [None, None] and [p.path for p in classifier.predict(tmp_path)] == paths
+    by_array = classifier.predict([noise(n, 40 + n) for n in range(5)])
+    assert [p.probabilities for p in forward] == [p.probabilities for p in by_array]
+    assert [p.path for p in by_array] == [None] * 5 and [p.path for p in classifier.predict(tmp_path)] == paths
     assert len(classifier.predict(noise(0))) == len(classifier.predict(str(paths[0]))) == 1
     assert classifier.predict([]) == []
     same = (Image.open(paths[0]), noise(0, 40) / 255, noise(0, 40)[..., None], str(tmp_path / "0*.png"))
-    assert [classifier.predict(given)[0].probabilities for given in same] == [by_file[0].probabilities] * len(same)
+    assert [classifier.predict(given)[0].probabilities for given in same] == [forward[0].probabilities] * len(same)
     batch = classifier.predict(np.stack([noise(n) for n in range(5)]), batch_size=2)
     assert batch.probabilities.shape == (5, 2) and batch[1:].classes == classifier.classes
     np.testing.assert_allclose(batch.probabilities, classifier.predict_proba([noise(n) for n in range(5)]), atol=1e-6)
@@ -148,7 +206,7 @@ def test_what_is_no_stack_and_no_radiograph_is_refused(classifier):
 
 
 def test_a_damaged_model_is_refused_and_gives_no_nan():
-    classifier = small_classifier()
+    classifier = small_classifier()  # not the shared one
     classifier.model.set_weights([np.full(w.shape, np.nan) for w in classifier.model.get_weights()])
     for call in (classifier.predict, classifier.explain):
         with pytest.raises(InputError, match="not finite"):
@@ -182,13 +240,6 @@ def test_findings_are_called_from_their_thresholds_on():
     assert prediction.probability == max(prediction.probabilities[name] for name in called)
 
 
-def test_lungs_carry_the_verdict_where_a_segmenter_is_at_hand():
-    light, dark = small_classifier(segmenter=Boxes()).predict([noise(0), np.full((50, 40), 5, "uint8")])
-    assert light.lungs.trusted and not dark.lungs.trusted
-    assert light.to_dict()["lungs"]["trusted"] is True
-    assert dark.label is not None
-
-
 def test_a_region_needs_the_segmenter_of_the_training(monkeypatch):
     settings = InputSettings(size=SIZE, region="crop", segmenter="lung-unet")
     with pytest.raises(InputError, match="lung-unet"):
@@ -200,3 +251,86 @@ def test_a_region_needs_the_segmenter_of_the_training(monkeypatch):
     with pytest.raises(InputError, match="SHA-256"):
         Classifier(tiny_model(), metadata).predict(noise(0))
     assert Classifier(tiny_model(), metadata, segmenter=Boxes()).predict(noise(0))[0].error is None
+
+
+def test_gradcam_comes_back_on_the_radiograph_in_order(tmp_path):
+    paths = noise_files(tmp_path, 3)
+    paths[1].write_bytes(b"no image")
+    classifier = small_classifier(segmenter=Boxes())
+    results = classifier.explain(paths, batch_size=2)
+    assert [one.path for one in results] == paths
+    assert results[1].error and results[1].map is None
+    predictions = classifier.predict(paths)
+    for n in (0, 2):
+        heat = results[n].heatmap
+        assert heat.shape == (40 + n, 40) and heat.dtype == np.float32
+        assert heat.min() >= 0 and heat.max() <= 1
+        assert results[n].target == results[n].prediction.label == predictions[n].label
+        assert results[n].prediction.probabilities == pytest.approx(predictions[n].probabilities, abs=1e-6)
+        assert results[n].lungs.shape == (SIZE, SIZE)
+        assert results[n].overlay().shape == (40 + n, 40, 3)
+        assert results[n]._repr_png_().startswith(b"\x89PNG") and "gradcam of" in repr(results[n])
+    assert results[1]._repr_png_() is None and "error=" in repr(results[1])
+    assert results.to_frame()["target"].isna().tolist() == [False, True, False]
+
+
+def test_a_crop_is_explained_where_it_was_cut_and_lungs_that_are_not_trusted_are_not_drawn():
+    classifier = small_classifier(settings=InputSettings(size=SIZE, region="crop", margin=0.0), segmenter=Boxes())
+    light, dark = classifier.explain([noise(0), np.full((50, 40), 5, "uint8")])
+    heat = light.heatmap
+    assert (heat[:10] == 0).all() and (heat[30:] == 0).all() and (heat[:, 34:] == 0).all()
+    assert light.prediction.lungs.trusted and light.prediction.to_dict()["lungs"]["trusted"] is True
+    assert dark.lungs is None and not dark.prediction.lungs.trusted and dark.prediction.label is not None
+    assert any("too dark" in line for line in dark.caption)
+
+
+def test_cam_and_gradcam_explain_the_target_and_are_alike_where_the_head_is_linear():
+    """The ReLU and the division by the maximum take away what theory lets differ: a factor of the map's places."""
+    classifier = small_classifier(3)
+    stack = pipeline.prepare_image(noise(0), None, None, SETTINGS).stack
+    for index, label in ((0, "normal"), (2, "covid19")):
+        cam, gradcam = (classifier.explain(noise(0), method, target=label)[0] for method in ("cam", "gradcam"))
+        assert gradcam.target == label and cam.method == "cam" and cam.caption[1].startswith(f"CAM for {label}")
+        np.testing.assert_allclose(gradcam.map, classifier.gradcam(stack[None], index)[0], atol=1e-6)
+        np.testing.assert_allclose(cam.map, gradcam.map, atol=1e-5)
+        np.testing.assert_allclose(cam.heatmap, gradcam.heatmap, atol=1e-4)
+        assert cam.prediction.probabilities == pytest.approx(gradcam.prediction.probabilities, abs=1e-6)
+    assert cam.overlay().shape == (50, 40, 3) and cam.panel().axes[1].get_title() == "CAM"
+
+
+def test_cam_of_another_head_is_refused_before_a_file_is_read(tmp_path):
+    stack = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, name="maps")(stack))
+    output = keras.layers.Dense(1, activation="sigmoid")(keras.layers.Dense(4, activation="relu")(x))
+    metadata = {"classes": ["normal", "covid19"], "input": SETTINGS.to_dict()}
+    classifier = Classifier(keras.Model(stack, output, name="hidden"), metadata)
+    with pytest.raises(InputError, match=r"not global average pooling and one dense layer; use Grad-CAM \(gradcam\)"):
+        classifier.iter_explain(tmp_path / "missing.png", "cam")
+    assert classifier.explain(noise(0), "gradcam")[0].error is None
+
+
+def test_lime_explains_two_columns_of_a_single_sigmoid():
+    classifier = small_classifier()
+    first, other = (
+        classifier.explain(noise(0), "lime", target=label, samples=40, segments=8, seed=1)[0]
+        for label in classifier.classes
+    )
+    np.testing.assert_allclose(first.map, -other.map, atol=1e-5)
+    assert first.map.shape == (SIZE, SIZE) and first.fit == pytest.approx(other.fit, abs=1e-4)
+    assert first.heatmap.max() <= 1 and first.heatmap.min() >= 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "saliency"}, "gradcam, cam, lime"),
+        ({"method": "cam", "samples": 10}, "CAM takes no 'samples'"),
+        ({"target": "flu"}, "normal, covid19"),
+        ({"samples": 10}, "takes no 'samples'"),
+        ({"method": "lime", "colour": 1}, "takes no 'colour'"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_explanations_that_do_not_exist_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        small_classifier().explain(noise(0), **arguments)
