@@ -74,7 +74,7 @@ def make_run(tmp_path, monkeypatch):
             "3,0.6,0.7,1.1,0.3,0.7,3\n"
         )
         (folder / "best.weights.h5").write_bytes(name.encode())
-        p.save(folder / "report" / "predictions.csv")
+        (folder / "report" / "predictions.csv").write_text(p.to_csv())
         (folder / "report" / "metrics.json").write_text(json.dumps(_report(p, name)))
         return folder
 
@@ -150,7 +150,7 @@ def test_a_report_that_fits_is_read_and_one_that_does_not_is_made_anew(make_run)
         (lambda: spoil(report, split="validation"), "is of validation"),
         (lambda: report.write_text("{"), "is damaged"),
         (lambda: report.unlink(), "no report yet"),
-        (lambda: worse(predictions_of()).save(table), "do not belong together"),
+        (lambda: table.write_text(worse(predictions_of()).to_csv()), "do not belong together"),
         (lambda: (run / "best.weights.h5").write_bytes(b"new"), "of other weights"),
     ):
         report.write_text(metrics)
