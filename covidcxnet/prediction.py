@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from covidcxnet.preparation.pipeline import MARK
 from covidcxnet.reporting.table import Table
 from enhancement.errors import printable
 from enhancement.notebook import Results, Shown
@@ -107,7 +108,8 @@ class Prediction(Shown):
             rows.append(("lungs", "trusted" if self.lungs.trusted else "; ".join(self.lungs.reasons)))
         rows += [("note", note) for note in self.notes] + ([("error", self.error)] if self.error else [])
         name = "array" if self.path is None else printable(self.path.name)
-        return str(Table((name, self.label or ""), rows).html())
+        label = f"{self.label or ''}{MARK if self.notes else ''}"
+        return str(Table((name, label), rows).html())
 
 
 class Predicted(Results):

@@ -54,7 +54,7 @@ def rule_of(name: str, sha256: str) -> FrontalRule | None:
         with np.load(path, allow_pickle=False) as file:
             if str(file["sha256"]) != sha256:
                 return None
-            arrays = (file[key].astype(np.float32) for key in ("mean", "scale", "weights"))
-            return FrontalRule(str(file["layer"]), *arrays, float(file["bias"]))
+            mean, scale, weights = (file[key].astype(np.float32) for key in ("mean", "scale", "weights"))
+            return FrontalRule(str(file["layer"]), mean, scale, weights, float(file["bias"]))
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise InputError(f"{path}: not a rule for frontal radiographs, or damaged ({error})") from error

@@ -253,7 +253,7 @@ def _with_lung_notes(
         notes = tuple(note for note in notes if note.partition(":")[0] != "lateral")
         if frontal < 0 and not notes:  # what is noted already says more: turned, inverted, blank
             notes = (*notes, f"not frontal: score {frontal:.1f}, 0 or more expected")
-    return notes if trusted else (*notes, f"{_LUNGS}: {'; '.join(reasons)}")
+    return notes if trusted else (*notes, f"{_LUNGS}: not trusted, {'; '.join(reasons)}")
 
 
 def about_image(notes: Sequence[str]) -> list[str]:

@@ -70,7 +70,7 @@ def test_a_table_has_a_line_a_file_and_damaged_ones_are_reported(folder, weights
         (name == "bad.png", name != "bad.png") for name in names
     ]
     assert "5 radiographs, 1 could not be read" in total and "Research only" in notice
-    assert doubt.startswith("(!)") and "4 of 5" in doubt  # noise, without lungs
+    assert doubt.startswith("(!)") and "4 of 5" in doubt  # too small
 
 
 def test_json_is_one_object_a_line_and_nothing_else(folder, weights, capsys):
@@ -174,8 +174,9 @@ def test_what_is_no_upright_frontal_radiograph_is_noted_in_table_csv_and_picture
     with open(table, newline="") as file:
         notes = [row["notes"] for row in csv.DictReader(file)]
     assert notes[0] == "" and notes[1].startswith("inverted: ") and notes[2].startswith("blank: ")
-    assert "; lungs: no lungs found" in notes[2]
+    assert "; lungs: not trusted, no lungs found" in notes[2]
     turned, upright = pretrained.load_model(weights).explain([np.ascontiguousarray(np.rot90(chest)), chest])
     assert turned.prediction.notes[0].startswith("turned: ") and " (!), probability" in turned.caption[0]
     assert "Not like an upright frontal chest radiograph: turned" in turned.caption
+    assert ["(!)" in result.prediction._repr_html_() for result in (turned, upright)] == [True, False]
     assert upright.prediction.notes == () and not any("Not like" in line for line in upright.caption)

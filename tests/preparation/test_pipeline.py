@@ -197,7 +197,7 @@ def test_notes_say_what_the_segmenter_finds_of_the_view_and_the_lungs(
     image = phantom("normal", 3, 128).image
     (outcome,) = prepare_files([image], settings, segmenter=segmenter, look=True)
     assert [note.partition(":")[0] for note in outcome.notes] == words
-    assert about_image(outcome.notes) == [note for note in outcome.notes if note != "lungs: too dark"]
+    assert about_image(outcome.notes) == [note for note in outcome.notes if note != "lungs: not trusted, too dark"]
 
 
 def test_preparing_never_loads_keras():
