@@ -235,6 +235,16 @@ def test_interval_of_a_proportion_is_the_binomial_one_however_many_equal_images_
         assert images == 1 or by_image.high - by_image.low < 0.6 * (by_patient.high - by_patient.low)
 
 
+def test_about_95_of_100_intervals_hold_the_truth():
+    rng = np.random.default_rng(5)
+    held = 0
+    for _trial in range(100):
+        patients = rng.random(80) < 0.7
+        interval = _proportion(np.repeat(patients, 2), np.repeat(np.arange(80), 2), resamples=200)
+        held += interval.low <= 0.7 <= interval.high
+    assert 0.88 <= held / 100 <= 0.99
+
+
 def test_row_zero_is_the_data_each_resample_draws_as_many_patients_and_the_seed_decides_which():
     bootstrap = Bootstrap(["a", "b", "a", "c"], resamples=50)
     assert bootstrap.patients == 3 and bootstrap.sums(np.ones((4, 1)))[0, 0] == 4

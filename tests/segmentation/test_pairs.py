@@ -149,3 +149,16 @@ UNCHOSEN = [(WEST, "a", VALIDATION), (EAST, "b", TRAIN), (WEST, "c", TRAIN), (EA
 def test_an_impossible_split_is_refused(pairs, options, message):
     with pytest.raises(InputError, match=message):
         split_pairs(pairs, **options)
+
+
+@pytest.mark.real
+def test_no_patient_of_the_real_pairs_is_on_two_sides_and_masks_are_lungs_of_plausible_size(real_data):
+    pairs = pairs_from_csv(real_data / "segmentation" / "metadata.csv")
+    sides = split_pairs(pairs)
+    by_patient = {}
+    for pair, side in zip(pairs, sides, strict=True):
+        assert by_patient.setdefault(pair.group, side) == side
+    for source in {p.source for p in pairs}:
+        shares = [s for p, s in zip(pairs, sides, strict=True) if p.source == source]
+        assert shares.count("train") / len(shares) == pytest.approx(0.7, abs=0.02)
+    assert all(0.05 < read_mask(pair.masks).mean() < 0.6 for pair in pairs[::100])

@@ -263,8 +263,8 @@ def test_the_released_network_finds_held_out_lungs_and_is_not_fooled_by_other_pi
         pytest.skip(str(error))
     segmenter, pairs = LungSegmenter(), pairs_from_csv(real_data / "segmentation" / "metadata.csv")
     held_out = [p for p, side in zip(pairs, split_pairs(pairs), strict=True) if side == "test"]
-    scored = score_pairs(segmenter, held_out[::40])
-    assert np.mean([row["dice"] for row in scored]) > 0.93 and np.mean([row["trusted"] for row in scored]) > 0.75
+    scored = score_pairs(segmenter, held_out[::20])
+    assert np.mean([row["dice"] for row in scored]) > 0.93 and np.mean([row["trusted"] for row in scored]) > 0.8
     kinds = ("ct", "lateral", "non_medical", "other_medical")
     others = [file for kind in kinds for file in sorted((real_data / "reject" / kind).iterdir())[::4]]
     verdicts = [result.verdict for result in segmenter.predict(others)]
