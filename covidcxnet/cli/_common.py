@@ -32,8 +32,8 @@ def add_root(parser: argparse.ArgumentParser) -> None:
     add("--root", metavar="DIR", help="folder that the CSV's paths are relative to")
 
 
-def open_data(arguments: argparse.Namespace) -> Any:
-    """The data set that the flags of `add_data` name; a single class is enough."""
+def open_data(arguments: argparse.Namespace, **options: Any) -> Any:
+    """The data set that the flags of `add_data` name; a single class is enough. `options` are those of `load`."""
     from dataclasses import replace
 
     from covidcxnet.datasets import load
@@ -42,7 +42,7 @@ def open_data(arguments: argparse.Namespace) -> Any:
     where = named_values(arguments.where, "--where")
     classes = words(arguments.classes)
     # Only training needs two classes; a look at one is a look at a data set too.
-    dataset = load(arguments.data, root=arguments.root, classes=classes, where=where, for_training=False)
+    dataset = load(arguments.data, root=arguments.root, classes=classes, where=where, for_training=False, **options)
     path = Path(arguments.data)
     if path.suffix:
         # Half of all tables are called metadata.csv.

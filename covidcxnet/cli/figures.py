@@ -14,6 +14,7 @@ SUMMARY = f"""Draw what trained models make of radiographs: t-SNE of the feature
 first and the last convolution, and CAM (where the head has its closed form) and Grad-CAM of all models side by side on
 the same radiographs. Without --images and --data: the first run's validation split. {RESEARCH_ONLY}"""
 KINDS = ("tsne", "features", "maps")
+_MOST_ROWS = 24
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -32,7 +33,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--target", metavar="CLASS", help="class that maps explain; default the one each predicts")
     add("--lime", action="store_true", help="LIME too: minutes for each radiograph and model")
     add("--lime-samples", type=at_least(10, 100_000), default=1000, metavar="N", help="perturbed images for LIME")
-    add("--rows", type=at_least(1, 24), default=6, metavar="N", help="radiographs with maps")
+    add("--rows", type=at_least(1, _MOST_ROWS), default=6, metavar="N", help="radiographs with maps")
     add("--most", type=at_least(8, 20_000), default=1000, metavar="N", help="radiographs in t-SNE")
     add("--perplexity", type=float, default=30.0, help="perplexity of t-SNE, at most a third of the radiographs")
     add_work(parser, jobs=1, seed="the choice, t-SNE and LIME")
@@ -52,7 +53,9 @@ def main(argv: list[str], prog: str) -> int:
     if arguments.images:
         radiographs = from_files(find_images(arguments.images))
     elif arguments.data:
-        radiographs = from_dataset(open_data(arguments))
+        # Maps need a few; only t-SNE needs many, and phantoms are drawn anew for every number.
+        few = bool(arguments.only) and "tsne" not in arguments.only
+        radiographs = from_dataset(open_data(arguments, **({"phantom_images": 2 * _MOST_ROWS} if few else {})))
     else:
         split = arguments.split or "validation"
         radiographs, run = from_run(arguments.models, split)
