@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from covidcxnet.settings import Precision
 from enhancement.errors import InputError
 from segmentation.backend import keras, quiet_backend
 
@@ -118,7 +119,7 @@ def check_precision(name: str) -> None:
         )
 
 
-def chosen_precision(name: str) -> str:
+def chosen_precision(name: Precision) -> Precision:
     """The number format that "auto" means here: bfloat16 where the processor or a GPU computes in it, else float32."""
     if name != "auto":
         return name
@@ -145,7 +146,7 @@ def _computes_bfloat16() -> bool:
 
 
 @contextmanager
-def precision(name: str) -> Iterator[None]:
+def precision(name: Precision) -> Iterator[None]:
     """Build models under a Keras dtype policy, then restore the old one; `InputError` as in `check_precision`."""
     name = chosen_precision(name)
     check_precision(name)

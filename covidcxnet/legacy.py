@@ -121,9 +121,10 @@ def load_legacy(
     >>> covidcxnet.load_legacy("CheXNet_v0.3.0.h5", "chexnet").classes[6]       # doctest: +SKIP
     'Pneumonia'
     """
-    opened = path if isinstance(path, WeightsFile) else open_weights(path)
-    named = not isinstance(path, WeightsFile) and weights.is_name(path)
-    name = architecture or (os.fspath(path) if named else None)
+    if isinstance(path, WeightsFile):
+        opened, name = path, architecture
+    else:
+        opened, name = open_weights(path), architecture or (os.fspath(path) if weights.is_name(path) else None)
     file = opened.path
     if opened.layout != "keras-2":
         raise InputError(f"{file}: not an HDF5 weights file of Keras 1 or 2; covidcxnet.load_model loads ours")

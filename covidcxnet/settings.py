@@ -13,6 +13,7 @@ from enhancement.errors import InputError
 
 CHANNELS = ("clahe", "beasf", "raw", "equalize", "adaptive_equalize", "blur", "equalize_blur")
 REGIONS = ("none", "crop", "mask", "crop+mask")
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"]  # a Keras dtype policy, or the fitting one
 
 
 @dataclass(frozen=True)

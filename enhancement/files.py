@@ -76,7 +76,7 @@ def naming_full_disk(path: PathLike) -> Iterator[None]:
         # The system's own error of a write names no file.
         if error.errno not in _FULL:
             raise
-        raise InputError(f"{path}: cannot be written ({os.strerror(error.errno)})") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def write_all(folder: PathLike, files: Mapping[str, bytes]) -> None:

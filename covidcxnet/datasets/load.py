@@ -149,8 +149,8 @@ def load(
     if len(present) > _MOST_CLASSES:
         what = f"{len(present):,} different labels ({listed(present)}) in {len(dataset):,} images"
         raise InputError(f"{data}: {what}; is it a column of classes? At most {_MOST_CLASSES:,} can be learned")
-    classes = set(present)
-    return replace(dataset, classes=tuple(c for c in dataset.classes if c in classes))
+    known = set(present)
+    return replace(dataset, classes=tuple(c for c in dataset.classes if c in known))
 
 
 def load_files(folder: str | Path, exclude: Sequence[str] = ()) -> Dataset:
