@@ -25,7 +25,7 @@ from covidcxnet.reporting.table import Table
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError, printable
 from enhancement.inputs import Images, radiographs
-from enhancement.notebook import Shown
+from enhancement.notebook import NotebookDisplay
 from enhancement.progress import announced
 from segmentation.backend import fuse_batch_norm
 from segmentation.segmenter import LungSegmenter
@@ -38,7 +38,7 @@ _CHUNK = 256  # stacks of a store read at once: 75 MB at 320 x 320 x 3
 Explainer = Callable[[Sequence[Path | np.ndarray], Sequence[Outcome]], Iterator[Explanation]]
 
 
-class Classifier(Shown):
+class Classifier(NotebookDisplay):
     """A model, its labels and its input settings; a notebook shows them as a table.
 
     Parameters

@@ -12,7 +12,7 @@ import numpy as np
 from covidcxnet.preparation.pipeline import MARK
 from covidcxnet.reporting.table import Table
 from enhancement.errors import printable
-from enhancement.notebook import Results, Shown
+from enhancement.notebook import NotebookDisplay, Results
 from segmentation.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ NONE = "none"
 
 
 @dataclass(frozen=True)
-class Prediction(Shown):
+class Prediction(NotebookDisplay):
     """What a classifier says about one radiograph; a notebook shows it as a table.
 
     Attributes

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
-_SHOWN = 3  # results in the text form of a list
+_PRINTED = 3  # results in the text form of a list
 
 
-class Shown:
+class NotebookDisplay:
     """Shows itself in a notebook, as a table or a picture; what cannot be shown falls back to `repr`."""
 
     def _html(self) -> str | None:
@@ -32,7 +32,7 @@ class Shown:
         return _or_none(lambda: _png(self._picture()))
 
 
-class Results(list[T], Shown):
+class Results(list[T], NotebookDisplay):
     """A list of results, each with ``to_row()``; `to_frame` gives them as a table, and a slice is one too."""
 
     def to_frame(self) -> pd.DataFrame:
@@ -46,8 +46,8 @@ class Results(list[T], Shown):
         return self.to_frame()._repr_html_()  # type: ignore[operator]
 
     def __repr__(self) -> str:
-        rest = [f"... {len(self) - _SHOWN:,} more"] if len(self) > _SHOWN else []
-        return f"[{', '.join([*map(repr, list.__getitem__(self, slice(_SHOWN))), *rest])}]"
+        rest = [f"... {len(self) - _PRINTED:,} more"] if len(self) > _PRINTED else []
+        return f"[{', '.join([*map(repr, list.__getitem__(self, slice(_PRINTED))), *rest])}]"
 
     def __getitem__(self, index: Any) -> Any:
         value = super().__getitem__(index)

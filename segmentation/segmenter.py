@@ -15,7 +15,7 @@ import numpy as np
 
 from enhancement.errors import InputError, RadiographError, printable
 from enhancement.inputs import Images, radiographs
-from enhancement.notebook import Results, Shown
+from enhancement.notebook import NotebookDisplay, Results
 from enhancement.progress import ProgressBar
 from enhancement.radiograph import read_radiograph
 from weights.format import SUFFIX, open_weights
@@ -33,7 +33,7 @@ _SIDE = 384  # pixels of a mask's picture in a notebook
 
 
 @dataclass(frozen=True, eq=False)
-class LungMask(Shown):
+class LungMask(NotebookDisplay):
     """The lungs of one radiograph; a notebook shows their outline.
 
     Full-size arrays are made from the network's small maps on first use, so that memory holds the results of many large

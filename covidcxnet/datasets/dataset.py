@@ -24,14 +24,14 @@ from covidcxnet.reporting.table import Table, frame_csv, is_numeric
 from enhancement.csv_cells import plain_cell
 from enhancement.errors import InputError, listed, printable
 from enhancement.files import whole_file
-from enhancement.notebook import Shown
+from enhancement.notebook import NotebookDisplay
 
 TASKS = ("exclusive", "independent")
 VERDICTS = ("use", "look", "reject")
 
 
 @dataclass(frozen=True)
-class Dataset(Shown):
+class Dataset(NotebookDisplay):
     """Labelled images; a notebook shows `summary`.
 
     Parameters

@@ -20,7 +20,7 @@ from covidcxnet.evaluation.metrics import Metrics
 from covidcxnet.evaluation.predictions import Predictions
 from covidcxnet.reporting.pages import NOTICE
 from covidcxnet.reporting.table import Table, count
-from enhancement.notebook import Shown
+from enhancement.notebook import NotebookDisplay
 
 FORMAT = 1
 
@@ -104,7 +104,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Report(Shown):
+class Report(NotebookDisplay):
     """One evaluation: what was evaluated on what, its figures, and how they came about."""
 
     folder: Path  # of the four files below, once they are written

@@ -16,7 +16,7 @@ from covidcxnet.preparation.pipeline import MARK, about_image
 from covidcxnet.reporting import plots
 from enhancement import read_radiograph
 from enhancement.errors import InputError, printable
-from enhancement.notebook import Shown
+from enhancement.notebook import NotebookDisplay
 from segmentation.regions import Frame
 
 METHODS = {"gradcam": "Grad-CAM", "cam": "CAM", "lime": "LIME"}
@@ -28,7 +28,7 @@ _TINY = float(np.finfo("float32").tiny)
 
 
 @dataclass(frozen=True)
-class Explanation(Shown):
+class Explanation(NotebookDisplay):
     """Where a classifier finds its evidence in one radiograph; of a file that could not be read only the error."""
 
     source: Path | np.ndarray = field(repr=False)  # the radiograph as it was given: a file, or uint8 [H, W]

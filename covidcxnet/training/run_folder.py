@@ -27,7 +27,7 @@ from covidcxnet.reporting.table import Html, Table
 from enhancement.errors import InputError
 from enhancement.files import check_output, whole_file
 from enhancement.lock import locked
-from enhancement.notebook import Shown
+from enhancement.notebook import NotebookDisplay
 
 from . import data
 from .arguments import load_recipe
@@ -48,7 +48,7 @@ FIGURES = {
 }
 
 
-class Run(Shown):
+class Run(NotebookDisplay):
     """A run folder; a notebook shows its state and its curves.
 
     ===================== ==========================================================================================
