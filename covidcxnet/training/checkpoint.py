@@ -41,14 +41,15 @@ def save_state(path: str | Path, model, optimizer, values: dict[str, Any]) -> No
                 file[f"{group}/{number:05d}"] = keras.ops.convert_to_numpy(variable)
 
 
-def load_state(path: str | Path, model, optimizer) -> dict[str, Any]:
-    """Set weights and optimizer from a state file, all or nothing, and return its plain values.
+def load_state(path: str | Path, model, optimizer=None) -> dict[str, Any]:
+    """Set weights and optimizer (if there is one yet) from a state file, all or nothing, and return its plain values.
 
     `InputError` if the file is damaged or belongs to another model.
     """
+    groups = [("model", model.weights), *([] if optimizer is None else [("optimizer", optimizer.variables)])]
     with _opened(path) as file:
         arrays = []
-        for group, variables in (("model", model.weights), ("optimizer", optimizer.variables)):
+        for group, variables in groups:
             stored = file[group]
             if len(stored) != len(variables):
                 raise InputError(f"{path}: {len(stored)} {group} arrays found, {len(variables)} expected by the recipe")

@@ -252,8 +252,9 @@ class Recipe:
         # Only AdamW decouples the decay from the gradient; elsewhere the setting would silently do nothing.
         decays = self.weight_decay == 0 or self.optimizer == "adamw"
         _require(decays, "weight_decay", self.weight_decay, "0, or optimizer adamw,")
-        warms = self.warmup == 0 or (self.schedule == "cosine" and self.warmup < self.epochs)
-        _require(warms, "warmup", self.warmup, "0, or with schedule cosine less than epochs,")
+        if self.warmup and self.schedule != "cosine":
+            raise InputError(f"warmup: works with schedule cosine only, {self.schedule} given; add warmup 0")
+        _require(self.warmup == 0 or self.warmup < self.epochs, "warmup", self.warmup, "less than epochs")
         matched = bool(self.match_to) and bool(self.input.histogram)
         _require(not matched, "match_to", self.match_to, "it or input.histogram, not both,")
         for name in ("size", "channels"):

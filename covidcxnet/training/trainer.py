@@ -17,6 +17,7 @@ from covidcxnet.models.scaling import TRAINING
 from enhancement.errors import InputError
 
 from . import data
+from .checkpoint import load_state
 from .initial_weights import build_model, model_options
 from .loop import loop_for
 from .recipe import Recipe, save_recipe
@@ -89,6 +90,8 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
             if model is None:
                 options |= {"normalization": channel_statistics(run.store, run.rows("train"))}
                 model, loaded = build_model(recipe, options, init)
+            if not init:
+                load_state(run.path / "state.h5", model)  # before the loop, which may compute features once
             _record_images(run, recipe, split, loaded, options)
 
             # fit

@@ -27,8 +27,9 @@ pytestmark = pytest.mark.usefixtures("quick_curves")
     ],
     ids=["steps of the backbone, averaged", "head alone"],
 )
-def test_a_resumed_run_equals_one_that_was_never_stopped(tiny, monkeypatch, settings):
-    settings |= {"epochs": 4, "lr_patience": 1, "patience": 0}
+def test_a_resumed_run_equals_one_that_was_never_stopped(tiny, trained, monkeypatch, settings):
+    # from weights: those that a seed draws would be the same again
+    settings |= {"epochs": 4, "lr_patience": 1, "patience": 0, "init": str(trained.best_weights)}
     whole = train(tiny("whole", **settings))
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
