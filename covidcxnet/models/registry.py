@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from covidcxnet.backend import jit_compile
-from enhancement.errors import InputError
+from enhancement.errors import InputError, shortened
 from segmentation.backend import keras, ops
 
 from . import heads
@@ -310,8 +310,14 @@ def create(
         if head["activation"] not in (None, "sigmoid"):
             raise _refusal("options.activation", head["activation"], _NO_SOFTMAX)
         outputs, head = len(classes), head | {"activation": "sigmoid"}
-    features = spec.backbone(scaled, **settings)
-    model = keras.Model(stack, (spec.add_head or heads.add_head)(features, outputs, **head), name=name)
+    try:
+        features = spec.backbone(scaled, **settings)
+        model = keras.Model(stack, (spec.add_head or heads.add_head)(features, outputs, **head), name=name)
+    except InputError:
+        raise
+    except Exception as error:  # of Keras or the backend, in words about their insides; memory among them
+        given = ", ".join(f"{key} {value!r}" for key, value in options.items()) or f"size {size}"
+        raise InputError(shortened(f"options: {name} cannot be built with {given}")) from error
     if jit_compile() is False:  # XLA predicts no faster on TensorFlow and compiles anew for every batch size
         model.jit_compile = False
     return model

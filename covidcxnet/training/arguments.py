@@ -90,7 +90,10 @@ def build_parser(prog: str, summary: str = SUMMARY, hidden: Collection[str] = ()
 
     parser = Parser(prog=prog, description=summary, exit_on_error=False, print_config=None, allow_abbrev=False)
     parser.add_argument("--recipe", action="config", help="YAML file, or a name that `covidcxnet recipes list` shows")
-    parser.add_argument("--resume", help="run folder to go on with from its last whole epoch; only --epochs may change, and not under a cosine")
+    parser.add_argument(
+        "--resume",
+        help="run folder to go on with from its last whole epoch; only --epochs may change, and not under a cosine",
+    )
     parser.add_argument("--print_config", action="store_true", help="print the resolved recipe as YAML and stop")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_class_arguments(Recipe)

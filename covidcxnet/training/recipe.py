@@ -242,6 +242,8 @@ class Recipe:
         # As `--model` does on the command line. The very object: who gives equal settings means them.
         if self.input is _DEFAULT_INPUT and self.model != Recipe.model:
             object.__setattr__(self, "input", dataclasses.replace(self.input, **MODELS[self.model].input))
+        for name in ("data", "root", "split", "verdicts", "match_to", "init", "store", "out"):
+            _require("\0" not in str(getattr(self, name)), name, getattr(self, name), "a path without NUL")
         check_depth(str(self.trainable))
         # One class alone has nothing to be told apart from.
         different = len(set(self.classes)) == len(self.classes) != 1

@@ -76,6 +76,7 @@ def test_outputs_stay_float32_under_mixed_precision():
 @pytest.mark.parametrize(
     ("name", "options", "word"),
     [
+        ("base-cnn", {"filters": [99]}, r"options: base-cnn cannot be built with filters \[99\]"),
         ("resnet", {}, "covid-cxnet"),
         ("small-cnn", {"head": "round"}, "pneumonia"),
         ("small-cnn", {"dropout": (0.5, 0.5, 0.5)}, "2 expected"),

@@ -225,6 +225,8 @@ def test_sentences_of_a_base_stand_before_those_of_the_recipe_and_change_no_trai
         ("base: [a, b]\n", "base: .* one recipe expected"),
         ("base: phantom\nepoch: 3\n", "r.yaml: unknown key epoch"),
         ("epochs: 0\n", "epochs"),
+        ('out: "a\\0b"\n', "out: .* a path without NUL"),
+        ("warmup: 1\n", "warmup: works with schedule cosine only"),
         ("epochs: [1]\n", "epochs"),
         ("input: {sise: 3}\n", "r.yaml: unknown key input.sise"),
         ("augment: {rotate: 3}\n", r"augment\.rotate"),
