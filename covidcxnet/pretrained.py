@@ -88,7 +88,7 @@ def source(name_or_path: str | os.PathLike[str]) -> WeightsFile:
     kind = file.metadata.get("kind")
     # Only our own files say their kind; of the others the arrays decide, when they are loaded.
     if file.layout == "keras-3" and kind != "classifier":
-        raise InputError(f"{file.path}: weights of a {kind}, those of a classifier expected")
+        raise InputError(f"{file.path}: weights of a {kind!s:.80}, those of a classifier expected")
     return file
 
 

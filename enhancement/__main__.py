@@ -12,7 +12,7 @@ from typing import Any
 
 import enhancement
 from enhancement import command_line
-from enhancement.errors import InputError
+from enhancement.errors import InputError, printable
 from enhancement.parallel import cores
 
 _EPILOG = """IN is a file, a folder (searched all the way down, its tree kept) or a glob pattern in quotes. Results are
@@ -105,7 +105,7 @@ def _run(arguments: argparse.Namespace, prog: str) -> int:
 
     options = {"workers": arguments.jobs, "overwrite": arguments.overwrite, "progress": arguments.progress}
     problems = batch.run(jobs, lambda path: enhance(read(path)), **options)
-    print(f"{len(jobs) - len(problems)} of {len(jobs)} written to {arguments.out}")
+    print(f"{len(jobs) - len(problems)} of {len(jobs)} written to {printable(arguments.out)}")
     if arguments.compare:
         # Files that cannot be read do not count: the sheet shows as many radiographs as were asked for.
         images: list[np.ndarray] = []
@@ -124,7 +124,7 @@ def _run(arguments: argparse.Namespace, prog: str) -> int:
             gammas = arguments.gammas or sorted({*sheet.GAMMAS, getattr(arguments, "gamma", 1.5)})
             figure = sheet.draw_sheet(images, titles, gammas=gammas, **settings)
             sheet.save_sheet(figure, arguments.compare, overwrite=arguments.overwrite)
-            print(f"{arguments.compare}: {len(images)} of {len(jobs)} radiographs drawn")
+            print(f"{printable(arguments.compare)}: {len(images)} of {len(jobs)} radiographs drawn")
         else:
             problems.append(f"{arguments.compare}: no radiograph to draw")
     if problems:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import glob
+import hashlib
 import os
 import secrets
 from collections import Counter
@@ -22,6 +23,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".t
 """File name endings, in lower case, that are taken for radiographs unopened when a folder is searched."""
 
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows knows no quotas
+# Bytes of a name on ext4, XFS and APFS; NTFS counts 255 units of UTF-16, which are never more than its bytes in UTF-8.
+_LONGEST_NAME = 255
 _EXPECTED = f"expected files ending in {', '.join(IMAGE_SUFFIXES)}"
 
 PathLike = str | os.PathLike[str]
@@ -57,7 +60,8 @@ def whole_file(path: PathLike) -> Iterator[Path]:
         raise InputError(f"{target}: cannot be written, {error.filename} is a file and not a folder") from error
     # The token keeps threads of one process apart; the cut keeps long names within what file systems allow.
     # It ends in the target's name, as some writers look at the ending.
-    partial = target.parent / f".{os.getpid()}-{secrets.token_hex(4)}.partial.{target.name[-180:]}"
+    ending = os.fsencode(target.name)[-180:].decode("utf-8", "ignore")
+    partial = target.parent / f".{os.getpid()}-{secrets.token_hex(4)}.partial.{ending}"
     try:
         with naming_full_disk(target):
             yield partial
@@ -89,7 +93,9 @@ def write_all(folder: PathLike, files: Mapping[str, bytes]) -> None:
 def write_csv(path: PathLike, rows: Sequence[dict[str, Any]]) -> None:
     """Write rows as CSV, whole or not at all; the columns are all keys, in the order in which they first occur."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with whole_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+    # File names that are no valid text come out as the bytes they are.
+    options: Any = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+    with whole_file(path) as partial, open(partial, "w", **options) as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
@@ -162,11 +168,23 @@ def result_names(tree: Sequence[tuple[Path, Path]]) -> list[Path]:
     taken = Counter(stems)
     # a.jpg and a.dcm in one folder keep their full names: a.jpg.png, a.dcm.png.
     bases = [stem if taken[stem] == 1 else path for stem, (_, path) in zip(stems, tree, strict=True)]
-    names = [base.with_name(f"{base.name}.png") for base in bases]
+    names = [base.with_name(fitting_name(base.name, ".png")) for base in bases]
     clash = next((name for name, count in Counter(names).items() if count > 1), None)
     if clash:
         raise InputError(f"{clash}: several inputs would be written here; give their common folder instead")
     return names
+
+
+def fitting_name(stem: str, ending: str, room: int = 0) -> str:
+    """``stem`` and ``ending`` as a file name; a stem too long for file systems is cut and gets a hash of the whole.
+
+    `room` bytes more are left, for a longer ending that another file of this stem takes.
+    """
+    name, most = os.fsencode(stem), _LONGEST_NAME - room - len(os.fsencode(ending))
+    if len(name) <= most:
+        return f"{stem}{ending}"
+    mark = f"-{hashlib.sha256(name).hexdigest()[:8]}"
+    return f"{name[: most - len(mark)].decode('utf-8', 'ignore')}{mark}{ending}"
 
 
 def _expand(name: PathLike, recursive: bool) -> list[tuple[Path, Path]]:

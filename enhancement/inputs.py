@@ -85,7 +85,10 @@ def enhance(images: Images, function: Callable[[Gray], NDArray[np.uint8]]) -> An
     if is_picture(images) or (isinstance(images, np.ndarray) and images.dtype.kind not in "OU"):
         return np.stack([*map(function, as_batch(images))]) if is_batch(images) else function(as_gray(images))
     results = (item if isinstance(item, np.ndarray) else read_radiograph(item) for item in radiographs(images))
-    return [function(image) for image in results]
+    enhanced = [function(image) for image in results]
+    if not enhanced:
+        raise InputError("no radiographs given; a path, an image or a list of them expected")
+    return enhanced
 
 
 def _named(path: str | os.PathLike[str]) -> str | os.PathLike[str]:

@@ -16,11 +16,16 @@ _FAR = 1 << 30
 
 
 @contextmanager
-def locked(path: str | os.PathLike[str], work: str, wait: Callable[[], None] | None = None) -> Iterator[None]:
+def locked(
+    path: str | os.PathLike[str],
+    work: str,
+    wait: Callable[[], None] | None = None,
+    target: str | os.PathLike[str] | None = None,
+) -> Iterator[None]:
     """Hold the lock file at `path`, whose folder is there, for a block; the file is gone afterwards.
 
-    Where another process holds it: `InputError` that names the process and the `work` that the lock is for, or, if
-    `wait` is given, one call of it and then patience.
+    Where another process holds it: `InputError` that names `target` (by default the folder), the process and the
+    `work` that the lock is for, or, if `wait` is given, one call of it and then patience.
     """
     path = Path(path)
     while True:
@@ -33,7 +38,7 @@ def locked(path: str | os.PathLike[str], work: str, wait: Callable[[], None] | N
         if not there:  # its holder has just ended and taken it away
             continue
         if wait is None:
-            raise InputError(f"{path.parent}: {holder} {work}; wait for it or stop it")
+            raise InputError(f"{path.parent if target is None else target}: {holder} {work}; wait for it or stop it")
         wait()
         wait = _pause
     try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from enhancement.bihistogram import beasf
 from enhancement.checks import Gray, count_levels
-from enhancement.errors import InputError
+from enhancement.errors import InputError, printable
 from enhancement.files import whole_file
 from enhancement.filters import clahe, equalize
 from enhancement.radiograph import as_gray
@@ -59,7 +59,9 @@ def draw_sheet(
         y = height
         for image, title, picture in zip(images, titles, heights, strict=True):
             y -= _TITLE
-            figure.text(_FRAME / width, (y + 0.22) / height, title, fontsize=8, weight="bold", va="bottom")
+            # As it is: matplotlib takes what stands between two dollar signs for a formula.
+            plain: Any = {"parse_math": False, "fontsize": 8, "weight": "bold", "va": "bottom"}
+            figure.text(_FRAME / width, (y + 0.22) / height, printable(title), **plain)
             image = as_gray(image)
             variants = [
                 ("original", image),

@@ -13,7 +13,7 @@ import numpy as np
 
 from enhancement import command_line
 from enhancement.batch import write_image
-from enhancement.errors import InputError
+from enhancement.errors import InputError, printable
 from enhancement.files import check_output, find_image_tree, result_names, whole_file, write_csv
 from enhancement.radiograph import read_radiograph
 
@@ -188,9 +188,10 @@ def _predict(arguments: Namespace, prog: str) -> int:
     # Last: a table stands only where all of its masks do.
     write_csv(table, rows)
     trusted = sum(row["trusted"] is True for row in rows)
-    print(f"{len(rows) - len(unreadable)} masks in {arguments.out}, {trusted} of them trusted; verdicts in {table}")
+    masks, places = len(rows) - len(unreadable), (printable(arguments.out), printable(table))
+    print(f"{masks} masks in {places[0]}, {trusted} of them trusted; verdicts in {places[1]}")
     for line in unreadable:
-        print(f"not read: {line}", file=sys.stderr)
+        print(f"not read: {printable(line)}", file=sys.stderr)
     return 1 if unreadable else 0
 
 
@@ -244,7 +245,7 @@ def _evaluate(arguments: Namespace, prog: str) -> int:
             partial.write_text(json.dumps(report, indent=1), "utf-8")
         if arguments.sheet > 0:
             write_image(out / "sheet.png", _sheet(segmenter, comparable, rows, arguments.sheet))
-        print(f"scores, summary and contact sheet in {out}")
+        print(f"scores, summary and contact sheet in {printable(out)}")
     return 0
 
 
@@ -268,7 +269,7 @@ def _sheet(segmenter: LungSegmenter, pairs: list[Pair], rows: list[dict], count:
         assert mask is not None  # it was read and scored above
         pictures.append(draw_outline(draw_outline(image, read_mask(pairs[i].masks), TRUE), mask, FOUND))
         trust = "trusted" if rows[i]["trusted"] else "NOT TRUSTED"
-        captions.append(f"{pairs[i].image.stem[:36]}\n{pairs[i].source} Dice {rows[i]['dice']:.3f} {trust}")
+        captions.append(f"{printable(pairs[i].image.stem)[:36]}\n{pairs[i].source} Dice {rows[i]['dice']:.3f} {trust}")
     return contact_sheet(pictures, captions, legend=(("given mask", TRUE), ("segmenter", FOUND)))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import enhancement
-from enhancement.errors import InputError
+from enhancement.errors import InputError, shortened
 from segmentation.backend import keras, layers
 from weights.bounded import bounded_by
 from weights.format import WeightsFile, check_widths, load_weights, naming
@@ -215,7 +215,9 @@ def describe(
     path = file.path
     metadata = (metadata or legacy_metadata(file)) if file.layout == "keras-2" else file.metadata
     if metadata.get("kind") != "segmenter":
-        raise InputError(f"{path}: holds weights of kind {metadata.get('kind', file.layout)!r}, a segmenter's expected")
+        raise InputError(
+            f"{path}: holds weights of kind {metadata.get('kind', file.layout)!r:.80}, a segmenter's expected"
+        )
     try:
         name, options = metadata["architecture"]["name"], dict(metadata["architecture"]["options"])
         conventions = tuple(metadata["conventions"])
@@ -223,15 +225,17 @@ def describe(
     except KeyError as error:
         raise InputError(f"{path}: metadata without {error}; the file is damaged") from None
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {shortened(str(error))}") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: metadata with a value of a wrong type ({error}); the file is damaged") from None
     if not all(isinstance(mask, str) for mask in conventions) or len(set(conventions)) < len(conventions):
         raise InputError(f"{path}: masks {conventions!r:.200} in its metadata, different names expected; damaged")
     if name not in tuple(ARCHITECTURES) or not conventions or options.get("outputs", 1) != len(conventions):
-        raise InputError(f"{path}: architecture {name!r} with masks {conventions} is not known to this version")
+        raise InputError(
+            f"{path}: architecture {name!r:.80} with masks {conventions!r:.200} is not known to this version"
+        )
     if not set(options) <= {"width", "batch_norm", "channels", "outputs", "scaling"}:
-        raise InputError(f"{path}: unknown options in {sorted(options)}; a newer version wrote the file")
+        raise InputError(f"{path}: unknown options in {sorted(options)!s:.200}; a newer version wrote the file")
     # The squares have one plane: with more the first pass would fail, far from the file.
     if options.get("channels", 1) != 1:
         raise InputError(f"{path}: a U-Net for {options['channels']!r:.80} channels; a radiograph has one")

@@ -217,7 +217,10 @@ class LungSegmenter:
             Before any work: for arrays and PIL images that are no radiograph, patterns and folders without any, and a
             path that does not exist where it is all that is given.
         """
-        return Results(self.stream(list(radiographs(items)), progress=progress))
+        waiting = list(radiographs(items))
+        if not waiting:
+            raise InputError("no radiographs given; a path, an image or a list of them expected")
+        return Results(self.stream(waiting, progress=progress))
 
     def stream(self, items: Images, *, progress: bool = False) -> Iterator[LungMask]:
         """Like `predict`, one result after another, for more radiographs than fit in memory."""

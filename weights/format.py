@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from enhancement.errors import InputError, one_line
+from enhancement.errors import InputError, one_line, shortened
 from enhancement.files import whole_file
 from enhancement.parallel import sha256
 
@@ -102,7 +102,7 @@ def open_weights(name_or_path: str | os.PathLike[str]) -> WeightsFile:
     if not isinstance(metadata, dict):
         raise InputError(f"{path}: the attribute {ATTRIBUTE!r} is not a JSON object; the file is damaged")
     if metadata.get("format") != FORMAT:
-        raise InputError(f"{path}: format {metadata.get('format')!r} found, {FORMAT} expected")
+        raise InputError(shortened(f"{path}: format {metadata.get('format')!r} found, {FORMAT} expected"))
     return WeightsFile(path, "keras-3", metadata)
 
 
@@ -224,13 +224,14 @@ def _known_to_keras(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Errors of the input that are raised inside begin with the file's path."""
+    """Errors of the input that are raised inside begin with the file's path; a value quoted from it may be long."""
     try:
         yield
     except InputError as error:
-        if str(error).startswith(f"{path}: "):
+        if str(error).startswith(f"{path}: ") and shortened(str(error)) == str(error):
             raise
-        raise InputError(f"{path}: {str(error).removeprefix(f'{Path(path).name}: ')}") from error
+        reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{Path(path).name}: ")
+        raise InputError(f"{path}: {shortened(reason)}") from error
 
 
 def check_widths(path: str | Path, options: dict[str, Any]) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 from covidcxnet.preparation.pipeline import MARK, about_image
 from enhancement.csv_cells import csv_cell
 from enhancement.errors import InputError, printable
-from enhancement.files import IMAGE_SUFFIXES
+from enhancement.files import IMAGE_SUFFIXES, fitting_name
 
 EXPECTED = "an upright frontal chest radiograph"
+_OVERLAY = ".overlay"
 
 
 class Lines:
@@ -82,10 +83,12 @@ def panel_paths(files: list[tuple[Path, Path]], out: Path, method: str) -> dict[
         # "1.2.840.10008.5" is the whole name of a DICOM file, not a name and its ending.
         stem = relative.stem if relative.suffix.lower() in IMAGE_SUFFIXES else relative.name
         # chest.png and chest.jpg in one folder, or one name in two: each keeps a panel.
-        panel, number = relative.with_name(f"{stem}.{method}.png"), 1
+        # With room for the longer name of the overlay.
+        ending, room = f".{method}.png", len(_OVERLAY)
+        panel, number = relative.with_name(fitting_name(stem, ending, room)), 1
         while panel in taken:
             number += 1
-            panel = relative.with_name(f"{stem}-{number}.{method}.png")
+            panel = relative.with_name(fitting_name(f"{stem}-{number}", ending, room))
         taken.add(panel)
         panels[path] = out / panel
     return panels
@@ -93,7 +96,7 @@ def panel_paths(files: list[tuple[Path, Path]], out: Path, method: str) -> dict[
 
 def overlay_path(panel: Path) -> Path:
     """Where the overlay at full size stands, beside its panel."""
-    return panel.with_name(f"{panel.stem}.overlay.png")
+    return panel.with_name(f"{panel.stem}{_OVERLAY}.png")
 
 
 def refuse_loss(outputs: list[Path], inputs: list[Path], overwrite: bool) -> None:

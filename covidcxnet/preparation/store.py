@@ -224,7 +224,7 @@ class PartialStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         self._lock = ExitStack()
         lock = target.with_name(f".{target.name}.lock")
-        self._lock.enter_context(locked(lock, f"is preparing {target.name}"))
+        self._lock.enter_context(locked(lock, f"is preparing {target.name}", target=target))
         try:
             self._file = self._resume() or self._create(capacity)
         except BaseException:

@@ -3,6 +3,7 @@
 import csv
 import json
 from functools import lru_cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from covidcxnet import pretrained
-from covidcxnet.cli._output import print_json
+from covidcxnet.cli._output import overlay_path, panel_paths, print_json
 from covidcxnet.cli.explain import main as explain
 from covidcxnet.cli.predict import main as predict
 from covidcxnet.datasets.phantom import phantom
@@ -112,6 +113,9 @@ def test_explain_writes_a_panel_for_each_file_in_its_tree_and_none_over_another(
     files = [str(folder / "a.png"), str(folder / "deep" / "a.png")]
     assert explain([*files, "--weights", weights, "--out", str(tmp_path / "flat")]) == 0
     assert sorted(path.name for path in (tmp_path / "flat").iterdir()) == ["a-2.gradcam.png", "a.gradcam.png"]
+    long = [(Path("x" * 254 + end), Path("x" * 254 + end)) for end in "12"]  # names of full length
+    drawn = {path: overlay_path(path).name for path in panel_paths(long, out, "gradcam").values()}
+    assert len(drawn) == len(set(drawn.values())) == 2 and max(map(len, drawn.values())) == 255
 
 
 def test_predict_can_explain_with_lime(folder, weights, tmp_path, capsys):

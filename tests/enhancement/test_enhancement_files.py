@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from enhancement import InputError, find_images, whole_file
-from enhancement.files import check_output, find_image_tree, write_all
+from enhancement.files import check_output, find_image_tree, result_names, write_all, write_csv
 from enhancement.lock import locked
 from enhancement.parallel import map_files
 
@@ -83,6 +83,17 @@ def test_two_writers_of_a_long_name_do_not_meet_and_a_partial_file_is_no_radiogr
         with pytest.raises(InputError):
             find_images(tmp_path)
     assert target.read_text() == "1"
+    with whole_file(tmp_path / ("\N{LATIN SMALL LETTER AE}" * 125 + ".png")) as partial:  # two bytes a letter
+        partial.touch()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no names that are not text")
+def test_names_that_are_no_text_and_names_of_full_length_lose_nothing(tmp_path):
+    write_csv(tmp_path / "t.csv", [{"file": "\udcff.png"}])
+    assert (tmp_path / "t.csv").read_bytes() == b"file\r\n\xff.png\r\n"
+    sources = [Path("a", "x" * 254 + end) for end in "12"] + [Path("short.png")]
+    names = result_names([(path, path) for path in sources])
+    assert len(set(names)) == 3 and names[2] == Path("short.png") and {len(n.name) for n in names[:2]} == {255}
 
 
 FULL = """

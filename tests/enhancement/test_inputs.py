@@ -137,6 +137,13 @@ def test_what_cannot_be_used_is_refused_in_one_line(kind):
         assert "\n" not in str(refusal.value)
 
 
+def test_no_radiographs_are_refused_and_iterated_over():
+    for nothing in ([], (), np.array([], str)):
+        with pytest.raises(InputError, match="no radiographs given"):
+            equalize(nothing)
+        assert list(radiographs(nothing)) == []
+
+
 def test_files_that_cannot_be_read_are_named_by_every_function(folder):
     (folder / "chest1.png").write_bytes(b"no image")
     with pytest.raises(RadiographError, match=r"chest1\.png"):

@@ -325,7 +325,7 @@ def test_a_kill_costs_what_was_not_written_down_a_signal_nothing_and_two_at_once
     process = slow_prepare(40)
     files = sorted(p.name for p in dataset.root.glob("*.png"))
     all_files = Dataset(pd.DataFrame({"path": files, "label": ["normal", "flu"] * 60}), dataset.root, name="small")
-    with pytest.raises(InputError, match=rf"process {process.pid} is preparing s\.h5"):
+    with pytest.raises(InputError, match=rf"s\.h5: process {process.pid} is preparing s\.h5"):
         build(all_files)
     process.send_signal(signal.SIGKILL)
     process.wait()

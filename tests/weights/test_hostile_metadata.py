@@ -161,6 +161,8 @@ STRANGE_INPUTS = {
         *((_classifier(input=strange), "") for strange in ([1, 2], "raw", 7)),
         *((_classifier(input=INPUT | {key: value}), "") for key, values in STRANGE_INPUTS.items() for value in values),
         *((_classifier(segmenter=strange), "a name and a SHA-256 expected") for strange in ("x", {"sha256": 5})),
+        # values longer than a screen
+        *((_classifier(input=INPUT | {"resolution": "x" * 5000}), ""), (_segmenter(architecture="x" * 5000), "")),
         # masks need names of their own
         *(
             (_segmenter(conventions=names, **_unet(width=16, outputs=2)), "different names expected")
@@ -170,8 +172,9 @@ STRANGE_INPUTS = {
     ids=_short,
 )
 def test_a_strange_record_is_refused_with_the_file(crafted, made, metadata, message):
-    with pytest.raises(InputError, match=f"crafted.*{message}"):
+    with pytest.raises(InputError, match=f"crafted.*{message}") as caught:
         _load(crafted(metadata), metadata)
+    assert len(str(caught.value)) < 800
 
 
 def test_the_bound_ends_with_its_block_and_holds_for_its_own_thread_alone(crafted):
