@@ -17,7 +17,7 @@ import numpy as np
 from covidcxnet.backend import compiled
 from covidcxnet.explain.cam import CAM, GradCAM
 from covidcxnet.explain.explanation import METHODS, Explanation
-from covidcxnet.explain.lime import explain_lime
+from covidcxnet.explain.lime import SAMPLES, explain_lime
 from covidcxnet.prediction import Predicted, Prediction
 from covidcxnet.preparation.pipeline import Outcome, prepare_files
 from covidcxnet.preparation.store import Store
@@ -26,7 +26,7 @@ from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError, printable
 from enhancement.inputs import Images, radiographs
 from enhancement.notebook import NotebookDisplay
-from enhancement.progress import announced
+from enhancement.progress import announced, interactive
 from segmentation.backend import fuse_batch_norm
 from segmentation.segmenter import LungSegmenter
 
@@ -100,7 +100,9 @@ class Classifier(NotebookDisplay):
         fuse_batch_norm(model)
 
     def __repr__(self) -> str:
-        return f"Classifier({self.name!r}, classes={self.classes}, size={self.input.size})"
+        # Every run's best weights have the same name: the run's folder says which.
+        name = self.path.absolute().parent.name if self.path and self.path.name == "best.weights.h5" else self.name
+        return f"Classifier({name!r}, classes={self.classes}, size={self.input.size})"
 
     @cached_property
     def segmenter(self) -> LungSegmenter | None:
@@ -301,12 +303,22 @@ class Classifier(NotebookDisplay):
     ) -> Iterator[Explanation]:
         """Like `explain`, one after the other: memory stays flat however many files there are."""
         # No generator itself: a wrong option is refused at the call, not at the first radiograph.
-        explain = self.explainer(method, target, batch_size=batch_size, **options)
+        explain = self.explainer(method, target, batch_size=batch_size, progress=progress, **options)
+        if method == "lime":
+            predictions = f"{options.get('samples', SAMPLES):,} predictions for each radiograph"
+            with announced(f"LIME: {predictions} (fewer with --samples)", progress, after=0):
+                pass
         batches = self.batches(files, batch_size, jobs, progress)
         return (explanation for items, outcomes in batches for explanation in explain(items, outcomes))
 
     def explainer(
-        self, method: str = "gradcam", target: str | None = None, *, batch_size: int = 16, **options: Any
+        self,
+        method: str = "gradcam",
+        target: str | None = None,
+        *,
+        batch_size: int = 16,
+        progress: bool = False,
+        **options: Any,
     ) -> Explainer:
         """A function from radiographs and their outcomes, as `batches` gives them, to explanations; see `explain`."""
         if method not in METHODS:
@@ -317,6 +329,9 @@ class Classifier(NotebookDisplay):
         if unknown := sorted(set(options) - set(_OPTIONS[method])):
             allowed = ", ".join(_OPTIONS[method]) or "none"
             raise InputError(f"options: {METHODS[method]} takes no {unknown[0]!r}; it takes {allowed}")
+        if method == "lime":
+            # Minutes of silence for whoever waits: the bar needs no request there.
+            options["progress"] = progress or interactive()
         index = None if target is None else self.classes.index(target)
         maps_of = self._lime_maps if method == "lime" else self._activation_maps
         mapper: Any = self.cam if method == "cam" else self.gradcam if method == "gradcam" else None

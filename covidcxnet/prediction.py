@@ -165,7 +165,7 @@ def table_row(values: Mapping[str, Any], classes: Sequence[str]) -> dict[str, An
         **{key: values[key] for key in ("file", "label", "probability")},
         **{f"probability_{label}": values["probabilities"].get(label) for label in classes},
         "lungs_trusted": lungs.get("trusted"),
-        "lungs_reasons": "; ".join(lungs.get("reasons", ())),
-        "notes": "; ".join(values["notes"]),
+        "lungs_reasons": "; ".join(lungs.get("reasons", ())) or None,
+        "notes": "; ".join(values["notes"]) or None,
         "error": values["error"],
     }

@@ -16,6 +16,8 @@ from enhancement.errors import InputError
 from enhancement.files import find_images
 from enhancement.radiograph import as_batch, as_gray, is_picture, read_radiograph
 
+_LEAST = 16  # pixels of a side; arrays of fewer are coordinates, patches or test values
+
 Images = Any
 """A path, a glob pattern, a folder, a PIL image, an array ``[H, W]`` or ``[N, H, W]``, or any number of them."""
 
@@ -27,9 +29,10 @@ def radiographs(images: Images) -> Iterator[Path | Gray]:
     ----------
     images : path-like, PIL image, numpy.ndarray, or iterable of these
         A string with ``*``, ``?`` or ``[`` that is no file is a glob pattern; it stands for its radiographs, as does a
-        folder. An array ``[H, W]``, ``[H, W, 1]`` or ``[H, W, 3]`` is one radiograph, see
+        folder. An array ``[H, W]``, ``[H, W, 1]``, ``[H, W, 3]`` or ``[H, W, 4]`` is one radiograph, see
         `enhancement.radiograph.as_gray` for types and ranges. Any other array of three axes is a batch ``[N, H, W]``,
-        also ``[1, H, W]`` and ``[3, H, W]``. Elements of a list are one radiograph each, a pattern or a folder.
+        also ``[1, H, W]`` and ``[3, H, W]``; so is ``[N, H, W, 1]``. Elements of a list are one radiograph each, a
+        pattern or a folder.
 
     Yields
     ------
@@ -39,21 +42,21 @@ def radiographs(images: Images) -> Iterator[Path | Gray]:
     Raises
     ------
     InputError
-        In one line: an array or PIL image that is no radiograph, another type, a pattern or folder without radiographs,
-        and a path that does not exist where it is all that is given.
+        In one line: an array or PIL image that is no radiograph or smaller than 16 x 16 pixels, another type, a
+        pattern or folder without radiographs, and a path that does not exist where it is all that is given.
     """
     if isinstance(images, np.ndarray) and images.dtype.kind in "OU":
         images = images.tolist()  # a column of paths
     if isinstance(images, np.ndarray) and is_batch(images):
-        yield from as_batch(images)
+        yield from (_large_enough(image, "images") for image in as_batch(images))
     elif isinstance(images, np.ndarray) or is_picture(images):
-        yield as_gray(images)
+        yield _large_enough(as_gray(images), "image")
     elif isinstance(images, str | os.PathLike):
         yield from find_images(_named(images))
     elif isinstance(images, Iterable) and not isinstance(images, bytes | Mapping):
         for number, item in enumerate(images, 1):
             if not isinstance(item, str | os.PathLike):
-                yield as_gray(item, f"image {number}")
+                yield _large_enough(as_gray(item, f"image {number}"), f"image {number}")
             elif is_group(item):
                 yield from find_images(item)
             else:
@@ -63,8 +66,10 @@ def radiographs(images: Images) -> Iterator[Path | Gray]:
 
 
 def is_batch(images: Images) -> bool:
-    """Whether it is an array ``[N, H, W]``: of three axes, the last of which is too long for colours."""
-    return isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] > 4
+    """Whether it is an array ``[N, H, W]``, whose last axis is too long for colours, or ``[N, H, W, 1]``."""
+    if not isinstance(images, np.ndarray):
+        return False
+    return (images.ndim == 3 and images.shape[2] > 4) or (images.ndim == 4 and images.shape[3] == 1)
 
 
 def is_group(path: str | os.PathLike[str]) -> bool:
@@ -89,6 +94,13 @@ def enhance(images: Images, function: Callable[[Gray], NDArray[np.uint8]]) -> An
     if not enhanced:
         raise InputError("no radiographs given; a path, an image or a list of them expected")
     return enhanced
+
+
+def _large_enough(image: Gray, name: str) -> Gray:
+    height, width = image.shape
+    if min(height, width) < _LEAST:
+        raise InputError(f"{name}: {width} x {height} pixels are no radiograph; {_LEAST} x {_LEAST} or more expected")
+    return image
 
 
 def _named(path: str | os.PathLike[str]) -> str | os.PathLike[str]:

@@ -14,6 +14,7 @@ PATIENCE = 2.0  # seconds after which somebody who waits wonders what for
 FIRST, EVERY = 5.0, 60.0  # seconds to the first plain line, and between the others
 _BEGUN = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} so far{postfix}"
 _LINE = _BEGUN.replace("{postfix}", ", {remaining} left{postfix}")
+_ENDLESS = _BEGUN.replace(" of {total_fmt}", "")
 _FIRST_STEPS = 5  # of which the first compiles a network: the time left, reckoned from it, would be hours
 
 
@@ -32,12 +33,28 @@ class ProgressBar(tqdm):
         options |= {"disable": True} if self.hidden else {}
         super().__init__(*args, **{"file": sys.stderr, **options})
 
+    def __iter__(self) -> Iterator[Any]:
+        """The items, each counted when it is done."""
+        if not self.plain or self.disable:
+            yield from super().__iter__()
+            return
+        # tqdm's own loop remembers the first interval: once that grows, it counts the same steps again and again.
+        try:
+            for item in self.iterable:
+                yield item
+                self.update()
+        finally:
+            self.close()
+
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Draw the bar, or print a line after the first steps."""
         if not self.plain:
             super().display(msg, pos)
         elif self.n:
-            self.bar_format = _BEGUN if self.n < _FIRST_STEPS else _LINE
+            if self.total is None or self.n > self.total:
+                self.bar_format = _ENDLESS
+            else:
+                self.bar_format = _BEGUN if self.n < _FIRST_STEPS else _LINE
             print(self, file=sys.stderr, flush=True)
             self.mininterval = EVERY
 

@@ -106,9 +106,11 @@ def as_gray(image: Any, name: str = "image", window: Window = None) -> Gray:
     Parameters
     ----------
     image : PIL image or numpy.ndarray
-        Of shape ``[H, W]``, ``[H, W, 1]`` or ``[H, W, 3]``, the last with three equal planes. ``uint8`` is taken as it
-        is, ``uint16`` windowed as a 16-bit file would be; floats are in 0..1 (largest value at most 1) or in 0..255
-        (largest value 16 to 255). PIL images are taken as their files would be: upright, transparency over black.
+        Of shape ``[H, W]``, ``[H, W, 1]``, ``[H, W, 3]`` with three equal planes, or ``[H, W, 4]`` with an opaque
+        alpha besides. ``uint8`` is taken as it is, ``uint16`` windowed as a 16-bit file would be; other integers are
+        taken as ``uint8`` if all lie in 0..255, else as ``uint16`` if all lie in 0..65535; floats are in 0..1 (largest
+        value at most 1) or in 0..255 (largest value 16 to 255). PIL images are taken as their files would
+        be: upright, transparency over black.
     name : str
         What messages call it.
     window : {"robust", "full"} or (float, float), optional
@@ -128,7 +130,9 @@ def as_gray(image: Any, name: str = "image", window: Window = None) -> Gray:
         return _of_picture(image, name, window)
     if not isinstance(image, np.ndarray):
         raise InputError(f"{name}: {type(image).__name__} given, a path, a PIL image or a NumPy array expected")
-    _check_values(image, name)
+    image = _checked(image, name)
+    if image.ndim == 3 and image.shape[2] == 4:
+        image = _opaque(image, name)
     if image.ndim == 3 and image.shape[2] in (1, 3):
         image = _one_plane(image, name)
     if image.ndim != 2:
@@ -137,8 +141,12 @@ def as_gray(image: Any, name: str = "image", window: Window = None) -> Gray:
 
 
 def as_batch(images: NDArray[Any], name: str = "images") -> list[Gray]:
-    """Radiographs of an array ``[N, H, W]``, each as `as_gray` gives it; the range of floats is that of the batch."""
-    _check_values(images, name)
+    """Radiographs of an array ``[N, H, W]`` or ``[N, H, W, 1]``, each as `as_gray` gives it.
+
+    The range of floats and of wide integers is that of the batch.
+    """
+    images = _checked(images, name)
+    images = images[..., 0] if images.ndim == 4 else images
     if images.dtype.kind == "f":
         return list(_eight_bits(images, name, None))
     return [_eight_bits(plane, name, None) for plane in images]
@@ -150,13 +158,31 @@ def is_picture(image: Any) -> TypeGuard[Any]:
     return pillow is not None and isinstance(image, pillow.Image)
 
 
-def _check_values(image: NDArray[Any], name: str) -> None:
-    if image.dtype.newbyteorder("=") not in (np.uint8, np.uint16) and image.dtype.kind != "f":
+def _checked(image: NDArray[Any], name: str) -> NDArray[Any]:
+    """The array, wide integers as uint8 or uint16."""
+    if image.dtype.kind not in "uif":
         raise InputError(f"{name}: dtype {image.dtype} given, uint8, uint16 or a float in 0..1 or 0..255 expected")
     if image.size == 0:
         raise InputError(f"{name}: shape {image.shape} given, at least one pixel expected")
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise InputError(f"{name}: holds values that are not finite (NaN or infinity)")
+    if image.dtype.kind == "f":
+        if not np.isfinite(image).all():
+            raise InputError(f"{name}: holds values that are not finite (NaN or infinity)")
+    elif image.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
+        # NumPy makes int64 of much arithmetic: the values say which depth they have.
+        low, high = int(image.min()), int(image.max())
+        if low < 0 or high > 65535:
+            raise InputError(f"{name}: {image.dtype} from {low} to {high} given, 0..255 or 0..65535 expected")
+        return image.astype(np.uint8 if high <= 255 else np.uint16)
+    return image
+
+
+def _opaque(image: NDArray[Any], name: str) -> NDArray[Any]:
+    """The colours of ``[H, W, 4]`` whose alpha hides nothing."""
+    alpha = image[..., 3]
+    full = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1 if image.max() <= 1 else 255
+    if (alpha != full).any():
+        raise InputError(f"{name}: its fourth plane is not opaque alpha ({full} everywhere); a gray image expected")
+    return image[..., :3]
 
 
 def _one_plane(image: NDArray[Any], name: str) -> NDArray[Any]:

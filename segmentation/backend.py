@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -49,13 +50,17 @@ else:
 def quiet_backend() -> None:
     """Import Keras without the page of notices that TensorFlow prints before its log level holds.
 
-    What was held back is shown if the import fails. Does nothing once the backend is loaded, and holds nothing back
-    where TF_CPP_MIN_LOG_LEVEL is set to show notices (0) or warnings (1).
+    What was held back is shown if the import fails. Later notices, of retraced functions for example, stay away too.
+    Does nothing once the backend is loaded, and holds nothing back where TF_CPP_MIN_LOG_LEVEL is set to show notices
+    (0) or warnings (1). A level that is set already, there or of the logger "tensorflow", stays as it is.
     """
     if "tensorflow" in sys.modules or "keras" in sys.modules:
         return
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):
+    # 3, as TensorFlow logs harmless remarks on its own graphs as errors; real errors come as exceptions.
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") in ("0", "1"):
         return
+    logger = logging.getLogger("tensorflow")
+    level = logger.level or logging.ERROR
     with tempfile.TemporaryFile() as held:
         sys.stderr.flush()
         stderr = os.dup(2)
@@ -63,6 +68,8 @@ def quiet_backend() -> None:
         try:
             # Through no proxy, which would begin here again. The devices are found on first use, with more notices.
             _module("keras").random.uniform((1,))
+            # Last: in an interpreter, TensorFlow sets the level of its logger when it is imported.
+            logger.setLevel(level)
         except BaseException:
             held.seek(0)
             os.write(stderr, held.read())

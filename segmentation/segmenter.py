@@ -174,6 +174,9 @@ class LungSegmenter:
         self.batch_size, self.threshold, self.components = batch_size, threshold, components
         self.fill_holes, self.dilation, self.limits = fill_holes, dilation, limits or Limits()
 
+    def __repr__(self) -> str:
+        return f"LungSegmenter({self.path.name!r}, size={self.input.size}, convention={self.convention!r})"
+
     @cached_property
     def rule(self) -> FrontalRule | None:
         """What tells upright frontal radiographs by the network's features; None where none was fitted to it."""

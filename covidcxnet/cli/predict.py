@@ -86,7 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
         segmenter = LungSegmenter(arguments.segmenter)
         classifier = Classifier(classifier.model, classifier.metadata, classifier.path, segmenter=segmenter)
     # Rows that appear on the screen are progress enough; a bar among them would only garble both.
-    progress = arguments.progress and sys.stderr.isatty() and not sys.stdout.isatty()
+    # LIME takes minutes for a row: it shows its own bar on a terminal, and lines in a log file.
+    terminal, garbled = sys.stderr.isatty(), sys.stderr.isatty() and sys.stdout.isatty()
+    progress = arguments.progress and not garbled and (terminal or method == "lime")
     options: dict[str, Any] = {"batch_size": arguments.batch_size, "jobs": arguments.jobs, "progress": progress}
     # Generators: a row appears when its radiograph is done, and memory does not grow with the folder.
     results: Iterator[tuple[Any, Any]]

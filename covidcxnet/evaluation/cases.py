@@ -170,7 +170,8 @@ def _radiograph(store: Store, row: int, raw: np.ndarray):
         image, frame = read_radiograph(store.root / store.table["path"].iloc[row]), store.frame(row)
     except (InputError, OSError):
         image, frame = raw, None
-    return resized(image, SIDE) if max(image.shape) > SIDE else np.ascontiguousarray(image), frame
+    # Small ones are enlarged, so that lines are drawn finer than their pixels.
+    return np.ascontiguousarray(resized(image, SIDE)), frame
 
 
 def _lungs(store: Store, row: int, radiograph, frame, table: pd.Series, classifier: Classifier) -> np.ndarray | None:
@@ -196,7 +197,10 @@ def _onto(values: np.ndarray, shape: tuple[int, ...], frame) -> np.ndarray:
 
 
 def _jpeg(image: np.ndarray) -> str:
-    good, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    # Colours at half the resolution, as JPEG has them by default, would turn thin blue lines gray.
+    full = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, *full]
+    good, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not good:
         raise InputError(f"an image of shape {image.shape} can't be written as JPEG")
     return data_uri(data.tobytes(), "image/jpeg")

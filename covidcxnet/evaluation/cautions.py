@@ -85,14 +85,17 @@ def _independence(r: Report) -> Iterator[Caution]:
     data = r.data
     if data.overlap is None:
         title = "Training images are not known here"
-        text = "Whether some of these images or patients were trained on can't be checked; if so, figures are too high."
+        text = (
+            "Whether some of these images or patients were used in training can't be checked; if so, figures are too "
+            "high."
+        )
         yield Caution("overlap_unknown", title, text)
     elif data.overlap > 0:
         text = (
             "Figures are too high. Leave these images out (--seen with the list of the training) to learn how the "
             "model does on new images."
         )
-        yield Caution("overlap", f"{count(data.overlap, 'image')} of these were trained on", text)
+        yield Caution("overlap", f"{count(data.overlap, 'image')} of these were used in training", text)
     left = data.left_out
     if left is not None and not left.listed:
         text = (
@@ -154,7 +157,8 @@ def _source(r: Report) -> Iterator[Caution]:
     if r.predictions.graded.sources is None:
         text = (
             "If classes come from different hospitals or collections, a high score can come from recognising the "
-            "source, and nothing here would show it."
+            "source, and nothing here would show it. The intensity probe and figures within sources are therefore not "
+            "measured. Give the hospital or collection of each image in a column `source` of the table."
         )
         yield Caution("sources_unknown", "Sources are unknown", text)
     elif not r.exclusive:

@@ -66,7 +66,7 @@ def page(r: Report) -> str:
         frequent=MOST_FINDINGS,
         case_groups=groups.items(),
         listings=_listings(r),
-        recipe={key: value for key, value in r.recipe.items() if key != "input"},
+        recipe=_recipe(r),
         dump=partial(json.dumps, default=str),
     )
 
@@ -76,6 +76,15 @@ def summary(r: Report) -> str:
     compared = [site for site in r.sites if site.comparisons and not tables.single_source(r)]
     figures = {"number": number, "interval": _interval, "with_interval": with_interval}
     return render("evaluation/summary.txt", r=r, words=tables, sites=compared, **figures).rstrip()
+
+
+def _recipe(r: Report) -> dict[str, Any]:
+    """Settings of the training; those of the input stand by themselves."""
+    recipe = {key: value for key, value in r.recipe.items() if key != "input"}
+    if recipe.get("trainable") == "head" and "augment" in recipe:
+        # Features of the backbone are computed once, from the images as they are.
+        recipe["augment"] = "none: head-only training"
+    return recipe
 
 
 def _interval(estimate: Estimate, percent: bool = False) -> str:

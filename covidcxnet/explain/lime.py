@@ -13,8 +13,12 @@ from typing import Any
 import numpy as np
 
 from enhancement.errors import InputError
+from enhancement.progress import ProgressBar
 
 _BACKGROUND = -1
+
+SAMPLES = 1000
+"""Perturbed stacks, each of them a prediction, unless the caller wants another number."""
 
 # Chosen by eye on real radiographs: at 0.1 superpixels are ragged bands along edges, at 0.4 nearly squares.
 _COMPACTNESS = 0.2
@@ -46,19 +50,21 @@ def explain_lime(
     stack: np.ndarray,
     target: int | None = None,
     *,
-    samples: int = 1000,
+    samples: int = SAMPLES,
     segments: int = 64,
     plane: int = -1,
     fill: float | tuple[float, ...] | None = None,
     batch_size: int = 16,
     seed: int = 0,
+    progress: bool = False,
 ) -> LimeExplanation:
     """Explain one prediction, of `target` or the predicted class, by hiding superpixels of ``uint8 [S, S, C]``.
 
     `classifier` is a callable, or an object with ``predict_stacks``, from ``uint8 [n, S, S, C]`` to ``[n, classes]``.
     Of `samples` perturbed stacks the first is the stack itself; about 15 a superpixel give steady weights. Superpixels
     are made from one `plane`, best the raw one, so that they follow anatomy rather than enhanced noise. `fill` is the
-    grey level that hides them, by default `lung_gray`. `InputError` if the stack, the target or a number does not fit.
+    grey level that hides them, by default `lung_gray`; `progress` shows a bar over the samples. `InputError`
+    if the stack, the target or a number does not fit.
     """
     from lime.lime_image import LimeImageExplainer
 
@@ -86,7 +92,17 @@ def explain_lime(
             # Background pixels carry number -1: the extra last column, which is always shown.
             keep = np.concatenate([shown.astype(bool), np.ones((num_samples, 1), bool)], axis=1)
             masks = (keep[start : start + batch_size][:, segments] for start in range(0, num_samples, batch_size))
-            return shown, np.concatenate([classifier_fn(np.where(m[..., None], image, fudged_image)) for m in masks])
+            answers: list[np.ndarray] = []
+            with ProgressBar(
+                total=num_samples, desc="LIME", unit="prediction", leave=False, disable=not progress
+            ) as bar:
+                for mask in masks:
+                    answers.append(classifier_fn(np.where(mask[..., None], image, fudged_image)))
+                    if len(answers) == 1:
+                        # The first batch may have compiled the network: the time left is reckoned without it.
+                        bar.unpause()
+                    bar.update(len(mask))
+            return shown, np.concatenate(answers)
 
     def probabilities(stacks: np.ndarray) -> np.ndarray:
         values = np.asarray(predict(stacks))

@@ -78,7 +78,7 @@ def outline(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -
     edges, _ = cv2.findContours(np.ascontiguousarray(mask, "uint8"), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     drawn = np.ascontiguousarray(image).copy()
     width = _line(mask.shape)
-    cv2.drawContours(drawn, edges, -1, (0, 0, 0), width + 2, cv2.LINE_AA)
+    cv2.drawContours(drawn, edges, -1, (0, 0, 0), width + _rim(width), cv2.LINE_AA)
     drawn = cv2.addWeighted(drawn, _RIM, np.ascontiguousarray(image), 1 - _RIM, 0)
     cv2.drawContours(drawn, edges, -1, colour, width, cv2.LINE_AA)
     return drawn
@@ -97,7 +97,7 @@ def outline_box(image: np.ndarray, frame: Frame | None) -> np.ndarray:
     for y, down in ((top, arm), (bottom, -arm)):
         for x, across in ((left, arm), (right, -arm)):
             corner = np.array([[x, y + down], [x, y], [x + across, y]])
-            for tint, thickness in (((0, 0, 0), line + 2), ((255, 255, 255), line)):
+            for tint, thickness in (((0, 0, 0), line + _rim(line)), ((255, 255, 255), line)):
                 cv2.polylines(drawn, [corner], isClosed=False, color=tint, thickness=thickness)
     return drawn
 
@@ -206,4 +206,9 @@ def _mark(image, regions, sign: int) -> np.ndarray:
 
 
 def _line(shape) -> int:
-    return max(1, round(max(shape) / 450))
+    # Reports and notebooks show a picture at less than half its size: a line has to be some pixels wide to survive.
+    return max(1, max(shape) // 280)
+
+
+def _rim(width: int) -> int:
+    return 2 * max(1, round(width / 4))

@@ -117,6 +117,8 @@ def test_results_are_a_table_and_show_themselves_whatever_they_lack(tmp_path, cl
     results = classifier.predict([bad, path])
     table = results.to_frame()
     assert [c for c in table if c.startswith("probability_")] == ["probability_normal", "probability_covid19"]
+    empty = table[["notes", "lungs_reasons", "error"]].loc[1]
+    assert all(value is None or value for value in empty), "a missing text is None, never empty"
     assert table["error"].notna().tolist() == [True, False] and table.loc[1, "file"] == str(path)
     assert np.isnan(results.probabilities[0]).all() and results.probabilities[1].sum() == pytest.approx(1)
     assert classifier.predict([]).to_frame().columns.tolist() == table.columns.tolist()
@@ -199,7 +201,7 @@ def test_what_is_no_stack_and_no_radiograph_is_refused(classifier):
     for wrong in (stacks.astype("float32"), stacks[:, 2:], stacks[0], [[1, 2], [3, 4]]):
         with pytest.raises(InputError, match=r"uint8 \[n, 32, 32, 3\] expected"):
             classifier.predict_stacks(wrong)
-    for wrong in (np.zeros((2, 8, 8, 1), "uint8"), [noise(0), noise(0) > 3], 7):
+    for wrong in (np.zeros((2, 8, 8, 3), "uint8"), [noise(0), noise(0) > 3], 7):
         for call in (classifier.predict, classifier.explain, classifier.predict_proba):
             with pytest.raises(InputError, match="given"):
                 call(wrong)
@@ -307,6 +309,17 @@ def test_cam_of_another_head_is_refused_before_a_file_is_read(tmp_path):
     with pytest.raises(InputError, match=r"not global average pooling and one dense layer; use Grad-CAM \(gradcam\)"):
         classifier.iter_explain(tmp_path / "missing.png", "cam")
     assert classifier.explain(noise(0), "gradcam")[0].error is None
+
+
+def test_whoever_waits_for_lime_learns_how_long(capsys, monkeypatch, classifier):
+    classifier.explain(noise(0), "lime", samples=40, segments=8)
+    assert not capsys.readouterr().err, "nobody waits"
+    monkeypatch.setattr("sys.ps1", ">>> ", raising=False)
+    monkeypatch.setattr("enhancement.progress.FIRST", 0.0)
+    classifier.explain(noise(0), "lime", samples=40, segments=8)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "LIME: 40 predictions for each radiograph (fewer with --samples) ..."
+    assert second.startswith("LIME: 16 of 40 predictions, ") and second.endswith(" left")
 
 
 def test_lime_explains_two_columns_of_a_single_sigmoid():

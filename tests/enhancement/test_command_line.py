@@ -299,6 +299,15 @@ def test_without_a_terminal_progress_is_whole_lines_now_and_then(capsys, monkeyp
         for _ in range(9):
             bar.update()
     assert "00:00 left" in capsys.readouterr().err.splitlines()[-1]
+    with ProgressBar(desc="pairs") as bar:
+        for _ in range(9):
+            bar.update()
+    assert capsys.readouterr().err.splitlines()[-1] == "pairs: 9 steps, 00:00 so far", "no total, no time left"
+    # The interval grows after the first line; no step is counted twice for that.
+    monkeypatch.setattr("enhancement.progress.EVERY", 60.0)
+    bar = ProgressBar(range(9))
+    assert list(bar) == list(range(9)) and bar.n == 9
+    capsys.readouterr()
     with ProgressBar(total=4, disable=True) as bar:
         bar.update()
     monkeypatch.setattr("enhancement.progress.FIRST", 60.0)

@@ -40,6 +40,8 @@ SAME = {
     "float16 in 0..1": (NOISE / 255).astype(np.float16),
     "float64 in 0..255": NOISE.astype(np.float64),
     "float [H, W, 3]": np.dstack([NOISE / 255] * 3),
+    "int64 in 0..255": NOISE.astype(np.int64),
+    "[H, W, 4] with opaque alpha": np.dstack([NOISE] * 3 + [np.full_like(NOISE, 255)]),
     "view": NOISE[::-1][::-1],
     "PIL L": Image.fromarray(NOISE),
     "PIL RGB": Image.fromarray(NOISE).convert("RGB"),
@@ -65,6 +67,7 @@ def test_deep_arrays_and_pil_images_are_what_their_files_are(tmp_path):
             assert (read_radiograph(opened) == read_radiograph(tmp_path / name)).all(), name
     assert (read_radiograph(DEEP) == read_radiograph(tmp_path / "deep.png")).all()
     assert (equalize(np.dstack([DEEP] * 3)) == equalize(DEEP)).all()
+    assert (read_radiograph(DEEP.astype(np.int64)) == read_radiograph(DEEP)).all()
     assert (read_radiograph(DEEP.astype(">u2"), window="full") == NOISE).all()
 
 
@@ -88,6 +91,9 @@ def test_shapes_decide_between_colours_and_a_batch_whose_floats_have_one_range(f
     assert [image.shape for image in radiographs(np.zeros((5, 40, 30), np.uint8))] == [(40, 30)] * 5
     assert [image.shape for image in radiographs(np.zeros((3, 40, 30), np.uint8))] == [(40, 30)] * 3
     assert [image.shape for image in radiographs(np.zeros((40, 30, 3), np.uint8))] == [(40, 30)]
+    assert [image.shape for image in radiographs(np.zeros((5, 40, 30, 1), np.uint8))] == [(40, 30)] * 5
+    with pytest.raises(InputError, match="image 1: 7 x 40 pixels are no radiograph; 16 x 16 or more expected"):
+        list(radiographs([np.zeros((40, 7), np.uint8)]))
     dark, light = radiographs(np.stack([np.ones_like(NOISE), NOISE]).astype(float))
     assert (dark == 1).all() and (light == NOISE).all()
     assert (match_histogram(NOISE, str(folder / "chest1.png")) == match_histogram(NOISE, np.roll(NOISE, 1))).all()
@@ -108,13 +114,13 @@ WRONG = {
     "twelve bits": (NOISE * 16.0, "floats from 0 to 4080 given"),
     "no clear range": (NOISE / 200, "floats from 0 to 1.275 given"),
     "bool": (NOISE > 3, "dtype bool given"),
-    "int64": (NOISE.astype(int), "dtype int64 given"),
+    "int64": (NOISE.astype(int) - 1, "int64 from -1 to 254 given"),
     "complex": (NOISE * 1j, "dtype complex128 given"),
     "empty": (NOISE[:0], "at least one pixel"),
     "empty batch": (np.zeros((0, 8, 8)), "at least one pixel"),
     "one axis": (NOISE[0], r"shape \(90,\) given"),
-    "four axes": (np.zeros((2, 8, 8, 1), np.uint8), r"shape \(2, 8, 8, 1\) given"),
-    "transparency": (np.zeros((8, 8, 4), np.uint8), r"shape \(8, 8, 4\) given"),
+    "four axes": (np.zeros((2, 8, 8, 3), np.uint8), r"shape \(2, 8, 8, 3\) given"),
+    "transparency": (np.zeros((8, 8, 4), np.uint8), r"not opaque alpha \(255 everywhere\)"),
     "batch in a list": ([np.zeros((2, 8, 8), np.uint8)], r"image 1: shape \(2, 8, 8\)"),
     "number": (7, "int given"),
     "numbers": ([[1, 2], [3, 4]], "image 1: list given"),

@@ -32,6 +32,7 @@ def test_masks_have_the_size_of_their_radiographs_find_the_lungs_and_do_not_depe
     chests = [chest(i, *shape) for i, shape in enumerate(shapes)]
     results = segmenter.predict([image for image, _ in chests])
     alone = LungSegmenter(chest_weights, batch_size=1)
+    assert repr(alone) == "LungSegmenter('tiny.weights.h5', size=48, convention='lung_field')"
     assert alone.name == "tiny" and alone.sha256 == sha256(chest_weights) and alone.metadata["kind"] == "segmenter"
     for result, (image, lungs) in zip(results, chests, strict=True):
         assert result.mask.shape == result.probability.shape == image.shape
@@ -73,10 +74,13 @@ def test_files_and_arrays_give_the_same_and_what_cannot_be_read_gets_an_error(
 
 
 def test_an_image_without_lungs_never_raises_and_an_empty_mask_has_no_box_and_is_not_trusted(
-    segmenter, chest_weights, monkeypatch
+    segmenter, chest_weights, tmp_path, monkeypatch
 ):
     for shape in ((64, 64), (1, 1), (1, 500)):
-        for result in segmenter.predict([np.full(shape, level, np.uint8) for level in (0, 128, 255)]):
+        files = [tmp_path / f"{level}.png" for level in (0, 128, 255)]
+        for file in files:
+            cv2.imwrite(str(file), np.full(shape, int(file.stem), np.uint8))
+        for result in segmenter.predict(files):
             assert result.mask.shape == shape and result.verdict is not None
     blind = LungSegmenter(chest_weights)
     monkeypatch.setattr(blind, "_outputs", lambda squares: [(np.zeros((48, 48, 2), np.float32), None)] * len(squares))
@@ -158,7 +162,7 @@ def test_weights_of_another_kind_or_damaged_are_refused(chest_weights, tmp_path,
     with h5py.File(path, "r+") as file:
         file.attrs["covidcxnet"] = file.attrs["covidcxnet"].replace(old, new)
     with pytest.raises(InputError, match=message):
-        LungSegmenter(path).predict(np.zeros((8, 8), np.uint8))
+        LungSegmenter(path).predict(np.zeros((16, 16), np.uint8))
 
 
 def square(left=10):
