@@ -7,10 +7,12 @@ downstream knows where the images came from.
 from __future__ import annotations
 
 import codecs
+import csv
 import os
 import os.path
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +30,8 @@ from enhancement.notebook import NotebookDisplay
 
 TASKS = ("exclusive", "independent")
 VERDICTS = ("use", "look", "reject")
+# spaces and joiners of no width, marks of direction, the byte order mark, the soft hyphen
+_NO_WIDTH = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ class Dataset(NotebookDisplay):
             raise InputError(f"{self.name}: no image has {wanted}; see summary() for what there is")
         classes = self.classes
         if "label" in where and self.task == "exclusive":
-            labels = {str(v) for v in _values(where["label"])}
+            labels = {plain_word(v) for v in _values(where["label"])}
             classes = tuple(c for c in classes if c in labels)
         return replace(self, table=self.table[keep], classes=classes)
 
@@ -169,7 +173,7 @@ class Dataset(NotebookDisplay):
             if column not in self.table:
                 raise InputError(f"{self.name}: no column {column!r}; there are {listed(self.table.columns, 12)}")
             # compared as text, so that a value from a command line or a YAML file matches a number or a word alike
-            keep &= self.table[column].map(_text).isin({_text(v) for v in _values(wanted)}).to_numpy()
+            keep &= self.table[column].map(plain_word).isin({plain_word(v) for v in _values(wanted)}).to_numpy()
         return keep
 
     def summary(self) -> pd.DataFrame:
@@ -294,19 +298,61 @@ def read_text(path: str | Path, what: str, **options: Any) -> pd.DataFrame:
         # a label None and a patient NA are words, and only an empty cell is missing
         options = {"dtype": str, "keep_default_na": False, **_dialect(Path(path)), **options}
         try:
-            table = pd.read_csv(path, **options)
+            table = _rows_of(path, options)
         except UnicodeDecodeError:
-            table = pd.read_csv(path, **{**options, "encoding": "cp1252"})
+            table = _rows_of(path, {**options, "encoding": "cp1252"})
             print(f"{path}: not UTF-8; read as Windows-1252", file=sys.stderr)
         return plain_table(table)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not {what} in UTF-8, UTF-16 or Windows-1252; save it as UTF-8") from None
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise InputError(
             f"{path}: not {what} ({(str(error).strip() or type(error).__name__).splitlines()[0]})"
         ) from error
+
+
+def _rows_of(path: str | Path, options: dict[str, Any]) -> pd.DataFrame:
+    """`pandas.read_csv`; `InputError` where it would drop rows or shift columns without a word.
+
+    A quotation mark that is never closed makes one cell of all lines up to the next mark. Cells may hold line breaks
+    (report texts do), so what counts is a line inside one that is a row by itself: as many cells as the header.
+    """
+    separator, width, lines = options["sep"], 0, []
+    spaces = {"delimiter": separator, "skipinitialspace": options.get("skipinitialspace", False)}
+    with open(path, encoding=options["encoding"], errors=options.get("encoding_errors"), newline="") as file:
+        if options["skiprows"]:
+            file.readline()
+        start = 1 + (options["skiprows"] or 0)
+        reader = csv.reader((lines.append(line) or line for line in file), **spaces)
+        while True:
+            try:
+                row = next(reader, None)
+            except csv.Error:  # a cell of more than 128 KiB
+                raise InputError(f"{path}: a quotation mark in line {start} is never closed") from None
+            if row is None:
+                break
+            if width and any(_is_row(line, lines[0], width, separator) for line in lines[1:]):
+                raise InputError(f"{path}: a quotation mark in line {start} is never closed")
+            # False: a comma too many at the end is expected
+            if width and len(row) > width and options.get("index_col") is not False:
+                # pandas would take the first column for an index, and each name for the column to its right
+                raise InputError(f"{path}: line {start} has {len(row)} cells, the header {width}")
+            # pandas looks for the header below blank lines
+            width = width or (len(row) if "".join(row).strip() else 0)
+            start += len(lines)
+            lines.clear()
+    return pd.read_csv(path, **options)
+
+
+def _is_row(line: str, first: str, width: int, separator: str) -> bool:
+    """Whether a line inside a cell is a row; a space follows commas of a text, but not those of the row's `first`."""
+    cells = next(csv.reader([line], delimiter=separator), [])
+    spaced = first.partition(separator)[2][:1].isspace()
+    return len(cells) == width > 1 and (spaced or not any(cell[:1].isspace() for cell in cells[1:]))
 
 
 def plain_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -409,7 +455,7 @@ def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
             row = int(np.flatnonzero(empty)[0])
             which = f" ({table['path'][row]})" if column == "label" else ""
             raise InputError(f"{name}: row {row + 1}{which} has no {column}; fill it in or drop the row")
-        table[column] = table[column].map(_text)
+        table[column] = table[column].map(_text if column == "path" else plain_word)
     for path in table["path"]:
         if not is_text(path):
             raise InputError(f"{printable(path)}: the file name is not valid UTF-8; rename the file")
@@ -424,7 +470,7 @@ def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
         more = f" ({several} images stand in several)" if several > 1 else ""
         raise InputError(f"{name}: {first} stands in {rows} rows{more}; each image may stand once")
     if "patient" in table:
-        named = table["patient"].map(_text, na_action="ignore")
+        named = table["patient"].map(plain_word, na_action="ignore")
         table["patient"] = named.mask(named.eq(""), None)  # a blank cell is no patient's name
     return table
 
@@ -433,7 +479,15 @@ def _text(value) -> str:
     """Label, patient or filter value as text: 1.0 (a pandas column with gaps) and 1 are the same thing."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return "" if value is None or value is pd.NA or value != value else str(value).strip()
+    text = "" if value is None or value is pd.NA or value != value else str(value).strip()
+    # No system opens a name with a NUL, nor does HDF5 keep one; with its symbol the file is merely not there.
+    return text.replace("\0", "\u2400")
+
+
+def plain_word(value) -> str:
+    """A label or patient as text that equals whatever looks the same: NFC, without characters of no width."""
+    text = _text(value)
+    return text if text.isascii() else unicodedata.normalize("NFC", _NO_WIDTH.sub("", text)).strip()
 
 
 def _values(value) -> list:

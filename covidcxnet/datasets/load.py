@@ -17,7 +17,17 @@ import numpy as np
 import pandas as pd
 from platformdirs import user_cache_path
 
-from covidcxnet.datasets.dataset import TASKS, Dataset, cell_paths, is_text, listed_path, merge, moved, read_text
+from covidcxnet.datasets.dataset import (
+    TASKS,
+    Dataset,
+    cell_paths,
+    is_text,
+    listed_path,
+    merge,
+    moved,
+    plain_word,
+    read_text,
+)
 from covidcxnet.datasets.named import NAMES, facts_of, load_named
 from covidcxnet.datasets.phantom import PHANTOM_CLASSES, VERSION, make_phantoms
 from covidcxnet.datasets.vocabulary import PREFIX, UNKNOWN, finding_name, findings_of, with_findings
@@ -38,12 +48,15 @@ _ALIASES = {
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9_-]+)((?:,[^:,]*)*):(.+)", re.S)
 # words for a missing number; in a column of text they are text
 _NO_NUMBER = {"", "NA", "N/A", "NaN", "nan", "None", "null"}
-# names of split folders (Kaggle, Keras, Ultralytics), in lower case, to the split
-SPLIT_FOLDERS = {
+# first words of the names of split folders (Kaggle, Keras, Ultralytics), in lower case, to the split
+_SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "holdout"), "test"),
 }
+# a capital, a mark or a number ends the first word, so that valley_fever does not begin with one
+_SPLIT_WORD = re.compile(rf"(?i:({'|'.join(_SPLIT_WORDS)}))(?![a-z])")
+_SPLIT_NAME = re.compile(rf"(?i:({'|'.join(_SPLIT_WORDS)})(?:[-_ ]?(?:data)?(?:set|data|images?|imgs?|split|\d+))*)")
 
 _MOST_CLASSES = 1000  # more are names or numbers of images; a split or confusion matrix of them would fill the memory
 _MASK_FOLDERS = {"mask", "masks", "lung_masks", "lung masks"}
@@ -103,6 +116,8 @@ def load(
     InputError
         If there is no such data, nothing is left, a class is unknown, or the classes cannot be told apart.
     """
+    _check_given(data)
+    classes = [plain_word(c) for c in classes]
     if task not in TASKS:
         raise InputError(f"task: {task!r} given, one of {', '.join(TASKS)} expected")
     independent, phantom, place = task == "independent", str(data) == "phantom", Path(data)
@@ -159,6 +174,7 @@ def load_files(folder: str | Path, exclude: Sequence[str] = ()) -> Dataset:
     Paths that match a pattern of `exclude`, as in ``*/masks/*``, are left out; ``*`` stands for slashes too. Label and
     source are the path's first folder, ``unknown`` for images in the folder itself. `InputError` if no image is left.
     """
+    _check_given(folder)
     root = Path(folder)
     paths = _images_below(root)
     taken = [p for p in paths if not any(fnmatch.fnmatch(p.as_posix(), pattern) for pattern in exclude)]
@@ -214,6 +230,18 @@ def readdressed(data: str | Path, folder: str | Path) -> str | Path:
         return folder
     name, options, _ = address
     return f"{','.join([name, *(f'{k}={v}' for k, v in options.items())])}:{folder}"
+
+
+def _check_given(data: str | Path) -> None:
+    # An empty path is the working folder, and an empty variable of a shell script should not name that.
+    if not str(data).strip():
+        raise InputError("data: empty; give a folder, a CSV file, NAME:FOLDER or the word phantom")
+
+
+def split_of_name(name: str) -> str | None:
+    """The split that a folder stands for by its name: ``Train``, ``testing_data``, ``val-images``, ``test1``."""
+    match = _SPLIT_NAME.fullmatch(name)
+    return _SPLIT_WORDS[match[1].lower()] if match else None
 
 
 def _images_below(root: Path) -> list[Path]:
@@ -282,10 +310,11 @@ def _levels(root: Path, paths: Sequence[Path]) -> tuple[int, int | None]:
     `InputError` for a mixture: guessing there trains a model that tells the classes ``train`` and ``test`` apart.
     """
     first = sorted({p.parts[0] for p in paths})
-    splits = [name for name in first if name.lower() in SPLIT_FOLDERS]
+    splits = _split_folders(root, first)
     others = [name for name in first if name not in splits]
+    inner = _split_folders(root, sorted({p.parts[1] for p in paths if len(p.parts) > 2}))
     # Kaggle's archives hold the whole set once more, in a folder of its own name.
-    whole = sorted({p.parts[0] for p in paths if len(p.parts) > 3 and p.parts[1].lower() in SPLIT_FOLDERS})
+    whole = sorted({p.parts[0] for p in paths if len(p.parts) > 3 and p.parts[1] in inner})
     if splits and others:
         what = "which holds split folders too" if others[0] in whole else "which is none"
         raise InputError(
@@ -296,11 +325,36 @@ def _levels(root: Path, paths: Sequence[Path]) -> tuple[int, int | None]:
         raise InputError(f"{root}: {bare[0].as_posix()} lies in a split folder, but in no class folder")
     if splits:
         return 1, 0
-    if not bare and all(p.parts[1].lower() in SPLIT_FOLDERS for p in paths) and len(first) > 1:
+    outside = [p for p in paths if len(p.parts) < 3 or p.parts[1] not in inner]
+    if not outside and len(first) > 1:
         return 0, 1
     if whole:
         raise InputError(f"{root}: split folders lie further down; give {root / whole[0]}")
+    if inner and outside:
+        # A new split would train on images of the published test set.
+        divided = next(p.parts[0] for p in paths if p not in set(outside))
+        raise InputError(
+            f"{root}: {divided} is split into {' and '.join(inner)}, {outside[0].as_posix()} is in none of them; "
+            "divide every class, or none"
+        )
     return 0, None
+
+
+def _split_folders(root: Path, names: Sequence[str]) -> list[str]:
+    """Which of the folders beside each other are splits; `InputError` for names that only look as if they were."""
+    splits = [name for name in names if split_of_name(name)]
+    if len(splits) == 1 and splits[0].lower() not in _SPLIT_WORDS:
+        raise InputError(
+            f"{root}: {splits[0]} looks like a split folder, but no other lies beside it; rename it, or give the "
+            "folder that holds the class folders"
+        )
+    words = {name: match for name in names if name not in splits and (match := _SPLIT_WORD.match(name))}
+    if len({_SPLIT_WORDS[match[1].lower()] for match in words.values()}) > 1:
+        raise InputError(
+            f"{root}: {listed(words)} look like split folders; rename them train, val and test, or otherwise if they "
+            "are classes"
+        )
+    return splits
 
 
 def _open_csv(csv: Path, root: str | Path | None, columns: Mapping[str, str] | None, label: str | None) -> Dataset:
@@ -316,6 +370,8 @@ def _open_csv(csv: Path, root: str | Path | None, columns: Mapping[str, str] | N
     for column in {"path", "mask", "lesion"} & set(table.columns):
         # from text alone: an empty cell is no path
         table[column] = [c.strip().replace("\\", "/") if isinstance(c, str) else c for c in table[column]]
+    if root is not None and not Path(root).is_dir():
+        raise InputError(f"{root}: no such folder; root is the folder that the paths of {csv} are relative to")
     bounded = root is not None  # else tables of `datasets convert` lead to images beside their own folder
     root = Path(root) if root is not None else _root_of(csv, table["path"])
 

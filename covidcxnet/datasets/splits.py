@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset, listed_path, read_text, save_table
-from covidcxnet.datasets.load import SPLIT_FOLDERS
+from covidcxnet.datasets.load import split_of_name
 from enhancement.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -175,8 +175,8 @@ def split_of_folders(
 ) -> pd.DataFrame:
     """The split that the folders train, val and test stand for; without val, some of train validates."""
     folders = dataset.table["published_split"]
-    sides = folders.str.lower().map(SPLIT_FOLDERS)
-    names = ", ".join(sorted(set(folders), key=lambda name: SPLITS.index(SPLIT_FOLDERS[name.lower()])))
+    sides = folders.map(split_of_name)
+    names = ", ".join(sorted(set(folders), key=lambda name: SPLITS.index(split_of_name(name))))
     if not sides.eq("train").any():
         raise InputError(f"{folder}: there is no folder train beside {names}; --split new makes another split")
     note = ""

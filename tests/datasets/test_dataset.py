@@ -6,9 +6,11 @@ import pytest
 
 from covidcxnet.datasets import Dataset, load, merge, split
 from covidcxnet.datasets.dataset import read_text, save_table, with_verdicts
+from covidcxnet.datasets.load import load_files
 from covidcxnet.datasets.splits import read_split
 from covidcxnet.datasets.vocabulary import finding_name
 from covidcxnet.evaluation.provenance import read_training_lists
+from covidcxnet.preparation.build import content_sha256
 from covidcxnet.training import Recipe
 from enhancement.errors import InputError
 
@@ -119,6 +121,42 @@ def test_a_folder_per_class_is_a_dataset_and_split_folders_are_no_classes(tmp_pa
         load(images(tmp_path / "c", "x.png"))
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train_set", "test_set"),
+        ("Train-images", "Test-images"),
+        ("training_data", "testing_data"),
+        ("train1", "holdout"),
+        ("TrainSet", "dev data 2"),
+    ],
+)
+def test_split_folders_are_known_by_their_first_word(tmp_path, train, test):
+    names = [f"{side}/{label}/{side}.png" for side in (train, test) for label in ("flu", "normal")]
+    for place, paths in (("a", names), ("b", ["/".join(np.take(name.split("/"), [1, 0, 2])) for name in names])):
+        dataset = load(images(tmp_path / place, *paths))
+        assert dataset.classes == ("normal", "flu") and set(dataset.table["published_split"]) == {train, test}
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["trainA/n/x.png", "testA/n/y.png"], "testA, trainA look like split folders; rename them"),
+        (["normal/train_of_b/x.png", "flu/test_of_b/y.png"], "test_of_b, train_of_b look like split folders"),
+        (["training_data/normal/x.png", "training_data/flu/y.png"], "training_data looks like a split folder, but no"),
+        (["test_images/x.png", "normal/y.png", "flu/z.png"], "test_images looks like a split folder"),
+        (
+            ["normal/train/x.png", "normal/test/y.png", "covid19/z.png"],
+            r"normal is split into test and train, covid19/z\.png is in none of them",
+        ),
+    ],
+)
+def test_folders_that_may_be_splits_are_no_classes_and_no_part_of_them_is_split_anew(tmp_path, names, reason):
+    with pytest.raises(InputError, match=reason):
+        load(images(tmp_path, *names))
+    assert load(images(tmp_path / "pcr", "test_positive/x.png", "test_negative/y.png", "valley/z.png"))
+
+
 def test_content_decides_what_is_a_picture_and_what_is_left_out_is_listed_once(lay, capsys):
     picture = np.zeros((8, 8), np.uint8)
     names = ["COVID/images/a.png", "COVID/images/b.jfif", "normal/c", "normal/d.gif", "normal/e.png", "flu/f.png"]
@@ -219,6 +257,10 @@ def test_a_file_whose_name_is_no_utf8_is_left_out_of_a_folder_and_refused_in_a_t
     assert (
         r"left out are 1 images whose names are not valid UTF-8, the first flu/lunge_\udcfc" in capsys.readouterr().err
     )
+    (tmp_path / "t.csv").write_bytes(b"path,label,mask\na\0b.png,normal,m\0.png\nflu/a.png,flu,\n")
+    dataset = load(tmp_path / "t.csv")
+    assert [path.is_file() for path in dataset.paths] == [False, True] and not dataset.masks[0][0].is_file()
+    assert content_sha256(dataset.paths[0]) == ""
     with pytest.raises(InputError, match=r"\\udcfc.*not valid UTF-8"):
         Dataset(table().assign(path=["\udcfc", "a", "b"]), tmp_path)
 
@@ -249,7 +291,9 @@ def test_csv_paths_relative_to_the_parent_folder_are_found_and_absolute_ones_mus
     path = csv(f"path,label\n{tmp_path}/x.png,flu\n")
     assert load(path, for_training=False).table["path"][0] == "x.png"
     leaving = csv("path,label\nset/../../x.png,flu\n", "leaving.csv")
-    for refused, root in ((path, tmp_path / "elsewhere"), (leaving, tmp_path)):
+    with pytest.raises(InputError, match="nope: no such folder; root is"):
+        load(path, root=tmp_path / "nope")
+    for refused, root in ((path, images(tmp_path / "elsewhere", "x.png")), (leaving, tmp_path)):
         with pytest.raises(InputError, match="not under"):
             load(refused, root=root, for_training=False)
 
@@ -269,6 +313,40 @@ def test_a_csv_that_is_no_table_of_images_is_refused(tmp_path, content, reason):
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(InputError, match=reason):
         load(tmp_path / "t.csv", for_training=False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        (['x.png,normal,"portable', "y.png,flu,", 'z.png,flu,rot 5"'], 2),
+        (["w.png,normal,", 'x.png,"n,', "y.png,flu,", 'z.png,"flu",'], 3),
+        (["w.png,normal,", 'x.png,normal,"', 'y.png,flu,"AP, supine"'], 3),
+        (['"x.png,normal,', "y.png,flu,"], 2),
+        (['x.png,normal,"' + 9000 * "long, long text ", "y.png,flu,"], 2),
+        (['x.png, normal, "portable', "y.png, flu, ", 'z.png, flu, rot 5"'], 2),
+    ],
+)
+def test_a_quotation_mark_that_is_never_closed_takes_no_rows_with_it(csv, rows, line):
+    with pytest.raises(InputError, match=rf"t\.csv: a quotation mark in line {line} is never closed"):
+        load(csv("\n".join(["path,label,note", *rows, ""])))
+
+
+def test_texts_of_several_lines_are_read_and_rows_longer_than_the_header_are_refused(csv):
+    text = '"Heart, lungs\nand bones, in short, normal.\n\nNo effusion; no mass, no nodule."'
+    dataset = load(csv(f"path,label,report\nx.png,normal,{text}\n\ny.png,flu,\n"))
+    assert list(dataset.table["path"]) == ["x.png", "y.png"] and dataset.table["report"][0] == text[1:-1]
+    for rows in ("x.png,normal,AP\ny.png,flu,PA", "x.png,normal\ny.png,flu,PA"):
+        with pytest.raises(InputError, match=r"line [23] has 3 cells, the header 2"):
+            load(csv(f"path,label\n{rows}\n"))
+
+
+def test_labels_and_patients_that_look_the_same_are_the_same(csv):
+    path = csv(
+        "path,label,patient\na.png,Fieber f\u00fcnf,u\u0308\nb.png,\ufeffFieber fu\u0308nf\u200b,\u00fc\nc.png,normal,c\n"
+    )
+    dataset = load(path, classes=["normal", "Fieber fu\u0308nf"])
+    assert dataset.classes == ("normal", "Fieber f\u00fcnf") and dataset.table["patient"].nunique() == 2
+    assert len(dataset.filter(label="Fieber fu\u0308nf")) == 2
 
 
 def test_a_column_of_names_taken_for_labels_is_refused_at_once(csv):
@@ -291,6 +369,9 @@ def test_load_takes_classes_in_order_and_filters(csv, tmp_path):
         load(path, where={"view": "AP"})
     with pytest.raises(InputError, match="no such folder or CSV"):
         load(tmp_path / "nowhere")
+    for opened in (load, load_files):
+        with pytest.raises(InputError, match="data: empty"):
+            opened("")
 
 
 def findings_of(data, **options) -> Dataset:
