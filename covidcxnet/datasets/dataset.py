@@ -326,7 +326,7 @@ def _rows_of(path: str | Path, options: dict[str, Any]) -> pd.DataFrame:
     with open(path, encoding=options["encoding"], errors=options.get("encoding_errors"), newline="") as file:
         if options["skiprows"]:
             file.readline()
-        start = 1 + (options["skiprows"] or 0)
+        last = start = 1 + (options["skiprows"] or 0)
         reader = csv.reader((lines.append(line) or line for line in file), **spaces)
         while True:
             try:
@@ -343,14 +343,22 @@ def _rows_of(path: str | Path, options: dict[str, Any]) -> pd.DataFrame:
                 raise InputError(f"{path}: line {start} has {len(row)} cells, the header {width}")
             # pandas looks for the header below blank lines
             width = width or (len(row) if "".join(row).strip() else 0)
-            start += len(lines)
+            last, start = start, start + len(lines)
             lines.clear()
-    return pd.read_csv(path, **options)
+    try:
+        return pd.read_csv(path, **options)
+    except pd.errors.ParserError as error:
+        if "EOF inside string" not in str(error):
+            raise
+        raise InputError(f"{path}: a quotation mark in line {last} is never closed") from None
 
 
 def _is_row(line: str, first: str, width: int, separator: str) -> bool:
     """Whether a line inside a cell is a row; a space follows commas of a text, but not those of the row's `first`."""
     cells = next(csv.reader([line], delimiter=separator), [])
+    # the end of a first cell that began with a mark brings all the others with it
+    if first.lstrip().startswith('"') and cells and cells[0].endswith('"'):
+        return False
     spaced = first.partition(separator)[2][:1].isspace()
     return len(cells) == width > 1 and (spaced or not any(cell[:1].isspace() for cell in cells[1:]))
 

@@ -322,6 +322,8 @@ def test_a_csv_that_is_no_table_of_images_is_refused(tmp_path, content, reason):
         (["w.png,normal,", 'x.png,"n,', "y.png,flu,", 'z.png,"flu",'], 3),
         (["w.png,normal,", 'x.png,normal,"', 'y.png,flu,"AP, supine"'], 3),
         (['"x.png,normal,', "y.png,flu,"], 2),
+        (["x.png,normal,", 'y.png,"n,'], 3),
+        (['"x.png","normal","portable', '"y.png","flu",""'], 2),
         (['x.png,normal,"' + 9000 * "long, long text ", "y.png,flu,"], 2),
         (['x.png, normal, "portable', "y.png, flu, ", 'z.png, flu, rot 5"'], 2),
     ],
@@ -335,15 +337,17 @@ def test_texts_of_several_lines_are_read_and_rows_longer_than_the_header_are_ref
     text = '"Heart, lungs\nand bones, in short, normal.\n\nNo effusion; no mass, no nodule."'
     dataset = load(csv(f"path,label,report\nx.png,normal,{text}\n\ny.png,flu,\n"))
     assert list(dataset.table["path"]) == ["x.png", "y.png"] and dataset.table["report"][0] == text[1:-1]
+    first = load(csv(f"report,path,label\n{text},x.png,normal\n,y.png,flu\n")).table
+    assert list(first["path"]) == ["x.png", "y.png"] and first["report"][0] == text[1:-1]
     for rows in ("x.png,normal,AP\ny.png,flu,PA", "x.png,normal\ny.png,flu,PA"):
         with pytest.raises(InputError, match=r"line [23] has 3 cells, the header 2"):
             load(csv(f"path,label\n{rows}\n"))
 
 
 def test_labels_and_patients_that_look_the_same_are_the_same(csv):
-    path = csv(
-        "path,label,patient\na.png,Fieber f\u00fcnf,u\u0308\nb.png,\ufeffFieber fu\u0308nf\u200b,\u00fc\nc.png,normal,c\n"
-    )
+    rows = ["a.png,Fieber f\u00fcnf,u\u0308", "b.png,\ufeffFieber fu\u0308nf\u200b,\u00fc", "c.png,normal,c"]
+    path = csv("\n".join(["path,label,patient", *rows]))
+
     dataset = load(path, classes=["normal", "Fieber fu\u0308nf"])
     assert dataset.classes == ("normal", "Fieber f\u00fcnf") and dataset.table["patient"].nunique() == 2
     assert len(dataset.filter(label="Fieber fu\u0308nf")) == 2
