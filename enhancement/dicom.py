@@ -8,14 +8,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import io
-import logging
 import os
 import re
 import secrets
-import threading
-import warnings
 import zlib
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from pathlib import Path
@@ -41,6 +37,7 @@ from enhancement.checks import Gray
 from enhancement.dicom_values import LookupTable, decimals, optional, read_table, to_modality, values
 from enhancement.errors import InputError, RadiographError, Refusal, one_line
 from enhancement.raster import check_frames, luma
+from enhancement.silence import silent_decoders
 from enhancement.streams import check_scans, check_size, jpeg2000_size, jpeg_size, unpacked_size
 from enhancement.windowing import NAMED, Window, apply_window, is_view
 
@@ -69,38 +66,6 @@ _HEADER_TAGS = [
 _LINKS = ("SOPInstanceUID", "StudyInstanceUID", "AccessionNumber", "PatientID")
 
 
-class _Silence:
-    """Counts the blocks that want pydicom silent: threads overlap, which `warnings.catch_warnings` does not allow."""
-
-    def __init__(self) -> None:
-        self.lock, self.users, self.filters = threading.Lock(), 0, warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self.lock:
-            self.users += 1
-            if self.users == 1:
-                self.filters = warnings.catch_warnings()
-                self.filters.__enter__()
-                warnings.simplefilter("ignore")
-                _LOGGER.propagate = False  # its modules' loggers hand their lines on to it
-
-    def __exit__(self, *_: object) -> None:
-        with self.lock:
-            self.users -= 1
-            if not self.users:
-                self.filters.__exit__(None, None, None)
-                _LOGGER.propagate = True
-
-
-_LOGGER = logging.getLogger("pydicom")
-_SILENCE = _Silence()
-
-
-def silent_pydicom() -> AbstractContextManager[None]:
-    """Context without pydicom's warnings and log lines, which quote values: reading and every access belong inside."""
-    return _SILENCE
-
-
 def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
     """Decode a DICOM file held in memory to display values ``uint8 [H, W]``, bone bright.
 
@@ -108,8 +73,22 @@ def decode_dicom(data: bytes, window: Window, max_pixels: int) -> Gray:
     Raises `Refusal` if there are no pixels, several frames or too many pixels, or it is an enhanced CT or the like; and
     whatever pydicom raises on damaged files, whose text may quote a patient's name: it must not be shown.
     """
-    with silent_pydicom():
+    with silent_decoders():
         return _decode(_parse(io.BytesIO(data), force=True, specific_tags=_PIXEL_TAGS), window, max_pixels)
+
+
+def check_header(file: BinaryIO, max_pixels: int) -> None:
+    """`Refusal` where the header alone shows that `decode_dicom` would refuse the file; its pixels are not read.
+
+    Damage passes: what is wrong with a damaged file shows when it is read whole.
+    """
+    with silent_decoders():
+        try:
+            _check_header(_parse(file, force=True, stop_before_pixels=True, specific_tags=_PIXEL_TAGS), max_pixels)
+        except Refusal:
+            raise
+        except Exception:
+            return
 
 
 def _parse(file: BinaryIO, force: bool = False, **options: Any) -> pydicom.Dataset:
@@ -124,17 +103,23 @@ def _parse(file: BinaryIO, force: bool = False, **options: Any) -> pydicom.Datas
     return pydicom.dcmread(file, force=force, **options)
 
 
-def _decode(dataset: pydicom.Dataset, window: Window, max_pixels: int) -> Gray:
+def _check_header(dataset: pydicom.Dataset, max_pixels: int) -> None:
     meta = getattr(dataset, "file_meta", None)
     kind = _uid_name(dataset.get("SOPClassUID")) or _uid_name(getattr(meta, "MediaStorageSOPClassUID", None))
     if kind.startswith(("Media Storage Directory", "Basic Directory")):
         raise Refusal("is a DICOMDIR, an index of other files; give it to a command that takes folders, or its folder")
     if kind.startswith(("Enhanced CT", "Enhanced MR", "Enhanced PET", "Legacy Converted Enhanced")):
         raise Refusal(f"is of the kind {kind}; one projection radiograph expected")
-    if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+    if not dataset.get("Columns") and not dataset.get("Rows"):
         raise Refusal("DICOM file without pixels (truncated, or no image)")
     check_size(int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0), max_pixels)
     check_frames(int(dataset.get("NumberOfFrames") or 1))
+
+
+def _decode(dataset: pydicom.Dataset, window: Window, max_pixels: int) -> Gray:
+    _check_header(dataset, max_pixels)
+    if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        raise Refusal("DICOM file without pixels (truncated, or no image)")
     allocated, bits = (int(dataset.get(keyword) or 0) for keyword in ("BitsAllocated", "BitsStored"))
     if 0 < bits < _FEWEST_BITS < allocated:
         raise Refusal(f"damaged DICOM file (it says that {bits} of {allocated} bits a pixel are used)")
@@ -175,11 +160,22 @@ def _decode(dataset: pydicom.Dataset, window: Window, max_pixels: int) -> Gray:
         raise Refusal(f"holds pixels of shape {stored.shape}; one gray or colour image expected")
     padding = _padding(stored, dataset)
     gray = _display(stored, dataset, window, padding)
+    # Numbers that the caller gives may lie beside all pixels; those of a header are meant to show them.
+    if not isinstance(window, tuple):
+        _check_levels(gray, stored, padding)
     if photometric == "MONOCHROME1":
         gray = 255 - gray
     if padding is not None:
         gray[padding] = 0
     return np.ascontiguousarray(gray)
+
+
+def _check_levels(gray: Gray, stored: NDArray[Any], padding: NDArray[np.bool_] | None) -> None:
+    """Refuse a picture of one grey level where the stored pixels differ."""
+    if gray.min() == gray.max():
+        pixels = stored if padding is None else stored[~padding]
+        if pixels.min() < pixels.max():
+            raise Refusal("damaged DICOM file (the header's rescale or window leaves one grey level)")
 
 
 def _frame(dataset: pydicom.Dataset) -> bytes:
@@ -246,8 +242,9 @@ def _display(stored: NDArray[Any], dataset: pydicom.Dataset, window: Window, pad
     view = _choose(dataset, window) if window is None or is_view(window) else None
     if view is not None and view.table is not None:
         return apply_window(view.table.apply(shown), (0.0, float(view.table.white)))
-    if shown.dtype.kind == "f" and np.array_equal(shown, np.rint(shown)):
-        shown = shown.astype(np.int64)  # a rescale by whole numbers; windowed by table
+    # A rescale by whole numbers is windowed by table; beyond 2^53 there are gaps between floats, and int64 overflows.
+    if shown.dtype.kind == "f" and max(-shown.min(), shown.max()) < 2**53 and np.array_equal(shown, np.rint(shown)):
+        shown = shown.astype(np.int64)
     if view is not None and view.window is not None:
         return _apply_voi_window(shown, str(optional(dataset, "VOILUTFunction") or "LINEAR"), *view.window)
     # Values of 8 bits are shown as they are, in whatever width they are stored.
@@ -370,7 +367,7 @@ def read_case(path: str | os.PathLike[str], key: bytes | None = None) -> Case:
 
     Raises `RadiographError` if it is no DICOM file or is damaged. The message never quotes the header.
     """
-    with silent_pydicom():
+    with silent_decoders():
         return _read_case(path, key)
 
 
@@ -428,7 +425,7 @@ def files_of_dicomdir(path: str | os.PathLike[str]) -> list[Path]:
     """
     path = Path(path)
     try:
-        with silent_pydicom():
+        with silent_decoders():
             with open(path, "rb") as index:
                 records = _parse(index).DirectoryRecordSequence
             images = [r for r in records if r.get("DirectoryRecordType") == "IMAGE" and "ReferencedFileID" in r]

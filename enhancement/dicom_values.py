@@ -74,7 +74,11 @@ def to_modality(stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:
     # Slope 0 would make all pixels equal.
     slope = slope if math.isfinite(slope) and slope != 0 else 1.0
     intercept = intercept if math.isfinite(intercept) else 0.0
-    return stored if (slope, intercept) == (1.0, 0.0) else stored.astype(np.float64) * slope + intercept
+    if (slope, intercept) == (1.0, 0.0):
+        return stored
+    if math.isinf(abs(slope) * max(abs(float(stored.min())), abs(float(stored.max()))) + abs(intercept)):
+        raise Refusal("damaged DICOM file (the header's rescale makes numbers too large)")
+    return stored.astype(np.float64) * slope + intercept
 
 
 def optional(dataset: pydicom.Dataset, keyword: str) -> Any:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from enhancement.checks import Gray, as_count
 from enhancement.errors import InputError, RadiographError, Refusal
-from enhancement.signatures import kind_of
+from enhancement.signatures import HEAD, kind_of
+from enhancement.silence import silent_decoders
 from enhancement.windowing import Window, apply_window, check_window, is_view
 
 MAX_PIXELS = 100_000_000
@@ -25,6 +26,11 @@ MAX_PIXELS = 100_000_000
 _COLOUR = 8
 # Values of 0..1 end at 1, and no radiograph in 0..255 is as dark as this; between the two the range is anybody's guess.
 _DARKEST = 16
+# Bytes of a file, far above any radiograph: an uncompressed one of `MAX_PIXELS` at 16 bits has 200 MB. DICOM gets more,
+# as it may bring overlays and private data along.
+_MOST_BYTES, _MOST_DICOM_BYTES = 256 << 20, 512 << 20
+# A longer DICOM file is first read up to its pixels: what is refused by its header costs no memory.
+_HEADER_FIRST = 32 << 20
 
 
 def read_radiograph(path: Any, *, window: Window = None, max_pixels: int = MAX_PIXELS) -> Gray:
@@ -69,7 +75,7 @@ def read_radiograph(path: Any, *, window: Window = None, max_pixels: int = MAX_P
             raise InputError(f"window: {window} requested, and only DICOM files bring windows along; this is an image")
         return np.array(as_gray(path, window=window))
     try:
-        kind, data = _read_bytes(Path(path))
+        kind, data = _read_bytes(Path(path), max_pixels)
     except Refusal as refusal:
         raise RadiographError(path, str(refusal)) from None
     except FileNotFoundError:
@@ -210,8 +216,9 @@ def _of_picture(image: Any, name: str, window: Window) -> Gray:
     from enhancement.raster import check_frames, from_pillow
 
     try:
-        check_frames(getattr(image, "n_frames", 1))
-        raster = from_pillow(image)
+        with silent_decoders():
+            check_frames(getattr(image, "n_frames", 1))
+            raster = from_pillow(image)
         if image.mode not in _GRAY_MODES:
             _one_plane(np.asarray(image.convert("RGB")), name)
         return _finished(raster, window)
@@ -254,18 +261,28 @@ def _upright(gray: Gray, orientation: int) -> NDArray[np.uint8]:
     return gray
 
 
-def _read_bytes(path: Path) -> tuple[str, bytes]:
+def _read_bytes(path: Path, max_pixels: int) -> tuple[str, bytes]:
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise Refusal("is a folder; a file expected")
     if not stat.S_ISREG(mode):  # to open a pipe that nobody writes to would wait for ever
         raise Refusal("is no regular file (a pipe, socket or device)")
-    with open(path, "rb") as file:
-        if path.suffix.lower() == ".img" and os.fstat(file.fileno()).st_size == _RAW_BYTES:
+    # Without a buffer of its own, whose rest Python would join to the file's bytes and so hold them twice.
+    with open(path, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if path.suffix.lower() == ".img" and size == _RAW_BYTES:
             return "JSRT", file.read()
-        head = file.read(132)
-        kind = kind_of(head)  # what is no image is not read any further, however long
-        return kind, head + file.read()
+        kind = kind_of(file.read(HEAD))  # what is no image is not read any further, however long
+        if kind == "DICOM" and size > _HEADER_FIRST:
+            from enhancement.dicom import check_header
+
+            file.seek(0)
+            check_header(file, max_pixels)
+        most = _MOST_DICOM_BYTES if kind == "DICOM" else _MOST_BYTES
+        if size > most:
+            raise Refusal(f"{kind} file of {size >> 20:,} MB; at most {most >> 20} MB expected of a radiograph")
+        file.seek(0)
+        return kind, file.read()
 
 
 _GRAY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")

@@ -18,6 +18,7 @@ from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugi
 
 from enhancement.checks import Gray
 from enhancement.errors import Refusal
+from enhancement.silence import silent_decoders
 from enhancement.streams import MAX_SIDE, check_png, check_scans, check_size, jpeg_size
 
 ORIENTATION = 274
@@ -44,7 +45,9 @@ def decode_raster(kind: str, data: bytes, max_pixels: int) -> Raster:
     Raises `Refusal` if it is truncated or holds more than one frame or `max_pixels`, before anything is decoded; and
     whatever Pillow and OpenCV raise on damaged files.
     """
-    return _DECODERS[kind](data, max_pixels)
+    # Pillow warns of pictures from 90 million pixels, which `max_pixels` allows.
+    with silent_decoders():
+        return _DECODERS[kind](data, max_pixels)
 
 
 def check_frames(frames: int) -> None:

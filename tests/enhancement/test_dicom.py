@@ -118,6 +118,7 @@ SHOWN = {
         SHALLOW,
     ),
     "eight bits stored in sixteen": ({"pixels": SHALLOW.astype(np.uint16), "bits": 8}, None, SHALLOW),
+    "a rescale beyond whole numbers": ({"RescaleSlope": "9" * 64, "RescaleIntercept": "0"}, "full", FULL),
     "pixels below a burnt-in overlay": ({"pixels": RAMP | np.uint16(0x8000), "HighBit": 11}, "full", FULL),
     "pixels above an overlay of one bit": ({"pixels": RAMP << 2 | np.uint16(1), "HighBit": 13}, "full", FULL),
     "pixels in the highest bits": ({"pixels": RAMP << 4 | np.uint16(1), "HighBit": 15}, "full", FULL),
@@ -149,11 +150,15 @@ def test_what_cannot_be_shown_is_refused_with_its_reason(read):
         "damaged .*JPEG Baseline.* cannot be decoded": EIGHT | {"PixelData": JPEG.replace(b"\xff\xdb", b"\xff\xfe")},
         "2 of 16 bits": {"BitsStored": 2},
         "modality look-up table": {"ModalityLUTSequence": SHORT},
+        "window leaves one grey level": window("9" * 64, 100),
+        "rescale .*leaves one grey level": {"RescaleSlope": "1", "RescaleIntercept": "1e30"},
+        "rescale makes numbers too large": {"RescaleSlope": "1e308", "RescaleIntercept": "0"} | window(2000, 100),
     }
     assert np.abs(read(dicom(**EIGHT, PixelData=JPEG)).astype(int) - SHALLOW).max() < 9
     for message, tags in refused.items():
         with pytest.raises(RadiographError, match=message):
             read(dicom(**tags))
+    assert read(dicom(), window=(-9, -5)).min() == 255, "the caller's numbers may lie beside all pixels"
     with pytest.raises(RadiographError, match="without pixels"):
         read(dicom().split(b"\xe0\x7f\x10\x00")[0])
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from dicom_files import dicom
 from encoded_pictures import COLOUR, GRAY, HEIGHT, LOSSLESS, LOSSY, OPAQUE, RGB, WIDTH, chunk, encode
 from PIL import Image, ImageOps
 
@@ -153,6 +154,35 @@ def test_a_thumbnails_end_saves_no_jpeg_and_bytes_after_the_end_do_no_harm(read)
 def test_what_is_no_image_is_refused_with_its_reason(read, data, reason):
     with pytest.raises(RadiographError, match=reason):
         read(data)
+
+
+@pytest.mark.parametrize(
+    ("head", "size", "reason"),
+    [
+        (dicom(NumberOfFrames=2324), 900, "2324 frames"),
+        (dicom(), 600, "DICOM file of 600 MB; at most 512 MB"),
+        (LOSSLESS["png gray"], 300, "PNG file of 300 MB; at most 256 MB"),
+    ],
+    ids=["frames", "DICOM", "PNG"],
+)
+def test_files_longer_than_any_radiograph_are_refused_unread(tmp_path, monkeypatch, head, size, reason):
+    monkeypatch.setattr("enhancement.dicom.decode_dicom", lambda *_: pytest.fail("read"))
+    with open(tmp_path / "long", "wb") as file:
+        file.write(head)
+        file.truncate(size << 20)  # a file with a hole, which takes no room
+    with pytest.raises(RadiographError, match=reason):
+        read_radiograph(tmp_path / "long")
+
+
+def test_what_libraries_have_to_say_of_a_file_that_is_read_stays_with_them(tmp_path, capfd, monkeypatch, recwarn):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", GRAY.size - 1)
+    (tmp_path / "large.tif").write_bytes(LOSSLESS["tiff gray"])
+    _, data = cv2.imencode(".tif", COLOUR.astype(np.uint16) * 257)
+    entry = bytes.fromhex("53010300")  # the sample format's, whose number becomes one that nobody knows
+    (tmp_path / "deep.tif").write_bytes(data.tobytes().replace(entry, bytes.fromhex("e9fd0300")))
+    for name in ("large.tif", "deep.tif"):
+        assert read_radiograph(tmp_path / name).shape == GRAY.shape
+    assert not recwarn.list and capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "MPO", "GIF"])

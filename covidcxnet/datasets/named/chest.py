@@ -121,11 +121,11 @@ def _header(path: Path):
     """Age, sex and view; None where the file or an element is missing."""
     import pydicom
 
-    from enhancement.dicom import silent_pydicom
+    from enhancement.silence import silent_decoders
 
     tags = ["PatientAge", "PatientSex", "ViewPosition"]
     try:
-        with silent_pydicom():
+        with silent_decoders():
             dataset = pydicom.dcmread(path, specific_tags=tags, stop_before_pixels=True)
             age, sex, view = (str(dataset.get(tag, "")) for tag in tags)
     except Exception:  # `datasets check` reports damaged files
