@@ -13,7 +13,7 @@ import os.path
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -321,13 +321,14 @@ def _rows_of(path: str | Path, options: dict[str, Any]) -> pd.DataFrame:
     A quotation mark that is never closed makes one cell of all lines up to the next mark. Cells may hold line breaks
     (report texts do), so what counts is a line inside one that is a row by itself: as many cells as the header.
     """
-    separator, width, lines = options["sep"], 0, []
+    separator, width = options["sep"], 0
+    lines: list[str] = []
     spaces = {"delimiter": separator, "skipinitialspace": options.get("skipinitialspace", False)}
     with open(path, encoding=options["encoding"], errors=options.get("encoding_errors"), newline="") as file:
         if options["skiprows"]:
             file.readline()
         last = start = 1 + (options["skiprows"] or 0)
-        reader = csv.reader((lines.append(line) or line for line in file), **spaces)
+        reader = csv.reader(_copied(file, lines), **spaces)
         while True:
             try:
                 row = next(reader, None)
@@ -353,13 +354,21 @@ def _rows_of(path: str | Path, options: dict[str, Any]) -> pd.DataFrame:
         raise InputError(f"{path}: a quotation mark in line {last} is never closed") from None
 
 
+def _copied(file: Iterable[str], lines: list[str]) -> Iterator[str]:
+    """The lines of a file, each of which is appended to `lines` when it is read."""
+    for line in file:
+        lines.append(line)
+        yield line
+
+
 def _is_row(line: str, first: str, width: int, separator: str) -> bool:
     """Whether a line inside a cell is a row; a space follows commas of a text, but not those of the row's `first`."""
     cells = next(csv.reader([line], delimiter=separator), [])
-    # the end of a first cell that began with a mark brings all the others with it
-    if first.lstrip().startswith('"') and cells and cells[0].endswith('"'):
+    quoted = first.lstrip().startswith('"')
+    # the end of a first cell of several lines brings all the other cells with it
+    if quoted and cells and cells[0].endswith('"'):
         return False
-    spaced = first.partition(separator)[2][:1].isspace()
+    spaced = not quoted and first.partition(separator)[2][:1].isspace()
     return len(cells) == width > 1 and (spaced or not any(cell[:1].isspace() for cell in cells[1:]))
 
 
