@@ -1,5 +1,6 @@
 """Errors that a user can mend: a command line shows their one line and no traceback."""
 
+import re
 from collections.abc import Iterable
 
 
@@ -18,7 +19,11 @@ def one_line(error: object) -> str:
 
 def shortened(text: str, most: int = 400) -> str:
     """A message without the middle of one that is too long for a screen: the file begins it, the remedy ends it."""
-    return text if len(text) <= most else f"{text[: most - 120]} ... {text[-115:]}"
+    if len(text) <= most:
+        return text
+    # Cut between words, unless a word is as long as a path.
+    start, end = re.sub(r"\s\S{0,40}$", "", text[: most - 120]), re.sub(r"^\S{0,40}\s", "", text[-115:])
+    return f"{start} ... {end}"
 
 
 def listed(words: Iterable[object], most: int = 5) -> str:

@@ -205,7 +205,7 @@ def _expand(name: PathLike, recursive: bool) -> list[tuple[Path, Path]]:
         raise InputError(f"{path}: no such file or folder")
     matches = [Path(match) for match in glob.glob(os.fspath(name), recursive=True)]
     base = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts[:-1]))
-    files = [(match, match.relative_to(base)) for match in matches if match.is_file() and _is_radiograph(match)]
+    files = [(match, match.relative_to(base)) for match in matches if match.is_file() and is_radiograph(match)]
     if not files:
         raise InputError(f"{path}: this pattern matches {len(matches)} names and no radiograph; {_EXPECTED}")
     return files
@@ -220,10 +220,11 @@ def _search(folder: Path, recursive: bool) -> Iterator[Path]:
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
-        yield from (file for file in (Path(here, name) for name in names) if file.is_file() and _is_radiograph(file))
+        yield from (file for file in (Path(here, name) for name in names) if file.is_file() and is_radiograph(file))
 
 
-def _is_radiograph(path: Path) -> bool:
+def is_radiograph(path: Path) -> bool:
+    """Whether a search takes a file for a radiograph: by its ending, or else by its first bytes."""
     if path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
     if path.suffix.lower() in IMAGE_SUFFIXES:

@@ -189,7 +189,8 @@ def _predict(arguments: Namespace, prog: str) -> int:
     write_csv(table, rows)
     trusted = sum(row["trusted"] is True for row in rows)
     masks, places = len(rows) - len(unreadable), (printable(arguments.out), printable(table))
-    print(f"{masks} masks in {places[0]}, {trusted} of them trusted; verdicts in {places[1]}")
+    plural = "" if masks == 1 else "s"
+    print(f"{masks} mask{plural} in {places[0]}, {trusted} of {masks} trusted; verdicts in {places[1]}")
     for line in unreadable:
         print(f"not read: {printable(line)}", file=sys.stderr)
     return 1 if unreadable else 0

@@ -8,6 +8,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from enhancement.command_line import did_you_mean
 from enhancement.parallel import sha256
 
 from . import manifest
@@ -52,8 +53,9 @@ def released(name: str, *, progress: bool = True) -> Path:
     path = manifest.FOLDER / f"{name}.weights.h5"
     if Path(name).name == name and os.path.isfile(path):
         return path
-    there = ", ".join(names()) or "none yet"
-    raise WeightsError(f"{name}: no such weights file, and no released weights of that name; there are {there}")
+    near = did_you_mean(Path(name).name, names())
+    what = f"no such weights file, and no released weights of that name{near}"
+    raise WeightsError(f"{name}: {what} (covidcxnet weights list shows all)")
 
 
 def is_name(name_or_path: str | os.PathLike[str]) -> bool:

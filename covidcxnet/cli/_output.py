@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -35,17 +36,24 @@ class Lines:
         if lungs is None:
             verdict = "not looked for"
         else:
-            verdict = "found" if lungs["trusted"] else f"not trusted: {'; '.join(lungs['reasons'])}"
+            verdict = "found" if lungs["trusted"] else f"not trusted: {_short(lungs['reasons'])}"
         label = f"{row['label']}{MARK if row['notes'] else ''}"
         cells = [file, f"{label:<16}", f"{row['probability']:11.3f}", verdict]
         # What speaks against the lungs stands in their column.
         if notes := about_image(row["notes"]):
-            cells.append(f"not like {EXPECTED}: {'; '.join(notes)}")
+            # Measurements behind the colon would fill the line; CSV and JSON have them.
+            cells.append(f"not like {EXPECTED}: {', '.join(text.partition(':')[0] for text in notes)}")
         if "explanation" in row:
             fit = row["explanation"]["fit"]
             cells += [] if fit is None else [f"fit R\N{SUPERSCRIPT TWO} {fit:.2f}"]
             cells.append(printable(row["explanation"]["panel"]))
         print("  ".join(cells), flush=True)
+
+
+def _short(reasons: Sequence[str]) -> str:
+    """The first reason without its measurements, and how many more there are."""
+    first, more = re.split(r": | \(", next(iter(reasons), ""))[0], len(reasons) - 1
+    return f"{first} and {more} more" if more > 0 else first
 
 
 def print_json(row: dict[str, Any]) -> None:

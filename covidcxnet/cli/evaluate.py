@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from covidcxnet.cli._common import RESEARCH_ONLY, add_bootstrap, add_data, add_work
 from enhancement.command_line import Parser, at_least, command, named_values
@@ -45,6 +46,7 @@ def main(argv: list[str], prog: str) -> int:
     # Checked here: evaluation loads Keras, and errors of flags should not wait for it.
     arguments["where"] = named_values(arguments["where"], "--where")
     arguments["count"] = _count(arguments["count"])
+    _check_data(arguments["target"], arguments["data"])
 
     from covidcxnet.evaluation.evaluator import evaluate
     from covidcxnet.evaluation.page import summary
@@ -53,6 +55,22 @@ def main(argv: list[str], prog: str) -> int:
     print(summary(report))
     print(report.path)
     return 0
+
+
+def _check_data(target: str | None, data: str | None) -> None:
+    """Refuse data that do not exist, and weights without data."""
+    from covidcxnet.datasets.load import check_place
+    from weights.lookup import is_name, released
+
+    if data is not None:
+        check_place(data)
+        return
+    if target is None or Path(target).is_dir():
+        return
+    file = released(target) if not is_name(target) and not Path(target).is_file() else Path(target)
+    # Weights of a run are evaluated on that run's images.
+    if not all((file.parent / name).is_file() for name in ("recipe.yaml", "run.json")):
+        raise InputError(f"{target}: weights alone say nothing about images; give --data FOLDER or CSV")
 
 
 def _count(pairs: list[str]) -> dict[str, str]:

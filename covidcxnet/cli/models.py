@@ -85,7 +85,7 @@ def _show(arguments: argparse.Namespace) -> int:
     # Not built unless a flag changes it: counts at the default size are known, and Keras takes seconds to load.
     models, name = _facts(), arguments.name
     if name not in models:
-        raise InputError(f"{name}: no such model; there are {', '.join(models)}{did_you_mean(name, models)}")
+        raise InputError(f"{name}: no such model{did_you_mean(name, models)} (covidcxnet models list shows all)")
     model = models[name]
     if any(getattr(arguments, key) is not None for key in ("size", "channels", "classes", "head")):
         model |= _counted(arguments)

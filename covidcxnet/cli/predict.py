@@ -12,9 +12,11 @@ from typing import Any
 from covidcxnet.cli import _output
 from covidcxnet.cli._common import EXIT_CODES, add_work
 from covidcxnet.preparation.pipeline import MARK, about_image
+from covidcxnet.reporting.table import count
 from enhancement.command_line import Parser, at_least, command
-from enhancement.errors import InputError
+from enhancement.errors import InputError, Refusal
 from enhancement.files import check_output, find_image_tree, whole_file
+from enhancement.signatures import HEAD, kind_of
 
 RESEARCH_ONLY = "Research only: a label here is no diagnosis."
 # Written out, as --help does without `covidcxnet.explain`.
@@ -71,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_output(arguments.csv)
     if method:
         check_output(out, folder=True)
+    _check_readable(paths)
     lime = {name: value for name in _LIME if (value := getattr(arguments, name)) is not None}
     if lime and method != "lime":
         raise InputError(f"--{next(iter(lime))}: is a setting of LIME; choose lime as the method, or leave it out")
@@ -115,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
             for write in writers:
                 write(row)
     ending = f"; {unusual} {'does' if unusual == 1 else 'do'} not look like {_output.EXPECTED}" if unusual else ""
-    lines = [f"{len(paths)} radiographs, {unreadable} could not be read{ending}.", RESEARCH_ONLY]
+    lines = [f"{count(len(paths), 'radiograph')}, {unreadable} could not be read{ending}.", RESEARCH_ONLY]
     if marked:
         lines.insert(
             0, f"{MARK.strip()} Not to be relied on: the image or its lungs are in doubt ({marked} of {len(paths)})."
@@ -124,6 +127,22 @@ def run(arguments: argparse.Namespace) -> int:
     for line in lines:
         print(line, file=sys.stderr if arguments.json else sys.stdout)
     return 1 if unreadable else 0
+
+
+def _check_readable(paths: list[Path]) -> None:
+    """`InputError` for the first file if none of them is an image by its first bytes."""
+    refusal = None
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                kind_of(file.read(HEAD))
+            return
+        except Refusal as error:
+            refusal = refusal or InputError(f"{path}: {error}")
+        except OSError as error:
+            refusal = refusal or InputError(f"{path}: {error.strerror}")
+    if refusal:
+        raise refusal
 
 
 def _draw(explanation: Any, path: Path, full_size: bool) -> dict[str, Any]:

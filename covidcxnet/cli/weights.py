@@ -38,8 +38,8 @@ def main(argv: list[str], prog: str) -> int:
     entries, names = manifest.read(), getattr(arguments, "names", [])
     for name in names:
         if name not in entries:
-            there = ", ".join(entries) + did_you_mean(name, entries)
-            raise InputError(f"{name}: no such released weights; there are {there}")
+            near = did_you_mean(name, entries)
+            raise InputError(f"{name}: no such released weights{near} (covidcxnet weights list shows all)")
     arguments.entries = [entries[name] for name in names or entries]
     return arguments.action(arguments)
 

@@ -31,8 +31,10 @@ from covidcxnet.datasets.dataset import (
 from covidcxnet.datasets.named import NAMES, facts_of, load_named
 from covidcxnet.datasets.phantom import PHANTOM_CLASSES, VERSION, make_phantoms
 from covidcxnet.datasets.vocabulary import PREFIX, UNKNOWN, finding_name, findings_of, with_findings
+from covidcxnet.reporting.table import count
+from enhancement.command_line import did_you_mean
 from enhancement.errors import InputError, listed, printable
-from enhancement.files import find_images, passed_over
+from enhancement.files import find_images, is_radiograph, passed_over
 
 _ALIASES = {
     "path": ("path", "image", "filename", "file"),
@@ -114,13 +116,15 @@ def load(
     Raises
     ------
     InputError
-        If there is no such data, nothing is left, a class is unknown, or the classes cannot be told apart.
+        If there is no such data, nothing is left, a class is unknown, two labels differ only in case, or the classes
+        cannot be told apart.
     """
     _check_given(data)
     classes = [plain_word(c) for c in classes]
     if task not in TASKS:
         raise InputError(f"task: {task!r} given, one of {', '.join(TASKS)} expected")
     independent, phantom, place = task == "independent", str(data) == "phantom", Path(data)
+    check_place(data)
     if independent and (phantom or place.is_dir()):
         what = "the phantom has" if phantom else f"{data} is a folder per class, which gives"
         raise InputError(f"multilabel: {what} one label an image; give a CSV with findings, or NAME:FOLDER")
@@ -133,17 +137,14 @@ def load(
         dataset = load_named(address[0], Path(address[2]).expanduser(), **address[1])
     elif os.path.isdir(place):
         dataset = _open_folder(place)
-    elif os.path.isfile(place):
-        dataset = _open_csv(place, root, columns, UNKNOWN if independent else None)
     else:
-        raise InputError(
-            f"{data}: no such folder or CSV file (nor the word phantom, "
-            f"nor a set as NAME:FOLDER with one of {', '.join(NAMES)})"
-        )
+        dataset = _open_csv(place, root, columns, UNKNOWN if independent else None)
     if where:
         dataset = dataset.filter(**where)
     if independent:
         return _independent(dataset, classes, for_training)
+    if not (phantom or address):
+        _check_case(data, dataset)
     if classes:
         there = set(dataset.table["label"])
         unknown = [c for c in classes if c not in there]
@@ -152,20 +153,65 @@ def load(
         rows = dataset.table["label"].isin(list(classes))
         if not rows.all():
             others = dataset.table.loc[~rows, "label"].value_counts()
-            counts = ", ".join(f"{label} {count}" for label, count in others.head(8).items())
+            counts = ", ".join(f"{label} {number}" for label, number in others.head(8).items())
             more = f" and {len(others) - 8} other labels" if len(others) > 8 else ""
-            note(f"{data}: {others.sum()} of {len(dataset)} images are left out, of other classes ({counts}{more})")
+            note(f"{data}: {others.sum()} of {len(dataset)} images left out, of other classes ({counts}{more})")
         dataset = replace(dataset, table=dataset.table[rows], classes=tuple(classes))
     if not for_training:
         return dataset
     present = dataset.table["label"].unique()
     if len(present) < 2:
-        raise InputError(f"{data}: only one class, {present[0]!r}; a classifier needs at least two")
+        hint = _class_folders_below(dataset) if place.is_dir() else ""
+        raise InputError(f"{data}: only one class, {present[0]!r}; a classifier needs at least two{hint}")
     if len(present) > _MOST_CLASSES:
         what = f"{len(present):,} different labels ({listed(present)}) in {len(dataset):,} images"
         raise InputError(f"{data}: {what}; is it a column of classes? At most {_MOST_CLASSES:,} can be learned")
     known = set(present)
     return replace(dataset, classes=tuple(c for c in dataset.classes if c in known))
+
+
+def check_place(data: str | Path) -> None:
+    """`InputError` where `data` names no folder, table or known set; nothing is read but a file's first bytes."""
+    place = Path(data)
+    if str(data) == "phantom" or address_of(data) or os.path.isdir(place):
+        return
+    if not os.path.isfile(place):
+        raise InputError(
+            f"{data}: no such folder or CSV file (nor the word phantom, "
+            f"nor a set as NAME:FOLDER with one of {', '.join(NAMES)})"
+        )
+    if is_radiograph(place):
+        raise InputError(f"{data}: is an image; give a folder with one folder per class, or a CSV table")
+
+
+def _check_case(data: str | Path, dataset: Dataset) -> None:
+    """`InputError` for labels such as Normal and normal, which would become two classes."""
+    spellings: dict[str, str] = {}
+    for label in dataset.classes:
+        other = spellings.setdefault(label.casefold(), label)
+        if other != label:
+            raise InputError(f"{data}: labels {other!r} and {label!r} differ only in case; give them one spelling")
+
+
+def _class_folders_below(dataset: Dataset) -> str:
+    """A hint at the folder below, where that is what holds one folder per class."""
+    parts = [Path(path).parts for path in dataset.table["path"]]
+    below = sorted({part[1] for part in parts if len(part) > 2})
+    if "published_split" in dataset.table or len(below) < 2:
+        return ""
+    return f"; its folders are {listed(below)}: give {dataset.root / parts[0][0]}"
+
+
+def _class_folders_above(root: Path) -> str:
+    """A hint at the parent folder, where another folder with images lies beside this one."""
+    parent = root.absolute().parent
+    try:
+        beside = [folder for folder in parent.iterdir() if folder.is_dir() and folder.name != root.absolute().name]
+        # Only files right in it: a search all the way down could read a whole home folder.
+        classes = sorted(d.name for d in beside if any(is_radiograph(file) for file in d.iterdir() if file.is_file()))
+    except OSError:
+        return ""
+    return f"; if {listed([root.absolute().name, *classes])} are the classes, give {parent}" if classes else ""
 
 
 def load_files(folder: str | Path, exclude: Sequence[str] = ()) -> Dataset:
@@ -252,7 +298,8 @@ def _images_below(root: Path) -> list[Path]:
     unnamed = [path for path in paths if not is_text(path)]
     if unnamed:
         first = f"the first {printable(unnamed[0])}"
-        note(f"{root}: left out are {len(unnamed)} images whose names are not valid UTF-8, {first}; rename them")
+        what = count(len(unnamed), "image whose name is", "images whose names are")
+        note(f"{root}: left out: {what} not valid UTF-8, {first}; rename {'it' if len(unnamed) == 1 else 'them'}")
     left_out = set(unnamed)
     return [path for path in paths if path not in left_out]
 
@@ -261,7 +308,8 @@ def _open_folder(root: Path) -> Dataset:
     """Images under one folder per class. There is no patient column: file names do not reliably tell."""
     paths = [p for p in _images_below(root) if len(p.parts) > 1]
     if not paths:
-        raise InputError(f"{root}: no images in class folders; expected one folder per class, e.g. {root}/normal/*.png")
+        expected = f"expected one folder per class, e.g. {root}/normal/*.png"
+        raise InputError(f"{root}: no images in class folders; {expected}{_class_folders_above(root)}")
     label, side = _levels(root, paths)
     masks = _masks(paths, label + 1)
     _note_left_out(root, masks)
@@ -286,16 +334,17 @@ def _masks(paths: Sequence[Path], below: int) -> set[Path]:
 
 def _note_left_out(root: Path, masks: set[Path]) -> None:
     """What of a folder is not in the data set, on one line."""
-    reasons = [f"{len(masks)} masks, the first {min(masks).as_posix()}"] if masks else []
+    reasons = [f"{count(len(masks), 'mask')}, the first {min(masks).as_posix()}"] if masks else []
     stray = [p for p in _images_below(root) if len(p.parts) < 2]
     if stray:
-        reasons.append(f"{len(stray)} images in no class folder, the first {stray[0]}")
+        reasons.append(f"{count(len(stray), 'image')} in no class folder, the first {stray[0]}")
     endings = Counter(p.suffix.lower() or "no ending" for p in passed_over(root))
     if endings:
-        counts = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5))
-        reasons.append(f"{endings.total()} files that are no pictures ({counts})")
+        counts = ", ".join(f"{number} {ending}" for ending, number in endings.most_common(5))
+        files = count(endings.total(), "file that is not an image", "files that are not images")
+        reasons.append(f"{files} ({counts})")
     if reasons:
-        note(f"{root}: left out are {'; '.join(reasons)}")
+        note(f"{root}: left out: {'; '.join(reasons)}")
 
 
 @cache
@@ -317,9 +366,9 @@ def _levels(root: Path, paths: Sequence[Path]) -> tuple[int, int | None]:
     whole = sorted({p.parts[0] for p in paths if len(p.parts) > 3 and p.parts[1] in inner})
     if splits and others:
         what = "which holds split folders too" if others[0] in whole else "which is none"
-        raise InputError(
-            f"{root}: beside the split folders {', '.join(splits)} lies {others[0]}, {what}; move it elsewhere"
-        )
+        near = "" if others[0] in whole else did_you_mean(others[0].lower(), _SPLIT_WORDS)
+        way = f"{near} If not, move it elsewhere" if near else "; move it elsewhere"
+        raise InputError(f"{root}: beside the split folders {', '.join(splits)} lies {others[0]}, {what}{way}")
     bare = [p for p in paths if len(p.parts) < 3]
     if splits and bare:
         raise InputError(f"{root}: {bare[0].as_posix()} lies in a split folder, but in no class folder")

@@ -12,6 +12,7 @@ import pandas as pd
 
 from covidcxnet.datasets.dataset import Dataset, listed_path, read_text, save_table
 from covidcxnet.datasets.load import split_of_name
+from covidcxnet.reporting.table import count
 from enhancement.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -157,14 +158,14 @@ def given_split(dataset: Dataset, sides: pd.Series, path: str | Path, *, by: str
         )
     patients, copies = dataset.group if by != "image" else None, _copies(dataset)
     for group, what, way in (
-        (patients, "patients", "give split_by: image"),
-        (copies, "groups of duplicates", "drop the copies"),
+        (patients, ("patient stands", "patients stand"), "give --split-by image (recipe key split_by: image)"),
+        (copies, ("group of duplicates stands", "groups of duplicates stand"), "drop the copies"),
     ):
         counts = sides.groupby(group).nunique() if group is not None else pd.Series(dtype=int)
         straddling = counts[counts > 1]
         if len(straddling):
             raise InputError(
-                f"{path}: {len(straddling)} {what} stand on two sides, the first {straddling.index[0]}; "
+                f"{path}: {count(len(straddling), *what)} on two sides, the first {straddling.index[0]}; "
                 f"make a new split, or {way}"
             )
     return _table(dataset, sides, by)
@@ -213,13 +214,13 @@ def _groups(dataset: Dataset, by: str) -> np.ndarray:
     if patients is None:
         raise InputError(
             f"{dataset.name}: no patient column, so images of one patient could stand on both sides "
-            "of the split; add a column patient, or accept that with split_by: image"
+            "of the split; add a column patient, or accept that with --split-by image (recipe key split_by: image)"
         )
     unknown = _unknown(dataset)
     if unknown.any() and by == "patient":
         raise InputError(
             f"{dataset.name}: {int(unknown.sum())} of {len(dataset)} images have no patient; fill the "
-            "column, or take each for a patient of its own with split_by: patient_where_known"
+            "column, or take each for a patient of its own with --split-by patient_where_known"
         )
     return numbered(patients)
 

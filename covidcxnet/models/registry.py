@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from covidcxnet.backend import jit_compile
+from enhancement.command_line import did_you_mean
 from enhancement.errors import InputError, shortened
 from segmentation.backend import keras, ops
 
@@ -277,7 +278,9 @@ def create(
     7047765
     """
     if name not in MODELS:
-        raise InputError(f"model: {name!r} is unknown; there are {', '.join(sorted(MODELS))}")
+        raise InputError(
+            f"model: {name!r} is unknown{did_you_mean(str(name), MODELS)} (covidcxnet models list shows all)"
+        )
     spec = MODELS[name]
     size = spec.size if size is None else size
     channels = spec.channels if channels is None else channels

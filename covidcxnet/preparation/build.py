@@ -18,6 +18,7 @@ from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.preparation import pipeline
 from covidcxnet.preparation.pipeline import Outcome, Segmenter, prepare_files
 from covidcxnet.preparation.store import COLUMNS, FORMAT, PartialStore, Store, columns_of
+from covidcxnet.reporting.table import count
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from enhancement.parallel import cores, sha256
@@ -113,7 +114,7 @@ def prepare(
         text, rejected = f"{path}: {len(store)} stacks", store.rejected
         if len(rejected):
             first = f"{rejected['path'].iloc[0]}: {rejected['reason'].iloc[0]}"
-            text += f", {len(rejected)} files rejected (the first, {first})"
+            text += f", {len(rejected)} of {count(len(dataset), 'file')} could not be used (the first, {first})"
         # Not the complement of the trusted: where lungs were not looked for the value is missing.
         untrusted = int((store.table["lungs_trusted"] == False).fillna(False).sum())  # noqa: E712
         print(text + (f", {untrusted} without a lung mask that can be trusted" if untrusted else ""), file=sys.stderr)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from enhancement.command_line import one_line
+from enhancement.command_line import did_you_mean, one_line
 from enhancement.errors import InputError
 
 from .safe_yaml import load_yaml
@@ -129,7 +129,8 @@ def read(name: str | Path) -> RecipeFile:
     if not isinstance(about, Mapping):
         raise InputError(f"{path}: about: {about!r} given, keys and values expected: {', '.join(KEYS)}")
     if unknown := [key for key in about if key not in KEYS]:
-        raise InputError(f"{path}: unknown key about.{unknown[0]}; there are {', '.join(KEYS)}")
+        hint = did_you_mean(str(unknown[0]), KEYS) or f"; there are {', '.join(KEYS)}"
+        raise InputError(f"{path}: unknown key about.{unknown[0]}{hint}")
     try:
         return RecipeFile(path.stem, path, About(**about), values)
     except InputError as error:

@@ -203,6 +203,8 @@ def _readable(error: Exception) -> str:
     text = one_line(error).removeprefix("Parser key ").replace('"', "", 2)
     if wrong := re.search(r"Expected a <class '(\w+)'>\. Got value: (.*)", text):
         text = f"{text[: wrong.start()]}{wrong[2]!r} given, {_KINDS.get(wrong[1], wrong[1])} expected"
+    if wrong := re.search(r"Expected a tuple with (\d+) elements\. Got value: (.*)", text):
+        text = f"{text[: wrong.start()]}{wrong[2]} given, {wrong[1]} values separated by commas expected"
     if wrong := re.search(r"Expected a typing\.Literal\[(.*)\]\. Got value: (.*)", text):
         choices = wrong[1].replace("'", "")
         text = f"{text[: wrong.start()]}{wrong[2]!r} given, one of {choices} expected"

@@ -13,6 +13,7 @@ from covidcxnet.datasets.dataset import with_verdicts
 from covidcxnet.datasets.splits import split_of_folders
 from covidcxnet.datasets.vocabulary import check_labels
 from covidcxnet.preparation import Store, prepare
+from covidcxnet.reporting.table import count
 from enhancement.errors import InputError
 from segmentation.segmenter import LungSegmenter
 
@@ -46,8 +47,9 @@ def dataset_of(recipe: Recipe, data: str | Path | None = None) -> Dataset:
 def split_of(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
     """The recipe's split of a data set: read, that of its folders, or made.
 
-    `InputError` if train or validation lacks a class.
+    `InputError` if train or validation lacks a class, or most files of a table are missing.
     """
+    _check_present(recipe, dataset)
     if recipe.split not in ("", NEW_SPLIT):
         table = read_split(recipe.split, dataset, by=recipe.split_by)
     elif not (recipe.split or recipe.holdout) and Path(recipe.data).is_dir() and "published_split" in dataset.table:
@@ -58,6 +60,20 @@ def split_of(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
     for name in ("train", "validation"):
         check_labels(dataset.targets[(table["split"] == name).to_numpy()], dataset.classes, recipe.task, name)
     return table
+
+
+def _check_present(recipe: Recipe, dataset: Dataset) -> None:
+    """`InputError` if more than half of a table's files are missing: a training on the rest is not what is meant."""
+    if not Path(recipe.data).is_file():
+        return
+    # Images that a check rejected are known to be missing.
+    paths = [path for path, reason in zip(dataset.paths, dataset.rejected, strict=True) if not reason]
+    missing = [path for path in paths if not path.is_file()]
+    if len(missing) > len(paths) / 2:
+        raise InputError(
+            f"{recipe.data}: {len(missing)} of {count(len(paths), 'file')} missing, the first {missing[0]}; "
+            "name the folder that the table's paths are relative to with --root"
+        )
 
 
 def store_of(recipe: Recipe, dataset: Dataset, segmenter: LungSegmenter | None, path: Path | None = None) -> Store:

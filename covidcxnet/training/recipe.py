@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from covidcxnet.models import MODELS
 from covidcxnet.models.finetuning import check_depth
 from covidcxnet.settings import InputSettings
+from enhancement.command_line import did_you_mean
 from enhancement.errors import InputError
 from enhancement.files import whole_file
 
@@ -238,7 +239,9 @@ class Recipe:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "trainable", str(self.trainable))  # a fraction in YAML is a number
         _check_fields(self)
-        _require(self.model in MODELS, "model", self.model, f"one of {', '.join(sorted(MODELS))}")
+        if self.model not in MODELS:
+            near = did_you_mean(str(self.model), MODELS)
+            raise InputError(f"model: {self.model!r} is unknown{near} (covidcxnet models list shows all)")
         # As `--model` does on the command line. The very object: who gives equal settings means them.
         if self.input is _DEFAULT_INPUT and self.model != Recipe.model:
             object.__setattr__(self, "input", dataclasses.replace(self.input, **MODELS[self.model].input))
@@ -320,7 +323,8 @@ def checked_keys(values: dict[str, Any], where: str = "recipe") -> dict[str, Any
         known = [f.name for f in dataclasses.fields(kind)]
         unknown = sorted(set(map(str, given)) - set(known)) if isinstance(given, dict) else []
         if unknown:
-            raise InputError(f"{where}: unknown key {prefix}{unknown[0]}; there are {', '.join(known)}")
+            hint = did_you_mean(unknown[0], known) or "; covidcxnet train --help lists all"
+            raise InputError(f"{where}: unknown key {prefix}{unknown[0]}{hint}")
     return values
 
 

@@ -23,7 +23,7 @@ from covidcxnet.datasets.load import folder_of, readdressed
 from covidcxnet.datasets.splits import unknown_patients
 from covidcxnet.preparation import Store
 from covidcxnet.reporting import pages, plots
-from covidcxnet.reporting.table import Html, Table
+from covidcxnet.reporting.table import Html, Table, count
 from enhancement.errors import InputError
 from enhancement.files import check_output, whole_file
 from enhancement.lock import locked
@@ -270,8 +270,8 @@ def new_folder(recipe: Recipe, dataset: Dataset, split: pd.DataFrame, options: d
     unknown = unknown_patients(dataset)
     if unknown:
         print(
-            f"the patient of {unknown} of {len(dataset)} images is unknown: images of one patient may stand on two "
-            "sides of the split, and figures are then too high",
+            f"No patient IDs ({unknown} of {count(len(dataset), 'image')}): images of one patient can end up in both "
+            "training and test sets, which inflates the scores",
             file=sys.stderr,
             flush=True,
         )

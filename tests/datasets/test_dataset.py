@@ -119,6 +119,21 @@ def test_a_folder_per_class_is_a_dataset_and_split_folders_are_no_classes(tmp_pa
     assert dataset.classes == ("normal", "flu") and set(dataset.table["published_split"]) == {"train", "Test"}
     with pytest.raises(InputError, match="one folder per class"):
         load(images(tmp_path / "c", "x.png"))
+    images(tmp_path / "e", "images/normal/x.png", "images/flu/y.png")
+    with pytest.raises(InputError, match=r"only one class, 'images'.*its folders are flu, normal: give .*/e/images$"):
+        load(tmp_path / "e")
+    with pytest.raises(InputError, match=r"if normal, flu are the classes, give .*/e/images$"):
+        load(tmp_path / "e" / "images" / "normal")
+    with pytest.raises(InputError, match=r"x\.png: is an image; give a folder"):
+        load(tmp_path / "c" / "x.png")
+
+
+def test_labels_that_differ_only_in_case_are_refused(tmp_path, csv):
+    folder = images(tmp_path / "a", "train/pneumonia/x.png", "train/normal/y.png", "Testing/Pneumonia/z.png")
+    for data in (folder, csv("path,label\na,Pneumonia\nb,normal\nc,pneumonia\n")):
+        for training in (True, False):
+            with pytest.raises(InputError, match="'Pneumonia' and 'pneumonia' differ only in case; give them one"):
+                load(data, for_training=training)
 
 
 @pytest.mark.parametrize(
@@ -168,17 +183,18 @@ def test_content_decides_what_is_a_picture_and_what_is_left_out_is_listed_once(l
     assert sorted(dataset.table["path"]) == names[:-1]
     left_out, others = capsys.readouterr().err.splitlines()
     assert left_out == (
-        f"{root}: left out are 2 masks, the first COVID/masks/a.png; 1 images in no class folder, the first stray.png; "
-        "1 files that are no pictures (1 .txt)"
+        f"{root}: left out: 2 masks, the first COVID/masks/a.png; 1 image in no class folder, the first stray.png; "
+        "1 file that is not an image (1 .txt)"
     )
-    assert others == f"{root}: 1 of 6 images are left out, of other classes (flu 1)"
+    assert others == f"{root}: 1 of 6 images left out, of other classes (flu 1)"
 
 
 @pytest.mark.parametrize(
     ("further", "reason"),
     [
         ("chest_xray/train/normal/x.png", "beside the split folders test, train lies chest_xray, which holds split"),
-        ("normal/x.png", "beside the split folders test, train lies normal, which is none"),
+        ("normal/x.png", "beside the split folders test, train lies normal, which is none; move it elsewhere"),
+        ("vall/normal/x.png", r"lies vall, which is none; did you mean val\? If not, move it elsewhere"),
         ("train/stray.png", "train/stray.png lies in a split folder, but in no class folder"),
     ],
 )
@@ -261,6 +277,7 @@ def test_a_file_whose_name_is_no_utf8_is_left_out_of_a_folder_and_refused_in_a_t
     dataset = load(tmp_path / "t.csv")
     assert [path.is_file() for path in dataset.paths] == [False, True] and not dataset.masks[0][0].is_file()
     assert content_sha256(dataset.paths[0]) == ""
+    assert r"left out: 1 image whose name is not valid UTF-8, the first flu/lunge_\udcfc" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"\\udcfc.*not valid UTF-8"):
         Dataset(table().assign(path=["\udcfc", "a", "b"]), tmp_path)
 

@@ -95,7 +95,7 @@ def test_unknown_patients_need_a_word_and_the_split_says_whose_they_are(mixed, t
     assert list(pd.read_csv(path)["grouped_by"]) == list(sides["grouped_by"])
     assert list(read_split(path, dataset, by="image")["grouped_by"][:2]) == ["image, patient unknown", "image"]
     alone = Dataset(table.drop(columns="patient"), "/nowhere")
-    with pytest.raises(InputError, match="split_by: image"):
+    with pytest.raises(InputError, match="--split-by image"):
         split(alone)
     assert set(split(alone, by="image")["grouped_by"]) == {"image, patient unknown"} and unknown_patients(alone) == 60
 
@@ -135,7 +135,7 @@ def test_a_saved_split_is_read_back_in_the_tables_order_and_refused_where_it_doe
     row = int(np.flatnonzero(mixed.table["patient"].duplicated(keep=False))[0])
     table.loc[row, "split"] = "test" if table["split"][row] != "test" else "train"
     save_split(table, path)
-    with pytest.raises(InputError, match="1 patients stand on two sides"):
+    with pytest.raises(InputError, match="1 patient stands on two sides"):
         read_split(path, mixed)
     assert len(read_split(path, mixed, by="image")) == len(mixed)
 

@@ -35,6 +35,9 @@ def table(tmp_path):
     """A CSV of 40 images that no test here opens."""
     rows = [f"images/{k}.png,{('normal', 'covid19')[k % 2]},p{k // 2}" for k in range(40)]
     path = tmp_path / "table.csv"
+    (tmp_path / "images").mkdir()
+    for k in range(40):
+        (tmp_path / f"images/{k}.png").touch()
     path.write_text("path,label,patient\n" + "\n".join(rows) + "\n")
     return str(path)
 
@@ -112,8 +115,8 @@ def test_values_are_yaml_and_numbers_are_numbers():
 @pytest.mark.parametrize(
     "over, repeats, message",
     [
-        ({"learnin_rate": [1, 2]}, 1, "unknown key learnin_rate; there are data"),
-        ({"input.sise": [1, 2]}, 1, "unknown key input.sise; there are size"),
+        ({"learnin_rate": [1, 2]}, 1, "unknown key learnin_rate; did you mean learning_rate?"),
+        ({"input.sise": [1, 2]}, 1, "unknown key input.sise; did you mean size?"),
         ({"epochs.x": [1, 2]}, 1, "unknown key epochs.x; epochs has no parts"),
         ({"augment": [{}, {}]}, 1, "augment is a group; name a part"),
         ({"seed": [1, 2]}, 1, "seed cannot be swept; give --seed for the first and --repeats"),
@@ -124,7 +127,7 @@ def test_values_are_yaml_and_numbers_are_numbers():
         ({"epochs": [1]}, 1, "one training is no sweep"),
         ({"epochs": []}, 2, "epochs has no values"),
         ({"epochs": [1, 2]}, 0, "repeats: 0 given"),
-        ({"model": ["small-cnn", "nope"]}, 1, "model: 'nope' given, one of"),
+        ({"model": ["small-cnn", "nope"]}, 1, "model: 'nope' is unknown"),
         ({"model": ["small-cnn", "resnet34"]}, 1, "resnet34 has no option 'filters'"),
         ({"input.size": [96, 128]}, 1, "store: one store cannot hold several inputs"),
     ],
@@ -164,7 +167,7 @@ def test_repeats_share_one_split_and_differ_in_their_seed(table, calls, tmp_path
     printed = capsys.readouterr().out
     assert "learning_rate 0.001, seed 1" in printed and printed.count("to train") == 4
     assert "4 trainings, 4 left to do; swept: learning_rate" in printed
-    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"] and not calls
+    assert {path.name for path in tmp_path.iterdir()} == {"table.csv", "images"} and not calls
     result = sweep(Recipe(data=table, seed=3), RATES, repeats=2, out=tmp_path / "s")
     recipes = [recipe for _, recipe in calls]
     assert {recipe.split for recipe in recipes} == {str(tmp_path / "s" / "split.csv")}

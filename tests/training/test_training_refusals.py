@@ -7,6 +7,7 @@ import pytest
 
 from covidcxnet import backend
 from covidcxnet.cli.train import main
+from covidcxnet.datasets import load
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Recipe, Run, data, initial_weights, save_recipe, train
 from enhancement.errors import InputError
@@ -89,6 +90,15 @@ def test_a_class_without_images_is_refused_before_anything_is_prepared(phantoms,
     assert main(["--classes", "normal,tuberculosis"]) == 2
     assert "classes from normal, pneumonia, covid19" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_most_of_whose_files_are_missing_is_refused(tiny, phantoms, tmp_path):
+    table = load(phantoms).table[["path", "label"]]
+    table.to_csv(tmp_path / "t.csv", index=False)
+    missing = rf"t\.csv: {len(table)} of {len(table)} files missing, the first .*--root"
+    with pytest.raises(InputError, match=missing):
+        train(tiny(data=str(tmp_path / "t.csv")))
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 
 @pytest.mark.parametrize(
