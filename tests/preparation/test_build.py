@@ -95,7 +95,7 @@ def test_bad_files_are_rejected_with_their_reasons_and_nothing_readable_is_an_er
     assert store.rejected["reason"].str.len().gt(5).all() and "no such file" in store.rejected["reason"][0]
     assert list(store.table["path"]) == [f"{i:02d}.png" for i in (0, 2, 4, 6, 8, 9, 10, 11)]
     assert len(store) == 8 and store.stacks.shape[0] == 8
-    assert "4 of 10 files could not be used" in capsys.readouterr().err
+    assert "4 of 12 files could not be used" in capsys.readouterr().err
     build(dataset, progress=True)
     assert "up to date" in capsys.readouterr().err
     for path in dataset.paths:
