@@ -119,7 +119,6 @@ def load(
         If there is no such data, nothing is left, a class is unknown, two labels differ only in case, or the classes
         cannot be told apart.
     """
-    _check_given(data)
     classes = [plain_word(c) for c in classes]
     if task not in TASKS:
         raise InputError(f"task: {task!r} given, one of {', '.join(TASKS)} expected")
@@ -172,6 +171,7 @@ def load(
 
 def check_place(data: str | Path) -> None:
     """`InputError` where `data` names no folder, table or known set; nothing is read but a file's first bytes."""
+    _check_given(data)
     place = Path(data)
     if str(data) == "phantom" or address_of(data) or os.path.isdir(place):
         return
