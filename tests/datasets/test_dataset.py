@@ -270,9 +270,7 @@ def test_tables_of_spreadsheets_are_read_whatever_separates_and_encodes_them(
 def test_a_file_whose_name_is_no_utf8_is_left_out_of_a_folder_and_refused_in_a_table(tmp_path, capsys):
     images(tmp_path, "flu/a.png", "normal/b.png", "flu/lunge_\udcfc.png")
     assert list(load(tmp_path).table["path"]) == ["flu/a.png", "normal/b.png"]
-    assert (
-        r"left out: 1 image whose name is not valid UTF-8, the first flu/lunge_\udcfc" in capsys.readouterr().err
-    )
+    assert r"left out: 1 image whose name is not valid UTF-8, the first flu/lunge_\udcfc" in capsys.readouterr().err
     (tmp_path / "t.csv").write_bytes(b"path,label,mask\na\0b.png,normal,m\0.png\nflu/a.png,flu,\n")
     dataset = load(tmp_path / "t.csv")
     assert [path.is_file() for path in dataset.paths] == [False, True] and not dataset.masks[0][0].is_file()
