@@ -172,7 +172,9 @@ def _with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     try:
         # copied, as what the cache holds must not change
         values, texts = copy.deepcopy(_parsed(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeError, InputError) as error:
+    except UnicodeError:
+        raise InputError(f"{path}: not a recipe: not text in UTF-8; save it as UTF-8") from None
+    except (OSError, InputError) as error:
         raise InputError(f"{path}: not a recipe: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: not a recipe: keys and values expected, as --print-config prints them")

@@ -79,6 +79,8 @@ def test_row_filters_are_flags_too():
         ("--augment.rotations=3", "did you mean --augment.rotation"),
         ("--epochs many", "epochs"),
         ("--epochs 0", "epochs"),
+        ("--epochs 1:30", "epochs: '1:30' given, a number expected"),
+        ("--epochs=1:30", "epochs: '1:30' given, a number expected"),
         ("--epochs", "epochs"),
         ("--model vgg", "did you mean vgg16"),
         ("--trainable 1.5", "fraction"),
@@ -243,8 +245,12 @@ def test_sentences_of_a_base_stand_before_those_of_the_recipe_and_change_no_trai
         (f"epochs: {'9' * 5000}\n", "r.yaml: not a recipe: a number of it is too long"),
         ("seed: 2020-13-45\n", "r.yaml: not a recipe: .* a date does not exist"),
         ("[" * 5000, "r.yaml: not a recipe: nested too deep"),
-        ("a: b: c\n", "r.yaml: not a recipe"),
-        ("\x00\x01", "r.yaml"),
+        ("a: b: c\n", r"r.yaml: not a recipe: mapping values are not allowed here \(line 1, column 5\)"),
+        ("\x00\x01", "r.yaml: not a recipe: .* save it as UTF-8"),
+        ("epochs: 3\nseed: 1\nepochs: 4\n", r"r.yaml: not a recipe: the key 'epochs' is given twice \(line 3\)"),
+        ("input: {size: 64, size: 96}\n", "the key 'size' is given twice"),
+        ("seed: !!python/name:os.system x\n", "r.yaml: not a recipe: a tag or key that stands for no plain value"),
+        ("epochs: 1:30\n", "r.yaml: epochs: '1:30' given, a number expected"),
         ("erase_shortcuts: 5\n", "r.yaml: erase_shortcuts was removed; 0 or nothing .*experiments.md"),
         ("augment: {spectrum: 0.5}\n", "r.yaml: augment.spectrum was removed; 0 or nothing .*experiments.md"),
     ],
@@ -252,6 +258,14 @@ def test_sentences_of_a_base_stand_before_those_of_the_recipe_and_change_no_trai
 def test_a_bad_recipe_file_is_refused_by_name(tmp_path, text, words):
     with pytest.raises(InputError, match=words):
         load_recipe(write(tmp_path, "r.yaml", text))
+
+
+def test_a_number_of_leading_zeros_is_what_it_looks_like_and_utf_16_is_to_be_saved_anew(tmp_path):
+    path = write(tmp_path, "r.yaml", "epochs: 010\nseed: 0x1f\n")
+    assert (load_recipe(path).epochs, load_recipe(path).seed) == (10, 31)
+    path.write_text("epochs: 3\n", encoding="utf-16")
+    with pytest.raises(InputError, match=r"r\.yaml: not a recipe: .*save it as UTF-8$"):
+        load_recipe(path)
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest():
