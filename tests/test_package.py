@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import covidcxnet
 import weights
 from covidcxnet.cli import COMMANDS, main
 from enhancement.errors import InputError
@@ -153,6 +154,7 @@ def test_names_say_what_a_value_is_and_independent_labels_are_a_task_and_no_modu
 def test_neither_imports_nor_the_help_of_any_command_load_a_network(loaded):
     assert {f"covidcxnet {name} --help" for name in COMMANDS} | {"train.py --help", "evaluate.py --help"} <= set(loaded)
     assert not {step: modules & HEAVY for step, modules in loaded.items() if modules & HEAVY}
+    assert not {"Any", "TYPE_CHECKING", "import_module"} & set(dir(covidcxnet)) and "train" in dir(covidcxnet)
     assert not loaded["enhancement.__main__"] & {"covidcxnet", "segmentation", "weights", "pandas", "h5py"}
 
 

@@ -58,8 +58,10 @@ def part_name(part: str) -> str:
 def evaluated(r: Report) -> str:
     """Which images, how many, of how many patients."""
     known = r.metrics.patients - r.unknown_patients
-    patients = count(known, "patient") if known else "patients unknown"
-    if known and r.unknown_patients:
+    if not known:
+        return f"{part_name(r.data.split)}: {count(r.metrics.images, 'image')}; patients are unknown"
+    patients = count(known, "patient")
+    if r.unknown_patients:
         patients += f", and {count(r.unknown_patients, 'image')} without a known patient"
     return f"{part_name(r.data.split)}: {count(r.metrics.images, 'image')} of {patients}"
 

@@ -123,6 +123,8 @@ def test_results_are_a_table_and_show_themselves_whatever_they_lack(tmp_path, cl
     assert np.isnan(results.probabilities[0]).all() and results.probabilities[1].sum() == pytest.approx(1)
     assert classifier.predict([]).to_frame().columns.tolist() == table.columns.tolist()
     assert repr(results[1]).startswith("Prediction('0.png', '") and "error=" in repr(results)
+    best = type(classifier)(classifier.model, classifier.metadata, tmp_path / "first-run" / "best.weights.h5")
+    assert repr(best).startswith("Classifier('first-run', ")
     for shown in (classifier, results, *results):
         assert "<table" in shown._repr_html_() and "<b>bad" not in shown._repr_html_() and len(repr(shown)) < 200
     broken = object.__new__(type(classifier))

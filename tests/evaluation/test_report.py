@@ -129,8 +129,10 @@ def test_any_number_of_classes_images_of_one_alone_and_a_bare_table_give_a_page(
     assert f"All images are of class {classes[-1]}" in text and f"Sensitivity, {classes[-1]}" in text
     assert "nan" not in text.lower().split()
     # without patients, sources and lungs
-    text = _Page(page(make_report(replace(p, table=p.table[["path", "label"]]), resamples=0))).text
-    assert "patients unknown" in text and "no interval" in text and "the model sees the whole image" in text
+    recipe = {"trainable": "head", "augment": {"rotate": 10}}
+    text = _Page(page(make_report(replace(p, table=p.table[["path", "label"]]), resamples=0, recipe=recipe))).text
+    assert "none: head-only training" in text and "augment.rotate" not in text
+    assert "patients are unknown" in text and "no interval" in text and "the model sees the whole image" in text
 
 
 def test_phantoms_unseen_sources_and_uncertainty_where_none_is_missed_are_named(make_report, make_predictions, usual):
@@ -275,7 +277,9 @@ def good(make_report, make_predictions):
     ],
 )
 def test_what_the_data_give_reason_for(good, data, columns, changes, keys):
-    assert {c.key for c in good(data, columns, **changes).cautions} == keys
+    cautions = {c.key: c.text for c in good(data, columns, **changes).cautions}
+    assert set(cautions) == keys
+    assert "intensity probe" in cautions.get("sources_unknown", "intensity probe")
 
 
 def test_sources_that_follow_the_label_few_patients_an_absent_class_and_poor_calibration(
