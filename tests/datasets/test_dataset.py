@@ -275,7 +275,6 @@ def test_a_file_whose_name_is_no_utf8_is_left_out_of_a_folder_and_refused_in_a_t
     dataset = load(tmp_path / "t.csv")
     assert [path.is_file() for path in dataset.paths] == [False, True] and not dataset.masks[0][0].is_file()
     assert content_sha256(dataset.paths[0]) == ""
-    assert r"left out: 1 image whose name is not valid UTF-8, the first flu/lunge_\udcfc" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"\\udcfc.*not valid UTF-8"):
         Dataset(table().assign(path=["\udcfc", "a", "b"]), tmp_path)
 
