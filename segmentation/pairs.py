@@ -62,7 +62,9 @@ def pairs_from_csv(path: str | Path, root: str | Path | None = None, convention:
             reader = csv.DictReader(file)
             columns = _columns(path, reader.fieldnames or [])
             rows = [{name: plain_cell(cell) for name, cell in row.items()} for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: cannot be read as CSV (not UTF-8; save it as UTF-8)") from None
+    except (OSError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV ({error})") from None
     if not rows:
         raise InputError(f"{path}: no rows; one image and mask a row are expected")

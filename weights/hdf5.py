@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enhancement.errors import InputError, one_line
+from enhancement.errors import InputError
 from enhancement.files import whole_file
 
 if TYPE_CHECKING:
@@ -63,11 +63,12 @@ def open_plain(path: str | Path) -> Iterator[h5py.File]:
     except InputError:
         raise
     except _DAMAGE as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path) from error
 
 
-def _damaged(path: Path, error: BaseException) -> InputError:
-    return InputError(f"{path}: not an HDF5 weights file, or a damaged one ({one_line(error):.200})")
+def _damaged(path: Path) -> InputError:
+    # In fixed words: the library's are about its own functions.
+    return InputError(f"{path}: not an HDF5 weights file, or a damaged one")
 
 
 @contextmanager
@@ -133,7 +134,7 @@ def check_and_read(name: str, seconds: str) -> None:
         except InputError:
             raise
         except _DAMAGE as error:
-            raise _damaged(path, error) from error
+            raise _damaged(path) from error
     except InputError as error:
         sys.stdout.buffer.write(str(error).removeprefix(f"{path}: ").encode("utf-8", "replace"))
         sys.stdout.flush()

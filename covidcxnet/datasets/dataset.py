@@ -310,9 +310,18 @@ def read_text(path: str | Path, what: str, **options: Any) -> pd.DataFrame:
     except InputError:
         raise
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise InputError(
-            f"{path}: not {what} ({(str(error).strip() or type(error).__name__).splitlines()[0]})"
-        ) from error
+        raise InputError(f"{path}: not {what} ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a file is no table, in words that are not about the code that reads it."""
+    if isinstance(error, pd.errors.EmptyDataError):
+        return "it has no columns"
+    if isinstance(error, pd.errors.ParserError):
+        return "its cells cannot be told apart"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _rows_of(path: str | Path, options: dict[str, Any]) -> pd.DataFrame:

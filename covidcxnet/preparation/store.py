@@ -56,7 +56,7 @@ class Store:
             version = self._about["format"]
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             self.close()
-            raise InputError(f"{path}: is not a store of prepared radiographs ({error})") from error
+            raise InputError(f"{path}: is not a store of prepared radiographs, or a damaged one") from error
         if version != FORMAT:
             self.close()
             raise InputError(f"{path}: store format {version} found, {FORMAT} expected; prepare it again")

@@ -86,7 +86,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
         raise
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         hint = "start a new run with --init and the run's last.weights.h5"
-        raise InputError(f"{path}: damaged ({error}); {hint}") from error
+        raise InputError(f"{path}: damaged, or no training state; {hint}") from error
 
 
 def weights_metadata(

@@ -315,7 +315,8 @@ def test_csv_paths_relative_to_the_parent_folder_are_found_and_absolute_ones_mus
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "not a CSV"),
+        (b"", r"not a CSV.*\(it has no columns\)"),
+        (b"path,label\na,b\na,b,c,d\n", "line 3 has 4 cells"),
         (b"path,label\n", "no rows"),
         (b"a,b\n1,2\n", "no column for the path"),
         (b"path\nx\n", "no column for the label"),

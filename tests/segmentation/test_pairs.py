@@ -39,6 +39,9 @@ def test_a_bad_table_is_refused_with_its_reason(pair_folder, tmp_path, text, mes
         pairs_from_csv(tmp_path / "t.csv", root=pair_folder)
     with pytest.raises(InputError, match="cannot be read"):
         pairs_from_csv(tmp_path / "none.csv")
+    (tmp_path / "t.csv").write_text("image,mask\n", encoding="utf-16")
+    with pytest.raises(InputError, match=r"t\.csv: cannot be read as CSV .*save it as UTF-8"):
+        pairs_from_csv(tmp_path / "t.csv")
 
 
 def test_folders_are_paired_by_name_and_left_and_right_masks_merged_whatever_a_table_calls_them(pair_folder, tmp_path):
