@@ -42,7 +42,7 @@ class Lines:
         # What speaks against the lungs stands in their column.
         if notes := about_image(row["notes"]):
             # Measurements behind the colon would fill the line; CSV and JSON have them.
-            cells.append(f"not like {EXPECTED}: {', '.join(text.partition(':')[0] for text in notes)}")
+            cells.append(f"image: {', '.join(text.partition(':')[0] for text in notes)}")
         if "explanation" in row:
             fit = row["explanation"]["fit"]
             cells += [] if fit is None else [f"fit R\N{SUPERSCRIPT TWO} {fit:.2f}"]

@@ -59,11 +59,13 @@ def main(argv: list[str], prog: str) -> int:
 
 def _check_data(target: str | None, data: str | None) -> None:
     """Refuse data that do not exist, and weights without data."""
-    from covidcxnet.datasets.load import check_place
+    from covidcxnet.datasets.load import check_place, folder_of
     from weights.lookup import is_name, released
 
     if data is not None:
         check_place(data)
+        if data != "phantom" and not (folder := folder_of(data).expanduser()).exists():
+            raise InputError(f"{data}: no such folder {folder}")
         return
     if target is None or Path(target).is_dir():
         return

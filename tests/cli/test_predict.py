@@ -172,7 +172,7 @@ def test_what_is_no_upright_frontal_radiograph_is_noted_in_table_csv_and_picture
     table = tmp_path / "table.csv"
     assert predict([str(tmp_path / "views"), "--weights", weights, "--csv", str(table)]) == 0
     out = capsys.readouterr().out.splitlines()
-    note = "not like an upright frontal chest radiograph: "
+    note = "  image: "
     assert note not in out[1] and out[2].endswith(f"{note}inverted") and out[3].endswith(f"{note}blank")
     assert ["(!)" in line for line in out[1:5]] == [False, True, True, True] and "2 of 3" in out[4]
     assert "3 radiographs, 0 could not be read; 2 do not look like" in out[5]
