@@ -67,7 +67,8 @@ def test_files_and_arrays_give_the_same_and_what_cannot_be_read_gets_an_error(
         segmenter.predict([array, array[:0]])
     with pytest.raises(InputError, match="no such file"):
         segmenter.predict(tmp_path / "none.png")
-    assert segmenter.predict([]) == []
+    with pytest.raises(InputError, match="no radiographs given"):
+        segmenter.predict([])
     stream = segmenter.stream(itertools.repeat(path))  # gives results before its input ends
     assert next(stream).mask.any() and next(stream).mask.any()
     stream.close()
