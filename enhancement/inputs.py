@@ -83,7 +83,7 @@ def enhance(images: Images, function: Callable[[Gray], NDArray[np.uint8]]) -> An
     """What a function of ``uint8 [H, W]`` makes of `images`, as `radiographs` takes them.
 
     One array for a single radiograph, one array for a batch ``[N, H, W]``, a list of arrays for a pattern, folder or
-    list. A file that cannot be read is a `RadiographError`.
+    list. A file that cannot be read is a `RadiographError`, a list without radiographs an `InputError`.
     """
     if isinstance(images, str | os.PathLike) and not is_group(images):
         return function(read_radiograph(_named(images)))
