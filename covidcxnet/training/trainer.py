@@ -132,7 +132,7 @@ def _record_images(run: Run, recipe: Recipe, split: pd.DataFrame, loaded: str, o
     if rejected:
         table = run.store.rejected[["path", "reason"]]
         save_table(table, run.path / "rejected.csv")
-        _print(f"  {rejected} files could not be used; {run.path / 'rejected.csv'} says why:")
+        _print(f"  {rejected} of {len(split)} files could not be used; {run.path / 'rejected.csv'} says why:")
         for path, reason in table.head(5).itertuples(index=False):
             _print(f"    {path}: {reason}")
 
