@@ -109,7 +109,8 @@ def test_files_that_could_not_be_used_are_listed_in_the_run_folder_and_the_first
     rejected = pd.read_csv(run.path / "rejected.csv")
     assert list(rejected["path"]) == damaged and rejected["reason"].str.contains("is a GIF file").all()
     lines = capsys.readouterr().err.splitlines()
-    start = next(k for k, line in enumerate(lines) if line.strip().startswith("6 of ") and "files could not be used" in line and "rejected.csv" in line)
+    start = next(k for k, line in enumerate(lines) if "files could not be used" in line and "rejected.csv" in line)
+    assert lines[start].strip().startswith("6 of ")
     assert [line.split(":")[0].strip() for line in lines[start + 1 : start + 6]] == damaged[:5]
     assert not any(line.strip().startswith(damaged[5]) for line in lines)
     # without the training
