@@ -121,7 +121,7 @@ def _decode(dataset: pydicom.Dataset, window: Window, max_pixels: int) -> Gray:
     if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise Refusal("DICOM file without pixels (truncated, or no image)")
     allocated, bits = (int(dataset.get(keyword) or 0) for keyword in ("BitsAllocated", "BitsStored"))
-    if 0 < bits < _FEWEST_BITS < allocated:
+    if dataset.get("BitsStored") is not None and bits < _FEWEST_BITS < allocated:
         raise Refusal(f"damaged DICOM file (it says that {bits} of {allocated} bits a pixel are used)")
     syntax = _syntax(dataset)
     name = _uid_name(syntax) or "unknown"

@@ -149,6 +149,7 @@ def test_what_cannot_be_shown_is_refused_with_its_reason(read):
         "truncated .*JPEG Baseline.* no end marker": EIGHT | {"PixelData": JPEG[: len(JPEG) // 4 * 2]},
         "damaged .*JPEG Baseline.* cannot be decoded": EIGHT | {"PixelData": JPEG.replace(b"\xff\xdb", b"\xff\xfe")},
         "2 of 16 bits": {"BitsStored": 2},
+        "0 of 16 bits": {"BitsStored": 0},
         "modality look-up table": {"ModalityLUTSequence": SHORT},
         "window leaves one grey level": window("9" * 64, 100),
         "rescale .*leaves one grey level": {"RescaleSlope": "1", "RescaleIntercept": "1e30"},
