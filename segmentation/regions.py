@@ -43,6 +43,11 @@ class Frame:
         return self.top, self.left, self.bottom, self.right
 
     @property
+    def whole(self) -> bool:
+        """Whether the box is all of the radiograph."""
+        return self.box == (0, 0, self.height, self.width)
+
+    @property
     def inner(self) -> tuple[slice, slice]:
         """Rows and columns of the square that the box fills."""
         rows = slice(self.inner_top, self.inner_top + self.inner_height)

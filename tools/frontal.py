@@ -39,7 +39,7 @@ def frontals(data: Path) -> pd.DataFrame:
     tables.append(pd.read_csv(data / "segmentation/metadata.csv").rename(columns={"image": "path"}))
     table = pd.concat(tables)[["path", "source", "group_id"]].drop_duplicates("path")
     table = table.sample(frac=1, random_state=0).groupby("source").head(PER_SOURCE).reset_index(drop=True)
-    # By a hash of the patient: the half of an image does not depend on which others are at hand.
+    # By a hash of the patient, so that an image keeps its half when other images are added or removed.
     table["tune"] = [zlib.crc32(str(group).encode()) % 2 == 0 for group in table["group_id"]]
     return table
 

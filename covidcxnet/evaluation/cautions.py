@@ -22,9 +22,7 @@ NEARLY_ALL = 0.85
 # Probabilities whose logits all lie within this agree in the digits that are printed.
 ONE_ANSWER = 0.01
 _SURE = 1e-7  # closest to 0 or 1, so that the logit of a saturated output stays finite
-_TOO_FEW = (
-    f" Sources hold fewer than {FEWEST_OF_A_CLASS} images of a class beside another: too few to judge within them."
-)
+_TOO_FEW = f" Within sources fewer than {FEWEST_OF_A_CLASS} images of a class can be compared, too few to judge by."
 
 
 def cautions(report: Report) -> tuple[Caution, ...]:
@@ -39,20 +37,20 @@ def _collapsed(r: Report) -> Iterator[Caution]:
     p, classes = np.asarray(r.predictions.graded.probabilities, np.float64), r.metrics.classes
     if len(p) < 2:
         return
-    cut = "Retrain it: with a lower learning rate, more epochs, or other initial weights."
+    remedy = "Train again with a lower learning rate, more epochs or other initial weights."
     logits = np.log(np.clip(p, _SURE, None)) - np.log(np.clip(1 - p, _SURE, None))
     alike = np.ptp(logits, axis=0) < ONE_ANSWER
     if alike.any():
         values = ", ".join(f"{name} {x:.3f}" for name, x, same in zip(classes, p[0], alike, strict=True) if same)
         title = "The network gives every image the same probabilities"
         title += "" if r.exclusive or alike.all() else f" of {count(int(alike.sum()), 'finding')}"
-        yield Caution("collapsed", title, f"{values}. Its figures say nothing about the images. {cut}")
+        yield Caution("collapsed", title, f"{values}. Its figures say nothing about the images. {remedy}")
         return
     rows, times = np.unique(p, axis=0, return_counts=True)
     if times.max() > len(p) / 2:
         values = ", ".join(f"{name} {x:.3f}" for name, x in zip(classes, rows[times.argmax()], strict=True))
         title = f"{times.max():,} of {count(len(p), 'image')} have exactly the same probabilities"
-        yield Caution("collapsed", title, f"{values}. The network can't tell these images apart. {cut}")
+        yield Caution("collapsed", title, f"{values}. The network can't tell these images apart. {remedy}")
 
 
 def _never_found(r: Report) -> Iterator[Caution]:

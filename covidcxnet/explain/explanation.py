@@ -88,7 +88,7 @@ class Explanation(NotebookDisplay):
         values, frame = self._drawable()
         if note := remark(values, None if self.method == "lime" else self.lungs, self.grid):
             drawn += f"; {note}"
-        if frame.box != (0, 0, frame.height, frame.width):
+        if not frame.whole:
             drawn += "; corners: what the network sees"
         mark = MARK if prediction.notes else ""
         lines = [f"{prediction.label}{mark}, probability {prediction.probability:.2f}", drawn]

@@ -86,7 +86,7 @@ def outline(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -
 
 def outline_box(image: np.ndarray, frame: Frame | None) -> np.ndarray:
     """Corners of the part that the network sees, on a copy of an RGB image of any size; nothing where it sees all."""
-    if frame is None or frame.box == (0, 0, frame.height, frame.width):
+    if frame is None or frame.whole:
         return image
     drawn, (height, width) = np.ascontiguousarray(image).copy(), image.shape[:2]
     rows = [round(y * height / frame.height) for y in (frame.top, frame.bottom)]

@@ -5,6 +5,6 @@ paper it is. Files that begin with an underscore are bases only.
 """
 
 from .files import FOLDER, STUDIES, TEXTS, About, RecipeFile, load_texts, names, read
-from .safe_yaml import load_yaml
+from .safe_yaml import BASE_60, load_yaml
 
-__all__ = ["FOLDER", "STUDIES", "TEXTS", "About", "RecipeFile", "load_texts", "load_yaml", "names", "read"]
+__all__ = ["BASE_60", "FOLDER", "STUDIES", "TEXTS", "About", "RecipeFile", "load_texts", "load_yaml", "names", "read"]

@@ -15,7 +15,7 @@ LONGEST = 1_000_000
 _MOST_VALUES = 10_000
 # YAML 1.1 reads 010 as eight and 1:30 as ninety, which nobody means; YAML 1.2 as ten and as text.
 _LEADING_ZERO = re.compile(r"[-+]?0[0-7_]+")
-_BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?\Z")
+BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?\Z")
 
 
 def load_yaml(text: str, *, texts: bool = False) -> Any:
@@ -60,7 +60,7 @@ def _loader() -> type[Any]:
 
     Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
     # The first pattern that fits decides.
-    sexagesimal = ("tag:yaml.org,2002:str", _BASE_60)
+    sexagesimal = ("tag:yaml.org,2002:str", BASE_60)
     resolvers = yaml.SafeLoader.yaml_implicit_resolvers
     digits = {first: [sexagesimal, *resolvers[first]] for first in "-+0123456789"}
     Loader.yaml_implicit_resolvers = resolvers | digits

@@ -22,8 +22,6 @@ SUMMARY = """Train a classifier on chest radiographs. Without arguments: a small
 Every setting is a flag and, under the same name, a key of a recipe file; flags win over the recipe. The run folder
 holds all that happened. A research tool, not a medical device."""
 
-# jsonargparse takes 1:30 for ninety, a number of base 60, as YAML 1.1 did.
-_BASE_60 = re.compile(r"[-+]?\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?")
 # What jsonargparse calls by the name of a class, in words.
 _KINDS = {
     "dict": "COLUMN=VALUE[,VALUE] or {COLUMN: VALUE}, with a space after the colon,",
@@ -128,7 +126,8 @@ def _spelt(argv: Sequence[str]) -> Iterator[str]:
         elif not equals and rest and (kind is tuple or name in ("where", "holdout", "recipe")):
             equals, value = "=", rest.pop(0)
         text = value if equals else (rest or [""])[0]
-        if kind in (int, float) and _BASE_60.fullmatch(text):
+        # jsonargparse takes 1:30 for ninety, as YAML 1.1 did.
+        if kind in (int, float) and recipes.BASE_60.fullmatch(text):
             raise InputError(f"{name}: {text!r} given, a number expected")
         if not equals:
             yield f"--{name}"
@@ -189,7 +188,7 @@ def _with_words(value: Any, words: Collection[str], name: str = "") -> Any:
         return {k: _with_words(v, words, name if inside else f"{name}.{k}".lstrip(".")) for k, v in value.items()}
     if isinstance(value, list):
         return [_with_words(item, words, name) for item in value]
-    if isinstance(value, str) and name not in words and _BASE_60.fullmatch(value):
+    if isinstance(value, str) and name not in words and recipes.BASE_60.fullmatch(value):
         raise InputError(f"{name}: {value!r} given, a number expected")
     return _Word(value) if isinstance(value, str) and name in words else value
 
