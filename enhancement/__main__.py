@@ -80,7 +80,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         add("--max-pixels", type=int, default=100_000_000, help="larger files are refused")
         add("--jobs", type=command_line.at_least(1), default=cores(), help="files at a time, by default one per core")
         add("--overwrite", action="store_true", help="replace files that exist")
-        add("--compare", metavar="SHEET", help="also write a sheet: original, equalized, CLAHE, BEASF, histograms")
+        add("--compare", metavar="SHEET", help="also write a sheet: original, HE, AHE, CLAHE, BEASF, histograms")
         add("--compare-count", type=command_line.at_least(1), default=4, metavar="N", help="radiographs on the sheet")
         gammas = "BEASF's gammas on the sheet (default: 0.5,1,1.5,2 and --gamma)"
         add("--gammas", type=_numbers, metavar="G,G,...", help=gammas)
@@ -118,9 +118,8 @@ def _run(arguments: argparse.Namespace, prog: str) -> int:
                 titles.append(job.source.name)
         if images:
             # Only some commands have these flags; the sheet has defaults for the others.
-            settings = {
-                key: getattr(arguments, key) for key in ("histogram", "clip_limit", "tile_grid") if key in arguments
-            }
+            names = ("histogram", "clip_limit", "tile_grid", "radius")
+            settings = {key: getattr(arguments, key) for key in names if key in arguments}
             gammas = arguments.gammas or sorted({*sheet.GAMMAS, getattr(arguments, "gamma", 1.5)})
             figure = sheet.draw_sheet(images, titles, gammas=gammas, **settings)
             sheet.save_sheet(figure, arguments.compare, overwrite=arguments.overwrite)

@@ -15,7 +15,7 @@ from enhancement.bihistogram import beasf
 from enhancement.checks import Gray, count_levels
 from enhancement.errors import InputError, printable
 from enhancement.files import whole_file
-from enhancement.filters import clahe, equalize
+from enhancement.filters import adaptive_equalize, clahe, equalize
 from enhancement.radiograph import as_gray
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ def draw_sheet(
     histogram: Literal["levels", "range"] = "levels",
     clip_limit: float = 2.0,
     tile_grid: Sequence[int] = (8, 8),
+    radius: int = 40,
 ) -> Figure:
-    """Draw each radiograph as it is, equalized, under CLAHE and under BEASF at several gammas.
+    """Draw each radiograph as it is, equalized as a whole and locally, under CLAHE and under BEASF at several gammas.
 
     The layout follows figures 3 and 4 of the COVID-CXNet paper, with the grey-level histogram of each picture below it;
     a line marks its mean. Images are ``uint8 [H, W]`` of any sizes, with a title each.
@@ -50,7 +51,7 @@ def draw_sheet(
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    columns = 3 + len(gammas)
+    columns = 4 + len(gammas)
     heights = [min(max(image.shape[0] / image.shape[1], 0.4), 1.6) * _COLUMN for image in images]
     width = 2 * _FRAME + columns * (_COLUMN + _GUTTER) - _GUTTER
     height = sum(_TITLE + picture + _GAP + _BARS_HEIGHT + _TICKS for picture in heights) + _NOTE
@@ -66,6 +67,7 @@ def draw_sheet(
             variants = [
                 ("original", image),
                 ("histogram equalization", equalize(image)),
+                (f"local equalization, disk {radius}", adaptive_equalize(image, radius)),
                 (f"CLAHE, clip {clip_limit:g}", clahe(image, clip_limit, tile_grid)),
                 *((f"BEASF, \N{GREEK SMALL LETTER GAMMA} = {g:g}", beasf(image, g, histogram)) for g in gammas),
             ]
