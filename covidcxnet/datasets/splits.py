@@ -16,6 +16,7 @@ from covidcxnet.reporting.table import count
 from enhancement.errors import InputError
 
 SPLITS = ("train", "validation", "test")
+UNUSED = "unused"  # on no side: training images beyond the number that a recipe asks for
 BY = ("patient", "patient_where_known", "image")
 COLUMNS = ("path", "split", "grouped_by")
 ALONE = "image, patient unknown"
@@ -100,6 +101,34 @@ def split(
     return _table(dataset, np.array(SPLITS)[side], by)
 
 
+def with_fewer(
+    table: pd.DataFrame, dataset: Dataset, images: int, *, seed: int = 0, by: str = "patient"
+) -> pd.DataFrame:
+    """A split with at most `images` training images, whole patients and each class in its share; the rest is unused.
+
+    A larger number keeps all that a smaller one does, as the points of a learning curve should.
+    """
+    train = np.flatnonzero(table["split"] == "train")
+    if images > len(train):
+        raise InputError(f"train_images: {images} given, the training split has {count(len(train), 'image')}")
+    labels = dataset.table["label"].astype(str)
+    strata = (
+        labels.str.cat(dataset.table["source"].fillna("").astype(str), "\0") if "source" in dataset.table else labels
+    )
+    _, groups = np.unique(_groups(dataset, by)[train], return_inverse=True)
+    shuffled = np.random.default_rng(seed).permutation(groups.max() + 1)[groups]
+    # Each image's place in its class and source, from 0 to 1; a patient stands where the first of its images does.
+    drawn = pd.DataFrame({"group": shuffled, "stratum": strata.to_numpy()[train]}).sort_values("group")
+    drawn["place"] = drawn.groupby("stratum").cumcount() / drawn.groupby("stratum")["group"].transform("size")
+    patients = (
+        drawn.groupby("group").agg(place=("place", "min"), size=("place", "size")).sort_values("place", kind="stable")
+    )
+    chosen = patients.index[patients["size"].cumsum() <= images]
+    sides = table["split"].to_numpy(copy=True)
+    sides[train[~np.isin(shuffled, chosen)]] = UNUSED
+    return table.assign(split=sides)
+
+
 def unknown_patients(dataset: Dataset) -> int:
     """Images whose patient is not known; all of them where the table has no patients."""
     return int(_unknown(dataset).sum())
@@ -117,7 +146,8 @@ def read_split(path: str | Path, dataset: Dataset, *, by: str = "patient") -> pd
     ----------
     path : str or Path
         CSV with columns ``path`` (as in ``dataset.table``, or absolute) and ``split`` (train, validation or test).
-        Rows about images that the data set does not have (say, after a filter) are passed over.
+        Rows about images that the data set does not have (say, after a filter) are passed over, and images that are
+        ``unused`` stand on no side.
     dataset : Dataset
         Every image of it must stand in the file.
     by : {"patient", "patient_where_known", "image"}
@@ -137,7 +167,7 @@ def read_split(path: str | Path, dataset: Dataset, *, by: str = "patient") -> pd
     table = read_text(path, "a CSV table")
     if not {"path", "split"} <= set(table.columns):
         raise InputError(f"{path}: columns path and split expected, found {', '.join(table.columns)}")
-    unknown = table.loc[~table["split"].isin(SPLITS), "split"]
+    unknown = table.loc[~table["split"].isin([*SPLITS, UNUSED]), "split"]
     if len(unknown):
         raise InputError(f"{path}: split {unknown.iloc[0]!r} found, {', '.join(SPLITS)} expected")
     table["path"] = [listed_path(name, dataset.root) for name in table["path"]]

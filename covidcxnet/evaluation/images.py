@@ -13,6 +13,7 @@ import pandas as pd
 from covidcxnet.classifier import Classifier
 from covidcxnet.datasets import Dataset, load
 from covidcxnet.datasets.load import address_of
+from covidcxnet.datasets.splits import UNUSED
 from covidcxnet.evaluation.predictions import truth_of
 from covidcxnet.evaluation.provenance import Marks, TrainingLists, list_beside, read_training_lists, training_images
 from covidcxnet.evaluation.report import Data, LeftOut
@@ -78,7 +79,7 @@ def images_of_run(run: Run, classifier: Classifier, split: str) -> EvaluatedImag
     if store.classes != classifier.classes:
         raise InputError(f"{store.path}: classes {store.classes}, but the weights know {classifier.classes}")
     sides = dict(zip(run.split["path"], run.split["split"], strict=True))
-    part = table["path"].map(lambda path: sides.get(path, "none"))
+    part = table["path"].map(lambda path: sides.get(path, "none")).replace(UNUSED, "none")
     parts = _parts(table, part)
     rows = np.arange(len(table)) if split == "all" else run.rows(split)
     if not len(rows):

@@ -248,7 +248,8 @@ def _with_splits(trials: Sequence[Trial], folder: Path) -> list[Trial]:
         path = folder / ("split.csv" if len(recipes) == 1 else f"split-{digest}.csv")
         given = recipe.split not in ("", NEW_SPLIT)
         if not given and not path.is_file():
-            save_split(split_of(recipe, dataset_of(recipe)), path)
+            # whole: how much of its training side a run uses may be what is swept
+            save_split(split_of(replace(recipe, train_images=0), dataset_of(recipe)), path)
         paths[key] = recipe.split if given else str(path)
     return [replace(t, recipe=replace(t.recipe, split=paths[data_key(t.recipe)])) for t in trials]
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from covidcxnet.datasets import Dataset, load, read_split, split
 from covidcxnet.datasets.dataset import with_verdicts
-from covidcxnet.datasets.splits import split_of_folders
+from covidcxnet.datasets.splits import split_of_folders, with_fewer
 from covidcxnet.datasets.vocabulary import check_labels
 from covidcxnet.preparation import Store, prepare
 from covidcxnet.reporting.table import count
@@ -57,6 +57,8 @@ def split_of(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
     else:
         holdout = recipe.holdout or None
         table = split(dataset, recipe.fractions, seed=recipe.seed, by=recipe.split_by, holdout=holdout)
+    if recipe.train_images:
+        table = with_fewer(table, dataset, recipe.train_images, seed=recipe.seed, by=recipe.split_by)
     for name in ("train", "validation"):
         check_labels(dataset.targets[(table["split"] == name).to_numpy()], dataset.classes, recipe.task, name)
     return table

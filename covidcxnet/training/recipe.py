@@ -100,9 +100,9 @@ class Recipe:
     """One training experiment. The defaults train a small CNN on the built-in phantom in a few minutes.
 
     Flag, YAML key and Python name are one; ``train.py --help`` shows every key with its help. In order: data and split
-    (data to holdout), model (model, options, init), images (input, match_to, augment), steps (epochs to ema), loss and
-    what is shown (label_smoothing, class_weights, sampling), choice of the epoch (monitor to lr_factor), and how and
-    where it runs (precision to deterministic).
+    (data to train_images), model (model, options, init), images (input, match_to, augment), steps (epochs to ema), loss
+    and what is shown (label_smoothing, class_weights, sampling), choice of the epoch (monitor to lr_factor), and how
+    and where it runs (precision to deterministic).
 
     Raises
     ------
@@ -151,6 +151,12 @@ class Recipe:
             "other rows goes there too, so that the report shows both; fractions that end in 0 leave held-out rows "
             "alone",
         ),
+    )
+    train_images: int = _field(
+        0,
+        "training images at most, whole patients drawn with the seed, each class and source in its share; 0 for all. "
+        "Swept, it gives a learning curve: --over train_images=300,600,1200",
+        "[0, inf)",
     )
     model: str = _field(
         "small-cnn",

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from covidcxnet.datasets import Dataset, load, read_split, save_split, split
-from covidcxnet.datasets.splits import unknown_patients
+from covidcxnet.datasets.splits import unknown_patients, with_fewer
 from enhancement.errors import InputError
 
 
@@ -147,3 +147,22 @@ def test_the_real_table_is_read_from_its_own_folder_and_splits_evenly(real_data)
     assert dataset.paths[0].is_file() and dataset.table["patient"].nunique() == 2127
     wanted = pd.Series({"train": 0.7, "validation": 0.15, "test": 0.15})
     assert (shares(dataset, split(dataset)) - wanted).abs().max().max() < 0.01
+
+
+def test_fewer_training_images_are_whole_patients_in_the_same_shares_and_a_learning_curve_is_nested(mixed, tmp_path):
+    table = split(mixed)
+    small, large = (with_fewer(table, mixed, images, seed=4) for images in (200, 600))
+    train = {name: set(t["path"][t["split"] == "train"]) for name, t in (("all", table), ("s", small), ("l", large))}
+    assert train["s"] < train["l"] < train["all"]
+    assert 170 < len(train["s"]) <= 200 and 570 < len(train["l"]) <= 600
+    others = table["split"] != "train"
+    assert small[others].equals(table[others])
+    patients_used = small.groupby(mixed.table["patient"])["split"].nunique()
+    assert patients_used.max() == 1
+    labels = mixed.table.set_index("path")["label"]
+    all_shares = labels[sorted(train["all"])].value_counts(normalize=True)
+    assert (labels[sorted(train["l"])].value_counts(normalize=True) - all_shares).abs().max() < 0.05
+    assert not with_fewer(table, mixed, 200, seed=5).equals(small)
+    assert read_split(save_split(small, tmp_path / "split.csv"), mixed)["split"].equals(small["split"])
+    with pytest.raises(InputError, match="train_images: 100000 given, the training split has"):
+        with_fewer(table, mixed, 100_000)

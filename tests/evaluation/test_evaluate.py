@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from covidcxnet.evaluation.images import newest_run
 from covidcxnet.evaluation.page import summary
 from covidcxnet.evaluation.thresholds import youden_threshold
 from covidcxnet.settings import InputSettings
-from covidcxnet.training import Recipe, train
+from covidcxnet.training import Recipe, Run, train
 from enhancement.errors import InputError
 from segmentation.segmenter import LungSegmenter
 from segmentation.verdict import Verdict
@@ -95,6 +96,17 @@ def test_report_of_a_run_counts_its_test_split_predicts_its_files_and_shows_case
     assert sum(bool(c.lime) for c in cases) == 1
     html = report.path.read_text()
     assert "Phantom run" in html and "Grad-CAM for" in html and "LIME for" in html and "Learning curves" in html
+
+
+def test_training_images_that_a_run_left_unused_are_on_no_side(run, tmp_path):
+    copy = Path(shutil.copytree(run.path, tmp_path / "run"))
+    Run(copy).update(store=str(run.store.path))
+    split = run.split
+    left = split.index[split["split"] == "train"][0]
+    split.assign(split=split["split"].where(split.index != left, "unused")).to_csv(copy / "split.csv", index=False)
+    parts = json.loads(evaluate(copy, **QUICK).metrics_path.read_text())["data"]["parts"]
+    assert parts["train"]["images"] == len(run.rows("train")) - 1 and parts["test"]["images"] == len(run.rows("test"))
+    assert "unused" not in parts
 
 
 def test_each_opening_of_the_test_set_is_written_down_and_an_automatic_threshold_needs_none(run, report, tmp_path):

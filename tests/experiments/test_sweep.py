@@ -181,6 +181,12 @@ def test_repeats_share_one_split_and_differ_in_their_seed(table, calls, tmp_path
     shares = [(pd.read_csv(recipe.split)["split"] == "train").mean() for _, recipe in calls]
     assert shares[1] < shares[0]
     assert "Test images differ" in (tmp_path / "d" / "sweep.md").read_text()
+    # and a learning curve one for all of its points
+    calls.clear()
+    sweep(Recipe(data=table), {"train_images": [10, 20]}, out=tmp_path / "n")
+    splits = {recipe.split for _, recipe in calls}
+    assert [recipe.train_images for _, recipe in calls] == [10, 20] and len(splits) == 1
+    assert set(pd.read_csv(splits.pop())["split"]) == {"train", "validation", "test"}
 
 
 def test_finished_runs_are_not_trained_again_and_unfinished_ones_are_resumed(table, calls, tmp_path):
