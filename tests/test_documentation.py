@@ -1,0 +1,33 @@
+"""The documentation: front page and cards of readable length and true, every public name in the API reference."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import covidcxnet
+import enhancement
+import segmentation
+import weights
+
+ROOT = Path(__file__).parents[1]
+MANIFEST = json.loads((ROOT / "weights" / "manifest.json").read_text(encoding="utf-8"))["weights"]
+CARDS = {name: entry for name, entry in MANIFEST.items() if entry.get("card")}
+
+
+@pytest.mark.parametrize("package", [covidcxnet, enhancement, segmentation, weights], ids=lambda p: p.__name__)
+def test_the_api_reference_names_every_public_name_once(package):
+    page = (ROOT / "docs" / "api" / f"{package.__name__}.md").read_text(encoding="utf-8")
+    named = re.findall(r"^::: [\w.]+\.(\w+)$", page, re.MULTILINE) + re.findall(r"^`covidcxnet\.(\w+)` is", page)
+    named += ["load_dataset"] if "`covidcxnet.load_dataset` is" in page else []
+    assert sorted(set(package.__all__) - set(named)) == [] and len(named) == len(set(named))
+
+
+def test_the_front_page_fits_its_limit_and_all_of_its_files_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120 and "not a medical device" in text
+    assert "make demo" in text and "make test" in text and "pip install" in text
+    targets = {target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)}
+    assert not [target for target in targets if not (ROOT / target).exists()]
+    assert not [name for name in CARDS if f"](weights/{name}.md)" not in text]
