@@ -81,7 +81,7 @@ def summary(r: Report) -> str:
 def _recipe(r: Report) -> dict[str, Any]:
     """Settings of the training; those of the input stand by themselves."""
     recipe = {key: value for key, value in r.recipe.items() if key != "input"}
-    if recipe.get("trainable") == "head" and "augment" in recipe:
+    if recipe.get("trainable") == "head" and recipe.get("cache_features", True) and "augment" in recipe:
         # Features of the backbone are computed once, from the images as they are.
         recipe["augment"] = "none: head-only training"
     return recipe

@@ -29,24 +29,29 @@ def add_head(
     hidden: Sequence[int] = (10,),
     dropout: float | Sequence[float] = 0.2,
     activation: str | None = None,
+    hidden_activation: str = "relu",
     prefix: str = "",
 ):
     """Pool a feature map ``[N, h, w, F]``, pass it through small dense layers and give probabilities.
 
     One output is a sigmoid, more are a softmax; `activation` "sigmoid" makes several outputs independent findings, as
-    in CheXNet, and "linear" gives scores. `hidden` are the units of the ReLU layers, ``fc``, or ``fc1``, ``fc2``, ...
-    where there are several. `dropout` stands before the output layer, or is one rate for each dense layer, the output
-    layer's last; there is no layer where it is 0. Names of layers begin with `prefix`, where a model has several heads.
+    in CheXNet, and "linear" gives scores. `hidden` are the units of the layers before it, ``fc``, or ``fc1``, ``fc2``,
+    ... where there are several; `hidden_activation` is theirs, "relu" or "hard_swish" (torchvision's MobileNetV3).
+    `dropout` stands before the output layer, or is one rate for each dense layer, the output layer's last; there is no
+    layer where it is 0. Names of layers begin with `prefix`, where a model has several heads.
     """
     hidden, rates = check_head(pool, hidden, dropout)
     if activation not in (None, "sigmoid", "linear"):
         raise InputError(f"options.activation: {activation!r} given, sigmoid or nothing expected")
+    if hidden_activation not in ("relu", "hard_swish"):
+        raise InputError(f"options.hidden_activation: {hidden_activation!r} given, relu or hard_swish expected")
     kinds = {"average": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D, "flatten": layers.Flatten}
     x = kinds[pool](name=prefix + POOLS[pool])(features)
     for number, units in enumerate(hidden, start=1):
         if rates[number - 1]:
             x = layers.Dropout(rates[number - 1], name=f"{prefix}dropout_fc{number}")(x)
-        x = layers.Dense(units, activation="relu", name=prefix + ("fc" if len(hidden) == 1 else f"fc{number}"))(x)
+        name = prefix + ("fc" if len(hidden) == 1 else f"fc{number}")
+        x = layers.Dense(units, activation=hidden_activation, name=name)(x)
     if rates[-1]:
         x = layers.Dropout(rates[-1], name=prefix + "dropout")(x)
     activation = activation or ("sigmoid" if outputs == 1 else "softmax")

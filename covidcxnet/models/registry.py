@@ -152,7 +152,7 @@ class ModelSpec:
     @property
     def head_options(self) -> dict[str, Any]:
         """Defaults of the head's options."""
-        return self.head if self.add_head else {"activation": None} | self.head
+        return self.head if self.add_head else {"activation": None, "hidden_activation": "relu"} | self.head
 
     def check(self, settings: Mapping[str, Any], task: str = "exclusive") -> None:
         """Refuse settings of a training that do not go with this model, by an `InputError` that names the key.
@@ -259,7 +259,8 @@ def create(
         Classes are findings that do not exclude each other: one sigmoid each, even if there are only two.
     **options
         The model's own, see ``MODELS[name].options``. For all of them ``head``, a name of `heads.HEADS`, and over it
-        ``pool``, ``hidden``, ``dropout`` and ``activation``, where "sigmoid" makes classes independent findings.
+        ``pool``, ``hidden``, ``hidden_activation`` ("relu" or "hard_swish"), ``dropout`` and ``activation``, where
+        "sigmoid" makes classes independent findings.
 
     Returns
     -------

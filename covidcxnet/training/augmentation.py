@@ -30,15 +30,20 @@ LUMINANCE = np.array(
 
 
 def augmenter(settings: AugmentSettings, seed: int = 0) -> list[keras.layers.Layer]:
-    """Layers that vary a batch ``[N, S, S, C]`` of 0..255, in order: tone, blur, geometry, noise, JPEG, erasing.
+    """Layers that vary a batch ``[N, S, S, C]`` of 0..255, in order: tone, autocontrast, blur, sharpness, geometry,
+    noise, JPEG, erasing.
 
     Each holds a `keras.random.SeedGenerator`; `callbacks.Seeds` sets them anew at each epoch's start.
     """
     layers: list[keras.layers.Layer] = []
     if settings.tones:
         layers.append(RandomTone(settings.brightness, settings.contrast, settings.gamma, seed=seed))
+    if settings.autocontrast:
+        layers.append(RandomAutocontrast(seed=seed + 7))
     if settings.blur:
         layers.append(RandomBlur(settings.blur, seed=seed + 1))
+    if settings.sharpness != 1:
+        layers.append(RandomSharpness(settings.sharpness, seed=seed + 6))
     if settings.moves:
         layers.append(RandomAffine.from_settings(settings, seed=seed + 2))
     if settings.noise:
@@ -162,6 +167,33 @@ class RandomBlur(_Random):
         strong = ops.depthwise_conv(edges, ops.reshape(window, (size, 1, planes, 1)), padding="valid")
         strong = ops.depthwise_conv(strong, ops.reshape(window, (1, size, planes, 1)), padding="valid")
         return images + (strong - images) * self.draw(images, 0.0, 1.0)
+
+
+class RandomSharpness(_Random):
+    """Every second image with its difference from a 3 x 3 smoothing times `factor`, as torchvision's class of 0.5."""
+
+    def __init__(self, factor: float, *, seed: int = 0):
+        super().__init__(seed)
+        self.factor = factor
+        # Pillow's SMOOTH, which torchvision took over; the border of one pixel stays as it is.
+        self.window = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], "float32") / 13
+
+    def vary(self, images):
+        window = ops.convert_to_tensor(np.repeat(self.window[:, :, None, None], images.shape[-1], axis=2))
+        smooth = ops.depthwise_conv(images, window, padding="valid")
+        detail = ops.pad(images[:, 1:-1, 1:-1] - smooth, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        sharper = ops.clip(images + (self.factor - 1.0) * detail, 0.0, 255.0)
+        return ops.where(self.draw(images, 0.0, 1.0) < 0.5, sharper, images)
+
+
+class RandomAutocontrast(_Random):
+    """Every second image with the least grey level of each channel at 0 and its largest at 255, as in torchvision."""
+
+    def vary(self, images):
+        low, high = (of(images, axis=(1, 2), keepdims=True) for of in (ops.min, ops.max))
+        # An even channel has nothing to stretch.
+        stretched = ops.where(high > low, (images - low) * (255.0 / ops.maximum(high - low, 1e-3)), images)
+        return ops.where(self.draw(images, 0.0, 1.0) < 0.5, stretched, images)
 
 
 class RandomNoise(_Random):

@@ -73,7 +73,7 @@ class Monitor(keras.callbacks.Callback):
         self.lr_wait += 1
         falls = self.recipe.schedule == "plateau" and self.recipe.lr_patience
         if falls and self.lr_wait >= self.recipe.lr_patience:
-            optimizer.learning_rate = rate * self.recipe.lr_factor
+            optimizer.learning_rate = max(rate * self.recipe.lr_factor, self.recipe.min_learning_rate)
             self.lr_wait = 0
         if self.recipe.patience and self.wait >= self.recipe.patience:
             self.stopped = self.model.stop_training = True

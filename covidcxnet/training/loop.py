@@ -75,7 +75,7 @@ class TrainingLoop:
         self.batches: Batches | FeatureBatches
         self.validation_input: Batches | np.ndarray
         order: dict[str, Any] = {"batch_size": recipe.batch_size, "seed": recipe.seed, "sampler": self.train.sampler}
-        if recipe.trainable == "head":
+        if recipe.trainable == "head" and recipe.cache_features:
             # Once and by batch in inference mode: batch norms of a frozen backbone keep to their moving averages.
             backbone, self.model = self._split()
             features = self._features(backbone, self.train, "train")
@@ -377,8 +377,8 @@ class StageLoop(TrainingLoop):
 def optimizer_for(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     """Optimizer with the recipe's schedule; `steps` are those of one epoch.
 
-    The cosine is a function of the step alone and reaches zero at the end of ``recipe.epochs`` (Loshchilov and Hutter
-    2017, without restarts), so that a resumed run goes on where it was.
+    The cosine is a function of the step alone and reaches its floor at the end of ``recipe.epochs`` (Loshchilov and
+    Hutter 2017, without restarts), so that a resumed run goes on where it was.
     """
     rate: float | keras.optimizers.schedules.LearningRateSchedule = recipe.learning_rate
     if recipe.schedule == "cosine":
@@ -386,6 +386,7 @@ def optimizer_for(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
         rate = keras.optimizers.schedules.CosineDecay(
             recipe.learning_rate / 100 if warm else recipe.learning_rate,
             max(1, recipe.epochs * steps - warm),
+            alpha=recipe.min_learning_rate / recipe.learning_rate,
             warmup_target=recipe.learning_rate if warm else None,
             warmup_steps=warm,
         )

@@ -73,7 +73,7 @@ def range_test(
     rates = np.geomspace(lowest, highest, steps)
     with precision(recipe.precision):
         # A schedule or an average of the weights would blur what one step at one rate does.
-        loop = _loop(replace(recipe, schedule="constant", warmup=0.0, ema=0.0))
+        loop = _loop(replace(recipe, schedule="constant", min_learning_rate=0.0, warmup=0.0, ema=0.0))
         growth = _Growth(rates, loop.batches, recipe.seed, progress)
         epochs = math.ceil(steps / len(loop.batches))
         loop.model.fit(loop.batches, epochs=epochs, verbose=0, callbacks=[growth], shuffle=False)

@@ -65,6 +65,10 @@ class AugmentSettings:
     noise: float = _field(
         0.0, "standard deviation in grey levels of the strongest Gaussian noise; 0 for none", "[0, 255]"
     )
+    sharpness: float = _field(
+        1.0, "sharpness of every second image: below 1 smoother, 2 sharper, as in torchvision; 1 for none", "[0, 50]"
+    )
+    autocontrast: bool = _field(False, "stretch the grey levels of every second image over 0 to 255")
     jpeg: int = _field(0, "lowest quality of JPEG's block quantisation, uniform up to 100; 0 for none", "[0, 100]")
     erase: float = _field(0.0, "side of a square set to `fill`, as a fraction of the image's; 0 for none", "[0, 1]")
 
@@ -192,7 +196,12 @@ class Recipe:
     learning_rate: float = _field(5e-4, "learning rate, before the schedule lowers it", "(0, 10]")
     weight_decay: float = _field(0.0, "decoupled weight decay of adamw, on kernels only", "[0, 1]")
     schedule: Literal["plateau", "constant", "cosine"] = _field(
-        "plateau", "learning rate: lowered on a plateau of `monitor`, constant, or a cosine to zero at the last step"
+        "plateau",
+        "learning rate: lowered on a plateau of `monitor`, constant, or a cosine to `min_learning_rate` at the last "
+        "step",
+    )
+    min_learning_rate: float = _field(
+        0.0, "learning rate below which plateau and cosine do not go; at most learning_rate", "[0, 10]"
     )
     warmup: float = _field(0.0, "epochs over which the cosine's rate first rises from a hundredth", "[0, inf)")
     ema: float = _field(
@@ -208,10 +217,11 @@ class Recipe:
         "within each source, so that the source does not give the label away, and weights a source by the root of its "
         "images; source_rare also by the root of how rare its rarest class is",
     )
-    sampling: Literal["none", "oversample", "undersample"] = _field(
+    sampling: Literal["none", "oversample", "undersample", "undersample_once"] = _field(
         "none",
         "shows the classes of the training split equally often: small ones repeated, or as many of each as the "
-        "smallest has, drawn anew in each epoch. Class weights are then those of what is shown, 1 for balanced",
+        "smallest has, drawn anew in each epoch or once for all epochs. Class weights are then those of what is shown, "
+        "1 for balanced",
     )
     monitor: Literal["val_auroc", "val_average_precision", "val_accuracy", "val_f1", "val_loss"] = _field(
         "val_auroc", "validation figure that picks the best weights"
@@ -228,9 +238,14 @@ class Recipe:
     )
     trainable: str | float = _field(
         "all",
-        "how deep the model is trained: all; head, on backbone features computed once (without augmentation); the head "
-        "and a last fraction of the backbone's layers, as in 0.25; or the head and layers whose names begin so, as in "
-        "conv4,conv5. Batch norms that do not train keep to their moving averages",
+        "how deep the model is trained: all; head (see `cache_features`); the head and a last fraction of the "
+        "backbone's layers, as in 0.25; or the head and layers whose names begin so, as in conv4,conv5. Batch "
+        "norms that do not train keep to their moving averages",
+    )
+    cache_features: bool = _field(
+        True,
+        "with trainable head: compute the backbone's features of each image once, without augmentation; false varies "
+        "the images anew in each epoch, at the cost of a pass through the backbone each time",
     )
     seed: int = _field(0, "seed of split, initial weights, order, augmentation and dropout", "[0, 2147483647]")
     store: str = _field("", "HDF5 file of prepared stacks; empty for one under prepared/ named by data and settings")
@@ -265,6 +280,10 @@ class Recipe:
         _require(decays, "weight_decay", self.weight_decay, "0, or optimizer adamw,")
         if self.warmup and self.schedule != "cosine":
             raise InputError(f"warmup: works with schedule cosine only, {self.schedule} given; add warmup 0")
+        if self.min_learning_rate and self.schedule == "constant":
+            raise InputError("min_learning_rate: works with schedule plateau or cosine, constant given; leave it at 0")
+        floor = self.min_learning_rate <= self.learning_rate
+        _require(floor, "min_learning_rate", self.min_learning_rate, f"at most learning_rate, {self.learning_rate:g},")
         _require(self.warmup == 0 or self.warmup < self.epochs, "warmup", self.warmup, "less than epochs")
         matched = bool(self.match_to) and bool(self.input.histogram)
         _require(not matched, "match_to", self.match_to, "it or input.histogram, not both,")

@@ -19,7 +19,7 @@ from segmentation.backend import keras
 
 from .recipe import Recipe
 
-SAMPLING = ("none", "oversample", "undersample")
+SAMPLING = ("none", "oversample", "undersample", "undersample_once")
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Sampler:
 
     "oversample" shows each class as often as the largest has images: all its images equally often, the remainder drawn
     anew in each epoch. "undersample" shows as many of each class as the smallest has, drawn anew in each epoch without
-    replacement.
+    replacement; "undersample_once" draws them once, and only their order changes.
     """
 
     # It knows the labels of training rows and nothing else, so that no image can leave the training split by it.
@@ -152,12 +152,17 @@ class Sampler:
     def __call__(self, epoch: int) -> np.ndarray:
         # A seed sequence of both numbers: runs with neighbouring seeds share no epoch.
         generator = np.random.default_rng([self.seed, int(epoch)])
+        if self.kind == "undersample_once":
+            return generator.permutation(self._draw(np.random.default_rng([self.seed, 0])))
+        return generator.permutation(self._draw(generator))
+
+    def _draw(self, generator: np.random.Generator) -> np.ndarray:
         drawn = []
         for members in self.members:
             # Without replacement in the remainder too, so that times shown differ by one at most.
             whole, rest = divmod(self.each, len(members))
             drawn += [members] * whole + [generator.choice(members, rest, replace=False)]
-        return generator.permutation(np.concatenate(drawn))
+        return np.concatenate(drawn)
 
 
 def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:

@@ -37,7 +37,7 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         A run folder to go on with after its last whole epoch, under its own recipe. The result equals that of a run
         that was never stopped.
     epochs : int, optional
-        With `resume`: another number of epochs in all; refused under a cosine, whose rate falls to 0 at their end.
+        With `resume`: another number of epochs in all; refused under a cosine, which ends with them.
 
     Returns
     -------

@@ -165,6 +165,16 @@ def test_radiography_database_has_masks_origins_and_no_patients(lay):
     assert blocks["COVID/images/COVID-1.png"] == blocks["COVID/images/COVID-19.png"]
 
 
+def test_group_q_takes_3600_normals_of_the_radiography_database_once_and_all_of_the_others(tmp_path):
+    for name, images in (("Normal", 3605), ("COVID", 5), ("Viral Pneumonia", 4)):
+        (tmp_path / name).mkdir()
+        for number in range(images):
+            (tmp_path / name / f"{name}-{number}.png").touch()
+    first, again = (load_named("radiography", tmp_path, normals="3600").table for _ in range(2))
+    assert first["label"].value_counts().to_dict() == {"normal": 3600, "covid19": 5, "viral_pneumonia": 4}
+    assert list(first["path"]) == list(again["path"]) and len(load_named("radiography", tmp_path).table) == 3614
+
+
 def test_the_first_edition_of_the_radiography_database_is_read_and_a_damaged_workbook_refused_by_name(lay):
     files = ["COVID-19/COVID-19 (1).png", "NORMAL/NORMAL (7).png", "Viral Pneumonia/Viral Pneumonia (3).png"]
     dataset = load_named("radiography", lay(dict.fromkeys(files)))

@@ -132,6 +132,8 @@ def test_any_number_of_classes_images_of_one_alone_and_a_bare_table_give_a_page(
     recipe = {"trainable": "head", "augment": {"rotate": 10}}
     text = _Page(page(make_report(replace(p, table=p.table[["path", "label"]]), resamples=0, recipe=recipe))).text
     assert "none: head-only training" in text and "augment.rotate" not in text
+    varied = _Page(page(make_report(p, recipe=recipe | {"cache_features": False}))).text
+    assert "none: head-only training" not in varied and "augment.rotate" in varied
     assert "patients are unknown" in text and "no interval" in text and "the model sees the whole image" in text
 
 

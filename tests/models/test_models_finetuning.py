@@ -104,6 +104,10 @@ def test_an_option_goes_before_the_head_that_is_named():
     names = [layer.name for layer in model.layers]
     assert names[-6:] == ["pooling_layer", "dropout_fc1", "fc1", "fc2", "dropout", "pred"]
     assert (model.get_layer("dropout_fc1").rate, model.get_layer("dropout").rate) == (0.1, 0.3)
+    for activation in ("relu", "hard_swish"):
+        model = create("small-cnn", size=32, filters=(4, 4), hidden=(6,), hidden_activation=activation)
+        values = model.get_layer("fc").activation(np.array([-6.0, -1.0, 3.0]))
+        np.testing.assert_allclose(values, [0, 0, 3] if activation == "relu" else [0, -1 / 3, 3], atol=1e-6)
     # several findings are independent even if there are only two
     for classes, options in (("abc", {"activation": "sigmoid"}), ("ab", {"multilabel": True})):
         model = create("small-cnn", size=32, filters=(4, 4), classes=classes, **options)

@@ -90,6 +90,7 @@ def test_outputs_stay_float32_under_mixed_precision():
         ("small-cnn", {"block_dropout": 1}, "block_dropout"),
         ("small-cnn", {"hidden": (0,)}, "hidden"),
         ("small-cnn", {"dropout": 1.5}, "dropout"),
+        ("small-cnn", {"hidden_activation": "tanh"}, "hidden_activation"),
         ("small-cnn", {"pool": "min"}, "pool"),
         ("small-cnn", {"normalization": "zscore"}, "normalization"),
         ("small-cnn", {"normalization": "imagenet", "channels": 1}, "3 channels"),

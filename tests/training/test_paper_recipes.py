@@ -11,6 +11,7 @@ from covidcxnet.experiments.compared_runs import published_rows
 from covidcxnet.models import MODELS
 from covidcxnet.training import load_recipe, train
 from covidcxnet.training.loop import TrainingLoop
+from covidcxnet.training.recipe import AugmentSettings
 
 # The systems of the four papers as they name them, read from the papers.
 STACK = ("clahe", "beasf", "raw")
@@ -41,6 +42,7 @@ class Row:
     normalization: str = "unit"
     region: str = "none"
     multilabel: bool = False
+    floor: float = 0.0  # of the rate
 
 
 def _covid_cxnet():
@@ -64,6 +66,7 @@ def _pneumonia():
     small = Row(
         "small-cnn", ("normal", "pneumonia"), 128, RAW, 15, 32, 1e-3, ("flatten", (128,), 0.0), schedule="plateau"
     )
+    small = dataclasses.replace(small, floor=1e-6)
     transfer = dataclasses.replace(small, init="imagenet", head=("max", (128,), 0.0))
     names = {"densenet121": "covid-cxnet"}
     for name in ("small-cnn", "resnet50", "densenet121", "vgg16", "inception-v3", "xception"):
@@ -96,6 +99,7 @@ def _group_q():
     base = Row(
         "resnet34", (), 0, QUEUE, 100, 32, 0.01, ("average", (), 0.0), schedule="cosine", normalization="training"
     )
+    base = dataclasses.replace(base, floor=0.001)
     efficient = dataclasses.replace(base, model="efficientnet-b1", head=("average", (), 0.2))
     models = {
         "resnet34": base,
@@ -104,7 +108,7 @@ def _group_q():
         "efficientnet-b1-imagenet": dataclasses.replace(efficient, init="imagenet"),
     }
     sets = {
-        "covid": {"classes": ("normal", "covid19", "viral_pneumonia"), "size": 299, "sampling": "undersample"},
+        "covid": {"classes": ("normal", "covid19", "viral_pneumonia"), "size": 299},
         "pneumonia": {"classes": ("normal", "bacterial_pneumonia", "viral_pneumonia"), "size": 224},
         "chest8": {"classes": SEVEN, "size": 384, "multilabel": True, "weights": "balanced"},
     }
@@ -126,6 +130,7 @@ def test_a_recipe_holds_what_its_paper_names_and_says_what_it_cannot_repeat(name
     assert values == (row.model, row.classes, row.size, row.channels, row.epochs, row.batch)
     values = (recipe.optimizer, recipe.learning_rate, recipe.schedule, recipe.label_smoothing, recipe.input.region)
     assert values == ("adam", row.rate, row.schedule, row.smoothing, row.region)
+    assert recipe.min_learning_rate == row.floor
     values = (recipe.init, recipe.trainable, recipe.sampling, recipe.class_weights, recipe.multilabel)
     assert values == (row.init, row.trainable, row.sampling, row.weights, row.multilabel)
     normalization = recipe.options.get("normalization", MODELS[recipe.model].normalization)
@@ -149,6 +154,13 @@ def test_every_system_of_the_papers_is_a_recipe_with_the_published_figures_that_
         "group-q-covid-efficientnet-b1": ("f1", 0.979),
     }
     assert all(recipes.read(name).about.published[figure] == value for name, (figure, value) in printed.items())
+
+
+def test_group_q_varies_flips_sharpness_and_contrast_alone_and_undersamples_the_normals_once():
+    recipe, about = (read("group-q-covid-mobilenet-v3-large") for read in (load_recipe, recipes.read))
+    flips = dataclasses.replace(AugmentSettings.none(), flip_horizontal=True, sharpness=2, autocontrast=True)
+    assert recipe.augment == flips and recipe.options["hidden_activation"] == "hard_swish"
+    assert about.about.data == "radiography,blocks=20,normals=3600:FOLDER"
 
 
 def test_the_pneumonia_groups_differ_in_augmentation_and_sampling_alone():

@@ -4,13 +4,16 @@ import cv2
 import keras
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance, ImageOps
 
 from covidcxnet.training.augmentation import (
     RandomAffine,
+    RandomAutocontrast,
     RandomBlur,
     RandomErase,
     RandomJpeg,
     RandomNoise,
+    RandomSharpness,
     RandomTone,
     augmenter,
 )
@@ -25,7 +28,9 @@ EVERYTHING = AugmentSettings(
     brightness=(0.5, 1.3),
     contrast=(0.8, 1.2),
     gamma=(0.8, 1.2),
+    autocontrast=True,
     blur=1.5,
+    sharpness=2,
     noise=5,
     jpeg=20,
     erase=0.2,
@@ -50,7 +55,7 @@ def centre(image):
 
 
 def test_outside_training_every_layer_is_the_identity_and_in_it_values_stay_in_range():
-    assert augmenter(AugmentSettings.none()) == [] and len(augmenter(EVERYTHING)) == 6
+    assert augmenter(AugmentSettings.none()) == [] and len(augmenter(EVERYTHING)) == 8
     images = out = stacks()
     for layer in augmenter(EVERYTHING):
         np.testing.assert_array_equal(np.asarray(layer(images)), images)
@@ -60,6 +65,23 @@ def test_outside_training_every_layer_is_the_identity_and_in_it_values_stay_in_r
     # one draw for all channels of an image
     np.testing.assert_allclose(out, out[..., :1].repeat(3, -1), atol=1e-3)
     np.testing.assert_allclose(np.asarray(RandomAffine()(images, training=True)), images, atol=1e-3)
+
+
+def test_every_second_image_is_sharpened_and_stretched_as_pillow_does_it():
+    planes = np.random.default_rng(1).integers(60, 180, (40, 20, 20, 1), dtype=np.uint8)
+    flat = np.full((40, 20, 20, 1), 90, np.uint8)
+    wanted = {
+        RandomSharpness(2.0, seed=1): lambda image: ImageEnhance.Sharpness(image).enhance(2.0),
+        RandomSharpness(0.5, seed=1): lambda image: ImageEnhance.Sharpness(image).enhance(0.5),
+        RandomAutocontrast(seed=1): ImageOps.autocontrast,
+    }
+    for layer, reference in wanted.items():
+        out = np.asarray(layer(planes, training=True))
+        changed = np.abs(out - planes).max(axis=(1, 2, 3)) > 0
+        assert 10 < changed.sum() < 30
+        for image, result in zip(planes[changed, ..., 0], out[changed, ..., 0], strict=True):
+            np.testing.assert_allclose(result, np.asarray(reference(Image.fromarray(image))), atol=1.5)
+        np.testing.assert_allclose(np.asarray(layer(flat, training=True)), flat, atol=1e-3)
 
 
 @pytest.mark.parametrize(("flips", "axis"), [({"flip_horizontal": True}, 2), ({"flip_vertical": True}, 1)])
@@ -127,7 +149,7 @@ def test_resetting_the_seed_states_repeats_the_draws():
     layers = augmenter(EVERYTHING, seed=5)
     model = keras.Sequential([keras.Input((30, 30, 3)), *layers])
     states = [v for v in model.variables if v.name == "seed_generator_state"]
-    assert len(states) == 6
+    assert len(states) == 8
     first = [np.array(keras.ops.convert_to_numpy(v)) for v in states]
     once = np.asarray(model(stacks(), training=True))
     other = np.asarray(model(stacks(), training=True))

@@ -90,6 +90,14 @@ def test_a_cosine_rises_from_a_hundredth_and_ends_at_zero():
     np.testing.assert_allclose(rates, [1e-4, 1e-2, 5e-3, 0], atol=1e-8)
 
 
+def test_neither_a_cosine_nor_a_plateau_takes_the_rate_below_its_floor():
+    cosine = Recipe(schedule="cosine", learning_rate=1e-2, min_learning_rate=1e-3, epochs=4)
+    rates = [rate_at(optimizer_for(cosine, steps=10), step) for step in (0, 20, 40)]
+    np.testing.assert_allclose(rates, [1e-2, 5.5e-3, 1e-3], rtol=1e-5)
+    bench = Bench(lr_patience=1, patience=0, learning_rate=0.1, min_learning_rate=0.03)
+    assert [bench.after(0.5, 1.0 + i)["learning_rate"] for i in range(5)] == pytest.approx([0.1, 0.1, 0.05, 0.03, 0.03])
+
+
 def test_a_plateau_schedule_leaves_the_rate_to_the_monitor():
     assert rate_at(optimizer_for(Recipe(learning_rate=3e-4), steps=10), 39) == pytest.approx(3e-4)
 

@@ -229,6 +229,8 @@ def test_sentences_of_a_base_stand_before_those_of_the_recipe_and_change_no_trai
         ("epochs: 0\n", "epochs"),
         ('out: "a\\0b"\n', "out: .* a path without NUL"),
         ("warmup: 1\n", "warmup: works with schedule cosine only"),
+        ("min_learning_rate: 0.1\n", "min_learning_rate: 0.1 given, at most learning_rate, 0.0005, expected"),
+        ("schedule: constant\nmin_learning_rate: 1.0e-6\n", "min_learning_rate: works with schedule plateau or cosine"),
         ("epochs: [1]\n", "epochs"),
         ("input: {sise: 3}\n", "r.yaml: unknown key input.sise; did you mean size"),
         ("augment: {rotate: 3}\n", r"augment\.rotate"),

@@ -24,8 +24,9 @@ pytestmark = pytest.mark.usefixtures("quick_curves")
     [
         {"trainable": 0.5, "learning_rate": 0.05, "ema": 0.6, "sampling": "undersample"},
         {"trainable": "head", "learning_rate": 0.5, "sampling": "oversample"},
+        {"trainable": "head", "learning_rate": 0.5, "cache_features": False},
     ],
-    ids=["steps of the backbone, averaged", "head alone"],
+    ids=["steps of the backbone, averaged", "head alone", "head alone, images varied"],
 )
 def test_a_resumed_run_equals_one_that_was_never_stopped(tiny, trained, monkeypatch, settings):
     # from weights: those that a seed draws would be the same again

@@ -48,6 +48,14 @@ def test_every_class_is_shown_as_often_as_the_largest_or_smallest_and_its_images
             Sampler(np.array(labels), word, 0)
 
 
+def test_undersampling_once_shows_the_same_images_in_every_epoch_in_another_order():
+    sampler = Sampler(LABELS, "undersample_once", seed=4)
+    first, other = sampler(0), sampler(5)
+    assert np.bincount(LABELS[first]).tolist() == [2] * 3 and len(set(first)) == 6
+    assert sorted(first) == sorted(other) and not np.array_equal(first, other)
+    assert sorted(first) != sorted(Sampler(LABELS, "undersample_once", seed=2)(0))
+
+
 def test_targets_are_one_column_for_two_classes_and_one_hot_for_more():
     np.testing.assert_array_equal(targets_for(np.array([0, 1]), 2), [[0], [1]])
     np.testing.assert_array_equal(targets_for(np.array([2, 0]), 3), [[0, 0, 1], [1, 0, 0]])

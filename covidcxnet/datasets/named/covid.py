@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 
 import covidcxnet.datasets.named.layout as layout
@@ -141,8 +142,11 @@ def read_covidx(
     return layout.finish(table, root, facts, unlabelled=unlabelled)
 
 
-def read_radiography(folder: str | Path, facts: Facts, *, blocks: str) -> Dataset:
-    """The COVID-19 Radiography Database of Qatar and Dhaka: four classes, each from other hospitals."""
+def read_radiography(folder: str | Path, facts: Facts, *, blocks: str, normals: str) -> Dataset:
+    """The COVID-19 Radiography Database of Qatar and Dhaka: four classes, each from other hospitals.
+
+    With `normals` "3600" so many normal images at random (seed 0), as Group-Q undersampled them.
+    """
     root = layout.root_of(folder, facts, holds=lambda place: len(_classes_in(place)) >= 3)
     rows = []
     for place, label in _classes_in(root).items():
@@ -164,6 +168,9 @@ def read_radiography(folder: str | Path, facts: Facts, *, blocks: str) -> Datase
                 }
             )
     table = pd.DataFrame(rows, columns=["path", "label", "published_label", "mask", "patient", "origin"])
+    if normals != "all":
+        normal = np.random.default_rng(0).permutation(np.flatnonzero(table["label"] == "normal"))
+        table = table.drop(index=normal[int(normals) :])
     return layout.finish(table, root, facts)
 
 
