@@ -1,25 +1,41 @@
-"""The command `covidcxnet recipes`: which published experiments can be repeated, and which parts of them cannot."""
+"""The command `covidcxnet recipes`: which published experiments can be repeated, and which parts of them cannot.
+
+`recipes draw` shows what one does to images and classes before any training.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import textwrap
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from covidcxnet.cli._common import add_action
 from covidcxnet.recipes import STUDIES, names, read
-from enhancement.command_line import Parser, command
+from enhancement.command_line import Parser, at_least, command
 from enhancement.errors import InputError
+from enhancement.files import check_output, find_images
 
 # What the list shows of the published ones. The pneumonia study prints an AUC of decisions, which is no AUROC.
 FIGURES = ("accuracy", "f1", "f1_covid19", "auroc", "auc_of_decisions")
+
+DRAW = """Show what a recipe does before any training: radiographs with versions of them by its augmentation, scaled as
+the network sees them, and images by class of its training split, before and after its sampling. usage: covidcxnet
+recipes draw RECIPE [--images FILE ...] [--versions 5] [--rows 3] [flags of train].
+
+Writes augmentation.png and sampling.png to --out (by default recipe-figures). With --images, files or folders, only the
+first of the two; otherwise radiographs of --data, one of each class in turn."""
+# Flags of train that have no use here.
+_REFUSED = {"resume": "give the recipe", "print_config": "train --print-config shows the recipe"}
 
 
 @command("covidcxnet recipes")
 def main(argv: list[str], prog: str) -> int:
     """Run one action on the packaged recipes."""
+    if argv[:1] == ["draw"]:  # takes the flags of train, which are the recipe parser's
+        return _draw(argv[1:], f"{prog} draw")
     parser = Parser(
         prog=prog,
         description="Experiments by name, for train.py --recipe NAME --data ...",
@@ -30,6 +46,7 @@ def main(argv: list[str], prog: str) -> int:
     text = "show what a recipe reproduces of its paper and what not, then its YAML"
     showing = add_action(actions, "show", _show, text)
     showing.add_argument("names", metavar="NAME", nargs="*", help="a recipe, by name or as a file")
+    actions.add_parser("draw", help="draw its augmentation and its sampling; flags of train change the recipe")
     for action in (listing, showing):
         action.add_argument("--paper", choices=tuple(STUDIES), help="all recipes of one paper")
         action.add_argument("--json", action="store_true", help="print all that is known as JSON")
@@ -99,6 +116,46 @@ def _show(arguments: argparse.Namespace) -> int:
     else:
         print("\n\n".join(map(_text, recipes)))
     return 0
+
+
+def _draw(argv: list[str], prog: str) -> int:
+    from covidcxnet.training.arguments import named_first, parse_recipe
+
+    parser = Parser(prog=prog, add_help=False)
+    parser.add_argument("--images", nargs="+")
+    parser.add_argument("--versions", type=at_least(1, 12), default=5)
+    parser.add_argument("--rows", type=at_least(1, 12), default=3)
+    values, others = parser.parse_known_args(named_first(argv))
+    if not others:
+        raise InputError("draw: the name of a recipe expected; covidcxnet recipes list shows all")
+    recipe = parse_recipe(others, prog, DRAW, _REFUSED)
+    out = check_output(recipe.out or "recipe-figures", folder=True)
+    images = None if values.images is None else find_images(values.images)[: values.rows]
+
+    from covidcxnet.experiments import recipe_figures as figures
+    from covidcxnet.experiments.figure_inputs import choose, from_dataset, from_files
+    from covidcxnet.reporting import plots
+    from covidcxnet.training import data
+    from covidcxnet.training.statistics import with_histogram
+
+    segmenter = data.segmenter_of(recipe)
+    if images is None:
+        dataset = data.dataset_of(recipe)
+        split = data.split_of(recipe, dataset)
+        counts = figures.class_counts(recipe, dataset, split)
+        print(plots.save(figures.draw_counts(counts, recipe.sampling), out / "sampling.png"))
+        recipe = with_histogram(recipe, dataset, split, segmenter)
+        training = replace(dataset, table=dataset.table[(split["split"] == "train").to_numpy()])
+        shown = choose(from_dataset(training), values.rows, recipe.seed)
+    else:
+        shown = from_files(images)
+    if recipe.trainable == "head":
+        print("augmentation: none is used; the recipe trains the head alone, on features computed once")
+    rows, unread = figures.augmented(recipe, shown, values.versions, segmenter=segmenter)
+    for path, reason in unread.items():
+        print(f"not read: {path}: {reason}")
+    print(plots.save(figures.draw_augmented(recipe, rows), out / "augmentation.png"))
+    return 1 if unread else 0
 
 
 def _text(recipe: dict[str, Any]) -> str:
