@@ -73,7 +73,8 @@ def draw_augmented(recipe: Recipe, rows: Sequence[Versions]) -> Figure:
     heads = ["radiograph", "stack", *(f"version {k}" for k in range(1, columns - 1))]
     for number, (row, line) in enumerate(zip(rows, np.reshape(np.array(panels, object), (-1, columns)), strict=True)):
         plots.image(line[0], plots.resized(row.radiograph, _SIDE), **_GRAY)
-        line[0].set_anchor("N")  # its title in line with the others', whatever its proportions
+        for axes in line:  # titles in a line, whatever the proportions of the radiograph
+            axes.set_anchor("N")
         for axes, stack in zip(line[1:], (row.stack, *row.augmented), strict=True):
             scaled = (_scaled(stack[None].astype("float32"), shown)[0] - low) / (high - low)
             pixels = scaled if colours else scaled[..., 0]
