@@ -149,7 +149,7 @@ def _draw(argv: list[str], prog: str) -> int:
         shown = choose(from_dataset(training), values.rows, recipe.seed)
     else:
         shown = from_files(images)
-    if recipe.trainable == "head":
+    if recipe.trainable == "head" and recipe.cache_features:
         print("augmentation: none is used; the recipe trains the head alone, on features computed once")
     rows, unread = figures.augmented(recipe, shown, values.versions, segmenter=segmenter)
     for path, reason in unread.items():
