@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 import covidcxnet
 import enhancement
@@ -31,3 +32,20 @@ def test_the_front_page_fits_its_limit_and_all_of_its_files_exist():
     targets = {target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)}
     assert not [target for target in targets if not (ROOT / target).exists()]
     assert not [name for name in CARDS if f"](weights/{name}.md)" not in text]
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_card_fits_two_screens_and_agrees_with_the_manifest(name):
+    entry, text = CARDS[name], (ROOT / "weights" / CARDS[name]["card"]).read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 110 and max(map(len, text.splitlines())) <= 120
+    head, body = re.fullmatch(r"---\n(.*?)\n---\n(.*)", text, re.DOTALL).groups()
+    facts = yaml.safe_load(head)
+    assert facts["license"] == "cc-by-nc-sa-4.0" and "CC BY-NC-SA 4.0" in entry["licence"]
+    assert facts["library_name"] == "keras" and facts["model-index"][0]["name"] == name
+    assert entry["sha256"] in body and f"{entry['size']:,} bytes" in body
+    headings = re.findall(r"^## (.+)$", body, re.MULTILINE)
+    expected = ["Intended use", "How to use", "Training data", "Evaluation", "Limitations", "Licence", "Citation"]
+    assert [heading for heading in headings if heading in expected] == expected
+    # Each figure of the header stands in the text, to the digits given there.
+    for result in facts["model-index"][0]["results"]:
+        assert all(f"{metric['value']:.3f}" in body for metric in result["metrics"])
