@@ -1,4 +1,4 @@
-"""Does a probability of 80% come true 80% of the time? Reliability bins, calibration error and slope, Brier score."""
+"""Does a probability of 80% come true 80% of the time? Reliability, its error and slope, Brier score, cross-entropy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from covidcxnet.evaluation.bootstrap import Bootstrap, ratio
 
 BINS = 10
+TINY = 1e-7  # Keras' own bound of probabilities in logarithms
 _CLOSEST = 1e-6  # to 0 or 1, so that the logit of a saturated sigmoid stays finite
 
 
@@ -56,6 +57,21 @@ def brier(probabilities: np.ndarray, targets: np.ndarray, bootstrap: Bootstrap) 
     classes = probabilities.shape[1]
     squares = ((probabilities - np.eye(classes)[targets]) ** 2).sum(axis=1) / (2 if classes == 2 else 1)
     sums = bootstrap.sums(np.stack([squares, np.ones_like(squares)], axis=1))
+    return ratio(sums[:, 0], sums[:, 1])
+
+
+def cross_entropy(probabilities: np.ndarray, truth: np.ndarray, bootstrap: Bootstrap, task: str) -> np.ndarray:
+    """The loss of training without weights and label smoothing, in nats, float64 [1 + resamples].
+
+    `probabilities` and `truth` are float [N, C], truth 1, 0 or NaN (unknown). With `task` "exclusive" it is the mean
+    over images of minus the logarithm of the true class's probability; with "independent" the mean of the binary
+    cross-entropy over all known findings of all images.
+    """
+    # Keras' bound, so that the figure is the one that `model.evaluate` would give.
+    chance = np.clip(np.asarray(probabilities, np.float64), TINY, 1 - TINY)
+    losses = -np.log(np.where(truth == 1, chance, 1 - chance))
+    counted = truth == 1 if task == "exclusive" else ~np.isnan(truth)
+    sums = bootstrap.sums(np.stack([(losses * counted).sum(axis=1), counted.sum(axis=1)], axis=1))
     return ratio(sums[:, 0], sums[:, 1])
 
 

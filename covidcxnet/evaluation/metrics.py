@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate, mean_of_defined, ratio
-from covidcxnet.evaluation.calibration import Reliability, brier, calibration_slope, expected_error, reliability
+from covidcxnet.evaluation.calibration import (
+    Reliability,
+    brier,
+    calibration_slope,
+    cross_entropy,
+    expected_error,
+    reliability,
+)
 from covidcxnet.evaluation.predictions import Predictions
 from covidcxnet.evaluation.ranking import Ranking, rank, source_alone
 
@@ -74,7 +81,8 @@ class Metrics:
 
     Overall figures of exclusive classes: with two classes auroc and average_precision are those of `classes[1]`, with
     more the mean over classes, undefined if one of them has no images. Of independent findings: the mean of each of
-    `FIGURES` over the findings for which it is defined; that of f1 is called macro_f1.
+    `FIGURES` over the findings for which it is defined; that of f1 is called macro_f1. `loss` is the cross-entropy
+    without weights, of both kinds of labels.
     """
 
     task: str
@@ -141,6 +149,7 @@ def measure(predictions: Predictions, bootstrap: Bootstrap) -> Metrics:
         confusion = np.zeros((len(classes),) * 2, np.int64)
         np.add.at(confusion, (predictions.targets, predictions.predicted), 1)
     overall = _overall_exclusive(predictions, cells, statistics, bootstrap) if exclusive else _means(statistics)
+    overall["loss"] = cross_entropy(scores, truth, bootstrap, predictions.task)
     return Metrics(
         task=predictions.task,
         classes=tuple(classes),

@@ -29,6 +29,7 @@ _FIGURES = {
     "brier": ("Brier score", False),
     "calibration_error": ("ECE", False),
     "calibration_slope": ("Calibration slope", False),
+    "loss": ("Loss", False),
 }
 _BY_CLASS = ("sensitivity", "specificity", "precision", "npv", "f1", "auroc", "average_precision")
 _CALIBRATION = ("calibration_error", "brier", "calibration_slope")
@@ -141,7 +142,8 @@ def all_tables(r: Report, percent: bool = True) -> dict[str, Table]:
     """The tables that a report has, by name; shares are percentages on the page and plain numbers in the card."""
     first = ["All images" if r.exclusive else "Mean over findings", *_cells(r.metrics.overall, percent)]
     header = ["", *[_FIGURES[key][0] for key in r.metrics.overall]]
-    overall = Table(header, [first], "95% interval below each figure." if percent else "")
+    note = "Loss: cross-entropy, without weights."
+    overall = Table(header, [first], f"95% interval below each figure. {note}" if percent else note)
     shown = {"split": _split(r), "overall": overall, "classes": _classes(r, percent)}
     pooled = r.by_source is not None and r.by_source.mean is not None and not r.by_source.single
     if r.sites and not single_source(r):

@@ -79,12 +79,12 @@ def tables(rows: Sequence[Row]) -> tuple[Table, Table]:
             # a paper's range over several trainings is not a confidence interval, hence `spread`
             accuracy = Cell(row.accuracy, percent=True, spread=published)
             difference = [Cell(row.difference, signed=True)] if differs else []
-            figures.append([name, row.images, f1, accuracy, row.auroc, *difference, *facts])
+            figures.append([name, row.images, f1, accuracy, row.auroc, *difference, row.loss, *facts])
             if row.f1_by_class:
                 f1s = [Cell(row.f1_by_class.get(c), alert=_NEVER if c in lost else []) for c in classes]
                 by_class.append([name, *f1s])
     header = ["Run", "Test images", "F1, mean over classes", "Accuracy", "AUROC"]
-    header += [*(["AUROC − first run's"] if differs else []), "Parameters", "FLOPs", "s / epoch", "Best epoch"]
+    header += [*(["AUROC − first run's"] if differs else []), "Loss", "Parameters", "FLOPs", "s / epoch", "Best epoch"]
     wide = Table([*header, f"Called {NORMAL}"], figures, class_="comparison")
     return wide, Table(["F1 by class", *classes], by_class, class_="comparison")
 
@@ -116,6 +116,7 @@ def to_csv(rows: Sequence[Row]) -> str:
             "test_images": row.images,
             **{name: getattr(row, name) or unknown for name in ("f1", "accuracy", "auroc")},
             "auroc_difference": row.difference or unknown,
+            "loss": row.loss or unknown,
             "zero_f1_classes": ";".join(row.never_found),
             "validation_auroc": row.validation_auroc,
             "parameters": row.parameters,

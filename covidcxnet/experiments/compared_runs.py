@@ -42,6 +42,7 @@ class Row:
     f1: Estimate | None = None  # mean over classes
     accuracy: Estimate | None = None
     auroc: Estimate | None = None
+    loss: Estimate | None = None  # cross-entropy without weights
     f1_by_class: Mapping[str, Estimate] = field(default_factory=dict)
     # disease to images called normal and images of it, which papers do not always print
     called_normal: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
@@ -125,6 +126,7 @@ class ComparedRun:
             f1=overall.get("macro_f1"),
             accuracy=overall.get("accuracy"),
             auroc=overall.get("auroc"),
+            loss=overall.get("loss"),
             f1_by_class={label: self.figure("f1", label) for label in self.classes},
             called_normal=called_normal(report),
             difference=difference,
@@ -257,7 +259,9 @@ def _published(study: str, values: Mapping[str, Any]) -> Row:
     computed = f"computed here: {values['computed']}" if "computed" in values else ""
     low, high = values.get("accuracy_range", (math.nan, math.nan))
     same = ("parameters", "flops", "best_epoch", "epochs")
-    figures: dict[str, Any] = {name: Estimate(float(values[name])) for name in ("f1", "auroc") if name in values}
+    figures: dict[str, Any] = {
+        name: Estimate(float(values[name])) for name in ("f1", "auroc", "loss") if name in values
+    }
     return Row(
         name=f"{values['model']}, {values['group']}" if "group" in values else values["model"],
         model=values["model"],

@@ -48,6 +48,7 @@ def test_figures_of_three_classes_agree_with_scikit_learn_and_lie_in_their_inter
         "auroc": sk.roc_auc_score(targets, scores, multi_class="ovr"),
         "average_precision": sk.average_precision_score(p.truth, scores),
         "brier": ((scores - p.truth) ** 2).sum(axis=1).mean(),
+        "loss": sk.log_loss(targets, scores),
     }
     assert {name: m.overall[name].value for name in expected} == pytest.approx(expected)
     np.testing.assert_array_equal(m.confusion, sk.confusion_matrix(targets, called))
@@ -141,10 +142,20 @@ def test_figures_of_two_exclusive_classes_are_those_of_the_second_and_of_two_fin
     assert m.overall["auroc"].value == pytest.approx(sk.roc_auc_score(targets, second))
     assert m.overall["average_precision"].value == pytest.approx(sk.average_precision_score(targets, second))
     assert m.overall["brier"].value == pytest.approx(sk.brier_score_loss(targets, second))
+    assert m.overall["loss"].value == pytest.approx(sk.log_loss(targets, second))
     assert m.by_class["normal"].figures["sensitivity"] == m.by_class["covid19"].figures["specificity"]
     truth = np.stack([targets, rng.integers(0, 2, 60)], axis=1)
     auroc = _measured(_independent(truth, scores, ("mass", "hernia"))).overall["auroc"].value
     assert auroc == pytest.approx(np.mean([sk.roc_auc_score(truth[:, k], scores[:, k]) for k in range(2)]))
+
+
+def test_the_loss_of_findings_is_the_mean_over_what_is_known_and_a_sure_wrong_probability_stays_finite():
+    scores = np.array([[0.9, 0.2, 0.6], [0.3, 1.0, 0.5]])
+    truth = np.array([[1, 0, np.nan], [np.nan, 0, np.nan]])
+    m = _measured(_independent(truth, scores, ("mass", "hernia", "effusion")))
+    assert m.overall["loss"].value == pytest.approx(-np.mean(np.log([0.9, 0.8, 1e-7])))
+    alone = _measured(_independent(truth[:1], scores[:1], ("mass", "hernia", "effusion")))
+    assert alone.overall["loss"].value == pytest.approx(-np.log([0.9, 0.8]).mean())
 
 
 def test_diseases_called_normal_are_counted_by_name_where_there_is_such_a_class(make_predictions):

@@ -295,6 +295,7 @@ def test_every_published_row_says_where_it_stands_and_has_the_figures_of_the_pap
     assert {name for name, _ in rows} == set(STUDIES)
     assert rows["pneumonia", "Xception, balanced and augmented"].accuracy.value == 0.9519
     assert rows["pneumonia", "Small CNN, balanced and augmented"].auroc.value == 0.91
+    assert rows["pneumonia", "VGG16, raw"].loss.value == 2.7321 and rows["radiography", "ResNet50"].loss is None
     assert rows["radiography", "ResNet50"].called_normal["covid19"] == (3, None)
     assert rows["radiography", "Logistic regression"].never_found == ("viral_pneumonia",)
     scores = [rows["group-q", f"EfficientNet B1, {group}"].f1.value for group in ("COVID", "pneumonia", "seven labels")]
