@@ -26,7 +26,7 @@ from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError, printable
 from enhancement.inputs import Images, radiographs
 from enhancement.notebook import NotebookDisplay
-from enhancement.progress import announced, interactive
+from enhancement.progress import announce, announced, interactive
 from segmentation.backend import fuse_batch_norm
 from segmentation.segmenter import LungSegmenter
 
@@ -305,9 +305,7 @@ class Classifier(NotebookDisplay):
         # No generator itself: a wrong option is refused at the call, not at the first radiograph.
         explain = self.explainer(method, target, batch_size=batch_size, progress=progress, **options)
         if method == "lime":
-            predictions = f"{options.get('samples', SAMPLES):,} predictions for each radiograph"
-            with announced(f"LIME: {predictions} (fewer with --samples)", progress, after=0):
-                pass
+            announce(f"LIME: {options.get('samples', SAMPLES):,} predictions for each radiograph (--samples)", progress)
         batches = self.batches(files, batch_size, jobs, progress)
         return (explanation for items, outcomes in batches for explanation in explain(items, outcomes))
 

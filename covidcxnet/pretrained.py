@@ -12,7 +12,7 @@ from covidcxnet.classifier import Classifier
 from covidcxnet.legacy import load_legacy
 from covidcxnet.models import HEADS, MODELS, create
 from covidcxnet.torch_weights import load_torch
-from enhancement.errors import InputError
+from enhancement.errors import InputError, has_controls
 from enhancement.progress import PATIENCE, announced
 from segmentation.backend import quiet_backend
 from weights.bounded import bounded_by
@@ -97,8 +97,8 @@ def build(metadata: dict[str, Any], path: str | os.PathLike[str]) -> keras.Model
     quiet_backend()
     try:
         architecture, classes = metadata["architecture"], metadata["classes"]
-        if not isinstance(classes, list):
-            raise InputError(f"its metadata do not describe a model: classes {classes!r:.80}, a list expected")
+        if not isinstance(classes, list) or any(not isinstance(c, str) or has_controls(c) for c in classes):
+            raise InputError(f"its metadata do not describe a model: classes {classes!r:.80}, a list of names expected")
         options = architecture["options"]
         spec = MODELS.get(architecture["name"])
         # The model's own options too: a wide head may go without saying.
@@ -108,7 +108,7 @@ def build(metadata: dict[str, Any], path: str | os.PathLike[str]) -> keras.Model
         with bounded_by(path):
             model = create(architecture["name"], classes=classes, **options)
     except Exception as error:  # the options of an untrusted file: Keras and TensorFlow may raise anything
-        reason = str(error) if isinstance(error, InputError) else f"its metadata do not describe a model ({error!r})"
+        reason = str(error) if isinstance(error, InputError) else "its metadata do not describe a model"
         reason = reason.removeprefix(f"{path}: ")
         raise InputError(f"{path}: {reason:.500}") from error
     load_weights(model, Path(path))

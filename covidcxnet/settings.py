@@ -111,7 +111,7 @@ class InputSettings:
         except InputError:
             raise
         except (TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"input settings: a value of a wrong type, or damaged ({error})") from error
+            raise InputError("input settings: a value of a wrong type, or damaged") from error
 
     @property
     def key(self) -> str:

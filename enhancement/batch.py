@@ -100,7 +100,7 @@ def _do(job: Job, make: Callable[[Path], NDArray[np.uint8]], overwrite: bool) ->
     except InputError as error:
         return str(error)
     except (OSError, cv2.error) as error:
-        return f"{job.target}: cannot be written ({error})"
+        return f"{job.target}: cannot be written ({getattr(error, 'strerror', None) or 'OpenCV refused it'})"
     return None
 
 

@@ -1,6 +1,7 @@
 """Errors that a user can mend: a command line shows their one line and no traceback."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -36,6 +37,11 @@ def printable(text: object) -> str:
     """A file name may hold bytes that no terminal encoding takes, and line breaks that would break a table."""
     safe = str(text).encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in safe)
+
+
+def has_controls(text: str) -> bool:
+    """Whether a text holds line breaks, tabs or other control characters, which garble tables and terminals."""
+    return any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in text)
 
 
 class RadiographError(InputError):

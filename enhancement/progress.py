@@ -72,23 +72,29 @@ def interactive() -> bool:
     return hasattr(sys, "ps1") or (sys.stderr is not None and sys.stderr.isatty())
 
 
+def announce(text: str, progress: bool = False) -> None:
+    """Print a line on standard error; nothing where nobody waits, unless `progress` is on."""
+    if _awaited(progress):
+        print(f"{text} ...", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def announced(text: str, progress: bool = False, after: float = PATIENCE) -> Iterator[None]:
-    """Print a line on standard error if the block takes longer than so many seconds; 0 prints it at once.
-
-    Nothing is printed where nobody waits, unless `progress` is on.
-    """
-    if sys.stderr is None or ProgressBar.hidden or not (progress or interactive()):
+    """`announce` a text if the block takes longer than so many seconds; 0 does it at once."""
+    # Not through a thread: the backend's notices are held back together with whatever else is printed meanwhile.
+    if not after:
+        announce(text, progress)
+    if not after or not _awaited(progress):
         yield
         return
     timer = threading.Timer(after, print, (f"{text} ...",), {"file": sys.stderr, "flush": True})
     timer.daemon = True
-    # Not through a thread: the backend's notices are held back together with whatever else is printed meanwhile.
-    if after:
-        timer.start()
-    else:
-        print(f"{text} ...", file=sys.stderr, flush=True)
+    timer.start()
     try:
         yield
     finally:
         timer.cancel()
+
+
+def _awaited(progress: bool) -> bool:
+    return sys.stderr is not None and not ProgressBar.hidden and (progress or interactive())

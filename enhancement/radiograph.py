@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import sys
@@ -73,7 +74,7 @@ def read_radiograph(path: Any, *, window: Window = None, max_pixels: int = MAX_P
     if not isinstance(path, str | os.PathLike):
         if is_view(window):
             raise InputError(f"window: {window} requested, and only DICOM files bring windows along; this is an image")
-        return np.array(as_gray(path, window=window))
+        return np.array(as_gray(path, window=window, max_pixels=max_pixels))
     try:
         kind, data = _read_bytes(Path(path), max_pixels)
     except Refusal as refusal:
@@ -106,7 +107,7 @@ def read_radiograph(path: Any, *, window: Window = None, max_pixels: int = MAX_P
         raise RadiographError(path, _reason(kind, error)) from None
 
 
-def as_gray(image: Any, name: str = "image", window: Window = None) -> Gray:
+def as_gray(image: Any, name: str = "image", window: Window = None, max_pixels: int = MAX_PIXELS) -> Gray:
     """One radiograph that is in memory already as gray, 8 bits deep.
 
     Parameters
@@ -121,6 +122,8 @@ def as_gray(image: Any, name: str = "image", window: Window = None) -> Gray:
         What messages call it.
     window : {"robust", "full"} or (float, float), optional
         For ``uint16`` and deep PIL images, as in `read_radiograph`.
+    max_pixels : int
+        Images of more pixels are refused, as files are.
 
     Returns
     -------
@@ -130,13 +133,14 @@ def as_gray(image: Any, name: str = "image", window: Window = None) -> Gray:
     Raises
     ------
     InputError
-        In one line: another type, shape or dtype, no pixels, colour, values that are not finite or of no clear range.
+        In one line: another type, shape or dtype, a masked array, no pixels or too many, colour, values that are not
+        finite or of no clear range.
     """
     if is_picture(image):
-        return _of_picture(image, name, window)
+        return _of_picture(image, name, window, max_pixels)
     if not isinstance(image, np.ndarray):
         raise InputError(f"{name}: {type(image).__name__} given, a path, a PIL image or a NumPy array expected")
-    image = _checked(image, name)
+    image = _checked(image, name, image.shape[:2], max_pixels)
     if image.ndim == 3 and image.shape[2] == 4:
         image = _opaque(image, name)
     if image.ndim == 3 and image.shape[2] in (1, 3):
@@ -151,7 +155,7 @@ def as_batch(images: NDArray[Any], name: str = "images") -> list[Gray]:
 
     The range of floats and of wide integers is that of the batch.
     """
-    images = _checked(images, name)
+    images = _checked(images, name, images.shape[1:3], MAX_PIXELS)
     images = images[..., 0] if images.ndim == 4 else images
     if images.dtype.kind == "f":
         return list(_eight_bits(images, name, None))
@@ -164,12 +168,16 @@ def is_picture(image: Any) -> TypeGuard[Any]:
     return pillow is not None and isinstance(image, pillow.Image)
 
 
-def _checked(image: NDArray[Any], name: str) -> NDArray[Any]:
-    """The array, wide integers as uint8 or uint16."""
+def _checked(image: NDArray[Any], name: str, sides: tuple[int, ...], max_pixels: int) -> NDArray[Any]:
+    """The array, wide integers as uint8 or uint16; `sides` are those of one radiograph in it."""
+    if isinstance(image, np.ma.MaskedArray):
+        raise InputError(f"{name}: a masked array given, whose mask would be lost; fill it first: array.filled(0)")
     if image.dtype.kind not in "uif":
         raise InputError(f"{name}: dtype {image.dtype} given, uint8, uint16 or a float in 0..1 or 0..255 expected")
     if image.size == 0:
         raise InputError(f"{name}: shape {image.shape} given, at least one pixel expected")
+    if math.prod(sides) > max_pixels:
+        raise InputError(f"{name}: {math.prod(sides):,} pixels, more than the limit of {max_pixels:,} (max_pixels)")
     if image.dtype.kind == "f":
         if not np.isfinite(image).all():
             raise InputError(f"{name}: holds values that are not finite (NaN or infinity)")
@@ -212,10 +220,12 @@ def _eight_bits(values: NDArray[Any], name: str, window: Window) -> Gray:
     return np.rint(values * np.float64(255 if high <= 1 else 1)).astype(np.uint8)
 
 
-def _of_picture(image: Any, name: str, window: Window) -> Gray:
+def _of_picture(image: Any, name: str, window: Window, max_pixels: int) -> Gray:
     from enhancement.raster import check_frames, from_pillow
+    from enhancement.streams import check_size
 
     try:
+        check_size(image.width, image.height, max_pixels)
         with silent_decoders():
             check_frames(getattr(image, "n_frames", 1))
             raster = from_pillow(image)

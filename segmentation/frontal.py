@@ -57,4 +57,4 @@ def rule_of(name: str, sha256: str) -> FrontalRule | None:
             mean, scale, weights = (file[key].astype(np.float32) for key in ("mean", "scale", "weights"))
             return FrontalRule(str(file["layer"]), mean, scale, weights, float(file["bias"]))
     except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise InputError(f"{path}: not a rule for frontal radiographs, or damaged ({error})") from error
+        raise InputError(f"{path}: not a rule for frontal radiographs, or damaged") from error

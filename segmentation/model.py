@@ -226,8 +226,8 @@ def describe(
         raise InputError(f"{path}: metadata without {error}; the file is damaged") from None
     except InputError as error:
         raise InputError(f"{path}: {shortened(str(error))}") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: metadata with a value of a wrong type ({error}); the file is damaged") from None
+    except (TypeError, ValueError, AttributeError):
+        raise InputError(f"{path}: metadata with a value of a wrong type; the file is damaged") from None
     if not all(isinstance(mask, str) for mask in conventions) or len(set(conventions)) < len(conventions):
         raise InputError(f"{path}: masks {conventions!r:.200} in its metadata, different names expected; damaged")
     if name not in tuple(ARCHITECTURES) or not conventions or options.get("outputs", 1) != len(conventions):

@@ -64,8 +64,10 @@ def pairs_from_csv(path: str | Path, root: str | Path | None = None, convention:
             rows = [{name: plain_cell(cell) for name, cell in row.items()} for row in reader]
     except UnicodeDecodeError:
         raise InputError(f"{path}: cannot be read as CSV (not UTF-8; save it as UTF-8)") from None
-    except (OSError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except csv.Error as error:
+        raise InputError(f"{path}: cannot be read as CSV; a quotation mark may not be closed") from error
     if not rows:
         raise InputError(f"{path}: no rows; one image and mask a row are expected")
     # The first row decides for all: a missing file further down is a gap in the data, not another folder.

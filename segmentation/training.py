@@ -333,4 +333,4 @@ def _restore(path: Path, model) -> list[dict]:
                 variable.assign(file[name][()])
             return json.loads(file["rows"][()])
     except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: the saved state cannot be restored ({error}); start a new run") from None
+        raise InputError(f"{path}: the saved state is damaged and cannot be restored; start a new run") from error

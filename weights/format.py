@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from enhancement.errors import InputError, one_line, shortened
+from enhancement.errors import InputError, shortened
 from enhancement.files import whole_file
 from enhancement.parallel import sha256
 
@@ -200,11 +200,13 @@ def load_weights(model, path: str | Path) -> None:
         with _known_to_keras(Path(path)) as file:
             model.load_weights(str(file))
         if not all(np.isfinite(array).all() for array in model.get_weights()):
-            raise ValueError("values that are not finite")
+            raise InputError(f"{path}: holds values that are not finite; the file is damaged")
+    except InputError:
+        model.set_weights(before)
+        raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
         model.set_weights(before)
-        reason = f"the weights do not fit the architecture, or the file is damaged: {one_line(error):.300}"
-        raise InputError(f"{path}: {reason}") from None
+        raise InputError(f"{path}: the weights do not fit the architecture, or the file is damaged") from error
 
 
 @contextmanager

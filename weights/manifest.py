@@ -109,10 +109,10 @@ def read(path: Path | None = None) -> dict[str, Entry]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']!r}, {FORMAT} expected")
+            raise ValueError("of another version")
         return {name: Entry(name=name, **facts) for name, facts in content["weights"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path}: not a manifest of weights, or a damaged one ({error})") from error
+        raise WeightsError(f"{path}: not a manifest of weights of format {FORMAT}, or a damaged one") from error
 
 
 def write(entries: dict[str, Entry], path: Path | None = None) -> Path:

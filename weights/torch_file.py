@@ -90,8 +90,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except _DAMAGE as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{path}: a damaged weights file ({reason})") from error
+        raise InputError(f"{path}: a damaged weights file") from error
     # A pickled optimizer or a list is sound, but no weights file.
     if not tensors:
         raise InputError(f"{path}: no tensors in it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from covidcxnet.datasets.check import check as check_files
 from covidcxnet.datasets.dataset import save_table
 from covidcxnet.datasets.duplicates import draw_pairs, find_duplicates
 from covidcxnet.datasets.load import load_all
+from covidcxnet.datasets.vocabulary import UNKNOWN
 from enhancement.files import check_output
 
 
@@ -44,7 +46,9 @@ def check(arguments: Namespace) -> int:
     """Write a table of verdicts; 1 where a file is to be rejected."""
     # Before every file is opened. Verdicts may have been edited by hand, so that a table is not replaced unasked.
     check_output(arguments.out, overwrite=arguments.overwrite)
-    dataset = load(arguments.data, root=arguments.root, for_training=False)
+    dataset = load(arguments.data, root=arguments.root, for_training=False, labelled=False)
+    if dataset.classes == (UNKNOWN,):
+        print(f"{arguments.data}: no labels; files alone are checked", file=sys.stderr)
     pixels = tuple(arguments.pixels) if arguments.pixels else None
     # A table may list a part of a folder on purpose; what else lies there is no concern of it.
     unlisted = ["*"] if Path(arguments.data).is_file() else None

@@ -46,6 +46,7 @@ def main(argv: list[str], prog: str) -> int:
     arguments = build_parser(prog).parse_args(argv)
     _check(arguments)
 
+    from covidcxnet.datasets.phantom import PHANTOM_CLASSES
     from covidcxnet.experiments.figure_inputs import from_dataset, from_files, from_run, load_models, trained_on
     from covidcxnet.experiments.figures import draw_all
     from covidcxnet.explain.layers import require_cut
@@ -53,9 +54,9 @@ def main(argv: list[str], prog: str) -> int:
     if arguments.images:
         radiographs = from_files(find_images(arguments.images))
     elif arguments.data:
-        # Maps need a few; only t-SNE needs many, and phantoms are drawn anew for every number.
-        few = bool(arguments.only) and "tsne" not in arguments.only
-        radiographs = from_dataset(open_data(arguments, **({"phantom_images": 2 * _MOST_ROWS} if few else {})))
+        # Each takes a while to draw, and of other figures than t-SNE only a few are seen.
+        most = arguments.most if "tsne" in (arguments.only or KINDS) else max(arguments.rows, len(PHANTOM_CLASSES))
+        radiographs = from_dataset(open_data(arguments, phantom_images=600 if arguments.where else min(most, 600)))
     else:
         split = arguments.split or "validation"
         radiographs, run = from_run(arguments.models, split)

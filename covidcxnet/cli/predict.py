@@ -79,14 +79,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--{next(iter(lime))}: is a setting of LIME; choose lime as the method, or leave it out")
 
     from covidcxnet.pretrained import load_model
+    from segmentation.segmenter import LungSegmenter
 
+    # First, as no network is built for it. By request only: other weights than in training change the input.
+    segmenter = LungSegmenter(arguments.segmenter) if arguments.segmenter else None
     classifier = load_model(arguments.weights)
-    # Lungs found by other weights than in training change the input, so that this is only by request.
-    if arguments.segmenter:
+    if segmenter is not None:
         from covidcxnet.classifier import Classifier
-        from segmentation.segmenter import LungSegmenter
 
-        segmenter = LungSegmenter(arguments.segmenter)
         classifier = Classifier(classifier.model, classifier.metadata, classifier.path, segmenter=segmenter)
     # Rows that appear on the screen are progress enough; a bar among them would only garble both.
     # LIME takes minutes for a row: it shows its own bar on a terminal, and lines in a log file.

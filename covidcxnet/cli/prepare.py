@@ -30,7 +30,9 @@ def main(argv: list[str], prog: str) -> int:
     from covidcxnet.training.recipe import TRAINING_IMAGES
     from covidcxnet.training.statistics import with_histogram
 
-    dataset, segmenter = data.dataset_of(recipe), data.segmenter_of(recipe)
+    dataset = data.dataset_of(recipe)
+    data.check_present(recipe, dataset)
+    segmenter = data.segmenter_of(recipe)
     # Grey levels of training images are part of what is prepared, and which images these are the split says.
     split = data.split_of(recipe, dataset) if recipe.match_to == TRAINING_IMAGES else None
     recipe = with_histogram(recipe, dataset, split, segmenter)

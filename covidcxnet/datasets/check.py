@@ -98,8 +98,8 @@ def look_at(path: str | Path, pixels: tuple[int, int] | None = None) -> Look:
         problems = recognise(image, path)
     except InputError as error:
         return Look(("unreadable",), getattr(error, "reason", str(error)), sha256=digest)
-    except Exception as error:  # one bad file among thousands must not end the check, whatever it broke
-        return Look(("unreadable",), f"{type(error).__name__}: {' '.join(str(error).split())}")
+    except Exception:  # one bad file among thousands must not end the check, whatever it broke
+        return Look(("unreadable",), "cannot be judged", sha256=digest)
     height, width = image.shape
     if pixels and (width, height) != tuple(pixels):
         problems["size"] = f"{width} x {height} pixels, {pixels[0]} x {pixels[1]} expected"

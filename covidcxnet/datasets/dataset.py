@@ -24,7 +24,7 @@ import pandas as pd
 from covidcxnet.datasets.vocabulary import DEFINITIONS, FINDINGS, PREFIX, findings_of, independent_targets
 from covidcxnet.reporting.table import Table, frame_csv, is_numeric
 from enhancement.csv_cells import plain_cell
-from enhancement.errors import InputError, listed, printable
+from enhancement.errors import InputError, has_controls, listed, printable
 from enhancement.files import whole_file
 from enhancement.notebook import NotebookDisplay
 
@@ -94,6 +94,9 @@ class Dataset(NotebookDisplay):
             if missing or len(set(classes)) < len(classes):
                 there = listed(findings_of(table), 12) or "none"
                 raise InputError(f"{self.name}: no finding {(missing or classes)[0]!r} (or twice); there are {there}")
+        if garbled := [name for name in classes if has_controls(name)]:
+            what = "holds a line break, tab or other control character"
+            raise InputError(f"{self.name}: class {printable(garbled[0])} {what}; rename it")
         object.__setattr__(self, "table", table)
         object.__setattr__(self, "root", Path(self.root))
         object.__setattr__(self, "classes", classes)

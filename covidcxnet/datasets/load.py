@@ -73,6 +73,7 @@ def load(
     columns: Mapping[str, str] | None = None,
     task: str = "exclusive",
     for_training: bool = True,
+    labelled: bool = True,
     phantom_images: int = 600,
     phantom_size: int = 256,
     seed: int = 0,
@@ -106,6 +107,9 @@ def load(
     for_training : bool
         Whether there must be two classes or more to tell apart. False takes whatever there is: images of a single
         class, and findings of which the data say nothing (unknown in every image) as long as they speak of one.
+    labelled : bool
+        Whether images must have labels. False takes folders without class folders and tables without labels too, for
+        questions about files alone; the label is then ``unknown``, or the first folder.
     phantom_images, phantom_size, seed : int
         Number, side in pixels and seed of the phantoms.
 
@@ -135,9 +139,9 @@ def load(
     elif address := address_of(data):
         dataset = load_named(address[0], Path(address[2]).expanduser(), **address[1])
     elif os.path.isdir(place):
-        dataset = _open_folder(place)
+        dataset = _open_folder(place, labelled)
     else:
-        dataset = _open_csv(place, root, columns, UNKNOWN if independent else None)
+        dataset = _open_csv(place, root, columns, UNKNOWN if independent or not labelled else None)
     if where:
         dataset = dataset.filter(**where)
     if independent:
@@ -304,9 +308,11 @@ def _images_below(root: Path) -> list[Path]:
     return [path for path in paths if path not in left_out]
 
 
-def _open_folder(root: Path) -> Dataset:
+def _open_folder(root: Path, labelled: bool) -> Dataset:
     """Images under one folder per class. There is no patient column: file names do not reliably tell."""
     paths = [p for p in _images_below(root) if len(p.parts) > 1]
+    if not paths and not labelled:
+        return load_files(root)
     if not paths:
         expected = f"expected one folder per class, e.g. {root}/normal/*.png"
         raise InputError(f"{root}: no images in class folders; {expected}{_class_folders_above(root)}")

@@ -256,7 +256,7 @@ def log_opening(run: Run, sha256: str, threshold: float | str, images: int) -> t
     try:
         before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); it says how often the test set was opened") from error
+        raise InputError(f"{path}: damaged; it says how often the test set was opened") from error
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     openings = [*before, {"date": now, "weights_sha256": sha256, "threshold": threshold, "images": images}]
     with whole_file(path) as partial:

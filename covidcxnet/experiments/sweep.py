@@ -196,7 +196,7 @@ def _claim(
             known = json.loads(file.read_text(encoding="utf-8"))
             before = {name: compared(Recipe.from_dict(known[name])) for name in recipes}
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file}: damaged ({one_line(error)}); name another folder") from error
+            raise InputError(f"{file}: damaged; name another folder") from error
         for name in now:
             if differs := _difference(before[name], now[name], swept):
                 raise InputError(f"out: {folder} holds {kind} with {differs}; name another folder")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup, escape
 
 from enhancement.csv_cells import csv_cell
-from enhancement.errors import one_line
+from enhancement.errors import one_line, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,7 +119,11 @@ class Table:
         """Columns for a terminal: text to the left, columns with numbers to the right."""
         rows, numeric = [row for row in self.rows if not isinstance(row, str)], int | float | Estimate | Share
         right = [any(isinstance(_cell(row[k]).value, numeric) for row in rows) for k in range(len(self.header))]
-        lines = [row if isinstance(row, str) else [_text(_cell(c)) for c in row] for row in (self.header, *self.rows)]
+        # a source may have any name, and a line break or tab in it would garble the columns
+        lines = [
+            row if isinstance(row, str) else [printable(_text(_cell(c))) for c in row]
+            for row in (self.header, *self.rows)
+        ]
         cells = [line for line in lines if not isinstance(line, str)]
         widths = [max((len(line[k]) for line in cells if k < len(line)), default=0) for k in range(len(self.header))]
         shown = []

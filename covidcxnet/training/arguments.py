@@ -68,6 +68,10 @@ def parse_recipe(
     except (argparse.ArgumentError, TypeError, RecursionError) as error:
         raise InputError(_readable(error)) from error
     settings = {field.name: values[field.name] for field in dataclasses.fields(Recipe)}
+    # What works under one schedule or optimizer only goes with it, unless it is given too and so refused.
+    for name, (choice, needed) in {"warmup": ("schedule", "cosine"), "weight_decay": ("optimizer", "adamw")}.items():
+        if choice in given and name not in given and settings[choice] != needed:
+            settings[name] = 0.0
     # Fractions of a packaged recipe do not replace the split that the folders of the user's data stand for.
     if "fractions" in given and not settings["split"] and Path(settings["data"]).is_dir():
         settings["split"] = NEW_SPLIT

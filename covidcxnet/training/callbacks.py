@@ -91,11 +91,15 @@ class Monitor(keras.callbacks.Callback):
 
 
 class Progress(keras.callbacks.Callback):
-    """A bar within an epoch, or a line now and then where there is no terminal, and one line after it, on stderr."""
+    """A bar within an epoch, or a line now and then where there is no terminal, and one line after it, on stderr.
 
-    def __init__(self, monitor: Monitor, images: int, epochs: int, batch_size: int):
+    ``save(epoch, logs)``, epochs from 0, comes before that line: whoever reads it may press Ctrl-C at once.
+    """
+
+    def __init__(self, monitor: Monitor, save: Callable[[int, dict], None], images: int, epochs: int, batch_size: int):
         super().__init__()
-        self.monitor, self.images, self.epochs, self.batch_size = monitor, images, epochs, batch_size
+        self.monitor, self.save = monitor, save
+        self.images, self.epochs, self.batch_size = images, epochs, batch_size
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()
@@ -116,6 +120,7 @@ class Progress(keras.callbacks.Callback):
         self.bar.close()
         seconds = time.monotonic() - self.started
         logs["seconds"] = round(seconds, 2)
+        self.save(epoch, logs)
         names = ("loss", "val_loss", "val_accuracy", "val_auroc", "val_f1")
         figures = "  ".join(f"{name} {logs[name]:.4f}" for name in names if name in logs)
         best = "  best so far" if self.monitor.best_epoch == epoch + 1 else ""

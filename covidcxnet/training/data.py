@@ -49,7 +49,7 @@ def split_of(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
 
     `InputError` if train or validation lacks a class, or most files of a table are missing.
     """
-    _check_present(recipe, dataset)
+    check_present(recipe, dataset)
     if recipe.split not in ("", NEW_SPLIT):
         table = read_split(recipe.split, dataset, by=recipe.split_by)
     elif not (recipe.split or recipe.holdout) and Path(recipe.data).is_dir() and "published_split" in dataset.table:
@@ -64,8 +64,8 @@ def split_of(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
     return table
 
 
-def _check_present(recipe: Recipe, dataset: Dataset) -> None:
-    """`InputError` if more than half of a table's files are missing: a training on the rest is not what is meant."""
+def check_present(recipe: Recipe, dataset: Dataset) -> None:
+    """`InputError` if more than half of a table's files are missing: the rest is not what is meant."""
     if not Path(recipe.data).is_file():
         return
     # Images that a check rejected are known to be missing.

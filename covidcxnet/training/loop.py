@@ -129,9 +129,8 @@ class TrainingLoop:
         after = [
             callbacks.Seeds(recipe.seed, self.batches),
             self.monitor,
-            callbacks.Progress(self.monitor, self.train.shown, recipe.epochs, recipe.batch_size),
             # Last, so that the row of the log holds what the others measured.
-            keras.callbacks.LambdaCallback(on_epoch_end=self._after_epoch),
+            callbacks.Progress(self.monitor, self._after_epoch, self.train.shown, recipe.epochs, recipe.batch_size),
         ]
         if recipe.tensorboard:
             after.append(callbacks.tensorboard(self.run.path / "tensorboard"))

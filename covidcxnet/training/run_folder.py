@@ -208,7 +208,7 @@ class Run(NotebookDisplay):
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"{path}: missing or damaged ({error})") from error
+            raise InputError(f"{path}: missing or damaged; no run is whole without it") from error
 
 
 def check_files(recipe: Recipe) -> None:

@@ -110,6 +110,14 @@ def test_the_check_of_a_table_is_about_its_files_only(lay, tmp_path):
     assert list(pd.read_csv(tmp_path / "v.csv")["path"]) == ["a.png"]
 
 
+@pytest.mark.parametrize("data", ["new", "new/t.csv"])
+def test_images_without_labels_are_checked_and_that_is_printed(lay, capsys, data):
+    root = lay({"new/a.png": CHEST, "new/b.png": np.zeros_like(CHEST), "new/t.csv": "path,age\na.png,40\nb.png,50\n"})
+    assert main(["datasets", "check", str(root / data), "--out", str(root / "v.csv"), "--jobs", "1"]) == 1
+    assert list(pd.read_csv(root / "v.csv")["verdict"]) == ["use", "reject"]
+    assert "no labels; files alone are checked" in capsys.readouterr().err
+
+
 def test_phantoms_pass_gray_has_no_tint_and_likeness_does_not_depend_on_contrast_or_padding(lay, tmp_path):
     dataset = make_phantoms(tmp_path / "p", 9, 3, 128, progress=False)
     assert list(check(dataset, progress=False)["verdict"]) == ["use"] * 9, "and their masks are not unlisted"

@@ -359,6 +359,17 @@ def test_texts_of_several_lines_are_read_and_rows_longer_than_the_header_are_ref
             load(csv(f"path,label\n{rows}\n"))
 
 
+@pytest.mark.parametrize("label", ["covid\n19", "covid\t19", "\x1b[31mcovid", "covid\u202819"])
+def test_a_class_that_would_garble_a_terminal_is_refused(label):
+    table = pd.DataFrame({"path": ["a.png", "b.png"], "label": ["normal", label]})
+    with pytest.raises(InputError, match=r"class \S+ holds a line break, tab or other control character") as refusal:
+        Dataset(table, ".")
+    assert str(refusal.value).isprintable()
+    finding = table.assign(**{f"finding_{label}": [0, 1]}, label="unknown")
+    with pytest.raises(InputError, match="holds a line break"):
+        Dataset(finding, ".", (label,), task="independent")
+
+
 def test_labels_and_patients_that_look_the_same_are_the_same(csv):
     rows = ["a.png,Fieber f\u00fcnf,u\u0308", "b.png,\ufeffFieber fu\u0308nf\u200b,\u00fc", "c.png,normal,c"]
     path = csv("\n".join(["path,label,patient", *rows]))

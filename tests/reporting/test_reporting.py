@@ -112,6 +112,7 @@ def test_rows_are_grouped_a_cell_says_more_and_csv_holds_plain_numbers():
     assert table.markdown().splitlines()[3] == "| **Published** |  |"
     assert table.text().splitlines()[2] == "Published"
     assert table.csv() == "run,images\na,1200\nb,\n"
+    assert Table(["run"], [["a\tb\nc"]]).text().splitlines()[1] == r"a\tb\nc"
     table = Table(["name", "auroc", "s"], [["a, b", SURE, 1.25], ["c", None, math.nan]])
     assert table.csv() == 'name,auroc,auroc_low,auroc_high,s\n"a, b",0.941,0.912,0.968,1.25\nc,,,,\n'
     table = Table(

@@ -113,6 +113,14 @@ def test_bad_flags_are_refused_by_name(flags, word):
         parse_recipe(flags.split())
 
 
+def test_what_only_another_schedule_or_optimizer_needs_goes_with_it():
+    flags = ["--recipe", "transfer", "--schedule", "constant", "--optimizer", "sgd"]
+    recipe = parse_recipe(flags)
+    assert recipe.schedule == "constant" and recipe.warmup == recipe.weight_decay == 0
+    with pytest.raises(InputError, match="warmup"):
+        parse_recipe([*flags, "--warmup", "1"])
+
+
 def test_retired_keys_load_at_the_value_that_they_had_by_default(tmp_path):
     text = Recipe().to_yaml().replace("augment: {", "augment: {spectrum: 0.0, ")
     (tmp_path / "r.yaml").write_text(f"{text}erase_shortcuts: 0\n")

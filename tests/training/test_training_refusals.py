@@ -1,11 +1,13 @@
 """What a training refuses: by the recipe alone, before images or a folder are made, number formats, damaged runs."""
 
 import dataclasses
+import re
 from contextlib import nullcontext
 
 import pytest
 
 from covidcxnet import backend
+from covidcxnet.cli.prepare import main as prepare
 from covidcxnet.cli.train import main
 from covidcxnet.datasets import load
 from covidcxnet.settings import InputSettings
@@ -92,12 +94,14 @@ def test_a_class_without_images_is_refused_before_anything_is_prepared(phantoms,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_table_most_of_whose_files_are_missing_is_refused(tiny, phantoms, tmp_path):
+def test_a_table_most_of_whose_files_are_missing_is_refused(tiny, phantoms, tmp_path, capsys):
     table = load(phantoms).table[["path", "label"]]
     table.to_csv(tmp_path / "t.csv", index=False)
     missing = rf"t\.csv: {len(table)} of {len(table)} files missing, the first .*--root"
     with pytest.raises(InputError, match=missing):
         train(tiny(data=str(tmp_path / "t.csv")))
+    assert prepare(["--data", str(tmp_path / "t.csv"), "--input.region", "none"]) == 2
+    assert re.search(missing, capsys.readouterr().err)
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 

@@ -1,6 +1,7 @@
 """Resuming equals never having stopped, whatever way a run was interrupted."""
 
 import dataclasses
+import io
 import os
 import signal
 import subprocess
@@ -85,6 +86,19 @@ def test_a_run_stopped_before_its_first_epoch_starts_over_from_its_initial_weigh
         with pytest.raises(KeyboardInterrupt):
             train(tiny("cut", **settings))
     assert_same_weights(whole.last_weights, train(resume=whole.path.with_name("cut")).last_weights)
+
+
+def test_ctrl_c_right_after_the_line_of_an_epoch_loses_no_epoch(tiny, monkeypatch):
+    class Stream(io.StringIO):
+        def write(self, text):
+            if text.startswith("epoch 2/"):
+                raise KeyboardInterrupt
+            return super().write(text)
+
+    recipe = tiny("run", epochs=3, patience=0)
+    monkeypatch.setattr("sys.stderr", Stream())
+    with pytest.raises(KeyboardInterrupt, match="stopped after epoch 2, of 3"):
+        train(recipe)
 
 
 @pytest.mark.usefixtures("interrupts")

@@ -157,6 +157,7 @@ STRANGE_INPUTS = {
     ("metadata", "message"),
     [
         (_classifier(classes=[str(number) for number in range(5000)]), ""),
+        (_classifier(classes=["normal", "covid\n19"]), "a list of names expected"),
         *((_classifier(architecture=strange), "") for strange in (None, [], "small-cnn", {"name": ["x"]}, {"name": 3})),
         *((_classifier(input=strange), "") for strange in ([1, 2], "raw", 7)),
         *((_classifier(input=INPUT | {key: value}), "") for key, values in STRANGE_INPUTS.items() for value in values),

@@ -114,7 +114,7 @@ def _nih_images(path: Path) -> dict[str, str]:
                 pairs[str(row["subset_img_id"])] = str(original).removesuffix(".png")
         return pairs
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{path}: not RSNA's mapping of images ({error})") from error
+        raise InputError(f"{path}: not RSNA's mapping of images, or damaged") from error
 
 
 def _header(path: Path):

@@ -211,7 +211,7 @@ def _workbook_rows(path: Path) -> list[list[str]]:
             sheets = sorted(name for name in names if re.fullmatch(r"xl/worksheets/sheet\d+\.xml", name))
             sheet = _part(archive, sheets[0])
     except (OSError, zipfile.BadZipFile, ElementTree.ParseError, IndexError) as error:
-        raise InputError(f"{path}: not an .xlsx workbook that can be read ({error})") from error
+        raise InputError(f"{path}: not an .xlsx workbook, or damaged; download it again") from error
     return [_cells(row, shared) for row in sheet.iter() if _tag(row) == "row"]
 
 
