@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,10 @@ import covidcxnet
 import enhancement
 import segmentation
 import weights
+from covidcxnet.cli import main as covidcxnet_main
+from covidcxnet.recipes.files import names as recipe_names
+from enhancement.__main__ import main as enhancement_main
+from segmentation.__main__ import main as segmentation_main
 
 ROOT = Path(__file__).parents[1]
 MANIFEST = json.loads((ROOT / "weights" / "manifest.json").read_text(encoding="utf-8"))["weights"]
@@ -49,3 +55,41 @@ def test_a_card_fits_two_screens_and_agrees_with_the_manifest(name):
     # Each figure of the header stands in the text, to the digits given there.
     for result in facts["model-index"][0]["results"]:
         assert all(f"{metric['value']:.3f}" in body for metric in result["metrics"])
+
+
+ROWS = [line.split(" | ") for line in (ROOT / "docs" / "papers.md").read_text(encoding="utf-8").splitlines()]
+ROWS = [row for row in ROWS if len(row) == 5 and row[1] in ("full", "partly")]
+
+
+def test_the_papers_have_62_rows_and_most_are_reproduced_in_full():
+    assert len(ROWS) == 62 and sum(row[1] == "full" for row in ROWS) >= 50
+    assert not [row[0] for row in ROWS if row[1] == "partly" and len(row[4]) < 10]
+
+
+def test_each_command_of_the_papers_exists_with_its_recipe_and_flags(capsys):
+    def help_of(words):
+        script, rest = (words[1], words[2:]) if words[0] == "python" else (words[0], words[1:])
+        if script == "-m":
+            main, prefix = (enhancement_main if rest[0] == "enhancement" else segmentation_main), [rest[1]]
+        else:
+            main = covidcxnet_main
+            prefix = [script.removesuffix(".py")] if script != "covidcxnet" else rest[:1]
+            prefix += rest[1:2] if prefix[0] in ("models", "recipes", "datasets", "weights") else []
+        with pytest.raises(SystemExit) as end:
+            main([*prefix, "--help"], *(["x"] if main is not covidcxnet_main else []))
+        assert not end.value.code, words
+        return capsys.readouterr().out
+
+    helps = {}
+    commands = [command for row in ROWS for command in re.findall(r"`((?:python|covidcxnet) [^`]+)`", row[2])]
+    for command in commands:
+        words = shlex.split(command)
+        key = tuple(words[: 4 if words[:2] == ["python", "-m"] else 3])
+        if key not in helps:
+            helps[key] = help_of(words)
+        # settings that are a dictionary take a key after a dot
+        flags = [word.partition("=")[0] for word in words if word.startswith("--")]
+        known = set(re.findall(r"--[\w.-]+", helps[key]))
+        assert not [f for f in flags if f not in known and f.partition(".")[0] not in known], command
+        names = [b for a, b in pairwise(words) if a in ("--recipe", "find-lr", "sweep", "groups", "draw")]
+        assert set(names) <= {*recipe_names()}, command
