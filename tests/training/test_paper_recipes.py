@@ -77,17 +77,18 @@ def _pneumonia():
 
 
 def _radiography():
-    base = Row("alexnet", FOUR, 224, RAW, 40, 32, 1e-4, ("flatten", (4096, 4096), (0.5, 0.5, 0.0)))
-    deep = dataclasses.replace(base, epochs=25, batch=64)
+    dense = ("flatten", (4096, 4096), (0.5, 0.5, 0.0))
+    base = Row("alexnet", FOUR, 224, RAW, 40, 32, 1e-4, dense, "imagenet", "conv5")
+    deep = dataclasses.replace(base, epochs=25, batch=64, trainable="block5_conv2,block5_conv3,block5_conv4")
     rows = {
         "alexnet": base,
         "vgg19-bn": dataclasses.replace(deep, model="vgg19-bn", head=("flatten", (4096, 4096), (0.0, 0.5, 0.5))),
         "resnet50": dataclasses.replace(
-            deep, model="resnet50", head=("average", (), 0.0), init="imagenet", trainable="conv4,conv5"
+            deep, model="resnet50-torchvision", head=("average", (), 0.0), trainable="layer3,layer4"
         ),
         # solved by scikit-learn: epochs, batches and rate are the defaults and mean nothing
         "logistic-regression": dataclasses.replace(
-            base, model="logistic-regression", size=32, head=(), epochs=16, batch=8
+            base, model="logistic-regression", init="random", trainable="all", size=32, head=(), epochs=16, batch=8
         ),
     }
     for name, row in rows.items():
@@ -248,5 +249,6 @@ def check_head(core, row):
     assert core.layers[-1].name == "pred" and core.layers[-1].activation.__name__ == activation
     weighted = {layer.name for layer in core.layers if layer.weights}
     trained = {layer.name for layer in core.layers if layer.weights and layer.trainable}
-    first = {"all": "", "head": tuple(layer.name for layer in behind)}.get(row.trainable, ("conv4", "conv5", "pred"))
+    head = tuple(layer.name for layer in behind)
+    first = {"all": "", "head": head}.get(row.trainable, (*row.trainable.split(","), *head))
     assert trained == {name for name in weighted if name.startswith(first)}
