@@ -1,4 +1,4 @@
-"""`covidcxnet weights convert`: a weights file of PyTorch, safetensors or old Keras as one of this project."""
+"""`covidcxnet weights convert` and `calibrate`, which write weights files of this project."""
 
 from __future__ import annotations
 
@@ -34,4 +34,25 @@ def _convert(arguments: argparse.Namespace) -> int:
     out = save_weights(classifier.model, arguments.out, classifier.metadata)
     findings = ", ".join(classifier.classes[:20]) + (", ..." if len(classifier.classes) > 20 else "")
     print(f"{out}: {classifier.model.name} of {classifier.model.count_params():,} parameters; {findings}")
+    return 0
+
+
+def add_calibrate(actions) -> None:
+    """Add the action to those of `covidcxnet weights`."""
+    text = "write a run's best weights with probabilities scaled on its validation images (temperature scaling)"
+    action = add_action(actions, "calibrate", _calibrate, text)
+    action.add_argument("run", metavar="RUN", help="run folder")
+    help = "weights file to write, which must end in .weights.h5; default RUN/calibrated.weights.h5"
+    action.add_argument("out", metavar="OUT", nargs="?", help=help)
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from covidcxnet.evaluation.thresholds import calibrate
+    from covidcxnet.training import Run
+
+    path, facts = calibrate(Run(arguments.run), arguments.out)
+    before, after = facts["cross_entropy"]
+    print(f"temperature {facts['temperature']:.3g} from {facts['images']} validation images")
+    print(f"their cross-entropy: {before:.4f} before, {after:.4f} after")
+    print(path)
     return 0

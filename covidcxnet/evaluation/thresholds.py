@@ -1,14 +1,27 @@
-"""From which probability a class is called: the default, a number given, stored, or chosen on validation."""
+"""What validation images decide after training: from which probability a class is called, and the temperature."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
+from covidcxnet.datasets.vocabulary import check_labels
+from covidcxnet.evaluation.bootstrap import Bootstrap
+from covidcxnet.evaluation.calibration import TINY, cross_entropy, temperature
 from covidcxnet.evaluation.images import EvaluatedImages
 from covidcxnet.evaluation.predictions import truth_of
 from covidcxnet.evaluation.provenance import EvaluationSettings
+from covidcxnet.models.heads import OUTPUT
+from covidcxnet.pretrained import load_model
+from covidcxnet.training.run_folder import Run
+from covidcxnet.training.sampling import labels_of
 from covidcxnet.training.validation import best_thresholds
 from enhancement.errors import InputError
+from weights import save_weights
+
+_MOST = 15.0  # a temperature as high as this makes all classes equally probable
 
 
 def thresholds_for(images: EvaluatedImages, settings: EvaluationSettings) -> tuple[np.ndarray, str]:
@@ -53,3 +66,39 @@ def youden_threshold(probability: np.ndarray, positive: np.ndarray) -> float:
     best = int(np.argmax(sensitivity - false_positive_rate))
     lower = descending[last[best + 1]] if best + 1 < len(last) else 0.0
     return float((descending[last[best]] + lower) / 2)
+
+
+def calibrate(run: Run, out: str | Path | None = None) -> tuple[Path, dict[str, Any]]:
+    """Write a run's best weights anew, with probabilities that come true more nearly (temperature scaling).
+
+    The output layer is divided by the temperature, so that whatever reads the file has the new probabilities; which
+    class is called stays as it was. Returned are the file, by default `calibrated.weights.h5` in the run, and what
+    stands in its metadata: the temperature, the number of validation images, and their cross-entropy before and after.
+    `InputError` if the model has no single output layer, or validation lacks a class.
+    """
+    classifier = load_model(run.best_weights)
+    layers = [layer for layer in classifier.model.layers if layer.name == OUTPUT]
+    if not layers:
+        raise InputError(f"{run.path}: {classifier.model.name} has no single output layer to scale")
+    rows = run.rows("validation")
+    check_labels(labels_of(run.recipe, run.store)[rows], classifier.classes, classifier.task, "validation")
+    truth = truth_of(run.store.table, classifier.classes, classifier.task)[rows]
+    before = classifier.predict_rows(run.store, rows)
+    divisor = temperature(before, truth, classifier.task)
+    if divisor > _MOST:
+        raise InputError(f"{run.path}: the probabilities say nothing about its validation images; no scale mends that")
+    layers[0].set_weights([array / divisor for array in layers[0].get_weights()])
+    after = classifier.predict_rows(run.store, rows)
+    once = Bootstrap(None, len(rows), resamples=0)
+    losses = [float(cross_entropy(values, truth, once, classifier.task)[0]) for values in (before, after)]
+    facts = {"temperature": divisor, "images": len(rows), "cross_entropy": losses}
+    metadata = classifier.metadata | {"calibration": facts}
+    if classifier.task == "independent":
+        metadata["thresholds"] = dict(zip(classifier.classes, _rescaled(classifier.thresholds, divisor), strict=True))
+    return save_weights(classifier.model, out or run.path / "calibrated.weights.h5", metadata), facts
+
+
+def _rescaled(thresholds: np.ndarray, divisor: float) -> list[float]:
+    """Thresholds that call the same images after the logits were divided."""
+    odds = (thresholds / np.maximum(1 - thresholds, TINY)) ** (1 / divisor)
+    return (odds / (1 + odds)).tolist()

@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from covidcxnet import evaluate
+from covidcxnet import evaluate, load_model
 from covidcxnet.cli.evaluate import main
+from covidcxnet.cli.weights import main as weights_main
 from covidcxnet.datasets import load
 from covidcxnet.evaluation import evaluator
+from covidcxnet.evaluation.calibration import temperature
 from covidcxnet.evaluation.images import newest_run
 from covidcxnet.evaluation.page import summary
 from covidcxnet.evaluation.thresholds import youden_threshold
@@ -24,6 +26,7 @@ from covidcxnet.training import Recipe, Run, train
 from enhancement.errors import InputError
 from segmentation.segmenter import LungSegmenter
 from segmentation.verdict import Verdict
+from weights import save_weights
 
 pytestmark = pytest.mark.usefixtures("eager", "blank")
 QUICK = {"explain": False, "bootstrap": 0, "jobs": 1, "progress": False}
@@ -107,6 +110,52 @@ def test_training_images_that_a_run_left_unused_are_on_no_side(run, tmp_path):
     parts = json.loads(evaluate(copy, **QUICK).metrics_path.read_text())["data"]["parts"]
     assert parts["train"]["images"] == len(run.rows("train")) - 1 and parts["test"]["images"] == len(run.rows("test"))
     assert "unused" not in parts
+
+
+def test_a_run_is_calibrated_on_its_validation_images_and_calls_the_same_classes(run, tmp_path, capsys):
+    copy, table = Path(shutil.copytree(run.path, tmp_path / "run")), run.store.table
+    Run(copy).update(store=str(run.store.path))
+    # an over-confident network that is right about all validation images but one of each class
+    classifier, rows = load_model(run.best_weights), np.arange(len(table))
+    layer = classifier.model.get_layer("pred")
+    kernel, bias = layer.get_weights()
+    logit = np.log(classifier.predict_rows(run.store, rows) + 1e-9) @ [-1, 1]
+    scale = 6 / logit.std()
+    layer.set_weights([scale * kernel, scale * (bias - np.median(logit))])
+    save_weights(classifier.model, copy / "best.weights.h5", classifier.metadata)
+    called = np.where(logit > np.median(logit), "covid19", "normal")
+    right = (called == table["label"]).to_numpy()
+    validation = right.copy()
+    for label in ("normal", "covid19"):
+        validation[np.flatnonzero(~right & (table["label"] == label))[:1]] = True
+    sides = pd.Series(np.where(validation, "validation", "train"), table["path"])
+    split = run.split
+    split.assign(split=split["path"].map(sides).to_numpy()).to_csv(copy / "split.csv", index=False)
+
+    before = load_model(copy).predict_rows(run.store, rows)
+    assert weights_main(["calibrate", str(copy)]) == 0
+    printed = capsys.readouterr().out
+    after = load_model(copy / "calibrated.weights.h5")
+    facts = after.metadata["calibration"]
+    assert facts["temperature"] > 1.5 and facts["images"] == validation.sum()
+    assert facts["cross_entropy"][1] < facts["cross_entropy"][0] - 0.05
+    assert f"{facts['cross_entropy'][1]:.4f} after" in printed and "calibrated.weights.h5" in printed
+    p = after.predict_rows(run.store, rows)
+    np.testing.assert_allclose(
+        np.log(p) @ [-1, 1], np.log(before) @ [-1, 1] / facts["temperature"], rtol=1e-3, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("task", ["exclusive", "independent"])
+def test_the_temperature_is_the_factor_by_which_logits_are_too_large(task):
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(6000, 3)) * 2
+    truth = np.eye(3)[(logits + random.gumbel(size=logits.shape)).argmax(axis=1)]  # drawn from softmax(logits)
+    scores = np.exp(4 * logits) / np.exp(4 * logits).sum(axis=1, keepdims=True)
+    if task == "independent":
+        scores, truth = 1 / (1 + np.exp(-4 * logits)), (random.random(logits.shape) < 1 / (1 + np.exp(-logits))) * 1.0
+        truth[::5, 1] = np.nan
+    assert temperature(scores, truth, task) == pytest.approx(4, rel=0.05)
 
 
 def test_each_opening_of_the_test_set_is_written_down_and_an_automatic_threshold_needs_none(run, report, tmp_path):
