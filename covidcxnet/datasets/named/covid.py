@@ -170,7 +170,7 @@ def read_radiography(folder: str | Path, facts: Facts, *, blocks: str, normals: 
     table = pd.DataFrame(rows, columns=["path", "label", "published_label", "mask", "patient", "origin"])
     if normals != "all":
         normal = np.random.default_rng(0).permutation(np.flatnonzero(table["label"] == "normal"))
-        table = table.drop(index=normal[int(normals) :])
+        table = table.drop(index=normal[int(normals) :].tolist())
     return layout.finish(table, root, facts)
 
 
