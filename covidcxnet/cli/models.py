@@ -1,4 +1,4 @@
-"""The command `covidcxnet models`: which classifiers there are, their size, and which pretrained weights they have."""
+"""The command `covidcxnet models`: which classifiers there are, their size, their pretrained weights, a drawing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from covidcxnet.cli._common import add_action
 from enhancement.command_line import Parser, at_least, command, did_you_mean
 from enhancement.errors import InputError
+from enhancement.files import check_output
 
 FLOPS = "two for each multiply-add of convolutions and dense layers, for one stack; many tables print half of it"
 LICENCES = (
@@ -29,13 +30,18 @@ def main(argv: list[str], prog: str) -> int:
     action = add_action(actions, "list", _list, "list all: stack, parameters, FLOPs, weights; for two classes")
     action.add_argument("--json", action="store_true", help="print all that is known as JSON")
     text = "show all that is known; --size, --channels, --classes build and count it"
-    action = add_action(actions, "show", _show, text)
-    action.add_argument("name", metavar="NAME")
-    action.add_argument("--json", action="store_true", help="print it as JSON")
-    action.add_argument("--size", type=int, help="side of the stack in pixels")
-    action.add_argument("--channels", type=int, help="planes of the stack")
-    action.add_argument("--classes", type=at_least(2, 100_000), help="number of classes")
-    action.add_argument("--head", help="head by name: covid-cxnet, pneumonia or linear")
+    showing = add_action(actions, "show", _show, text)
+    showing.add_argument("name", metavar="NAME")
+    showing.add_argument("--json", action="store_true", help="print it as JSON")
+    text = "draw a network as blocks with output shapes and parameters, repeated blocks once"
+    drawing = add_action(actions, "draw", _draw, text)
+    drawing.add_argument("name", metavar="NAME", help="a model, weights, a run, or a lung U-Net: unet, imlab-unet")
+    drawing.add_argument("--out", required=True, metavar="FILE", help="picture to write, .png or .svg")
+    for action in (showing, drawing):
+        action.add_argument("--size", type=int, help="side of the stack in pixels")
+        action.add_argument("--channels", type=int, help="planes of the stack")
+        action.add_argument("--classes", type=at_least(2, 100_000), help="number of classes")
+        action.add_argument("--head", help="head by name: covid-cxnet, pneumonia or linear")
     arguments = parser.parse_args(argv)
     return arguments.action(arguments)
 
@@ -87,7 +93,7 @@ def _show(arguments: argparse.Namespace) -> int:
     if name not in models:
         raise InputError(f"{name}: no such model{did_you_mean(name, models)} (covidcxnet models list shows all)")
     model = models[name]
-    if any(getattr(arguments, key) is not None for key in ("size", "channels", "classes", "head")):
+    if _changed(arguments):
         model |= _counted(arguments)
     if arguments.json:
         print(json.dumps(model))
@@ -104,17 +110,63 @@ def _show(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _draw(arguments: argparse.Namespace) -> int:
+    out = check_output(arguments.out)
+    if out.suffix.lower() not in (".png", ".svg"):
+        raise InputError(f"--out: ending {out.suffix!r} given, .png or .svg expected")
+
+    from covidcxnet.models import MODELS
+    from covidcxnet.models.diagram import draw
+    from covidcxnet.reporting import plots
+    from segmentation.backend import quiet_backend
+    from segmentation.model import ARCHITECTURES
+
+    quiet_backend()
+    name, title = arguments.name, ""
+    if name in ARCHITECTURES:
+        size = {"size": arguments.size or 256, "channels": arguments.channels or 1}
+        model = ARCHITECTURES[name](**size)
+    elif name in MODELS:
+        # Its levels are networks of their own, side by side: a drawing of both would show each block twice.
+        level = MODELS[name].level
+        title = f"{name}: {len(MODELS[name].stages)} networks like {level}, each" if level else ""
+        model = _built(arguments, level or name)
+    elif _changed(arguments):
+        raise InputError(f"{name}: is no model{did_you_mean(name, MODELS)}; --size and the like are for models by name")
+    else:
+        from covidcxnet.pretrained import load_model
+        from segmentation.segmenter import LungSegmenter
+        from weights import manifest
+
+        entry = manifest.read().get(name)
+        lungs = entry is not None and entry.kind == "segmenter"
+        model, title = (LungSegmenter(name) if lungs else load_model(name)).model, name
+    print(plots.save(draw(model, title), out))
+    return 0
+
+
+def _changed(arguments: argparse.Namespace) -> bool:
+    return any(getattr(arguments, key) is not None for key in ("size", "channels", "classes", "head"))
+
+
+def _built(arguments: argparse.Namespace, name: str) -> Any:
+    """The model with the settings of the flags."""
+    from covidcxnet.models import create
+
+    # Class names change nothing of a network: numbers stand for them.
+    head = {} if arguments.head is None else {"head": arguments.head}
+    classes = None if arguments.classes is None else list(map(str, range(arguments.classes)))
+    return create(name, size=arguments.size, channels=arguments.channels, classes=classes, **head)
+
+
 def _counted(arguments: argparse.Namespace) -> dict[str, Any]:
     """Size of the model built with these settings."""
-    from covidcxnet.models import counts, create
+    from covidcxnet.models import counts
     from segmentation.backend import quiet_backend
 
     # TensorFlow's notices would stand above the answer.
     quiet_backend()
-    # Class names do not change a count: numbers stand for them.
-    head = {} if arguments.head is None else {"head": arguments.head}
-    classes = None if arguments.classes is None else list(map(str, range(arguments.classes)))
-    model = create(arguments.name, size=arguments.size, channels=arguments.channels, classes=classes, **head)
+    model = _built(arguments, arguments.name)
     parameters, learned = counts.parameters(model)
     size = {"stack": list(model.input_shape[1:]), "parameters": parameters, "learned": learned}
     return {**size, "flops": counts.flops(model), "outputs": model.output_shape[-1]}
