@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from covidcxnet.cli._common import RESEARCH_ONLY, add_data, add_work, open_data
+from covidcxnet.cli._common import RESEARCH_ONLY, add_data, add_work, open_data, words
 from enhancement.command_line import Parser, at_least, command
 from enhancement.errors import InputError
 from enhancement.files import check_output, find_images
@@ -30,6 +30,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--only", action="append", choices=KINDS, help="figures to draw; repeatable; default all")
     text = "feature layer of Grad-CAM: one for all models, or one for each in their order; default the last one"
     add("--layer", action="append", default=[], metavar="NAME", help=text)
+    text = "layers whose first feature map is drawn, of all models in one picture, as in first:9,last:3 or names"
+    add("--layers", type=words, default=(), metavar="LAYER[,LAYER]", help=text)
     add("--target", metavar="CLASS", help="class that maps explain; default the one each predicts")
     add("--lime", action="store_true", help="LIME too: minutes for each radiograph and model")
     add("--lime-samples", type=at_least(10, 100_000), default=1000, metavar="N", help="perturbed images for LIME")
@@ -49,7 +51,7 @@ def main(argv: list[str], prog: str) -> int:
     from covidcxnet.datasets.phantom import PHANTOM_CLASSES
     from covidcxnet.experiments.figure_inputs import from_dataset, from_files, from_run, load_models, trained_on
     from covidcxnet.experiments.figures import draw_all
-    from covidcxnet.explain.layers import require_cut
+    from covidcxnet.explain.layers import chosen_layers, require_cut
 
     if arguments.images:
         radiographs = from_files(find_images(arguments.images))
@@ -65,6 +67,7 @@ def main(argv: list[str], prog: str) -> int:
     # Every layer and class is checked before the first figure, which may take minutes.
     layers = arguments.layer * len(models) if len(arguments.layer) == 1 else arguments.layer or [None] * len(models)
     for model, layer in zip(models, layers, strict=True):
+        chosen_layers(model.classifier.model, arguments.layers, f"--layers for {model.name}")
         if layer is not None:
             require_cut(model.classifier.model, layer, f"--layer for {model.name}")
         if arguments.target is not None and arguments.target not in model.classifier.classes:
@@ -87,6 +90,7 @@ def main(argv: list[str], prog: str) -> int:
         kinds=arguments.only or KINDS,
         methods=("cam", "gradcam", *(["lime"] if arguments.lime else [])),
         layers=layers,
+        feature_layers=arguments.layers,
         target=arguments.target,
         samples=arguments.lime_samples,
         **{name: getattr(arguments, name) for name in names},
@@ -106,6 +110,8 @@ def _check(arguments: argparse.Namespace) -> None:
             raise InputError(f"--{flag}: belongs to --data, which is not given")
     if arguments.lime and arguments.only and "maps" not in arguments.only:
         raise InputError("--lime: is drawn beside the other maps; add --only maps")
+    if arguments.layers and arguments.only and "features" not in arguments.only:
+        raise InputError("--layers: are those of feature maps; add --only features, or give --layer for Grad-CAM")
     count = len(arguments.models)
     if len(arguments.layer) not in (0, 1, count):
         raise InputError(f"--layer: {len(arguments.layer)} given for {count} models; give one, or one for each")

@@ -16,7 +16,7 @@ from covidcxnet.experiments.figure_inputs import NamedModel, Radiograph, choose,
 from covidcxnet.explain.cam import linear_head
 from covidcxnet.explain.explanation import Explanation
 from covidcxnet.explain.grid import remark
-from covidcxnet.explain.layers import convolutions, require_cut
+from covidcxnet.explain.layers import chosen_layers, convolutions, require_cut
 from covidcxnet.explain.overlay import heat_colours
 from covidcxnet.reporting import plots
 from covidcxnet.reporting.pages import NOTICE
@@ -49,6 +49,7 @@ def draw_all(
     kinds: Collection[str] = KINDS,
     methods: Sequence[str] = ("cam", "gradcam"),
     layers: Sequence[str | None] = (),
+    feature_layers: Sequence[str] = (),
     target: str | None = None,
     samples: int = 1000,
     rows: int = 6,
@@ -63,7 +64,9 @@ def draw_all(
     """Draw the figures of `kinds` into a folder; the number of models and files that had to be left out.
 
     `layers` are the feature layers of each model's maps (None, or nothing at all: the last one), `rows` and `most` the
-    radiographs with maps and in t-SNE. `report` takes each file that is written, and a line for what is left out.
+    radiographs with maps and in t-SNE. With `feature_layers`, see `explain.layers.chosen_layers`, one picture for all
+    models has the first map of each of those layers, in place of all maps of two. `report` takes each file that is
+    written, and a line for what is left out.
     """
     shown, problems = choose(radiographs, rows, seed), 0
     report(f"{len(models)} models, {len(radiographs)} radiographs; {len(shown)} of them with maps")
@@ -96,14 +99,22 @@ def draw_all(
         # The first of each class, the first few where classes are not known.
         first = {r.label if r.label is not None else k: k for k, r in reversed(list(enumerate(shown)))}
         few = [shown[k] for k in sorted(first.values())][:_MOST_FEATURES]
+        firsts: dict[int, list[tuple[str, dict[str, np.ndarray]]]] = {}  # by row of `few`, of each model
         for model in models:
             with step():
+                network = model.classifier.model
+                wanted = chosen_layers(network, feature_layers) if feature_layers else None
                 read = [pair for rows, stacks in stacks_of(model, few) for pair in zip(rows, stacks, strict=True)]
                 for number, (row, stack) in enumerate(read, start=1):
-                    layer_maps = feature_maps(model.classifier.model, stack)
+                    layer_maps = feature_maps(network, stack, wanted)
+                    if wanted:
+                        firsts.setdefault(row, []).append((model.name, layer_maps))
+                        continue
                     picture = draw_features(model, stack, layer_maps, few[row].caption)
                     report(plots.save(picture, folder / f"feature-maps-{model.file_name}-{number}.png"))
                 problems += not read
+        for number, row in enumerate(sorted(firsts), start=1):
+            report(plots.save(draw_first_maps(firsts[row], few[row].caption), folder / f"feature-layers-{number}.png"))
     if "tsne" in kinds:
         chosen, embeddings = choose(radiographs, most, seed), []
         for model in models if len(chosen) >= FEWEST else ():
@@ -261,6 +272,26 @@ def draw_features(model: NamedModel, stack: np.ndarray, layers: Mapping[str, np.
         axes.set_axis_off()
     text = ", ".join(caption.split("\n"))
     figure.suptitle(f"{model.name}: feature maps of one radiograph ({text})", fontsize=11, parse_math=False)
+    return figure
+
+
+def draw_first_maps(rows: Sequence[tuple[str, Mapping[str, np.ndarray]]], caption: str) -> Figure:
+    """The first feature map of each layer: a row for each model, its layers from left to right."""
+    columns = max(len(maps) for _, maps in rows)
+    figure, panels = plots.figure(1.32 * columns + 0.3, 1.75 * len(rows) + 0.45, len(rows), columns)
+    for (name, maps), line in zip(rows, np.reshape(np.array(panels, object), (len(rows), columns)), strict=True):
+        for axes in line[len(maps) :]:
+            axes.set_axis_off()
+        for axes, (layer, values) in zip(line, maps.items(), strict=False):
+            first, (height, width) = values[..., 0], values.shape[:2]
+            low, high = np.percentile(first, (1, 99))
+            pixels = ((first - low) / (high - low if high > low else 1)).clip(0, 1)
+            title = f"{plots.shortened(layer, 20)}\n{width} x {height}"
+            plots.image(axes, pixels, title, size=6.5, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        line[0].annotate(name, (0, 0.5), (-4, 0), rotation=90, ha="right", va="center", fontsize=8, **_BESIDE)
+    text = ", ".join(caption.split("\n"))
+    title = f"First feature map of each layer, each on its own scale ({text})"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 
 from enhancement.errors import InputError
 from segmentation.backend import keras, layers
@@ -56,6 +57,27 @@ def convolutions(model: keras.Model) -> list[str]:
     if not names:
         raise InputError(f"model {model.name}: no convolutional layer, so there are no feature maps to draw")
     return names
+
+
+def chosen_layers(model: keras.Model, wanted: Sequence[str], key: str = "layers") -> list[str]:
+    """Names of layers that `wanted` means, from input to output: names, ``first:9`` and ``last:3`` of all with maps.
+
+    `InputError` for anything else; the message names layers that resemble it.
+    """
+    names = [layer.name for layer in model.layers if not isinstance(layer, layers.InputLayer)]
+    names = [name for name in names if len(getattr(model.get_layer(name).output, "shape", ())) == 4]
+    chosen: set[str] = set()
+    for word in wanted:
+        end, _, number = word.partition(":")
+        if end in ("first", "last") and number.isdecimal() and int(number) > 0:
+            chosen.update(names[: int(number)] if end == "first" else names[-int(number) :])
+        elif word in names:
+            chosen.add(word)
+        else:
+            close = ", ".join(difflib.get_close_matches(word, names, n=4) or names[:_LISTED])
+            why = f"no layer of {model.name} with feature maps, such as {close}"
+            raise InputError(f"{key}: {word!r} is {why}; first:N and last:N count them")
+    return [name for name in names if name in chosen]
 
 
 def _tensors(operation, side: str) -> list:

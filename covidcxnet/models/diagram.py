@@ -181,9 +181,9 @@ def _block(group: Sequence[Any]) -> Block:
     kinds = {_kind(operation) for operation in group}
     entries = {id(t) for t in _tensors(group[0], "input")}
     if not merges:
-        found = (word for word in ("Conv", "Dense", "Pool", "Flatten") if any(word in kind for kind in kinds))
+        present = (word for word in ("Conv", "Dense", "Pool", "Flatten") if any(word in kind for kind in kinds))
         names_of_kinds = {"Conv": "convolution", "Dense": "dense", "Pool": "pooling", "Flatten": "flatten"}
-        kind = names_of_kinds.get(next(found, ""), "block")
+        kind = names_of_kinds.get(next(present, ""), "block")
     elif _kind(merges[-1]) == "Add":
         kind = "residual block"
     elif _kind(merges[-1]) == "Concatenate":

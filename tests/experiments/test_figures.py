@@ -14,8 +14,9 @@ from covidcxnet.datasets import Dataset
 from covidcxnet.experiments import figure_inputs
 from covidcxnet.experiments.embedding import alike, embed, feature_tensor, reduce, table
 from covidcxnet.experiments.figure_inputs import NamedModel, Radiograph, choose, from_dataset, from_files, load_models
-from covidcxnet.experiments.figures import activation_maps, draw, feature_maps
+from covidcxnet.experiments.figures import activation_maps, draw, draw_all, draw_first_maps, feature_maps
 from covidcxnet.explain.cam import GradCAM
+from covidcxnet.explain.layers import chosen_layers
 from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
@@ -113,6 +114,24 @@ def test_feature_maps_are_the_outputs_of_the_first_and_the_last_convolution():
     kernel, bias = (np.asarray(w) for w in model.get_layer("conv1").get_weights())
     expected = (stack[:3, :3, 0, None] / 255.0 * kernel[:, :, 0]).sum(axis=(0, 1)) + bias
     np.testing.assert_allclose(maps["conv1"][0, 0], expected, atol=1e-5)
+
+
+def test_layers_are_counted_or_named_and_the_first_map_of_each_is_drawn_for_all_models_together(dataset, tmp_path):
+    model = classifier().model
+    names = ["conv1", "bn1", "relu1", "pool1", "dropout1", "conv2", "bn2", "last_relu", "pool2"]
+    assert chosen_layers(model, ["last:1", "conv2", "first:2"]) == ["conv1", "bn1", "conv2", "pool2"]
+    assert chosen_layers(model, ["first:99"]) == names
+    with pytest.raises(InputError, match=r"conv3.*such as conv"):
+        chosen_layers(model, ["conv3"])
+    models = [NamedModel("one", classifier()), NamedModel("two", classifier(None))]
+    lines: list[str] = []
+    options = {"kinds": ["features"], "feature_layers": ["first:2", "last:1"], "report": lambda x: lines.append(str(x))}
+    assert draw_all(models, from_dataset(dataset)[:3], tmp_path, progress=False, **options) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"feature-layers-{k}.png" for k in (1, 2, 3)]
+    stack = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 1)).astype("uint8")
+    maps = feature_maps(model, stack, chosen_layers(model, ["first:2"]))
+    panels = draw_first_maps([("one", maps), ("two", maps)], "x").axes
+    assert [axes.get_title() for axes in panels] == ["conv1\n30 x 30", "bn1\n30 x 30"] * 2
 
 
 def test_perplexity_is_bounded_by_the_number_of_radiographs_and_the_seed_decides(dataset):
