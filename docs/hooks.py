@@ -38,7 +38,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     def turn(match: re.Match[str]) -> str:
         picture, text, target = match.groups()
         path, _, anchor = target.partition("#")
-        if "://" in target or not path or target.startswith("mailto:"):
+        if re.match(r"\w+:", target) or not path:
             return match[0]
         place = normpath(join(base, path))
         place += "/README.md" if f"{place}/README.md" in PAGES else ""

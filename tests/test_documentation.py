@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shlex
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ from segmentation.__main__ import main as segmentation_main
 ROOT = Path(__file__).parents[1]
 MANIFEST = json.loads((ROOT / "weights" / "manifest.json").read_text(encoding="utf-8"))["weights"]
 CARDS = {name: entry for name, entry in MANIFEST.items() if entry.get("card")}
+NOTEBOOKS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("package", [covidcxnet, enhancement, segmentation, weights], ids=lambda p: p.__name__)
@@ -93,3 +95,24 @@ def test_each_command_of_the_papers_exists_with_its_recipe_and_flags(capsys):
         assert not [f for f in flags if f not in known and f.partition(".")[0] not in known], command
         names = [b for a, b in pairwise(words) if a in ("--recipe", "find-lr", "sweep", "groups", "draw")]
         assert set(names) <= {*recipe_names()}, command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_tutorial_runs_and_draws_its_pictures(path):
+    pytest.importorskip("nbclient")
+    tutorials = runpy.run_path(str(ROOT / "tools" / "tutorials.py"))
+    drawn = tutorials["pictures"](tutorials["execute"](path))
+    stored = [sum("image/png" in output["data"] for output in cell.get("outputs", ())) for cell in _cells(path)]
+    assert [len(pictures) for pictures in drawn] == stored and sum(stored) >= 2
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_tutorial_is_stored_small_with_pictures_only(path):
+    assert path.stat().st_size < 400_000
+    outputs = [output for cell in _cells(path) for output in cell.get("outputs", ())]
+    assert all(output["output_type"] == "display_data" and list(output["data"]) == ["image/png"] for output in outputs)
+
+
+def _cells(path):
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]

@@ -68,13 +68,13 @@ def _never_found(r: Report) -> Iterator[Caution]:
         unchosen = r.threshold_from.startswith("0.5")
         why = "No threshold was chosen for these weights" if unchosen else "Means over findings count them as 0"
         title = f"{len(lost)} of {count(len(m.classes), 'finding')} never found (F1 0)"
-        yield Caution("f1_zero", title, f"{where}. {why}; AUROC says whether they are ranked at all.")
+        yield Caution("f1_zero", title, f"{where}. {why}; AUROC shows whether the model ranks them at all.")
     blind = [row.name for row in m.by_class.values() if row.absent > row.present and row.fp > NEARLY_ALL * row.absent]
     if blind:
-        text = "Its sensitivity and F1 are those of always saying yes; look at AUROC and specificity."
+        text = "A model that always says yes has the same sensitivity and F1. Look at AUROC and specificity."
         yield Caution("always_called", f"Predicted in nearly every image: {', '.join(blind)}", text)
     if m.untested:
-        text = "Present in no image here, or absent in none: their undefined figures are in no mean."
+        text = "Each is present in no image here, or in all. Their figures are undefined and left out of the means."
         yield Caution("untested", f"Not tested: {', '.join(m.untested)}", text)
 
 
@@ -82,7 +82,7 @@ def _independence(r: Report) -> Iterator[Caution]:
     """Images that training saw, and how often the test set was opened."""
     data = r.data
     if data.overlap is None:
-        title = "Training images are not known here"
+        title = "Training images are unknown"
         text = (
             "Whether some of these images or patients were used in training can't be checked; if so, figures are too "
             "high."
@@ -100,7 +100,7 @@ def _independence(r: Report) -> Iterator[Caution]:
             f"{', '.join(left.lists)} name{'s' if len(left.lists) == 1 else ''} none of these files. This is right for "
             "other data. If files are named differently there, images of the training may be among these."
         )
-        yield Caution("seen_unmatched", "No image is on the lists of what training saw", text)
+        yield Caution("seen_unmatched", "No evaluated image is on the lists of training images", text)
     if data.split == "train":
         yield Caution("training_images", "These are the training images", "The model has seen every one of them.")
     elif data.split == "all":
@@ -118,13 +118,13 @@ def _independence(r: Report) -> Iterator[Caution]:
         text = "Images of one patient can be on both sides of the split; figures are then too high."
         yield Caution("image_split", title, text)
     elif data.split_by == "patient_where_known":
-        text = "Each image without a patient was taken for one patient; where that is wrong, figures are too high."
+        text = "Each image without a patient ID counts as one patient. Where that is wrong, figures are too high."
         title = f"The patient of {unknown:,} of {count(len(data.parts), 'image')} is unknown"
         yield Caution("image_split", title if unknown else "Not all patients are known", text)
     looks = {(o.get("weights_sha256"), o.get("threshold")) for o in r.openings}
     if len(looks) > 1:
         text = (
-            f"With {len(looks)} different weights or thresholds. Whatever was chosen after an earlier look was chosen "
+            f"With {len(looks)} different weights or thresholds. Choices made after an earlier look were made "
             "on this test set, so figures are optimistic."
         )
         yield Caution("test_reopened", f"The test set has been opened {len(r.openings)} times", text)
@@ -135,8 +135,8 @@ def _labels(r: Report) -> Iterator[Caution]:
     for label, images in r.counted_images.items():
         name, verb = r.data.counted[label], "is" if images == 1 else "are"
         text = (
-            f"They do not show {name}. A high figure says that the model tells ill from normal; it does not say that "
-            f"it knows {name}."
+            f"They do not show {name}. A high figure means that the model tells diseased from normal, not that "
+            f"it recognises {name}."
         )
         yield Caution("counted", f"{count(images, 'image')} of {label} {verb} counted as {name}", text)
     if r.unknown_patients:
@@ -155,7 +155,7 @@ def _source(r: Report) -> Iterator[Caution]:
     if r.predictions.graded.sources is None:
         text = (
             "If classes come from different hospitals or collections, a high score can come from recognising the "
-            "source, and nothing here would show it. The intensity probe and figures within sources are therefore not "
+            "source, and this report could not detect it. The intensity probe and figures within sources are therefore not "
             "measured. Give the hospital or collection of each image in a column `source` of the table."
         )
         yield Caution("sources_unknown", "Sources are unknown", text)
@@ -172,7 +172,7 @@ def _source(r: Report) -> Iterator[Caution]:
                 )
             elif r.sites:
                 text += " No source has images both with and without a finding, so nothing can rule that out."
-            yield Caution(key, "The source gives findings away", text)
+            yield Caution(key, "The source reveals findings", text)
     elif by_source is not None and mean is not None and (by_source.unshared or mean.source_alone >= CONFOUNDED):
         pairs = "; ".join(f"{a} and {b}" for a, b in by_source.unshared)
         text = (
@@ -205,10 +205,10 @@ def _probe(r: Report) -> Iterator[Caution]:
                 high.append(f"{where}: {c.probe.value:.3f}, the model {c.auroc.value:.3f}")
     if high:
         text = (
-            "Border, grey levels and sharpness of the network's own input rank it by themselves, AUROC "
-            f"{'; '.join(high)}. There a figure can come from how images were made; part of it may be the disease."
+            "Border, grey levels and sharpness of the network's own input predict the label by themselves, AUROC "
+            f"{'; '.join(high)}. A score there can come from how images were made, though part of it may be the disease."
         )
-        yield Caution("statistics_tell", "Within a source an intensity probe tells the label", text)
+        yield Caution("statistics_tell", "Within a source, an intensity probe predicts the label", text)
 
 
 def _size(r: Report) -> Iterator[Caution]:
@@ -219,7 +219,7 @@ def _size(r: Report) -> Iterator[Caution]:
     few = [f"{row.name} {row.patients}" for row in rows if 0 < row.patients < FEW_PATIENTS]
     if few:
         of, by = ("in a class", "Patients by class") if r.exclusive else ("with a finding", "Patients with it")
-        text = f"{by}: {', '.join(few)}. A single patient moves the figures by points; read the intervals."
+        text = f"{by}: {', '.join(few)}. One patient changes the figures by percentage points. Read the intervals."
         yield Caution("small_test", f"Fewer than {FEW_PATIENTS} patients {of}", text)
 
 
@@ -228,7 +228,7 @@ def _quality(r: Report) -> Iterator[Caution]:
     if error > HIGH_CALIBRATION_ERROR:
         text = (
             f"On average a stated probability is off by {100 * error:.0f} points (expected calibration error "
-            f"{error:.3f}). Use them to rank images, not as chances."
+            f"{error:.3f}). Use probabilities to rank images, not as chances of disease."
         )
         yield Caution("calibration", "Probabilities are poorly calibrated", text)
     failed, sought = len(r.failed_lungs), r.data.lungs_sought
@@ -236,7 +236,7 @@ def _quality(r: Report) -> Iterator[Caution]:
         text = f"In {failed} of {count(sought, 'image')} the mask was not trusted."
         if r.data.region != "none":
             text += " The whole image was used there"
-            text += ", so the model saw two kinds of input." if failed < sought else ": look at the segmenter."
+            text += ", so the model saw two kinds of input." if failed < sought else "; check the segmenter."
         yield Caution("lungs", "Many lung masks failed", text)
     rejected, read = len(r.data.rejected), len(r.data.parts)
     if rejected > 0.02 * (rejected + read):

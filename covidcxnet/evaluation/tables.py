@@ -47,7 +47,7 @@ _WORST = 5  # wrong predictions shown of each kind
 
 PROBE = (
     "Intensity probe: AUROC of a linear probe that knows only border, grey levels, sharpness and corners of the "
-    "network's own input, learnt on these images and cross-validated over patients."
+    "network's own input, trained on these images and cross-validated over patients."
 )
 
 
@@ -73,7 +73,7 @@ def left_out(r: Report) -> str | None:
     if left is None:
         return None
     if not left.images + left.of_patients:
-        return f"none; no image or patient of these stands as train or validation in {', '.join(left.lists)}"
+        return f"none; none of these images or patients is listed as train or validation in {', '.join(left.lists)}"
     patients = f" ({count(left.patients, 'patient')})" if left.patients else ""
     return (
         f"{count(left.images + left.of_patients, 'image')}{patients}: {left.images:,} of training or validation, "
@@ -281,7 +281,7 @@ def _site_notes(r: Report) -> str:
     if r.by_source is not None and r.by_source.skipped:
         notes.append(f"{count(r.by_source.skipped, 'image')} that training saw in none of these figures.")
     if all(site.trained is None for site in r.sites):
-        notes.append("The sources of the training are not known here; give its list with --seen to tell them.")
+        notes.append("The training sources are unknown here; give the list of training images with --seen.")
     return " ".join(notes)
 
 
@@ -293,8 +293,8 @@ def _pooled(r: Report) -> Table:
     rows = [[row.name, Cell(row.within, faint=row.few), row.all_pairs or overall, row.source_alone] for row in all_rows]
     left = f" They leave out {', '.join(by_source.alone)}, which shares no source." if by_source.alone else ""
     note = (
-        "Within sources: only pairs of images from one and the same source, which recognising the source cannot "
-        f"raise.{left} Source alone: a reader who sees only the name of the source."
+        "Within sources: only pairs of images from the same source, so that recognising the source does not "
+        f"help.{left} Source alone: a reader who sees only the name of the source."
         f"{f' {FEW}' if by_source.mean.few else ''}"
     )
     rows = [["AUROC", *row[1:]] for row in rows] if r.exclusive else rows

@@ -78,9 +78,9 @@ def remark(heat: np.ndarray, lungs: np.ndarray | None = None, grid: Grid | None 
     With `lungs` bool ``[S, S]`` of the stack, also whether the warmest point lies more than half a cell outside them.
     """
     if not np.any(heat > 0):
-        return "no part of the image speaks for it"
+        return "no part of the image supports the class"
     if min(heat.shape) < _FEW:
-        return f"{heat.shape[0]} x {heat.shape[1]} cells are too few to show a place"
+        return f"{heat.shape[0]} x {heat.shape[1]} cells are too few to locate anything"
     if lungs is None or not lungs.any():
         return ""
     size = lungs.shape[0]

@@ -111,7 +111,7 @@ def test_a_heatmap_comes_back_in_the_frame_of_the_radiograph_and_limes_weights_k
 def test_captions_name_class_probability_and_another_target_and_an_error_is_not_drawn(tmp_path):
     explanation = _explanation(values=np.ones((4, 4), "float32"))
     assert explanation.caption[0] == "covid19, probability 0.90"
-    assert "no part of the image speaks for it" in _explanation().caption[1]
+    assert "no part of the image supports the class" in _explanation().caption[1]
     other = Explanation(**{**explanation.__dict__, "target": "normal", "fit": 0.5, "method": "lime"})
     assert "LIME for normal (probability 0.10)" in other.caption[1] and "0.50" in other.caption[1]
     poor = replace(other, fit=0.31, prediction=replace(other.prediction, path=Path("lunge_\udcfc.png")))

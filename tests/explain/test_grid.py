@@ -78,8 +78,8 @@ def test_heat_ends_where_no_cell_looks_and_a_map_that_shows_no_place_says_so():
     row = enlarge(np.ones((2, 2), "float32"), SIZE, Grid(16, 16, 8, 8))[20]
     assert row[12:29] == pytest.approx(1) and row[:5] == pytest.approx(0) and row[36:] == pytest.approx(0)
     assert row[8] == pytest.approx(0.5) and row[32] == pytest.approx(0.5)
-    assert remark(np.zeros((7, 7))) == "no part of the image speaks for it" and remark(np.eye(4)) == ""
-    assert remark(np.ones((2, 7))) == "2 x 7 cells are too few to show a place"
+    assert remark(np.zeros((7, 7))) == "no part of the image supports the class" and remark(np.eye(4)) == ""
+    assert remark(np.ones((2, 7))) == "2 x 7 cells are too few to locate anything"
     lungs = np.zeros((56, 56), bool)
     lungs[:, 20:36] = True
     for column, outside in ((3, False), (2, False), (1, True), (6, True)):  # cells of 8 pixels, half a cell is allowed
