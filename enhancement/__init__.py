@@ -16,5 +16,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "filters": ["adaptive_equalize", "clahe", "equalize", "gaussian_blur"],
         "matching": ["match_histogram"],
         "radiograph": ["read_radiograph"],
+        "text": ["conceal_text", "find_text"],
     },
 )

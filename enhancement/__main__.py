@@ -50,6 +50,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     beasf = command("beasf", text, lambda a: lambda image: enhancement.beasf(image, a.gamma, a.histogram))
     text = "contrast-limited adaptive histogram equalization"
     clahe = command("clahe", text, lambda a: lambda image: enhancement.clahe(image, a.clip_limit, a.tile_grid))
+    text = "conceal letters, dates and markers that are burned in"
+    command("conceal", text, lambda a: enhancement.conceal_text)
     command("equalize", "histogram equalization", lambda a: enhancement.equalize)
     text = "local equalization by a rank filter"
     add = command("adaptive", text, lambda a: lambda image: enhancement.adaptive_equalize(image, a.radius))
