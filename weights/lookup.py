@@ -53,6 +53,8 @@ def released(name: str, *, progress: bool = True) -> Path:
     path = manifest.FOLDER / f"{name}.weights.h5"
     if Path(name).name == name and os.path.isfile(path):
         return path
+    if len(Path(name).parts) > 1:
+        raise WeightsError(f"{name}: no such weights file or run folder")
     near = did_you_mean(Path(name).name, names())
     what = f"no such weights file, and no released weights of that name{near}"
     raise WeightsError(f"{name}: {what} (covidcxnet weights list shows all)")
@@ -72,7 +74,7 @@ def locate(name_or_path: str | os.PathLike[str]) -> Path:
     if os.path.isfile(path) and not is_name(name_or_path):
         return path
     if not isinstance(name_or_path, str):
-        raise WeightsError(f"{path}: no such weights file")
+        raise WeightsError(f"{path}: no such weights file or run folder")
     return released(name_or_path)
 
 

@@ -23,7 +23,7 @@ COMMANDS = {
     "compare": ("covidcxnet.cli.compare:main", "set runs against each other: one table, one page, curves"),
     "sweep": ("covidcxnet.cli.sweep:main", "train a recipe over values and repeats: one table, one plot"),
     "predict": ("covidcxnet.cli.predict:main", "predict radiographs with trained weights"),
-    "explain": ("covidcxnet.cli.explain:main", "draw Grad-CAM or LIME of a prediction on the radiograph"),
+    "explain": ("covidcxnet.cli.predict:explain", "draw Grad-CAM or LIME of a prediction on the radiograph"),
     "recipes": ("covidcxnet.cli.recipes:main", "recipes by name: the experiments of four papers, and our own"),
     "prepare": ("covidcxnet.cli.prepare:main", "turn radiographs into a store of model-ready stacks"),
     "datasets": ("covidcxnet.cli.datasets:main", "public sets by name: check, duplicates, bias, convert"),

@@ -12,9 +12,9 @@ from covidcxnet.datasets import load
 from covidcxnet.datasets.bias import find_bias, save_bias
 from covidcxnet.datasets.check import PROBLEMS
 from covidcxnet.datasets.check import check as check_files
-from covidcxnet.datasets.dataset import save_table
 from covidcxnet.datasets.duplicates import draw_pairs, find_duplicates
 from covidcxnet.datasets.load import load_all
+from covidcxnet.datasets.tables import save_table
 from covidcxnet.datasets.vocabulary import UNKNOWN
 from enhancement.files import check_output
 

@@ -12,18 +12,10 @@ import platformdirs
 from covidcxnet.cli._common import words
 from covidcxnet.datasets import load
 from covidcxnet.datasets.archive import UNKNOWN, read_archive
-from covidcxnet.datasets.dataset import (
-    Dataset,
-    listed_path,
-    merge,
-    read_text,
-    save_table,
-    table_for,
-    with_groups,
-    with_verdicts,
-)
+from covidcxnet.datasets.dataset import Dataset, merge, table_for, with_groups, with_verdicts
 from covidcxnet.datasets.named import NAMES, facts_of
 from covidcxnet.datasets.opacities import make_opacity_pairs
+from covidcxnet.datasets.tables import listed_path, read_text, save_table
 from enhancement.dicom import patient_key
 from enhancement.errors import InputError
 from enhancement.files import check_output

@@ -69,8 +69,6 @@ def _check_data(target: str | None, data: str | None) -> None:
         return
     if target is None or Path(target).is_dir():
         return
-    if len(Path(target).parts) > 1 and not Path(target).exists():
-        raise InputError(f"{target}: no such run folder or weights file")
     file = released(target) if not is_name(target) and not Path(target).is_file() else Path(target)
     # Weights of a run are evaluated on that run's images.
     if not all((file.parent / name).is_file() for name in ("recipe.yaml", "run.json")):

@@ -1,4 +1,4 @@
-"""The command `covidcxnet predict`: a line for each radiograph, and on request a picture of the evidence."""
+"""The commands `covidcxnet predict` and `explain`: a line for each radiograph, and a picture of the evidence."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ def main(argv: list[str], prog: str) -> int:
     parser = build_parser(prog, text)
     add = parser.add_argument
     add("--explain", choices=METHODS, help="also draw a panel for each radiograph into --out")
+    return run(parser.parse_args(argv))
+
+
+@command("covidcxnet explain")
+def explain(argv: list[str], prog: str) -> int:
+    """Explain predictions."""
+    parser = build_parser(prog, "Draw where a classifier finds its evidence, with the outline of the lungs.")
+    text = "cam needs a network of pooling and one dense layer; lime takes minutes a file"
+    parser.add_argument("--method", dest="explain", choices=METHODS, default="gradcam", help=text)
     return run(parser.parse_args(argv))
 
 

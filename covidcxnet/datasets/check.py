@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from covidcxnet.datasets.dataset import VERDICTS, Dataset, cell_paths
+from covidcxnet.datasets.dataset import VERDICTS, Dataset
 from covidcxnet.datasets.named import NAMES, facts_of, load_named
 from covidcxnet.datasets.recognition import recognise
+from covidcxnet.datasets.tables import cell_paths
 from enhancement import read_radiograph
 from enhancement.errors import InputError
 from enhancement.files import find_images

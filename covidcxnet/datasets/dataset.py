@@ -6,14 +6,9 @@ downstream knows where the images came from.
 
 from __future__ import annotations
 
-import codecs
-import csv
 import os
 import os.path
-import re
-import sys
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from covidcxnet.datasets.tables import as_text, cell_paths, is_text, listed_path, moved, plain_word, read_text
 from covidcxnet.datasets.vocabulary import DEFINITIONS, FINDINGS, PREFIX, findings_of, independent_targets
-from covidcxnet.reporting.table import Table, frame_csv, is_numeric
-from enhancement.csv_cells import plain_cell
+from covidcxnet.reporting.table import Table
 from enhancement.errors import InputError, has_controls, listed, printable
-from enhancement.files import whole_file
 from enhancement.notebook import NotebookDisplay
 
 TASKS = ("exclusive", "independent")
 VERDICTS = ("use", "look", "reject")
-# spaces and joiners of no width, marks of direction, the byte order mark, the soft hyphen
-_NO_WIDTH = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
 
 
 @dataclass(frozen=True)
@@ -144,7 +136,7 @@ class Dataset(NotebookDisplay):
         """Why an image is not to be used, in table order; None where it is."""
         if "rejected" not in self.table:
             return [None] * len(self)
-        return [_text(reason) or None for reason in self.table["rejected"]]
+        return [as_text(reason) or None for reason in self.table["rejected"]]
 
     @property
     def findings(self) -> pd.DataFrame | None:
@@ -227,7 +219,7 @@ def merge(*datasets: Dataset, accept: Sequence[str] = ()) -> Dataset:
         for column in {"path", "mask", "lesion"} & set(part.columns):
             part[column] = part[column].map(lambda p, prefix=prefix: moved(p, lambda name: (prefix / name).as_posix()))
         source = part["source"] if "source" in part else pd.Series(None, part.index, dtype=object)
-        part["source"] = source.where(source.map(_text) != "", dataset.name)
+        part["source"] = source.where(source.map(as_text) != "", dataset.name)
         if "patient" in part and its_root != root:
             known = part["patient"].notna()
             part["patient"] = part["patient"].where(~known, f"{prefix.as_posix()}:" + part["patient"].astype(str))
@@ -292,162 +284,6 @@ def table_for(dataset: Dataset, folder: Path) -> pd.DataFrame:
     return table
 
 
-def read_text(path: str | Path, what: str, **options: Any) -> pd.DataFrame:
-    """A CSV with its cells as text, or of another `dtype`; `InputError` if there is none or it is not `what`.
-
-    Commas, semicolons or tabs separate, as the header shows; UTF-8, UTF-16 or else Windows-1252, as spreadsheets save.
-    """
-    try:
-        # a label None and a patient NA are words, and only an empty cell is missing
-        options = {"dtype": str, "keep_default_na": False, **_dialect(Path(path)), **options}
-        try:
-            table = _rows_of(path, options)
-        except UnicodeDecodeError:
-            table = _rows_of(path, {**options, "encoding": "cp1252"})
-            print(f"{path}: not UTF-8; read as Windows-1252", file=sys.stderr)
-        return plain_table(table)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not {what} in UTF-8, UTF-16 or Windows-1252; save it as UTF-8") from None
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise InputError(f"{path}: not {what} ({_reason(error)})") from error
-
-
-def _reason(error: Exception) -> str:
-    """Why a file is no table, in words that are not about the code that reads it."""
-    if isinstance(error, pd.errors.EmptyDataError):
-        return "it has no columns"
-    if isinstance(error, pd.errors.ParserError):
-        return "its cells cannot be told apart"
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _rows_of(path: str | Path, options: dict[str, Any]) -> pd.DataFrame:
-    """`pandas.read_csv`; `InputError` where it would drop rows or shift columns without a word.
-
-    A quotation mark that is never closed makes one cell of all lines up to the next mark. Cells may hold line breaks
-    (report texts do), so what counts is a line inside one that is a row by itself: as many cells as the header.
-    """
-    separator, width = options["sep"], 0
-    lines: list[str] = []
-    spaces = {"delimiter": separator, "skipinitialspace": options.get("skipinitialspace", False)}
-    with open(path, encoding=options["encoding"], errors=options.get("encoding_errors"), newline="") as file:
-        if options["skiprows"]:
-            file.readline()
-        last = start = 1 + (options["skiprows"] or 0)
-        reader = csv.reader(_copied(file, lines), **spaces)
-        while True:
-            try:
-                row = next(reader, None)
-            except csv.Error:  # a cell of more than 128 KiB
-                raise InputError(f"{path}: a quotation mark in line {start} is never closed") from None
-            if row is None:
-                break
-            if width and any(_is_row(line, lines[0], width, separator) for line in lines[1:]):
-                raise InputError(f"{path}: a quotation mark in line {start} is never closed")
-            # False: a comma too many at the end is expected
-            if width and len(row) > width and options.get("index_col") is not False:
-                # pandas would take the first column for an index, and each name for the column to its right
-                raise InputError(f"{path}: line {start} has {len(row)} cells, the header {width}")
-            # pandas looks for the header below blank lines
-            width = width or (len(row) if "".join(row).strip() else 0)
-            last, start = start, start + len(lines)
-            lines.clear()
-    try:
-        return pd.read_csv(path, **options)
-    except pd.errors.ParserError as error:
-        if "EOF inside string" not in str(error):
-            raise
-        raise InputError(f"{path}: a quotation mark in line {last} is never closed") from None
-
-
-def _copied(file: Iterable[str], lines: list[str]) -> Iterator[str]:
-    """The lines of a file, each of which is appended to `lines` when it is read."""
-    for line in file:
-        lines.append(line)
-        yield line
-
-
-def _is_row(line: str, first: str, width: int, separator: str) -> bool:
-    """Whether a line inside a cell is a row; a space follows commas of a text, but not those of the row's `first`."""
-    cells = next(csv.reader([line], delimiter=separator), [])
-    quoted = first.lstrip().startswith('"')
-    # the end of a first cell of several lines brings all the other cells with it
-    if quoted and cells and cells[0].endswith('"'):
-        return False
-    spaced = not quoted and first.partition(separator)[2][:1].isspace()
-    return len(cells) == width > 1 and (spaced or not any(cell[:1].isspace() for cell in cells[1:]))
-
-
-def plain_table(table: pd.DataFrame) -> pd.DataFrame:
-    """A table as it was before `frame_csv` escaped it."""
-    for name in table:
-        if not is_numeric(table[name].dtype) and table[name].astype(str).str.startswith("'").any():
-            table[name] = table[name].map(plain_cell)
-    return table.rename(columns=plain_cell)
-
-
-def _dialect(path: Path) -> dict[str, Any]:
-    """Options of `pandas.read_csv` that the first bytes of a table show."""
-    with open(path, "rb") as file:
-        head = file.read(65536)
-    if head.startswith(b"PK\x03\x04"):
-        raise ValueError("a workbook or archive; save it as CSV")
-    encoding = "utf-8-sig"
-    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        encoding = "utf-16"
-    elif b"\0" in head[:2]:  # no mark, and a first letter of two bytes
-        encoding = "utf-16-be" if head[:1] == b"\0" else "utf-16-le"
-    lines = head.decode(encoding, errors="replace").lstrip().splitlines() or [""]
-    # Excel reads and writes such a line before the header.
-    named = re.fullmatch(r"sep=(.)", lines[0])
-    # Quoted names may hold any separator.
-    header = re.sub(r'"[^"]*"', "", lines[0])
-    separator = named[1] if named else max(",;\t", key=header.count)
-    return {"encoding": encoding, "sep": separator, "skiprows": 1 if named else None}
-
-
-def save_table(table: pd.DataFrame, path: str | Path) -> Path:
-    """Write a table as CSV, whole or not at all."""
-    with whole_file(Path(path)) as temporary:
-        temporary.write_text(frame_csv(table), encoding="utf-8", newline="")
-    return Path(path)
-
-
-def listed_path(path: Any, root: str | Path) -> str:
-    """A path of a table as `Dataset` has it, however it is written: ``./a.png``, or absolute and under `root`."""
-    text = os.path.normpath(_text(path).replace("\\", "/"))
-    for base in (Path(root).absolute(), Path(root).resolve()) if os.path.isabs(text) else ():
-        if Path(text).is_relative_to(os.path.normpath(base)):
-            text = os.path.relpath(text, base)
-            break
-    return Path(text).as_posix()
-
-
-def is_text(path: Any) -> bool:
-    """Whether a file's name is text; one with bytes that are no UTF-8 stands in no table."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def cell_paths(cell: Any) -> tuple[str, ...]:
-    """Paths in one cell of a table, which ``;`` separates; none in an empty one."""
-    return tuple(part.strip() for part in _text(cell).split(";") if part.strip())
-
-
-def moved(cell: Any, change: Callable[[str], str]) -> Any:
-    """A cell of paths with each of them changed; an empty cell stays."""
-    return ";".join(change(part) for part in cell_paths(cell)) if cell_paths(cell) else cell
-
-
 def _agreed(datasets: Sequence[Dataset], accept: Sequence[str]) -> dict[str, str]:
     """What each label of the union rests on; `InputError` where that is contradictory and was not accepted."""
     agreed: dict[str, str] = {}
@@ -479,12 +315,12 @@ def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
         raise InputError(f"{name}: no images")
     table = table.reset_index(drop=True).copy()
     for column in ("path", "label"):
-        empty = table[column].isna() | (table[column].map(_text) == "")
+        empty = table[column].isna() | (table[column].map(as_text) == "")
         if empty.any():
             row = int(np.flatnonzero(empty)[0])
             which = f" ({table['path'][row]})" if column == "label" else ""
             raise InputError(f"{name}: row {row + 1}{which} has no {column}; fill it in or drop the row")
-        table[column] = table[column].map(_text if column == "path" else plain_word)
+        table[column] = table[column].map(as_text if column == "path" else plain_word)
     for path in table["path"]:
         if not is_text(path):
             raise InputError(f"{printable(path)}: the file name is not valid UTF-8; rename the file")
@@ -502,21 +338,6 @@ def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
         named = table["patient"].map(plain_word, na_action="ignore")
         table["patient"] = named.mask(named.eq(""), None)  # a blank cell is no patient's name
     return table
-
-
-def _text(value) -> str:
-    """Label, patient or filter value as text: 1.0 (a pandas column with gaps) and 1 are the same thing."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    text = "" if value is None or value is pd.NA or value != value else str(value).strip()
-    # No system opens a name with a NUL, nor does HDF5 keep one; with its symbol the file is merely not there.
-    return text.replace("\0", "\u2400")
-
-
-def plain_word(value) -> str:
-    """A label or patient as text that equals whatever looks the same: NFC, without characters of no width."""
-    text = _text(value)
-    return text if text.isascii() else unicodedata.normalize("NFC", _NO_WIDTH.sub("", text)).strip()
 
 
 def _values(value) -> list:

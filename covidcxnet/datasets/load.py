@@ -17,39 +17,28 @@ import numpy as np
 import pandas as pd
 from platformdirs import user_cache_path
 
-from covidcxnet.datasets.dataset import (
-    TASKS,
-    Dataset,
+from covidcxnet.datasets.dataset import TASKS, Dataset, merge
+from covidcxnet.datasets.named import NAMES, facts_of, load_named
+from covidcxnet.datasets.phantom import PHANTOM_CLASSES, VERSION, make_phantoms
+from covidcxnet.datasets.tables import (
+    ALIASES,
+    as_numbers,
     cell_paths,
     is_text,
     listed_path,
-    merge,
     moved,
+    named_columns,
     plain_word,
     read_text,
 )
-from covidcxnet.datasets.named import NAMES, facts_of, load_named
-from covidcxnet.datasets.phantom import PHANTOM_CLASSES, VERSION, make_phantoms
 from covidcxnet.datasets.vocabulary import PREFIX, UNKNOWN, finding_name, findings_of, with_findings
 from covidcxnet.reporting.table import count
 from enhancement.command_line import did_you_mean
 from enhancement.errors import InputError, listed, printable
 from enhancement.files import find_images, is_radiograph, passed_over
 
-_ALIASES = {
-    "path": ("path", "image", "filename", "file"),
-    "label": ("label", "finding", "class"),
-    # group_id before patient_id: where a table has both, the group is what must stay on one side of a split
-    "patient": ("patient", "group_id", "patient_id", "patientid", "subject"),
-    "source": ("source",),
-    "view": ("view",),
-    "mask": ("mask",),
-    "lesion": ("lesion",),
-}
 # one letter is a Windows drive
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9_-]+)((?:,[^:,]*)*):(.+)", re.S)
-# words for a missing number; in a column of text they are text
-_NO_NUMBER = {"", "NA", "N/A", "NaN", "nan", "None", "null"}
 # first words of the names of split folders (Kaggle, Keras, Ultralytics), in lower case, to the split
 _SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -413,10 +402,10 @@ def _split_folders(root: Path, names: Sequence[str]) -> list[str]:
 
 
 def _open_csv(csv: Path, root: str | Path | None, columns: Mapping[str, str] | None, label: str | None) -> Dataset:
-    table = read_text(csv, "a CSV table", skipinitialspace=True)
-    table = _named_columns(table, dict(columns or {}), csv, needed=("path",) if label else ("path", "label"))
-    for column in table.columns.difference([*_ALIASES]):
-        table[column] = _numbers(table[column])
+    table = read_text(csv, "a CSV table")
+    table = named_columns(table, dict(columns or {}), csv, needed=("path",) if label else ("path", "label"))
+    for column in table.columns.difference([*ALIASES]):
+        table[column] = as_numbers(table[column])
     if label:
         given = table["label"] if "label" in table else pd.Series(None, table.index, dtype=object)
         table["label"] = given.where(given.notna() & (given.astype(str).str.strip() != ""), label)
@@ -441,42 +430,6 @@ def _open_csv(csv: Path, root: str | Path | None, columns: Mapping[str, str] | N
         far = [any(part.startswith("/") or ".." in part for part in cell_paths(cell)) for cell in table[column]]
         table[column] = [moved(c, below) if check else c for c, check in zip(table[column], far, strict=True)]
     return Dataset(table, root, (), csv.stem)
-
-
-def _numbers(cells: pd.Series) -> pd.Series:
-    """A column of text as numbers if all its cells are; else as text, and only an empty cell is missing."""
-    filled = cells.where(~cells.str.strip().isin(_NO_NUMBER))
-    # 30,5 is a decimal comma; 1,234 may be thousands and stays text
-    numbers = pd.to_numeric(filled.str.replace(r"^(\s*-?\d+),(\d{1,2})\s*$", r"\1.\2", regex=True), errors="coerce")
-    # 007 is an id, and 19 digits are more than a float holds
-    ids = filled.str.contains(r"^\s*0\d|\d{16}", na=False).any()
-    if ids or (numbers.isna() & filled.notna()).any():
-        return cells.where(cells.str.strip() != "", None)
-    return numbers
-
-
-def _named_columns(
-    table: pd.DataFrame, columns: dict[str, str], csv: Path, needed: Sequence[str] = ("path", "label")
-) -> pd.DataFrame:
-    lower = {str(c).strip().lower(): c for c in reversed(table.columns)}
-    rename = {}
-    for ours, aliases in _ALIASES.items():
-        if ours in columns:
-            if columns[ours] not in table:
-                raise InputError(f"{csv}: no column {columns[ours]!r}; there are {', '.join(map(str, table.columns))}")
-            rename[columns[ours]] = ours
-        else:
-            column = next((lower[a] for a in aliases if a in lower and lower[a] not in rename), None)
-            if column is not None:
-                rename[column] = ours
-            elif ours in needed:
-                raise InputError(
-                    f"{csv}: no column for the {ours}; expected one of {', '.join(aliases)}, "
-                    f"found {', '.join(map(str, table.columns))}"
-                )
-    # a column that already bears our name but was not chosen would stand twice
-    table = table.drop(columns=[c for c in rename.values() if c in table and c not in rename])
-    return table.rename(columns=rename)
 
 
 def _root_of(csv: Path, paths: pd.Series) -> Path:

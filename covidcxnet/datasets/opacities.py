@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from covidcxnet.datasets.dataset import Dataset, save_table
+from covidcxnet.datasets.dataset import Dataset
+from covidcxnet.datasets.tables import save_table
 from enhancement import read_radiograph
 from enhancement.errors import InputError, RadiographError
 from enhancement.files import whole_file

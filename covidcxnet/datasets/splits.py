@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from covidcxnet.datasets.dataset import Dataset, listed_path, read_text, save_table
+from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.load import split_of_name
+from covidcxnet.datasets.tables import listed_path, read_text, save_table
 from covidcxnet.reporting.table import count
 from enhancement.errors import InputError
 

@@ -93,8 +93,6 @@ def evaluate(
 
     # The model, and the images it is evaluated on.
     given: str | Path = newest_run() if target is None else target.path if isinstance(target, Run) else target
-    if len(Path(given).parts) > 1 and not Path(given).exists():
-        raise InputError(f"{given}: no such run folder or weights file")
     run = find_run(given)
     classifier = load_model(run.best_weights if run is not None and Path(given).is_dir() else given)
     folder = check_output(_folder(out, run, classifier, given, part), folder=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from covidcxnet.datasets.dataset import listed_path, read_text
+from covidcxnet.datasets.tables import listed_path, read_text
 from covidcxnet.evaluation.report import Model
 from covidcxnet.preparation.build import content_sha256
 from covidcxnet.training.run_folder import environment
@@ -182,7 +182,7 @@ def list_beside(weights: Path | None) -> TrainingLists | None:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = read_text(path, "a CSV table that can be read", skipinitialspace=True)
+        table = read_text(path, "a CSV table")
     except InputError as error:
         raise InputError(f"seen: {error}") from error
     lower = {str(c).strip().lower(): c for c in reversed(table.columns)}

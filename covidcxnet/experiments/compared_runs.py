@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from covidcxnet.datasets.dataset import plain_table
+from covidcxnet.datasets.tables import plain_table
 from covidcxnet.evaluation.evaluator import evaluate
 from covidcxnet.evaluation.predictions import PREFIX
 from covidcxnet.models.counts import flops

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from covidcxnet import pretrained
 from enhancement.errors import InputError
@@ -41,47 +42,43 @@ def save_state(path: str | Path, model, optimizer, values: dict[str, Any]) -> No
                 file[f"{group}/{number:05d}"] = keras.ops.convert_to_numpy(variable)
 
 
-def load_state(path: str | Path, model, optimizer=None) -> dict[str, Any]:
-    """Set weights and optimizer (if there is one yet) from a state file, all or nothing, and return its plain values.
+@dataclass(frozen=True)
+class State:
+    """What a run had come to: plain values, and arrays in the order of the variables of model and optimizer."""
 
-    `InputError` if the file is damaged or belongs to another model.
-    """
-    groups = [("model", model.weights), *([] if optimizer is None else [("optimizer", optimizer.variables)])]
-    with _opened(path) as file:
-        arrays = []
-        for group, variables in groups:
-            stored = file[group]
-            if len(stored) != len(variables):
-                raise InputError(f"{path}: {len(stored)} {group} arrays found, {len(variables)} expected by the recipe")
-            for number, variable in enumerate(variables):
-                data = stored[f"{number:05d}"]
-                if data.shape != tuple(variable.shape):
-                    expected = tuple(variable.shape)
-                    raise InputError(f"{path}: {group} array {number} is {data.shape}, {expected} expected")
-                arrays.append((variable, data[()]))
-        values = json.loads(file["values"][()])
-    # Only now, when all of the file was read: a damaged one leaves the model as it was.
-    for variable, array in arrays:
-        variable.assign(array)
-    return values
+    path: Path
+    values: dict[str, Any]
+    arrays: dict[str, list[np.ndarray]]
+
+    def assign(self, group: str, variables) -> None:
+        """Set the variables of "model" or "optimizer", all or none; `InputError` if the state is of another model."""
+        arrays = self.arrays[group]
+        if len(arrays) != len(variables):
+            text = f"{len(arrays)} {group} arrays found, {len(variables)} expected by the recipe"
+            raise InputError(f"{self.path}: {text}")
+        for number, (variable, array) in enumerate(zip(variables, arrays, strict=True)):
+            if array.shape != tuple(variable.shape):
+                text = f"{group} array {number} is {array.shape}, {tuple(variable.shape)} expected"
+                raise InputError(f"{self.path}: {text}")
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
 
 
-def load_values(path: str | Path) -> dict[str, Any]:
-    """The plain values of a state file alone, to learn what its arrays belong to; raises as `load_state`."""
-    with _opened(path) as file:
-        return json.loads(file["values"][()])
-
-
-@contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
-    """An HDF5 state file, whose every defect is an `InputError`."""
+def read_state(path: str | Path) -> State | None:
+    """The state in a file, None where there is no such file; `InputError` if it is damaged."""
     import h5py
 
+    path = Path(path)
+    if not path.is_file():
+        return None
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != STATE_FORMAT:
                 raise InputError(f"{path}: not a training state of this version")
-            yield file
+            arrays = {
+                group: [file[group][name][()] for name in sorted(file[group])] for group in ("model", "optimizer")
+            }
+            return State(path, json.loads(file["values"][()]), arrays)
     except InputError:
         raise
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:

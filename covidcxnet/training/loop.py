@@ -24,7 +24,7 @@ from weights.format import load_weights, save_weights
 
 from . import callbacks
 from .augmentation import augmenter
-from .checkpoint import load_state, load_values, save_state, weights_metadata
+from .checkpoint import State, save_state, weights_metadata
 from .recipe import Recipe
 from .run_folder import Run, draw_curves
 from .sampling import FeatureBatches, Side, labels_of, rows_of, side_of, sides
@@ -40,12 +40,17 @@ from .validation import (
 )
 
 
-def loop_for(run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]) -> TrainingLoop | HierarchicalLoop:
-    """The loop that a recipe's model is trained by."""
+def loop_for(
+    run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any], state: State | None = None
+) -> TrainingLoop | HierarchicalLoop:
+    """The loop that a recipe's model is trained by, taken up where `state` was saved; `core` has its weights."""
     spec = MODELS[recipe.model]
     if spec.stages:
-        return HierarchicalLoop(run, recipe, core, options)
-    return (SolverLoop if spec.solve else TrainingLoop)(run, recipe, core, options)
+        return HierarchicalLoop(run, recipe, core, options, state)
+    loop = (SolverLoop if spec.solve else TrainingLoop)(run, recipe, core, options)
+    if state is not None:
+        loop.restore(state)
+    return loop
 
 
 class TrainingLoop:
@@ -107,12 +112,10 @@ class TrainingLoop:
         self.epoch = 0
         self.over = False
 
-    def restore(self) -> None:
-        """Take up the run's state, if it has one."""
-        path = self.run.path / "state.h5"
-        if not path.is_file():
-            return
-        values = load_state(path, self.core, self.model.optimizer)
+    def restore(self, state: State) -> None:
+        """Take up a state whose weights the core has already."""
+        values = state.values
+        state.assign("optimizer", self.model.optimizer.variables)
         self.epoch, self.history = values["epoch"], values["history"]
         self.monitor.set_state(values["monitor"])
         self.equal_epochs = values.get("equal_epochs", [])
@@ -265,16 +268,12 @@ class HierarchicalLoop:
     schedule, and keeps its best epoch.
     """
 
-    def __init__(self, run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any]):
+    def __init__(self, run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any], state: State | None):
         self.run, self.recipe, self.core, self.options = run, recipe, core, options
-        # Values first: which variables the arrays belong to depends on the stage.
-        state = run.path / "state.h5"
-        values = load_values(state) if state.is_file() else {}
+        values = {} if state is None else state.values
         self.stage = self._stage(values.get("stage", 1), values.get("earlier", []))
-
-    def restore(self) -> None:
-        """Take up the stage that the run had come to."""
-        self.stage.restore()
+        if state is not None:
+            self.stage.restore(state)
 
     def fit(self) -> None:
         """Train the stages that are not done."""

@@ -18,9 +18,9 @@ import pandas as pd
 
 from covidcxnet.backend import devices
 from covidcxnet.datasets import Dataset
-from covidcxnet.datasets.dataset import plain_table, save_table
 from covidcxnet.datasets.load import folder_of, readdressed
 from covidcxnet.datasets.splits import unknown_patients
+from covidcxnet.datasets.tables import read_text, save_table
 from covidcxnet.preparation import Store
 from covidcxnet.reporting import pages, plots
 from covidcxnet.reporting.table import Html, Table, count
@@ -53,7 +53,7 @@ class Run(NotebookDisplay):
 
     ===================== ==========================================================================================
     ``recipe.yaml``       the resolved recipe
-    ``split.csv``         path, split (train, validation, test), grouped_by (patient, image; patient unknown)
+    ``split.csv``         path, split, grouped_by; copy_of: file of a later split of which this is a copy, not used
     ``rejected.csv``      path and reason of files that could not be used, where there are any
     ``environment.json``  versions, seed, device
     ``run.json``          status, store, best epoch, images by split and class
@@ -136,9 +136,8 @@ class Run(NotebookDisplay):
 
     @cached_property
     def split(self) -> pd.DataFrame:
-        """Columns path, split and grouped_by; also of images that could not be read."""
-        # As text, or a path such as 007 would become a number.
-        return plain_table(pd.read_csv(self._file("split.csv"), dtype=str))
+        """Columns path, split and grouped_by, or copy_of too; also of images that could not be read."""
+        return read_text(self._file("split.csv"), "a split")
 
     @property
     def log(self) -> pd.DataFrame:

@@ -42,23 +42,30 @@ class Side:
 
 @dataclass(frozen=True)
 class Summary:
-    """Images by split and class (or finding present), images by split, and copies that `rows_of` leaves out."""
+    """Images by split and class (or finding present), images by split, and what `copies_of` gives."""
 
     classes: dict[str, dict[str, int]]
     sizes: dict[str, int]
-    copies: int
+    copies: dict[str, str]
 
 
 def rows_of(store: Store, split: pd.DataFrame, name: str) -> np.ndarray:
     """Rows of `store` whose path has the split `name`, int64 [n], without exact copies of files in a later split."""
     if name not in SPLITS:
         raise InputError(f"split: {name!r} given, one of {', '.join(SPLITS)} expected")
-    by_path = dict(zip(split["path"], split["split"], strict=True))
-    sides = np.array([by_path.get(path, "") for path in store.table["path"]], dtype=object)
-    files = store.table["sha256"].to_numpy()
+    members, copies = set(split["path"][split["split"] == name]), copies_of(store, split)
+    return np.flatnonzero([path in members and path not in copies for path in store.table["path"]])
+
+
+def copies_of(store: Store, split: pd.DataFrame) -> dict[str, str]:
+    """Paths of exact copies of a file in a later split, each to that file's path."""
     # A copy in test outweighs one in validation, and that one in train: nothing is tested on what was trained on.
-    later = set(files[np.isin(sides, SPLITS[SPLITS.index(name) + 1 :])])
-    return np.flatnonzero([side == name and file not in later for side, file in zip(sides, files, strict=True)])
+    side = store.table["path"].map(split.set_index("path")["split"])
+    rank = side.map({name: k for k, name in enumerate(SPLITS)})
+    placed = store.table[["path", "sha256"]].assign(rank=rank).dropna()
+    last = placed.sort_values("rank", ascending=False, kind="stable").drop_duplicates("sha256").set_index("sha256")
+    earlier = placed[placed["rank"] < placed["sha256"].map(last["rank"])]
+    return dict(zip(earlier["path"], earlier["sha256"].map(last["path"]), strict=True))
 
 
 def labels_of(recipe: Recipe, store: Store) -> np.ndarray:
@@ -77,9 +84,7 @@ def summary(recipe: Recipe, store: Store, split: pd.DataFrame) -> Summary:
     counts = {
         name: dict(zip(recipe.classes, present[side].sum(axis=0).tolist(), strict=True)) for name, side in rows.items()
     }
-    sizes = {name: len(side) for name, side in rows.items()}
-    placed = store.table["path"].isin(set(split["path"][split["split"].isin(SPLITS)])).sum()
-    return Summary(counts, sizes, int(placed) - sum(sizes.values()))
+    return Summary(counts, {name: len(side) for name, side in rows.items()}, copies_of(store, split))
 
 
 def sides(recipe: Recipe, store: Store, split: pd.DataFrame) -> tuple[Side, Side]:

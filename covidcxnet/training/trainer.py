@@ -12,12 +12,12 @@ import pandas as pd
 
 from covidcxnet.backend import chosen_precision, precision, precision_advice
 from covidcxnet.datasets import SPLITS
-from covidcxnet.datasets.dataset import save_table
+from covidcxnet.datasets.tables import save_table
 from covidcxnet.models.scaling import TRAINING
 from enhancement.errors import InputError
 
 from . import data
-from .checkpoint import load_state
+from .checkpoint import read_state
 from .initial_weights import build_model, model_options
 from .loop import loop_for
 from .recipe import Recipe, save_recipe
@@ -75,7 +75,8 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         # model: before hours of preparation, so that a wrong option or depth is refused at once. Only a model that
         # scales by statistics of its training images has to wait for them.
         options = model_options(recipe, None if run is None else run.status.get("options", {}))
-        init = recipe.init if run is None or not (run.path / "state.h5").exists() else ""
+        state = None if run is None else read_state(run.path / "state.h5")
+        init = recipe.init if state is None else ""
         model, loaded = (None, "") if options["normalization"] == TRAINING else build_model(recipe, options, init)
 
         # folder
@@ -90,14 +91,13 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
             if model is None:
                 options |= {"normalization": channel_statistics(run.store, run.rows("train"))}
                 model, loaded = build_model(recipe, options, init)
-            if not init:
-                load_state(run.path / "state.h5", model)  # before the loop, which may compute features once
+            if state is not None:
+                state.assign("model", model.weights)  # before the loop, which may compute features once
             _record_images(run, recipe, split, loaded, options)
 
             # fit
-            loop = loop_for(run, recipe, model, options)
+            loop = loop_for(run, recipe, model, options, state)
             try:
-                loop.restore()
                 loop.fit()
             except KeyboardInterrupt:
                 loop.draw()
@@ -128,7 +128,9 @@ def _record_images(run: Run, recipe: Recipe, split: pd.DataFrame, loaded: str, o
         text = ", ".join(f"{count} {label}" for label, count in counts[name].items())
         _print(f"  {name}: {images.sizes[name]} images ({text}){note}")
     if images.copies:
-        _print(f"  {images.copies} files are left out: exact copies of them stand on another side of the split")
+        save_table(split.assign(copy_of=split["path"].map(images.copies)), run.path / "split.csv")
+        what = "exact copies of them stand on another side of the split"
+        _print(f"  {len(images.copies)} files are left out: {what} (copy_of in split.csv)")
     if rejected:
         table = run.store.rejected[["path", "reason"]]
         save_table(table, run.path / "rejected.csv")

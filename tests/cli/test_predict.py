@@ -12,7 +12,7 @@ import pytest
 
 from covidcxnet import pretrained
 from covidcxnet.cli._output import overlay_path, panel_paths, print_json
-from covidcxnet.cli.explain import main as explain
+from covidcxnet.cli.predict import explain
 from covidcxnet.cli.predict import main as predict
 from covidcxnet.datasets.phantom import phantom
 from covidcxnet.models import create

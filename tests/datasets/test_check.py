@@ -7,10 +7,11 @@ import pytest
 from covidcxnet.cli import main
 from covidcxnet.datasets import Dataset, make_phantoms
 from covidcxnet.datasets.check import COLUMNS, PROBLEMS, check
-from covidcxnet.datasets.dataset import save_table, with_verdicts
+from covidcxnet.datasets.dataset import with_verdicts
 from covidcxnet.datasets.named import load_named
 from covidcxnet.datasets.phantom import phantom
 from covidcxnet.datasets.recognition import impression, judge, tint
+from covidcxnet.datasets.tables import save_table
 from covidcxnet.preparation import prepare
 from covidcxnet.settings import InputSettings
 from enhancement import read_radiograph

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from covidcxnet.datasets import Dataset, load, merge, split
-from covidcxnet.datasets.dataset import read_text, save_table, with_verdicts
+from covidcxnet.datasets.dataset import with_verdicts
 from covidcxnet.datasets.load import load_files
 from covidcxnet.datasets.splits import read_split
+from covidcxnet.datasets.tables import read_text, save_table
 from covidcxnet.datasets.vocabulary import finding_name
 from covidcxnet.evaluation.provenance import read_training_lists
 from covidcxnet.preparation.build import content_sha256

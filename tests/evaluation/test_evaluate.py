@@ -232,7 +232,7 @@ def test_weights_alone_need_data_which_may_be_a_public_set_by_name(run, other, t
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["no/such/run"], "no/such/run: no such run folder or weights file"),
+        (["no/such/run"], "no/such/run: no such weights file or run folder"),
         (["{run}", "--data", "cohen:nowhere"], "cohen:nowhere: no such folder"),
         (["{run}", "--data", "phantom", "--split", "test"], "split: 'test' given, but splits belong to a run"),
         (["{run}", "--where", "source=nih"], "where: belongs to --data"),

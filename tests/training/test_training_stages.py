@@ -12,7 +12,7 @@ from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Run, train
 from covidcxnet.training import loop as staged
-from covidcxnet.training.checkpoint import load_values
+from covidcxnet.training.checkpoint import read_state
 
 NAME = "covid-cxnet-hierarchical"
 
@@ -112,10 +112,10 @@ def test_a_run_killed_between_and_in_the_stages_ends_with_the_same_weights(finis
     monkeypatch.setattr(staged.StageLoop, "_write", write)
     with pytest.raises(KeyboardInterrupt):
         train(dataclasses.replace(recipe, out=str(out)))
-    assert load_values(out / "state.h5")["stage"] == 1 and not (out / "best.weights.h5").exists()
+    assert read_state(out / "state.h5").values["stage"] == 1 and not (out / "best.weights.h5").exists()
     with pytest.raises(KeyboardInterrupt):
         train(resume=out)
-    assert load_values(out / "state.h5")["stage"] == 2 and (out / "best.weights.h5").exists()
+    assert read_state(out / "state.h5").values["stage"] == 2 and (out / "best.weights.h5").exists()
     again = train(resume=out)
     assert list(again.log["stage"]) == [1, 1, 2, 2] and len(done) == 4
     assert_same_weights(run.best_weights, again.best_weights)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from covidcxnet.datasets.dataset import Dataset, is_text, read_text
+from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.named.facts import Facts
+from covidcxnet.datasets.tables import is_text, read_text
 from covidcxnet.datasets.vocabulary import UNKNOWN, findings_of, known_from_labels
 from enhancement.errors import InputError
 
@@ -68,11 +68,8 @@ def stem(path: str) -> str:
 
 def read_table(path: Path, needed: Iterable[str], facts: Facts) -> pd.DataFrame:
     """A CSV as text, column names stripped and in lower case; `InputError` if it lacks a column that the set has."""
-    # index_col: rows that end in a comma too many must not push every column by one
-    options = {"index_col": False, "encoding": "utf-8-sig", "encoding_errors": "replace"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", pd.errors.ParserWarning)
-        table = read_text(path, f"the table of {facts.name}", keep_default_na=False, **options)
+    # lenient: some rows end in a comma too many
+    table = read_text(path, f"the table of {facts.name}", lenient=True)
     table.columns = [str(c).strip().lower() for c in table.columns]
     missing = [column for column in needed if column not in table]
     if missing:
