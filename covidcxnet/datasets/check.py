@@ -20,7 +20,7 @@ from covidcxnet.datasets.named import NAMES, facts_of, load_named
 from covidcxnet.datasets.recognition import recognise
 from covidcxnet.datasets.tables import cell_paths
 from enhancement import read_radiograph
-from enhancement.errors import InputError
+from enhancement.errors import InputError, printable
 from enhancement.files import find_images
 from enhancement.parallel import DIED, map_files, sha256
 
@@ -134,5 +134,6 @@ def _not_listed(dataset: Dataset, patterns: Sequence[str]) -> list[str]:
         there = find_images(root)
     except InputError:
         return []
-    names = [path.relative_to(root).as_posix() for path in there if os.path.normpath(path) not in known]
+    # A table holds text alone, and a name may be bytes that are none.
+    names = [printable(path.relative_to(root).as_posix()) for path in there if os.path.normpath(path) not in known]
     return [name for name in names if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]

@@ -111,6 +111,12 @@ def test_the_check_of_a_table_is_about_its_files_only(lay, tmp_path):
     assert list(pd.read_csv(tmp_path / "v.csv")["path"]) == ["a.png"]
 
 
+def test_a_file_whose_name_is_no_utf8_is_listed_readably(lay, tmp_path):
+    root = lay({"flu/a.png": CHEST, "flu/lunge_\udcfc.png": CHEST})
+    assert main(["datasets", "check", str(root), "--out", str(tmp_path / "v.csv"), "--jobs", "1"]) == 0
+    assert list(pd.read_csv(tmp_path / "v.csv")["path"]) == ["flu/a.png", r"flu/lunge_\udcfc.png"]
+
+
 @pytest.mark.parametrize("data", ["new", "new/t.csv"])
 def test_images_without_labels_are_checked_and_that_is_printed(lay, capsys, data):
     root = lay({"new/a.png": CHEST, "new/b.png": np.zeros_like(CHEST), "new/t.csv": "path,age\na.png,40\nb.png,50\n"})

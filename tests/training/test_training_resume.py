@@ -91,7 +91,7 @@ def test_a_run_stopped_before_its_first_epoch_starts_over_from_its_initial_weigh
 def test_ctrl_c_right_after_the_line_of_an_epoch_loses_no_epoch(tiny, monkeypatch):
     class Stream(io.StringIO):
         def write(self, text):
-            if text.startswith("epoch 2/"):
+            if text.startswith("epoch 2/3  loss"):  # the line after it, and no bar of it
                 raise KeyboardInterrupt
             return super().write(text)
 
