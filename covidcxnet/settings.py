@@ -18,7 +18,7 @@ Precision = Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"]  # a K
 
 @dataclass(frozen=True)
 class InputSettings:
-    """How a radiograph becomes a stack (design: "the way a radiograph travels").
+    """How a radiograph becomes a stack.
 
     Parameters
     ----------
@@ -35,10 +35,10 @@ class InputSettings:
     beasf_histogram : {"levels", "range"}
         How BEASF counts grey levels; see `enhancement.beasf`.
     resolution : int
-        Longest side in pixels that every larger radiograph is first brought down to, so that sources do not differ in
-        sharpness; 0 leaves it.
+        Longest side in pixels. Larger radiographs are first reduced to it, so that sources do not differ in sharpness.
+        0 keeps the size.
     region : {"none", "crop", "mask", "crop+mask"}
-        What of the radiograph the model sees: all, the lungs' box, the dilated lungs, or both.
+        Part of the radiograph that the model sees: all, the box around the lungs, the dilated lungs, or both.
     margin : float
         Margin around the lungs' box as a fraction of its longer side.
     stretch : bool

@@ -1,10 +1,10 @@
 """Fine-tune trained weights on images of your own: a folder per class, or a CSV with path, label and patient.
 
     python examples/fine_tuning.py --data my-images.csv
-    python examples/fine_tuning.py --data my-folder --split-by image    # no patient numbers: figures flatter
-    python examples/fine_tuning.py                                      # on phantoms: made-up torsos, no patients
+    python examples/fine_tuning.py --data my-folder --split-by image    # no patient IDs: scores are inflated
+    python examples/fine_tuning.py                                      # on phantoms: computed torsos, no patients
 
-Images are prepared as those were that the weights learnt from (crop, enhancement, size), by the settings in the file.
+Images are prepared (cropped, enhanced, resized) by the settings in the weights file.
 Labels other than the file's get a new output layer.
 """
 
@@ -41,14 +41,14 @@ def main(argv: list[str]) -> None:
         init=arguments.weights,
         input=known.input,
         trainable=arguments.trainable,
-        learning_rate=1e-4,  # a tenth of what random weights would get: what is known should not be lost at once
+        learning_rate=1e-4,  # a tenth of the rate for random weights, which keeps what the network has learned
         epochs=arguments.epochs,
         out=arguments.out,
     )
     done = train(recipe)
     best = done.log.loc[done.log[recipe.monitor].idxmax()]
     print(f"{recipe.monitor} {best[recipe.monitor]:.3f} after epoch {best['epoch']:.0f}: {done.best_weights}")
-    print(f"what it is worth on images that it never saw: python evaluate.py {done.path}")
+    print(f"evaluate it on its test images: python evaluate.py {done.path}")
 
 
 if __name__ == "__main__":

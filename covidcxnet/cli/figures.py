@@ -32,7 +32,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--layer", action="append", default=[], metavar="NAME", help=text)
     text = "layers whose first feature map is drawn, of all models in one picture, as in first:9,last:3 or names"
     add("--layers", type=words, default=(), metavar="LAYER[,LAYER]", help=text)
-    add("--target", metavar="CLASS", help="class that maps explain; default the one each predicts")
+    add("--target", metavar="CLASS", help="class to explain; default the predicted one")
     add("--lime", action="store_true", help="LIME too: minutes for each radiograph and model")
     add("--lime-samples", type=at_least(10, 100_000), default=1000, metavar="N", help="perturbed images for LIME")
     add("--rows", type=at_least(1, _MOST_ROWS), default=6, metavar="N", help="radiographs with maps")

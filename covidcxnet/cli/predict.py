@@ -49,7 +49,7 @@ def build_parser(prog: str, description: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("files", nargs="+", metavar="FILE", help="radiographs, folders or glob patterns")
     add("--weights", required=True, metavar="W", help="weights file, run folder or released name")
-    add("--json", action="store_true", help="print one JSON object a line for each file, no table")
+    add("--json", action="store_true", help="print one JSON object per line for each file instead of a table")
     add("--csv", type=Path, metavar="FILE", help="also write the predictions as a table")
     add("--segmenter", metavar="W", help="find lungs with these weights instead of the recorded ones")
     add_work(parser, jobs=1)

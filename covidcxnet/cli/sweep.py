@@ -40,7 +40,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     text = "YAML values of a recipe key, dots for nested ones (input.size); repeatable: all combinations are trained"
     add = parser.add_argument
     add("--over", action="append", default=[], metavar="KEY=a,b,c", help=text)
-    add("--repeats", type=int, default=1, metavar="N", help="trainings of each, seeds from --seed on")
+    add("--repeats", type=int, default=1, metavar="N", help="trainings of each combination, with seeds from --seed on")
     add("--out", metavar="DIR", help="folder of the sweep; default runs/sweep-RECIPE-KEYS")
     add("--test", action=argparse.BooleanOptionalAction, default=True, help="evaluate each run on the test split")
     add_bootstrap(parser)

@@ -155,8 +155,8 @@ def _source(r: Report) -> Iterator[Caution]:
     if r.predictions.graded.sources is None:
         text = (
             "If classes come from different hospitals or collections, a high score can come from recognising the "
-            "source, and this report could not detect it. The intensity probe and figures within sources are therefore not "
-            "measured. Give the hospital or collection of each image in a column `source` of the table."
+            "source, and this report could not detect it. The intensity probe and figures within sources are therefore "
+            "not measured. Give the hospital or collection of each image in a column `source` of the table."
         )
         yield Caution("sources_unknown", "Sources are unknown", text)
     elif not r.exclusive:
@@ -206,7 +206,8 @@ def _probe(r: Report) -> Iterator[Caution]:
     if high:
         text = (
             "Border, grey levels and sharpness of the network's own input predict the label by themselves, AUROC "
-            f"{'; '.join(high)}. A score there can come from how images were made, though part of it may be the disease."
+            f"{'; '.join(high)}. A score there can come from how images were made, though part of it may be the "
+            "disease."
         )
         yield Caution("statistics_tell", "Within a source, an intensity probe predicts the label", text)
 

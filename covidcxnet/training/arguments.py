@@ -20,7 +20,7 @@ from .recipe import NEW_SPLIT, Recipe, checked_keys
 SUMMARY = """Train a classifier on chest radiographs. Without arguments: a small CNN on the built-in phantom.
 
 Every setting is a flag and, under the same name, a key of a recipe file; flags win over the recipe. The run folder
-holds all that happened. A research tool, not a medical device."""
+records everything that happened. A research tool, not a medical device."""
 
 # What jsonargparse calls by the name of a class, in words.
 _KINDS = {
@@ -96,7 +96,7 @@ def build_parser(prog: str, summary: str = SUMMARY, hidden: Collection[str] = ()
     parser.add_argument("--recipe", action="config", help="YAML file, or a name that `covidcxnet recipes list` shows")
     parser.add_argument(
         "--resume",
-        help="run folder to go on with from its last whole epoch; only --epochs may change, and not under a cosine",
+        help="run folder to resume after its last complete epoch; only --epochs may change, and not with cosine",
     )
     parser.add_argument("--print_config", action="store_true", help="print the resolved recipe as YAML and stop")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

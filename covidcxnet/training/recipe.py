@@ -46,14 +46,14 @@ class AugmentSettings:
         If a value is outside its range; the message names the key.
     """
 
-    rotation: float = _field(10.0, "largest turn to either side in degrees", "[0, 180]")
+    rotation: float = _field(10.0, "largest rotation in either direction, in degrees", "[0, 180]")
     flip_horizontal: bool = _field(False, "mirror every second image left to right")
     flip_vertical: bool = _field(False, "mirror every second image top to bottom")
     zoom: tuple[float, float] = _field(
         (0.9, 1.1), "smallest and largest size of the content, uniform in the logarithm", "[0.01, 100]"
     )
     shift: float = _field(0.05, "largest shift along either axis as a fraction of the side", "[0, 1]")
-    fill: float = _field(0.0, "grey level of what comes into view from outside", "[0, 255]")
+    fill: float = _field(0.0, "grey level of pixels from outside the image", "[0, 255]")
     brightness: tuple[float, float] = _field((0.8, 1.2), "smallest and largest factor on grey levels", "[0.01, 100]")
     contrast: tuple[float, float] = _field(
         (1.0, 1.0), "smallest and largest factor on the distance from the image's mean", "[0.01, 100]"
@@ -121,7 +121,7 @@ class Recipe:
     )
     phantom_images: int = _field(900, "number of phantom images", "[1, inf)")
     root: str = _field("", "folder that the CSV's paths are relative to; the CSV's own folder when empty")
-    verdicts: str = _field("", "CSV that `covidcxnet datasets check` wrote about the data; what it rejects is not used")
+    verdicts: str = _field("", "table written by `covidcxnet datasets check`; rejected images are not used")
     where: dict[str, str | list[str]] = field(
         default_factory=dict,
         metadata=_about("rows to use, column to value or list of values, as in {source: [nih, armiro]}"),
@@ -137,13 +137,13 @@ class Recipe:
     )
     split: str = _field(
         "",
-        "CSV with columns path and split (train, validation, test) to use again; empty takes the folders train, val "
-        "and test where the data lie in such, and makes a split otherwise; new makes one in any case, as do --holdout "
-        "and --fractions on the command line",
+        "CSV with columns path and split (train, validation, test). Empty uses the folders train, val and test if "
+        "the data has them, and makes a split otherwise. new always makes one, as do --holdout and --fractions on the "
+        "command line",
     )
     split_by: Literal["patient", "patient_where_known", "image"] = _field(
         "patient",
-        "what must not stand on two sides of a split; patient_where_known treats each image without an id as a patient",
+        "what stays on one side of a split; patient_where_known treats each image without a patient ID as a patient",
     )
     fractions: tuple[float, float, float] = _field(
         (0.7, 0.15, 0.15), "shares of train, validation and test in a new split", "[0, 1)"
@@ -151,9 +151,9 @@ class Recipe:
     holdout: dict[str, str | list[str]] = field(
         default_factory=dict,
         metadata=_about(
-            "rows that all go to the test set, written like `where`: a whole hospital, for one. The test share of the "
-            "other rows goes there too, so that the report shows both; fractions that end in 0 leave held-out rows "
-            "alone",
+            "rows that all go to the test set, written like `where`, for example a whole hospital. The test share of "
+            "the other rows is added, so that the report shows both. With fractions that end in 0, the held-out rows are "
+            "the whole test set",
         ),
     )
     train_images: int = _field(
@@ -189,7 +189,9 @@ class Recipe:
         "radiograph whose grey levels fill `input.histogram`, so that all others are matched to it; training takes the "
         "mean of the training images, each source with the same weight (a file of that name is ./training)",
     )
-    augment: AugmentSettings = field(default_factory=AugmentSettings, metadata=_about("how training images are varied"))
+    augment: AugmentSettings = field(
+        default_factory=AugmentSettings, metadata=_about("how training images are augmented")
+    )
     epochs: int = _field(16, "passes over the training set at most", "[1, inf)")
     batch_size: int = _field(8, "images in one step", "[1, inf)")
     optimizer: Literal["adam", "adamw", "sgd"] = _field("adam", "sgd has Nesterov momentum 0.9")
@@ -201,21 +203,23 @@ class Recipe:
         "step",
     )
     min_learning_rate: float = _field(
-        0.0, "learning rate below which plateau and cosine do not go; at most learning_rate", "[0, 10]"
+        0.0, "lowest learning rate of plateau and cosine; at most learning_rate", "[0, 10]"
     )
-    warmup: float = _field(0.0, "epochs over which the cosine's rate first rises from a hundredth", "[0, inf)")
+    warmup: float = _field(
+        0.0, "epochs of warm-up before the cosine, from a hundredth of the learning rate", "[0, inf)"
+    )
     ema: float = _field(
         0.0,
-        "momentum of a moving average of the weights over the steps, which is what is then validated and saved, as in "
-        "0.99; 0 for the weights themselves. Averages vary less from training to training",
+        "momentum of a moving average of the weights over the steps, for example 0.99. The average is validated and "
+        "saved. 0 uses the weights themselves",
         "[0, 1)",
     )
     label_smoothing: float = _field(0.0, "share of each target spread over all classes", "[0, 1)")
     class_weights: Literal["balanced", "source", "source_rare", "none"] = _field(
         "balanced",
         "balanced gives each class the same weight in the loss, however few images it has; source balances the classes "
-        "within each source, so that the source does not give the label away, and weights a source by the root of its "
-        "images; source_rare also by the root of how rare its rarest class is",
+        "within each source, so that the source does not reveal the label, and weights a source by the square root of "
+        "its number of images; source_rare also by the square root of how rare its rarest class is",
     )
     sampling: Literal["none", "oversample", "undersample", "undersample_once"] = _field(
         "none",
