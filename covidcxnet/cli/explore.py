@@ -6,9 +6,9 @@ from covidcxnet.cli._common import EXIT_CODES, RESEARCH_ONLY, add_data, add_work
 from enhancement.command_line import Parser, command
 from enhancement.files import check_output
 
-SUMMARY = f"""Look at a data set before training on it: images by class, source and split, samples, mean and standard
-deviation image of each class, differences of means, grey levels, sizes; and warnings about likely shortcuts. Writes
-explore.html (one file), its pictures as PNG and explore.json. {RESEARCH_ONLY}"""
+SUMMARY = f"""Look at a data set before training on it: images by class, source and split, findings that occur together,
+samples, mean and standard deviation image of each class, differences of means, grey levels, sizes; and warnings about
+likely shortcuts. Writes explore.html (one file), its pictures as PNG and explore.json. {RESEARCH_ONLY}"""
 
 
 @command("covidcxnet explore")

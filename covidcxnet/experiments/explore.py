@@ -17,6 +17,7 @@ import pandas as pd
 from covidcxnet.datasets.bias import HALF, confounding
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.splits import SPLITS, read_split
+from covidcxnet.datasets.vocabulary import PREFIX, findings_of, with_findings
 from covidcxnet.reporting.table import count
 from enhancement import read_radiograph
 from enhancement.errors import InputError, RadiographError
@@ -101,6 +102,7 @@ class Survey:
     sizes: pd.DataFrame  # label, source, width, height, images
     samples: dict[str, np.ndarray]  # class to rows of the table
     findings: pd.DataFrame | None  # present, absent and unknown by finding, where the table has findings
+    together: pd.DataFrame | None  # images in which both findings of row and column are present; diagonal: the finding
     patients: int | None  # with a readable image, where they are known
     warnings: tuple[str, ...]
     dataset: Dataset = field(repr=False)
@@ -123,6 +125,8 @@ class Survey:
         counts = {name: json.loads(table.to_json(orient="index")) for name, table in self.counts.items()}
         plain = {name: getattr(self, name) for name in ("name", "listed", "images", "rejected")}
         plain |= {"unreadable": len(self.unreadable), "patients": self.patients, "size": self.size}
+        if self.together is not None:
+            plain["findings_together"] = json.loads(self.together.to_json(orient="index"))
         return plain | {"counts": counts, "warnings": list(self.warnings)}
 
 
@@ -176,11 +180,13 @@ def explore(
     straddling, patients = 0, dataset.group
     if split is not None and patients is not None:
         straddling = int((split["split"].groupby(patients.to_numpy()).nunique() > 1).sum())
-    findings = None
-    if dataset.findings is not None:
-        known = dataset.findings[readable]
+    findings = together = None
+    if (known := _findings(dataset)) is not None:
+        known = known[readable]
         states = {"present": known.eq(1).sum(), "absent": known.eq(0).sum(), "unknown": known.isna().sum()}
         findings = pd.DataFrame(states).astype(int)
+        present = known.drop(columns="normal", errors="ignore").eq(1).astype(int)
+        together = present.T @ present
     unreadable = table.iloc[list(reasons)][["path", "label"]].reset_index(drop=True)
     return Survey(
         name=dataset.name,
@@ -195,6 +201,7 @@ def explore(
         sizes=by_size,
         samples=_samples(labels, groups, readable, classes, samples, seed),
         findings=findings,
+        together=together,
         patients=None if patients is None else int(patients[readable].nunique()),
         warnings=tuple(find_warnings(counts, by_size, absent, straddling)),
         dataset=dataset,
@@ -205,6 +212,18 @@ def read_explored_split(path: str | Path, dataset: Dataset) -> pd.DataFrame:
     """A split file (or the one in a run folder) to explore; one with a patient on two sides is read and warned of."""
     path = Path(path)
     return read_split(path / "split.csv" if path.is_dir() else path, dataset, by="image")
+
+
+def _findings(dataset: Dataset) -> pd.DataFrame | None:
+    """Findings of the table's own columns, or of a column of lists such as Effusion|Mass; None where there are none."""
+    if dataset.findings is not None:
+        return dataset.findings
+    try:
+        table = with_findings(dataset.table, (), dataset.name)
+    except InputError:
+        return None
+    names = findings_of(table)
+    return table[[PREFIX + name for name in names]].astype(float).set_axis(names, axis=1) if names else None
 
 
 def _sources(table: pd.DataFrame) -> tuple[np.ndarray, tuple[str, ...]]:

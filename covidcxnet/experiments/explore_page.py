@@ -28,6 +28,7 @@ _MOST_CLASSES = 24  # with samples on the page: a hundred classes would make a p
 _MOST_PAIRED = 4  # with more classes, each is compared with all the others and not with every other
 _LEAST_WITHIN = 20  # images of a class in a source: the mean of fewer is not worth subtracting
 _MOST_SIZES = 4000  # marks on a chart: the commonest sizes stand for all
+_MOST_TOGETHER = 15  # pairs of findings in the table: fourteen findings have 91
 _TILE = 192
 _LEGEND: dict[str, Any] = {"fontsize": 7.5, "frameon": False}
 _GRAY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
@@ -56,7 +57,11 @@ def save(survey: Survey, folder: str | Path) -> Path:
         unreadable=len(survey.unreadable),
         reasons="; ".join(f"{reason} ({number:,})" for reason, number in reasons),
         pictures=[(kind, title, plots.data_uri(content)) for kind, title, content in pictures],
-        tables={"distribution": _count_tables(survey), "sizes": _size_tables(survey)},
+        tables={
+            "distribution": _count_tables(survey),
+            "findings-together": _together_tables(survey),
+            "sizes": _size_tables(survey),
+        },
     )
     write_all(folder, files | {"explore.html": page.encode()})
     if not len(survey.unreadable):
@@ -79,6 +84,19 @@ def _count_tables(survey: Survey) -> list[Table]:
         rows = [[name, *map(int, row)] for name, *row in survey.findings.itertuples()]
         tables.append(Table(["finding", *survey.findings.columns], rows, "Images by finding"))
     return tables
+
+
+def _together_tables(survey: Survey) -> list[Table]:
+    """The commonest pairs of findings; all of them are in the picture and in explore.json."""
+    if survey.together is None:
+        return []
+    counts, names = survey.together.to_numpy(), list(survey.together)
+    pairs = [(int(counts[i, j]), i, j) for i, j in combinations(range(len(names)), 2) if counts[i, j]]
+    rows = []
+    for both, i, j in sorted(pairs, key=lambda pair: -pair[0])[:_MOST_TOGETHER]:
+        rows.append([f"{names[i]} and {names[j]}", both, *(f"{both / counts[k, k]:.0%}" for k in (i, j))])
+    header = ["findings", "images with both", "of the first", "of the second"]
+    return [Table(header, rows, "Findings that occur together most often")] if rows else []
 
 
 def _groups(survey: Survey) -> dict[str, dict[str, Moments]]:
@@ -106,6 +124,8 @@ def _size_tables(survey: Survey) -> list[Table]:
 def _pictures(survey: Survey) -> Iterator[tuple[str, str, Figure]]:
     """Kind, title and figure of all pictures in the order of the page; captions are in the template."""
     yield "distribution", "Images by class", distribution(survey)
+    if survey.together is not None and len(survey.together) > 1:
+        yield "findings-together", "Findings that occur together", findings_together(survey.together)
     for label in survey.classes[:_MOST_CLASSES]:
         if len(survey.samples[label]):
             yield "samples", f"Samples of {label}", sample_grid(survey, label)
@@ -242,6 +262,34 @@ def distribution(survey: Survey) -> Figure:
         if name != "class":
             below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.8 / height)}
             axes.legend(ncols=min(4, counts.shape[1]), handlelength=1.6, **below, **_LEGEND)
+    return figure
+
+
+def findings_together(together: pd.DataFrame) -> Figure:
+    """Matrix of findings: colour and figure are the share of the row's images that show the column's too."""
+    counts, names = together.to_numpy(), [plots.shortened(str(name), 22) for name in together]
+    totals = np.diag(counts)
+    shares = counts / np.maximum(totals, 1)[:, None]
+    side = max(0.5 * len(names), 2.4)
+    figure, (axes,) = plots.figure(side * 1.12 + 3.1, side + 1.5)
+    off_diagonal = np.where(np.eye(len(names), dtype=bool), np.nan, 100 * shares)
+    top = max(1.0, float(np.nanmax(off_diagonal)))
+    picture = axes.imshow(off_diagonal, cmap="Blues", vmin=0, vmax=top)
+    for i, j in product(range(len(names)), repeat=2):
+        dark = i != j and off_diagonal[i, j] > 0.55 * top
+        text = f"{totals[i]:,}" if i == j else f"{counts[i, j]:,}\n{shares[i, j]:.0%}" if counts[i, j] else "0"
+        style: dict[str, Any] = {"fontweight": "bold"} if i == j else {}
+        axes.text(j, i, text, ha="center", va="center", fontsize=6.5, color="white" if dark else plots.INK, **style)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(length=0)
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set_parse_math(False)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(picture, ax=axes, fraction=0.045, pad=0.02)
+    bar.set_label("% of the images with the finding of the row", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
     return figure
 
 

@@ -15,6 +15,7 @@ from covidcxnet.experiments.explore_page import differences_within, means_by_sou
 from enhancement.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("coarse")
+COLUMNS = ["finding_effusion", "finding_mass"]
 PATIENT = "DOE-JOHN-19450101"
 
 
@@ -120,6 +121,24 @@ def test_the_page_stands_alone_escapes_and_names_no_patient(survey, blank, tmp_p
     assert {"distribution", "mean", "difference", "deviation", "grey-levels", "sizes", "samples-covid19"} <= pictures
     assert text.count("data:image/png") == len(pictures)
     assert json.loads((tmp_path / "explore.json").read_text())["images"] == 64
+
+
+def test_findings_that_occur_together_are_counted_by_pairs_of_the_images_that_were_read(tmp_path):
+    rows = [("a", 1, 1), ("b", 1, 1), ("c", 1, 0), ("d", 0, 1), ("e", 1, -1), ("broken", 1, 1)]
+    for name, *_ in rows[:-1]:
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((40, 40), 90, np.uint8))
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    table = pd.DataFrame([(f"{n}.png", "x", *f) for n, *f in rows], columns=["path", "label", *COLUMNS])
+    survey = explore(Dataset(table, tmp_path), size=32, samples=0, progress=False)
+    assert survey.together.to_numpy().tolist() == [[4, 2], [2, 3]]
+    lists = table[["path", "label"]].assign(labels=["Effusion|Mass", "Mass|Effusion", "Effusion", "Mass", "", "Mass"])
+    again = explore(Dataset(lists, tmp_path), size=32, samples=0, progress=False)
+    assert again.together.loc["effusion"].to_dict() == {"effusion": 3, "mass": 2}
+    page = save(survey, tmp_path / "out").read_text()
+    assert (tmp_path / "out" / "findings-together.png").is_file()
+    assert "effusion and mass" in page and "50%" in page and "67%" in page
+    stored = json.loads((tmp_path / "out" / "explore.json").read_text())["findings_together"]
+    assert stored == {"effusion": {"effusion": 4, "mass": 2}, "mass": {"effusion": 2, "mass": 3}}
 
 
 def test_one_class_without_sources_is_explored_and_its_name_is_no_formula(tmp_path):
