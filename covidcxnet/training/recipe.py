@@ -152,8 +152,8 @@ class Recipe:
         default_factory=dict,
         metadata=_about(
             "rows that all go to the test set, written like `where`, for example a whole hospital. The test share of "
-            "the other rows is added, so that the report shows both. With fractions that end in 0, the held-out rows are "
-            "the whole test set",
+            "the other rows is added, so that the report shows both. With fractions that end in 0, the held-out rows "
+            "are the whole test set",
         ),
     )
     train_images: int = _field(
