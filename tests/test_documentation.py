@@ -63,8 +63,8 @@ ROWS = [line.split(" | ") for line in (ROOT / "docs" / "papers.md").read_text(en
 ROWS = [row for row in ROWS if len(row) == 5 and row[1] in ("full", "partly")]
 
 
-def test_the_papers_have_62_rows_and_most_are_reproduced_in_full():
-    assert len(ROWS) == 62 and sum(row[1] == "full" for row in ROWS) >= 50
+def test_the_papers_have_62_rows_and_at_least_55_are_reproduced_in_full():
+    assert len(ROWS) == 62 and sum(row[1] == "full" for row in ROWS) >= 55
     assert not [row[0] for row in ROWS if row[1] == "partly" and len(row[4]) < 10]
 
 
@@ -93,7 +93,8 @@ def test_each_command_of_the_papers_exists_with_its_recipe_and_flags(capsys):
         flags = [word.partition("=")[0] for word in words if word.startswith("--")]
         known = set(re.findall(r"--[\w.-]+", helps[key]))
         assert not [f for f in flags if f not in known and f.partition(".")[0] not in known], command
-        names = [b for a, b in pairwise(words) if a in ("--recipe", "find-lr", "sweep", "groups", "draw")]
+        names = [b for a, b in pairwise(words) if a in ("--recipe", "find-lr", "sweep", "groups")]
+        names += words[3:4] if words[1:3] == ["recipes", "draw"] else []
         assert set(names) <= {*recipe_names()}, command
 
 
