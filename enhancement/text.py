@@ -19,6 +19,7 @@ _LARGEST, _SMALLEST, _THINNEST = 84, 12, 5  # sides of a glyph's box: its longes
 _RING = 4  # pixels around a glyph in which its edge must be over
 # Chosen on 144 radiographs of six sources: anatomy reaches a contrast of 57, with edges that are not steep all around.
 _CONTRAST, _WITHIN_LUNGS, _CLEAR = 55, 75, 140
+_MOST = 4000  # candidates; a radiograph has some hundreds, noise has more, and no text
 _MARGIN = 0.12  # of each side: where no lungs are given, they are taken to lie further inside
 
 
@@ -140,6 +141,8 @@ def _glyphs(small: Gray, zone: np.ndarray) -> _Glyphs:
     # In this order delta, least and largest area, variation, diversity: the names differ between versions of OpenCV.
     detector = cv2.MSER.create(6, 20, _LARGEST**2, 1.0, 0.1)
     regions, boxes = detector.detectRegions(small)
+    if len(regions) > _MOST:
+        regions, boxes = (), ()
     pad = _RING + 2
     padded = cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
     kernel, rows, hulls = np.ones((3, 3), np.uint8), [], []

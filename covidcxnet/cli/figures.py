@@ -27,7 +27,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add_data(parser)
     add("--split", choices=("validation", "test", "train"), help="part of a run's images to use; default validation")
     add("--out", required=True, metavar="DIR", help="folder of the figures")
-    add("--only", action="append", choices=KINDS, help="figures to draw; repeatable; default all")
+    text = "figures to draw; repeatable; default all but text, predictions with burned-in letters and without them"
+    add("--only", action="append", choices=(*KINDS, "text"), help=text)
     text = "feature layer of Grad-CAM: one for all models, or one for each in their order; default the last one"
     add("--layer", action="append", default=[], metavar="NAME", help=text)
     text = "layers whose first feature map is drawn, of all models in one picture, as in first:9,last:3 or names"

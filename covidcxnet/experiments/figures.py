@@ -1,7 +1,8 @@
-"""Figures of several models on the same radiographs: CAM, Grad-CAM and LIME side by side, feature maps, t-SNE."""
+"""Figures of several models on the same radiographs: CAM, Grad-CAM and LIME, feature maps, t-SNE, concealed text."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from covidcxnet.experiments.embedding import FEWEST, embed, table
 from covidcxnet.experiments.embedding import draw as draw_embeddings
@@ -17,20 +19,23 @@ from covidcxnet.explain.cam import linear_head
 from covidcxnet.explain.explanation import Explanation
 from covidcxnet.explain.grid import remark
 from covidcxnet.explain.layers import chosen_layers, convolutions, require_cut
-from covidcxnet.explain.overlay import heat_colours
+from covidcxnet.explain.overlay import ORANGE, heat_colours, outline
 from covidcxnet.reporting import plots
 from covidcxnet.reporting.pages import NOTICE
-from covidcxnet.reporting.table import frame_csv
+from covidcxnet.reporting.table import count, frame_csv
+from enhancement import find_text, read_radiograph
 from enhancement.command_line import one_line
 from enhancement.errors import InputError
 from enhancement.files import whole_file
 from enhancement.progress import ProgressBar
+from enhancement.text import inpaint
 from segmentation.backend import keras
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = ("tsne", "features", "maps")
+"""Kinds of figures; "text" is one more, for radiographs that have some."""
 METHODS = {"cam": "CAM", "gradcam": "Grad-CAM", "lime": "LIME"}  # in the order of the columns
 MOST = 32  # feature maps that are drawn of a layer
 _ACROSS = 8  # of them in a row
@@ -95,6 +100,16 @@ def draw_all(
         problems += len(unread)
         with step():
             report(plots.save(draw(shown, columns), folder / "activation-maps.png"))
+    if "text" in kinds:
+        with step("text: "):
+            looked_at = choose(radiographs, most, seed)
+            pairs: dict[str, Any] = {"layers": layers, "target": target, "rows": rows, "progress": progress}
+            marked, pictures, columns = conceal(models, looked_at, **pairs)
+            report(plots.save(draw(marked, columns, pictures), folder / "text-concealed.png"))
+            with whole_file(folder / "text-concealed.csv") as partial_file:
+                effects = frame_csv(effects_of_text(marked, columns, pictures))
+                partial_file.write_text(effects, encoding="utf-8", newline="")
+            report(folder / "text-concealed.csv")
     if "features" in kinds:
         # The first of each class, the first few where classes are not known.
         first = {r.label if r.label is not None else k: k for k, r in reversed(list(enumerate(shown)))}
@@ -140,7 +155,7 @@ class Column:
 
     model: str
     method: str
-    layer: str  # whose maps are weighed; empty for LIME
+    layer: str  # whose maps are weighed, or what was done to the radiographs; empty for LIME
     cells: tuple[Explanation, ...]
 
 
@@ -185,30 +200,120 @@ def activation_maps(
     return columns
 
 
-def draw(radiographs: Sequence[Radiograph], columns: Sequence[Column]) -> Figure:
-    """Rows are radiographs, columns models and methods, with class and probability; `InputError` if none was read."""
+_AS_IS, _CONCEALED = "as it is", "text concealed"
+
+
+def conceal(
+    models: Sequence[NamedModel],
+    radiographs: Sequence[Radiograph],
+    *,
+    layers: Sequence[str | None] = (),
+    target: str | None = None,
+    rows: int = 6,
+    progress: bool = True,
+) -> tuple[list[Radiograph], dict[str, list[np.ndarray]], list[Column]]:
+    """The first `rows` radiographs that have text, pictures of them, and Grad-CAM of each model before and after.
+
+    Pictures are the radiograph with its text outlined and the one in which it is concealed; see `enhancement.find_text`
+    for what counts as text. Both maps explain `target`, or the class that the model calls the radiograph as it is.
+    `InputError` if no radiograph has any.
+    """
+    marked: list[Radiograph] = []
+    outlined: list[np.ndarray] = []
+    concealed: list[np.ndarray] = []
+    cells: list[list[Explanation]] = [[] for _ in range(2 * len(models))]
+    for radiograph in ProgressBar(radiographs, desc="text", unit="image", disable=not progress):
+        try:
+            image = read_radiograph(radiograph.path)
+        except InputError:  # other figures name the files that cannot be read
+            continue
+        if not find_text(image).any():
+            continue
+        before: list[Explanation] = []
+        text = None
+        for model, layer in zip(models, layers or [None] * len(models), strict=True):
+            options = {} if layer is None else {"layer": layer}
+            before += model.classifier.explain([image], "gradcam", target, **options)
+            lungs, frame = before[-1].lungs, before[-1].frame
+            if text is None and lungs is not None and frame is not None:
+                text = find_text(image, frame.to_radiograph(lungs.astype("float32")) >= 0.5)
+        text = find_text(image) if text is None else text
+        if not text.any():
+            continue
+        marked.append(radiograph)
+        concealed.append(inpaint(image, text))
+        # Resized first, or the line would be lost.
+        small, mask = (plots.resized(pixels, _SIDE) for pixels in (image, text.astype("uint8")))
+        outlined.append(outline(np.repeat(small[..., None], 3, axis=2), mask > 0, ORANGE))
+        for k, (model, layer) in enumerate(zip(models, layers or [None] * len(models), strict=True)):
+            options = {} if layer is None else {"layer": layer}
+            after = model.classifier.explain([concealed[-1]], "gradcam", before[k].target, **options)
+            cells[2 * k].append(before[k])
+            cells[2 * k + 1] += after
+        if len(marked) == rows:
+            break
+    if not marked:
+        raise InputError(f"no text was found in {count(len(radiographs), 'radiograph')}")
+    notes = itertools.cycle((_AS_IS, _CONCEALED))
+    names = [model.name for model in models for _ in range(2)]
+    columns = [Column(name, "gradcam", note, tuple(row)) for name, note, row in zip(names, notes, cells, strict=False)]
+    return marked, {"Text outlined": outlined, "Text concealed": concealed}, columns
+
+
+def effects_of_text(
+    radiographs: Sequence[Radiograph], columns: Sequence[Column], pictures: Mapping[str, Sequence[np.ndarray]]
+) -> pd.DataFrame:
+    """What `conceal` gives as a table: each radiograph and model with the class called and its probability."""
+    rows = []
+    for before, after in zip(columns[::2], columns[1::2], strict=True):
+        for k, radiograph in enumerate(radiographs):
+            one, other = before.cells[k].prediction, after.cells[k].prediction
+            changed = (pictures["Text concealed"][k] != before.cells[k].radiograph).mean()
+            row: dict[str, Any] = {"path": str(radiograph.path), "label": radiograph.label, "model": before.model}
+            row |= {"text_share": float(changed), "called": one.label, "called_concealed": other.label}
+            name = before.cells[k].target or ""
+            row |= {"explained": name, "probability": one.probabilities[name]}
+            rows.append(row | {"probability_concealed": other.probabilities[name]})
+    return pd.DataFrame(rows)
+
+
+def draw(
+    radiographs: Sequence[Radiograph],
+    columns: Sequence[Column],
+    pictures: Mapping[str, Sequence[np.ndarray]] | None = None,
+) -> Figure:
+    """Rows are radiographs, columns models and methods, with class and probability; `InputError` if none was read.
+
+    `pictures` are the first columns, by title, in place of the radiograph alone.
+    """
     rows = [k for k in range(len(radiographs)) if any(column.cells[k].error is None for column in columns)]
     if not rows or not columns:
         raise InputError("activation maps: none of the radiographs could be read, or no method fits the models")
     cells = [next(column.cells[k] for column in columns if column.cells[k].error is None) for k in rows]
     images = [plots.resized(cell.radiograph, _SIDE) for cell in cells]
+    first = {"Radiograph": images} if pictures is None else {}
+    for title, row in (pictures or {}).items():
+        first[title] = [plots.resized(row[k], _SIDE) for k in rows]
     ratios = [image.shape[0] / _SIDE for image in images]
-    wide, high = _INCHES * (len(columns) + 1) + 0.9, _INCHES * sum(ratios) + 0.24 * len(rows) + 0.9
-    figure, panels = plots.figure(wide, high, len(rows), len(columns) + 1, ratios=ratios, dpi=_DPI)
+    wide, high = _INCHES * (len(columns) + len(first)) + 0.9, _INCHES * sum(ratios) + 0.24 * len(rows) + 0.9
+    figure, panels = plots.figure(wide, high, len(rows), len(columns) + len(first), ratios=ratios, dpi=_DPI)
     grid = np.reshape(np.array(panels, object), (len(rows), -1))
     heads = ["\n".join(filter(None, (plots.shortened(c.model, 24), METHODS[c.method], c.layer))) for c in columns]
-    for axes, head in zip(grid[0], ["Radiograph", *heads], strict=True):
+    for axes, head in zip(grid[0], [*first, *heads], strict=True):
         axes.annotate(head, (0.5, 1), (0, 15), ha="center", va="bottom", fontsize=9, fontweight="bold", **_BESIDE)
     for line, k, image in zip(grid, rows, images, strict=True):
         style: dict[str, Any] = {"rotation": 90, "ha": "right", "va": "center", "multialignment": "center"}
         line[0].annotate(radiographs[k].caption, (0, 0.5), (-4, 0), fontsize=7.5, **style, **_BESIDE)
-        plots.image(line[0], image, **_GRAY)
-        for axes, column in zip(line[1:], columns, strict=True):
+        for axes, row in zip(line, first.values(), strict=False):
+            plots.image(axes, row[rows.index(k)], **_GRAY)
+        for axes, column in zip(line[len(first) :], columns, strict=True):
             cell = column.cells[k]
             if cell.error is not None:
                 axes.set_axis_off()
                 continue
-            plots.image(axes, cell.draw(image), _title(cell), size=8, **_GRAY)
+            # One that was given as pixels is another than that of the first column: its text may be concealed.
+            own = plots.resized(cell.source, _SIDE) if isinstance(cell.source, np.ndarray) else image
+            plots.image(axes, cell.draw(own), _title(cell), size=8, **_GRAY)
     notes = "Each map on its own scale; blue line: lungs."
     if any(column.method == "lime" for column in columns):
         notes += " LIME: blue + supports the class, orange \N{MINUS SIGN} speaks against it, white line: lungs."

@@ -107,9 +107,9 @@ def image(axes: Axes, pixels: np.ndarray, title: str = "", *, size: float = 9, p
 
 
 def resized(pixels: np.ndarray, side: int) -> np.ndarray:
-    """An image ``[H, W]`` in its own proportions, its longer side of so many pixels."""
-    scale = side / max(pixels.shape)
-    size = [max(1, round(length * scale)) for length in pixels.shape[::-1]]
+    """An image ``[H, W]`` or ``[H, W, 3]`` in its own proportions, its longer side of so many pixels."""
+    scale = side / max(pixels.shape[:2])
+    size = [max(1, round(length * scale)) for length in pixels.shape[1::-1]]
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 

@@ -19,6 +19,7 @@ from covidcxnet.explain.cam import GradCAM
 from covidcxnet.explain.layers import chosen_layers
 from covidcxnet.models import create
 from covidcxnet.settings import InputSettings
+from enhancement import conceal_text
 from enhancement.errors import InputError
 from weights import save_weights
 
@@ -230,3 +231,24 @@ def test_radiographs_that_a_model_was_trained_on_are_counted(monkeypatch, tmp_pa
         figure_inputs.trained_on("weights", shown),
         figure_inputs.trained_on("run", shown[1:]),
     ] == [1, 0, 0]
+
+
+def test_text_is_concealed_and_both_predictions_stand_side_by_side(tmp_path):
+    plain = np.full((200, 240), 60, np.uint8) + np.arange(240, dtype=np.uint8) // 4
+    marked = cv2.putText(plain.copy(), "R", (10, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 255, 2, cv2.LINE_AA)
+    for name, image in (("plain", plain), ("marked", marked)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+    radiographs = from_files([tmp_path / "plain.png", tmp_path / "none.png", tmp_path / "marked.png"])
+    models, lines = [NamedModel("a", classifier()), NamedModel("b", classifier(None))], []
+    options = {"kinds": ["text"], "progress": False, "report": lines.append}
+    assert draw_all(models, radiographs, tmp_path / "out", **options) == 0
+    assert cv2.imread(str(tmp_path / "out" / "text-concealed.png")).size
+    table = pd.read_csv(tmp_path / "out" / "text-concealed.csv")
+    assert list(table["model"]) == ["a", "b"] and set(table["path"]) == {str(tmp_path / "marked.png")}
+    for named, row in zip(models, table.itertuples(), strict=True):
+        before, after = named.classifier.predict([marked, conceal_text(marked)])
+        assert row.probability == pytest.approx(before.probabilities[row.explained], abs=1e-6)
+        assert row.probability_concealed == pytest.approx(after.probabilities[row.explained], abs=1e-6)
+        assert row.probability != row.probability_concealed and 0 < row.text_share < 0.05
+    assert draw_all(models, radiographs[:1], tmp_path / "none", **options) == 1
+    assert "left out: text: no text was found in 1 radiograph" in lines
