@@ -3,7 +3,7 @@
     python examples/export_probabilities.py radiographs/ --out probabilities.csv
 
 The same from the command line, with more to choose: covidcxnet predict radiographs/ --weights covid-cxnet --csv FILE.
-Research only: a label here is no diagnosis.
+Research only: a label is not a diagnosis.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Load a trained model, predict one radiograph, draw its Grad-CAM on it.
 
     python examples/first_prediction.py chest.png
-    python examples/first_prediction.py                  # on a phantom: a made-up torso, no patient
+    python examples/first_prediction.py                  # on a phantom: a computed torso, no patient
 
-Research only: a label here is no diagnosis.
+Research only: a label is not a diagnosis.
 """
 
 import argparse

@@ -47,15 +47,23 @@ def build_parser(prog: str) -> Parser:
 
     # Copies are looked for in plain folders too, which have no labels yet.
     folders = "NAME:FOLDER, a CSV, or a folder: every image below it, in any layout"
-    add = action("duplicates", "find copies: exact, cropped, scaled, tinted or mirrored", folders, nargs="+")
+    add = action(
+        "duplicates", "find copies: exact, cropped, scaled, mirrored, or with other grey levels", folders, nargs="+"
+    )
     add("--out", default="duplicates.csv", help="CSV of pairs; groups (.groups.csv) and a picture (.png) go beside it")
     add("--exclude", action="append", default=[], metavar="PATTERN", help="files to leave out, '*/masks/*'; repeatable")
     add_overwrite("duplicates")
 
-    add = action("bias", "write one HTML page: how well simple statistics predict source and label", DATA, nargs="+")
+    add = action(
+        "bias", "write one HTML page: how well grey levels, border and size predict source and label", DATA, nargs="+"
+    )
     add("--out", default="bias.html", help="page to write; the same content goes to a .json beside it")
 
-    add = action("opacities", "write radiographs with and without a drawn opacity: a task no source gives away", DATA)
+    add = action(
+        "opacities",
+        "write radiographs with and without a drawn opacity, so that the source says nothing about the label",
+        DATA,
+    )
     add("--out", required=True, help="folder to write: images, lesions, pairs.csv, left_out.csv")
     add("--label", default="normal", help="label of the radiographs to use")
     add("--split", metavar="CSV", help="CSV of path and split: test images are left out, and a pair stays on one side")
@@ -66,7 +74,13 @@ def build_parser(prog: str) -> Parser:
     add = action("convert", "write one CSV of one or several sets, with paths relative to it", DATA, nargs="+")
     add("--out", required=True, metavar="CSV", help="CSV to write; train --data takes it")
     add("--verdicts", action="append", default=[], metavar="CSV", help="table of check, one for each set; repeatable")
-    add("--accept", action="append", default=[], metavar="LABEL", help="label to merge whatever it means; repeatable")
+    add(
+        "--accept",
+        action="append",
+        default=[],
+        metavar="LABEL",
+        help="label to merge even where sets define it differently; repeatable",
+    )
     add("--duplicates", metavar="CSV", help=".groups.csv of duplicates: copies stay on one side of a split")
     add("--classes", metavar="CLASS[,CLASS]", help="labels to keep")
     add_overwrite("convert")

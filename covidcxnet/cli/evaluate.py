@@ -72,7 +72,7 @@ def _check_data(target: str | None, data: str | None) -> None:
     file = released(target) if not is_name(target) and not Path(target).is_file() else Path(target)
     # Weights of a run are evaluated on that run's images.
     if not all((file.parent / name).is_file() for name in ("recipe.yaml", "run.json")):
-        raise InputError(f"{target}: weights alone say nothing about images; give --data FOLDER or CSV")
+        raise InputError(f"{target}: weights need images to evaluate; give --data FOLDER or CSV")
 
 
 def _count(pairs: list[str]) -> dict[str, str]:

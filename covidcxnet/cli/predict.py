@@ -18,7 +18,7 @@ from enhancement.errors import InputError, Refusal
 from enhancement.files import check_output, find_image_tree, whole_file
 from enhancement.signatures import HEAD, kind_of
 
-RESEARCH_ONLY = "Research only: a label here is no diagnosis."
+RESEARCH_ONLY = "Research only: a label is not a diagnosis."
 # Written out, as --help does without `covidcxnet.explain`.
 METHODS = ("gradcam", "cam", "lime")
 _LIME = ("samples", "segments", "seed")
@@ -130,7 +130,8 @@ def run(arguments: argparse.Namespace) -> int:
     lines = [f"{count(len(paths), 'radiograph')}, {unreadable} could not be read{ending}.", RESEARCH_ONLY]
     if marked:
         lines.insert(
-            0, f"{MARK.strip()} Not to be relied on: the image or its lungs are in doubt ({marked} of {len(paths)})."
+            0,
+            f"{MARK.strip()} Do not rely on these: the image or its lungs are in doubt ({marked} of {len(paths)}).",
         )
     # With --json, standard output holds objects and nothing else.
     for line in lines:

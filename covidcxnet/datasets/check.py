@@ -34,7 +34,7 @@ PROBLEMS = {
     "inverted": ("look", "looks like a negative: air bright, bone dark"),
     "turned": ("look", "looks turned by a quarter or a half"),
     "lateral": ("look", "looks like a view from the side"),
-    "colour": ("look", "has tinted pixels: a tint can give the source away"),
+    "colour": ("look", "has coloured pixels: a tint can reveal the source"),
     "size": ("look", "not of the size that the set is published in"),
     "mask": ("look", "its lung mask is missing"),
     "unlisted": ("look", "lies in the folder and is not listed"),

@@ -101,7 +101,7 @@ def evaluate(
     elif run is not None:
         images = images_of_run(run, classifier, split or "test")
     else:
-        raise InputError(f"{given}: weights alone say nothing about images; give --data FOLDER or CSV")
+        raise InputError(f"{given}: weights need images to evaluate; give --data FOLDER or CSV")
 
     # Predictions. Thresholds are chosen before, on validation, and the look at the test set is written down.
     truth = truth_of(images.table, classifier.classes, classifier.task)

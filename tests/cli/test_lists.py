@@ -73,7 +73,7 @@ def test_show_says_what_is_reproduced_and_what_not_and_ends_with_yaml_that_is_th
         ("recipes draw", "draw"),
         ("datasets show nhi", "there are: covidcxnet"),
         ("prepare --data phantom --input.channels purple", "purple"),
-        ("evaluate covid-cxnet", "covid-cxnet: weights alone say nothing about images"),
+        ("evaluate covid-cxnet", "covid-cxnet: weights need images to evaluate"),
         ("evaluate covid-cxnt --out x", "no released weights of that name; did you mean covid-cxnet?"),
         ("evaluate covid-cxnet --data nih:/nowhere/at/all", "no such folder /nowhere/at/all"),
         ("weights show chexnett", "did you mean chexnet"),
