@@ -26,9 +26,7 @@ def list_names(arguments: Namespace) -> int:
     for name in NAMES:
         facts = facts_of(name)
         print(f"{name:<12} {facts.title}: {facts.size}")
-    print(
-        "\ncovidcxnet datasets show NAME prints what is known of a set, datasets.md more. Use a set as --data NAME:FOLDER."
-    )
+    print("\ncovidcxnet datasets show NAME prints the facts; datasets.md has more. Use a set as --data NAME:FOLDER.")
     return 0
 
 
