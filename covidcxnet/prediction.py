@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from covidcxnet.preparation.pipeline import MARK
-from covidcxnet.reporting.table import Table
-from enhancement.errors import printable
+from covidcxnet.reporting import plots
+from covidcxnet.reporting.pages import NOTICE
+from covidcxnet.reporting.table import Table, count
+from enhancement import read_radiograph
+from enhancement.errors import InputError, printable
 from enhancement.notebook import NotebookDisplay, Results
 from segmentation.verdict import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 NONE = "none"
 """Label where a model of independent findings calls none of them."""
@@ -143,6 +147,49 @@ class Predicted(Results):
             names += _OF_EXPLANATIONS
             rows = [row | {n: getattr(r, n) for n in _OF_EXPLANATIONS} for r, row in zip(self, rows, strict=True)]
         return pd.DataFrame(rows, columns=names)
+
+
+def draw(predictions: Sequence[Prediction], thresholds: Mapping[str, float] | None = None) -> Figure:
+    """Each radiograph beside its probabilities as bars, those that are called in a darker colour.
+
+    `thresholds` are those of independent findings, marked by a line on each bar; files that were not read, and arrays,
+    which a prediction does not keep, are left out. `InputError` if nothing is left.
+    """
+    rows = [p for p in predictions if p.error is None and p.path is not None]
+    if not rows:
+        raise InputError("predictions: none of a file that could be read; there is nothing to draw")
+    names = list(rows[0].probabilities)
+    high = max(1.7, 0.19 * len(names) + 0.5)
+    figure, panels = plots.figure(7.4, high * len(rows) + 0.65, len(rows), 2)
+    places = np.arange(len(names))[::-1]
+    for row, shown, axes in zip(rows, panels[::2], panels[1::2], strict=True):
+        assert row.path is not None
+        pixels = plots.resized(read_radiograph(row.path), 480)
+        plots.image(shown, pixels, plots.shortened(printable(row.path.name), 44), size=8, cmap="gray", vmin=0, vmax=255)
+        called = row.findings if row.findings is not None else (row.label,)
+        colours = [plots.COLOURS[0] if name in called else "#b9cfdf" for name in names]
+        values = [row.probabilities[name] for name in names]
+        axes.barh(places, values, 0.7, color=colours)
+        for place, name, value in zip(places, names, values, strict=True):
+            least = None if thresholds is None else thresholds.get(name)
+            if least is not None:
+                axes.plot([least, least], [place - 0.42, place + 0.42], color=plots.COLOURS[1], linewidth=1.6)
+            # Behind the bar, and behind the line where that would cross the number.
+            end = least if least is not None and value < least < value + 0.12 else value
+            axes.text(end + 0.015, place, f"{value:.2f}", va="center", fontsize=7.5, color=plots.INK)
+        axes.set(xlim=(0, 1.1), xticks=(0, 0.5, 1), ylim=(-0.6, len(names) - 0.4))
+        axes.set_yticks(places, [plots.shortened(printable(name), 26) for name in names])
+        label = row.label or ""
+        label = label if len(label) <= 40 else f"{count(len(called), 'finding')} called"
+        title = f"{label}{MARK if row.notes else ''}"
+        for text in (axes.set_title(title, fontsize=8.5), *axes.get_yticklabels()):
+            text.set_parse_math(False)
+    panels[-1].set_xlabel("probability")
+    figure.get_layout_engine().set(h_pad=0.08)  # type: ignore[union-attr, call-arg]
+    note = "" if thresholds is None else "Orange: threshold from which a finding is called. "
+    marked = f"{MARK.strip()}: the image or its lungs are in doubt. " if any(row.notes for row in rows) else ""
+    figure.supxlabel(f"{note}{marked}{NOTICE}.", x=0.01, ha="left", fontsize=7.5)
+    return figure
 
 
 _OF_EXPLANATIONS = ["method", "target", "fit"]

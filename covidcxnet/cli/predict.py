@@ -22,6 +22,7 @@ RESEARCH_ONLY = "Research only: a label is not a diagnosis."
 # Written out, as --help does without `covidcxnet.explain`.
 METHODS = ("gradcam", "cam", "lime")
 _LIME = ("samples", "segments", "seed")
+_MOST_DRAWN = 12  # radiographs of --figure: more make a picture that no screen shows
 
 
 @command("covidcxnet predict")
@@ -51,6 +52,8 @@ def build_parser(prog: str, description: str) -> argparse.ArgumentParser:
     add("--weights", required=True, metavar="W", help="weights file, run folder or released name")
     add("--json", action="store_true", help="print one JSON object per line for each file instead of a table")
     add("--csv", type=Path, metavar="FILE", help="also write the predictions as a table")
+    text = f"also draw all probabilities as bars beside each radiograph, the first {_MOST_DRAWN} (.png or .svg)"
+    add("--figure", type=Path, metavar="FILE", help=text)
     add("--segmenter", metavar="W", help="find lungs with these weights instead of the recorded ones")
     add_work(parser, jobs=1)
     group = parser.add_argument_group("explanations")
@@ -76,10 +79,12 @@ def run(arguments: argparse.Namespace) -> int:
     paths = [path for path, _ in files]
     panels = _output.panel_paths(files, out, method) if method else {}
     overlays = list(map(_output.overlay_path, panels.values())) if arguments.full_size else []
-    outputs = [*([arguments.csv] if arguments.csv else []), *panels.values(), *overlays]
-    _output.refuse_loss(outputs, paths, arguments.overwrite)
-    if arguments.csv:
-        check_output(arguments.csv)
+    files_written = [path for path in (arguments.csv, arguments.figure) if path]
+    _output.refuse_loss([*files_written, *panels.values(), *overlays], paths, arguments.overwrite)
+    for path in files_written:
+        check_output(path)
+    if arguments.figure and arguments.figure.suffix.lower() not in (".png", ".svg"):
+        raise InputError(f"--figure: ending {arguments.figure.suffix!r} given, .png or .svg expected")
     if method:
         check_output(out, folder=True)
     _check_readable(paths)
@@ -110,6 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         results = ((prediction, None) for prediction in classifier.iter_predict(paths, **options))
     unreadable = unusual = marked = 0
+    drawn: list[Any] = []
     with ExitStack() as stack:
         writers: list[Callable[[dict[str, Any]], None]]
         writers = [_output.print_json if arguments.json else _output.Lines(paths)]
@@ -119,6 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
             )
         for path, (prediction, explanation) in zip(paths, results, strict=True):
             row = prediction.to_dict()
+            if prediction.error is None and len(drawn) < _MOST_DRAWN:
+                drawn.append(prediction)
             unusual += bool(about_image(prediction.notes))
             marked += bool(prediction.notes)
             unreadable += prediction.error is not None
@@ -126,6 +134,12 @@ def run(arguments: argparse.Namespace) -> int:
                 row["explanation"] = _draw(explanation, panels[path], arguments.full_size)
             for write in writers:
                 write(row)
+    if arguments.figure and drawn:
+        from covidcxnet.prediction import draw
+        from covidcxnet.reporting import plots
+
+        named = dict(zip(classifier.classes, classifier.thresholds.tolist(), strict=True))
+        plots.save(draw(drawn, named if classifier.task == "independent" else None), arguments.figure)
     ending = f"; {unusual} {'does' if unusual == 1 else 'do'} not look like {_output.EXPECTED}" if unusual else ""
     lines = [f"{count(len(paths), 'radiograph')}, {unreadable} could not be read{ending}.", RESEARCH_ONLY]
     if marked:
@@ -133,6 +147,8 @@ def run(arguments: argparse.Namespace) -> int:
             0,
             f"{MARK.strip()} Do not rely on these: the image or its lungs are in doubt ({marked} of {len(paths)}).",
         )
+    if arguments.figure:
+        lines.insert(0, f"{arguments.figure}: {len(drawn)} of {count(len(paths), 'radiograph')} drawn.")
     # With --json, standard output holds objects and nothing else.
     for line in lines:
         print(line, file=sys.stderr if arguments.json else sys.stdout)

@@ -16,6 +16,7 @@ from covidcxnet.cli.predict import explain
 from covidcxnet.cli.predict import main as predict
 from covidcxnet.datasets.phantom import phantom
 from covidcxnet.models import create
+from covidcxnet.prediction import Prediction, draw
 from covidcxnet.settings import InputSettings
 from segmentation.segmenter import LungSegmenter
 from segmentation.verdict import Verdict
@@ -185,3 +186,22 @@ def test_what_is_no_upright_frontal_radiograph_is_noted_in_table_csv_and_picture
     assert "Not like an upright frontal chest radiograph: turned" in turned.caption
     assert ["(!)" in result.prediction._repr_html_() for result in (turned, upright)] == [True, False]
     assert upright.prediction.notes == () and not any("Not like" in line for line in upright.caption)
+
+
+def test_a_figure_has_all_probabilities_of_each_radiograph_and_the_thresholds_of_findings(
+    weights, folder, tmp_path, capsys
+):
+    out = tmp_path / "bars.png"
+    assert predict([str(folder), "--weights", weights, "--figure", str(out)], "predict") == 1
+    assert out.read_bytes().startswith(b"\x89PNG") and "3 of 4 radiographs drawn" in capsys.readouterr().out
+    assert predict([str(folder), "--weights", weights, "--figure", str(out)], "predict") == 2
+    assert predict([str(folder), "--weights", weights, "--figure", str(tmp_path / "x.txt")], "predict") == 2
+    error = capsys.readouterr().err
+    assert "bars.png: exists" in error and ".png or .svg expected" in error
+    row, limits = np.array([0.9, 0.2, 0.4]), np.array([0.5, 0.5, 0.3])
+    findings = Prediction.from_row(row, ("mass", "edema", "hernia"), limits, path=folder / "a.png")
+    figure = draw([findings], {"mass": 0.5, "edema": 0.5, "hernia": 0.3})
+    _, bars = figure.axes
+    assert [bar.get_width() for bar in bars.patches] == row.tolist() and bars.get_title() == "mass|hernia"
+    assert [float(line.get_xdata()[0]) for line in bars.lines] == limits.tolist()
+    assert bars.patches[0].get_facecolor() == bars.patches[2].get_facecolor() != bars.patches[1].get_facecolor()
