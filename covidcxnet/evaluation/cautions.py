@@ -114,7 +114,7 @@ def _independence(r: Report) -> Iterator[Caution]:
         title = "Split by image, not by patient"
         if unknown:
             some = f"; the patient of {unknown:,} images is unknown"
-            title += "; no patient is known" if unknown == len(data.parts) else some
+            title += "; no patient IDs" if unknown == len(data.parts) else some
         text = "Images of one patient can be on both sides of the split; figures are then too high."
         yield Caution("image_split", title, text)
     elif data.split_by == "patient_where_known":

@@ -337,7 +337,7 @@ def test_a_split_by_image_says_how_many_patients_are_unknown(good):
     for table, split_by, end in (
         (parts, "image", "the patient of 2 images is unknown"),
         (parts, "patient_where_known", "The patient of 2 of 4 images is unknown"),
-        (parts.drop(columns="patient"), "image", "no patient is known"),
+        (parts.drop(columns="patient"), "image", "no patient IDs"),
         (parts.dropna(), "image", "Split by image, not by patient"),
     ):
         cautions = good({"split_by": split_by, "parts": table}).cautions
