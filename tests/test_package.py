@@ -113,6 +113,10 @@ for name, run in helps.items():
             assert not end.code, (name, end.code)
     assert name in out.getvalue(), (name, out.getvalue())
     steps[f"{name} --help"] = added()
+with contextlib.redirect_stderr(io.StringIO()):
+    for wrong in (["--weights", "nope"], ["--weights", "base-cnn", "--segmenter", "nope"]):
+        assert main(["predict", "docs/report.png", *wrong]) == 2
+steps["predict with weights of no such name"] = added()
 print(json.dumps(steps))
 """
 
@@ -151,7 +155,7 @@ def test_names_say_what_a_value_is_and_independent_labels_are_a_task_and_no_modu
     assert not [name for name in [*FILES, *classes] if "multilabel" in name.rpartition(".")[2].lower()]
 
 
-def test_neither_imports_nor_the_help_of_any_command_load_a_network(loaded):
+def test_imports_the_help_of_any_command_and_refused_weights_load_no_network(loaded):
     assert {f"covidcxnet {name} --help" for name in COMMANDS} | {"train.py --help", "evaluate.py --help"} <= set(loaded)
     assert not {step: modules & HEAVY for step, modules in loaded.items() if modules & HEAVY}
     assert not {"Any", "TYPE_CHECKING", "import_module"} & set(dir(covidcxnet)) and "train" in dir(covidcxnet)

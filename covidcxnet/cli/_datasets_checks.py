@@ -16,6 +16,7 @@ from covidcxnet.datasets.duplicates import draw_pairs, find_duplicates
 from covidcxnet.datasets.load import load_all
 from covidcxnet.datasets.tables import save_table
 from covidcxnet.datasets.vocabulary import UNKNOWN
+from covidcxnet.reporting.table import count
 from enhancement.files import check_output
 
 
@@ -56,7 +57,7 @@ def check(arguments: Namespace) -> int:
     table = check_files(dataset, pixels=pixels, unlisted=unlisted, **work)
     out = save_table(table, arguments.out)
     counts = {verdict: int((table["verdict"] == verdict).sum()) for verdict in ("use", "look", "reject")}
-    print(f"{dataset.name}: {len(dataset)} images listed; {', '.join(f'{v} {n}' for v, n in counts.items())}")
+    print(f"{dataset.name}: {count(len(dataset), 'image')} listed; {', '.join(f'{v} {n}' for v, n in counts.items())}")
     for problem, (verdict, meaning) in PROBLEMS.items():
         rows = table[[problem in problems.split(";") for problems in table["problems"]]]
         if len(rows):
