@@ -146,7 +146,7 @@ class Classifier(NotebookDisplay):
 
     @cached_property
     def cam(self) -> CAM:
-        """Class activation maps; an `InputError` where the head is not global average pooling and one dense layer."""
+        """Class activation maps; an `InputError` where the head is not global pooling and dense layers."""
         return CAM(self.model)
 
     def predict(self, files: Images, *, batch_size: int = 16, jobs: int = 1, progress: bool = False) -> Predicted:
@@ -268,7 +268,7 @@ class Classifier(NotebookDisplay):
             As in `predict`.
         method : {"gradcam", "cam", "lime"}
             Grad-CAM costs hardly more than the prediction; LIME about 1000 predictions an image. CAM, the closed form
-            of Grad-CAM, is there for networks that end in global average pooling and one dense layer.
+            of Grad-CAM, is there for networks that end in global pooling and dense layers, see `explain.cam.CAM`.
         target : str, optional
             The class to explain; by default the one predicted.
         **options
@@ -422,7 +422,7 @@ class Classifier(NotebookDisplay):
         result = mapper.explain(np.stack(stacks), index, batch_size=batch_size)
         self.check_finite(result.probabilities)
         for values, row, chosen in zip(result.maps, result.probabilities, result.targets, strict=True):
-            yield row, int(chosen), {"map": values, "grid": result.grid}
+            yield row, int(chosen), {"map": values, "grid": result.grid, "note": getattr(mapper, "note", "")}
 
     def _lime_maps(self, stacks, index, mapper, batch_size, options) -> Iterator[tuple[np.ndarray, int, dict]]:
         channels = self.input.channels

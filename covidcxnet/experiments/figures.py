@@ -188,7 +188,9 @@ def activation_maps(
     outcomes = [o for _, batch in classifier.batches(paths, jobs=jobs, progress=progress) for o in batch]
     columns = []
     for method in METHODS:
-        if method not in methods or (method == "cam" and linear_head(classifier.model) is None):
+        # With another head CAM is a picture of Grad-CAM's.
+        head = linear_head(classifier.model) if method == "cam" else None
+        if method not in methods or (method == "cam" and not (head and head.closed)):
             continue
         options: dict[str, Any] = {"samples": samples, "seed": seed} if method == "lime" else {}
         weighed = "" if method == "lime" else classifier.cam.layer if method == "cam" else classifier.gradcam.layer

@@ -111,6 +111,16 @@ class ActivationMaps:
         predicted = ops.cast(ops.argmax(probabilities, axis=-1), "int32")
         return scores, probabilities, ops.where(targets < 0, predicted, targets)
 
+    def _gradient(self, features: Any, targets: Any) -> tuple[Any, Any, Any]:
+        """Gradient [n, h, w, F] of the score of the class to explain, probabilities and that class."""
+
+        def score(maps):
+            scores, probabilities, chosen = self._scores(maps, targets)
+            return ops.take_along_axis(scores, chosen[:, None], axis=-1)[:, 0], (probabilities, chosen)
+
+        _, (probabilities, chosen), gradient = scores_and_gradient(score, features)
+        return ops.cast(gradient, "float32"), probabilities, chosen
+
 
 class GradCAM(ActivationMaps):
     """Grad-CAM: each feature map counts as much as the score of the class rises with it.
@@ -140,23 +150,24 @@ class GradCAM(ActivationMaps):
 
     def weights(self, features: Any, targets: Any) -> tuple[Any, Any, Any]:
         """Mean gradient of the score over height and width."""
-
-        def score(maps):
-            scores, probabilities, chosen = self._scores(maps, targets)
-            return ops.take_along_axis(scores, chosen[:, None], axis=-1)[:, 0], (probabilities, chosen)
-
-        _, (probabilities, chosen), gradient = scores_and_gradient(score, features)
-        return ops.mean(ops.cast(gradient, "float32"), axis=(1, 2)), probabilities, chosen
+        gradient, probabilities, chosen = self._gradient(features, targets)
+        return ops.mean(gradient, axis=(1, 2)), probabilities, chosen
 
 
 class CAM(ActivationMaps):
-    """CAM: each feature map counts as much as the output layer weighs its average.
+    """CAM: each feature map counts as much as the head weighs its average, or its maximum.
 
-    It needs a head of global average pooling and one dense layer. There the score of class c before sigmoid or softmax
-    is the average of ``M_c(x, y) = sum_k w_k^c f_k(x, y)`` (equation 2 of the paper) plus the bias: what CAM shows is
-    exact, and Grad-CAM is the same up to a factor. With a single sigmoid the map of class 0 is ``-M_1``.
+    It needs a head of global pooling and dense layers. With average pooling and one dense layer the score of class c
+    before sigmoid or softmax is the average of ``M_c(x, y) = sum_k w_k^c f_k(x, y)`` (equation 2 of the paper) plus the
+    bias: what CAM shows is exact, and Grad-CAM is the same up to a factor. With a single sigmoid the map of class 0 is
+    ``-M_1``.
 
-    The head's weights are taken as they are now; another head is an `InputError`.
+    Dense layers before the last are folded into ``w_k^c``: linear ones as they are, those with a ReLU at the units that
+    are active in the image, where the head is linear. The weights then differ from image to image (`note` says so), and
+    the sum is still exact. After maximum pooling the score is the sum of the weighted maxima of the maps in place of
+    their averages (Oquab et al., "Is object localization for free?", CVPR 2015).
+
+    The weights of a head of one layer are taken as they are now; another head is an `InputError`.
 
     B. Zhou, A. Khosla, A. Lapedriza, A. Oliva, A. Torralba: Learning deep features for discriminative localization.
     CVPR 2016.
@@ -168,28 +179,40 @@ class CAM(ActivationMaps):
         head = linear_head(model)
         if head is None:
             raise InputError(
-                f"CAM: the head of {model.name!r} is not global average pooling and one dense layer; use Grad-CAM "
-                "(gradcam), or train with options.head: linear"
+                f"CAM: the head of {model.name!r} is not global pooling and dense layers that are linear or ReLU; use "
+                "Grad-CAM (gradcam), or train with options.head: linear"
             )
         self.head = head
+        folded = "dense layers folded at their active units" if head.kernel is None else ""
+        self.note = ", ".join(filter(None, (folded, "" if head.averaged else "of the maps' maxima")))
         super().__init__(model, head.layer, head.features)
 
     def weights(self, features: Any, targets: Any) -> tuple[Any, Any, Any]:
-        """The column of the output layer's kernel."""
+        """The column of the head's kernel."""
+        if self.head.kernel is None:
+            # Pooling hands each channel's weight to the cells that it took: they add up to it.
+            gradient, probabilities, chosen = self._gradient(features, targets)
+            return ops.sum(gradient, axis=(1, 2)), probabilities, chosen
         _, probabilities, chosen = self._scores(features, targets)
         return ops.take(ops.convert_to_tensor(self.head.kernel.T), chosen, axis=0), probabilities, chosen
 
 
 @dataclass(frozen=True)
 class LinearHead:
-    """A head of global average pooling and one dense layer.
+    """A head of global pooling and dense layers, each linear or, before the last, with a ReLU.
 
     A single sigmoid's column of weights stands for its second class and, negative, for its first.
     """
 
-    features: Any  # Keras tensor [N, h, w, F] that is averaged
+    features: Any  # Keras tensor [N, h, w, F] that is pooled
     layer: str  # layer or operation that makes it
-    kernel: np.ndarray  # float32 [F, classes]
+    kernel: np.ndarray | None  # float32 [F, classes]; None where a ReLU makes it depend on the image
+    averaged: bool  # or the maximum is taken
+
+    @property
+    def closed(self) -> bool:
+        """Whether the score is the average of one map a class, the same weights for every image."""
+        return self.averaged and self.kernel is not None
 
 
 def linear_head(model: keras.Model) -> LinearHead | None:
@@ -207,16 +230,23 @@ def linear_head(model: keras.Model) -> LinearHead | None:
         dense = before(dense)
     if not isinstance(dense, layers.Dense):
         return None
+    kernel: np.ndarray | None = np.asarray(dense.kernel, "float32")
     pool = before(dense)
     # Dropout does nothing when predicting.
-    while isinstance(pool, layers.Dropout):
+    while isinstance(pool, layers.Dropout | layers.Dense):
+        if isinstance(pool, layers.Dense):
+            kind = getattr(pool.activation, "__name__", "")
+            if kind not in ("linear", "relu"):
+                return None
+            kernel = None if kernel is None or kind == "relu" else np.asarray(pool.kernel, "float32") @ kernel
         pool = before(pool)
-    if not isinstance(pool, layers.GlobalAveragePooling2D) or pool.data_format != "channels_last":
+    kinds = layers.GlobalAveragePooling2D | layers.GlobalMaxPooling2D
+    if not isinstance(pool, kinds) or pool.data_format != "channels_last":
         return None
-    kernel = np.asarray(dense.kernel, "float32")
-    if kernel.shape[1] == 1:
+    if kernel is not None and kernel.shape[1] == 1:
         kernel = np.hstack([-kernel, kernel])
-    return LinearHead(pool.input, before(pool).name, kernel)
+    averaged = isinstance(pool, layers.GlobalAveragePooling2D)
+    return LinearHead(pool.input, before(pool).name, kernel, averaged)
 
 
 def _feature_maps(model: keras.Model) -> dict[str, Any]:

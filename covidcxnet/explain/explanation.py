@@ -41,6 +41,7 @@ class Explanation(NotebookDisplay):
     frame: Frame | None = field(default=None, repr=False)  # the way from the stack back to the radiograph
     lungs: np.ndarray | None = field(default=None, repr=False)  # bool [S, S]; None where unknown or not trusted
     fit: float | None = None  # LIME's local R^2
+    note: str = ""  # how the map was computed, where the method alone does not say
 
     def __repr__(self) -> str:
         target = f", {self.method} of {self.target!r}" if self.target else ""
@@ -79,7 +80,7 @@ class Explanation(NotebookDisplay):
     def caption(self) -> list[str]:
         """Lines for a figure: class and probability, what is drawn, the lungs, the file."""
         prediction = self.prediction
-        drawn = f"{METHODS[self.method]} for {self.target}"
+        drawn = f"{METHODS[self.method]} for {self.target}" + (f" ({self.note})" if self.note else "")
         if self.target != prediction.label:
             drawn += f" (probability {prediction.probabilities[self.target or '']:.2f})"
         if self.fit is not None:

@@ -302,13 +302,18 @@ def test_cam_and_gradcam_explain_the_target_and_are_alike_where_the_head_is_line
     assert cam.overlay().shape == (50, 40, 3) and cam.panel().axes[1].get_title() == "CAM"
 
 
-def test_cam_of_another_head_is_refused_before_a_file_is_read(tmp_path):
+def test_cam_says_where_it_folds_dense_layers_and_of_another_head_is_refused_before_a_file_is_read(tmp_path):
     stack = keras.Input((SIZE, SIZE, 3))
-    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, name="maps")(stack))
-    output = keras.layers.Dense(1, activation="sigmoid")(keras.layers.Dense(4, activation="relu")(x))
+    maps = keras.layers.Conv2D(4, 3, name="maps")(stack)
     metadata = {"classes": ["normal", "covid19"], "input": SETTINGS.to_dict()}
-    classifier = Classifier(keras.Model(stack, output, name="hidden"), metadata)
-    with pytest.raises(InputError, match=r"not global average pooling and one dense layer; use Grad-CAM \(gradcam\)"):
+    models = []
+    for kind in (keras.layers.GlobalMaxPooling2D, keras.layers.Flatten):
+        x = keras.layers.Dense(4, activation="relu")(kind()(maps))
+        models.append(keras.Model(stack, keras.layers.Dense(1, activation="sigmoid")(x), name="hidden"))
+    deep, classifier = (Classifier(model, metadata) for model in models)
+    line = deep.explain(noise(0), "cam")[0].caption[1]
+    assert "(dense layers folded at their active units, of the maps' maxima)" in line
+    with pytest.raises(InputError, match=r"not global pooling and dense layers .*; use Grad-CAM \(gradcam\)"):
         classifier.iter_explain(tmp_path / "missing.png", "cam")
     assert classifier.explain(noise(0), "gradcam")[0].error is None
 

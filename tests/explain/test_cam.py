@@ -106,6 +106,35 @@ def test_cam_equals_gradcam_where_the_head_is_linear(outputs, end):
     assert max(peaks) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("pool", [layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D])
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+def test_cam_folds_dense_layers_at_the_units_that_are_active(pool, activation):
+    stack = keras.Input((12, 12, 3))
+    x = layers.ReLU(name="maps")(layers.Conv2D(5, 3, name="last")(keras.ops.divide(stack, 255.0)))
+    hidden = [layers.Dense(7, activation=activation, name=f"fc{k}") for k in (1, 2)]
+    pred = layers.Dense(3, activation="softmax", name="pred")
+    model = keras.Model(stack, pred(hidden[1](layers.Dropout(0.2)(hidden[0](pool()(x))))), name="deep")
+    rng = np.random.default_rng(1)
+    model.set_weights([rng.normal(0, 0.4, w.shape) for w in model.get_weights()])
+    images = stacks(4, 12)
+    features = np.asarray(keras.Model(stack, x)(images.astype("float32")))
+    signal = features.mean((1, 2)) if pool is layers.GlobalAveragePooling2D else features.max((1, 2))
+    weights = np.broadcast_to(np.eye(5), (4, 5, 5))
+    for layer in hidden:
+        kernel, bias = (np.asarray(w) for w in layer.get_weights())
+        active = signal @ kernel + bias > 0 if activation == "relu" else np.ones((4, 7))
+        weights, signal = weights @ kernel * active[:, None], (signal @ kernel + bias) * active
+    weights = (weights @ pred.get_weights()[0])[..., 2]
+    expected = np.maximum(np.einsum("nhwk,nk->nhw", features, weights), 0)
+    expected /= np.maximum(expected.max((1, 2), keepdims=True), 1e-30)
+    explainer = CAM(model)
+    np.testing.assert_allclose(explainer(images, 2), expected, atol=1e-4)
+    assert explainer.layer == "maps" and ("folded" in explainer.note) == (activation == "relu")
+    assert ("maxima" in explainer.note) == (pool is layers.GlobalMaxPooling2D)
+    if activation == "relu":
+        np.testing.assert_allclose(GradCAM(model, "maps")(images, 2), expected, atol=1e-4)
+
+
 def test_an_activation_of_its_own_at_the_end_changes_nothing_but_a_softmax_operation_is_explained_by_its_logarithm():
     for outputs, end in ((1, "operation"), (3, "layer")):
         expected = gradcam("linear", outputs)(stacks(), 1)
@@ -177,7 +206,7 @@ def test_a_map_that_speaks_nowhere_is_all_zero_and_constant_saturated_and_overfl
             (lambda shape=shape: gradcam()(np.zeros(shape, "uint8")), r"\[n, 20, 20, 3\] expected")
             for shape in ((20, 20, 3), (2, 20, 20, 1), (2, 24, 20, 3))
         ],
-        (lambda: CAM(network("pool")), r"use Grad-CAM \(gradcam\), or train with options\.head: linear"),
+        (lambda: CAM(network("flatten")), r"use Grad-CAM \(gradcam\), or train with options\.head: linear"),
         (lambda: GradCAM(network(), "fc"), "no feature layer 'fc'.*maps"),
         (lambda: GradCAM(network(), "nothing"), "no feature layer 'nothing'.*maps"),
         (lambda: require_cut(network(), "map"), r"layer: 'map' is no layer of tiny; .*maps.*first.*last"),
@@ -197,7 +226,7 @@ def test_gradcam_can_cut_at_every_layer_listed_and_only_there():
     x = layers.GlobalAveragePooling2D()(layers.ReLU(name="end")(x))
     model = keras.Model(stack, layers.Dense(1, activation="sigmoid")(x), name="residual")
     names = cut_layers(model)
-    assert convolutions(model) == ["start", "inside"] and linear_head(network("pool")) is None
+    assert convolutions(model) == ["start", "inside"] and linear_head(network("flatten")) is None
     assert {"start", "sum", "end"} <= set(names) and "inside" not in names
     explainers = {name: GradCAM(model, name) for name in names}
     # The gradient of "start" runs through all the others.
