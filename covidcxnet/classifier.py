@@ -305,7 +305,8 @@ class Classifier(NotebookDisplay):
         # No generator itself: a wrong option is refused at the call, not at the first radiograph.
         explain = self.explainer(method, target, batch_size=batch_size, progress=progress, **options)
         if method == "lime":
-            announce(f"LIME: {options.get('samples', SAMPLES):,} predictions for each radiograph (--samples)", progress)
+            predictions = f"{options.get('samples', SAMPLES):,} predictions for each radiograph"
+            announce(f"LIME: {predictions} (fewer with --samples)", progress)
         batches = self.batches(files, batch_size, jobs, progress)
         return (explanation for items, outcomes in batches for explanation in explain(items, outcomes))
 
