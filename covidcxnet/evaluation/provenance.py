@@ -182,7 +182,7 @@ def list_beside(weights: Path | None) -> TrainingLists | None:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = read_text(path, "a CSV table")
+        table = read_text(path, "a CSV table that can be read")
     except InputError as error:
         raise InputError(f"seen: {error}") from error
     lower = {str(c).strip().lower(): c for c in reversed(table.columns)}
