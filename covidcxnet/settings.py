@@ -66,6 +66,7 @@ class InputSettings:
     stretch: bool = False
     segmenter: str = "lung-unet"
     histogram: tuple[int, ...] = ()
+    enhance_at: Literal["stack", "radiograph"] = "stack"
 
     def __post_init__(self):
         for name in ("channels", "clahe_tile_grid", "histogram"):
@@ -86,6 +87,8 @@ class InputSettings:
         histogram = self.beasf_histogram
         _require(histogram in ("levels", "range"), "beasf_histogram", histogram, "levels or range")
         _require(self.resolution == 0 or self.resolution >= 32, "resolution", self.resolution, "0 (off) or 32 and more")
+        places = ("stack", "radiograph")
+        _require(self.enhance_at in places, "enhance_at", self.enhance_at, f"one of {', '.join(places)}")
         _require(self.region in REGIONS, "region", self.region, f"one of {', '.join(REGIONS)}")
         _require(0 <= self.margin <= 1, "margin", self.margin, "0 to 1")
         # Above 2 ** 53 a float, as which they are normalised, no longer holds every whole number.
@@ -96,7 +99,11 @@ class InputSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON or YAML."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        # Left out at its default: older stores are found by a hash of these values, which had no such key.
+        if self.enhance_at == "stack":
+            del plain["enhance_at"]
+        return plain
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> InputSettings:

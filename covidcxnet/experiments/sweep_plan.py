@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import reduce
-from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +144,17 @@ def read_over(
         for value in values:
             text = yaml.safe_dump(value, default_flow_style=True, width=10_000).strip().removesuffix("...").strip()
             shown = value if isinstance(value, str) else text
-            typed = parse_recipe([*base, f"--{key}={shown}"], prog).to_dict()
-            over[key].append(reduce(getitem, key.split("."), typed))
+            typed = parse_recipe([*base, f"--{key}={shown}"], prog)
+            over[key].append(_value_of(typed, key))
     return recipe, over
+
+
+def _value_of(recipe: Recipe, key: str) -> Any:
+    """The value of ``input.size`` or ``options.head``; `to_dict` leaves out some keys at their default."""
+    value: Any = recipe
+    for name in key.split("."):
+        value = value[name] if isinstance(value, dict) else getattr(value, name)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def text_of(value: Any) -> str:

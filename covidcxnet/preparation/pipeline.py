@@ -1,7 +1,7 @@
 """From file to stack: the one way that training and prediction share.
 
-Read, find the lungs, cut the region, resize, match grey levels, enhance, place in the square. Everything is `uint8`;
-floats would wrap or blur what the enhancements see.
+Read, find the lungs, cut the region, resize, match grey levels, enhance, place in the square; resized after enhancement
+with ``enhance_at: radiograph``. Everything is `uint8`; floats would wrap or blur what the enhancements see.
 """
 
 from __future__ import annotations
@@ -109,18 +109,7 @@ def prepare_image(
     crop = box if "crop" in use else None
     frame = frame_for(image.shape, crop, settings.size, settings.margin, settings.stretch)
 
-    inner = _at_resolution(image, frame, settings.resolution)
-    if settings.histogram:
-        inner = match_histogram(inner, np.asarray(settings.histogram))
-    # Enhanced without the padding, which would count as black pixels in every histogram.
-    planes = stack(
-        inner,
-        settings.channels,
-        clahe_clip_limit=settings.clahe_clip_limit,
-        clahe_tile_grid=settings.clahe_tile_grid,
-        beasf_gamma=settings.beasf_gamma,
-        beasf_histogram=settings.beasf_histogram,
-    )
+    planes = _planes(*_at_resolution(image, frame, settings.resolution), settings)
     if "mask" in use and lungs is not None:
         planes = keep_inside(planes, frame.cut(dilate(lungs)))
     outline = None if lungs is None else frame.place(frame.cut(lungs))
@@ -274,16 +263,39 @@ def _fitted(mask, shape: tuple[int, int]) -> np.ndarray:
     return lungs
 
 
-def _at_resolution(image: np.ndarray, frame: Frame, resolution: int) -> np.ndarray:
-    """The frame's box at its inner size, by way of the common resolution that takes sharper sources down."""
+def _planes(image: np.ndarray, frame: Frame, settings: InputSettings) -> np.ndarray:
+    """Planes ``uint8 [h, w, C]`` of the frame's box at its inner size, enhanced after resizing or before it."""
+    before = settings.enhance_at == "radiograph"
+    inner = image[frame.top : frame.bottom, frame.left : frame.right] if before else frame.cut(image)
+    if settings.histogram:
+        inner = match_histogram(inner, np.asarray(settings.histogram))
+    # Enhanced without the padding, which would count as black pixels in every histogram.
+    planes = stack(
+        inner,
+        settings.channels,
+        clahe_clip_limit=settings.clahe_clip_limit,
+        clahe_tile_grid=settings.clahe_tile_grid,
+        beasf_gamma=settings.beasf_gamma,
+        beasf_histogram=settings.beasf_histogram,
+    )
+    if not before:
+        return planes
+    height, width = inner.shape
+    box = replace(frame, height=height, width=width, top=0, left=0, bottom=height, right=width)
+    # One by one: OpenCV resizes four planes at most.
+    return np.stack([box.cut(np.ascontiguousarray(planes[..., k])) for k in range(planes.shape[-1])], axis=-1)
+
+
+def _at_resolution(image: np.ndarray, frame: Frame, resolution: int) -> tuple[np.ndarray, Frame]:
+    """The radiograph, brought down to the common resolution where it is sharper, and the frame in its pixels."""
     small = bring_down(image, resolution) if resolution else image
     if small is image:
-        return frame.cut(image)
+        return image, frame
     height, width = small.shape
     down, right = height / image.shape[0], width / image.shape[1]
     top, left = min(round(frame.top * down), height - 1), min(round(frame.left * right), width - 1)
     bottom, end = max(round(frame.bottom * down), top + 1), max(round(frame.right * right), left + 1)
-    return replace(frame, height=height, width=width, top=top, left=left, bottom=bottom, right=end).cut(small)
+    return small, replace(frame, height=height, width=width, top=top, left=left, bottom=bottom, right=end)
 
 
 def _reason(error: BaseException) -> str:

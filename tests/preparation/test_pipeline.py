@@ -12,7 +12,8 @@ import pytest
 from covidcxnet.datasets.phantom import phantom
 from covidcxnet.preparation import prepare_files, prepare_image
 from covidcxnet.preparation.pipeline import about_image
-from enhancement import InputError, stack
+from covidcxnet.settings import InputSettings
+from enhancement import InputError, equalize, gaussian_blur, stack
 from segmentation.regions import Frame, box_of
 
 
@@ -34,6 +35,29 @@ def test_a_stack_holds_the_channels_asked_for(settings, stacked, picture):
     np.testing.assert_array_equal(stacked(image, channels=("raw",)).stack[..., 0], image)
     for shape in ((1, 1), (1, 50), (3, 2)):
         assert stacked(np.full(shape, 7, np.uint8)).stack.shape == (32, 32, 3)
+
+
+def test_planes_are_made_before_resizing_on_request_and_settings_without_it_are_those_of_before(
+    settings, stacked, picture, ellipses
+):
+    image = picture(4, (90, 120))
+    options = {"channels": ("equalize_blur", "raw") * 3, "stretch": True, "enhance_at": "radiograph"}
+    made, enhanced = stacked(image, **options).stack, gaussian_blur(equalize(image))
+    expected = cv2.resize(enhanced, (32, 32), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(made[..., 0], expected)
+    np.testing.assert_array_equal(made[..., 1], cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA))
+    assert (made[..., 0] != stacked(image, **options | {"enhance_at": "stack"}).stack[..., 0]).any()
+    lungs = ellipses((90, 120))
+    top, left, bottom, right = stacked(image, lungs, region="crop", stretch=True).frame.box
+    cropped = gaussian_blur(equalize(image[top:bottom, left:right]))
+    made = stacked(image, lungs, region="crop", **options).stack
+    np.testing.assert_array_equal(made[..., 0], cv2.resize(cropped, (32, 32), interpolation=cv2.INTER_AREA))
+    # stores are found by the key, and weights hold the values: neither changes where the setting does nothing
+    assert InputSettings().key == "c7ccc5b4cf5177d4" and "enhance_at" not in settings.to_dict()
+    changed = dataclasses.replace(settings, enhance_at="radiograph")
+    assert InputSettings.from_dict(changed.to_dict()) == changed and changed.key != settings.key
+    with pytest.raises(InputError, match=r"input\.enhance_at.*stack, radiograph"):
+        InputSettings(enhance_at="file")
 
 
 def test_the_aspect_ratio_is_kept_by_black_padding_that_no_enhancement_has_seen(settings, stacked, picture):
