@@ -108,7 +108,8 @@ def build(metadata: dict[str, Any], path: str | os.PathLike[str]) -> keras.Model
         with bounded_by(path):
             model = create(architecture["name"], classes=classes, **options)
     except Exception as error:  # the options of an untrusted file: Keras and TensorFlow may raise anything
-        reason = str(error) if isinstance(error, InputError) else "its metadata do not describe a model"
+        needed = "its metadata do not describe a model; classes and an architecture's name and options expected"
+        reason = str(error) if isinstance(error, InputError) else needed
         reason = reason.removeprefix(f"{path}: ")
         raise InputError(f"{path}: {reason:.500}") from error
     load_weights(model, Path(path))
