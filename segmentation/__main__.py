@@ -51,17 +51,17 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "Train a lung U-Net. The run folder can be resumed after Ctrl-C or a crash.",
     )
     _add_data(train)
-    train.add_argument("--out", type=Path, default=Path("runs/lung-unet"), help="run folder to make")
-    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run; nothing else is needed")
+    train.add_argument("--out", type=Path, default=Path("runs/lung-unet"), help="new run folder")
+    train.add_argument("--resume", type=Path, metavar="RUN", help="resume this run; no other flag is needed")
     add = train.add_argument_group("network").add_argument
     add("--width", type=int, default=16, help="filters at the first level")
     add("--batch-norm", action=argparse.BooleanOptionalAction, default=True, help="normalize batches")
-    add("--scaling", choices=SCALINGS, default="unit", help="of the input, inside the network")
+    add("--scaling", choices=SCALINGS, default="unit", help="scaling of the input, inside the network")
     add = train.add_argument_group("input").add_argument
     add("--size", type=int, default=256, help="side of the network's square, a multiple of 16")
     add("--enhancement", choices=ENHANCEMENTS, default="clahe", help="of the square")
     add("--fit", choices=FITS, default="pad", help="how a radiograph fills the square")
-    add("--augment", choices=tuple(AUGMENTATIONS), default="strong", help="how pairs are varied")
+    add("--augment", choices=tuple(AUGMENTATIONS), default="strong", help="augmentation of the pairs")
     add = train.add_argument_group("training").add_argument
     add("--init", default="", metavar="FILE|NAME", help="initial weights, of the same network; random by default")
     add("--epochs", type=int, default=36, help="passes over the training pairs")
@@ -71,12 +71,14 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("--precision", choices=("float32", "bfloat16"), default="float32", help="of the computation")
     add("--workers", type=int, default=2, help="threads that augment")
     add("--seed", type=int, default=0, help="of the split, the weights, the order, the augmentation")
-    add = train.add_argument_group("split (a split column of the table wins, but for held-out sources)").add_argument
+    add = train.add_argument_group("split (a split column of the table wins, except for held-out sources)").add_argument
     shares = ("TRAIN", "VALIDATION", "TEST")
     add("--fractions", nargs=3, type=float, metavar=shares, default=(0.7, 0.15, 0.15), help="shares of the three parts")
     add("--split-by", choices=("patient", "source"), default="patient", help="what stays together")
     # Every default here is that of `TrainingSettings`, which takes each flag under its own name.
-    add("--holdout", nargs="+", default=(), metavar="SOURCE", help="sources that only test, whatever their split")
+    add(
+        "--holdout", nargs="+", default=(), metavar="SOURCE", help="sources used only for testing, whatever their split"
+    )
 
     predict = command(
         _predict,
@@ -149,7 +151,7 @@ def _train(arguments: Namespace, prog: str) -> int:
     try:
         best = training.train(run, progress=arguments.progress)
     except KeyboardInterrupt:
-        message = f"stopped; to go on after the last whole epoch: {prog} train --resume {run}"
+        message = f"stopped; to resume after the last complete epoch: {prog} train --resume {run}"
         raise KeyboardInterrupt(message) from None
     print(best)
     return 0

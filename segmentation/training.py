@@ -157,7 +157,7 @@ def start_run(pairs: Sequence[Pair], settings: TrainingSettings, out: str | Path
     """
     out = Path(out)
     if (out / SETTINGS).exists():
-        raise InputError(f"{out}: holds a training run already; go on with it by --resume, or give another --out")
+        raise InputError(f"{out}: already holds a training run; resume it with --resume, or give another --out")
     sides = split_pairs(pairs, settings.fractions, by=settings.split_by, holdout=settings.holdout, seed=settings.seed)
     pairs = [dataclasses.replace(pair, split=side) for pair, side in zip(pairs, sides, strict=True)]
     usable_pairs(pairs)

@@ -168,7 +168,7 @@ def _text(recipe: dict[str, Any]) -> str:
     head = {"paper": recipe["title"], "place": recipe["place"], "published": published, "data": data}
     for key in filter(head.get, head):
         lines += wrapped(f"{key:<10} {head[key]}", subsequent_indent=" " * 11)
-    headings = ("Reproduced", "Not reproduced", "Not stated in the paper, chosen here", "How to go on")
+    headings = ("Reproduced", "Not reproduced", "Not stated in the paper, chosen here", "Next steps")
     for key, heading in zip(("reproduced", "not_reproduced", "chosen", "notes"), headings, strict=True):
         lines += ["", f"{heading}:"] if recipe[key] else []
         for sentence in recipe[key]:

@@ -94,7 +94,7 @@ def read_archive(
     refused = pd.DataFrame(left, columns=["path", "reason"])
     if not rows:
         first = f", the first {left[0]['path']}: {left[0]['reason']}" if left else ""
-        raise InputError(f"{len(files)} files, none a chest radiograph of the kind asked for{first}")
+        raise InputError(f"{len(files)} files, none a chest radiograph of the requested kind{first}")
     if labels is not None and all(row["label"] == UNKNOWN for row in rows):
         raise InputError(f"{labels}: gives none of {len(rows)} radiographs a label; is its {link} that of these files?")
     return pd.DataFrame(rows, columns=list(COLUMNS)), refused, root

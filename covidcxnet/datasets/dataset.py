@@ -55,7 +55,7 @@ class Dataset(NotebookDisplay):
     Raises
     ------
     InputError
-        If ``path`` or ``label`` is missing or empty, a path stands twice, there are no rows, a label is not among
+        If ``path`` or ``label`` is missing or empty, a path is listed twice, there are no rows, a label is not among
         `classes`, or a finding has no column. Files are not opened: a missing one is reported when it is prepared.
     """
 
@@ -332,8 +332,8 @@ def _checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
     if twice.any():
         first, several = table["path"][twice].iloc[0], table["path"][twice].nunique()
         rows = int(table["path"].eq(first).sum())
-        more = f" ({several} images stand in several)" if several > 1 else ""
-        raise InputError(f"{name}: {first} stands in {rows} rows{more}; each image may stand once")
+        more = f" ({several} images are in several)" if several > 1 else ""
+        raise InputError(f"{name}: {first} is in {rows} rows{more}; each image may be listed once")
     if "patient" in table:
         named = table["patient"].map(plain_word, na_action="ignore")
         table["patient"] = named.mask(named.eq(""), None)  # a blank cell is no patient's name

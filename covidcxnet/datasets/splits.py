@@ -162,7 +162,7 @@ def read_split(path: str | Path, dataset: Dataset, *, by: str = "patient") -> pd
     Raises
     ------
     InputError
-        If the file is not such a table, an image is missing or stands twice, or a patient or the copies of an image
+        If the file is not such a table, an image is missing or is listed twice, or a patient or the copies of an image
         stand on two sides.
     """
     table = read_text(path, "a CSV table")
@@ -174,7 +174,7 @@ def read_split(path: str | Path, dataset: Dataset, *, by: str = "patient") -> pd
     table["path"] = [listed_path(name, dataset.root) for name in table["path"]]
     twice = table["path"].duplicated()
     if twice.any():
-        raise InputError(f"{path}: {table['path'][twice].iloc[0]} stands twice")
+        raise InputError(f"{path}: {table['path'][twice].iloc[0]} is listed twice")
     sides = dataset.table["path"].map(table.set_index("path")["split"])
     return given_split(dataset, sides, path, by=by)
 
@@ -244,7 +244,7 @@ def _groups(dataset: Dataset, by: str) -> np.ndarray:
     patients = dataset.group
     if patients is None:
         raise InputError(
-            f"{dataset.name}: no patient column, so images of one patient could stand on both sides "
+            f"{dataset.name}: no patient column, so images of one patient could end up on both sides "
             "of the split; add a column patient, or accept that with --split-by image (recipe key split_by: image)"
         )
     unknown = _unknown(dataset)

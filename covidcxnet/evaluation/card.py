@@ -56,7 +56,7 @@ def _input(settings: Mapping[str, Any]) -> str:
     region = settings.get("region")
     whole = region in (None, "none")
     parts.append("whole image" if whole else f"lungs' {region}, found by {settings.get('segmenter')}")
-    parts += [f"first brought down to {settings['resolution']} px"] if settings.get("resolution") else []
+    parts += [f"first reduced to {settings['resolution']} px"] if settings.get("resolution") else []
     parts += ["histogram matched"] if settings.get("histogram") else []
     return ", ".join(parts)
 

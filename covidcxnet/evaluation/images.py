@@ -220,7 +220,7 @@ def _leave_out(dataset: Dataset, whole: Dataset, lists: TrainingLists, marks: Ma
     gone = _by_path(whole, marks.trained, dataset.table["path"])
     if gone.all():
         raise InputError(
-            f"seen: all {len(dataset)} images asked for, or their patients, stand as train or validation in "
+            f"seen: all {len(dataset)} images, or their patients, are listed as train or validation in "
             f"{', '.join(lists.names)}; nothing is left to evaluate"
         )
     itself = int(_by_path(whole, marks.image, dataset.table["path"]).sum())

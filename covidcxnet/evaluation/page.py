@@ -135,7 +135,7 @@ def _listings(r: Report) -> list[Table]:
             header,
             rows[:_MOST_ROWS],
             caption,
-            f"{len(rows) - _MOST_ROWS:,} more stand in {file}." if len(rows) > _MOST_ROWS else "",
+            f"{len(rows) - _MOST_ROWS:,} more are in {file}." if len(rows) > _MOST_ROWS else "",
             "text",
         )
         for header, rows, caption, file in listed

@@ -92,7 +92,7 @@ def counted(r: Report) -> list[str]:
 def intervals(r: Report) -> str:
     """Where the intervals come from."""
     if not r.resamples:
-        return "none asked for"
+        return "none"
     unit = "images" if r.metrics.patients == r.unknown_patients else "patients"
     return f"95%, bootstrap over {unit}, {r.resamples:,} resamples"
 

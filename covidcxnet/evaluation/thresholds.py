@@ -40,7 +40,7 @@ def thresholds_for(images: EvaluatedImages, settings: EvaluationSettings) -> tup
     if exclusive and len(classes) != 2:
         raise InputError("threshold: is for two classes; with more, the most probable class is called")
     if cut != "auto":
-        return np.full(len(classes), float(cut)), "as asked for"
+        return np.full(len(classes), float(cut)), "as given"
     if run is None:
         raise InputError("threshold: auto is chosen on a run's validation split; these weights come without their run")
     rows = run.rows("validation")

@@ -237,7 +237,7 @@ def check_paths(recipe: Recipe) -> None:
 def _check_empty(folder: Path) -> None:
     if (folder / "state.h5").exists():
         # A run that never got to an epoch is written over.
-        raise InputError(f"out: {folder} holds a run; go on with it by --resume {folder}, or name another folder")
+        raise InputError(f"out: {folder} holds a run; resume it with --resume {folder}, or name another folder")
     if {*folder.iterdir()} - {folder / LOCK} and not (folder / "run.json").exists():
         raise InputError(f"out: {folder} is not empty and no run; name a new folder")
 

@@ -107,7 +107,7 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
             loop.finish()
         except KeyboardInterrupt:
             run.update(status="interrupted")
-            message = f"{run.progress}, of {recipe.epochs}; go on with: covidcxnet train --resume {run.path}"
+            message = f"{run.progress}, of {recipe.epochs}; resume with: covidcxnet train --resume {run.path}"
             raise KeyboardInterrupt(message) from None
         except Exception as error:
             with suppress(OSError, InputError):  # on a full disk the cause counts, not what follows from it
@@ -129,7 +129,7 @@ def _record_images(run: Run, recipe: Recipe, split: pd.DataFrame, loaded: str, o
         _print(f"  {name}: {images.sizes[name]} images ({text}){note}")
     if images.copies:
         save_table(split.assign(copy_of=split["path"].map(images.copies)), run.path / "split.csv")
-        what = "exact copies of them stand on another side of the split"
+        what = "exact copies of them are on another side of the split"
         _print(f"  {len(images.copies)} files are left out: {what} (copy_of in split.csv)")
     if rejected:
         table = run.store.rejected[["path", "reason"]]

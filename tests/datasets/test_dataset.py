@@ -59,9 +59,9 @@ def test_group_is_the_patient_column_or_nothing_and_blanks_are_no_person(tmp_pat
     [
         (pd.DataFrame({"path": [], "label": []}), "no images"),
         (pd.DataFrame({"path": ["a"]}), "no column 'label'"),
-        (pd.DataFrame({"path": ["a", "a"], "label": ["x", "y"]}), "a stands in 2 rows"),
-        (pd.DataFrame({"path": [*"abaca"], "label": "x"}), "a stands in 3 rows;"),
-        (pd.DataFrame({"path": [*"ababca"], "label": "x"}), r"a stands in 3 rows \(2 images stand in several\)"),
+        (pd.DataFrame({"path": ["a", "a"], "label": ["x", "y"]}), "a is in 2 rows"),
+        (pd.DataFrame({"path": [*"abaca"], "label": "x"}), "a is in 3 rows;"),
+        (pd.DataFrame({"path": [*"ababca"], "label": "x"}), r"a is in 3 rows \(2 images are in several\)"),
         (pd.DataFrame({"path": ["a", "b"], "label": ["x", None]}), r"row 2 \(b\) has no label"),
         (pd.DataFrame({"path": ["a", " "], "label": ["x", "y"]}), "row 2 has no path"),
     ],
@@ -101,7 +101,7 @@ def test_merge_moves_paths_to_the_common_root_and_keeps_patients_apart(tmp_path)
     assert both.table["patient"].nunique() == 4 and both.table["patient"].isna()[2]
     assert list(both.table["source"].unique()) == ["one", "s"]
     assert both.name == "one+two"
-    with pytest.raises(InputError, match="stands in"):
+    with pytest.raises(InputError, match="is in"):
         merge(one, one)
     findings = table(finding_mass=[1, 0, None], finding_edema=[0, None, 1])
     with pytest.raises(InputError, match="exclude each other"):
@@ -241,7 +241,7 @@ def test_ids_labels_and_sources_are_text_as_written_and_only_an_empty_cell_is_mi
 
 def test_one_file_written_in_several_ways_is_one_file(csv, tmp_path):
     for first in ("./img/0.png", f"{tmp_path}/img/0.png", f"{tmp_path}/./img//0.png", "img/../img/0.png", "img\\0.png"):
-        with pytest.raises(InputError, match=r"img/0\.png stands in 2 rows"):
+        with pytest.raises(InputError, match=r"img/0\.png is in 2 rows"):
             load(csv(f"path,label\n{first},normal\nimg/0.png,covid19\n"))
         dataset = load(csv(f"path,label\n{first},normal\nimg/1.png,covid19\n"))
         assert dataset.table["path"].tolist() == ["img/0.png", "img/1.png"]

@@ -122,7 +122,7 @@ def test_a_saved_split_is_read_back_in_the_tables_order_and_refused_where_it_doe
     assert list(read_split(path, part)["path"]) == list(part.table["path"]), "rows about other images are passed over"
     cases = {
         r"5 of the \d+ images of .* have no split, the first .*; add a line for each": table.iloc[5:],
-        "stands twice": pd.concat([table, table.iloc[:1]]),
+        "is listed twice": pd.concat([table, table.iloc[:1]]),
         "split 'holdout' found": table.assign(split=["holdout", *table["split"][1:]]),
         "columns path and split expected": table.rename(columns={"split": "side"}),
     }

@@ -85,7 +85,7 @@ def test_what_a_reader_must_know_stands_before_the_curves_and_failed_lung_masks_
     listed = text[text.index("whose lung mask was not trusted.") :]
     assert p.table["labelled"][1] == "tuberculosis" and "images/0001.pngtuberculosisone lung only" in listed
     monkeypatch.setattr(pages, "_MOST_ROWS", 5)
-    assert "2 more stand in predictions.csv." in _Page(page(report)).text
+    assert "2 more are in predictions.csv." in _Page(page(report)).text
 
 
 def test_names_are_escaped_and_cases_show_what_was_predicted_and_how_it_was_explained(make_report, make_predictions):
@@ -169,7 +169,7 @@ def test_json_holds_every_figure_and_is_strict(make_report, tmp_path):
 
 
 def test_what_is_never_found_stands_first_in_every_form(make_report, findings, tmp_path):
-    report = make_report(findings, folder=tmp_path, threshold_from="as asked for")
+    report = make_report(findings, folder=tmp_path, threshold_from="as given")
     write(report)
     html, md = report.path.read_text(), report.card_path.read_text()
     assert html.index("1 of 3 findings never found: hernia") < html.index("AUROC, mean over findings")
