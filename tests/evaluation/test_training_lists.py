@@ -85,7 +85,7 @@ def test_an_image_is_known_by_its_content(tmp_path):
         ("file,split\na,train\n", "no column that names the images"),
         ("path,split\na,test\n", "column split holds test; train or validation expected"),
         ("path,split\n", "holds no rows"),
-        ("", "not a CSV table that can be read"),
+        ("", "not a CSV table"),
     ],
 )
 def test_a_file_that_is_no_such_list_is_refused(tmp_path, text, message):
