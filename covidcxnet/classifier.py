@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from enhancement.errors import InputError, printable
 from enhancement.inputs import Images, radiographs
 from enhancement.notebook import NotebookDisplay
 from enhancement.progress import announce, announced, interactive
-from segmentation.backend import fuse_batch_norm
+from segmentation.backend import fuse_batch_norm, keras
+from segmentation.engines import Network
 from segmentation.segmenter import LungSegmenter
 
 __all__ = ["Classifier", "Prediction"]
@@ -43,9 +45,9 @@ class Classifier(NotebookDisplay):
 
     Parameters
     ----------
-    model : keras.Model
+    model : keras.Model or callable
         Takes stacks ``[n, S, S, C]`` in 0..255; gives one sigmoid (the probability of the second of two classes) or one
-        column a class.
+        column a class. With a `network`, a function without arguments that builds it when it is needed.
     metadata : dict
         Of the weights file: ``classes`` and ``input`` are used, ``thresholds`` for independent findings, and
         ``segmenter`` where the lungs matter.
@@ -53,6 +55,10 @@ class Classifier(NotebookDisplay):
         The weights file, for messages.
     segmenter : LungSegmenter, optional
         Used instead of the one that the metadata name, whatever its weights.
+    network : segmentation.engines.Network, optional
+        Gives the model's outputs faster; explanations by gradients still need the model.
+    engine, precision : str, optional
+        What runs the lung segmenter, see `segmentation.engines.network_of`.
 
     Attributes
     ----------
@@ -82,8 +88,15 @@ class Classifier(NotebookDisplay):
         path: str | os.PathLike | None = None,
         *,
         segmenter: LungSegmenter | None = None,
+        network: Network | None = None,
+        engine: str | None = None,
+        precision: str = "f32",
     ):
-        self.model = model
+        self._network = network
+        self._engine: dict[str, Any] = {"engine": engine, "precision": precision}
+        self._build = model
+        if network is None:
+            self.__dict__["model"] = model
         self.metadata = metadata
         self.path = None if path is None else Path(path)
         self.name = self.path.name if self.path else model.name
@@ -92,17 +105,35 @@ class Classifier(NotebookDisplay):
         # CheXNet's 14 sigmoids are independent findings though its options do not say multilabel.
         options = (metadata.get("architecture") or {}).get("options") or {}
         sigmoids = options.get("multilabel") or options.get("activation") == "sigmoid"
-        self.task = "independent" if model.output_shape[-1] > 1 and sigmoids else "exclusive"
+        self._outputs = int((network.output_shapes[0] if network else model.output_shape)[-1])
+        self.task = "independent" if self._outputs > 1 and sigmoids else "exclusive"
         self._given_segmenter = segmenter
         self._check_fit()
         self.thresholds = self._thresholds()
-        # Last: a model that is refused stays as it was given.
-        fuse_batch_norm(model)
+        if network is None:
+            fuse_batch_norm(model)  # last: a model that is refused stays as it was given
 
     def __repr__(self) -> str:
         # Every run's best weights have the same name: the run's folder says which.
         name = self.path.absolute().parent.name if self.path and self.path.name == "best.weights.h5" else self.name
         return f"Classifier({name!r}, classes={self.classes}, size={self.input.size})"
+
+    @cached_property
+    def model(self) -> keras.Model:
+        """The network, a `keras.Model`; built when first needed where another engine predicts."""
+        model = self._build()
+        fuse_batch_norm(model)
+        return model
+
+    @property
+    def architecture(self) -> str:
+        """Name of the network in the registry; of the Keras model where the metadata name none."""
+        return str((self.metadata.get("architecture") or {}).get("name") or self.model.name)
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights of the network."""
+        return int(self._network.parameters if self._network else self.model.count_params())
 
     @cached_property
     def segmenter(self) -> LungSegmenter | None:
@@ -124,7 +155,7 @@ class Classifier(NotebookDisplay):
                 f"{self.name}: segmenter {recorded!r:.200} in its metadata, a name and a SHA-256 expected; damaged"
             )
         try:
-            segmenter = LungSegmenter(name)
+            segmenter = LungSegmenter(name, **self._engine)
         except InputError as error:
             if region == "none":
                 return None
@@ -138,6 +169,13 @@ class Classifier(NotebookDisplay):
                 f"{str(segmenter.sha256)[:12]}; give the right file as segmenter, or this one if that is what you want"
             )
         return segmenter
+
+    def with_segmenter(self, segmenter: LungSegmenter) -> Classifier:
+        """The same classifier with another lung segmenter, whatever its weights."""
+        other = copy(self)
+        other._given_segmenter = segmenter
+        other.__dict__.pop("segmenter", None)
+        return other
 
     @cached_property
     def gradcam(self) -> GradCAM:
@@ -236,7 +274,7 @@ class Classifier(NotebookDisplay):
             raise InputError(f"batch_size: {batch_size} given, 1 or more expected")
         parts = [self._forward(np.asarray(stacks[i : i + batch_size]))[0] for i in range(0, len(stacks), batch_size)]
         # An empty store has a shape too, so that callers need no case for it.
-        outputs = np.concatenate(parts) if parts else np.zeros((0, self.model.output_shape[-1]), "float32")
+        outputs = np.concatenate(parts) if parts else np.zeros((0, self._outputs), "float32")
         self.check_finite(outputs)
         return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
 
@@ -399,19 +437,21 @@ class Classifier(NotebookDisplay):
         rows = [
             ("classes", ", ".join(self.classes) + (" (independent)" if self.task == "independent" else "")),
             ("input", f"{settings.size} x {settings.size}, {', '.join(settings.channels)}; region {settings.region}"),
-            ("network", f"{self.model.name}, {self.model.count_params():,} parameters"),
+            ("network", f"{self.architecture}, {self.parameters:,} parameters"),
             ("file", "none" if self.path is None else printable(self.path)),
         ]
         return str(Table(("Classifier", printable(self.name)), rows).html())
 
     def _first_use(self, progress: bool) -> AbstractContextManager[None]:
         """Says what takes seconds before the first result: networks are built and compiled when first needed."""
-        if "_forward" in self.__dict__:
+        if self._network is not None or "_forward" in self.__dict__:
             return nullcontext()
         return announced(f"{self.name}: building and compiling networks for the first prediction", progress)
 
     @cached_property
     def _forward(self) -> Callable:
+        if self._network is not None:
+            return self._network
         # Compiled once for every batch size: a small last batch costs only its images.
         shape = tuple(self.model.input_shape[1:])
         return compiled(lambda stacks: (self.model(stacks, training=False),), self.model, [(shape, "uint8")])
@@ -434,13 +474,13 @@ class Classifier(NotebookDisplay):
             yield result.probabilities, result.target, {"map": result.weights, "fit": result.score}
 
     def _check_fit(self) -> None:
-        outputs, count = self.model.output_shape[-1], len(set(self.classes))
+        outputs, count = self._outputs, len(set(self.classes))
         # Two classes are one sigmoid here; files of others have a softmax of two.
         fitting = (1, 2) if count == 2 and self.task == "exclusive" else (count,)
         if count < 2 or count != len(self.classes) or outputs not in fitting:
             raise InputError(f"{self.name}: classes {list(self.classes)} do not fit a model of {outputs} outputs")
         wanted = (self.input.size, self.input.size, len(self.input.channels))
-        taken = tuple(self.model.input_shape[1:])
+        taken = self._network.input_shape if self._network else tuple(self.model.input_shape[1:])
         if len(taken) != 3 or any(t not in (None, w) for t, w in zip(taken, wanted, strict=True)):
             raise InputError(f"{self.name}: input settings give stacks of {wanted}, but the model takes {taken}")
 

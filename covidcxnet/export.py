@@ -25,7 +25,6 @@ from covidcxnet.export_formats import (
     TOLERANCE,
     Runner,
     check_packages,
-    typed,
 )
 from covidcxnet.legacy import load_legacy
 from covidcxnet.preparation.pipeline import prepare_image
@@ -34,6 +33,7 @@ from enhancement import find_images, read_radiograph
 from enhancement.errors import InputError
 from enhancement.parallel import sha256
 from segmentation.backend import ops, quiet_backend
+from segmentation.engines import with_input_type
 from segmentation.segmenter import LungSegmenter
 from weights import manifest, open_weights
 
@@ -93,7 +93,7 @@ def export(
     chosen, description = FORMATS[format], _description(target)
     with _folder_beside(target) as folder:
         try:
-            chosen.write(typed(network.model, input_type), folder / target.name)
+            chosen.write(with_input_type(network.model, input_type), folder / target.name)
             comparison = compare(network, chosen.runner(folder / target.name), files, input_type)
         except (InputError, KeyboardInterrupt):
             raise

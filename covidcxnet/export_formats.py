@@ -20,6 +20,7 @@ import numpy as np
 from covidcxnet.reporting.pages import NOTICE
 from enhancement.errors import InputError
 from segmentation.backend import keras
+from segmentation.engines import run_onnx, run_openvino, write
 
 TOLERANCE = 1e-4
 INPUT_TYPES = ("float32", "uint8")
@@ -61,24 +62,8 @@ def check_packages(name: str) -> None:
         )
 
 
-def typed(model: keras.Model, input_type: str) -> keras.Model:
-    """The model, or the model behind a cast from ``uint8``; called once, as Keras wants it before an export."""
-    if input_type == "float32":
-        model(np.zeros((1, *model.input_shape[1:]), "float32"))
-        return model
-    stack = keras.Input(tuple(model.input_shape[1:]), dtype=input_type, name=model.inputs[0].name)
-    cast = keras.Model(stack, model(keras.ops.cast(stack, "float32")), name=model.name)
-    cast(np.zeros((1, *model.input_shape[1:]), input_type))
-    return cast
-
-
 def _by_keras(name: str) -> Callable[[Any, Path], None]:
-    def write(model: keras.Model, path: Path) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # tf2onnx looks for a name that NumPy 2 has given up
-            model.export(str(path), format=name, verbose=False)
-
-    return write
+    return lambda model, path: write(model, path, name)
 
 
 def _write_tflite(model: keras.Model, path: Path) -> None:
@@ -93,20 +78,12 @@ def _write_tflite(model: keras.Model, path: Path) -> None:
         shutil.rmtree(between)
 
 
-def _run_onnx(path: Path) -> Runner:
-    import onnxruntime
+def _first(run: Callable[[Path], Callable[[np.ndarray], tuple[np.ndarray, ...]]]) -> Callable[[Path], Runner]:
+    def runner(path: Path) -> Runner:
+        network = run(path)
+        return lambda stacks: network(stacks)[0]
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda stacks: np.asarray(session.run(None, {name: stacks})[0])
-
-
-def _run_openvino(path: Path) -> Runner:
-    import openvino
-
-    # CPUs with bfloat16 would compute in it; what is checked here is the file.
-    model = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda stacks: np.array(model(stacks)[model.output(0)])
+    return runner
 
 
 def _run_saved_model(path: Path) -> Runner:
@@ -151,11 +128,11 @@ def _interpreter() -> Callable[..., Any]:
 
 FORMATS = {
     "onnx": Format(
-        _by_keras("onnx"), _run_onnx, ".onnx", packages=("tf2onnx", "onnx", "onnxruntime"), runtime="onnxruntime"
+        _by_keras("onnx"), _first(run_onnx), ".onnx", packages=("tf2onnx", "onnx", "onnxruntime"), runtime="onnxruntime"
     ),
     "openvino": Format(
         _by_keras("openvino"),
-        _run_openvino,
+        _first(run_openvino),
         ".xml",
         packages=("openvino",),
         runtime="openvino",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,10 @@ from covidcxnet.torch_weights import load_torch
 from enhancement.errors import InputError, has_controls
 from enhancement.progress import PATIENCE, announced
 from segmentation.backend import quiet_backend
+from segmentation.engines import choose, network_of
 from weights.bounded import bounded_by
 from weights.format import WeightsFile, check_widths, load_weights, naming, open_weights
+from weights.lookup import is_released
 
 if TYPE_CHECKING:
     import keras
@@ -25,7 +28,12 @@ BEST_WEIGHTS = "best.weights.h5"
 """File of a run folder that the folder stands for."""
 
 
-def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
+def load_model(
+    name_or_path: str | os.PathLike[str],
+    *,
+    engine: str | None = None,
+    precision: str = "f32",
+) -> Classifier:
     """A trained classifier, ready for radiographs.
 
     `keras.models.load_model` cannot read these files, which hold weights and a description but no Keras model; with
@@ -37,6 +45,12 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
         The name of released weights (``covidcxnet weights list``), a ``.weights.h5`` file of this project, a run folder
         (its best weights), an old HDF5 file that `load_legacy` recognises by itself, or a PyTorch or safetensors file
         of a public network.
+    engine : {"auto", "keras", "openvino", "onnxruntime"}, optional
+        What runs this network and the lung segmenter. ``auto``, the default, takes OpenVINO for released weights where
+        it agrees with Keras to 1e-5; they are converted once, and then load without Keras. The environment variable
+        ``COVIDCXNET_ENGINE`` changes the default.
+    precision : {"f32", "bf16"}
+        Number format of OpenVINO; bf16 needs a processor that computes in it.
 
     Returns
     -------
@@ -53,7 +67,20 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
     >>> load_model("runs/phantom-small-cnn").predict("chest.png")[0].label   # doctest: +SKIP
     'normal'
     """
+    named = choose(engine, precision)[1]
     file = source(name_or_path)
+    how: dict[str, Any] = {"engine": engine, "precision": precision}
+    network, keras_model = None, cache(lambda: build(file.metadata, file.path))
+    if file.layout == "keras-3":
+        kind: dict[str, Any] = {"kind": "probabilities", "released": is_released(file.sha256), "name": file.path.name}
+        with naming(file.path):
+            network = network_of(keras_model, file.sha256, **kind, **how)
+            if network is not None:
+                return Classifier(keras_model, file.metadata, file.path, network=network, **how)
+    elif named and engine != "keras":
+        raise InputError(
+            f"{file.path}: engine {engine} takes files of this project; covidcxnet weights convert makes one"
+        )
     # The backend takes seconds to import; where it is there, small networks need no line.
     wait = PATIENCE if "keras" in sys.modules else 0
     with announced(f"{file.path.name}: loading {'' if wait else 'Keras and '}the network", after=wait):
@@ -65,7 +92,7 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Classifier:
                 raise InputError(f"{name_or_path}: weights of a segmenter, those of a classifier expected")
             return classifier
         with naming(file.path):
-            return Classifier(build(file.metadata, file.path), file.metadata, path=file.path)
+            return Classifier(keras_model(), file.metadata, file.path, **how)
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:

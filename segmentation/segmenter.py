@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,9 @@ from enhancement.notebook import NotebookDisplay, Results
 from enhancement.progress import ProgressBar
 from enhancement.radiograph import read_radiograph
 from weights.format import SUFFIX, open_weights
+from weights.lookup import is_released
 
+from . import engines
 from .backend import quiet_backend
 from .frontal import FrontalRule, rule_of
 from .model import CONVENTIONS, describe, load_network
@@ -130,6 +132,8 @@ class LungSegmenter:
         Growth of `.mask` (and its box) as a fraction of the radiograph's longer side; 0 for none.
     limits : Limits, optional
         What the verdict trusts.
+    engine, precision : str, optional
+        What runs the network, see `segmentation.engines.network_of`.
     metadata : dict, optional
         For an old weights file, which has none inside: architecture, conventions and input settings. By default those
         of the published network that its arrays belong to.
@@ -159,6 +163,8 @@ class LungSegmenter:
         fill_holes: bool = True,
         dilation: float = 0.0,
         limits: Limits | None = None,
+        engine: str | None = None,
+        precision: str = "f32",
         metadata: dict[str, Any] | None = None,
     ):
         if not 0 < threshold < 1 or batch_size < 1 or components < 1 or not 0 <= dilation < 0.5:
@@ -166,6 +172,8 @@ class LungSegmenter:
                 f"threshold {threshold} (0 to 1), batch_size {batch_size} and components {components} (1 and more), "
                 f"dilation {dilation} (0 to 0.5): one is out of its range"
             )
+        engines.choose(engine, precision)
+        self.engine, self.precision = engine, precision
         self._file = open_weights(RELEASED if weights is None else weights)
         self.path = self._file.path
         self.name, self.sha256 = self.path.name.removesuffix(SUFFIX), self._file.sha256
@@ -260,8 +268,25 @@ class LungSegmenter:
         return LungMask(path, frame=frame, _preview=frame.cut(image)), square
 
     @cached_property
-    def _network(self):
-        """The network, which also gives the features that the rule for frontal views looks at, if there is one."""
+    def _network(self) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
+        """From squares to soft maps, and the features that the rule for frontal views looks at, if there is one."""
+        network = None
+        if self._file.layout == "keras-3":
+            how: dict[str, Any] = {"engine": self.engine, "precision": self.precision, "name": self.name}
+            kind = "maps" if self.rule is None else f"maps, {self.rule.layer}"
+            released = is_released(self.sha256)
+            network = engines.network_of(self._with_features, self.sha256, kind, released=released, **how)
+        if network is not None:
+            return network
+        model = self._with_features()
+
+        def run(batch: np.ndarray) -> tuple[np.ndarray, ...]:
+            outputs = model.predict_on_batch(batch)
+            return tuple(map(np.asarray, outputs if isinstance(outputs, list) else [outputs]))
+
+        return run
+
+    def _with_features(self):
         model = self.model  # first, as it loads Keras quietly
         if self.rule is None:
             return model
@@ -275,9 +300,9 @@ class LungSegmenter:
         size = min(next(n for n in (1, 4, self.batch_size) if n >= min(len(squares), self.batch_size)), self.batch_size)
         batch = np.zeros((size, *squares[0].shape, 1), np.uint8)
         batch[: len(squares), ..., 0] = squares
-        outputs = self._network.predict_on_batch(batch)
-        maps, features = (outputs, [None] * size) if self.rule is None else map(np.asarray, outputs)
-        return list(zip(np.asarray(maps, np.float32), features, strict=True))[: len(squares)]
+        maps, *others = self._network(batch)
+        features: Any = others[0] if others else [None] * size
+        return list(zip(maps, features, strict=True))[: len(squares)]
 
     def _result(self, result: LungMask, maps: np.ndarray, features: np.ndarray | None) -> LungMask:
         assert result.frame is not None

@@ -9,6 +9,8 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("COVIDCXNET_OFFLINE", "1")
+# Networks are converted where a test asks for it: that takes longer than all that most tests predict.
+os.environ.setdefault("COVIDCXNET_ENGINE", "keras")
 # Tests run side by side: more threads would wait for each other. Read when NumPy is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -64,6 +64,17 @@ def add_work(
     add_progress(parser)
 
 
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """What runs the networks: ``--engine`` and ``--precision``."""
+    # Written out, as --help does without the engines' module.
+    text = (
+        "what runs the networks; auto is OpenVINO for released weights where it agrees with Keras to 1e-5, else Keras"
+    )
+    parser.add_argument("--engine", choices=("auto", "keras", "openvino", "onnxruntime"), help=text)
+    text = "number format of OpenVINO; bf16 needs a processor that computes in it"
+    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help=text)
+
+
 def progress_switch(work: Callable[..., int | None]) -> Callable[..., int | None]:
     """Decorator that takes ``--no-progress`` and ``--quiet`` out of the arguments, for commands of a recipe's flags."""
 

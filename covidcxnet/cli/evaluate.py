@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from covidcxnet.cli._common import RESEARCH_ONLY, add_bootstrap, add_data, add_work
+from covidcxnet.cli._common import RESEARCH_ONLY, add_bootstrap, add_data, add_engine, add_work
 from enhancement.command_line import Parser, at_least, command, named_values
 from enhancement.errors import InputError
 
@@ -36,6 +36,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     add("--threshold", type=_threshold, metavar="P | auto", default=0.5, help=text)
     add_work(parser, seed="the bootstrap and LIME")
+    add_engine(parser)
     return parser
 
 

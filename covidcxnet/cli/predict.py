@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from covidcxnet.cli import _output
-from covidcxnet.cli._common import EXIT_CODES, add_work
+from covidcxnet.cli._common import EXIT_CODES, add_engine, add_work
 from covidcxnet.preparation.pipeline import MARK, about_image
 from covidcxnet.reporting.table import count
 from enhancement.command_line import Parser, at_least, command
@@ -56,6 +56,7 @@ def build_parser(prog: str, description: str) -> argparse.ArgumentParser:
     add("--figure", type=Path, metavar="FILE", help=text)
     add("--segmenter", metavar="W", help="find lungs with these weights instead of the recorded ones")
     add_work(parser, jobs=1)
+    add_engine(parser)
     group = parser.add_argument_group("explanations")
     group.add_argument("--out", type=Path, metavar="DIR", help="folder of the pictures; default explanations")
     group.add_argument("--target", metavar="CLASS", help="class to explain; default the predicted one")
@@ -96,12 +97,11 @@ def run(arguments: argparse.Namespace) -> int:
     from segmentation.segmenter import LungSegmenter
 
     # First, as no network is built for it. By request only: other weights than in training change the input.
-    segmenter = LungSegmenter(arguments.segmenter) if arguments.segmenter else None
-    classifier = load_model(arguments.weights)
+    how = {"engine": arguments.engine, "precision": arguments.precision}
+    segmenter = LungSegmenter(arguments.segmenter, **how) if arguments.segmenter else None
+    classifier = load_model(arguments.weights, **how)
     if segmenter is not None:
-        from covidcxnet.classifier import Classifier
-
-        classifier = Classifier(classifier.model, classifier.metadata, classifier.path, segmenter=segmenter)
+        classifier = classifier.with_segmenter(segmenter)
     # Rows that appear on the screen are progress enough; a bar among them would only garble both.
     # LIME takes minutes for a row: it shows its own bar on a terminal, and lines in a log file.
     terminal, garbled = sys.stderr.isatty(), sys.stderr.isatty() and sys.stdout.isatty()

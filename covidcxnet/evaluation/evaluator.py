@@ -74,7 +74,7 @@ def evaluate(
         Processes that prepare `data`; one for each core by default.
     **settings
         Of `provenance.EvaluationSettings`: explain, lime, lime_samples, bootstrap, threshold, seed, batch_size,
-        progress.
+        progress, engine, precision.
 
     Returns
     -------
@@ -94,7 +94,8 @@ def evaluate(
     # The model, and the images it is evaluated on.
     given: str | Path = newest_run() if target is None else target.path if isinstance(target, Run) else target
     run = find_run(given)
-    classifier = load_model(run.best_weights if run is not None and Path(given).is_dir() else given)
+    weights = run.best_weights if run is not None and Path(given).is_dir() else given
+    classifier = load_model(weights, engine=how.engine, precision=how.precision)
     folder = check_output(_folder(out, run, classifier, given, part), folder=True)
     if data is not None:
         images = images_of_data(classifier, run, data, folder, **of_data, jobs=jobs, progress=how.progress)

@@ -20,6 +20,7 @@ from covidcxnet.training.run_folder import environment
 from enhancement.errors import InputError
 from enhancement.files import whole_file
 from enhancement.parallel import sha256
+from segmentation.engines import choose
 
 if TYPE_CHECKING:
     from covidcxnet.classifier import Classifier
@@ -55,8 +56,11 @@ class EvaluationSettings:
     lime_samples: int = 1000
     batch_size: int = 16
     progress: bool = True
+    engine: str | None = None
+    precision: str = "f32"
 
     def __post_init__(self):
+        choose(self.engine, self.precision)
         for name, least in (("lime", 0), ("bootstrap", 0), ("batch_size", 1)):
             value = getattr(self, name)
             if value < least:
@@ -225,12 +229,11 @@ def training_images(run: Run | None) -> pd.DataFrame | None:
 def model_of(classifier: Classifier) -> Model:
     """Which model it is, and whose file."""
     path = classifier.path
-    architecture = classifier.metadata.get("architecture", {})
     return Model(
-        name=str(architecture.get("name") or classifier.model.name),
+        name=classifier.architecture,
         weights=str(path or "not from a file"),
         sha256=sha256(path) if path is not None else "",
-        parameters=int(classifier.model.count_params()),
+        parameters=classifier.parameters,
         size=path.stat().st_size if path is not None else 0,
         training=classifier.metadata.get("training") or {},
     )

@@ -1,0 +1,102 @@
+"""Engines: the same answers as Keras, converted once, and none of Keras' seconds afterwards."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from covidcxnet import load_model, pretrained
+from covidcxnet.models import create
+from enhancement.errors import InputError
+from segmentation import LungSegmenter, engines
+from segmentation.model import unet
+from weights import save_weights
+
+INPUT = {"size": 96, "channels": ["raw"], "region": "none"}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv(engines.VARIABLE, raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory):
+    options = {"filters": [4, 8], "hidden": [8]}
+    model = create("small-cnn", size=96, channels=1, classes=["normal", "covid19"], **options)
+    architecture = {"name": "small-cnn", "options": {"size": 96, "channels": 1, **options}}
+    metadata = {"kind": "classifier", "architecture": architecture, "classes": ["normal", "covid19"], "input": INPUT}
+    return save_weights(model, tmp_path_factory.mktemp("weights") / "tiny.weights.h5", metadata)
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "message"),
+    [
+        ("onxx", "f32", "engine: 'onxx' given, one of auto, keras, openvino, onnxruntime expected"),
+        ("auto", "f16", "precision: 'f16' given, one of f32, bf16 expected"),
+        ("keras", "bf16", "precision: keras computes in f32 here"),
+    ],
+)
+def test_an_engine_that_is_none_is_refused_before_any_file_is_opened(engine, precision, message):
+    with pytest.raises(InputError, match=message):
+        load_model("no-such-file", engine=engine, precision=precision)
+
+
+def test_an_engine_gives_what_keras_gives_and_later_loads_without_keras(weights_file, home):
+    stacks = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 1)).astype(np.uint8)
+    expected = load_model(weights_file, engine="keras").predict_stacks(stacks)
+    # auto does not convert what was not released
+    assert load_model(weights_file).predict_stacks(stacks) == pytest.approx(expected, abs=1e-6)
+    assert not (home / "engines").exists()
+    classifier = load_model(weights_file, engine="openvino")
+    assert classifier.predict_stacks(stacks) == pytest.approx(expected, abs=engines.EXACT)
+    assert classifier.parameters == classifier.model.count_params()
+    (folder,) = (home / "engines").iterdir()
+    assert json.loads((folder / "network.json").read_text())["difference"] <= engines.EXACT
+    # what was converted once is taken by auto, in a process that never loads Keras
+    np.save(home / "stacks.npy", stacks)
+    code = (
+        "import sys, numpy as np; from covidcxnet import load_model\n"
+        "classifier = load_model(sys.argv[1])\n"
+        "print(classifier.predict_stacks(np.load(sys.argv[2]))[:, 1].tolist(), classifier._repr_html_()[:1])\n"
+        "assert not {'keras', 'tensorflow'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(weights_file), str(home / "stacks.npy")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.split("]")[0] + "]") == pytest.approx(expected[:, 1].tolist(), abs=engines.EXACT)
+    # a damaged cache is made again, and no half of one is left
+    (folder / "network.xml").write_text("<net")
+    assert load_model(weights_file, engine="openvino").predict_stacks(stacks) == pytest.approx(expected, abs=1e-5)
+    assert [path.name for path in (home / "engines").iterdir()] == [folder.name]
+
+
+def test_an_engine_that_differs_is_taken_only_where_it_is_named(weights_file, monkeypatch):
+    stacks = np.zeros((1, 96, 96, 1), np.uint8)
+    monkeypatch.setattr(pretrained, "is_released", lambda digest: True)
+    monkeypatch.setattr(engines, "largest_difference", lambda model, run: 1e-3)
+    assert load_model(weights_file, engine="openvino").predict_stacks(stacks).shape == (1, 2)
+    monkeypatch.setattr(engines.Network, "__call__", lambda self, stacks: pytest.fail("not exact, and not named"))
+    assert load_model(weights_file).predict_stacks(stacks).shape == (1, 2)
+
+
+def test_explanations_of_a_network_on_an_engine_are_those_of_keras(weights_file):
+    image = np.random.default_rng(1).integers(0, 256, (120, 100)).astype(np.uint8)
+    (expected,), (explained,) = (load_model(weights_file, engine=e).explain(image) for e in ("keras", "openvino"))
+    assert explained.prediction.probabilities == pytest.approx(expected.prediction.probabilities, abs=1e-5)
+    assert explained.map == pytest.approx(expected.map, abs=1e-4)
+
+
+def test_a_lung_segmenter_on_an_engine_finds_the_same_lungs(tmp_path):
+    metadata = {"kind": "segmenter", "conventions": ["lung_field"], "input": {"size": 32}}
+    metadata["architecture"] = {"name": "unet", "options": {"width": 2, "scaling": "unit"}}
+    path = save_weights(unet(2, size=32, scaling="unit"), tmp_path / "lungs.weights.h5", metadata)
+    image = np.random.default_rng(2).integers(0, 256, (60, 50)).astype(np.uint8)
+    (expected,), (found,) = (LungSegmenter(path, engine=e).predict(image) for e in ("keras", "openvino"))
+    assert found.probability == pytest.approx(expected.probability, abs=engines.EXACT)
+    assert Path(tmp_path / "home" / "engines").is_dir()
