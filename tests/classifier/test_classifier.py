@@ -248,7 +248,7 @@ def test_a_region_needs_the_segmenter_of_the_training(monkeypatch):
     settings = InputSettings(size=SIZE, region="crop", segmenter="lung-unet")
     with pytest.raises(InputError, match="lung-unet"):
         small_classifier(settings=settings).predict(noise(0))
-    monkeypatch.setattr("covidcxnet.classifier.LungSegmenter", lambda name: Boxes())
+    monkeypatch.setattr("covidcxnet.classifier.LungSegmenter", lambda name, **how: Boxes())
     assert small_classifier(settings=settings).predict(noise(0))[0].lungs.trusted
     assert small_classifier(settings=settings, segmenter={"sha256": "0" * 64}).predict(noise(0))[0].error is None
     metadata = {"classes": ["a", "b"], "input": settings.to_dict(), "segmenter": {"sha256": "1" * 64}}
