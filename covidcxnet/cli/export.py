@@ -16,7 +16,7 @@ def main(argv: list[str], prog: str) -> int:
     parser = Parser(
         prog=prog,
         description=f"{text} {RESEARCH_ONLY}",
-        epilog=f"ONNX and OpenVINO need packages of their own: {EXTRA}. The batch size stays open in all formats.",
+        epilog=f"ONNX needs packages of its own: {EXTRA}. The batch size stays open in all formats.",
     )
     add = parser.add_argument
     add("--weights", required=True, metavar="W", help="weights file, run folder or released name")

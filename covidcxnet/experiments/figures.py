@@ -269,12 +269,12 @@ def effects_of_text(
     rows = []
     for before, after in zip(columns[::2], columns[1::2], strict=True):
         for k, radiograph in enumerate(radiographs):
-            one, other = before.cells[k].prediction, after.cells[k].prediction
+            first, other = before.cells[k].prediction, after.cells[k].prediction
             changed = (pictures["Text concealed"][k] != before.cells[k].radiograph).mean()
             row: dict[str, Any] = {"path": str(radiograph.path), "label": radiograph.label, "model": before.model}
-            row |= {"text_share": float(changed), "called": one.label, "called_concealed": other.label}
+            row |= {"text_share": float(changed), "called": first.label, "called_concealed": other.label}
             name = before.cells[k].target or ""
-            row |= {"explained": name, "probability": one.probabilities[name]}
+            row |= {"explained": name, "probability": first.probabilities[name]}
             rows.append(row | {"probability_concealed": other.probabilities[name]})
     return pd.DataFrame(rows)
 
@@ -314,8 +314,8 @@ def draw(
                 axes.set_axis_off()
                 continue
             # One that was given as pixels is another than that of the first column: its text may be concealed.
-            own = plots.resized(cell.source, _SIDE) if isinstance(cell.source, np.ndarray) else image
-            plots.image(axes, cell.draw(own), _title(cell), size=8, **_GRAY)
+            shown = plots.resized(cell.source, _SIDE) if isinstance(cell.source, np.ndarray) else image
+            plots.image(axes, cell.draw(shown), _title(cell), size=8, **_GRAY)
     notes = "Each map on its own scale; blue line: lungs."
     if any(column.method == "lime" for column in columns):
         notes += " LIME: blue + supports the class, orange \N{MINUS SIGN} speaks against it, white line: lungs."
