@@ -73,6 +73,28 @@ _SUMMARIES = {
     "mobilenet-v3-large": "inverted residuals with squeeze and excitation",
     "efficientnet-b1": "compound scaling of depth, width and size; block1 to block7",
 }
+# Layers, and those of them that convolve or are dense, with the head of `create`; then the accuracy on ImageNet of the
+# weights in percent, first and five best guesses, as Keras publishes it; of MobileNetV3, in another table, the first.
+_LAYERS = {
+    "vgg16": (23, 15),
+    "vgg19": (26, 18),
+    "resnet50": (179, 55),
+    "inception-v3": (315, 96),
+    "xception": (136, 42),
+    "nasnet-mobile": (773, 198),
+    "mobilenet-v3-large": (190, 64),
+    "efficientnet-b1": (343, 117),
+}
+_ACCURACY = {
+    "vgg16": (71.3, 90.1),
+    "vgg19": (71.3, 90.0),
+    "resnet50": (74.9, 92.1),
+    "inception-v3": (77.9, 93.7),
+    "xception": (79.0, 94.5),
+    "nasnet-mobile": (74.4, 91.9),
+    "mobilenet-v3-large": (75.6, None),
+    "efficientnet-b1": (79.1, 94.4),
+}
 # The scaling layer that stands in MobileNetV3 itself is an operation of our graph, like every model's here.
 _BUILD = {"MobileNetV3Large": {"include_preprocessing": False}}
 
@@ -135,6 +157,8 @@ for _name, _application, _size, _least, _layer, _parameters, _flops, _facts in _
         head={"pool": "average", "hidden": (10,), "dropout": 0.2},
         summary=_SUMMARIES[_name],
         parameters=_parameters,
+        layers=_LAYERS[_name],
+        accuracy=(*_ACCURACY[_name], f"keras.io/api/applications{'/mobilenet' if 'mobilenet' in _name else ''}"),
         flops=_flops,
         **_facts,
     )(_backbone(_name, _application, _least, _facts.get("scales", False)))

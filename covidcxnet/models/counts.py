@@ -1,4 +1,4 @@
-"""How large a built model is: parameters, and floating point operations from the shapes of its layers."""
+"""How large a built model is: layers, parameters, and floating point operations from the shapes of its layers."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def flops(model: keras.Model) -> int:
     pooling are left out; many tables print multiply-adds, which are half of this number.
     """
     return 2 * sum(_multiply_adds(layer) for layer in model.layers)
+
+
+def layers(model: keras.Model) -> tuple[int, int]:
+    """All layers of a model, its input among them, and those that convolve or are dense: what papers count.
+
+    A separable convolution counts once; shortcuts of residual networks and the head count too.
+    """
+    kinds = [type(layer).__name__ for layer in model.layers]
+    return len(kinds), sum("Conv" in kind or "Dense" in kind for kind in kinds)
 
 
 def _multiply_adds(layer) -> int:

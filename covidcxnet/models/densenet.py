@@ -36,6 +36,8 @@ PUBLISHED = {
     origin="ImageNet, ported from Huang et al., through keras.applications; CheXNet, see covidcxnet weights list",
     summary="DenseNet121, global average pooling, Dense 10, dropout 0.2; 7,047,765 parameters",
     parameters=7_047_765,
+    layers=(431, 122),
+    accuracy=(75.0, 92.3, "DenseNet121 at keras.io/api/applications"),
     flops=11_563_847_700,
     **PUBLISHED,
 )

@@ -69,6 +69,8 @@ _FACTS: dict[str, Any] = {
     licence="Apache 2.0; trained on ImageNet, for non-commercial research",
     summary="inverted residuals without squeeze and excitation; block1 to block7",
     parameters=3_425_845,
+    layers=(145, 51),
+    accuracy=(75.1, None, "tensorflow/tpu, efficientnet/lite"),
     flops=767_840_724,
     **_FACTS,
 )
@@ -86,6 +88,8 @@ def efficientnet_lite0(stack):
     licence="BSD 3-clause; trained on ImageNet, for non-commercial research",
     summary="compound scaling of depth, width and size; torchvision's layout",
     parameters=6_588_053,
+    layers=(302, 117),
+    accuracy=(78.642, 94.186, "torchvision, IMAGENET1K_V1"),
     flops=1_371_071_284,
     **_FACTS,
 )

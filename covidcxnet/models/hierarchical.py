@@ -103,6 +103,7 @@ STAGES = tuple(
     stages=STAGES,
     summary="two COVID-CXNets: normal or pneumonia, then which pneumonia; 14,095,530 parameters; three classes",
     parameters=14_095_530,
+    layers=(863, 244),
     flops=23_127_695_400,
     origin="ImageNet, through keras.applications; CheXNet, see covidcxnet weights list",
     **PUBLISHED,

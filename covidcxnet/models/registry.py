@@ -90,6 +90,11 @@ class ModelSpec:
         Model of the registry that each level of this one is, so that its weights fit; empty for a single network.
     parameters, flops : int
         Of the model as `create` builds it without options. `flops` are those of one stack, see `counts.flops`.
+    layers : tuple of int
+        Layers of that model, and those of them that convolve or are dense; see `counts.layers`.
+    accuracy : tuple, optional
+        Accuracy on ImageNet of the pretrained weights in percent: the first guess right, one of the first five right or
+        None where it is not published, and who publishes it.
     origin, licence : str
         Of pretrained weights: what Keras documents under "License" (keras.io/applications, Keras 2.2), or else that of
         the repository they come from.
@@ -126,6 +131,8 @@ class ModelSpec:
     region: str = "none"
     parameters: int = 0
     flops: int = 0
+    layers: tuple[int, int] = (0, 0)
+    accuracy: tuple[float, float | None, str] | None = None
     origin: str = "no pretrained weights; random"
     licence: str = ""
     add_head: Callable[..., Any] | None = None

@@ -29,6 +29,7 @@ MOMENTUM = 0.9
     head={"pool": "flatten", "hidden": (128,), "dropout": 0.0},
     summary="five convolution blocks, Dense 128; 558,849 parameters at 128 x 128 x 3",
     parameters=558_849,
+    layers=(28, 7),
     flops=253_340_672,
 )
 def small_cnn(stack, filters: Sequence[int] = FILTERS, block_dropout: float = 0.1):
@@ -67,6 +68,7 @@ def small_cnn(stack, filters: Sequence[int] = FILTERS, block_dropout: float = 0.
     head={"pool": "flatten", "hidden": (10, 10), "dropout": 0.0},
     summary="five strided convolutions, Dense 10, 10; 76,675 parameters at 400 x 400 x 1",
     parameters=76_675,
+    layers=(10, 8),
     flops=294_273_116,
 )
 def base_cnn(stack, filters: int = 32):

@@ -20,6 +20,8 @@ def test_the_list_has_every_model_with_size_parameters_operations_and_weights(ca
     assert models(["list", "--json"]) == 0
     for model in json.loads(capsys.readouterr().out):
         assert model["parameters"] > 0 and model["flops"] > 0 and model["summary"] and model["weights"]
+        assert 0 < model["weighted_layers"] <= model["layers"]
+        assert model["imagenet_accuracy"] is None or MODELS[model["name"]].licence
         assert bool(model["licence"]) == bool(MODELS[model["name"]].application or MODELS[model["name"]].imagenet)
 
 
@@ -27,6 +29,7 @@ def test_show_says_where_the_scaling_is_and_where_grad_cam_looks_and_counts_at_o
     assert models(["show", "vgg16"]) == 0
     out = capsys.readouterr().out
     assert all(text in out for text in ("caffe", "block5_conv3", "CC BY 4.0", "14,719,829"))
+    assert "top-1 71.3%, top-5 90.1% (keras.io/api/applications)" in out and "weighted_layers   15" in out
     assert models(["show", "small-cnn", "--size", "94", "--classes", "3", "--head", "linear", "--json"]) == 0
     model = json.loads(capsys.readouterr().out)
     assert model["stack"] == [94, 94, 3] and model["outputs"] == 3

@@ -7,7 +7,7 @@ import pytest
 from covidcxnet.explain.cam import GradCAM
 from covidcxnet.models import MODELS, create, feature_layer, freeze
 from covidcxnet.models.applications import set_statistics
-from covidcxnet.models.counts import flops, parameters
+from covidcxnet.models.counts import flops, layers, parameters
 from covidcxnet.models.finetuning import head_layers
 from covidcxnet.models.scaling import IMAGENET_MEAN, IMAGENET_STD
 from covidcxnet.training.initial_weights import initialise
@@ -80,6 +80,7 @@ def test_ours_have_the_learned_parameters_and_operations_of_the_originals(name, 
 def test_parameters_and_operations_of_the_list_are_those_of_the_published_stack(name):
     model = create(name)
     assert (model.count_params(), flops(model)) == (MODELS[name].parameters, MODELS[name].flops)
+    assert layers(model) == MODELS[name].layers
 
 
 def test_a_backbone_is_flat_explained_and_gives_a_probability_for_a_stack_of_whole_numbers(built, backbone):
