@@ -30,6 +30,7 @@ COMMANDS = {
     "explore": ("covidcxnet.cli.explore:main", "look at a data set: samples, mean images, sizes; one page"),
     "figures": ("covidcxnet.cli.figures:main", "t-SNE, feature maps, CAM and Grad-CAM of models side by side"),
     "models": ("covidcxnet.cli.models:main", "classifiers by name: size, parameters, operations, weights"),
+    "benchmark": ("covidcxnet.cli.benchmark:main", "time a network by engine, precision and batch size"),
     "export": ("covidcxnet.cli.export:main", "write weights for ONNX, OpenVINO, TFLite or TensorFlow Serving"),
     "segment": ("segmentation.__main__:main", "find lungs: train, predict, evaluate"),
     "weights": ("covidcxnet.cli.weights:main", "released weights: list, show, verify, fetch, path"),
