@@ -32,7 +32,7 @@ def main() -> None:
     for name in given.names:
         recipe = load_recipe(name)
         seconds = seconds_an_image(recipe)
-        epochs = 1 if recipe.trainable == "head" else recipe.epochs
+        epochs = 1 if recipe.trainable == "head" and recipe.cache_features else recipe.epochs
         hours = seconds * given.images * epochs / 3600
         print(f"| `{name}` | {recipe.epochs} | {1 / seconds:.1f} | {hours:.1f} |", flush=True)
 
@@ -61,7 +61,7 @@ def seconds_an_image(recipe) -> float:
         model = keras.Sequential([keras.Input(shape), *layers, core])
     fuse_batch_norm(core)
     stacks = np.random.default_rng(0).integers(0, 256, (BATCH, *shape), dtype=np.uint8)
-    if recipe.trainable == "head":
+    if recipe.trainable == "head" and recipe.cache_features:
         step = lambda: core.predict_on_batch(stacks)  # noqa: E731
     else:
         model.compile("adam", "mse", jit_compile=backend.jit_compile())

@@ -106,7 +106,9 @@ def _group_q():
         "resnet34": base,
         "mobilenet-v3-large": dataclasses.replace(base, model="mobilenet-v3-large", head=("average", (1280,), 0.2)),
         "efficientnet-b1": efficient,
-        "efficientnet-b1-imagenet": dataclasses.replace(efficient, init="imagenet"),
+        "efficientnet-b1-imagenet": dataclasses.replace(
+            efficient, model="efficientnet-b1-torchvision", init="torchvision-efficientnet-b1-v2"
+        ),
     }
     sets = {
         "covid": {"classes": ("normal", "covid19", "viral_pneumonia"), "size": 299},
