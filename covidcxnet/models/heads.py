@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from enhancement.errors import InputError
 from segmentation.backend import keras, layers
 
-POOLS = {"average": "pooling_layer", "max": "pooling_layer", "flatten": "flatten"}
+POOLS = dict.fromkeys(("average", "max", "average+max"), "pooling_layer") | {"flatten": "flatten"}
 OUTPUT = "pred"
 # What the layers of each level of a hierarchical model are called first; behind it, as in a network of one level.
 LEVELS = ("level1_", "level2_")
@@ -46,7 +46,11 @@ def add_head(
     if hidden_activation not in ("relu", "hard_swish"):
         raise InputError(f"options.hidden_activation: {hidden_activation!r} given, relu or hard_swish expected")
     kinds = {"average": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D, "flatten": layers.Flatten}
-    x = kinds[pool](name=prefix + POOLS[pool])(features)
+    if pool in kinds:
+        x = kinds[pool](name=prefix + POOLS[pool])(features)
+    else:  # what is everywhere and what is somewhere, side by side: a small opacity hardly moves the average
+        parts = [kinds[part](name=f"{prefix}pooling_{part}")(features) for part in pool.split("+")]
+        x = layers.Concatenate(name=prefix + POOLS[pool])(parts)
     for number, units in enumerate(hidden, start=1):
         if rates[number - 1]:
             x = layers.Dropout(rates[number - 1], name=f"{prefix}dropout_fc{number}")(x)
@@ -87,7 +91,7 @@ def split_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     """
     cut = next((i for i, layer in enumerate(model.layers) if layer.name in POOLS.values()), None)
     if cut is None:
-        names = " or ".join(POOLS.values())
+        names = " or ".join(dict.fromkeys(POOLS.values()))
         raise InputError(f"model {model.name}: no layer is named {names}, so there is no head to cut off")
     pooled = model.layers[cut].output
     backbone = keras.Model(model.input, pooled, name=f"{model.name}-backbone")

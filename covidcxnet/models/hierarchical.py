@@ -38,6 +38,8 @@ def add_levels(
     if outputs != len(CLASSES):
         raise InputError(f"model {NAME}: three classes expected, normal and two kinds of pneumonia")
     check_head(pool, hidden, dropout)
+    if pool == "average+max":
+        raise InputError(f"options.pool: {NAME} takes average, max or flatten")
     half = features.shape[-1] // 2
     first, second = (
         add_head(part, 1, pool=pool, hidden=hidden, dropout=dropout, activation="linear", prefix=prefix)

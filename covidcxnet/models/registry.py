@@ -266,8 +266,8 @@ def create(
         Classes are findings that do not exclude each other: one sigmoid each, even if there are only two.
     **options
         The model's own, see ``MODELS[name].options``. For all of them ``head``, a name of `heads.HEADS`, and over it
-        ``pool``, ``hidden``, ``hidden_activation`` ("relu" or "hard_swish"), ``dropout`` and ``activation``, where
-        "sigmoid" makes classes independent findings.
+        ``pool`` ("average", "max", "average+max" side by side, or "flatten"), ``hidden``, ``hidden_activation`` ("relu"
+        or "hard_swish"), ``dropout`` and ``activation``, where "sigmoid" makes classes independent findings.
 
     Returns
     -------

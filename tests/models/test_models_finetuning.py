@@ -99,6 +99,18 @@ def test_heads_by_name_go_on_any_backbone(head, names):
         assert model.get_layer("fc").units == 128 and model.get_layer("pred").activation.__name__ == "sigmoid"
 
 
+def test_averages_and_maxima_of_a_map_stand_side_by_side_and_the_head_behind_them_trains_alone():
+    model = create("small-cnn", size=32, filters=(4, 4), head="linear", pool="average+max")
+    backbone, head = split_head(model)
+    stack = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
+    maps = np.asarray(keras.Model(model.input, model.get_layer("pooling_average").input)(stack))
+    pooled = np.asarray(backbone(stack))
+    np.testing.assert_allclose(pooled, np.c_[maps.mean(axis=(1, 2)), maps.max(axis=(1, 2))], rtol=1e-5)
+    assert head.input_shape[1] == pooled.shape[1] and freeze(model, "head") == ["pred"]
+    with pytest.raises(InputError, match=r"options.pool: covid-cxnet-hierarchical takes"):
+        create("covid-cxnet-hierarchical", size=32, classes=("a", "b", "c"), pool="average+max", blocks=(1,), growth=4)
+
+
 def test_an_option_goes_before_the_head_that_is_named():
     model = create("small-cnn", size=32, filters=(4, 4), head="covid-cxnet", hidden=(6, 5), dropout=(0.1, 0, 0.3))
     names = [layer.name for layer in model.layers]
