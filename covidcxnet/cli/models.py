@@ -143,7 +143,7 @@ def _draw(arguments: argparse.Namespace) -> int:
     elif name in MODELS:
         # Its levels are networks of their own, side by side: a drawing of both would show each block twice.
         level = MODELS[name].level
-        title = f"{name}: {len(MODELS[name].stages)} networks like {level}, each" if level else ""
+        title = f"{name}, one of {len(MODELS[name].stages)} networks" if level else ""
         model = _built(arguments, level or name)
     elif _changed(arguments):
         raise InputError(f"{name}: is no model{did_you_mean(name, MODELS)}; --size and the like are for models by name")

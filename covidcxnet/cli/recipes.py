@@ -135,7 +135,7 @@ def _draw(argv: list[str], prog: str) -> int:
     from covidcxnet.experiments import recipe_figures as figures
     from covidcxnet.experiments.figure_inputs import choose, from_dataset, from_files
     from covidcxnet.reporting import plots
-    from covidcxnet.training import data
+    from covidcxnet.training import AugmentSettings, data
     from covidcxnet.training.statistics import with_histogram
 
     segmenter = data.segmenter_of(recipe)
@@ -151,6 +151,7 @@ def _draw(argv: list[str], prog: str) -> int:
         shown = from_files(images)
     if recipe.trainable == "head" and recipe.cache_features:
         print("augmentation: none is used; the recipe trains the head alone, on features computed once")
+        recipe, values.versions = replace(recipe, augment=AugmentSettings.none()), 1
     rows, unread = figures.augmented(recipe, shown, values.versions, segmenter=segmenter)
     for path, reason in unread.items():
         print(f"not read: {path}: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SIDE, _INCHES = 400, 1.75  # pixels and inches of a picture's longer side
+_ALL = "all images"  # row of the class counts
 _GRAY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
 
 
@@ -69,7 +71,7 @@ def draw_augmented(recipe: Recipe, rows: Sequence[Versions]) -> Figure:
     shown = normalization if normalization != TRAINING else "unit"
     low, high = _range(shown, len(channels))
     columns = rows[0].augmented.shape[0] + 2
-    figure, panels = plots.figure(_INCHES * columns + 0.3, _INCHES * len(rows) + 0.75, len(rows), columns)
+    figure, panels = plots.figure(_INCHES * columns + 0.3, _INCHES * len(rows) + 0.95, len(rows), columns)
     heads = ["radiograph", "stack", *(f"version {k}" for k in range(1, columns - 1))]
     for number, (row, line) in enumerate(zip(rows, np.reshape(np.array(panels, object), (-1, columns)), strict=True)):
         plots.image(line[0], plots.resized(row.radiograph, _SIDE), **_GRAY)
@@ -89,7 +91,8 @@ def draw_augmented(recipe: Recipe, rows: Sequence[Versions]) -> Figure:
     shown_planes = f"{planes} as red, green, blue" if colours else channels[0]
     scaling = "by the training images, not shown" if normalization == TRAINING else _name(normalization)
     bounds = "" if normalization == TRAINING else f", {low:.3g} (black) to {high:.3g} (white)"
-    note = f"Shown: {shown_planes}. Scaling: {scaling}{bounds}. Augmentation: {describe(recipe.augment)}.\n{NOTICE}."
+    note = f"Shown: {shown_planes}. Scaling: {scaling}{bounds}. Augmentation: {describe(recipe.augment)}. {NOTICE}."
+    note = textwrap.fill(note, 26 * columns)
     figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5).set_parse_math(False)
     return figure
 
@@ -109,7 +112,10 @@ def describe(settings: AugmentSettings) -> str:
 
 
 def class_counts(recipe: Recipe, dataset: Dataset, split: pd.DataFrame) -> pd.DataFrame:
-    """Training images of each class (or finding present), and how many of them an epoch shows under the sampling."""
+    """Training images of each class (or finding present), and how many of them an epoch shows under the sampling.
+
+    The last row is the number of images, which may show several findings or none.
+    """
     usable = np.array([reason is None for reason in dataset.rejected])
     targets = np.asarray(dataset.targets)[(split["split"] == "train").to_numpy() & usable]
     if recipe.task == "independent":
@@ -119,11 +125,14 @@ def class_counts(recipe: Recipe, dataset: Dataset, split: pd.DataFrame) -> pd.Da
         if recipe.sampling != "none":
             order = Sampler(targets, recipe.sampling, recipe.seed)(0)
             shown = np.bincount(targets[order].astype(int), minlength=len(dataset.classes))
-    return pd.DataFrame({"images": images, "shown": shown}, index=list(dataset.classes))
+    counts = pd.DataFrame({"images": images, "shown": shown}, index=list(dataset.classes))
+    counts.loc[_ALL] = len(targets) if recipe.task == "independent" else counts.sum()
+    return counts
 
 
 def draw_counts(counts: pd.DataFrame, sampling: str) -> Figure:
     """Class counts of the training split and, where the recipe samples, of an epoch beside them, on one scale."""
+    totals, counts = counts.loc[_ALL].to_dict(), counts.drop(index=_ALL)
     panels: dict[str, str] = {"images": "training images"}
     if sampling != "none":
         panels["shown"] = f"shown in an epoch ({sampling})"
@@ -132,7 +141,7 @@ def draw_counts(counts: pd.DataFrame, sampling: str) -> Figure:
     places, top = np.arange(len(counts))[::-1], 1.2 * max(1, int(counts.to_numpy().max()))
     for axes, (column, title) in zip(axes_of, panels.items(), strict=True):
         axes.barh(places, counts[column], 0.68, color=[plots.colour(k) for k in range(len(counts))])
-        total = max(1, int(counts[column].sum()))
+        total = max(1, int(totals[column]))
         for place, value in zip(places, counts[column], strict=True):
             axes.text(value, place, f" {value:,} ({value / total:.0%})", va="center", fontsize=8, color=plots.INK)
         axes.set_yticks(places, [plots.shortened(str(label), 24) for label in counts.index])

@@ -1,5 +1,7 @@
 """What a recipe does before any training: versions by its augmentation, class counts before and after its sampling."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -48,10 +50,20 @@ def test_class_counts_are_those_of_the_training_split_and_of_an_epoch_under_the_
     split.loc[[11, 15], "split"] = "validation"
     for sampling, shown in (("none", [11, 3]), ("oversample", [11, 11]), ("undersample", [3, 3])):
         counts = class_counts(Recipe(sampling=sampling, classes=dataset.classes), dataset, split)
-        assert counts["images"].tolist() == [11, 3] and counts["shown"].tolist() == shown
+        assert counts["images"].tolist() == [11, 3, 14] and counts["shown"].tolist() == [*shown, sum(shown)]
         panels = draw_counts(counts, sampling).axes
         assert [[bar.get_width() for bar in axes.patches] for axes in panels][-1] == shown
         assert len(panels) == (1 if sampling == "none" else 2)
+
+
+def test_findings_are_counted_in_images_that_may_show_several_or_none(dataset):
+    table = dataset.table.assign(finding_mass=[1] * 8 + [0] * 8, finding_edema=[1] * 4 + [0] * 12)
+    findings = replace(dataset, table=table, classes=("mass", "edema"), task="independent")
+    split = pd.DataFrame({"path": table["path"], "split": "train"})
+    counts = class_counts(Recipe(multilabel=True, classes=("mass", "edema")), findings, split)
+    assert counts["images"].tolist() == [8, 4, 16]
+    (axes,) = draw_counts(counts, "none").axes
+    assert axes.get_title() == "training images: 16" and [t.get_text() for t in axes.texts] == [" 8 (50%)", " 4 (25%)"]
 
 
 def test_recipes_draw_takes_flags_of_train_and_writes_both_pictures_or_of_files_one(dataset, tmp_path, capsys):
