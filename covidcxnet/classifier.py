@@ -156,6 +156,8 @@ class Classifier(NotebookDisplay):
             )
         try:
             segmenter = LungSegmenter(name, **self._engine)
+            # Lungs that are only shown, of a few cases, are found before a conversion would have ended.
+            segmenter.converts = region != "none"
         except InputError as error:
             if region == "none":
                 return None

@@ -174,6 +174,7 @@ class LungSegmenter:
             )
         engines.choose(engine, precision)
         self.engine, self.precision = engine, precision
+        self.converts = True  # whether an engine that nobody named is worth its conversion
         self._file = open_weights(RELEASED if weights is None else weights)
         self.path = self._file.path
         self.name, self.sha256 = self.path.name.removesuffix(SUFFIX), self._file.sha256
@@ -274,7 +275,7 @@ class LungSegmenter:
         if self._file.layout == "keras-3":
             how: dict[str, Any] = {"engine": self.engine, "precision": self.precision, "name": self.name}
             kind = "maps" if self.rule is None else f"maps, {self.rule.layer}"
-            released = is_released(self.sha256)
+            released = self.converts and is_released(self.sha256)
             network = engines.network_of(self._with_features, self.sha256, kind, released=released, **how)
         if network is not None:
             return network
