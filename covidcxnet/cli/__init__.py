@@ -33,7 +33,7 @@ COMMANDS = {
     "benchmark": ("covidcxnet.cli.benchmark:main", "time a network by engine, precision and batch size"),
     "export": ("covidcxnet.cli.export:main", "write weights for ONNX, OpenVINO, TFLite or TensorFlow Serving"),
     "segment": ("segmentation.__main__:main", "find lungs: train, predict, evaluate"),
-    "weights": ("covidcxnet.cli.weights:main", "released weights: list, show, verify, fetch, path"),
+    "weights": ("covidcxnet.cli.weights:main", "released weights: list, fetch, verify, convert, calibrate"),
     "enhance": ("enhancement.__main__:main", "BEASF, CLAHE and other enhancements on files"),
 }
 
