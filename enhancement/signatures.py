@@ -25,7 +25,8 @@ def kind_of(head: bytes) -> str:
         return "DICOM"
     for signature, name in _OTHERS.items():
         if signature in head[:12]:
-            raise Refusal(f"is a {name} file; PNG, JPEG, WebP, TIFF, BMP or DICOM expected")
+            article = "an" if name in ("AVIF", "HDF5", "SVG", "XML") else "a"
+            raise Refusal(f"is {article} {name} file; PNG, JPEG, WebP, TIFF, BMP or DICOM expected")
     raise Refusal("is not an image; PNG, JPEG, WebP, TIFF, BMP or DICOM expected")
 
 
@@ -62,6 +63,8 @@ _OTHERS = {
     b"PK\x03\x04": "ZIP",
     b"\x1f\x8b": "gzip",
     b"\x89HDF": "HDF5",
+    b"<svg": "SVG",
+    b"<?xml": "XML",  # an SVG file too, whose root may come anywhere
 }
 
 _PICTURES = ("GIF", "JPEG 2000", "HEIF", "AVIF")

@@ -68,7 +68,7 @@ def _dialect(path: Path, what: str) -> tuple[str, str, int]:
     with open(path, "rb") as file:
         head = file.read(65536)
     if head.startswith(b"PK\x03\x04"):
-        raise InputError(f"{path}: not {what} (a workbook or archive; save it as CSV)")
+        raise InputError(f"{path}: not {what} (a workbook or archive; save the workbook as CSV, or unpack the archive)")
     encoding = "utf-8-sig"
     if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         encoding = "utf-16"

@@ -322,7 +322,7 @@ def test_csv_paths_relative_to_the_parent_folder_are_found_and_absolute_ones_mus
         (b"a,b\n1,2\n", "no column for the path"),
         (b"path\nx\n", "no column for the label"),
         (bytes(range(256)) * 9, "t.csv"),
-        (b"PK\x03\x04 and so on", "a workbook or archive; save it as CSV"),
+        (b"PK\x03\x04 and so on", "a workbook or archive; save the workbook as CSV, or unpack the archive"),
     ],
 )
 def test_a_csv_that_is_no_table_of_images_is_refused(tmp_path, content, reason):
