@@ -101,6 +101,9 @@ def write_csv(path: PathLike, rows: Sequence[dict[str, Any]]) -> None:
         writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
 
 
+_FILE_SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf", ".html", ".csv", ".json", ".h5")
+
+
 def check_output(path: PathLike, *, overwrite: bool = True, folder: bool = False) -> Path:
     """Refuse a path that cannot be written before hours of work are lost on it; returns it as `Path`.
 
@@ -112,6 +115,9 @@ def check_output(path: PathLike, *, overwrite: bool = True, folder: bool = False
         raise InputError(f"{target}: is a folder; give the name of a file to write")
     if target.exists() and not folder and not overwrite:
         raise InputError(f"{target}: exists; give another place or --overwrite")
+    # Some commands write one picture and others a folder of them: `--out network.png` for the latter is a mix-up.
+    if folder and not target.exists() and target.suffix.lower() in _FILE_SUFFIXES:
+        raise InputError(f"{target}: several files are written; give the name of a folder, without {target.suffix}")
     there = target if folder else target.parent
     while not there.exists() and there != there.parent:
         there = there.parent

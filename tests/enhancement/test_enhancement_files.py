@@ -144,6 +144,8 @@ def test_a_place_to_write_is_checked_before_there_is_anything_to_write(tmp_path)
     assert check_output(tmp_path, folder=True) == tmp_path and check_output(tmp_path / "file") == tmp_path / "file"
     with pytest.raises(InputError, match="is a folder"):
         check_output(tmp_path)
+    with pytest.raises(InputError, match=r"maps\.png: several files are written; give the name of a folder"):
+        check_output(tmp_path / "maps.png", folder=True)
     with pytest.raises(InputError, match="is a folder"), whole_file(tmp_path):
         pass
     with pytest.raises(InputError, match="not a folder"), whole_file(tmp_path / "file" / "a.png"):
