@@ -27,14 +27,17 @@ from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError, printable
 from enhancement.inputs import Images, radiographs
 from enhancement.notebook import NotebookDisplay
+from enhancement.parallel import sha256
 from enhancement.progress import announce, announced, interactive
 from segmentation.backend import fuse_batch_norm, keras
-from segmentation.engines import Network
+from segmentation.engines import Network, network_of
 from segmentation.segmenter import LungSegmenter
+from weights.lookup import is_released
 
 __all__ = ["Classifier", "Prediction"]
 
 _OPTIONS = {"gradcam": ("layer",), "cam": (), "lime": ("samples", "segments", "fill", "seed")}
+PROBABILITIES = "probabilities"  # what the network of a weights file is called in the cache of engines
 _CHUNK = 256  # stacks of a store read at once: 75 MB at 320 x 320 x 3
 
 Explainer = Callable[[Sequence[Path | np.ndarray], Sequence[Outcome]], Iterator[Explanation]]
@@ -125,6 +128,13 @@ class Classifier(NotebookDisplay):
         fuse_batch_norm(model)
         return model
 
+    def convert_once(self) -> None:
+        """Convert released networks, lungs too, for OpenVINO where that is not done: they then load in a second."""
+        if self._network is None and self.path is not None and is_released(digest := sha256(self.path)):
+            network_of(lambda: self.model, digest, PROBABILITIES, convert=True, name=self.name, **self._engine)
+        if self.segmenter is not None:
+            self.segmenter.convert_once()
+
     @property
     def architecture(self) -> str:
         """Name of the network in the registry; of the Keras model where the metadata name none."""
@@ -156,8 +166,6 @@ class Classifier(NotebookDisplay):
             )
         try:
             segmenter = LungSegmenter(name, **self._engine)
-            # Lungs that are only shown, of a few cases, are found before a conversion would have ended.
-            segmenter.converts = region != "none"
         except InputError as error:
             if region == "none":
                 return None

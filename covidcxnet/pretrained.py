@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import weights
-from covidcxnet.classifier import Classifier
+from covidcxnet.classifier import PROBABILITIES, Classifier
 from covidcxnet.legacy import load_legacy
 from covidcxnet.models import HEADS, MODELS, create
 from covidcxnet.torch_weights import load_torch
@@ -19,7 +19,6 @@ from segmentation.backend import quiet_backend
 from segmentation.engines import choose, network_of
 from weights.bounded import bounded_by
 from weights.format import WeightsFile, check_widths, load_weights, naming, open_weights
-from weights.lookup import is_released
 
 if TYPE_CHECKING:
     import keras
@@ -46,8 +45,9 @@ def load_model(
         (its best weights), an old HDF5 file that `load_legacy` recognises by itself, or a PyTorch or safetensors file
         of a public network.
     engine : {"auto", "keras", "openvino", "onnxruntime"}, optional
-        What runs this network and the lung segmenter. ``auto``, the default, takes OpenVINO for released weights where
-        it agrees with Keras to 1e-5; they are converted once, and then load without Keras. The environment variable
+        What runs this network and the lung segmenter. ``auto``, the default, takes OpenVINO where the network was
+        converted before and agrees with Keras to 1e-5; it then loads without Keras. The command ``covidcxnet predict``
+        converts released weights after its first answer, and naming an engine converts any. The environment variable
         ``COVIDCXNET_ENGINE`` changes the default.
     precision : {"f32", "bf16"}
         Number format of OpenVINO; bf16 needs a processor that computes in it.
@@ -72,9 +72,8 @@ def load_model(
     how: dict[str, Any] = {"engine": engine, "precision": precision}
     network, keras_model = None, cache(lambda: build(file.metadata, file.path))
     if file.layout == "keras-3":
-        kind: dict[str, Any] = {"kind": "probabilities", "released": is_released(file.sha256), "name": file.path.name}
         with naming(file.path):
-            network = network_of(keras_model, file.sha256, **kind, **how)
+            network = network_of(keras_model, file.sha256, PROBABILITIES, name=file.path.name, **how)
             if network is not None:
                 return Classifier(keras_model, file.metadata, file.path, network=network, **how)
     elif named and engine != "keras":

@@ -126,7 +126,7 @@ def network_of(
     *,
     engine: str | None = None,
     precision: str = "f32",
-    released: bool = False,
+    convert: bool = False,
     name: str = "",
 ) -> Network | None:
     """A weights file's network on an engine; None where Keras is to run it.
@@ -144,8 +144,8 @@ def network_of(
         Keras otherwise; the environment variable `VARIABLE` may say what it stands for.
     precision : {"f32", "bf16"}
         Number format; bf16 is taken only where it is named and the processor has it.
-    released : bool
-        Under ``auto`` other files are not converted, which takes as long as some hundred predictions.
+    convert : bool
+        Convert what is not in the cache although no engine is named; it takes as long as some hundred predictions.
     name : str
         For messages.
 
@@ -163,7 +163,7 @@ def network_of(
         return None
     if (network := _open(folder, about, chosen, precision)) is not None:
         return network
-    if not (named or released):
+    if not (named or convert):
         return None
     with announced(f"{name}: converting the network for {chosen}, once", after=0):
         about = _convert(model(), folder, chosen, named)

@@ -174,7 +174,6 @@ class LungSegmenter:
             )
         engines.choose(engine, precision)
         self.engine, self.precision = engine, precision
-        self.converts = True  # whether an engine that nobody named is worth its conversion
         self._file = open_weights(RELEASED if weights is None else weights)
         self.path = self._file.path
         self.name, self.sha256 = self.path.name.removesuffix(SUFFIX), self._file.sha256
@@ -271,12 +270,7 @@ class LungSegmenter:
     @cached_property
     def _network(self) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
         """From squares to soft maps, and the features that the rule for frontal views looks at, if there is one."""
-        network = None
-        if self._file.layout == "keras-3":
-            how: dict[str, Any] = {"engine": self.engine, "precision": self.precision, "name": self.name}
-            kind = "maps" if self.rule is None else f"maps, {self.rule.layer}"
-            released = self.converts and is_released(self.sha256)
-            network = engines.network_of(self._with_features, self.sha256, kind, released=released, **how)
+        network = self._converted()
         if network is not None:
             return network
         model = self._with_features()
@@ -286,6 +280,18 @@ class LungSegmenter:
             return tuple(map(np.asarray, outputs if isinstance(outputs, list) else [outputs]))
 
         return run
+
+    def _converted(self, convert: bool = False) -> engines.Network | None:
+        if self._file.layout != "keras-3":
+            return None
+        kind = "maps" if self.rule is None else f"maps, {self.rule.layer}"
+        how: dict[str, Any] = {"engine": self.engine, "precision": self.precision, "name": self.name}
+        return engines.network_of(self._with_features, self.sha256, kind, convert=convert, **how)
+
+    def convert_once(self) -> None:
+        """Convert a released network for OpenVINO, if that is installed and it is not done: it then loads fast."""
+        if is_released(self.sha256) and not isinstance(self._network, engines.Network):
+            self._converted(convert=True)
 
     def _with_features(self):
         model = self.model  # first, as it loads Keras quietly

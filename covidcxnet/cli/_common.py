@@ -67,9 +67,7 @@ def add_work(
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """What runs the networks: ``--engine`` and ``--precision``."""
     # Written out, as --help does without the engines' module.
-    text = (
-        "what runs the networks; auto is OpenVINO for released weights where it agrees with Keras to 1e-5, else Keras"
-    )
+    text = "what runs the networks; default auto: OpenVINO for networks converted before, otherwise Keras"
     parser.add_argument("--engine", choices=("auto", "keras", "openvino", "onnxruntime"), help=text)
     text = "number format of OpenVINO; bf16 needs a processor that computes in it"
     parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help=text)

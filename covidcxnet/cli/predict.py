@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,10 @@ def run(arguments: argparse.Namespace) -> int:
         lines.insert(0, f"{arguments.figure}: {len(drawn)} of {count(len(paths), 'radiograph')} drawn.")
     # With --json, standard output holds objects and nothing else.
     for line in lines:
-        print(line, file=sys.stderr if arguments.json else sys.stdout)
+        print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True)
+    # Last, as the answer is there by now: the next call then needs neither Keras nor its seconds.
+    with suppress(KeyboardInterrupt):
+        classifier.convert_once()
     return 1 if unreadable else 0
 
 

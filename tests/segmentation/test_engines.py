@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from covidcxnet import load_model, pretrained
+from covidcxnet import load_model
 from covidcxnet.models import create
 from enhancement.errors import InputError
 from segmentation import LungSegmenter, engines
@@ -48,13 +49,19 @@ def test_an_engine_that_is_none_is_refused_before_any_file_is_opened(engine, pre
         load_model("no-such-file", engine=engine, precision=precision)
 
 
-def test_an_engine_gives_what_keras_gives_and_later_loads_without_keras(weights_file, home):
+def test_an_engine_gives_what_keras_gives_and_later_loads_without_keras(weights_file, home, monkeypatch):
     stacks = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 1)).astype(np.uint8)
     expected = load_model(weights_file, engine="keras").predict_stacks(stacks)
     # auto does not convert what was not released
     assert load_model(weights_file).predict_stacks(stacks) == pytest.approx(expected, abs=1e-6)
     assert not (home / "engines").exists()
-    classifier = load_model(weights_file, engine="openvino")
+    # released weights are converted when they are asked to be, with their lung segmenter
+    lungs = []
+    classifier = load_model(weights_file).with_segmenter(SimpleNamespace(convert_once=lambda: lungs.append(1)))
+    monkeypatch.setattr("covidcxnet.classifier.is_released", lambda digest: True)
+    classifier.convert_once()
+    assert lungs == [1] and len(list((home / "engines").iterdir())) == 1
+    classifier = load_model(weights_file)
     assert classifier.predict_stacks(stacks) == pytest.approx(expected, abs=engines.EXACT)
     assert classifier.parameters == classifier.model.count_params()
     (folder,) = (home / "engines").iterdir()
@@ -84,7 +91,6 @@ def test_an_engine_that_differs_is_taken_only_where_it_is_named_and_a_damaged_ca
     exact = about.read_text()
     about.write_text(json.dumps(json.loads(exact) | {"difference": 1e-3}))
     with monkeypatch.context() as patch:
-        patch.setattr(pretrained, "is_released", lambda digest: True)
         patch.setattr(engines.Network, "__call__", lambda self, stacks: pytest.fail("not exact, and not named"))
         assert load_model(weights_file).predict_stacks(stacks) == pytest.approx(expected, abs=1e-6)
     about.write_text(exact)
