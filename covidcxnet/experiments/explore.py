@@ -280,6 +280,8 @@ def find_warnings(
     present = counts["class"]["images"][counts["class"]["images"] > 0]
     if "source" in counts and len(present) > 1:
         yield from _of_sources(counts["source"].loc[present.index])
+    elif len(present) > 1:
+        yield "Sources are unknown (no column source): a class from one hospital alone cannot be noticed here"
     for name in ("split", "published split"):
         for side, images in counts[name].loc[present.index].items() if name in counts else ():
             if (images == 0).any():

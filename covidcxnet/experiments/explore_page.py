@@ -203,9 +203,9 @@ def _maps(maps: Sequence[tuple[str, np.ndarray]], label: str, **how: Any) -> Fig
 
 
 def sample_grid(survey: Survey, label: str) -> Figure:
-    """Samples of one class in their own proportions, each with its source; at most eight a row."""
+    """Samples of one class in their own proportions, each with its source if known; at most eight a row."""
     table = survey.dataset.table
-    titles = table["source"].fillna(UNKNOWN).astype(str) if survey.sources else pd.Series(UNKNOWN, table.index)
+    titles = table["source"].fillna(UNKNOWN).astype(str) if survey.sources else pd.Series("", table.index)
     tiles = [(titles.iloc[row], _tile(survey.dataset.paths[row])) for row in survey.samples[label]]
     return _images(tiles, 8, (1.45, 1.67), size=7.5, **_GRAY)[0]
 

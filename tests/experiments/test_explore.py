@@ -99,7 +99,8 @@ def test_a_class_that_lives_in_one_source_a_size_that_goes_with_it_and_sides_wit
     counts = pd.DataFrame({"images": [600, 20]}, index=["normal", "covid19"])
     split = pd.DataFrame({"train": [500, 20], "test": [100, 0]}, index=counts.index)
     text = " | ".join(find_warnings({"class": counts, "split": split}, _sizes(600, 20, 299), ("pneumonia",), 3))
-    for part in ("3 patients have images on two sides", "pneumonia: no image can be read", "covid19 20", "30 times"):
+    parts = ("3 patients have images on two sides", "pneumonia: no image can be read", "covid19 20", "30 times")
+    for part in (*parts, "Sources are unknown"):
         assert part in text
     assert "covid19: 20 of 20 images are 299 x 299 pixels" in text and "split test has no image of covid19" in text
 
