@@ -117,7 +117,9 @@ def prepare(
             text += f", {len(rejected)} of {count(len(dataset), 'file')} could not be used (the first, {first})"
         # Not the complement of the trusted: where lungs were not looked for the value is missing.
         untrusted = int((store.table["lungs_trusted"] == False).fillna(False).sum())  # noqa: E712
-        print(text + (f", {untrusted} without a lung mask that can be trusted" if untrusted else ""), file=sys.stderr)
+        if untrusted:
+            text += f", {untrusted} without a lung mask that can be trusted (see covidcxnet datasets check)"
+        print(text, file=sys.stderr)
     return store
 
 
