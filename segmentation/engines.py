@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from enhancement.errors import InputError
-from enhancement.progress import announced
-from weights.lookup import cache_folder
+from enhancement.errors import InputError, one_line
+from enhancement.lock import locked
+from enhancement.parallel import sha256 as sha256_of
+from enhancement.progress import announce, announced
+from weights.lookup import HOME, cache_folder
 
 from .backend import keras, quiet_backend
 
@@ -32,8 +34,11 @@ VARIABLE = "COVIDCXNET_ENGINE"
 EXACT = 1e-5
 """Largest difference to Keras, of outputs up to 1, at which an engine is taken without being named."""
 
+WRONG = 1e-2
+"""Difference above which an engine is refused even if it was named: rounding of f32 stays far below."""
+
 PRECISIONS = ("f32", "bf16")
-_LAYOUT = 1  # of the cached folders; another number makes all of them anew
+_LAYOUT = 2  # of the cached folders; another number makes all of them anew
 _ABOUT = "network.json"
 
 
@@ -74,10 +79,12 @@ def run_openvino(path: Path, precision: str = "f32") -> Run:
     # A processor with bfloat16 would compute in it unless told otherwise.
     settings = {"INFERENCE_PRECISION_HINT": precision, "CACHE_DIR": str(path.parent / "compiled")}
     network = core.compile_model(str(path), "CPU", settings)
+    one_at_a_time = threading.Lock()  # a second thread would meet "Infer Request is busy"
 
     def run(stacks: np.ndarray) -> tuple[np.ndarray, ...]:
-        outputs = network(stacks)
-        return tuple(np.array(outputs[i]) for i in range(len(network.outputs)))
+        with one_at_a_time:
+            outputs = network(stacks)
+            return tuple(np.array(outputs[i]) for i in range(len(network.outputs)))
 
     return run
 
@@ -104,9 +111,11 @@ def choose(engine: str | None, precision: str) -> tuple[str, bool]:
     chosen = engine or os.environ.get(VARIABLE) or "auto"
     known = ("auto", "keras", *ENGINES)
     if chosen not in known:
-        raise InputError(f"engine: {chosen!r} given, one of {', '.join(known)} expected")
+        raise InputError(
+            f"{'engine' if engine else VARIABLE}: {chosen!r:.80} given, one of {', '.join(known)} expected"
+        )
     if precision not in PRECISIONS:
-        raise InputError(f"precision: {precision!r} given, one of {', '.join(PRECISIONS)} expected")
+        raise InputError(f"precision: {precision!r:.80} given, one of {', '.join(PRECISIONS)} expected")
     named = chosen != "auto"
     if not named:
         chosen = "openvino" if ENGINES["openvino"].installed else "keras"
@@ -161,14 +170,17 @@ def network_of(
     about = _about(folder)
     if about and not (named or about["difference"] <= EXACT):
         return None
-    if (network := _open(folder, about, chosen, precision)) is not None:
-        return network
-    if not (named or convert):
-        return None
-    with announced(f"{name}: converting the network for {chosen}, once", after=0):
-        about = _convert(model(), folder, chosen, named)
-    usable = about and (named or about["difference"] <= EXACT)
-    return _open(folder, about, chosen, precision) if usable else None
+    network = _open(folder, about, chosen, precision)
+    if network is None and (named or convert):
+        with announced(f"{name}: converting the network for {chosen}, once", after=0):
+            about = _convert(model, folder, chosen, named)
+        if about and (named or about["difference"] <= EXACT):
+            network = _open(folder, about, chosen, precision)
+    if network is None and named:
+        raise InputError(f"engine: {chosen} cannot read the network that was converted into {folder}")
+    if network is not None and not about["difference"] <= WRONG:
+        raise InputError(f"engine: {chosen} differs from Keras by {about['difference']:.2g}; take another engine")
+    return network
 
 
 def _open(folder: Path, about: dict[str, Any], chosen: str, precision: str) -> Network | None:
@@ -185,15 +197,25 @@ def _open(folder: Path, about: dict[str, Any], chosen: str, precision: str) -> N
 
 
 def _about(folder: Path) -> dict[str, Any]:
-    """What was written about a converted network; empty where there is none, or it is damaged."""
+    """What was written about a converted network; empty where there is none, or it or its files are not as written."""
     try:
         about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-        return about if {"difference", "input", "outputs", "parameters"} <= set(about) else {}
-    except (OSError, ValueError):
+        # OpenVINO computes with damaged weights, and one folder may have been copied over another.
+        intact = about["folder"] == folder.name and about["files"] == _digests(folder)
+        return about if intact and about.pop("sha256") == _digest_of(about) else {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
 
 
-def _convert(model: keras.Model, folder: Path, chosen: str, named: bool) -> dict[str, Any]:
+def _digests(folder: Path) -> dict[str, str]:
+    return {path.name: sha256_of(path) for path in sorted(folder.glob("network.*")) if path.name != _ABOUT}
+
+
+def _digest_of(about: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _convert(model: Callable[[], keras.Model], folder: Path, chosen: str, named: bool) -> dict[str, Any]:
     """Convert a network into the cache; nothing is there, or returned, where an engine that nobody named cannot."""
     if keras.backend.backend() != "tensorflow":
         if named:
@@ -202,24 +224,34 @@ def _convert(model: keras.Model, folder: Path, chosen: str, named: bool) -> dict
                 "set KERAS_BACKEND=tensorflow"
             )
         return {}
+    network = model()  # before anything is caught: a damaged weights file has its own message
     path = "network" + ENGINES[chosen].suffix
     try:
         with _whole_folder(folder) as partial:
-            write(with_input_type(model, "uint8"), partial / path, chosen)
+            if about := _about(folder):  # another process was faster
+                return about
+            write(with_input_type(network, "uint8"), partial / path, chosen)
             about = {
-                "difference": largest_difference(model, ENGINES[chosen].open(partial / path, "f32")),
-                "input": model.input_shape[1:],
-                "outputs": [output.shape[1:] for output in model.outputs],
-                "parameters": model.count_params(),
+                "folder": folder.name,
+                "difference": largest_difference(network, ENGINES[chosen].open(partial / path, "f32")),
+                "input": list(network.input_shape[1:]),
+                "outputs": [list(output.shape[1:]) for output in network.outputs],
+                "parameters": int(network.count_params()),
+                "files": _digests(partial),
             }
-            (partial / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
+            text = json.dumps({**about, "sha256": _digest_of(about)})
+            (partial / _ABOUT).write_text(text, encoding="utf-8")
+            # compiled for this path, which is not the one that it will have
+            shutil.rmtree(partial / "compiled", ignore_errors=True)
     except Exception as error:  # converters and runtimes may raise anything
         if not named:
             return {}
         if isinstance(error, InputError):
             raise
-        reason = " ".join(str(error).split())[:200] if isinstance(error, OSError) else type(error).__name__
-        raise InputError(f"engine: {chosen} cannot run {model.name} ({reason})") from error
+        if isinstance(error, OSError):
+            reason = f"{error.strerror or one_line(error)}; {HOME} names another folder"
+            raise InputError(f"{folder}: cannot keep a network converted for {chosen} ({reason})") from error
+        raise InputError(f"engine: {chosen} cannot run {network.name} ({type(error).__name__})") from error
     return about
 
 
@@ -261,12 +293,22 @@ def _folder(sha256: str, kind: str, engine: str) -> Path:
 
 @contextlib.contextmanager
 def _whole_folder(folder: Path) -> Any:
-    """A new folder that appears under its name at the end of the block, or not at all."""
+    """A new folder that appears under its name at the end of the block if `_ABOUT` is in it, or not at all.
+
+    One process at a time makes it; another waits.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
-    try:
-        yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    waiting = f"{folder.name}: another process converts the network; waiting for it"
+    with locked(folder.with_name(f".{folder.name}.lock"), "", lambda: announce(waiting)):
+        partial = folder.with_name(f".partial-{folder.name}")
+        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+        partial.mkdir()
+        try:
+            yield partial
+            if (partial / _ABOUT).exists():
+                if folder.is_symlink() or folder.is_file():
+                    folder.unlink()
+                shutil.rmtree(folder, ignore_errors=True)
+                os.replace(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)

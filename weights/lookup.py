@@ -19,6 +19,9 @@ from .manifest import Entry, WeightsError
 OFFLINE = "COVIDCXNET_OFFLINE"
 """Environment variable: any value but 0 forbids downloads."""
 
+HOME = "COVIDCXNET_HOME"
+"""Environment variable: folder of downloaded weights and converted networks."""
+
 # Files verified in this process: the entry, path, size and time of change. A hash of 30 MB on every load would show.
 _verified: set[tuple] = set()
 
@@ -90,8 +93,8 @@ def cache_folder(entry: Entry | None = None) -> Path:
     """
     if entry is not None and entry.home == "keras":
         return Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")) / "models"
-    if os.environ.get("COVIDCXNET_HOME"):
-        return Path(os.path.expanduser(os.environ["COVIDCXNET_HOME"])) / "weights"
+    if os.environ.get(HOME):
+        return Path(os.path.expanduser(os.environ[HOME])) / "weights"
     from platformdirs import user_cache_path
 
     return user_cache_path("covidcxnet", appauthor=False) / "weights"

@@ -1,8 +1,10 @@
 """Engines: the same answers as Keras, converted once, and none of Keras' seconds afterwards."""
 
 import json
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -87,16 +89,45 @@ def test_an_engine_that_differs_is_taken_only_where_it_is_named_and_a_damaged_ca
     expected = load_model(weights_file, engine="keras").predict_stacks(stacks)
     load_model(weights_file, engine="openvino")
     (folder,) = (home / "engines").iterdir()
-    about = folder / "network.json"
-    exact = about.read_text()
-    about.write_text(json.dumps(json.loads(exact) | {"difference": 1e-3}))
     with monkeypatch.context() as patch:
+        patch.setattr(engines, "EXACT", -1.0)
         patch.setattr(engines.Network, "__call__", lambda self, stacks: pytest.fail("not exact, and not named"))
         assert load_model(weights_file).predict_stacks(stacks) == pytest.approx(expected, abs=1e-6)
-    about.write_text(exact)
-    (folder / "network.xml").write_text("<net")
-    assert load_model(weights_file, engine="openvino").predict_stacks(stacks) == pytest.approx(expected, abs=1e-5)
-    assert [path.name for path in (home / "engines").iterdir()] == [folder.name]  # and no half of one beside it
+        patch.setattr(engines, "WRONG", -1.0)
+        with pytest.raises(InputError, match="engine: openvino differs from Keras by"):
+            load_model(weights_file, engine="openvino")
+
+    # OpenVINO itself reads weights that were changed and computes with them
+    binary = (folder / "network.bin").read_bytes()
+    for name, content in {"network.xml": b"<net", "network.bin": bytes(len(binary)), "network.json": b"5"}.items():
+        shutil.rmtree(folder / "compiled", ignore_errors=True)
+        (folder / name).unlink()  # the networks above have the file in memory
+        (folder / name).write_bytes(content)
+        (home / "engines" / f".partial-{folder.name}").mkdir()  # as a killed process leaves it
+        assert load_model(weights_file, engine="openvino").predict_stacks(stacks) == pytest.approx(expected, abs=1e-5)
+        assert [path.name for path in (home / "engines").iterdir()] == [folder.name]  # and no half of one beside it
+
+
+def test_a_cache_that_cannot_be_written_is_named_and_keras_predicts_where_no_engine_is(
+    weights_file, tmp_path, monkeypatch
+):
+    (tmp_path / "engines").write_text("a file")
+    monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r"engines/openvino.*cannot keep .* COVIDCXNET_HOME names another folder"):
+        load_model(weights_file, engine="openvino")
+    assert load_model(weights_file).predict_stacks(np.zeros((1, 96, 96, 1), np.uint8)).shape == (1, 2)
+    monkeypatch.setenv(engines.VARIABLE, "tpu")
+    with pytest.raises(InputError, match="COVIDCXNET_ENGINE: 'tpu' given"):
+        load_model(weights_file)
+
+
+def test_threads_share_a_network(weights_file):
+    classifier = load_model(weights_file, engine="openvino")
+    stacks = np.random.default_rng(4).integers(0, 256, (8, 96, 96, 1)).astype(np.uint8)
+    expected = classifier.predict_stacks(stacks)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(classifier.predict_stacks, [stacks] * 40):
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_explanations_build_the_keras_network_of_the_same_weights(weights_file):
