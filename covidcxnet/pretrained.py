@@ -103,7 +103,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     if not (run / "recipe.yaml").is_file() or not (run / "run.json").is_file():
         raise InputError(f"{run}: not a run folder; it has no recipe.yaml and run.json")
     if not (run / BEST_WEIGHTS).is_file():
-        raise InputError(f"{run / BEST_WEIGHTS}: missing; the training has not saved any weights yet")
+        raise InputError(f"{run / BEST_WEIGHTS}: missing; no weights are saved yet, or the file was renamed")
     return run / BEST_WEIGHTS
 
 

@@ -53,6 +53,8 @@ def plan(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) 
         return [Job(tree[0][0], out)]
     if out.is_file():
         raise InputError(f"{out}: is a file; a folder expected, as {len(tree)} radiographs are to be written")
+    if not out.is_dir() and out.suffix.lower() in WRITTEN_SUFFIXES:
+        raise InputError(f"{out}: {len(tree)} radiographs are to be written; give the name of a folder")
     return [Job(source, out / name) for (source, _), name in zip(tree, result_names(tree), strict=True)]
 
 

@@ -234,6 +234,13 @@ def register(name: str, **facts) -> Callable:
     return enter
 
 
+def similar_models(name: str) -> str:
+    """What a message about an unknown model adds: the names that resemble it, if any."""
+    if "densenet" in name.lower():  # the one backbone that goes by the name of its paper
+        return "; covid-cxnet is DenseNet121"
+    return did_you_mean(name, MODELS)
+
+
 def create(
     name: str,
     *,
@@ -286,9 +293,7 @@ def create(
     7047765
     """
     if name not in MODELS:
-        raise InputError(
-            f"model: {name!r} is unknown{did_you_mean(str(name), MODELS)} (covidcxnet models list shows all)"
-        )
+        raise InputError(f"model: {name!r} is unknown{similar_models(str(name))} (covidcxnet models list shows all)")
     spec = MODELS[name]
     size = spec.size if size is None else size
     channels = spec.channels if channels is None else channels

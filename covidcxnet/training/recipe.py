@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from covidcxnet.models import MODELS
 from covidcxnet.models.finetuning import check_depth
+from covidcxnet.models.registry import similar_models
 from covidcxnet.settings import InputSettings
 from enhancement.command_line import did_you_mean
 from enhancement.errors import InputError
@@ -265,7 +266,7 @@ class Recipe:
         object.__setattr__(self, "trainable", str(self.trainable))  # a fraction in YAML is a number
         _check_fields(self)
         if self.model not in MODELS:
-            near = did_you_mean(str(self.model), MODELS)
+            near = similar_models(str(self.model))
             raise InputError(f"model: {self.model!r} is unknown{near} (covidcxnet models list shows all)")
         # As `--model` does on the command line. The very object: who gives equal settings means them.
         if self.input is _DEFAULT_INPUT and self.model != Recipe.model:

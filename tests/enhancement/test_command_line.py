@@ -239,6 +239,7 @@ def test_the_ending_of_out_decides_on_the_format(folder, image, suffix):
         (["match", "in", "out", "--template", "nowhere.png"], "no such file"),
         (["beasf", "in/a.png", "out.xyz"], "cannot be written"),
         (["beasf", "in", "in/a.png"], "a folder expected"),
+        (["beasf", "in", "new.png"], "radiographs are to be written; give the name of a folder"),
         (["beasf", "in", "out", "--jobs", "0"], "--jobs"),
         (["beasf", "in", "out", "--compare", "sheet.docx"], "cannot be drawn"),
         *((["beasf", "in", "out", "--window", window], "LOW") for window in ("5,1", "wide", "1,2,3", "0", "named:")),

@@ -78,6 +78,7 @@ def test_outputs_stay_float32_under_mixed_precision():
     [
         ("base-cnn", {"filters": [99]}, r"options: base-cnn cannot be built with filters \[99\]"),
         ("resnet", {}, "did you mean resnet34"),
+        ("densenet121", {}, "covid-cxnet is DenseNet121"),
         ("small-cnn", {"head": "round"}, "pneumonia"),
         ("small-cnn", {"dropout": (0.5, 0.5, 0.5)}, "2 expected"),
         ("small-cnn", {"dropout": "much"}, "dropout"),

@@ -83,6 +83,7 @@ def test_row_filters_are_flags_too():
         ("--epochs=1:30", "epochs: '1:30' given, a number expected"),
         ("--epochs", "epochs"),
         ("--model vgg", "did you mean vgg16"),
+        ("--model densenet121", "covid-cxnet is DenseNet121"),
         ("--trainable 1.5", "fraction"),
         ("--trainable conv4,", "trainable"),
         ("--input.size 1", r"input\.size"),
