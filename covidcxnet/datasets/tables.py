@@ -16,7 +16,7 @@ import pandas as pd
 
 from covidcxnet.reporting.table import frame_csv, is_numeric
 from enhancement.csv_cells import plain_cell
-from enhancement.errors import InputError
+from enhancement.errors import InputError, listed
 from enhancement.files import whole_file
 
 ALIASES = {
@@ -65,6 +65,8 @@ def read_text(path: str | Path, what: str, *, lenient: bool = False) -> pd.DataF
 
 def _dialect(path: Path, what: str) -> tuple[str, str, int]:
     """Encoding, separator and line of the header, as the first bytes of a table show them."""
+    if path.is_fifo() or path.is_socket():  # a reader waits for ever
+        raise InputError(f"{path}: not {what} (no regular file)")
     with open(path, "rb") as file:
         head = file.read(65536)
     if head.startswith(b"PK\x03\x04"):
@@ -74,7 +76,10 @@ def _dialect(path: Path, what: str) -> tuple[str, str, int]:
         encoding = "utf-16"
     elif b"\0" in head[:2]:  # no mark, and a first letter of two bytes
         encoding = "utf-16-be" if head[:1] == b"\0" else "utf-16-le"
-    lines = head.decode(encoding, errors="replace").lstrip().splitlines() or [""]
+    text = head.decode(encoding, errors="replace")
+    if "\0" in text.partition("\n")[0] or head.startswith((b"\x1f\x8b", b"%PDF")):
+        raise InputError(f"{path}: not {what} (its header is no text in UTF-8, UTF-16 or Windows-1252; save it as CSV)")
+    lines = text.lstrip().splitlines() or [""]
     # Excel reads and writes such a line before the header.
     named = re.fullmatch(r"sep=(.)", lines[0])
     # Quoted names may hold any separator.
@@ -101,7 +106,8 @@ def _rows(path: str | Path, file: Iterable[str], separator: str, first: int, len
         try:
             row = next(reader, None)
         except csv.Error:  # a cell of more than 128 KiB
-            raise InputError(f"{path}: a quotation mark in line {start} is never closed") from None
+            what = "is never closed, or it has a cell of more than 128 KiB"
+            raise InputError(f"{path}: a quotation mark in line {start} {what}") from None
         if row is None:
             return pd.DataFrame(rows, columns=_names(header), dtype=str)
         width = len(header)
@@ -128,8 +134,14 @@ def _copied(file: Iterable[str], lines: list[str]) -> Iterator[str]:
 
 def _names(header: Sequence[str]) -> list[str]:
     """Names of columns, each once, spelt as pandas would."""
-    names = [name or f"Unnamed: {k}" for k, name in enumerate(header)]
-    return [f"{name}.{n}" if (n := names[:k].count(name)) else name for k, name in enumerate(names)]
+    names: dict[str, int] = {}
+    for k, name in enumerate(header):
+        first = name = name or f"Unnamed: {k}"
+        while name in names:
+            names[first] += 1
+            name = f"{first}.{names[first]}"
+        names[name] = 0
+    return list(names)
 
 
 def _is_row(line: str, first: str, width: int, separator: str) -> bool:
@@ -148,7 +160,8 @@ def plain_table(table: pd.DataFrame) -> pd.DataFrame:
     for name in table:
         if not is_numeric(table[name].dtype) and table[name].astype(str).str.startswith("'").any():
             table[name] = table[name].map(plain_cell)
-    return table.rename(columns=plain_cell)
+    plain = table.rename(columns=plain_cell)
+    return plain if plain.columns.is_unique else table
 
 
 def as_numbers(cells: pd.Series) -> pd.Series:
@@ -171,7 +184,7 @@ def named_columns(
     for ours, aliases in ALIASES.items():
         if ours in columns:
             if columns[ours] not in table:
-                raise InputError(f"{csv}: no column {columns[ours]!r}; there are {', '.join(map(str, table.columns))}")
+                raise InputError(f"{csv}: no column {columns[ours]!r}; there are {listed(table.columns, 12)}")
             rename[columns[ours]] = ours
         else:
             column = next((lower[a] for a in aliases if a in lower and lower[a] not in rename), None)
@@ -180,7 +193,7 @@ def named_columns(
             elif ours in needed:
                 raise InputError(
                     f"{csv}: no column for the {ours}; expected one of {', '.join(aliases)}, "
-                    f"found {', '.join(map(str, table.columns))}"
+                    f"found {listed(table.columns, 12)}"
                 )
     # a column that already bears our name but was not chosen would stand twice
     table = table.drop(columns=[c for c in rename.values() if c in table and c not in rename])

@@ -1,5 +1,7 @@
 """The table of images: what it accepts and refuses, where it comes from, classes and findings of any table."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -322,6 +324,10 @@ def test_csv_paths_relative_to_the_parent_folder_are_found_and_absolute_ones_mus
         (b"a,b\n1,2\n", "no column for the path"),
         (b"path\nx\n", "no column for the label"),
         (bytes(range(256)) * 9, "t.csv"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), "not a CSV table .its header is no text"),
+        ("path,label\na.png,x\n".encode("utf-32"), "its header is no text in UTF-8, UTF-16 or Windows-1252"),
+        (b"path,label\na.png," + b"x" * 200_000, "line 2 .* or it has a cell of more than 128 KiB"),
+        (b",".join(b"column%d" % k for k in range(9999)), "no column for the path; .* and 9,987 more"),
         (b"PK\x03\x04 and so on", "a workbook or archive; save the workbook as CSV, or unpack the archive"),
     ],
 )
@@ -347,6 +353,17 @@ def test_a_csv_that_is_no_table_of_images_is_refused(tmp_path, content, reason):
 def test_a_quotation_mark_that_is_never_closed_takes_no_rows_with_it(csv, rows, line):
     with pytest.raises(InputError, match=rf"t\.csv: a quotation mark in line {line} is never closed"):
         load(csv("\n".join(["path,label,note", *rows, ""])))
+
+
+def test_columns_of_one_name_are_numbered(csv):
+    table = load(csv("path,label,path.1,path,'=a,=a\nx.png,normal,1,2,3,4\ny.png,flu,5,6,7,8\n")).table
+    assert list(table["path"]) == ["x.png", "y.png"] and len(table.columns) == len(set(table.columns))
+
+
+def test_a_pipe_is_no_table(tmp_path):
+    os.mkfifo(tmp_path / "t.csv")
+    with pytest.raises(InputError, match=r"t\.csv: .*no"):
+        read_text(tmp_path / "t.csv", "a table")
 
 
 def test_texts_of_several_lines_are_read_and_rows_longer_than_the_header_are_refused(csv):
