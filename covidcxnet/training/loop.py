@@ -122,7 +122,8 @@ class TrainingLoop:
         stopped_early = values["monitor"]["stopped"] and self.recipe.epochs <= values["epochs"]
         # A solved model has one epoch, whatever the recipe says.
         self.over = stopped_early or self.epoch >= (1 if MODELS[self.recipe.model].solve else self.recipe.epochs)
-        print(f"resumed after epoch {self.epoch}", file=sys.stderr, flush=True)
+        note = "; nothing is left to train" if self.over else ""
+        print(f"resumed after epoch {self.epoch}{note}", file=sys.stderr, flush=True)
 
     def fit(self) -> None:
         """Train until the recipe's epochs are done or nothing improves."""

@@ -123,8 +123,10 @@ def _record_images(run: Run, recipe: Recipe, split: pd.DataFrame, loaded: str, o
     counts = images.classes
     run.update(status="running", store=store, counts=counts, rejected=rejected, init=loaded, options=options)
     _print(f"run {run.path}: {recipe.model}, {loaded}")
+    # A run that is resumed may have been evaluated, which leaves this file.
+    opened = "opened before" if (run.path / "test_opened.json").exists() else "not opened before the evaluation"
     for name in SPLITS:
-        note = "; not opened before the evaluation" if name == "test" else ""
+        note = f"; {opened}" if name == "test" else ""
         text = ", ".join(f"{count} {label}" for label, count in counts[name].items())
         _print(f"  {name}: {images.sizes[name]} images ({text}){note}")
     if images.copies:

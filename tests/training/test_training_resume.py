@@ -164,11 +164,14 @@ def test_a_full_disk_ends_a_training_in_one_line_and_the_run_says_so_and_goes_on
     assert_same_weights(trained.best_weights, train(resume=run.path).best_weights)
 
 
-def test_more_epochs_under_a_cosine_are_refused_as_its_rate_has_fallen_to_zero(tiny):
+def test_more_epochs_under_a_cosine_are_refused_as_its_rate_has_fallen_to_zero(tiny, capsys):
     run = train(tiny("cosine", epochs=1, schedule="cosine"))
     with pytest.raises(InputError, match=r"cosine of this run ends after 1.*--init"):
         train(resume=run.path, epochs=2)
+    (run.path / "test_opened.json").write_text("[]")  # as an evaluation leaves it
     assert run.recipe.epochs == 1 and len(train(resume=run.path, epochs=1).log) == 1
+    printed = capsys.readouterr().err
+    assert "nothing is left to train" in printed and "; opened before" in printed
 
 
 def test_training_stops_early_where_nothing_improves_and_stays_stopped(tiny):
