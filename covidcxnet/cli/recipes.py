@@ -135,9 +135,11 @@ def _draw(argv: list[str], prog: str) -> int:
     from covidcxnet.experiments import recipe_figures as figures
     from covidcxnet.experiments.figure_inputs import choose, from_dataset, from_files
     from covidcxnet.reporting import plots
-    from covidcxnet.training import AugmentSettings, data
+    from covidcxnet.training import AugmentSettings, Recipe, data
     from covidcxnet.training.statistics import with_histogram
 
+    if recipe.data == "phantom" and recipe.phantom_images == Recipe.phantom_images:
+        recipe = replace(recipe, phantom_images=60)  # to render 900 takes minutes
     segmenter = data.segmenter_of(recipe)
     if images is None:
         dataset = data.dataset_of(recipe)
