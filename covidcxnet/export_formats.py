@@ -134,7 +134,6 @@ FORMATS = {
         _by_keras("openvino"),
         _first(run_openvino),
         ".xml",
-        packages=("openvino",),
         runtime="openvino",
         note="the weights are in the .bin file beside it; on CPUs with bfloat16 OpenVINO computes in that unless "
         "INFERENCE_PRECISION_HINT is f32, and then differs in the fourth digit",

@@ -67,7 +67,7 @@ def load_model(
     >>> load_model("runs/phantom-small-cnn").predict("chest.png")[0].label   # doctest: +SKIP
     'normal'
     """
-    named = choose(engine, precision)[1]
+    chosen, named = choose(engine, precision)
     file = source(name_or_path)
     how: dict[str, Any] = {"engine": engine, "precision": precision}
     network, keras_model = None, cache(lambda: build(file.metadata, file.path))
@@ -76,7 +76,7 @@ def load_model(
             network = network_of(keras_model, file.sha256, PROBABILITIES, name=file.path.name, **how)
             if network is not None:
                 return Classifier(keras_model, file.metadata, file.path, network=network, **how)
-    elif named and engine != "keras":
+    elif named and chosen != "keras":
         raise InputError(
             f"{file.path}: engine {engine} takes files of this project; covidcxnet weights convert makes one"
         )

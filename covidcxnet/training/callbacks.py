@@ -93,10 +93,11 @@ class Monitor(keras.callbacks.Callback):
 class Progress(keras.callbacks.Callback):
     """A bar within an epoch, or a line now and then where there is no terminal, and one line after it, on stderr.
 
-    ``save(epoch, logs)``, epochs from 0, comes before that line: whoever reads it may press Ctrl-C at once.
+    ``save(epoch, logs)``, epochs from 0, comes before that line: whoever reads it may press Ctrl-C at once. What it
+    returns, a warning or nothing, is printed after it.
     """
 
-    def __init__(self, monitor: Monitor, save: Callable[[int, dict], None], images: int, epochs: int, batch_size: int):
+    def __init__(self, monitor: Monitor, save: Callable[[int, dict], str], images: int, epochs: int, batch_size: int):
         super().__init__()
         self.monitor, self.save = monitor, save
         self.images, self.epochs, self.batch_size = images, epochs, batch_size
@@ -120,12 +121,14 @@ class Progress(keras.callbacks.Callback):
         self.bar.close()
         seconds = time.monotonic() - self.started
         logs["seconds"] = round(seconds, 2)
-        self.save(epoch, logs)
+        warning = self.save(epoch, logs)
         names = ("loss", "val_loss", "val_accuracy", "val_auroc", "val_f1")
         figures = "  ".join(f"{name} {logs[name]:.4f}" for name in names if name in logs)
         best = "  best so far" if self.monitor.best_epoch == epoch + 1 else ""
         rate = f"learning rate {logs['learning_rate']:.2g}"
         print(f"epoch {epoch + 1}/{self.epochs}  {figures}  {rate}  {seconds:.0f} s{best}", file=sys.stderr, flush=True)
+        if warning:
+            print(warning, file=sys.stderr, flush=True)
 
     def on_train_end(self, logs=None):
         if hasattr(self, "bar"):

@@ -193,15 +193,16 @@ class TrainingLoop:
         targets = self.validation.targets
         return validation_figures(targets, probabilities, self.loss, self.labels, independent=independent)
 
-    def _after_epoch(self, epoch: int, logs: dict[str, float]) -> None:
+    def _after_epoch(self, epoch: int, logs: dict[str, float]) -> str:
+        """Save everything; what there is to warn of, for after the epoch's line."""
         self.history.append({"epoch": epoch + 1} | {name: float(value) for name, value in logs.items()})
+        died = self.equal and epoch not in self.equal_epochs  # said once, not after each epoch that it lasts
         self._write(epoch + 1, self.history)
+        return f"warning: after epoch {epoch + 1} {equal_message(self.recipe)}" if died else ""
 
     def _write(self, epoch: int, history: list[dict[str, float]]) -> None:
         self.epoch = epoch
         if self.equal:
-            if epoch - 1 not in self.equal_epochs:  # said once, not after each epoch that it lasts
-                print(f"warning: after epoch {epoch} {equal_message(self.recipe)}", file=sys.stderr, flush=True)
             self.equal_epochs.append(epoch)
         values = {
             "epoch": epoch,

@@ -214,7 +214,7 @@ def test_weights_alone_need_data_which_may_be_a_public_set_by_name(run, other, t
 
     weights = tmp_path / "alone.weights.h5"
     weights.write_bytes(run.best_weights.read_bytes())
-    with pytest.raises(InputError, match="alone say nothing about images; give --data"):
+    with pytest.raises(InputError, match="weights need images to evaluate; give --data"):
         evaluate(weights)
     with pytest.raises(InputError, match="threshold: auto is chosen on a run's validation split"):
         evaluate(weights, data=other, out=tmp_path / "r", threshold="auto", jobs=1, progress=False)

@@ -83,7 +83,7 @@ def test_a_filter_does_not_hide_who_was_trained_on(folder, tmp_path):
     assert (report.data.left_out.images, report.data.left_out.of_patients) == (0, 1)
     # a list that leaves nothing is refused
     table.assign(split="train")[["path", "split"]].to_csv(tmp_path / "l.csv", index=False)
-    with pytest.raises(InputError, match=r"seen: all 48 images asked for.*nothing is left"):
+    with pytest.raises(InputError, match=r"seen: all 48 images, or their patients, are listed.*nothing is left"):
         _evaluate(folder, tmp_path / "r", seen=[tmp_path / "l.csv"], count={"pneumonia": "covid19"})
 
 
