@@ -199,7 +199,20 @@ def _check_tiff_extent(tags: TiffImagePlugin.ImageFileDirectory_v2, size: int, m
         ends = [start + length for start, length in zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)]
         if ends and max(ends) > size:
             raise Refusal("truncated TIFF file (pixels reach beyond its end)")
-    tile = int(tags.get(TiffImagePlugin.TILEWIDTH, 0)) * int(tags.get(TiffImagePlugin.TILELENGTH, 0))
+    wide, high = (int(tags.get(tag, 0)) for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH))
+    columns, rows = (int(tags.get(tag, 0)) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH))
+    planes = len(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
+    planes = planes if tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2 else 1
+    for offsets, across, down in (
+        (TiffImagePlugin.STRIPOFFSETS, wide, int(tags.get(TiffImagePlugin.ROWSPERSTRIP, 0)) or high),
+        (TiffImagePlugin.TILEOFFSETS, columns, rows),
+    ):
+        # Pillow leaves what no strip holds black, and says nothing.
+        if offsets in tags and across and down:
+            expected, there = -(-wide // across) * -(-high // down) * planes, len(tags[offsets])
+            if there < expected:
+                raise Refusal(f"truncated TIFF file ({there} of {expected} strips or tiles)")
+    tile = columns * rows
     if tile > max(max_pixels, 1 << 20):
         raise Refusal(f"has tiles of {tile:,} pixels, more than the limit of {max_pixels:,} (max_pixels)")
 

@@ -325,6 +325,20 @@ def test_real_radiographs_read_as_opencv_reads_them(real_data):
             assert (read_radiograph(given) == pixels).all(), path
 
 
+@pytest.mark.parametrize("layout", ["strips", "tiles"])
+def test_a_tiff_that_lists_fewer_strips_or_tiles_than_its_size_needs_is_no_black_picture(read, tmp_path, layout):
+    options = {"rowsperstrip": 16} if layout == "strips" else {"tile": (16, 16)}
+    tifffile.imwrite(tmp_path / "a.tif", GRAY, **options)
+    data = (tmp_path / "a.tif").read_bytes()
+    assert (read(data) == GRAY).all()
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        tag = file.pages[0].tags["StripOffsets" if layout == "strips" else "TileOffsets"]
+    # the count in the directory's entry, behind its number and type
+    fewer = data[: tag.offset + 4] + struct.pack("<I", tag.count - 1) + data[tag.offset + 8 :]
+    with pytest.raises(InputError, match=rf"{tag.count - 1} of {tag.count} strips or tiles"):
+        read(fewer)
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("compression", [None, "zlib"])
 @pytest.mark.parametrize(
