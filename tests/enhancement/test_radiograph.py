@@ -325,6 +325,15 @@ def test_real_radiographs_read_as_opencv_reads_them(real_data):
             assert (read_radiograph(given) == pixels).all(), path
 
 
+def test_a_bmp_whose_palette_lacks_colours_of_its_pixels_is_no_black_picture(read):
+    data = bytearray(encode(GRAY, "BMP"))
+    assert (read(bytes(data)) == GRAY).all()
+    data[46:50] = struct.pack("<I", 14)  # colours in the palette, the second of them no gray
+    data[58] = 90
+    with pytest.raises(InputError, match="palette"):
+        read(bytes(data))
+
+
 @pytest.mark.parametrize("layout", ["strips", "tiles"])
 def test_a_tiff_that_lists_fewer_strips_or_tiles_than_its_size_needs_is_no_black_picture(read, tmp_path, layout):
     options = {"rowsperstrip": 16} if layout == "strips" else {"tile": (16, 16)}
