@@ -132,7 +132,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 def _decode_bmp(data: bytes, max_pixels: int) -> Raster:
     image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
     check_size(*image.size, max_pixels)
-    if image.mode == "P" and image.getextrema()[1] >= len(image.getpalette() or ()) // 3:
+    if image.mode == "P" and np.asarray(image).max() >= len(image.getpalette() or ()) // 3:
         raise Refusal("damaged BMP file (pixels of colours that its palette lacks)")  # Pillow makes them black
     return from_pillow(image)
 
