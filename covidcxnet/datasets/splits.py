@@ -118,11 +118,11 @@ def with_fewer(
     )
     _, groups = np.unique(_groups(dataset, by)[train], return_inverse=True)
     shuffled = np.random.default_rng(seed).permutation(groups.max() + 1)[groups]
-    # Each image's place in its class and source, from 0 to 1; a patient stands where the first of its images does.
+    # Each image's rank in its class and source, from 0 to 1; a patient has the rank of the first of its images.
     drawn = pd.DataFrame({"group": shuffled, "stratum": strata.to_numpy()[train]}).sort_values("group")
-    drawn["place"] = drawn.groupby("stratum").cumcount() / drawn.groupby("stratum")["group"].transform("size")
+    drawn["rank"] = drawn.groupby("stratum").cumcount() / drawn.groupby("stratum")["group"].transform("size")
     patients = (
-        drawn.groupby("group").agg(place=("place", "min"), size=("place", "size")).sort_values("place", kind="stable")
+        drawn.groupby("group").agg(rank=("rank", "min"), size=("rank", "size")).sort_values("rank", kind="stable")
     )
     chosen = patients.index[patients["size"].cumsum() <= images]
     sides = table["split"].to_numpy(copy=True)
