@@ -99,10 +99,11 @@ def _each(work: Callable[[Any], Any], batch: Sequence[Any]) -> list[Any]:
 def _submit(pool: ProcessPoolExecutor, work: Callable, batch: Any) -> Future:
     try:
         return pool.submit(_each, work, batch)
-    except BrokenProcessPool as error:
-        # A pool that broke refuses new work at once; the batch must still come out in its turn.
+    except (BrokenProcessPool, OSError) as error:
+        # A pool that broke refuses new work at once, or, if it breaks while it starts a worker, finds its pipes closed
+        # (OSError). The batch must still come out in its turn.
         refused: Future = Future()
-        refused.set_exception(error)
+        refused.set_exception(BrokenProcessPool(str(error)))
         return refused
 
 

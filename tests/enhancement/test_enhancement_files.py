@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,20 @@ def test_results_come_in_order_and_a_deadly_item_is_lost_alone(tmp_path, monkeyp
     results = map_files(double_or_die, [1, 2, 3, "die", 4, 5, 6], lost=lambda item: f"lost {item}", jobs=2, batch=2)
     assert list(results) == [2, 4, 6, "lost die", 8, 10, 12]
     del sys.modules["deadly_work"]
+
+
+def test_a_pool_that_breaks_while_it_starts_a_worker_loses_nothing(monkeypatch):
+    """The pipes of a pool whose worker has just died are closed; starting the next worker then fails with OSError."""
+    submit, calls = ProcessPoolExecutor.submit, []
+
+    def breaks_once(pool, *work):
+        calls.append(work)
+        if len(calls) == 3:  # the first call starts the pool, the second is the first batch
+            raise OSError("handle is closed")
+        return submit(pool, *work)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", breaks_once)
+    assert list(map_files(str, [1, 2, 3, 4], lost=lambda item: f"lost {item}", jobs=2, batch=1)) == list("1234")
 
 
 def test_one_job_works_here_lazily_and_starts_no_process():
