@@ -46,14 +46,14 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
     # Each `make` goes from the arguments to the function that enhances one image. Names of the package load on first
     # use, so that --help needs neither NumPy nor OpenCV.
-    text = "bi-histogram equalization with adaptive sigmoid functions"
+    text = "bi-histogram equalisation with adaptive sigmoid functions"
     beasf = command("beasf", text, lambda a: lambda image: enhancement.beasf(image, a.gamma, a.histogram))
-    text = "contrast-limited adaptive histogram equalization"
+    text = "contrast-limited adaptive histogram equalisation"
     clahe = command("clahe", text, lambda a: lambda image: enhancement.clahe(image, a.clip_limit, a.tile_grid))
     text = "conceal letters, dates and markers that are burned in"
     command("conceal", text, lambda a: enhancement.conceal_text)
-    command("equalize", "histogram equalization", lambda a: enhancement.equalize)
-    text = "local equalization by a rank filter"
+    command("equalize", "histogram equalisation", lambda a: enhancement.equalize)
+    text = "local equalisation by a rank filter"
     add = command("adaptive", text, lambda a: lambda image: enhancement.adaptive_equalize(image, a.radius))
     add("--radius", type=int, default=40, help="radius of the disk in pixels")
     add = command("blur", "Gaussian blur", lambda a: lambda image: enhancement.gaussian_blur(image, a.kernel))

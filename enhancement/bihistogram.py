@@ -1,4 +1,4 @@
-"""BEASF: bi-histogram equalization with adaptive sigmoid functions (Arriaga-Garcia et al. 2014).
+"""BEASF: bi-histogram equalisation with adaptive sigmoid functions (Arriaga-Garcia et al. 2014).
 
 The image is counted once, the whole method happens on a table of 256 grey levels, and the table is looked up once.
 """

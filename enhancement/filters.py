@@ -1,4 +1,4 @@
-"""The classical enhancements: histogram equalization, plain, local and contrast-limited, and blurring."""
+"""The classical enhancements: histogram equalisation, plain, local and contrast-limited, and blurring."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def clahe(image: Images, clip_limit: float = 2.0, tile_grid: Sequence[int] = (8,
 
 
 def equalize(image: Images) -> Any:
-    """Spread the grey levels of the whole image evenly (histogram equalization; OpenCV's implementation).
+    """Spread the grey levels of the whole image evenly (histogram equalisation; OpenCV's implementation).
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def equalize(image: Images) -> Any:
 
 
 def adaptive_equalize(image: Images, radius: int = 40) -> Any:
-    """Give each pixel its rank among the pixels of the disk around it (local equalization by a rank filter).
+    """Give each pixel its rank among the pixels of the disk around it (local equalisation by a rank filter).
 
     COVID-CXNet feeds its lung U-Net with this, at 320 x 320 and radius 40.
 

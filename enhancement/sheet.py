@@ -43,7 +43,7 @@ def draw_sheet(
     tile_grid: Sequence[int] = (8, 8),
     radius: int = 40,
 ) -> Figure:
-    """Draw each radiograph as it is, equalized as a whole and locally, under CLAHE and under BEASF at several gammas.
+    """Draw each radiograph as it is, equalised as a whole and locally, under CLAHE and under BEASF at several gammas.
 
     The layout follows figures 3 and 4 of the COVID-CXNet paper, with the grey-level histogram of each picture below it;
     a line marks its mean. Images are ``uint8 [H, W]`` of any sizes, with a title each.
@@ -66,8 +66,8 @@ def draw_sheet(
             image = as_gray(image)
             variants = [
                 ("original", image),
-                ("histogram equalization", equalize(image)),
-                (f"local equalization, disk {radius}", adaptive_equalize(image, radius)),
+                ("histogram equalisation", equalize(image)),
+                (f"local equalisation, disk {radius}", adaptive_equalize(image, radius)),
                 (f"CLAHE, clip {clip_limit:g}", clahe(image, clip_limit, tile_grid)),
                 *((f"BEASF, \N{GREEK SMALL LETTER GAMMA} = {g:g}", beasf(image, g, histogram)) for g in gammas),
             ]

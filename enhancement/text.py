@@ -1,4 +1,4 @@
-"""Letters, dates and markers burned into a radiograph: find them, and conceal them by inpainting."""
+"""Find letters, dates and markers burned into a radiograph, and conceal them by inpainting."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from enhancement.errors import InputError
 from enhancement.inputs import Images, enhance
 from enhancement.radiograph import as_gray, read_radiograph
 
-_SIDE = 768  # pixels of the longer side while text is sought; every length below is of this picture
-_LARGEST, _SMALLEST, _THINNEST = 84, 12, 5  # sides of a glyph's box: its longest at most and at least, its shortest
-_RING = 4  # pixels around a glyph in which its edge must be over
-# Chosen on 144 radiographs of six sources: anatomy reaches a contrast of 57, with edges that are not steep all around.
+_SIDE = 768  # pixels of the longer side after resizing; every length below is in pixels of the resized image
+_LARGEST, _SMALLEST, _THINNEST = 84, 12, 5  # of a glyph's box: longer side at most and at least, shorter side at least
+_RING = 4  # width of the ring around a glyph within which its edge must have ended
+# Grey levels, chosen on 144 radiographs of six sources: anatomy reached 57, with edges that were not steep all around.
 _CONTRAST, _WITHIN_LUNGS, _CLEAR = 55, 75, 140
-_MOST = 4000  # candidates; a radiograph has some hundreds, noise has more, and no text
-_MARGIN = 0.12  # of each side: where no lungs are given, they are taken to lie further inside
+_MOST = 4000  # candidates; a radiograph has hundreds, an image of noise has more than this, and no text
+_MARGIN = 0.12  # of each side; without a lung mask, the lungs are assumed to lie further inside
 
 
 class _Glyphs(NamedTuple):
-    """Candidates: boxes int [n, 4] as left, top, right, bottom; float [n] of the rest; hulls."""
+    """Candidates for letters; float [n], except for boxes and hulls."""
 
-    boxes: np.ndarray
-    contrast: np.ndarray  # grey levels above the surroundings, negative for dark letters
+    boxes: np.ndarray  # int [n, 4]: left, top, right, bottom
+    contrast: np.ndarray  # grey levels above the surroundings; negative for dark letters
     steep: np.ndarray  # share of the ring that differs by half of the contrast or more
-    even: np.ndarray  # deviation within, over the contrast
-    solid: np.ndarray  # share of the convex hull: a stroke leaves much of it free, a blob does not
-    inside: np.ndarray  # share that lies within the lungs
-    hulls: list[np.ndarray]
+    even: np.ndarray  # standard deviation within the glyph, divided by the contrast
+    solid: np.ndarray  # share of the convex hull that is filled: low for strokes, high for blobs
+    inside: np.ndarray  # share of the glyph within the lungs
+    hulls: list[np.ndarray]  # convex hulls, as OpenCV draws them
 
 
 def find_text(image: Any, lungs: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-    """Find letters, dates, arrows and markers: regions of even grey with steep edges all around, and their neighbours.
+    """Find letters, dates, arrows and markers: uniform regions with steep edges all around, and their neighbours.
 
-    Candidates are maximally stable extremal regions of the size of letters. One that is clearly a letter counts by
-    itself; fainter and smaller ones count beside it, as the rest of a word does. Within the lungs the contrast must be
-    higher.
+    Candidates are maximally stable extremal regions of the size of letters. A clear letter is accepted by itself.
+    Fainter or smaller candidates are accepted next to it, as parts of the same word. Within the lungs a higher contrast
+    is required.
 
-    Counted by eye on radiographs that no threshold was chosen on: of 90 letters, words and labels in 45 radiographs of
-    six sources it finds 79, most of the others being faint; in 5 of the 45 it also takes an end of a bone or an edge of
-    the arm, never anything in the lungs. In 28 radiographs without text it finds none.
+    Counted by eye on radiographs that were not used to choose the thresholds: of 90 letters, words and labels in 45
+    radiographs of six sources it found 79; most of the others were faint. In 5 of the 45 it also marked the end of a
+    bone or the edge of an arm, but never anything in the lungs. In 28 radiographs without text it marked nothing.
 
     Parameters
     ----------
     image : path-like, PIL image or numpy.ndarray
         One radiograph, as `clahe` takes it; not changed.
     lungs : bool [H, W], optional
-        Where the lungs are. By default the middle of the image is taken for them.
+        Where the lungs are. By default the middle of the image is used instead.
 
     Returns
     -------
     numpy.ndarray
-        ``bool [H, W]``: True where text is, with a margin that covers its edges.
+        ``bool [H, W]``: True on text and on a small margin around it.
 
     Raises
     ------
@@ -72,9 +72,10 @@ def find_text(image: Any, lungs: NDArray[np.bool_] | None = None) -> NDArray[np.
 
 
 def conceal_text(image: Images, lungs: NDArray[np.bool_] | None = None) -> Any:
-    """Conceal what `find_text` finds by inpainting from its surroundings (Telea's method; OpenCV's implementation).
+    """Replace what `find_text` finds by inpainting from its surroundings (Telea's method; OpenCV's implementation).
 
-    COVID-CXNet shows so what letters do to a prediction (figure 20). The plate that letters stand on often remains.
+    Figure 20 of the COVID-CXNet paper shows in this way how letters change a prediction. A bright or dark plate behind
+    the letters often remains.
 
     Parameters
     ----------
@@ -82,13 +83,13 @@ def conceal_text(image: Images, lungs: NDArray[np.bool_] | None = None) -> Any:
         A radiograph, a glob pattern, a folder, a batch ``[N, H, W]`` or a list, see `enhancement.inputs.radiographs`;
         not changed.
     lungs : bool [H, W], optional
-        Of a single radiograph: where the lungs are.
+        Where the lungs are; for a single radiograph only.
 
     Returns
     -------
     numpy.ndarray or list of them
         ``uint8 [H, W]``; ``[N, H, W]`` for a batch, a list of arrays for a pattern, folder or list. A radiograph
-        without text comes back as it is.
+        without text is returned unchanged.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def conceal_text(image: Images, lungs: NDArray[np.bool_] | None = None) -> Any:
 
 
 def inpaint(gray: Gray, mask: NDArray[np.bool_]) -> Gray:
-    """``uint8 [H, W]`` with the pixels of a mask ``bool [H, W]`` filled from around it."""
+    """Fill the pixels of a mask ``bool [H, W]`` in an image ``uint8 [H, W]`` from their surroundings."""
     radius = max(3, round(3 * max(gray.shape) / _SIDE))
     return np.asarray(cv2.inpaint(gray, mask.astype(np.uint8), radius, cv2.INPAINT_TELEA), np.uint8)
 
@@ -126,7 +127,7 @@ def _text(gray: Gray, lungs: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
 
 
 def _zone(shape: tuple[int, ...], lungs: NDArray[np.bool_] | None) -> np.ndarray:
-    """Where only clear letters count, bool of this shape."""
+    """The lungs, or the middle of the image, where a higher contrast is required; bool of this shape."""
     if lungs is not None:
         return cv2.resize(np.asarray(lungs, np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
     zone = np.zeros(shape, bool)
@@ -136,9 +137,9 @@ def _zone(shape: tuple[int, ...], lungs: NDArray[np.bool_] | None) -> np.ndarray
 
 
 def _glyphs(small: Gray, zone: np.ndarray) -> _Glyphs:
-    """Every region that could be a letter."""
-    # A small delta and a large variation: strokes of a few pixels change much in area from level to level.
-    # In this order delta, least and largest area, variation, diversity: the names differ between versions of OpenCV.
+    """All regions that could be a letter, with what decides it."""
+    # A small delta and a large variation, because thin strokes change much in area from level to level. Passed by
+    # position (delta, smallest and largest area, variation, diversity), as names differ between versions of OpenCV.
     detector = cv2.MSER.create(6, 20, _LARGEST**2, 1.0, 0.1)
     regions, boxes = detector.detectRegions(small)
     if len(regions) > _MOST:
@@ -152,7 +153,7 @@ def _glyphs(small: Gray, zone: np.ndarray) -> _Glyphs:
         within = np.zeros((high + 2 * pad, wide + 2 * pad), np.uint8)
         within[points[:, 1] - y + pad, points[:, 0] - x + pad] = 1
         patch = padded[y : y + high + 2 * pad, x : x + wide + 2 * pad].astype(np.float32)
-        # The pixels next to a stroke are of neither level.
+        # Without the pixels right next to the stroke, which are a mixture of both grey levels.
         ring = (cv2.dilate(within, kernel, iterations=_RING) > 0) & (cv2.dilate(within, kernel) == 0)
         level, around = np.median(patch[within > 0]), patch[ring]
         contrast = float(level - np.median(around))
@@ -160,7 +161,7 @@ def _glyphs(small: Gray, zone: np.ndarray) -> _Glyphs:
             continue
         steep = np.mean(np.sign(contrast) * (level - around) >= 0.5 * abs(contrast))
         hull = cv2.convexHull(points)
-        area = cv2.contourArea(hull) + 0.5 * cv2.arcLength(hull, True) + 1  # of pixels, not of their centres
+        area = cv2.contourArea(hull) + 0.5 * cv2.arcLength(hull, True) + 1  # of whole pixels, not from centre to centre
         even = patch[within > 0].std() / abs(contrast)
         lung = zone[points[:, 1], points[:, 0]].mean()
         rows.append((x, y, x + wide, y + high, contrast, steep, even, len(points) / area, lung))
@@ -171,11 +172,11 @@ def _glyphs(small: Gray, zone: np.ndarray) -> _Glyphs:
 
 
 def _chosen(glyphs: _Glyphs) -> np.ndarray:
-    """Glyphs that count, bool [n]: clear ones, and from neighbour to neighbour what could belong to them."""
+    """Accepted glyphs, bool [n]: clear ones and, from neighbour to neighbour, what could belong to the same word."""
     sides = glyphs.boxes[:, 2:] - glyphs.boxes[:, :2]
     longest, contrast = sides.max(axis=1, initial=0), np.abs(glyphs.contrast)
     needed = np.where(glyphs.inside > 0.5, _WITHIN_LUNGS, _CONTRAST)
-    # Within a small hole and at the image's border the ring is no good; nothing but text is so much brighter.
+    # The ring is unreliable in small holes and at the border, so it counts less where only text has such contrast.
     steep = glyphs.steep >= np.where(contrast >= _CLEAR, 0.85, 0.97)
     chosen = (contrast >= needed) & steep & (glyphs.even <= 0.35) & (glyphs.solid <= 0.8)
     chosen &= (longest >= _SMALLEST) & (sides.min(axis=1, initial=_LARGEST) >= _THINNEST)

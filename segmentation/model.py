@@ -25,7 +25,7 @@ SCALINGS: dict[str, Callable[[Any], Any]] = {
     "unit": lambda x: x / 255.0,
     "symmetric": lambda x: x / 127.5 - 1.0,
     "centred": lambda x: (x - 127.0) / 127.0,  # as the network published with COVID-CXNet was trained
-    "uniform": lambda x: (x / 255.0 - 0.5) * 12**0.5,  # equalized images to mean 0 and deviation 1
+    "uniform": lambda x: (x / 255.0 - 0.5) * 12**0.5,  # equalised images to mean 0 and deviation 1
     "none": lambda x: x,
 }
 ENHANCEMENTS = ("clahe", "equalize", "adaptive_equalize", "beasf", "none")
@@ -143,7 +143,7 @@ def imlab_unet(width: int = 32, channels: int = 1, outputs: int = 1, size: int |
 
     Its decoder upsamples by repetition and convolves twice before it joins [skip, up], once after. 22 weighted layers,
     all 3 x 3, same-padded, with ReLU; the last one a sigmoid. Parameters and result as in `unet`; the published
-    network saw equalized images brought to mean 0 and deviation 1.
+    network saw equalised images brought to mean 0 and deviation 1.
     """
     _check(width, channels, outputs, size, scaling)
 

@@ -15,6 +15,7 @@ first and the last convolution, and CAM (where the head has its closed form) and
 the same radiographs. Without --images and --data: the first run's validation split. {RESEARCH_ONLY}"""
 KINDS = ("tsne", "features", "maps")
 _MOST_ROWS = 24
+_MOST, _PHANTOMS = 1000, 200  # radiographs in t-SNE where --most is not given; to render more phantoms takes minutes
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -37,7 +38,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--lime", action="store_true", help="LIME too: minutes for each radiograph and model")
     add("--lime-samples", type=at_least(10, 100_000), default=1000, metavar="N", help="perturbed images for LIME")
     add("--rows", type=at_least(1, _MOST_ROWS), default=6, metavar="N", help="radiographs with maps")
-    add("--most", type=at_least(8, 20_000), default=1000, metavar="N", help="radiographs in t-SNE")
+    text = f"radiographs in t-SNE; default {_MOST}, of --data phantom {_PHANTOMS}"
+    add("--most", type=at_least(8, 20_000), metavar="N", help=text)
     add("--perplexity", type=float, default=30.0, help="perplexity of t-SNE, at most a third of the radiographs")
     add_work(parser, jobs=1, seed="the choice, t-SNE and LIME")
     return parser
@@ -57,9 +59,10 @@ def main(argv: list[str], prog: str) -> int:
     if arguments.images:
         radiographs = from_files(find_images(arguments.images))
     elif arguments.data:
-        # Each takes a while to draw, and of other figures than t-SNE only a few are seen.
-        most = arguments.most if "tsne" in (arguments.only or KINDS) else max(arguments.rows, len(PHANTOM_CLASSES))
-        radiographs = from_dataset(open_data(arguments, phantom_images=600 if arguments.where else min(most, 600)))
+        # Of other figures than t-SNE only a few are seen; --where needs enough to choose from.
+        few = max(arguments.rows, len(PHANTOM_CLASSES))
+        phantoms = (arguments.most or _PHANTOMS) if "tsne" in (arguments.only or KINDS) else few
+        radiographs = from_dataset(open_data(arguments, phantom_images=600 if arguments.where else phantoms))
     else:
         split = arguments.split or "validation"
         radiographs, run = from_run(arguments.models, split)
@@ -83,7 +86,7 @@ def main(argv: list[str], prog: str) -> int:
                 "them are too good",
                 file=sys.stderr,
             )
-    names = ("rows", "most", "perplexity", "seed", "batch_size", "jobs", "progress")
+    names = ("rows", "perplexity", "seed", "batch_size", "jobs", "progress")
     problems = draw_all(
         models,
         radiographs,
@@ -94,6 +97,7 @@ def main(argv: list[str], prog: str) -> int:
         feature_layers=arguments.layers,
         target=arguments.target,
         samples=arguments.lime_samples,
+        most=arguments.most or _MOST,
         **{name: getattr(arguments, name) for name in names},
     )
     return 1 if problems else 0

@@ -242,7 +242,8 @@ def distribution(survey: Survey) -> Figure:
     names = [name for name in ("class", "source", "split", "published split") if name in survey.counts]
     if len(survey.sources) < 2 and "source" in names:
         names.remove("source")
-    labels, height = list(survey.classes), max(1.9, 0.36 * len(survey.classes) + 1.25)
+    rows_of_legend = max((-(-survey.counts[name].shape[1] // 4) for name in names if name != "class"), default=0)
+    labels, height = list(survey.classes), max(1.9, 0.36 * len(survey.classes) + 1.15) + 0.2 * rows_of_legend
     figure, panels = plots.figure(4.1 * len(names) + 0.4, height, 1, len(names))
     for axes, name in zip(panels, names, strict=True):
         counts = survey.counts[name].loc[labels]
@@ -260,7 +261,8 @@ def distribution(survey: Survey) -> Figure:
         axes.set(xlabel="images", xlim=(0, 1.18 * max(1, left.max())), ylim=(-0.6, len(counts) - 0.4))
         axes.set_title("all" if name == "class" else f"by {name}", fontsize=10)
         if name != "class":
-            below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.8 / height)}
+            # The pad is in font sizes, so that the legend stays below the axis label whatever the height of the axes.
+            below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4.5}
             axes.legend(ncols=min(4, counts.shape[1]), handlelength=1.6, **below, **_LEGEND)
     return figure
 

@@ -1,4 +1,4 @@
-"""What a recipe makes of a data set, before any training: augmented images, and class counts under its sampling."""
+"""Pictures of what a recipe does before training: its augmented images, and the class counts under its sampling."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SIDE, _INCHES = 400, 1.75  # pixels and inches of a picture's longer side
-_ALL = "all images"  # row of the class counts
+_ALL = "all images"  # last row of the class counts
 _GRAY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
 
 
 @dataclass(frozen=True)
 class Versions:
-    """A radiograph ``uint8 [H, W]``, its stack ``uint8 [S, S, C]``, and versions of that ``float32 [N, S, S, C]``."""
+    """A radiograph ``uint8 [H, W]``, its stack ``uint8 [S, S, C]``, and N augmented stacks ``float32 [N, S, S, C]``."""
 
     caption: str
     radiograph: np.ndarray
@@ -45,7 +45,7 @@ class Versions:
 def augmented(
     recipe: Recipe, radiographs: Sequence[Radiograph], number: int, *, segmenter: Any = None
 ) -> tuple[list[Versions], dict[str, str]]:
-    """`number` versions of each radiograph by the recipe's augmentation and seed; and files not read, with reasons."""
+    """Augment each radiograph `number` times by the recipe's settings and seed; also unreadable files, with reasons."""
     layers, drawn, unread = augmenter(recipe.augment, recipe.seed), [], {}
     paths = [radiograph.path for radiograph in radiographs]
     for radiograph, outcome in zip(radiographs, prepare_files(paths, recipe.input, segmenter=segmenter), strict=True):
@@ -62,7 +62,7 @@ def augmented(
 
 
 def draw_augmented(recipe: Recipe, rows: Sequence[Versions]) -> Figure:
-    """Rows are radiographs: as read, as the stack under the model's scaling, and its augmented versions, scaled too."""
+    """Draw a row for each radiograph: the file, then its stack and augmented stacks as the model scales them."""
     if not rows:
         raise InputError("augmentation: none of the radiographs could be read")
     normalization = model_options(recipe)["normalization"]
@@ -71,34 +71,35 @@ def draw_augmented(recipe: Recipe, rows: Sequence[Versions]) -> Figure:
     shown = normalization if normalization != TRAINING else "unit"
     low, high = _range(shown, len(channels))
     columns = rows[0].augmented.shape[0] + 2
-    figure, panels = plots.figure(_INCHES * columns + 0.3, _INCHES * len(rows) + 0.95, len(rows), columns)
-    heads = ["radiograph", "stack", *(f"version {k}" for k in range(1, columns - 1))]
-    for number, (row, line) in enumerate(zip(rows, np.reshape(np.array(panels, object), (-1, columns)), strict=True)):
-        plots.image(line[0], plots.resized(row.radiograph, _SIDE), **_GRAY)
-        for axes in line:  # titles in a line, whatever the proportions of the radiograph
-            axes.set_anchor("N")
-        for axes, stack in zip(line[1:], (row.stack, *row.augmented), strict=True):
-            scaled = (_scaled(stack[None].astype("float32"), shown)[0] - low) / (high - low)
-            pixels = scaled if colours else scaled[..., 0]
-            plots.image(axes, pixels.clip(0, 1), cmap="gray", vmin=0, vmax=1)  # of which colours take no notice
-        if not number:
-            for axes, head in zip(line, heads, strict=True):
-                axes.set_title(head, fontsize=9, pad=3)
-        beside: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "parse_math": False}
-        style: dict[str, Any] = {"rotation": 90, "ha": "right", "va": "center", "multialignment": "center"}
-        line[0].annotate(row.caption, (0, 0.5), (-4, 0), fontsize=7.5, **style, **beside)
     planes = ", ".join(dict.fromkeys(channels))
     shown_planes = f"{planes} as red, green, blue" if colours else channels[0]
     scaling = "by the training images, not shown" if normalization == TRAINING else _name(normalization)
     bounds = "" if normalization == TRAINING else f", {low:.3g} (black) to {high:.3g} (white)"
     note = f"Shown: {shown_planes}. Scaling: {scaling}{bounds}. Augmentation: {describe(recipe.augment)}. {NOTICE}."
     note = textwrap.fill(note, 26 * columns)
+    height = _INCHES * len(rows) + 0.4 + 0.15 * len(note.splitlines())
+    figure, panels = plots.figure(_INCHES * columns + 0.3, height, len(rows), columns)
+    heads = ["radiograph", "stack", *(f"version {k}" for k in range(1, columns - 1))]
+    for number, (row, line) in enumerate(zip(rows, np.reshape(np.array(panels, object), (-1, columns)), strict=True)):
+        plots.image(line[0], plots.resized(row.radiograph, _SIDE), **_GRAY)
+        for axes in line:  # keeps the titles at one height, whatever the radiograph's proportions
+            axes.set_anchor("N")
+        for axes, stack in zip(line[1:], (row.stack, *row.augmented), strict=True):
+            scaled = (_scaled(stack[None].astype("float32"), shown)[0] - low) / (high - low)
+            pixels = scaled if colours else scaled[..., 0]
+            plots.image(axes, pixels.clip(0, 1), cmap="gray", vmin=0, vmax=1)  # ignored for colours
+        if not number:
+            for axes, head in zip(line, heads, strict=True):
+                axes.set_title(head, fontsize=9, pad=3)
+        beside: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "parse_math": False}
+        style: dict[str, Any] = {"rotation": 90, "ha": "right", "va": "center", "multialignment": "center"}
+        line[0].annotate(row.caption, (0, 0.5), (-4, 0), fontsize=7.5, **style, **beside)
     figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5).set_parse_math(False)
     return figure
 
 
 def describe(settings: AugmentSettings) -> str:
-    """The settings that change an image, in words: ``rotation 10, zoom 0.9 to 1.1``; ``none`` where nothing does."""
+    """The settings that change an image, in words: ``rotation 10, zoom 0.9 to 1.1``; ``none`` if there are none."""
     parts, still = [], AugmentSettings.none()
     for name in (field.name for field in fields(settings)):
         value = getattr(settings, name)
@@ -112,9 +113,9 @@ def describe(settings: AugmentSettings) -> str:
 
 
 def class_counts(recipe: Recipe, dataset: Dataset, split: pd.DataFrame) -> pd.DataFrame:
-    """Training images of each class (or finding present), and how many of them an epoch shows under the sampling.
+    """Training images by class (or by finding present), in the split and in an epoch under the recipe's sampling.
 
-    The last row is the number of images, which may show several findings or none.
+    The last row counts images. With findings it is not the sum, as an image may show several findings or none.
     """
     usable = np.array([reason is None for reason in dataset.rejected])
     targets = np.asarray(dataset.targets)[(split["split"] == "train").to_numpy() & usable]
@@ -131,7 +132,7 @@ def class_counts(recipe: Recipe, dataset: Dataset, split: pd.DataFrame) -> pd.Da
 
 
 def draw_counts(counts: pd.DataFrame, sampling: str) -> Figure:
-    """Class counts of the training split and, where the recipe samples, of an epoch beside them, on one scale."""
+    """Draw class counts of the training split and, if the recipe samples, of an epoch beside them on the same scale."""
     totals, counts = counts.loc[_ALL].to_dict(), counts.drop(index=_ALL)
     panels: dict[str, str] = {"images": "training images"}
     if sampling != "none":
@@ -159,11 +160,11 @@ def _name(normalization: Normalization) -> str:
 
 def _scaled(stacks: np.ndarray, normalization: Normalization) -> np.ndarray:
     scaled = np.asarray(ops.convert_to_numpy(scale(ops.convert_to_tensor(stacks), normalization)))
-    return scaled[..., ::-1] if normalization == "caffe" else scaled  # which has blue first
+    return scaled[..., ::-1] if normalization == "caffe" else scaled  # caffe has blue first
 
 
 def _range(normalization: Normalization, planes: int) -> tuple[float, float]:
-    """What black and white become under a scaling, the lowest and highest over all planes."""
+    """What the scaling makes of black and white: the lowest and the highest value over all planes."""
     ends = np.broadcast_to(np.array([0, 255], "float32")[:, None, None, None], (2, 1, 1, planes))
     scaled = _scaled(np.ascontiguousarray(ends), normalization)
     return float(scaled.min()), float(scaled.max())

@@ -1,4 +1,4 @@
-"""A network as a drawing of blocks, read from the model itself: what repeats stands once, with how often."""
+"""Draw a network as a chain of blocks, read from the model itself. Equal blocks in a row are drawn once, as "× 3"."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SHORT = {
     **_MERGES,
 }
 _ACTIVATIONS = {"relu": "ReLU", "relu6": "ReLU6", "silu": "SiLU", "hard_swish": "hard swish", "hard_silu": "hard swish"}
-# Layers that stay with the block before them, and operations that wait for what comes after them.
+# Layers that belong to the block before them, and operations that belong to the block after them.
 _AFTER = ("BatchNormalization", "Activation", "ReLU", "Dropout", "MaxPooling2D", "AveragePooling2D")
 _AHEAD = (
     "ZeroPadding2D",
@@ -49,11 +49,11 @@ _AHEAD = (
 )
 _SCALING = "scaling"
 _UPSAMPLING = ("Conv2DTranspose", "UpSampling2D")
-# Layers of a block, as Keras and this project name them: conv2_block1_0_bn, block2a_expand_conv, expanded_conv_1_add.
+# The part of a layer's name that names its block: conv2_block1_0_bn, block2a_expand_conv, expanded_conv_1_add.
 _STEM = re.compile(r"(?:.+_)?block\d+[a-z]?(?=_)|expanded_conv(?:_\d+)?(?=_)")
-_LARGE = 60  # operations without a cut, above which two maps may pass it: NASNet's cells see the two before them
-_MOST_WORDS = 10  # of a block, above which norms and activations are left out
-_COUNTED = 16  # of them, above which the order is left out too
+_LARGE = 60  # operations; longer runs are cut where two maps pass, since a cell of NASNet takes those of two before it
+_MOST_WORDS = 10  # layers in a box; norms and activations of longer blocks are left out
+_COUNTED = 16  # layers in a box; those of longer blocks are counted by kind instead of listed in order
 _COLOURS = {
     "input": "#eef1f4",
     "convolution": "#cfe3f2",
@@ -69,23 +69,23 @@ _COLOURS = {
 
 @dataclass(frozen=True)
 class Block:
-    """A box of the drawing: layers that follow each other, `times` in a row where the next ones are alike."""
+    """A box of the drawing: a group of layers, or `times` equal groups in a row."""
 
     kind: str  # convolution, pooling, dense, residual block, dense layer, parallel branches, block
-    names: tuple[str, str]  # of the first and of the last layer, or of the block that they are named after
-    lines: tuple[tuple[str, ...], ...]  # its layers in short, a line for each of parallel ways
+    names: tuple[str, str]  # of the first and the last layer, or of the block that they are named after
+    lines: tuple[tuple[str, ...], ...]  # its layers in short, a line for each parallel path
     shape: tuple[int | None, ...]  # of the output, without the batch
     parameters: int  # of all repeats together
     times: int = 1
-    sources: tuple[int, ...] = ()  # earlier blocks, besides the one before, whose output it takes: a U-Net's skips
+    sources: tuple[int, ...] = ()  # positions of earlier blocks that skip connections come from (U-Nets)
 
 
 def blocks(model: keras.Model) -> list[Block]:
     """Blocks of a functional model from input to output.
 
-    The graph is cut where all that follows depends on a single map, so that a residual block, a dense layer or parallel
-    branches stay whole; layers that are named after one block belong together. U-Nets, which have no such place, are
-    cut where the side of the map changes.
+    The graph is cut wherever everything that follows depends on a single feature map. Residual blocks, dense layers of
+    DenseNet and parallel branches therefore stay whole. Layers named after the same block stay together. A U-Net has no
+    such cuts, because of its skip connections; it is cut where the side of the feature map changes.
     """
     operations = [operation for operation in model.operations if _kind(operation) != "InputLayer"]
     if any(_kind(operation) in _UPSAMPLING for operation in operations):
@@ -112,7 +112,7 @@ def _tensors(operation, side: str) -> list:
 
 
 def _cut(operations: Sequence[Any], most: int = 1) -> list[list[Any]]:
-    """Runs of operations, cut where at most so many maps are needed by what follows."""
+    """Runs of operations, cut wherever what follows needs at most `most` of the feature maps so far."""
     makers = {id(tensor): k for k, operation in enumerate(operations) for tensor in _tensors(operation, "output")}
     last_use: dict[int, int] = {}
     for position, operation in enumerate(operations):
@@ -132,14 +132,14 @@ def _cut(operations: Sequence[Any], most: int = 1) -> list[list[Any]]:
 
 
 def _grouped(runs: Sequence[list[Any]]) -> list[list[Any]]:
-    """Runs of one block together, by their names; norms, activations and pooling with the convolution before them."""
+    """Join runs of one block, by their names; and norms, activations and pooling with the convolution before them."""
     groups: list[list[Any]] = []
     waiting: list[Any] = []
     for run in runs:
         kind, stem = _kind(run[0]) if len(run) == 1 else "", _stem(run)
         last = groups[-1] if groups else None
         of_last = last is not None and bool(stem) and stem == _stem(last)
-        # Behind a branch only an activation belongs to it: a norm there opens what follows, as in DenseNet.
+        # After a merge only an activation belongs to the block. A norm there starts the next block, as in DenseNet.
         branched = last is not None and any(map(_merges, last))
         follows = kind in _AFTER and last is not None and all(_kind(w) == "ZeroPadding2D" for w in waiting)
         closing = bool(groups) and kind not in _AHEAD and not isinstance(run[-1], keras.layers.Layer)
@@ -156,7 +156,7 @@ def _grouped(runs: Sequence[list[Any]]) -> list[list[Any]]:
 
 
 def _merges(operation) -> bool:
-    """Whether several maps become one: the same operations with a number only scale."""
+    """Whether several maps become one. The same operation with a map and a number only scales the map."""
     return _kind(operation) in _MERGES and len(_tensors(operation, "input")) > 1
 
 
@@ -167,11 +167,11 @@ def _stem(group: Sequence[Any]) -> str:
 
 def _by_side(operations: Sequence[Any]) -> list[Block]:
     drawn: list[Block] = []
-    place: dict[int, int] = {}  # id of a tensor to the block that makes it
+    makers: dict[int, int] = {}  # id of a tensor -> position of the block that computes it
     for _, members in groupby(operations, key=lambda operation: operation.output.shape[1]):
         group = list(members)
-        taken = {place[id(t)] for operation in group for t in _tensors(operation, "input") if id(t) in place}
-        place |= {id(tensor): len(drawn) for operation in group for tensor in _tensors(operation, "output")}
+        taken = {makers[id(t)] for operation in group for t in _tensors(operation, "input") if id(t) in makers}
+        makers |= {id(tensor): len(drawn) for operation in group for tensor in _tensors(operation, "output")}
         drawn.append(replace(_block(group), kind="convolution", sources=tuple(sorted(taken - {len(drawn) - 1}))))
     return drawn
 
@@ -202,7 +202,7 @@ def _block(group: Sequence[Any]) -> Block:
 
 def _lines(group: Sequence[Any], kind: str, merges: Sequence[Any]) -> tuple[tuple[str, ...], ...]:
     ways = _ways(group, merges[-1]) if kind in ("residual block", "parallel branches") else []
-    # Ways without a layer are the input itself: the mark of the skip in the drawing says so.
+    # A path without layers is the input itself, which the drawing shows by a bracket beside the box.
     ways = [way for way in ways if way]
     if len(ways) < 2:
         return (_words(group),)
@@ -216,10 +216,10 @@ def _lines(group: Sequence[Any], kind: str, merges: Sequence[Any]) -> tuple[tupl
 
 
 def _words(group: Sequence[Any], bare: bool | None = None) -> tuple[str, ...]:
-    """Layers in short, in order; if `bare`, or of many, without norms and activations; of very many as counts."""
+    """Layers in short, in order; without norms and activations if `bare` or if they are many; very many are counted."""
     pairs = [(operation, word) for operation in group if (word := _word(operation))]
     first = next((k for k, (_, word) in enumerate(pairs) if word != _SCALING), 0)
-    pairs = [pair for k, pair in enumerate(pairs) if pair[1] != _SCALING or k < first]  # else a part of an activation
+    pairs = [pair for k, pair in enumerate(pairs) if pair[1] != _SCALING or k < first]  # later: of an activation
     if len(pairs) > _MOST_WORDS if bare is None else bare:
         pairs = [(op, word) for op, word in pairs if _kind(op) not in ("BatchNormalization", "Activation", "ReLU")]
     if len(pairs) > _COUNTED:
@@ -233,7 +233,7 @@ def _words(group: Sequence[Any], bare: bool | None = None) -> tuple[str, ...]:
 
 
 def _ways(group: Sequence[Any], merge: Any) -> list[list[Any]]:
-    """Operations on the way to each input of a merge, in order; empty where ways have operations in common."""
+    """Operations on the path to each input of a merge, in order; empty if the paths share too many operations."""
     makers = {id(tensor): k for k, operation in enumerate(group) for tensor in _tensors(operation, "output")}
     ways: list[set[int]] = []
     for tensor in _tensors(merge, "input"):
@@ -259,7 +259,7 @@ def _word(operation) -> str:
     if kind in ("Activation", "ReLU"):
         return _activation(config.get("activation", "relu"))
     if kind == "Dropout":
-        # Of whole blocks its rate rises from block to block.
+        # Its rate rises from block to block and would make equal blocks differ.
         return "stochastic depth" if config.get("noise_shape") else f"dropout {config['rate']:g}"
     if side := config.get("kernel_size") or config.get("pool_size"):
         word += " {}\N{MULTIPLICATION SIGN}{}".format(*side)
@@ -276,11 +276,11 @@ def _activation(value: Any) -> str:
     return "" if name in ("linear", "None") else _ACTIVATIONS.get(name, name.replace("_", " "))
 
 
-_WIDE, _LINE, _PAD, _GAP = 4.6, 0.17, 0.13, 0.24  # inches: a box, a line of text, margins of a box, room for an arrow
+_WIDE, _LINE, _PAD, _GAP = 4.6, 0.17, 0.13, 0.24  # inches: width of a box, line of text, margin in a box, arrow
 
 
 def draw(model: keras.Model, title: str = "") -> Figure:
-    """The model's blocks from top to bottom with output shapes and parameters; a U-Net goes down and up again."""
+    """Draw the model's blocks from top to bottom with output shapes and parameters; a U-Net goes down and up again."""
     drawn, shape = blocks(model), tuple(model.input_shape[1:])
     lines = [[part for line in block.lines for part in _wrapped(line)] for block in drawn]
     heights = [2 * _PAD + _LINE * (len(text) + 0.9) for text in lines]
@@ -293,7 +293,8 @@ def draw(model: keras.Model, title: str = "") -> Figure:
 def _wrapped(words: Sequence[str]) -> list[str]:
     """Lines of a box, broken between layers only."""
     unbroken = (word.replace(" ", "\N{NO-BREAK SPACE}") for word in words)
-    return textwrap.wrap(" \N{MIDDLE DOT} ".join(unbroken), 74, break_long_words=False)
+    # The dot ends a line and never begins one.
+    return textwrap.wrap("\N{NO-BREAK SPACE}\N{MIDDLE DOT} ".join(unbroken), 74, break_long_words=False)
 
 
 def _column(drawn: Sequence[Block], lines, heights, shape, title: str, parameters: int) -> Figure:
@@ -318,7 +319,7 @@ def _column(drawn: Sequence[Block], lines, heights, shape, title: str, parameter
 
 
 def _down_and_up(drawn: Sequence[Block], lines, heights, shape, title: str, parameters: int) -> Figure:
-    """Encoder on the left, decoder on the right, each block beside the one whose map it takes."""
+    """Encoder on the left, decoder on the right, each decoder block beside the encoder block whose map it joins."""
     turn = next(k for k, block in enumerate(drawn) if block.sources) - 1
     rooms = heights[: turn + 1]
     for k in range(turn + 1, len(drawn)):
@@ -333,7 +334,7 @@ def _down_and_up(drawn: Sequence[Block], lines, heights, shape, title: str, para
     corners: list[tuple[float, float]] = []
     for k, (block, text, tall) in enumerate(zip(drawn, lines, heights, strict=True)):
         if k <= turn:
-            above = y if k == 0 else y - 0.2
+            above = corners[-1][1] - 0.2 if corners else y
             y -= step + rooms[k] if k else _GAP + rooms[k]
             x, bottom = (left if k < turn else (left + right) / 2), y + rooms[k] - tall
             if k < turn:
@@ -352,12 +353,12 @@ def _down_and_up(drawn: Sequence[Block], lines, heights, shape, title: str, para
         _draw_block(axes, block, text, x, bottom, tall)
         below = f"{_shape(block.shape)}, {block.parameters:,} parameters"
         axes.text(x + _WIDE / 2, bottom - 0.05, below, ha="center", va="top", fontsize=7.5, color=plots.INK)
-    _note(axes, "Dashed: the encoder's map is joined to the decoder's. ")
+    _note(axes, "Dashed: the encoder's feature map is concatenated with the decoder's.")
     return figure
 
 
 def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    """A figure whose one panel is measured in inches."""
+    """A figure with one panel, whose coordinates are inches."""
     figure, (axes,) = plots.figure(width, height)
     figure.set_layout_engine("none")
     axes.set_position((0, 0, 1, 1))
@@ -379,7 +380,7 @@ def _draw_block(axes: Axes, block: Block, text: Sequence[str], x: float, y: floa
     for k, line in enumerate(text):
         axes.text(x + 0.12, top - _LINE * (k + 1.15), line, fontsize=7.8, va="top", color=plots.INK)
     if block.kind in ("residual block", "dense layer"):
-        # The way of the input around the layers of the block.
+        # A bracket: the input also goes around the layers of the block.
         points = ((x, y + tall - 0.05), (x - 0.07, y + tall - 0.05), (x - 0.07, y + 0.05), (x, y + 0.05))
         axes.plot(*zip(*points, strict=True), color=plots.INK, linewidth=1)
 
@@ -397,7 +398,7 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], das
 
 
 def _note(axes: Axes, more: str = "") -> None:
-    text = "Output and parameters of a box that stands for several are those of the last one and of all. "
+    text = "A box with \N{MULTIPLICATION SIGN} shows the output of its last block and the parameters of all its blocks."
     axes.text(0.3, 0.2, more or text, fontsize=7, color="#5b6672", va="center")
 
 

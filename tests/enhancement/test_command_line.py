@@ -275,7 +275,7 @@ def test_compare_draws_a_sheet_once(folder, capsys):
 def test_every_variant_has_a_picture_and_a_histogram_and_the_ending_of_a_sheet_decides_on_its_format(tmp_path, image):
     figure = draw_sheet([image], ["\udcff $\\x$"], gammas=(0.5, 1.5))  # no text, and no formula
     titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
-    equalized = ("histogram equalization", "local equalization, disk 40", "CLAHE, clip 2")
+    equalized = ("histogram equalisation", "local equalisation, disk 40", "CLAHE, clip 2")
     variants = ("original", *equalized, "BEASF, γ = 0.5", "BEASF, γ = 1.5")
     assert titles == [f"({letter}) {name}" for letter, name in zip("abcdef", variants, strict=True)]
     assert len(figure.axes) == 12

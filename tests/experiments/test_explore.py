@@ -11,7 +11,7 @@ import pytest
 from covidcxnet.cli import main
 from covidcxnet.datasets import Dataset
 from covidcxnet.experiments.explore import Moments, explore, find_warnings, measure
-from covidcxnet.experiments.explore_page import differences_within, means_by_source, save
+from covidcxnet.experiments.explore_page import differences_within, distribution, means_by_source, save
 from enhancement.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("coarse")
@@ -122,6 +122,13 @@ def test_the_page_stands_alone_escapes_and_names_no_patient(survey, blank, tmp_p
     assert {"distribution", "mean", "difference", "deviation", "grey-levels", "sizes", "samples-covid19"} <= pictures
     assert text.count("data:image/png") == len(pictures)
     assert json.loads((tmp_path / "explore.json").read_text())["images"] == 64
+
+
+def test_the_legend_of_class_counts_lies_within_the_picture(survey):
+    figure = distribution(survey)
+    figure.canvas.draw()
+    legends = [legend for axes in figure.axes if (legend := axes.get_legend())]
+    assert legends and all(legend.get_window_extent().y0 >= 0 for legend in legends)
 
 
 def test_findings_that_occur_together_are_counted_by_pairs_of_the_images_that_were_read(tmp_path):

@@ -28,6 +28,7 @@ def test_blocks_are_those_of_the_paper_and_hold_every_parameter(name, options, e
     assert [pair for pair in found if pair in expected][: len(expected)] == expected
     words = [text.get_text() for text in draw(model).axes[0].texts]
     assert f"{name}: {model.count_params():,} parameters" in words and "64 × 64 × 3" in " ".join(words)
+    assert not any(line.startswith("·") for line in words), "a dot between layers ends a line and never begins one"
 
 
 @pytest.mark.parametrize("network", [unet, imlab_unet])
