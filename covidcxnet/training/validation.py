@@ -200,6 +200,8 @@ def collapse_message(labels: Sequence[str], recipe: Recipe) -> str:
     helps += ["sampling oversample"] if steps and not recipe.multilabel and recipe.sampling == "none" else []
     helps += ["monitor val_f1"] if steps and recipe.monitor != "val_f1" else []
     helps = helps or ["more images"]
-    text = f"no validation image of {', '.join(labels)} is found (F1 0 at a threshold of 0.5"
-    text += "; the weights come with thresholds of their own)" if recipe.multilabel else ")"
+    # Of three classes or more the likeliest is predicted, without a threshold.
+    at = " at a threshold of 0.5" if recipe.multilabel or len(recipe.classes) == 2 else ""
+    at += "; the weights come with thresholds of their own" if recipe.multilabel else ""
+    text = f"no validation image of {', '.join(labels)} is found (F1 0{at})"
     return f"{text}; try {' or '.join(filter(None, (', '.join(helps[:-1]), helps[-1])))}"

@@ -130,6 +130,8 @@ def test_thresholds_have_the_highest_f1_of_all():
         ({"multilabel": True, "class_weights": "none"}, ["balanced", "thresholds of their own"], ["sampling"]),
         ({"monitor": "val_f1", "sampling": "oversample"}, ["learning_rate"], ["sampling", "val_f1", " or "]),
         ({"model": "logistic-regression"}, ["more images"], ["learning_rate", "sampling", "monitor"]),
+        ({"classes": ("normal", "cap")}, ["threshold of 0.5"], ["thresholds of their own"]),
+        ({"classes": ("normal", "cap", "covid19")}, ["F1 0)"], ["threshold"]),
     ],
 )
 def test_a_collapse_comes_with_what_the_recipe_can_still_do(changes, present, absent):
