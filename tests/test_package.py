@@ -46,7 +46,12 @@ FLOORS = {name: floor for floor, names in enumerate(reversed(ORDER)) for name in
 
 # Models are built of Keras' own layers and functions. These modules hold the few lines that name TensorFlow: compiled
 # functions and determinism, batch norm as its fused operation, and the writers of its file formats.
-NAME_A_BACKEND = {"covidcxnet.backend", "covidcxnet.export_formats", "segmentation.backend"}
+NAME_A_BACKEND = {
+    "covidcxnet.backend",
+    "covidcxnet.export_formats",
+    "segmentation.backend",
+    "covidcxnet.training.distributed",
+}
 NAME_A_BACKEND |= {"weights.torch_pickle"}  # names in files of PyTorch, compared and never imported
 
 # Words that say nothing of what a value is; a noun of the field does.

@@ -17,6 +17,7 @@ from enhancement.errors import InputError
 # As text: importing a command here would load what it needs, and --help of all others would be slow for it.
 COMMANDS = {
     "train": ("covidcxnet.cli.train:main", "train a classifier from a folder or CSV of radiographs"),
+    "launch": ("covidcxnet.cli.launch:main", "start processes on this machine that train together"),
     "find-lr": ("covidcxnet.cli.find_lr:main", "find a learning rate by a range test, with its plot"),
     "groups": ("covidcxnet.cli.sweep:groups", "train on raw, augmented and balanced data, and compare"),
     "evaluate": ("covidcxnet.cli.evaluate:main", "write the report of a run or of weights on new data"),

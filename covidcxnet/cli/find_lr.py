@@ -19,6 +19,7 @@ and loss are the recipe's; its schedule is left out and no weights are saved. {N
 # Flags of train that mean nothing to a range test.
 REFUSED = {
     "resume": "a range test begins from initial weights; give the recipe",
+    "devices": "a range test runs on one device",
     "print_config": "train --print-config shows the recipe",
 }
 

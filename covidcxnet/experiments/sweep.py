@@ -180,8 +180,9 @@ def _claim(
     """Reserve the folder of `file` for these recipes, or make sure that it is theirs."""
 
     def compared(recipe: Recipe) -> dict[str, Any]:
-        # Where a training is written, and how many processes prepare its images, make it no other training.
-        values = {key: value for key, value in recipe.to_dict().items() if key not in ("out", "jobs", "tensorboard")}
+        # Where a training is written, and how many processes and devices it has, make it no other training.
+        machine = ("out", "jobs", "devices", "tensorboard")
+        values = {key: value for key, value in recipe.to_dict().items() if key not in machine}
         return json.loads(json.dumps(values, default=str))
 
     folder = file.parent

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from covidcxnet.preparation.store import Store
@@ -28,6 +30,8 @@ class Batches(keras.utils.PyDataset):
         A new order in every epoch, by this seed; otherwise that of `indices`.
     sampler : callable, optional
         ``sampler(epoch) -> int [m]``: rows that an epoch shows, in order, in place of `shuffle`; m is always the same.
+    part : callable, optional
+        An attribute: ``part(rows of a batch) -> rows``, those that this process reads where several share a batch.
     **options
         ``workers``, ``use_multiprocessing``, ``max_queue_size`` of `keras.utils.PyDataset`.
     """
@@ -63,6 +67,7 @@ class Batches(keras.utils.PyDataset):
             if values is not None and len(values) != n:
                 raise InputError(f"batches: {len(values)} {name} given for {n} rows")
         self.sampler = sampler
+        self.part: Callable[[np.ndarray], np.ndarray] | None = None
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
@@ -75,6 +80,11 @@ class Batches(keras.utils.PyDataset):
             order = np.random.default_rng([self.seed, self.epoch]).permutation if self.shuffle else np.arange
             self._order = order(len(self.indices))
 
+    @property
+    def rows(self) -> int:
+        """Rows of an epoch."""
+        return len(self._order)
+
     def __len__(self) -> int:
         return -(-len(self._order) // self.batch_size)
 
@@ -82,5 +92,6 @@ class Batches(keras.utils.PyDataset):
         """Batch `index`: (uint8 [B, S, S, C], float32 targets[, float32 weights])."""
         index = range(len(self))[index]  # IndexError where it is out of range, as iteration needs it
         rows = self._order[index * self.batch_size : (index + 1) * self.batch_size]
+        rows = rows if self.part is None else self.part(rows)
         batch = self.store.read(self.indices[rows]), self.targets[rows]
         return batch if self.weights is None else (*batch, self.weights[rows])

@@ -25,6 +25,7 @@ from weights.format import load_weights, save_weights
 from . import callbacks
 from .augmentation import augmenter
 from .checkpoint import State, save_state, weights_metadata
+from .distributed import Devices, processes
 from .recipe import Recipe
 from .run_folder import Run, draw_curves
 from .sampling import FeatureBatches, Side, labels_of, rows_of, side_of, sides
@@ -41,13 +42,22 @@ from .validation import (
 
 
 def loop_for(
-    run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any], state: State | None = None
+    run: Run,
+    recipe: Recipe,
+    core: keras.Model,
+    options: dict[str, Any],
+    state: State | None = None,
+    devices: Devices | None = None,
 ) -> TrainingLoop | HierarchicalLoop:
-    """The loop that a recipe's model is trained by, taken up where `state` was saved; `core` has its weights."""
+    """The loop that a recipe's model is trained by, taken up where `state` was saved; `core` has its weights.
+
+    To be made and used within the scope of `devices`, one if not given.
+    """
+    devices = Devices() if devices is None else devices
     spec = MODELS[recipe.model]
     if spec.stages:
-        return HierarchicalLoop(run, recipe, core, options, state)
-    loop = (SolverLoop if spec.solve else TrainingLoop)(run, recipe, core, options)
+        return HierarchicalLoop(run, recipe, core, options, state, devices)
+    loop = (SolverLoop if spec.solve else TrainingLoop)(run, recipe, core, options, devices)
     if state is not None:
         loop.restore(state)
     return loop
@@ -68,33 +78,44 @@ class TrainingLoop:
         recipe: Recipe,
         core: keras.Model,
         options: dict[str, Any],
+        devices: Devices,
         trained: keras.Model | None = None,
         labels: tuple[str, ...] = (),
     ):
         self.run, self.recipe, self.core, self.options = run, recipe, core, options
+        self.devices, self.processes = devices, processes()
         self.trained, self.labels = core if trained is None else trained, labels or recipe.classes
         self.train, self.validation = self._sides()
         self.loss = loss_for(recipe, self.train.targets)
-        # A step of DenseNet121 on a CPU then takes 0.73 of the time.
-        fuse_batch_norm(core)
+        if not devices.several:
+            # A step of DenseNet121 on a CPU then takes 0.73 of the time. Copies of a model need Keras' own.
+            fuse_batch_norm(core)
         self.batches: Batches | FeatureBatches
-        self.validation_input: Batches | np.ndarray
+        self.validation_input: Batches | FeatureBatches | np.ndarray
         order: dict[str, Any] = {"batch_size": recipe.batch_size, "seed": recipe.seed, "sampler": self.train.sampler}
         if recipe.trainable == "head" and recipe.cache_features:
             # Once and by batch in inference mode: batch norms of a frozen backbone keep to their moving averages.
-            backbone, self.model = self._split()
-            features = self._features(backbone, self.train, "train")
+            backbone, predicted = self._split()
+            features, known = (
+                self._features(backbone, side, name)
+                for name, side in (("train", self.train), ("validation", self.validation))
+            )
             self.batches = FeatureBatches(features, self.train.targets, self.train.weights, **order)
-            self.predictor = self.model
-            self.validation_input = self._features(backbone, self.validation, "validation")
+            self.model, self.validation_input = predicted, known
+            if devices.several:
+                in_order = order | {"sampler": lambda epoch: np.arange(len(known))}
+                self.validation_input = FeatureBatches(known, self.validation.targets, **in_order)
+                self.model = devices.training([keras.Input(predicted.input_shape[1:]), predicted], self.batches)
         else:
             # Augmentation is not part of the classifier: what is saved must not vary images.
-            layers = augmenter(recipe.augment, recipe.seed)
-            self.model = keras.Sequential([keras.Input(core.input_shape[1:]), *layers, self.trained])
+            layers, predicted = augmenter(recipe.augment, recipe.seed), self.trained
             rows, targets, weights = self.train.rows, self.train.targets, self.train.weights
             self.batches = Batches(run.store, rows, targets, weights=weights, shuffle=True, **order)
-            self.predictor = self.trained
+            self.model = devices.training([keras.Input(core.input_shape[1:]), *layers, predicted], self.batches)
             self.validation_input = self._plain(self.validation)
+        self.predictor = devices.predictor(predicted, self.validation_input)
+        for batches in (self.batches, self.validation_input):
+            devices.divide(batches)
         independent = recipe.task == "independent"
         f1 = MacroF1(self.trained.output_shape[-1], independent=independent)
         self.model.compile(
@@ -136,7 +157,7 @@ class TrainingLoop:
             # Last, so that the row of the log holds what the others measured.
             callbacks.Progress(self.monitor, self._after_epoch, self.train.shown, recipe.epochs, recipe.batch_size),
         ]
-        if recipe.tensorboard:
+        if recipe.tensorboard and self.processes.leads:
             after.append(callbacks.tensorboard(self.run.path / "tensorboard"))
         self.model.fit(
             self.batches, epochs=recipe.epochs, initial_epoch=self.epoch, verbose=0, callbacks=after, shuffle=False
@@ -158,7 +179,7 @@ class TrainingLoop:
 
     def draw(self) -> None:
         """Draw the learning curves of the epochs so far."""
-        if log := self.log:
+        if (log := self.log) and self.processes.leads:
             best = len(log) - len(self.history) + self.monitor.best_epoch
             draw_curves(log, self.run.path / "curves.png", best_epoch=best, monitor=self.recipe.monitor)
 
@@ -182,6 +203,9 @@ class TrainingLoop:
     def _features(self, backbone: keras.Model, side: Side, name: str) -> np.ndarray:
         """Pooled features of all images of a side, float32 [n, F]."""
         plain = self._plain(side)
+        if self.devices.several:
+            divided = self.devices.predictor(backbone, plain)
+            return np.asarray(divided.predict(self.devices.divide(plain), verbose=0), "float32")
         numbers = ProgressBar(range(len(plain)), desc=f"features of {name}", unit="batch", leave=False)
         return np.concatenate([np.asarray(backbone.predict_on_batch(plain[k][0]), "float32") for k in numbers])
 
@@ -191,7 +215,9 @@ class TrainingLoop:
         self.equal = all_equal(probabilities)
         independent = self.recipe.task == "independent"
         targets = self.validation.targets
-        return validation_figures(targets, probabilities, self.loss, self.labels, independent=independent)
+        figures = validation_figures(targets, probabilities, self.loss, self.labels, independent=independent)
+        # What process 0 decides by them, all decide: its machine may round otherwise.
+        return self.processes.share(figures)
 
     def _after_epoch(self, epoch: int, logs: dict[str, float]) -> str:
         """Save everything; what there is to warn of, for after the epoch's line."""
@@ -213,21 +239,27 @@ class TrainingLoop:
             **self._state(),
         }
         # First the state, in one file; a kill after it loses nothing, as all else follows from it.
-        save_state(self.run.path / "state.h5", self.core, self.model.optimizer, values)
+        if self.processes.leads:
+            save_state(self.run.path / "state.h5", self.core, self.model.optimizer, values)
         self._derived()
 
     def _derived(self) -> None:
-        with whole_file(self.run.path / "log.csv") as partial:
-            pd.DataFrame(self.log).to_csv(partial, index=False, float_format="%.7g")
-        with averaged(self.model):
-            save_weights(self.core, self.run.path / "last.weights.h5", self._metadata(self.epoch, self.history[-1]))
+        if self.processes.leads:
+            with whole_file(self.run.path / "log.csv") as partial:
+                pd.DataFrame(self.log).to_csv(partial, index=False, float_format="%.7g")
+        self._save("last.weights.h5", self.epoch, self.history[-1])
         best = self.history[self.monitor.best_epoch - 1]
         figures = {name: value for name, value in best.items() if name.startswith("val_")}
         self.run.update(epoch=self.epoch, best_epoch=self.monitor.best_epoch, best=figures)
 
     def _save_best(self, epoch: int, logs: dict[str, float]) -> None:
+        self._save(self.best_name, epoch, logs)
+
+    def _save(self, name: str, epoch: int, figures: dict[str, float]) -> None:
+        # All processes average: under JAX that is one program of all of them.
         with averaged(self.model):
-            save_weights(self.core, self.run.path / self.best_name, self._metadata(epoch, logs))
+            if self.processes.leads:
+                save_weights(self.core, self.run.path / name, self._metadata(epoch, figures))
 
     def _metadata(self, epoch: int, figures: dict[str, float]) -> dict[str, Any]:
         metadata = weights_metadata(self.run, self.recipe, self.options, epoch, figures)
@@ -270,8 +302,17 @@ class HierarchicalLoop:
     schedule, and keeps its best epoch.
     """
 
-    def __init__(self, run: Run, recipe: Recipe, core: keras.Model, options: dict[str, Any], state: State | None):
+    def __init__(
+        self,
+        run: Run,
+        recipe: Recipe,
+        core: keras.Model,
+        options: dict[str, Any],
+        state: State | None,
+        devices: Devices,
+    ):
         self.run, self.recipe, self.core, self.options = run, recipe, core, options
+        self.devices, self.processes = devices, processes()
         values = {} if state is None else state.values
         self.stage = self._stage(values.get("stage", 1), values.get("earlier", []))
         if state is not None:
@@ -288,6 +329,7 @@ class HierarchicalLoop:
                 f"auroc {best['val_auroc']:.4f}, f1 {best['val_f1']:.4f}",
                 file=sys.stderr,
             )
+            self.processes.share()  # process 0 has written them
             load_weights(self.core, self.run.path / stage.best_name)  # this level stays as it was at its best
             self.stage = self._stage(stage.level + 1, stage.log)
             self.stage.fit()
@@ -300,17 +342,19 @@ class HierarchicalLoop:
         """Close the run; figures of the whole model on validation go into `run.json`."""
         self.stage.finish()
         run, recipe = self.run, self.recipe
+        self.processes.share()
         load_weights(self.core, run.best_weights)
         _, side = sides(recipe, run.store, run.split)
         plain = Batches(run.store, side.rows, side.targets, batch_size=recipe.batch_size)
-        probabilities = self.core.predict(plain, verbose=0)
+        probabilities = self.devices.predictor(self.core, plain).predict(self.devices.divide(plain), verbose=0)
         figures = validation_figures(side.targets, probabilities, loss_for(recipe, side.targets), recipe.classes)
         run.update(whole_model=figures)
         text = ", ".join(f"{name} {figures[f'val_{name}']:.4f}" for name in ("auroc", "accuracy", "f1"))
         print(f"all levels together: validation {text}", file=sys.stderr)
 
     def _stage(self, level: int, earlier: list[dict[str, float]]) -> StageLoop:
-        return StageLoop(self.run, self.recipe, self.core, self.options, level=level, earlier=earlier)
+        whole = self.run, self.recipe, self.core, self.options, self.devices
+        return StageLoop(*whole, level=level, earlier=earlier)
 
 
 class StageLoop(TrainingLoop):
@@ -319,14 +363,14 @@ class StageLoop(TrainingLoop):
     `level` counts from 1; `earlier` is the log of the stages before, on which the epochs of the run count on.
     """
 
-    def __init__(self, run, recipe, core, options, *, level: int, earlier: list[dict[str, float]]):
+    def __init__(self, run, recipe, core, options, devices, *, level: int, earlier: list[dict[str, float]]):
         stages = MODELS[recipe.model].stages
         self.level, self.stages, self.stage, self.earlier = level, len(stages), stages[level - 1], earlier
         if not self.last:
             # The whole model with this level at its best and the next not yet trained: not a classifier to use.
             self.best_name = f"level{level}.weights.h5"
         trained, labels = self.stage.model(core), self.stage.names(recipe.classes)
-        super().__init__(run, recipe, core, options, trained, labels)
+        super().__init__(run, recipe, core, options, devices, trained, labels)
         others = set(recipe.classes) - {recipe.classes[k] for k in (*self.stage.negative, *self.stage.positive)}
         text = " or ".join(self.labels) + "".join(f"; no {label} images" for label in sorted(others))
         print(

@@ -256,6 +256,12 @@ class Recipe:
     store: str = _field("", "HDF5 file of prepared stacks; empty for one under prepared/ named by data and settings")
     out: str = _field("", "run folder; empty for a new one under runs/")
     jobs: int = _field(0, "processes that prepare images; 0 for one per core", "[0, inf)")
+    devices: int = _field(
+        1,
+        "devices (GPUs) that each process trains on, with JAX or TensorFlow; a batch is divided over all of them. "
+        "docs/scaling.md has several processes",
+        "[1, inf)",
+    )
     tensorboard: bool = _field(False, "also log for TensorBoard")
     deterministic: bool = _field(True, "ask the backend for operations that give the same bits each time")
 

@@ -6,6 +6,7 @@ order of an epoch is a function of (seed, epoch): a permutation (`preparation.Ba
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -212,6 +213,7 @@ class FeatureBatches(keras.utils.PyDataset):
         super().__init__()
         self.arrays = [array for array in (features, targets, weights) if array is not None]
         self.batch_size, self.seed, self.sampler = batch_size, seed, sampler
+        self.part: Callable[[np.ndarray], np.ndarray] | None = None  # as in `preparation.Batches`
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
@@ -219,9 +221,15 @@ class FeatureBatches(keras.utils.PyDataset):
         shuffled = np.random.default_rng([self.seed, epoch]).permutation(len(self.arrays[0]))
         self.order = shuffled if self.sampler is None else self.sampler(epoch)
 
+    @property
+    def rows(self) -> int:
+        """Rows of an epoch."""
+        return len(self.order)
+
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)
 
     def __getitem__(self, index: int):
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        rows = rows if self.part is None else self.part(rows)
         return tuple(array[rows] for array in self.arrays)

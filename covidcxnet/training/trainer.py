@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -17,7 +17,8 @@ from covidcxnet.models.scaling import TRAINING
 from enhancement.errors import InputError
 
 from . import data
-from .checkpoint import read_state
+from .checkpoint import State, read_state
+from .distributed import Devices, Processes, devices_of, lost, processes
 from .initial_weights import build_model, model_options
 from .loop import loop_for
 from .recipe import Recipe, save_recipe
@@ -25,8 +26,17 @@ from .run_folder import Run, check_paths, new_folder, relative, stopped_run
 from .sampling import summary
 from .statistics import channel_statistics, with_histogram
 
+if TYPE_CHECKING:
+    import keras
 
-def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epochs: int | None = None) -> Run:
+
+def train(
+    recipe: Recipe | None = None,
+    *,
+    resume: str | Path | None = None,
+    epochs: int | None = None,
+    devices: int | None = None,
+) -> Run:
     """Train a classifier.
 
     Parameters
@@ -38,6 +48,8 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         that was never stopped.
     epochs : int, optional
         With `resume`: another number of epochs in all; refused under a cosine, which ends with them.
+    devices : int, optional
+        With `resume`: another number of devices.
 
     Returns
     -------
@@ -51,14 +63,19 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         After Ctrl-C; the run is left whole and the message says how to resume.
     """
     if resume is not None and recipe is not None:
-        raise InputError("resume: a resumed run keeps its own recipe; give only epochs")
+        raise InputError("resume: a resumed run keeps its own recipe; give only epochs or devices")
+    if not processes().leads:
+        return _follow(processes())
     run = None if resume is None else stopped_run(resume, epochs)
     recipe = (recipe or Recipe()) if run is None else run.recipe
-    if epochs is not None:
-        recipe = dataclasses.replace(recipe, epochs=epochs)
+    changes: dict[str, Any] = {
+        name: value for name, value in (("epochs", epochs), ("devices", devices)) if value is not None
+    }
+    recipe = dataclasses.replace(recipe, **changes)
     recipe = dataclasses.replace(recipe, precision=chosen_precision(recipe.precision))
     with precision(recipe.precision), ExitStack() as lock:
         # check: what the recipe alone rules out is refused before any image is read
+        shared = devices_of(recipe)
         if advice := precision_advice(recipe.precision):
             _print(advice)
         if run is None:
@@ -83,7 +100,7 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
         if run is None:
             recipe = with_histogram(recipe, dataset, split, segmenter)
             run = Run(new_folder(recipe, dataset, split, options, lock))
-        elif epochs is not None:
+        elif changes:
             save_recipe(dataclasses.replace(recipe, out=""), run.path / "recipe.yaml")
         try:
             # store
@@ -91,29 +108,68 @@ def train(recipe: Recipe | None = None, *, resume: str | Path | None = None, epo
             if model is None:
                 options |= {"normalization": channel_statistics(run.store, run.rows("train"))}
                 model, loaded = build_model(recipe, options, init)
-            if state is not None:
-                state.assign("model", model.weights)  # before the loop, which may compute features once
             _record_images(run, recipe, split, loaded, options)
+            processes().share(str(run.path.absolute()))  # the others begin
 
-            # fit
-            loop = loop_for(run, recipe, model, options, state)
-            try:
-                loop.fit()
-            except KeyboardInterrupt:
-                loop.draw()
-                raise
-
-            # record
-            loop.finish()
+            # fit and record
+            with shared.scope():
+                _fit(run, recipe, options, init, state, shared, None if shared.several else model)
         except KeyboardInterrupt:
             run.update(status="interrupted")
             message = f"{run.progress}, of {recipe.epochs}; resume with: covidcxnet train --resume {run.path}"
             raise KeyboardInterrupt(message) from None
         except Exception as error:
+            if lost(error):
+                run.update(status="interrupted")
+                message = f"another process of this training ended or cannot be reached; {run.progress}, of "
+                message += f"{recipe.epochs}; resume with train --resume {run.path} in as many or fewer processes"
+                raise InputError(message) from error
             with suppress(OSError, InputError):  # on a full disk the cause counts, not what follows from it
                 run.update(status="failed", reason=str(error))
             raise
     return Run(run.path)
+
+
+def _fit(
+    run: Run,
+    recipe: Recipe,
+    options: dict[str, Any],
+    init: str,
+    state: State | None,
+    devices: Devices,
+    model: keras.Model | None = None,
+) -> None:
+    """Fit a model and record what came of it; it is built here where its variables lie on several devices."""
+    if model is None:
+        model, _ = build_model(recipe, options, init)
+    if state is not None:
+        state.assign("model", model.weights)  # before the loop, which may compute features once
+    loop = loop_for(run, recipe, model, options, state, devices)
+    try:
+        loop.fit()
+    except KeyboardInterrupt:
+        loop.draw()
+        raise
+    loop.finish()
+
+
+class _FollowedRun(Run):
+    """A run that process 0 writes."""
+
+    def update(self, **values: Any) -> None:
+        pass
+
+
+def _follow(group: Processes) -> Run:
+    """Train in step with process 0, in the run folder that it has begun."""
+    with group.follow():
+        run = _FollowedRun(group.share())
+        recipe = run.recipe
+        with precision(recipe.precision):
+            devices, state = devices_of(recipe), read_state(run.path / "state.h5")
+            with devices.scope():
+                _fit(run, recipe, run.status["options"], recipe.init if state is None else "", state, devices)
+    return run
 
 
 def _record_images(run: Run, recipe: Recipe, split: pd.DataFrame, loaded: str, options: dict[str, Any]) -> None:
