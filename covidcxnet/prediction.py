@@ -150,7 +150,7 @@ class Predicted(Results):
 
 
 def draw(predictions: Sequence[Prediction], thresholds: Mapping[str, float] | None = None) -> Figure:
-    """Each radiograph beside its probabilities as bars, those that are called in a darker colour.
+    """Each radiograph beside its probabilities as bars, those of what is predicted in a darker colour.
 
     `thresholds` are those of independent findings, marked by a line on each bar; files that were not read, and arrays,
     which a prediction does not keep, are left out. `InputError` if nothing is left.
@@ -180,13 +180,13 @@ def draw(predictions: Sequence[Prediction], thresholds: Mapping[str, float] | No
         axes.set(xlim=(0, 1.1), xticks=(0, 0.5, 1), ylim=(-0.6, len(names) - 0.4))
         axes.set_yticks(places, [plots.shortened(printable(name), 26) for name in names])
         label = row.label or ""
-        label = label if len(label) <= 40 else f"{count(len(called), 'finding')} called"
+        label = label if len(label) <= 40 else f"{count(len(called), 'finding')} predicted"
         title = f"{label}{MARK if row.notes else ''}"
         for text in (axes.set_title(title, fontsize=8.5), *axes.get_yticklabels()):
             text.set_parse_math(False)
     panels[-1].set_xlabel("probability")
     figure.get_layout_engine().set(h_pad=0.08)  # type: ignore[union-attr, call-arg]
-    note = "" if thresholds is None else "Orange: threshold from which a finding is called. "
+    note = "" if thresholds is None else "Orange: threshold from which a finding is predicted. "
     marked = f"{MARK.strip()}: the image or its lungs are in doubt. " if any(row.notes for row in rows) else ""
     figure.supxlabel(f"{note}{marked}{NOTICE}.", x=0.01, ha="left", fontsize=7.5)
     return figure

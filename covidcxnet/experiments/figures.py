@@ -74,7 +74,8 @@ def draw_all(
     written, and a line for what is left out.
     """
     shown, problems = choose(radiographs, rows, seed), 0
-    report(f"{len(models)} models, {len(radiographs)} radiographs; {len(shown)} of them with maps")
+    text = f"{count(len(models), 'model')}, {count(len(radiographs), 'radiograph')}"
+    report(text if set(kinds) <= {"tsne", "text"} else f"{text}; {len(shown)} of them with maps")
     options: dict[str, Any] = {"seed": seed, "jobs": jobs, "progress": progress}
 
     @contextmanager

@@ -92,7 +92,8 @@ class Explanation(NotebookDisplay):
         if not frame.whole:
             drawn += "; corners: what the network sees"
         mark = MARK if prediction.notes else ""
-        lines = [f"{prediction.label}{mark}, probability {prediction.probability:.2f}", drawn]
+        what = "highest probability" if len(prediction.findings or ()) > 1 else "probability"
+        lines = [f"{prediction.label}{mark}, {what} {prediction.probability:.2f}", drawn]
         if prediction.lungs is not None and not prediction.lungs.trusted:
             lines.append("Lungs not found reliably: " + "; ".join(prediction.lungs.reasons))
         # the reason with its numbers stands in the table; a figure has room for the word

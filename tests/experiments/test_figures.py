@@ -198,7 +198,7 @@ def test_no_more_phantoms_are_rendered_than_are_drawn(files, tmp_path, capsys, m
     tsne = ["--only", "tsne"]
     for more, number in ((["--only", "maps", "--rows", "4"], 4), ([*tsne, "--most", "10"], 10), (tsne, 9)):
         assert main([*arguments, "--out", str(tmp_path / "out"), *more]) == 0
-        assert f"1 models, {number} radiographs" in capsys.readouterr().out
+        assert f"1 model, {number} radiographs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
