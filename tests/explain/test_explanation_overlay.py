@@ -114,16 +114,9 @@ def test_captions_name_class_probability_and_another_target_and_an_error_is_not_
     assert "no part of the image supports the class" in _explanation().caption[1]
     other = Explanation(**{**explanation.__dict__, "target": "normal", "fit": 0.5, "method": "lime"})
     assert "LIME for normal (probability 0.10)" in other.caption[1] and "0.50" in other.caption[1]
-    found = {
-        "label": "effusion|mass",
-        "probabilities": {"effusion": 0.9, "mass": 0.6},
-        "findings": ("effusion", "mass"),
-    }
-    several = {
-        "prediction": replace(explanation.prediction, **found, findings=("effusion", "mass")),
-        "target": "effusion",
-    }
-    caption = Explanation(**{**explanation.__dict__, **several}).caption
+    found = {"label": "effusion|mass", "findings": ("effusion", "mass")}
+    several = replace(explanation.prediction, probabilities={"effusion": 0.9, "mass": 0.6}, **found)
+    caption = Explanation(**{**explanation.__dict__, "prediction": several, "target": "effusion"}).caption
     assert caption[0] == "effusion|mass, highest probability 0.90"
     poor = replace(other, fit=0.31, prediction=replace(other.prediction, path=Path("lunge_\udcfc.png")))
     assert "0.31 (poor" in poor.caption[1] and "(poor" not in other.caption[1]
