@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from covidcxnet.backend import compiled
-from covidcxnet.explain.cam import CAM, GradCAM
+from covidcxnet.explain.cam import CAM, ActivationMaps, ConvertedMaps, GradCAM
 from covidcxnet.explain.explanation import METHODS, Explanation
 from covidcxnet.explain.lime import SAMPLES, explain_lime
 from covidcxnet.prediction import Predicted, Prediction
@@ -27,12 +27,10 @@ from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError, printable
 from enhancement.inputs import Images, radiographs
 from enhancement.notebook import NotebookDisplay
-from enhancement.parallel import sha256
 from enhancement.progress import announce, announced, interactive
 from segmentation.backend import fuse_batch_norm, keras
-from segmentation.engines import Network, network_of
+from segmentation.engines import Network
 from segmentation.segmenter import LungSegmenter
-from weights.lookup import is_released
 
 __all__ = ["Classifier", "Prediction"]
 
@@ -59,7 +57,7 @@ class Classifier(NotebookDisplay):
     segmenter : LungSegmenter, optional
         Used instead of the one that the metadata name, whatever its weights.
     network : segmentation.engines.Network, optional
-        Gives the model's outputs faster; explanations by gradients still need the model.
+        Gives the model's outputs faster, and its class activation maps where pooling and dense layers end it.
     engine, precision : str, optional
         What runs the lung segmenter, see `segmentation.engines.network_of`.
 
@@ -128,13 +126,6 @@ class Classifier(NotebookDisplay):
         fuse_batch_norm(model)
         return model
 
-    def convert_once(self) -> None:
-        """Convert released networks, lungs too, for OpenVINO where that is not done: they then load in a second."""
-        if self._network is None and self.path is not None and is_released(digest := sha256(self.path)):
-            network_of(lambda: self.model, digest, PROBABILITIES, convert=True, name=self.name, **self._engine)
-        if self.segmenter is not None:
-            self.segmenter.convert_once()
-
     @property
     def architecture(self) -> str:
         """Name of the network in the registry; of the Keras model where the metadata name none."""
@@ -188,14 +179,18 @@ class Classifier(NotebookDisplay):
         return other
 
     @cached_property
-    def gradcam(self) -> GradCAM:
+    def gradcam(self) -> ActivationMaps:
         """Grad-CAM of the model at its last feature maps."""
-        return GradCAM(self.model)
+        return self._maps("gradcam") or GradCAM(self.model)
 
     @cached_property
-    def cam(self) -> CAM:
+    def cam(self) -> ActivationMaps:
         """Class activation maps; an `InputError` where the head is not global pooling and dense layers."""
-        return CAM(self.model)
+        return self._maps("cam") or CAM(self.model)
+
+    def _maps(self, method: str) -> ConvertedMaps | None:
+        network = self._network
+        return ConvertedMaps(network, method) if network and ConvertedMaps.explains(network, method) else None
 
     def predict(self, files: Images, *, batch_size: int = 16, jobs: int = 1, progress: bool = False) -> Predicted:
         """Predict radiographs.
@@ -417,6 +412,10 @@ class Classifier(NotebookDisplay):
         if batch_size < 1 or jobs < 1:
             raise InputError(f"batch_size: {batch_size}, jobs: {jobs} given, 1 or more expected")
         items = list(radiographs(files))
+        # Here and not in the thread that uses it: Keras builds one network at a time.
+        load = getattr(self.segmenter, "load", None)
+        if load:
+            load()
         prepared = prepare_files(
             items, self.input, segmenter=self.segmenter, jobs=jobs, batch=batch_size, progress=progress, look=True
         )

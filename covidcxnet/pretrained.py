@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import weights
 from covidcxnet.classifier import PROBABILITIES, Classifier
+from covidcxnet.explain.cam import facts_of
 from covidcxnet.legacy import load_legacy
 from covidcxnet.models import HEADS, MODELS, create
 from covidcxnet.torch_weights import load_torch
@@ -45,9 +46,9 @@ def load_model(
         (its best weights), an old HDF5 file that `load_legacy` recognises by itself, or a PyTorch or safetensors file
         of a public network.
     engine : {"auto", "keras", "openvino", "onnxruntime"}, optional
-        What runs this network and the lung segmenter. ``auto``, the default, takes OpenVINO where the network was
-        converted before and agrees with Keras to 1e-5; it then loads without Keras. The command ``covidcxnet predict``
-        converts released weights after its first answer, and naming an engine converts any. The environment variable
+        What runs this network and the lung segmenter. ``auto``, the default, takes OpenVINO for released weights, and
+        for others that were converted before, where its answers agree with Keras' to 1e-5; it then loads without
+        Keras. Naming an engine converts any weights of this project, once. The environment variable
         ``COVIDCXNET_ENGINE`` changes the default.
     precision : {"f32", "bf16"}
         Number format of OpenVINO; bf16 needs a processor that computes in it.
@@ -73,7 +74,7 @@ def load_model(
     network, keras_model = None, cache(lambda: build(file.metadata, file.path))
     if file.layout == "keras-3":
         with naming(file.path):
-            network = network_of(keras_model, file.sha256, PROBABILITIES, name=file.path.name, **how)
+            network = network_of(keras_model, file, PROBABILITIES, facts=facts_of, **how)
             if network is not None:
                 return Classifier(keras_model, file.metadata, file.path, network=network, **how)
     elif named and chosen != "keras":

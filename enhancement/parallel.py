@@ -1,4 +1,4 @@
-"""Work over many files on all cores: one ordered map, the number of cores, and the SHA-256 of a file."""
+"""Work over many files on all cores: ordered maps over processes and threads, and the SHA-256 of a file."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from typing import Any, TypeVar
 
 from enhancement.errors import InputError
@@ -43,6 +44,7 @@ def map_files(
     lost: Callable[[Item], Result],
     jobs: int | None = None,
     batch: int = 32,
+    ahead: int = 0,
     desc: str = "reading",
     unit: str = "file",
     progress: bool = False,
@@ -51,7 +53,8 @@ def map_files(
 
     An exception of `work` ends the map, so that it should catch what a damaged file raises; with several jobs it must
     be picklable. ``lost(item)`` is the result of an item that killed its worker (a decoder's crash, memory). `jobs` is
-    one per core by default, fewer for a few hundred items; 1 works in this process. `batch` items travel at once.
+    one per core by default, fewer for a few hundred items; 1 works in this process, when a result is wanted or, with
+    `ahead`, in threads that keep so many results waiting. `batch` items travel at once.
     """
     from .progress import ProgressBar
 
@@ -59,9 +62,41 @@ def map_files(
     jobs = min(jobs or min(cores(), max(1, len(items) // _ITEMS_A_WORKER)), max(1, len(batches)))
     with ProgressBar(total=len(items), desc=desc, unit=unit, disable=not progress) as bar:
         # In this process each result is handed on as soon as it is there; those of a worker travel by the batch.
-        for result in map(work, items) if jobs == 1 else _over_workers(work, batches, jobs, lost):
+        here = map_threads(work, items, ahead=ahead) if ahead else map(work, items)
+        for result in here if jobs == 1 else _over_workers(work, batches, jobs, lost):
             bar.update()
             yield result
+
+
+def map_threads(work: Callable[[Item], Result], items: Iterable[Item], *, ahead: int) -> Iterator[Result]:
+    """``work(item)`` for every item, in order, by a thread per core; up to `ahead` results wait to be taken.
+
+    For work that spends its time outside of Python: decoding, OpenCV, large arrays.
+    """
+    pool, items = ThreadPoolExecutor(cores()), iter(items)
+    try:
+        waiting = deque(pool.submit(work, item) for item in islice(items, ahead))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(work, item) for item in islice(items, 1))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def in_background(results: Iterator[Result], *, ahead: int) -> Iterator[Result]:
+    """The same results, worked out in a thread of their own, up to `ahead` before the caller wants them."""
+    end: Any = object()
+    pool = ThreadPoolExecutor(1)
+    try:
+        waiting = deque(pool.submit(next, results, end) for _ in range(ahead))
+        while (result := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, results, end))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if isinstance(results, Generator):
+            results.close()
 
 
 def _over_workers(

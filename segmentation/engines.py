@@ -10,7 +10,7 @@ import shutil
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,9 +22,13 @@ from enhancement.errors import InputError, one_line
 from enhancement.lock import locked
 from enhancement.parallel import sha256 as sha256_of
 from enhancement.progress import announce, announced
+from weights import manifest
+from weights.format import WeightsFile
 from weights.lookup import HOME, cache_folder
 
+from . import topology
 from .backend import keras, quiet_backend
+from .topology import Topology, Unsupported
 
 Run = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 
@@ -38,18 +42,24 @@ WRONG = 1e-2
 """Difference above which an engine is refused even if it was named: rounding of f32 stays far below."""
 
 PRECISIONS = ("f32", "bf16")
-_LAYOUT = 2  # of the cached folders; another number makes all of them anew
+_LAYOUT = 3  # of the cached folders; another number makes all of them anew
 _ABOUT = "network.json"
 
 
 @dataclass(frozen=True)
 class Network:
-    """A converted network: called with ``uint8 [n, S, S, C]``, it gives a tuple of its outputs."""
+    """A converted network: called with ``uint8 [n, S, S, C]``, it gives a tuple of its outputs.
+
+    Where `maps` names a layer, the last output is class activation maps of it, see `segmentation.topology.build`.
+    `facts` are those that the caller of `network_of` wanted to be kept.
+    """
 
     run: Run
     input_shape: tuple[int, ...]  # S, S, C
     output_shapes: tuple[tuple[int, ...], ...]  # without the batch
     parameters: int
+    maps: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, stacks: np.ndarray) -> tuple[np.ndarray, ...]:
         return self.run(stacks)
@@ -130,33 +140,32 @@ def choose(engine: str | None, precision: str) -> tuple[str, bool]:
 
 def network_of(
     model: Callable[[], keras.Model],
-    sha256: str,
+    file: WeightsFile,
     kind: str,
     *,
     engine: str | None = None,
     precision: str = "f32",
-    convert: bool = False,
-    name: str = "",
+    facts: Callable[[keras.Model], dict[str, Any]] = lambda model: {},
 ) -> Network | None:
     """A weights file's network on an engine; None where Keras is to run it.
 
     Parameters
     ----------
     model : callable
-        Builds the Keras network of ``[n, S, S, C]`` in 0..255; it is called where nothing is in the cache.
-    sha256 : str
-        Of the weights file.
+        Builds the Keras network of ``[n, S, S, C]`` in 0..255; it is called where nothing is in the cache, unless the
+        file is a released one, whose topology is known here.
+    file : WeightsFile
+        Of this project's format.
     kind : str
         Tells networks that are made of one file from each other.
     engine : {"auto", "keras", "openvino", "onnxruntime"}, optional
-        ``auto`` is OpenVINO where it is installed, computes the network and differs from Keras by `EXACT` at most, and
-        Keras otherwise; the environment variable `VARIABLE` may say what it stands for.
+        ``auto`` is OpenVINO where it is installed, the file is released or was converted before, and outputs differ
+        from Keras' by `EXACT` at most, and Keras otherwise; the environment variable `VARIABLE` may say what it stands
+        for.
     precision : {"f32", "bf16"}
         Number format; bf16 is taken only where it is named and the processor has it.
-    convert : bool
-        Convert what is not in the cache although no engine is named; it takes as long as some hundred predictions.
-    name : str
-        For messages.
+    facts : callable
+        What is to be known of the Keras network without building it: plain values, kept as `Network.facts`.
 
     Raises
     ------
@@ -166,14 +175,15 @@ def network_of(
     chosen, named = choose(engine, precision)
     if chosen == "keras":
         return None
-    folder = _folder(sha256, kind, chosen)
+    folder = _folder(file.sha256, kind, chosen)
     about = _about(folder)
     if about and not (named or about["difference"] <= EXACT):
         return None
     network = _open(folder, about, chosen, precision)
-    if network is None and (named or convert):
-        with announced(f"{name}: converting the network for {chosen}, once", after=0):
-            about = _convert(model, folder, chosen, named)
+    known = {} if network or chosen != "openvino" else known_network(file.sha256, kind)
+    if network is None and (named or known):
+        with announced(f"{file.path.name}: converting the network for {chosen}, once", after=2 if known else 0):
+            about = _convert(model, file, known, facts, folder, chosen, named)
         if about and (named or about["difference"] <= EXACT):
             network = _open(folder, about, chosen, precision)
     if network is None and named:
@@ -193,7 +203,8 @@ def _open(folder: Path, about: dict[str, Any], chosen: str, precision: str) -> N
         raise
     except Exception:  # a damaged file: engines may raise anything
         return None
-    return Network(run, tuple(about["input"]), tuple(map(tuple, about["outputs"])), about["parameters"])
+    outputs = tuple(map(tuple, about["outputs"]))
+    return Network(run, tuple(about["input"]), outputs, about["parameters"], about["maps"], about["facts"])
 
 
 def _about(folder: Path) -> dict[str, Any]:
@@ -215,28 +226,37 @@ def _digest_of(about: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _convert(model: Callable[[], keras.Model], folder: Path, chosen: str, named: bool) -> dict[str, Any]:
+def _convert(
+    model: Callable[[], keras.Model],
+    file: WeightsFile,
+    known: dict[str, Any],
+    facts: Callable[[keras.Model], dict[str, Any]],
+    folder: Path,
+    chosen: str,
+    named: bool,
+) -> dict[str, Any]:
     """Convert a network into the cache; nothing is there, or returned, where an engine that nobody named cannot."""
-    if keras.backend.backend() != "tensorflow":
-        if named:
-            raise InputError(
-                f"engine: networks are converted by Keras' TensorFlow backend, {keras.backend.backend()} is in use; "
-                "set KERAS_BACKEND=tensorflow"
-            )
-        return {}
-    network = model()  # before anything is caught: a damaged weights file has its own message
+    network = None
+    if not known:
+        network = model()  # before anything is caught: a damaged weights file has its own message
+        known = describe(network, facts(network))
+        backend = keras.backend.backend()
+        if backend != "tensorflow" and (known["topology"] is None or chosen != "openvino"):
+            if named:
+                what = f"this network is converted by Keras' TensorFlow backend, {backend} is in use"
+                raise InputError(f"engine: {what}; set KERAS_BACKEND=tensorflow")
+            return {}
     path = "network" + ENGINES[chosen].suffix
     try:
         with _whole_folder(folder) as partial:
             if about := _about(folder):  # another process was faster
                 return about
-            write(with_input_type(network, "uint8"), partial / path, chosen)
+            _write_known(known, network, file, partial / path, chosen)
+            outputs = ENGINES[chosen].open(partial / path, "f32")(_probes(known["input"]))
             about = {
                 "folder": folder.name,
-                "difference": largest_difference(network, ENGINES[chosen].open(partial / path, "f32")),
-                "input": list(network.input_shape[1:]),
-                "outputs": [list(output.shape[1:]) for output in network.outputs],
-                "parameters": int(network.count_params()),
+                "difference": _difference(known["answers"], outputs),
+                **{name: known[name] for name in ("input", "outputs", "parameters", "maps", "facts")},
                 "files": _digests(partial),
             }
             text = json.dumps({**about, "sha256": _digest_of(about)})
@@ -251,8 +271,62 @@ def _convert(model: Callable[[], keras.Model], folder: Path, chosen: str, named:
         if isinstance(error, OSError):
             reason = f"{error.strerror or one_line(error)}; {HOME} names another folder"
             raise InputError(f"{folder}: cannot keep a network converted for {chosen} ({reason})") from error
-        raise InputError(f"engine: {chosen} cannot run {network.name} ({type(error).__name__})") from error
+        name = file.path.name if network is None else network.name
+        raise InputError(f"engine: {chosen} cannot run {name} ({type(error).__name__})") from error
     return about
+
+
+def describe(model: keras.Model, facts: dict[str, Any]) -> dict[str, Any]:
+    """All that a Keras network's conversion needs but its arrays, as plain values ready for JSON.
+
+    With it are some of its answers to fixed stacks, by which a conversion is checked where Keras is not loaded.
+    """
+    answers = model(_probes(model.input_shape[1:]).astype("float32"), training=False)
+    answers = answers if isinstance(answers, Sequence) else (answers,)
+    try:
+        layers: Topology | None = topology.topology_of(model)
+    except Unsupported:
+        layers = None
+    return {
+        "input": list(model.input_shape[1:]),
+        "outputs": [list(output.shape[1:]) for output in model.outputs],
+        "parameters": int(model.count_params()),
+        "maps": topology.maps_layer(layers) if layers else None,
+        "facts": facts,
+        "topology": layers.to_dict() if layers else None,
+        "answers": [_sample(keras.ops.convert_to_numpy(answer)).tolist() for answer in answers],
+    }
+
+
+def known_network(sha256: str, kind: str) -> dict[str, Any]:
+    """What `describe` gave of a released file's network, from the file beside it; empty where there is none."""
+    for entry in manifest.read().values():
+        path = topology_path(entry.name)
+        if entry.sha256 == sha256 and path.is_file():
+            known = json.loads(path.read_text(encoding="utf-8"))
+            return known["network"] if (known["sha256"], known["kind"]) == (sha256, kind) else {}
+    return {}
+
+
+def topology_path(name: str) -> Path:
+    """File of a released network's topology, beside its weights."""
+    return manifest.FOLDER / f"{name}.topology.json"
+
+
+def _write_known(known: dict[str, Any], model: keras.Model | None, file: WeightsFile, path: Path, engine: str) -> None:
+    """The file of an engine: built from the topology where the engine and all layers allow it, else by Keras."""
+    if engine != "openvino" or known["topology"] is None:
+        assert model is not None
+        known["maps"] = None
+        return write(with_input_type(model, "uint8"), path, engine)
+    import openvino
+
+    layers = Topology.from_dict(known["topology"])
+    if model is None:
+        arrays: topology.Arrays = topology.arrays_of(layers, file.path)
+    else:
+        arrays = {layer.name: layer.get_weights() for layer in model.layers}
+    openvino.save_model(topology.build(layers, arrays), str(path), compress_to_fp16=False)
 
 
 def write(model: keras.Model, path: Path, engine: str) -> None:
@@ -274,15 +348,22 @@ def with_input_type(model: keras.Model, input_type: str) -> keras.Model:
     return cast
 
 
-def largest_difference(model: keras.Model, run: Run) -> float:
-    """Largest difference of an engine's outputs to Keras' on noise of three kinds, relative to values above 1."""
-    random, shape = np.random.default_rng(0), tuple(model.input_shape[1:])
+def _probes(shape: Sequence[int]) -> np.ndarray:
+    """Three stacks ``uint8 [3, S, S, C]`` of noise, by pixels and by areas."""
+    random, shape = np.random.default_rng(0), tuple(shape)
     smooth = np.kron(random.integers(0, 256, (16, 16)), np.ones((-(-shape[0] // 16), -(-shape[1] // 16))))
     smooth = np.repeat(smooth[: shape[0], : shape[1], None], shape[2], axis=2)
-    stacks = np.stack([random.integers(0, 256, shape), smooth, smooth // 2 + 64]).astype(np.uint8)
-    expected = model(stacks.astype("float32"), training=False)
-    expected = expected if isinstance(expected, Sequence) else (expected,)
-    pairs = zip(map(keras.ops.convert_to_numpy, expected), run(stacks), strict=True)
+    return np.stack([random.integers(0, 256, shape), smooth, smooth // 2 + 64]).astype(np.uint8)
+
+
+def _sample(output: np.ndarray) -> np.ndarray:
+    """Some hundred values of an output, all of a small one."""
+    return output.reshape(-1)[:: max(1, output.size // 300)]
+
+
+def _difference(answers: Sequence[Sequence[float]], outputs: Sequence[np.ndarray]) -> float:
+    """Largest difference of outputs to the answers of `describe`, relative to values above 1."""
+    pairs = [(np.array(a), _sample(output)) for a, output in zip(answers, outputs, strict=False)]  # maps have none
     return float(max(np.abs(a - b).max() / max(1.0, float(np.abs(a).max())) for a, b in pairs))
 
 

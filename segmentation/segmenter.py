@@ -19,7 +19,6 @@ from enhancement.notebook import NotebookDisplay, Results
 from enhancement.progress import ProgressBar
 from enhancement.radiograph import read_radiograph
 from weights.format import SUFFIX, open_weights
-from weights.lookup import is_released
 
 from . import engines
 from .backend import quiet_backend
@@ -198,10 +197,14 @@ class LungSegmenter:
         self._file = replace(self._file, layers=())  # the network holds them now
         return network
 
+    def load(self) -> LungSegmenter:
+        """The same segmenter, its network built or opened now instead of at the first radiograph."""
+        _ = self._network
+        return self
+
     def following(self, convention: str) -> LungSegmenter:
         """The same segmenter, giving the masks of another convention; the network is shared."""
-        _ = self._network  # built once, before the copy
-        other = copy(self)  # with the network, which `cached_property` keeps in the instance
+        other = copy(self.load())  # with the network, which `cached_property` keeps in the instance
         other.convention = self._known(convention)
         return other
 
@@ -273,7 +276,7 @@ class LungSegmenter:
         network = self._converted()
         if network is not None:
             return network
-        model = self._with_features()
+        model = self.with_features()
 
         def run(batch: np.ndarray) -> tuple[np.ndarray, ...]:
             outputs = model.predict_on_batch(batch)
@@ -281,19 +284,19 @@ class LungSegmenter:
 
         return run
 
-    def _converted(self, convert: bool = False) -> engines.Network | None:
+    def _converted(self) -> engines.Network | None:
         if self._file.layout != "keras-3":
             return None
-        kind = "maps" if self.rule is None else f"maps, {self.rule.layer}"
-        how: dict[str, Any] = {"engine": self.engine, "precision": self.precision, "name": self.name}
-        return engines.network_of(self._with_features, self.sha256, kind, convert=convert, **how)
+        how: dict[str, Any] = {"engine": self.engine, "precision": self.precision}
+        return engines.network_of(self.with_features, self._file, self.network_kind, **how)
 
-    def convert_once(self) -> None:
-        """Convert a released network for OpenVINO, if that is installed and it is not done: it then loads fast."""
-        if is_released(self.sha256) and not isinstance(self._network, engines.Network):
-            self._converted(convert=True)
+    @property
+    def network_kind(self) -> str:
+        """What `with_features` gives, in words, to tell it from other networks made of the same file."""
+        return "maps" if self.rule is None else f"maps, {self.rule.layer}"
 
-    def _with_features(self):
+    def with_features(self):
+        """The network with the features that the rule for frontal views looks at as a second output, if any."""
         model = self.model  # first, as it loads Keras quietly
         if self.rule is None:
             return model

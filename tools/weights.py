@@ -2,12 +2,14 @@
 """For maintainers: prepare a weights file for a release.
 
 ``tools/weights.py halve FILE OUT`` copies it with its kernels in half precision; ``tools/weights.py register FILE
---licence TERMS`` enters it in ``weights/manifest.json``.
+--licence TERMS`` enters it in ``weights/manifest.json``; ``tools/weights.py topology NAME`` then writes what OpenVINO
+needs to run it without Keras.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -122,6 +124,27 @@ def register(
     return entry
 
 
+def write_topology(name: str) -> Path:
+    """Write what OpenVINO needs of a released network beside its weights, so that it is built without Keras."""
+    from covidcxnet.classifier import PROBABILITIES
+    from covidcxnet.explain.cam import facts_of
+    from covidcxnet.pretrained import load_model
+    from segmentation.engines import describe, topology_path
+    from segmentation.segmenter import LungSegmenter
+
+    entry = manifest.read()[name]
+    if entry.kind == "segmenter":
+        segmenter = LungSegmenter(name, engine="keras")
+        kind, network = segmenter.network_kind, describe(segmenter.with_features(), {})
+    else:
+        model = load_model(name, engine="keras").model
+        kind, network = PROBABILITIES, describe(model, facts_of(model))
+    path = topology_path(name)
+    text = json.dumps({"sha256": entry.sha256, "kind": kind, "network": network}, separators=(",", ":"))
+    path.write_text(text.replace('{"kind":', '\n{"kind":') + "\n", encoding="utf-8")
+    return path
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -136,8 +159,14 @@ def main(argv: list[str] | None = None) -> int:
     action.add_argument("--summary", default="", help="one line")
     action.add_argument("--url", default="", help="where it can be downloaded, if it is not in the package")
     action.add_argument("--manifest", metavar="FILE", help="default: the package's own")
+    action = actions.add_parser("topology", help="write what OpenVINO needs of a registered network beside its weights")
+    action.add_argument("name", metavar="NAME")
     given = parser.parse_args(argv)
     try:
+        if given.action == "topology":
+            path = write_topology(given.name)
+            print(f"{path}: {path.stat().st_size:,} bytes")
+            return 0
         if given.action == "halve":
             read_metadata(given.file)
             if not given.out.endswith(SUFFIX) or Path(given.out).exists():

@@ -81,11 +81,6 @@ def locate(name_or_path: str | os.PathLike[str]) -> Path:
     return released(name_or_path)
 
 
-def is_released(digest: str) -> bool:
-    """Whether a SHA-256 is that of a released file."""
-    return any(digest == entry.sha256 for entry in manifest.read().values())
-
-
 def cache_folder(entry: Entry | None = None) -> Path:
     """Folder for weights that are not ours: ``COVIDCXNET_HOME/weights``, or the user's cache folder.
 

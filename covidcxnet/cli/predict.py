@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -152,9 +152,6 @@ def run(arguments: argparse.Namespace) -> int:
     # With --json, standard output holds objects and nothing else.
     for line in lines:
         print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True)
-    # Last, as the answer is there by now: the next call then needs neither Keras nor its seconds.
-    with suppress(KeyboardInterrupt):
-        classifier.convert_once()
     return 1 if unreadable else 0
 
 

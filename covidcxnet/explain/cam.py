@@ -7,7 +7,7 @@ only; both are compiled together for whole batches, so a map costs hardly more t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from covidcxnet.explain.grid import Grid, grid_of
 from covidcxnet.models import feature_layer
 from enhancement.errors import InputError
 from segmentation.backend import keras, layers, ops
+from segmentation.engines import Network
 
 _PREDICTED = -1  # stands for the class that the model predicts
 _TINY = float(np.finfo("float32").tiny)
@@ -46,6 +47,7 @@ class ActivationMaps:
         self.classes = max(2, int(model.output_shape[-1]))
         self._backbone, self._head, self._output = _split(model, layer, features, self.name)
         self.grid = grid_of(model, layer)
+        self._shape, self._cells = tuple(model.input_shape[1:]), tuple(self._backbone.output_shape[1:3])
         self._compiled: dict[str, Callable] = {}
 
     def weights(self, features: Any, targets: Any) -> tuple[Any, Any, Any]:
@@ -72,23 +74,27 @@ class ActivationMaps:
     def _run(self, stacks: np.ndarray, class_index: Any, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Signed maps, probabilities and classes explained, batch by batch."""
         stacks = np.asarray(stacks)
-        shape = tuple(self.model.input_shape[1:])
-        if stacks.ndim != 4 or any(want not in (None, has) for want, has in zip(shape, stacks.shape[1:], strict=True)):
-            expected = ", ".join(map(str, shape))
+        pairs = zip(self._shape, stacks.shape[1:], strict=True) if stacks.ndim == 4 else ()
+        if stacks.ndim != 4 or any(want not in (None, has) for want, has in pairs):
+            expected = ", ".join(map(str, self._shape))
             raise InputError(f"{self.name}: stacks of shape {stacks.shape} given, [n, {expected}] expected")
         targets = self._targets(class_index, len(stacks))
         if not len(stacks):
-            height, width = (side or 0 for side in self._backbone.output_shape[1:3])
+            height, width = (side or 0 for side in self._cells)
             empty = np.zeros((0, self.classes), "float32")
             return np.zeros((0, height, width), "float32"), empty, targets.astype("int64")
         # Bytes go to the device as they are: a quarter of the traffic of floats.
         kind = "uint8" if stacks.dtype == np.uint8 else "float32"
-        if kind not in self._compiled:
-            self._compiled[kind] = compiled(self._batch, self.model, [(shape, kind), ((), "int32")])
-        run, starts = self._compiled[kind], range(0, len(stacks), batch_size)
+        run, starts = self._runner(kind), range(0, len(stacks), batch_size)
         parts = [run(stacks[i : i + batch_size].astype(kind, copy=False), targets[i : i + batch_size]) for i in starts]
         maps, probabilities, explained = (np.concatenate(column) for column in zip(*parts, strict=True))
         return maps, probabilities, explained.astype("int64")
+
+    def _runner(self, kind: str) -> Callable:
+        """From a batch of stacks of this type and its targets to signed maps, probabilities and classes explained."""
+        if kind not in self._compiled:
+            self._compiled[kind] = compiled(self._batch, self.model, [(self._shape, kind), ((), "int32")])
+        return self._compiled[kind]
 
     def _targets(self, class_index: Any, count: int) -> np.ndarray:
         if class_index is None:
@@ -120,6 +126,54 @@ class ActivationMaps:
 
         _, (probabilities, chosen), gradient = scores_and_gradient(score, features)
         return ops.cast(gradient, "float32"), probabilities, chosen
+
+
+class ConvertedMaps(ActivationMaps):
+    """CAM and Grad-CAM of a network that an engine runs, where pooling and dense layers end it; without Keras.
+
+    There both have the same closed form up to a factor, and the network gives it as an output of its own: what each
+    cell of the pooled maps adds to the score of each class. Equal to `GradCAM` and `CAM` but for rounding. Stacks are
+    ``uint8``.
+    """
+
+    def __init__(self, network: Network, method: str):
+        self.name = CAM.name if method == "cam" else GradCAM.name
+        self.note: str = network.facts["cam"]["note"] if method == "cam" else ""
+        self.network, self.layer, self.grid = network, str(network.maps), Grid(*network.facts["grid"])
+        self._shape, self._cells = network.input_shape, (0, 0)
+        self.classes = max(2, network.output_shapes[0][-1])
+
+    @staticmethod
+    def explains(network: Network | None, method: str) -> bool:
+        """Whether the network has these maps."""
+        if network is None or not network.maps:
+            return False
+        layer = network.facts.get("layer") if method == "gradcam" else (network.facts.get("cam") or {}).get("layer")
+        return layer == network.maps
+
+    def _runner(self, kind: str) -> Callable:
+        if kind != "uint8":
+            raise InputError(f"{self.name}: stacks of {kind} given, uint8 expected; engine keras takes both")
+
+        def run(stacks: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            probabilities, maps = self.network(stacks)
+            if probabilities.shape[1] == 1:
+                probabilities = np.concatenate([1 - probabilities, probabilities], axis=1)
+            chosen = np.where(targets < 0, probabilities.argmax(axis=1), targets)
+            return np.take_along_axis(maps, chosen[:, None, None, None], axis=-1)[..., 0], probabilities, chosen
+
+        return run
+
+
+def facts_of(model: keras.Model) -> dict[str, Any]:
+    """What `ConvertedMaps` needs of a Keras network, as plain values."""
+    try:
+        layer = feature_layer(model)
+        head = linear_head(model)
+        cam = {"layer": head.layer, "note": head.note} if head else None
+        return {"layer": layer, "grid": list(astuple(grid_of(model, layer))), "cam": cam}
+    except (InputError, ValueError):
+        return {}
 
 
 class GradCAM(ActivationMaps):
@@ -182,9 +236,7 @@ class CAM(ActivationMaps):
                 f"CAM: the head of {model.name!r} is not global pooling and dense layers that are linear or ReLU; use "
                 "Grad-CAM (gradcam), or train with options.head: linear"
             )
-        self.head = head
-        folded = "dense layers folded at their active units" if head.kernel is None else ""
-        self.note = ", ".join(filter(None, (folded, "" if head.averaged else "of the maps' maxima")))
+        self.head, self.note = head, head.note
         super().__init__(model, head.layer, head.features)
 
     def weights(self, features: Any, targets: Any) -> tuple[Any, Any, Any]:
@@ -208,6 +260,12 @@ class LinearHead:
     layer: str  # layer or operation that makes it
     kernel: np.ndarray | None  # float32 [F, classes]; None where a ReLU makes it depend on the image
     averaged: bool  # or the maximum is taken
+
+    @property
+    def note(self) -> str:
+        """What a reader of its maps must know."""
+        folded = "dense layers folded at their active units" if self.kernel is None else ""
+        return ", ".join(filter(None, (folded, "" if self.averaged else "of the maps' maxima")))
 
     @property
     def closed(self) -> bool:

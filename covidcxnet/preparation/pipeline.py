@@ -20,7 +20,7 @@ import numpy as np
 from covidcxnet.settings import InputSettings
 from enhancement import match_histogram, read_radiograph, stack
 from enhancement.errors import InputError, RadiographError
-from enhancement.parallel import DIED, map_files
+from enhancement.parallel import DIED, in_background, map_files, map_threads
 from enhancement.radiograph import as_gray
 from segmentation.pairs import read_mask
 from segmentation.regions import Frame, box_of, bring_down, dilate, frame_for, keep_inside
@@ -129,6 +129,8 @@ def prepare_files(
 ) -> Iterator[Outcome]:
     """Make stacks of many radiographs, in order; memory holds a few batches whatever their number.
 
+    Reading, the lung network, enhancement and what the caller does with the stacks overlap, in threads.
+
     Parameters
     ----------
     items : sequence of path or uint8 [H, W]
@@ -167,11 +169,15 @@ def prepare_files(
         lost=lambda entry: (None, Outcome(entry[0], error=DIED)),
         jobs=jobs,
         batch=batch,
+        ahead=batch // 2 + 1,  # radiographs of full size wait, so few of them
         desc="preparing",
         unit="image",
         progress=progress,
     )
-    return (outcome for _, outcome in read) if segmenter is None else _segmented(read, settings, segmenter, batch, look)
+    outcomes: Iterator[Outcome] = (outcome for _, outcome in read)
+    if segmenter is not None:
+        outcomes = _segmented(read, settings, segmenter, batch, look)
+    return in_background(outcomes, ahead=batch)
 
 
 def _read(entry, settings: InputSettings, raw: bool, look: bool) -> tuple[np.ndarray | None, Outcome]:
@@ -186,12 +192,19 @@ def _read(entry, settings: InputSettings, raw: bool, look: bool) -> tuple[np.nda
 
 
 def _segmented(read, settings: InputSettings, segmenter: Segmenter, batch: int, look: bool) -> Iterator[Outcome]:
-    # The network runs in this process only: a copy in every worker would not fit the memory of a graphics card.
-    while group := list(islice(read, batch)):
-        images = [image for image, _ in group if image is not None]
-        lungs = iter(segmenter.predict(images) if images else ())
-        for image, outcome in group:
-            yield outcome if image is None else _with_lungs(outcome, image, next(lungs), settings, look)
+    def with_lungs():
+        # The network runs in this process only: a copy in every worker would not fit the memory of a graphics card.
+        while group := list(islice(read, batch)):
+            images = [image for image, _ in group if image is not None]
+            lungs = iter(segmenter.predict(images) if images else ())
+            yield from ((image, outcome, None if image is None else next(lungs)) for image, outcome in group)
+
+    def finish(entry) -> Outcome:
+        image, outcome, lungs = entry
+        return outcome if image is None else _with_lungs(outcome, image, lungs, settings, look)
+
+    # A group is enhanced while the network looks for the lungs of the next.
+    return map_threads(finish, with_lungs(), ahead=batch)
 
 
 def _with_lungs(outcome: Outcome, image: np.ndarray, lungs: Any, settings: InputSettings, look: bool) -> Outcome:

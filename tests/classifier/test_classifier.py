@@ -150,8 +150,9 @@ def test_only_as_much_is_read_as_is_wanted(tmp_path, monkeypatch, classifier):
     monkeypatch.setattr(
         pipeline, "read_radiograph", lambda path, **options: reads.append(path) or read(path, **options)
     )
-    next(classifier.iter_predict(noise_files(tmp_path, 12), batch_size=2))
-    assert 1 <= len(reads) <= 4
+    # what is read ahead, in threads, does not grow with the number of files
+    next(classifier.iter_predict(noise_files(tmp_path, 40), batch_size=2))
+    assert 1 <= len(reads) <= 10
 
 
 @pytest.mark.parametrize("outputs", [1, 3])

@@ -5,16 +5,21 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
+import keras
 import numpy as np
+import openvino
 import pytest
 
+import weights
 from covidcxnet import load_model
+from covidcxnet.classifier import PROBABILITIES
+from covidcxnet.explain.cam import CAM, GradCAM, facts_of
 from covidcxnet.models import create
 from enhancement.errors import InputError
 from segmentation import LungSegmenter, engines
 from segmentation.model import unet
+from segmentation.topology import Topology, Unsupported, build, maps_layer, topology_of
 from weights import save_weights
 
 INPUT = {"size": 96, "channels": ["raw"], "region": "none"}
@@ -51,19 +56,13 @@ def test_an_engine_that_is_none_is_refused_before_any_file_is_opened(engine, pre
         load_model("no-such-file", engine=engine, precision=precision)
 
 
-def test_an_engine_gives_what_keras_gives_and_later_loads_without_keras(weights_file, home, monkeypatch):
+def test_an_engine_gives_what_keras_gives_and_later_loads_without_keras(weights_file, home):
     stacks = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 1)).astype(np.uint8)
     expected = load_model(weights_file, engine="keras").predict_stacks(stacks)
     # auto does not convert what was not released
     assert load_model(weights_file).predict_stacks(stacks) == pytest.approx(expected, abs=1e-6)
     assert not (home / "engines").exists()
-    # released weights are converted when they are asked to be, with their lung segmenter
-    lungs = []
-    classifier = load_model(weights_file).with_segmenter(SimpleNamespace(convert_once=lambda: lungs.append(1)))
-    monkeypatch.setattr("covidcxnet.classifier.is_released", lambda digest: True)
-    classifier.convert_once()
-    assert lungs == [1] and len(list((home / "engines").iterdir())) == 1
-    classifier = load_model(weights_file)
+    classifier = load_model(weights_file, engine="openvino")
     assert classifier.predict_stacks(stacks) == pytest.approx(expected, abs=engines.EXACT)
     assert classifier.parameters == classifier.model.count_params()
     (folder,) = (home / "engines").iterdir()
@@ -82,9 +81,120 @@ def test_an_engine_gives_what_keras_gives_and_later_loads_without_keras(weights_
     assert json.loads(done.stdout.split("]")[0] + "]") == pytest.approx(expected[:, 1].tolist(), abs=engines.EXACT)
 
 
+def test_released_weights_are_converted_at_once_and_explained_without_keras(home, tmp_path):
+    """Their topology lies beside them; what it says of them is held against Keras below."""
+    image = np.random.default_rng(5).integers(0, 256, (120, 100)).astype(np.uint8)
+    np.save(tmp_path / "image.npy", image)
+    code = (
+        "import sys, numpy as np; from covidcxnet import load_model\n"
+        "explained = load_model('covid-cxnet-lite').explain(np.load(sys.argv[1]))[0]\n"
+        "np.save(sys.argv[1], [explained.prediction.probabilities['covid19'], *explained.map.ravel()])\n"
+        "assert not {'keras', 'tensorflow'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "image.npy")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    probability, *heat = np.load(tmp_path / "image.npy")
+    expected = load_model("covid-cxnet-lite", engine="keras").explain(image)[0]
+    assert probability == pytest.approx(expected.prediction.probabilities["covid19"], abs=1e-4)
+    assert heat == pytest.approx(expected.map.ravel(), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "base-cnn",
+        "lung-unet",
+        "covid-cxnet-lite",
+        pytest.param("covid-cxnet-lite-multiclass", marks=pytest.mark.slow),
+        pytest.param("covid-cxnet", marks=pytest.mark.slow),
+        pytest.param("covid-cxnet-multiclass", marks=pytest.mark.slow),
+    ],
+)
+def test_the_topology_beside_released_weights_is_that_of_keras(name):
+    if weights.manifest.read()[name].kind == "segmenter":
+        segmenter = LungSegmenter(name, engine="keras")
+        kind, network, facts = segmenter.network_kind, segmenter.with_features(), {}
+    else:
+        network = load_model(name, engine="keras").model
+        kind, facts = PROBABILITIES, facts_of(network)
+    known = engines.known_network(weights.open_weights(name).sha256, kind)
+    expected = json.loads(json.dumps(engines.describe(network, facts)))
+    for answers, computed in zip(known.pop("answers"), expected.pop("answers"), strict=True):
+        assert answers == pytest.approx(computed, abs=1e-4)
+    # Keras counts its operations' names through a process
+    for topology in (known["topology"], expected["topology"]):
+        names = {layer["name"]: f"{k} {layer['kind']}" for k, layer in enumerate(topology["layers"])}
+        for layer in topology["layers"]:
+            layer["name"], layer["inputs"] = names[layer["name"]], [names[name] for name in layer["inputs"]]
+        topology["outputs"] = [names[name] for name in topology["outputs"]]
+    assert known == expected
+
+
+def test_every_file_of_ours_that_is_released_has_its_topology():
+    ours = {name for name, entry in weights.manifest.read().items() if entry.layout == "keras-3" and not entry.url}
+    assert ours and all(engines.topology_path(name).is_file() for name in ours)
+
+
+NETWORKS = {
+    "covid-cxnet": {"blocks": [1, 2], "growth": 4, "channels": 3},
+    "small-cnn": {"filters": [4, 6], "channels": 1},
+}
+HEADS = {
+    "average": {"head": "linear"},
+    "hidden": {"pool": "average", "hidden": [16, 8], "hidden_activation": "relu"},
+    "maximum": {"pool": "max", "hidden": []},
+    "both": {"pool": "average+max", "hidden": [4]},
+    "flat": {"pool": "flatten", "hidden": [4]},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "classes"),
+    [
+        ("covid-cxnet", "both", 2),
+        ("covid-cxnet", "average", 3),
+        ("small-cnn", "hidden", 3),
+        ("small-cnn", "maximum", 2),
+        ("small-cnn", "flat", 2),
+    ],
+)
+def test_networks_and_their_maps_are_built_for_openvino_as_keras_has_them(name, head, classes):
+    keras.utils.set_random_seed(3)
+    model = create(name, size=32, classes=[str(k) for k in range(classes)], **NETWORKS[name], **HEADS[head])
+    for layer in model.layers:  # batch norms that do something
+        if isinstance(layer, keras.layers.BatchNormalization):
+            random = np.random.default_rng(1)
+            layer.set_weights([random.uniform(0.5, 1.5, values.shape) for values in layer.get_weights()])
+    stacks = np.random.default_rng(2).integers(0, 256, (3, *model.input_shape[1:])).astype(np.uint8)
+    topology = Topology.from_dict(json.loads(json.dumps(topology_of(model).to_dict())))
+    network = openvino.compile_model(build(topology, {layer.name: layer.get_weights() for layer in model.layers}))
+    outputs = [np.array(output) for output in network(stacks).values()]
+    assert outputs[0] == pytest.approx(np.asarray(model(stacks.astype("float32"), training=False)), abs=1e-5)
+    assert len(outputs) == (1 if head == "flat" else 2)
+    for target in () if head == "flat" else (0, classes - 1):
+        heat = np.maximum(outputs[1][..., target], 0)
+        heat /= np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-30)
+        layer = maps_layer(topology)
+        assert heat == pytest.approx(GradCAM(model, layer).explain(stacks, target).maps, abs=1e-4)
+        if head != "both":
+            assert heat == pytest.approx(CAM(model).explain(stacks, target).maps, abs=1e-4)
+
+
+def test_a_topology_that_is_not_known_is_refused_and_keras_writes_the_network_instead(tmp_path, home):
+    inputs = keras.Input((8, 8, 1))
+    for layer in (keras.layers.Cropping2D(1), keras.layers.Conv2D(2, 3, activation="tanh")):
+        with pytest.raises(Unsupported):
+            topology_of(keras.Model(inputs, layer(inputs)))
+    with pytest.raises(Unsupported):
+        topology_of(keras.Model(inputs, keras.ops.add(inputs, np.ones((1, 8, 8, 1), "float32"))))
+
+
 def test_an_engine_that_differs_is_taken_only_where_it_is_named_and_a_damaged_cache_is_made_again(
-    weights_file, home, monkeypatch
+    weights_file, tmp_path, monkeypatch
 ):
+    home = tmp_path
+    monkeypatch.setenv("COVIDCXNET_HOME", str(home))
     stacks = np.random.default_rng(3).integers(0, 256, (2, 96, 96, 1)).astype(np.uint8)
     expected = load_model(weights_file, engine="keras").predict_stacks(stacks)
     load_model(weights_file, engine="openvino")
@@ -130,7 +240,7 @@ def test_threads_share_a_network(weights_file):
             np.testing.assert_array_equal(found, expected)
 
 
-def test_explanations_build_the_keras_network_of_the_same_weights(weights_file):
+def test_explanations_are_those_of_keras(weights_file):
     stacks = np.random.default_rng(1).integers(0, 256, (2, 96, 96, 1)).astype(np.uint8)
     expected, explained = (load_model(weights_file, engine=e).gradcam.explain(stacks) for e in ("keras", "openvino"))
     assert explained.maps == pytest.approx(expected.maps, abs=1e-6)
