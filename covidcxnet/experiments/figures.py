@@ -301,6 +301,8 @@ def draw(
     wide, high = _INCHES * (len(columns) + len(first)) + 0.9, _INCHES * sum(ratios) + 0.24 * len(rows) + 0.9
     figure, panels = plots.figure(wide, high, len(rows), len(columns) + len(first), ratios=ratios, dpi=_DPI)
     grid = np.reshape(np.array(panels, object), (len(rows), -1))
+    for axes in panels:  # room for the heads is measured from the top of the panels, not from that of the pictures
+        axes.set_anchor("N")
     heads = ["\n".join(filter(None, (plots.shortened(c.model, 24), METHODS[c.method], c.layer))) for c in columns]
     for axes, head in zip(grid[0], [*first, *heads], strict=True):
         axes.annotate(head, (0.5, 1), (0, 15), ha="center", va="bottom", fontsize=9, fontweight="bold", **_BESIDE)
@@ -318,6 +320,8 @@ def draw(
             shown = plots.resized(cell.source, _SIDE) if isinstance(cell.source, np.ndarray) else image
             plots.image(axes, cell.draw(shown), _title(cell), size=8, **_GRAY)
     notes = "Each map on its own scale; blue line: lungs."
+    if any(cell.frame is not None and not cell.frame.whole for column in columns for cell in column.cells):
+        notes = f"{notes[:-1]}; corners: what the network sees."
     if any(column.method == "lime" for column in columns):
         notes += " LIME: blue + supports the class, orange \N{MINUS SIGN} speaks against it, white line: lungs."
     if any(column.method != "lime" for column in columns):

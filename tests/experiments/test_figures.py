@@ -103,6 +103,12 @@ def test_grad_cam_at_a_chosen_layer_is_that_layers_and_lime_says_how_well_it_fit
     stack = next(model.classifier.batches([shown[0].path]))[1][0].prepared.stack
     expected = GradCAM(model.classifier.model, "relu1")(stack[None], 2)[0]
     np.testing.assert_allclose(column.cells[0].map, expected, atol=1e-6)
+    figure = draw(shown[:1], [column])
+    figure.canvas.draw()
+    heads = [text for axes in figure.axes for text in axes.texts if "Grad-CAM" in text.get_text()]
+    assert heads and all(head.get_window_extent().y1 <= figure.bbox.y1 for head in heads), (
+        "a head of three lines is cut"
+    )
     columns = activation_maps(model, shown[:1], methods=["lime"], samples=20, progress=False)
     assert [c.method for c in columns] == ["lime"] and columns[0].cells[0].fit is not None
     assert any("R\N{SUPERSCRIPT TWO}" in axes.get_title() for axes in draw(shown[:1], columns).axes)
