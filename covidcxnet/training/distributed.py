@@ -7,6 +7,7 @@ batch norms that count the part of a batch that is on their device.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -92,13 +93,11 @@ def join(devices: int = 1) -> Processes:
     address = os.environ.get(ADDRESSES, "").split(",")[0]
     if not re.fullmatch(r".+:\d+", address):
         raise InputError(f"{ADDRESSES}: {address!r} given, HOST:PORT of process 0 expected")
-    import keras  # the module itself: its stand-in computes something on first use
-
-    if keras.backend.backend() != "jax":
-        raise InputError(
-            f"KERAS_BACKEND: several processes train together under jax, {keras.backend.backend()} given; "
-            "set KERAS_BACKEND=jax, or give --devices without covidcxnet launch"
-        )
+    # The variable and not Keras, which computes something when it is loaded here.
+    if os.environ.get("KERAS_BACKEND") != "jax":
+        raise InputError("KERAS_BACKEND: several processes train together under JAX alone; set KERAS_BACKEND=jax")
+    if not importlib.util.find_spec("jax"):
+        raise InputError("KERAS_BACKEND: jax is not installed")
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -170,6 +169,10 @@ class Devices:
         """A model that predicts what `model` does, for all images of the `batches` in every process."""
         return model
 
+    def whole(self, loss: Any) -> Any:
+        """A loss of all images at once, outside of a step."""
+        return loss
+
 
 class MirroredDevices(Devices):
     """Devices of one process under TensorFlow: a copy of the model on each, gradients averaged."""
@@ -183,6 +186,10 @@ class MirroredDevices(Devices):
 
     def scope(self) -> AbstractContextManager[Any]:
         return self.strategy.scope()
+
+    def whole(self, loss: Any) -> Any:
+        # Within the scope Keras divides each loss by the number of devices, whose losses a step adds up.
+        return lambda truth, chances: loss(truth, chances) * self.strategy.num_replicas_in_sync
 
 
 class ShardedDevices(Devices):

@@ -215,7 +215,8 @@ class TrainingLoop:
         self.equal = all_equal(probabilities)
         independent = self.recipe.task == "independent"
         targets = self.validation.targets
-        figures = validation_figures(targets, probabilities, self.loss, self.labels, independent=independent)
+        loss = self.devices.whole(self.loss)
+        figures = validation_figures(targets, probabilities, loss, self.labels, independent=independent)
         # What process 0 decides by them, all decide: its machine may round otherwise.
         return self.processes.share(figures)
 
@@ -347,7 +348,8 @@ class HierarchicalLoop:
         _, side = sides(recipe, run.store, run.split)
         plain = Batches(run.store, side.rows, side.targets, batch_size=recipe.batch_size)
         probabilities = self.devices.predictor(self.core, plain).predict(self.devices.divide(plain), verbose=0)
-        figures = validation_figures(side.targets, probabilities, loss_for(recipe, side.targets), recipe.classes)
+        loss = self.devices.whole(loss_for(recipe, side.targets))
+        figures = validation_figures(side.targets, probabilities, loss, recipe.classes)
         run.update(whole_model=figures)
         text = ", ".join(f"{name} {figures[f'val_{name}']:.4f}" for name in ("auroc", "accuracy", "f1"))
         print(f"all levels together: validation {text}", file=sys.stderr)
