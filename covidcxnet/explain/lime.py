@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 
 from enhancement.errors import InputError
@@ -89,19 +90,17 @@ def explain_lime(
             features = int(segments.max()) + 1
             shown = self.random_state.randint(0, 2, num_samples * features).reshape(num_samples, features)
             shown[0] = 1
-            # Background pixels carry number -1: the extra last column, which is always shown.
-            keep = np.concatenate([shown.astype(bool), np.ones((num_samples, 1), bool)], axis=1)
-            masks = (keep[start : start + batch_size][:, segments] for start in range(0, num_samples, batch_size))
             answers: list[np.ndarray] = []
             with ProgressBar(
                 total=num_samples, desc="LIME", unit="prediction", leave=False, disable=not progress
             ) as bar:
-                for mask in masks:
-                    answers.append(classifier_fn(np.where(mask[..., None], image, fudged_image)))
+                for start in range(0, num_samples, batch_size):
+                    batch = shown[start : start + batch_size]
+                    answers.append(classifier_fn(_perturbed(image, fudged_image, segments, batch)))
                     if len(answers) == 1:
                         # The first batch may have compiled the network: the time left is reckoned without it.
                         bar.unpause()
-                    bar.update(len(mask))
+                    bar.update(len(batch))
             return shown, np.concatenate(answers)
 
     def probabilities(stacks: np.ndarray) -> np.ndarray:
@@ -136,6 +135,17 @@ def explain_lime(
     # A model that never changes its answer leaves nothing to fit, which is a perfect fit of nothing: 0.
     score = float(explanation.score) if np.isfinite(explanation.score) else 0.0
     return LimeExplanation(worth[numbers], numbers, score, chosen, first[0])
+
+
+def _perturbed(image: np.ndarray, hidden: np.ndarray, numbers: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """The image with superpixels hidden, uint8 [n, S, S, C]; `shown` 0 or 1 [n, superpixels] says which are not."""
+    # Background pixels carry number -1: the extra last column, which is always shown.
+    keep = np.concatenate([shown, np.ones((len(shown), 1))], axis=1).astype(np.uint8)
+    stacks = np.repeat(hidden[None], len(keep), axis=0)
+    for stack, row in zip(stacks, keep, strict=True):
+        # 13 times as fast as np.where, whose inner loop is the three channels.
+        cv2.copyTo(image, row[numbers], stack)
+    return stacks
 
 
 def superpixels(plane: np.ndarray, count: int, content: np.ndarray | None = None) -> np.ndarray:
