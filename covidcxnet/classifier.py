@@ -9,13 +9,16 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from covidcxnet.backend import compiled
+from covidcxnet.cluster import IMAGES, Cluster
 from covidcxnet.explain.cam import CAM, ActivationMaps, ConvertedMaps, GradCAM
 from covidcxnet.explain.explanation import METHODS, Explanation
 from covidcxnet.explain.lime import SAMPLES, explain_lime
@@ -29,7 +32,7 @@ from enhancement.inputs import Images, radiographs
 from enhancement.notebook import NotebookDisplay
 from enhancement.progress import announce, announced, interactive
 from segmentation.backend import fuse_batch_norm, keras
-from segmentation.engines import Network
+from segmentation.engines import Network, running
 from segmentation.segmenter import LungSegmenter
 
 __all__ = ["Classifier", "Prediction"]
@@ -69,6 +72,9 @@ class Classifier(NotebookDisplay):
         Whether classes exclude each other, or are findings of which an image may have several, as in CheXNet.
     thresholds : float64 [C]
         Probability from which each class is called; 0.5 unless the training chose others.
+    origin : callable or None
+        Loads the same classifier from its file in another process, with `engine` and `precision`; None where there is
+        no file.
 
     Raises
     ------
@@ -93,6 +99,7 @@ class Classifier(NotebookDisplay):
         engine: str | None = None,
         precision: str = "f32",
     ):
+        self.origin: Callable[..., Classifier] | None = None
         self._network = network
         self._engine: dict[str, Any] = {"engine": engine, "precision": precision}
         self._build = model
@@ -118,6 +125,18 @@ class Classifier(NotebookDisplay):
         # Every run's best weights have the same name: the run's folder says which.
         name = self.path.absolute().parent.name if self.path and self.path.name == "best.weights.h5" else self.name
         return f"Classifier({name!r}, classes={self.classes}, size={self.input.size})"
+
+    def __copy__(self):
+        # By `__reduce__` a copy would load its network again.
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def __reduce__(self):
+        if self.origin is None:
+            raise InputError(f"{self.name}: was not loaded from a file, from which another process could load it")
+        # Not `auto`: a converted network may lie here and not there.
+        return _load, (partial(self.origin, **running(self._network, **self._engine)), self.segmenter)
 
     @cached_property
     def model(self) -> keras.Model:
@@ -192,7 +211,15 @@ class Classifier(NotebookDisplay):
         network = self._network
         return ConvertedMaps(network, method) if network and ConvertedMaps.explains(network, method) else None
 
-    def predict(self, files: Images, *, batch_size: int = 16, jobs: int = 1, progress: bool = False) -> Predicted:
+    def predict(
+        self,
+        files: Images,
+        *,
+        batch_size: int = 16,
+        jobs: int = 1,
+        progress: bool = False,
+        cluster: Cluster | None = None,
+    ) -> Predicted:
         """Predict radiographs.
 
         Parameters
@@ -206,6 +233,9 @@ class Classifier(NotebookDisplay):
             Processes that read and enhance.
         progress : bool
             Show a progress bar.
+        cluster : covidcxnet.cluster.Cluster, optional
+            Its workers read and predict, in tasks of about 100 images, in place of this process. Each loads the weights
+            file once. Results are those of one process.
 
         Returns
         -------
@@ -219,10 +249,9 @@ class Classifier(NotebookDisplay):
             Before any work: for an array or PIL image that is no radiograph, a folder or pattern without any, a path
             that does not exist where it is all that is given, or a segmenter that is missing.
         """
-        with self._first_use(progress):
-            return Predicted(
-                self.iter_predict(files, batch_size=batch_size, jobs=jobs, progress=progress), self.classes
-            )
+        options: dict[str, Any] = {"batch_size": batch_size, "jobs": jobs, "progress": progress, "cluster": cluster}
+        with nullcontext() if cluster else self._first_use(progress):
+            return Predicted(self.iter_predict(files, **options), self.classes)
 
     def predict_proba(self, files: Images, **options: Any) -> np.ndarray:
         """Probabilities of radiographs, as of a classifier of scikit-learn.
@@ -241,9 +270,28 @@ class Classifier(NotebookDisplay):
         return self.predict(files, **options).probabilities
 
     def iter_predict(
-        self, files: Images, *, batch_size: int = 16, jobs: int = 1, progress: bool = False
+        self,
+        files: Images,
+        *,
+        batch_size: int = 16,
+        jobs: int = 1,
+        progress: bool = False,
+        cluster: Cluster | None = None,
     ) -> Iterator[Prediction]:
         """Like `predict`, one after the other: memory stays flat however many files there are."""
+        if cluster is not None:
+            items = list(radiographs(files))
+            # Whole batches, the very batches of one process: the last bits of a network depend on them.
+            size = -(-IMAGES // batch_size) * batch_size
+            work = partial(_predict_part, self, batch_size=batch_size)
+            parts = [_absolute(items[i : i + size]) for i in range(0, len(items), size)]
+            results = cluster.map(
+                work, parts, files=_paths, needs=_paths([self.path]), desc="preparing", progress=progress
+            )
+            predictions = (prediction for part in results for prediction in part)
+            for item, prediction in zip(items, predictions, strict=True):
+                yield replace(prediction, path=None if isinstance(item, np.ndarray) else item)
+            return
         for items, outcomes in self.batches(files, batch_size, jobs, progress):
             stacks = [outcome.prepared.stack for outcome in outcomes if outcome.prepared is not None]
             rows = iter(self.predict_stacks(np.stack(stacks), batch_size) if stacks else ())
@@ -408,7 +456,7 @@ class Classifier(NotebookDisplay):
     def batches(
         self, files: Images, batch_size: int = 16, jobs: int = 1, progress: bool = False
     ) -> Iterator[tuple[list[Path | np.ndarray], list[Outcome]]]:
-        """Files or arrays with their outcomes of preparation, in order, in groups of up to `batch_size` stacks."""
+        """Files or arrays with their outcomes of preparation, in order, in groups of `batch_size` files."""
         if batch_size < 1 or jobs < 1:
             raise InputError(f"batch_size: {batch_size}, jobs: {jobs} given, 1 or more expected")
         items = list(radiographs(files))
@@ -419,19 +467,10 @@ class Classifier(NotebookDisplay):
         prepared = prepare_files(
             items, self.input, segmenter=self.segmenter, jobs=jobs, batch=batch_size, progress=progress, look=True
         )
-        group: list[Path | np.ndarray] = []
-        outcomes: list[Outcome] = []
-        ready = 0
-        for item, outcome in zip(items, prepared, strict=True):
-            group.append(item)
-            outcomes.append(outcome)
-            ready += outcome.prepared is not None
-            # Unreadable files wait too: a long row of them must not pile up.
-            if ready == batch_size or len(group) == 4 * batch_size:
-                yield group, outcomes
-                group, outcomes, ready = [], [], 0
-        if group:
-            yield group, outcomes
+        # Unreadable files count: so a file is in the same batch in one process and in the task of a cluster.
+        for first in range(0, len(items), batch_size):
+            group = items[first : first + batch_size]
+            yield group, list(islice(prepared, len(group)))
 
     def prediction(self, item: Path | np.ndarray, outcome: Outcome, row: np.ndarray | None) -> Prediction:
         """The prediction of one item from its outcome and its row of probabilities, None where it could not be read."""
@@ -500,3 +539,24 @@ class Classifier(NotebookDisplay):
         if any(isinstance(v, bool) or not isinstance(v, int | float) or not 0 <= v <= 1 for v in values):
             raise InputError(f"{self.name}: thresholds {chosen!r} in its metadata, numbers in 0..1 expected; damaged")
         return np.array(values, float)
+
+
+def _load(origin: Callable[[], Classifier], segmenter: LungSegmenter | None) -> Classifier:
+    classifier = origin()
+    return classifier if segmenter is None else classifier.with_segmenter(segmenter)
+
+
+def _predict_part(
+    classifier: Classifier, items: Sequence[Path | np.ndarray], jobs: int, *, batch_size: int
+) -> list[Prediction]:
+    """The share of a worker of a cluster."""
+    return list(classifier.iter_predict(items, batch_size=batch_size, jobs=jobs))
+
+
+def _absolute(items: Sequence[Path | np.ndarray]) -> list[Path | np.ndarray]:
+    # A worker has another working directory.
+    return [item if isinstance(item, np.ndarray) else item.absolute() for item in items]
+
+
+def _paths(items: Sequence[Path | np.ndarray | None]) -> list[Path]:
+    return [item for item in items if isinstance(item, Path)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from covidcxnet.legacy import load_legacy
 from covidcxnet.models import HEADS, MODELS, create
 from covidcxnet.torch_weights import load_torch
 from enhancement.errors import InputError, has_controls
+from enhancement.parallel import sha256 as weights_sha256
 from enhancement.progress import PATIENCE, announced
 from segmentation.backend import quiet_backend
 from segmentation.engines import choose, network_of
@@ -68,8 +69,24 @@ def load_model(
     >>> load_model("runs/phantom-small-cnn").predict("chest.png")[0].label   # doctest: +SKIP
     'normal'
     """
-    chosen, named = choose(engine, precision)
     file = source(name_or_path)
+    classifier = _load(name_or_path, file, engine, precision)
+    # A released name stays one: an old file of that name is known by it.
+    name = name_or_path if weights.is_name(name_or_path) else file.path.absolute()
+    classifier.origin = partial(_load_same, name, file.sha256)
+    return classifier
+
+
+def _load_same(name_or_path: str | os.PathLike[str], sha256: str, **how: str) -> Classifier:
+    classifier = load_model(name_or_path, **how)
+    assert classifier.path is not None
+    if (digest := weights_sha256(classifier.path)) != sha256:
+        raise InputError(f"{classifier.path}: SHA-256 {digest[:12]} found, {sha256[:12]} expected; another file")
+    return classifier
+
+
+def _load(name_or_path: str | os.PathLike[str], file: WeightsFile, engine: str | None, precision: str) -> Classifier:
+    chosen, named = choose(engine, precision)
     how: dict[str, Any] = {"engine": engine, "precision": precision}
     network, keras_model = None, cache(lambda: build(file.metadata, file.path))
     if file.layout == "keras-3":

@@ -138,6 +138,13 @@ def choose(engine: str | None, precision: str) -> tuple[str, bool]:
     return chosen, named
 
 
+def running(network: Network | None, engine: str | None, precision: str) -> dict[str, str]:
+    """Options that name the engine which runs a network, for a process that must not choose another one."""
+    if network is None:
+        return {"engine": "keras", "precision": "f32"}
+    return {"engine": choose(engine, precision)[0], "precision": precision}
+
+
 def network_of(
     model: Callable[[], keras.Model],
     file: WeightsFile,

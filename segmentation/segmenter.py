@@ -184,6 +184,19 @@ class LungSegmenter:
     def __repr__(self) -> str:
         return f"LungSegmenter({self.path.name!r}, size={self.input.size}, convention={self.convention!r})"
 
+    def __copy__(self):
+        # By `__reduce__` a copy would load its network again.
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def __reduce__(self):
+        """Another process gets the settings, loads the file itself, and runs the network on the same engine."""
+        names = ("convention", "batch_size", "threshold", "components", "fill_holes", "dilation", "limits")
+        options = {name: getattr(self, name) for name in names} | {"metadata": self.metadata}
+        options |= engines.running(self._converted(), self.engine, self.precision)
+        return _load_segmenter, (self.path.absolute(), self.sha256, options)
+
     @cached_property
     def rule(self) -> FrontalRule | None:
         """What tells upright frontal radiographs by the network's features; None where none was fitted to it."""
@@ -334,3 +347,10 @@ class LungSegmenter:
             "convention": self.convention,
         }
         return replace(result, verdict=verdict, **settings, _cleaned=cleaned, _maps=by_name)
+
+
+def _load_segmenter(path: Path, sha256: str, options: dict[str, Any]) -> LungSegmenter:
+    segmenter = LungSegmenter(path, **options)
+    if segmenter.sha256 != sha256:
+        raise InputError(f"{path}: SHA-256 {segmenter.sha256[:12]} found, {sha256[:12]} expected; another file")
+    return segmenter

@@ -37,7 +37,7 @@ ORDER = (
     ("covidcxnet.preparation",),
     ("covidcxnet.datasets",),
     ("covidcxnet.reporting",),
-    ("covidcxnet.settings", "covidcxnet.backend", "covidcxnet.recipes"),
+    ("covidcxnet.settings", "covidcxnet.backend", "covidcxnet.cluster", "covidcxnet.recipes"),
     ("segmentation",),
     ("weights",),
     ("enhancement",),

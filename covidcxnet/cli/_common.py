@@ -64,6 +64,15 @@ def add_work(
     add_progress(parser)
 
 
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    """Who does the work instead of this process: ``--workers`` here, or those of a ``--scheduler``."""
+    group = parser.add_argument_group("cluster (pip install 'covidcxnet[cluster]')")
+    text = "so many worker processes on this machine do the work, each with networks of its own; replaces --jobs"
+    group.add_argument("--workers", type=at_least(1), metavar="N", help=text)
+    text = "the workers of a Dask cluster do the work, for example tcp://host:8786; they need the same files and paths"
+    group.add_argument("--scheduler", metavar="ADDRESS", help=text)
+
+
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """What runs the networks: ``--engine`` and ``--precision``."""
     # Written out, as --help does without the engines' module.

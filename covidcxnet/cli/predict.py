@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from covidcxnet.cli import _output
-from covidcxnet.cli._common import EXIT_CODES, add_engine, add_work
+from covidcxnet.cli._common import EXIT_CODES, add_cluster, add_engine, add_work
 from covidcxnet.preparation.pipeline import MARK, about_image
 from covidcxnet.reporting.table import count
 from enhancement.command_line import Parser, at_least, command
@@ -32,6 +32,7 @@ def main(argv: list[str], prog: str) -> int:
     parser = build_parser(prog, text)
     add = parser.add_argument
     add("--explain", choices=METHODS, help="also draw a panel for each radiograph into --out")
+    add_cluster(parser)
     return run(parser.parse_args(argv))
 
 
@@ -75,6 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
     for flag in () if method else ("out", "target", "full_size"):
         if getattr(arguments, flag):
             raise InputError(f"--{flag.replace('_', '-')}: is for pictures; add --explain, or leave it out")
+    scheduler, workers = getattr(arguments, "scheduler", None), getattr(arguments, "workers", None)
+    if method and (scheduler or workers):
+        raise InputError(f"--{'scheduler' if scheduler else 'workers'}: is for predictions; leave out --explain")
     # From here to the import: what can be refused is refused before TensorFlow takes its seconds to load.
     files = find_image_tree(arguments.files)
     paths = [path for path, _ in files]
@@ -93,6 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     if lime and method != "lime":
         raise InputError(f"--{next(iter(lime))}: is a setting of LIME; choose lime as the method, or leave it out")
 
+    from covidcxnet.cluster import connected
     from covidcxnet.pretrained import load_model
     from segmentation.segmenter import LungSegmenter
 
@@ -107,16 +112,17 @@ def run(arguments: argparse.Namespace) -> int:
     terminal, garbled = sys.stderr.isatty(), sys.stderr.isatty() and sys.stdout.isatty()
     progress = arguments.progress and not garbled and (terminal or method == "lime")
     options: dict[str, Any] = {"batch_size": arguments.batch_size, "jobs": arguments.jobs, "progress": progress}
-    # Generators: a row appears when its radiograph is done, and memory does not grow with the folder.
-    results: Iterator[tuple[Any, Any]]
-    if method:
-        explanations = classifier.iter_explain(paths, method, arguments.target, **options, **lime)
-        results = ((explanation.prediction, explanation) for explanation in explanations)
-    else:
-        results = ((prediction, None) for prediction in classifier.iter_predict(paths, **options))
     unreadable = unusual = marked = 0
     drawn: list[Any] = []
     with ExitStack() as stack:
+        # Generators: a row appears when its radiograph is done, and memory does not grow with the folder.
+        results: Iterator[tuple[Any, Any]]
+        if method:
+            explanations = classifier.iter_explain(paths, method, arguments.target, **options, **lime)
+            results = ((explanation.prediction, explanation) for explanation in explanations)
+        else:
+            cluster = stack.enter_context(connected(scheduler, workers))
+            results = ((prediction, None) for prediction in classifier.iter_predict(paths, **options, cluster=cluster))
         writers: list[Callable[[dict[str, Any]], None]]
         writers = [_output.print_json if arguments.json else _output.Lines(paths)]
         if arguments.csv:

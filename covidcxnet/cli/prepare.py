@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from covidcxnet.cli._common import NO_PROGRESS, progress_switch
+from covidcxnet.cli._common import NO_PROGRESS, add_cluster, progress_switch
 from covidcxnet.training.arguments import parse_recipe
-from enhancement.command_line import command
+from enhancement.command_line import Parser, command
 
 SUMMARY = f"""Prepare radiographs for training: decode, find lungs, enhance and resize them once, into one HDF5 store.
 
 Takes the flags and recipes of train. Those that concern neither data nor input have no effect here, except that with
 --match-to training the split and the seed decide which images grey levels are matched to. What is prepared already is
-not done again, and an interrupted preparation resumes where it stopped. {NO_PROGRESS}"""
+not done again, and an interrupted preparation resumes where it stopped. {NO_PROGRESS}
+
+--workers N lets N processes on this machine do the work, each with a lung segmenter of its own; --scheduler ADDRESS
+lets the workers of a Dask cluster do it, for example tcp://host:8786. They write shards into a folder beside the
+store, which joins them. Both need pip install 'covidcxnet[cluster]'."""
 # Flags of train that would have no effect here, with what to do instead.
 REFUSED = {
     "resume": "give the same command again, and it resumes",
@@ -24,8 +28,13 @@ REFUSED = {
 @progress_switch
 def main(argv: list[str], prog: str) -> int:
     """Prepare a store: 0 done, 1 done but some files could not be used (listed)."""
-    recipe = parse_recipe(argv, prog, SUMMARY, REFUSED)
+    # No settings of a recipe: how the work is done leaves no trace in a store.
+    parser = Parser(prog=prog, add_help=False)
+    add_cluster(parser)
+    where, rest = parser.parse_known_args(argv)
+    recipe = parse_recipe(rest, prog, SUMMARY, REFUSED)
 
+    from covidcxnet.cluster import connected
     from covidcxnet.training import data
     from covidcxnet.training.recipe import TRAINING_IMAGES
     from covidcxnet.training.statistics import with_histogram
@@ -36,7 +45,10 @@ def main(argv: list[str], prog: str) -> int:
     # Grey levels of training images are part of what is prepared, and which images these are the split says.
     split = data.split_of(recipe, dataset) if recipe.match_to == TRAINING_IMAGES else None
     recipe = with_histogram(recipe, dataset, split, segmenter)
-    with data.store_of(recipe, dataset, segmenter) as store:
+    with (
+        connected(where.scheduler, where.workers) as cluster,
+        data.store_of(recipe, dataset, segmenter, cluster=cluster) as store,
+    ):
         rejected = store.rejected
         for path, reason in zip(rejected["path"], rejected["reason"], strict=True):
             print(f"{path}: {reason}", file=sys.stderr)

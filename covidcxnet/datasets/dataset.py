@@ -126,10 +126,11 @@ class Dataset(NotebookDisplay):
 
     @property
     def masks(self) -> list[tuple[Path, ...] | None]:
-        """Files whose union is the lung mask of each image, in table order; None where there is none."""
+        """Absolute paths of the files whose union is the lung mask of each image, in table order; None for none."""
         if "mask" not in self.table:
             return [None] * len(self)
-        return [tuple(self.root / part for part in cell_paths(cell)) or None for cell in self.table["mask"]]
+        root = self.root.absolute()
+        return [tuple(root / part for part in cell_paths(cell)) or None for cell in self.table["mask"]]
 
     @property
     def rejected(self) -> list[str | None]:

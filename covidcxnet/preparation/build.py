@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial as bound
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +18,35 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from covidcxnet.cluster import IMAGES, Cluster
 from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.preparation import pipeline
-from covidcxnet.preparation.pipeline import Outcome, Segmenter, prepare_files
-from covidcxnet.preparation.store import COLUMNS, FORMAT, PartialStore, Store, columns_of
+from covidcxnet.preparation.pipeline import BATCH, Outcome, Segmenter, prepare_files
+from covidcxnet.preparation.store import (
+    COLUMNS,
+    FORMAT,
+    PartialStore,
+    Store,
+    bytes_a_row,
+    check_room,
+    columns_of,
+    finish_shard,
+    join,
+    remove_shards,
+    shard_paths,
+    shard_records,
+)
 from covidcxnet.reporting.table import count
 from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
+from enhancement.files import whole_file
+from enhancement.lock import locked
 from enhancement.parallel import cores, sha256
 from enhancement.progress import ProgressBar
 
 SEGMENTER_OPTIONS = ("convention", "threshold", "components", "fill_holes", "dilation", "limits")  # that shape a mask
+# Of a store. Reading rows in random order slows down with every shard, which costs an open file or the time to open it.
+_MOST_SHARDS = 500
 # What the journal and the table say of a radiograph: plain values, ready for a line of JSON.
 _RECORD: dict = {"key": "", "error": None, "height": 0, "width": 0, "trusted": None, "reasons": "", "area": None}
 
@@ -38,6 +60,7 @@ def prepare(
     jobs: int | None = None,
     progress: bool = True,
     shared: bool = False,
+    cluster: Cluster | None = None,
 ) -> Store:
     """Prepare a data set once, for many trainings.
 
@@ -61,6 +84,9 @@ def prepare(
     shared : bool
         An existing store is completed and keeps its other images, see `Store.select`; columns may be those of an
         earlier call. It is refused if it was made with other settings, another segmenter or from another folder.
+    cluster : covidcxnet.cluster.Cluster, optional
+        Its workers prepare, in place of `jobs` here, each into shards of about 100 images in the folder
+        ``PATH.shards``, which the store joins. Bytes are those of one process.
 
     Returns
     -------
@@ -87,7 +113,7 @@ def prepare(
     about = _about(dataset, settings, segmenter, path)
     # Before the content is hashed, which takes minutes for a large set: a file that is no store is refused at once.
     old = _reusable(path, about)
-    keys = _content_keys(dataset, by_mask, progress)
+    keys = _content_keys(dataset, by_mask, progress, cluster)
     if shared and path.exists():
         # What cannot be completed is not written over either.
         if old is None:
@@ -103,12 +129,13 @@ def prepare(
             return old
         dataset = _union(old, dataset)
         about = _about(dataset, settings, segmenter, path)
-        keys = _content_keys(dataset, by_mask, progress)
+        keys = _content_keys(dataset, by_mask, progress, cluster)
     if old is not None and _up_to_date(old, dataset, keys, about):
         if progress:
             print(f"{path}: up to date, {len(old)} stacks", file=sys.stderr)
         return old
-    _build(dataset, settings, path, segmenter, jobs, progress, keys, about, old)
+    build = _build if cluster is None else bound(_build_shards, cluster=cluster)
+    build(dataset, settings, path, segmenter, jobs, progress, keys, about, old)
     store = Store(path)
     if progress:
         text, rejected = f"{path}: {len(store)} stacks", store.rejected
@@ -131,29 +158,59 @@ def content_sha256(path: Path) -> str:
         return ""
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Radiographs to prepare one after the other: all of a data set, or those of a shard; plain values for a worker."""
+
+    paths: list[Path]
+    masks: list[Any] | None  # None where a segmenter finds the lungs
+    refused: list[str | None]
+    keys: list[str]
+    known: dict[str, tuple[int, dict[str, Any]]]  # content key to row and record of the old store
+    shard: Path | None = None  # where it is written
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def cut(self, first: int, stop: int, shard: Path) -> _Part:
+        keys, masks = self.keys[first:stop], None if self.masks is None else self.masks[first:stop]
+        known = {key: self.known[key] for key in keys if key in self.known}
+        return _Part(self.paths[first:stop], masks, self.refused[first:stop], keys, known, shard)
+
+    def files(self) -> list[Path]:
+        """What will be read."""
+        masks = self.masks or [None] * len(self)
+        fresh = [
+            (p, m) for p, m, key in zip(self.paths, masks, self.keys, strict=True) if key and key not in self.known
+        ]
+        return [file for path, mask in fresh for file in (path, *(mask or ()))]
+
+
+def _whole(dataset: Dataset, segmenter: Segmenter | None, keys: list[str], old: Store | None) -> _Part:
+    masks = dataset.masks if segmenter is None and "mask" in dataset.table else None
+    known = {} if old is None else _known_rows(old)
+    return _Part(dataset.paths, masks, dataset.rejected, keys, known)
+
+
 def _build(dataset, settings, path, segmenter, jobs, progress, keys, about, old) -> None:
     plan = {"made": _made_by(about), "keys": hashlib.sha256("\n".join(keys).encode()).hexdigest()}
     partial = PartialStore(path, plan, settings, len(dataset))
     begun = len(partial.records)
     bar = ProgressBar(total=len(dataset), initial=begun, desc="preparing", unit="image", disable=not progress)
     try:
-        _fill(partial, dataset, settings, segmenter, jobs, keys, old, bar)
+        _fill(partial, _whole(dataset, segmenter, keys, old), settings, segmenter, jobs, old, bar)
         if not partial.rows:
-            first = partial.records[0]["error"]
+            records = partial.records
             partial.discard()
-            raise InputError(
-                f"{path}: none of {len(dataset)} radiographs could be prepared; the first, {dataset.paths[0]}: {first}"
-            )
+            raise _none_prepared(path, dataset, records)
         if old is not None:
             old.close()  # the new file takes its name
-        partial.finish(about, *_tables(dataset, partial.records))
+        partial.finish(about, _tables(dataset, partial.records))
+        remove_shards(path)
     except KeyboardInterrupt:
         partial.close()  # before anything is said: a second Ctrl-C may follow
         bar.close()
-        print(
-            f"{path}: broken off at {len(partial.records)} of {len(dataset)}; the same command goes on from there",
-            file=sys.stderr,
-        )
+        _say_broken_off(path, len(partial.records), len(dataset))
         raise
     finally:
         bar.close()
@@ -162,25 +219,107 @@ def _build(dataset, settings, path, segmenter, jobs, progress, keys, about, old)
             old.close()
 
 
-def _fill(partial: PartialStore, dataset, settings, segmenter, jobs, keys, old: Store | None, bar) -> None:
+def _build_shards(dataset, settings, path, segmenter, jobs, progress, keys, about, old, *, cluster: Cluster) -> None:
+    """As `_build`, by the workers of a cluster: they write shards, whole or not at all, and this process joins them."""
+    whole = _whole(dataset, segmenter, keys, old)
+    cuts = _cuts(keys)
+    # Shards are named by all that decides their bytes, so that those that are there need not be made again.
+    plan = hashlib.sha256(json.dumps([_made_by(about), keys, cuts], sort_keys=True).encode()).hexdigest()[:12]
+    shards = shard_paths(path, plan, len(cuts) - 1)
+    parts = [whole.cut(*rows) for rows in zip(cuts, cuts[1:], map(Path.absolute, shards), strict=False)]
+    shards[0].parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f".{path.name}.lock"), f"is preparing {path.name}", target=path):
+        results: list[Any] = [shard_records(shard) for shard in shards]
+        missing = [part for part, records in zip(parts, results, strict=True) if records is None]
+        check_room(path, sum(map(len, missing)) * bytes_a_row(settings))
+        done = len(dataset) - sum(map(len, missing))
+        source = old.path.absolute() if whole.known else None
+        needs = [shards[0].parent.absolute(), *([source] if source else [])]
+        work = bound(_prepare_shard, settings=settings, segmenter=segmenter, old=source)
+        fresh = cluster.map(
+            work, missing, files=_Part.files, needs=needs, done=done, desc="preparing", progress=progress
+        )
+        try:
+            for k, part in enumerate(parts):
+                if results[k] is None:
+                    results[k] = next(fresh)
+                    done += len(part)
+                    if not shards[k].is_file():
+                        raise InputError(f"{shards[k]}: written by a worker, but not there; is the folder shared?")
+            next(fresh, None)  # ends the bar
+        except KeyboardInterrupt:
+            _say_broken_off(path, done, len(dataset))
+            raise
+        finally:
+            if old is not None:
+                old.close()
+        rows = [sum(record["error"] is None for record in records) for records in results]
+        records = [record for records in results for record in records]
+        if not any(rows):
+            remove_shards(path)
+            raise _none_prepared(path, dataset, records)
+        join(path, settings, about, _tables(dataset, records), plan, rows)
+        for remains in path.parent.glob(f".{glob.escape(path.name)}.partial.*"):  # of a run without the cluster
+            remains.unlink()
+
+
+def _cuts(keys: list[str]) -> list[int]:
+    """Where shards begin and end, so that each has the same number of readable files, the last one fewer."""
+    size = max(IMAGES, -(-len(keys) // _MOST_SHARDS))
+    # Whole batches of the segmenter, the very batches of one process: the last bits of a network depend on them.
+    size = -(-size // BATCH) * BATCH
+    readable = np.cumsum([bool(key) for key in keys])
+    ends = [int(np.searchsorted(readable, n)) + 1 for n in range(size, int(readable[-1]), size)]
+    return [0, *ends, len(keys)]
+
+
+def _prepare_shard(part: _Part, jobs: int, *, settings, segmenter, old: Path | None) -> list[dict[str, Any]]:
+    """A worker's share: one shard; its records."""
+    assert part.shard is not None
+    before = Store(old) if old is not None and part.known else None
+    # Under a name of its own until it is whole: a worker that was taken for dead may be at work on the same shard.
+    with whole_file(part.shard) as temporary:
+        partial = PartialStore(temporary, {}, settings, len(part))
+        try:
+            with ProgressBar(disable=True) as bar:
+                _fill(partial, part, settings, segmenter, jobs, before, bar)
+            finish_shard(partial)
+        except BaseException:
+            partial.discard()
+            raise
+        finally:
+            if before is not None:
+                before.close()
+    return partial.records
+
+
+def _none_prepared(path: Path, dataset: Dataset, records: list[dict[str, Any]]) -> InputError:
+    first = records[0]["error"]
+    text = f"none of {len(dataset)} radiographs could be prepared; the first, {dataset.paths[0]}: {first}"
+    return InputError(f"{path}: {text}")
+
+
+def _say_broken_off(path: Path, done: int, total: int) -> None:
+    print(f"{path}: broken off at {done} of {total}; the same command goes on from there", file=sys.stderr)
+
+
+def _fill(partial: PartialStore, part: _Part, settings, segmenter, jobs, old: Store | None, bar) -> None:
     """Every radiograph from where the last run stopped, in order: copied where `old` has it, else prepared."""
-    known = {} if old is None else _known_rows(old)
+    keys, known = part.keys, part.known
     i = len(partial.records)
     todo = [k for k in range(i, len(keys)) if keys[k] and keys[k] not in known]
-    paths, refused = dataset.paths, dataset.rejected
-    masks = dataset.masks if segmenter is None and "mask" in dataset.table else None
     # A generator: a file is read when its turn comes, between rows that are copied.
     fresh = prepare_files(
-        [paths[k] for k in todo],
+        [part.paths[k] for k in todo],
         settings,
         segmenter=segmenter,
         jobs=jobs or min(cores(), max(1, len(todo) // 48)),  # starting a worker costs as much as some 50 images
-        known_masks=None if masks is None else [masks[k] for k in todo],
+        known_masks=None if part.masks is None else [part.masks[k] for k in todo],
     )
     while i < len(keys):
         count = 1
         if not keys[i]:
-            partial.note([_RECORD | {"error": refused[i] or "no such file, or it may not be read"}])
+            partial.note([_RECORD | {"error": part.refused[i] or "no such file, or it may not be read"}])
         elif old is not None and keys[i] in known:
             # Neighbours go in one go, but not all: they are in memory at once.
             first, record = known[keys[i]]
@@ -190,7 +329,7 @@ def _fill(partial: PartialStore, dataset, settings, segmenter, jobs, keys, old: 
                 if row != first + len(records):
                     break
                 records.append(record)
-            partial.copy(old.stacks.file, first, records)
+            partial.copy(old, first, records)
             count = len(records)
         else:
             _add(partial, next(fresh), keys[i])
@@ -212,7 +351,8 @@ def _add(partial: PartialStore, outcome: Outcome, key: str) -> None:
     partial.add(outcome.prepared, record)
 
 
-def _tables(dataset: Dataset, records) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _tables(dataset: Dataset, records) -> dict[str, pd.DataFrame]:
+    """What is known of the stacks, and of the files that could not be prepared."""
     # Kinds are given: a column in which every value is missing would have one of its own.
     kinds = {"height": "int64", "width": "int64", "trusted": "boolean", "reasons": "str", "area": "float64"}
     values = {name: pd.Series([record[name] for record in records], dtype=kind) for name, kind in kinds.items()}
@@ -223,7 +363,7 @@ def _tables(dataset: Dataset, records) -> tuple[pd.DataFrame, pd.DataFrame]:
     described = dataset.table[columns_of(dataset.table)]
     table = pd.concat([described, results], axis=1)[~failed].reset_index(drop=True)
     rejected = pd.concat([described, results[["sha256", "mask_sha256"]], errors.rename("reason")], axis=1)
-    return table, rejected[failed].reset_index(drop=True)
+    return {"table": table, "rejected": rejected[failed].reset_index(drop=True)}
 
 
 def _about(dataset: Dataset, settings: InputSettings, segmenter, path: Path) -> dict[str, Any]:
@@ -281,7 +421,7 @@ def _reusable(path: Path, about: dict[str, Any]) -> Store | None:
 
 def _up_to_date(old: Store, dataset: Dataset, keys: list[str], about: dict[str, Any]) -> bool:
     """Whether preparing the data set would give the same store again."""
-    before = {key: value for key, value in old.about.items() if key != "rows"}
+    before = {key: value for key, value in old.about.items() if key not in ("rows", "shards")}
     # The segmenter's content is the same, as `_reusable` checked; its name may differ.
     before["settings"] = {**before["settings"], "segmenter": about["settings"]["segmenter"]}
     before["segmenter"] = about["segmenter"]
@@ -313,19 +453,32 @@ def _known_rows(old: Store) -> dict[str, tuple[int, dict[str, Any]]]:
     return known
 
 
-def _content_keys(dataset: Dataset, by_mask: bool, progress: bool) -> list[str]:
+def _content_keys(dataset: Dataset, by_mask: bool, progress: bool, cluster: Cluster | None = None) -> list[str]:
     """SHA-256 of each file, with `by_mask` that of its mask too; "" where it cannot be opened or is rejected."""
     masks = dataset.masks if by_mask else [None] * len(dataset)
     files = list(zip(dataset.paths, masks, dataset.rejected, strict=True))
-
-    def key(file: tuple[Path, tuple[Path, ...] | None, str | None]) -> str:
-        image, mask, refused = file
-        content = "" if refused else content_sha256(image)
-        return content if mask is None or not content else f"{content}:{'+'.join(map(content_sha256, mask))}"
-
+    if cluster is not None:
+        batches = [files[i : i + IMAGES] for i in range(0, len(files), IMAGES)]
+        hashed = cluster.map(_hash_files, batches, files=_opened, desc="checking", progress=progress)
+        return [key for keys in hashed for key in keys]
     with ThreadPoolExecutor(cores()) as pool:
-        bar = ProgressBar(pool.map(key, files), "checking", len(files), unit="file", disable=not progress, leave=False)
+        keys = pool.map(_content_key, files)
+        bar = ProgressBar(keys, "checking", len(files), unit="file", disable=not progress, leave=False)
         return list(bar)
+
+
+def _content_key(file: tuple[Path, tuple[Path, ...] | None, str | None]) -> str:
+    image, mask, refused = file
+    content = "" if refused else content_sha256(image)
+    return content if mask is None or not content else f"{content}:{'+'.join(map(content_sha256, mask))}"
+
+
+def _hash_files(files: list[Any], jobs: int) -> list[str]:
+    return list(map(_content_key, files))
+
+
+def _opened(files: list[Any]) -> list[Path]:
+    return [path for image, mask, refused in files if not refused for path in (image, *(mask or ()))]
 
 
 def _key_columns(keys: Iterable[str]) -> dict[str, pd.Series]:

@@ -28,6 +28,7 @@ from segmentation.regions import Frame, box_of, bring_down, dilate, frame_for, k
 _LUNGS = "lungs"  # first word of a note on the lung mask
 VERSION = 1  # of what the pixels of a stack are: raise it when any step changes, and every store is made anew
 
+BATCH = 16  # radiographs in a call of the segmenter
 MARK = " (!)"  # stands behind a label that has notes
 
 Item = str | os.PathLike | np.ndarray
@@ -122,7 +123,7 @@ def prepare_files(
     *,
     segmenter: Segmenter | None = None,
     jobs: int = 1,
-    batch: int = 16,
+    batch: int = BATCH,
     progress: bool = False,
     known_masks: Sequence[Item | tuple[Path, ...] | None] | None = None,
     look: bool = False,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,16 @@ class Store:
     In the file: ``stacks`` uint8 [N, S, S, C], one chunk an image, not compressed (a shuffled read of compressed chunks
     is ten times slower); ``lungs`` uint8 [N, ceil(S * S / 8)], packed bits; ``frames`` int32 [N, 11]; groups ``table``
     and ``rejected``, one array a column; everything else as JSON in the attribute ``covidcxnet``.
+
+    A store that a cluster made (see `join`) has its arrays in shards, files in a folder beside it, and virtual data
+    sets in their place. HDF5 fills the rows of a shard that it cannot open with zeros and says nothing, so rows are
+    read from the shards themselves here.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._file: h5py.File | None = None
+        self._open_shards: dict[int, h5py.File] = {}
         self._process = 0
         self._tables: dict[str, pd.DataFrame] = {}
         if not self.path.is_file():
@@ -60,10 +66,20 @@ class Store:
         if version != FORMAT:
             self.close()
             raise InputError(f"{path}: store format {version} found, {FORMAT} expected; prepare it again")
+        shards = self._about.get("shards", {"plan": "", "rows": []})
+        self._shards = shard_paths(self.path, shards["plan"], len(shards["rows"]))
+        self._starts = np.concatenate([[0], np.cumsum(shards["rows"], dtype=np.int64)])
+        for shard in self._shards:
+            if not shard.is_file():
+                self.close()
+                raise InputError(
+                    f"{shard}: missing; the store {self.path.name} needs all files of the folder {shard.parent.name} "
+                    "beside it. Copy it there, or prepare again"
+                )
 
     @property
     def stacks(self) -> h5py.Dataset:
-        """All stacks, uint8 [N, S, S, C]; index it with an integer or a slice, never with a list (`read` does that)."""
+        """All stacks, uint8 [N, S, S, C], for their shape and type; rows are read by `read`."""
         return self._open()["stacks"]
 
     @property
@@ -114,21 +130,28 @@ class Store:
 
     def read(self, indices) -> np.ndarray:
         """Stacks of rows (integers or a slice; negative ones count from the end) in the order given: [n, S, S, C]."""
-        rows = self._rows(indices)
-        stacks = self.stacks
-        out = np.empty((len(rows), *stacks.shape[1:]), np.uint8)
+        return self.take("stacks", self._rows(indices))
+
+    def take(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Rows of one of `ARRAYS`, as they are in the file."""
+        array = self._open()[name]
+        out = np.empty((len(rows), *array.shape[1:]), array.dtype)
         # Runs of neighbours go as one slice, the rest row by row: a list index is a hundred times slower.
-        starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+        starts = np.flatnonzero((np.diff(rows, prepend=-2) != 1) | np.isin(rows, self._starts))
         for start, stop in zip(starts, np.append(starts[1:], len(rows)), strict=len(rows) > 0):
-            stacks.read_direct(out, np.s_[rows[start] : rows[start] + stop - start], np.s_[start:stop])
+            first = int(rows[start])
+            if self._shards:
+                shard = int(np.searchsorted(self._starts, first, side="right")) - 1
+                array, first = self._shard(shard)[name], first - int(self._starts[shard])
+            array.read_direct(out, np.s_[first : first + stop - start], np.s_[start:stop])
         return out
 
     def lungs(self, indices) -> np.ndarray:
         """Lung masks in the stacks' frame: bool [S, S] for an integer, else [n, S, S]; all False where unknown."""
         if isinstance(indices, int | np.integer):
             return self.lungs([indices])[0]
-        size, packed = self.settings.size, self._open()["lungs"]
-        bits = [np.unpackbits(packed[row], count=size * size) for row in self._rows(indices)]
+        size = self.settings.size
+        bits = [np.unpackbits(packed, count=size * size) for packed in self.take("lungs", self._rows(indices))]
         return np.array(bits, bool).reshape(-1, size, size)
 
     def select(self, dataset: Dataset) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
@@ -150,13 +173,14 @@ class Store:
 
     def frame(self, index: int) -> Frame:
         """Where stack `index` lies on its radiograph."""
-        return Frame.from_array(self._open()["frames"][self._rows([index])[0]])
+        return Frame.from_array(self.take("frames", self._rows([index]))[0])
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
-        if self._file is not None and self._process == os.getpid():
-            self._file.close()
-        self._file = None
+        if self._process == os.getpid():
+            for file in (*self._open_shards.values(), *([self._file] if self._file else [])):
+                file.close()
+        self._file, self._open_shards = None, {}
 
     def __enter__(self) -> Store:
         return self
@@ -170,13 +194,30 @@ class Store:
 
     def __getstate__(self):
         # An open HDF5 file cannot be pickled; the other process opens its own.
-        return {**self.__dict__, "_file": None}
+        return {**self.__dict__, "_file": None, "_open_shards": {}}
 
     def _open(self) -> h5py.File:
         # HDF5's state does not survive a fork: a child that used its parent's handle would read garbage.
         if self._file is None or self._process != os.getpid():
             self._file, self._process = h5py.File(self.path, "r"), os.getpid()
+            self._open_shards = {}
         return self._file
+
+    def _shard(self, number: int) -> h5py.File:
+        if number not in self._open_shards:
+            if len(self._open_shards) >= _most_open():
+                self._open_shards.pop(next(iter(self._open_shards))).close()
+            path, rows = self._shards[number], int(np.diff(self._starts)[number])
+            try:
+                file = h5py.File(path, "r")
+                whole = all(len(file[name]) == rows for name in ARRAYS)
+            except (OSError, KeyError) as error:
+                raise InputError(f"{path}: this shard of {self.path.name} cannot be read; prepare again") from error
+            if not whole:
+                file.close()
+                raise InputError(f"{path}: is not the shard that {self.path.name} was joined from; prepare again")
+            self._open_shards[number] = file
+        return self._open_shards[number]
 
     def _read_table(self, name: str) -> pd.DataFrame:
         if name not in self._tables:
@@ -239,9 +280,9 @@ class PartialStore:
         bits = np.packbits(np.zeros(self.settings.size**2, bool) if lungs is None else lungs.ravel())
         self._write((prepared.stack[None], bits[None], prepared.frame.to_array()[None]), [record])
 
-    def copy(self, source: h5py.File, first: int, records: list[dict[str, Any]]) -> None:
+    def copy(self, source: Store, first: int, records: list[dict[str, Any]]) -> None:
         """Rows of another store, from row `first`, one a record."""
-        self._write([source[name][first : first + len(records)] for name in ARRAYS], records)
+        self._write([source.take(name, np.arange(first, first + len(records))) for name in ARRAYS], records)
 
     def note(self, records: list[dict[str, Any]]) -> None:
         """What was recorded of the next radiographs, whose rows are written; alone for one that has none."""
@@ -259,20 +300,18 @@ class PartialStore:
             self._journal.write(lines)
             self._journal.flush()
 
-    def finish(self, about: dict[str, Any], table: pd.DataFrame, rejected: pd.DataFrame) -> None:
+    def finish(self, about: dict[str, Any], tables: Mapping[str, pd.DataFrame]) -> None:
         """Add tables and attributes, and give the file its name."""
         self.save()
         file = self._file
         # HDF5 crashes where it cannot write; the pixels have their room since `_create`.
-        _check_room(self.target, sum(int(f.memory_usage(deep=True).sum()) for f in (table, rejected)) + (1 << 20))
+        check_room(self.target, _size_of(tables))
         try:
             for name in ARRAYS:
                 file[name].resize(self.rows, axis=0)
-            for name, frame in (("table", table), ("rejected", rejected)):
-                _write_table(file.create_group(name), frame)
-            file.attrs["covidcxnet"] = json.dumps({**about, "rows": self.rows})
+            _write_tables(file, {**about, "rows": self.rows}, tables)
         except BaseException:
-            for name in {"table", "rejected"} & set(file):  # back to a store that is unfinished, not broken
+            for name in set(file) - set(ARRAYS):  # back to a store that is unfinished, not broken
                 del file[name]
             raise
         self._close()
@@ -316,7 +355,7 @@ class PartialStore:
         except (OSError, ValueError):
             return None
         # With a table it was killed while finishing, the one moment at which the file's structure changes.
-        if plan != self._plan or "table" in file:
+        if plan != self._plan or set(file) - set(ARRAYS):
             file.close()
             return None
         self.records = records
@@ -325,24 +364,21 @@ class PartialStore:
         return file
 
     def _create(self, capacity: int) -> h5py.File:
-        size, channels = self.settings.size, len(self.settings.channels)
-        shapes = {"stacks": (size, size, channels), "lungs": ((size * size + 7) // 8,), "frames": (11,)}
-        types = {"stacks": np.uint8, "lungs": np.uint8, "frames": np.int32}
-        need = capacity * sum(int(np.prod(shapes[n])) * np.dtype(types[n]).itemsize for n in ARRAYS)
-        _check_room(self.target, need)
+        rows = _rows_of(self.settings)
+        check_room(self.target, capacity * bytes_a_row(self.settings))
         # The journal goes first: it must never vouch for pixels that are not there.
         self._journal_path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
         with h5py.File(self.path, "w") as file:
-            for name in ARRAYS:
+            for name, (row, dtype) in rows.items():
                 # h5py's own `create_dataset` leaves chunks to be placed when first written, which rewrites the file's
                 # index: here all have their place from the start, one a row, not filled in.
                 chunks = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-                chunks.set_chunk((1, *shapes[name]))
+                chunks.set_chunk((1, *row))
                 chunks.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
                 chunks.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-                shape = (capacity, *shapes[name])
-                kind = h5py.h5t.py_create(np.dtype(types[name]))
+                shape = (capacity, *row)
+                kind = h5py.h5t.py_create(dtype)
                 h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape, shape), chunks)
         if hasattr(os, "posix_fallocate"):
             # Until here the file's places are empty; HDF5 crashes where the disk is full when it comes to fill them.
@@ -353,7 +389,93 @@ class PartialStore:
         return h5py.File(self.path, "r+")
 
 
-def _check_room(path: Path, need: int) -> None:
+def shard_paths(path: Path, plan: str, count: int) -> list[Path]:
+    """Files of a sharded store, in a folder beside it; a plan has files of its own, which are never changed."""
+    return [path.with_name(f"{path.name}.shards") / f"{plan}-{k:05d}.h5" for k in range(count)]
+
+
+def shard_records(path: Path) -> list[dict[str, Any]] | None:
+    """The records of a finished shard; None where it is not there or damaged."""
+    try:
+        with h5py.File(path, "r") as file:
+            return [json.loads(line) for line in file["records"]["json"].asstr()]
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def finish_shard(partial: PartialStore) -> None:
+    """Keep the records in the shard: what it has instead of the tables of a store."""
+    partial.finish({}, {"records": pd.DataFrame({"json": [json.dumps(record) for record in partial.records]})})
+
+
+def join(
+    path: Path,
+    settings: InputSettings,
+    about: dict[str, Any],
+    tables: Mapping[str, pd.DataFrame],
+    plan: str,
+    rows: Sequence[int],
+) -> None:
+    """Write a store whose arrays are virtual data sets over the shards of a plan, of so many rows each.
+
+    Shards have relative paths: store and folder can be moved together. Shards of other plans are removed.
+    """
+    shards = shard_paths(path, plan, len(rows))
+    check_room(path, _size_of(tables))
+    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, (row, dtype) in _rows_of(settings).items():
+            layout = h5py.VirtualLayout((sum(rows), *row), dtype)
+            first = 0
+            for shard, count in zip(shards, rows, strict=True):
+                if count:
+                    relative = f"{shard.parent.name}/{shard.name}"
+                    layout[first : first + count] = h5py.VirtualSource(relative, name, (count, *row), dtype)
+                first += count
+            file.create_virtual_dataset(name, layout)
+        shared = {"shards": {"plan": plan, "rows": list(rows)}, "rows": sum(rows)}
+        _write_tables(file, {**about, **shared}, tables)
+    remove_shards(path, keep=shards)
+
+
+def remove_shards(path: Path, keep: Sequence[Path] = ()) -> None:
+    """Remove the shards of a store, finished or not, but for those to keep; the folder too once it is empty."""
+    folder = path.with_name(f"{path.name}.shards")
+    if not folder.is_dir():
+        return
+    for file in {*folder.glob("*.h5"), *folder.glob(".*.partial.*")} - set(keep):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+@cache
+def _most_open() -> int:
+    """Shards to keep open: to open one takes as long as reading fifty rows, but a system allows so many files only."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 256
+    return min(512, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
+
+def bytes_a_row(settings: InputSettings) -> int:
+    """Bytes of a prepared radiograph in a store."""
+    return sum(int(np.prod(row)) * dtype.itemsize for row, dtype in _rows_of(settings).values())
+
+
+def _rows_of(settings: InputSettings) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Shape and type of a row of each of `ARRAYS`."""
+    size, channels = settings.size, len(settings.channels)
+    byte = np.dtype(np.uint8)
+    lungs = ((size * size + 7) // 8,)
+    return {"stacks": ((size, size, channels), byte), "lungs": (lungs, byte), "frames": ((11,), np.dtype(np.int32))}
+
+
+def _size_of(tables: Mapping[str, pd.DataFrame]) -> int:
+    return sum(int(table.memory_usage(deep=True).sum()) for table in tables.values()) + (1 << 20)
+
+
+def check_room(path: Path, need: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if need > free:
         raise InputError(f"{path}: needs {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free on that disk")
@@ -376,6 +498,12 @@ def stack_statistics(store: Store, rows: np.ndarray, progress: bool = False) -> 
 def columns_of(table: pd.DataFrame) -> list[str]:
     """A data set's columns that a store takes over: all but those that preparation writes itself."""
     return [str(column) for column in table if column not in (*COLUMNS, "reason")]
+
+
+def _write_tables(file: h5py.File, about: dict[str, Any], tables: Mapping[str, pd.DataFrame]) -> None:
+    for name, table in tables.items():
+        _write_table(file.create_group(name), table)
+    file.attrs["covidcxnet"] = json.dumps(about)
 
 
 def _write_table(group: h5py.Group, table: pd.DataFrame) -> None:

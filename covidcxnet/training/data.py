@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from covidcxnet.cluster import Cluster
 from covidcxnet.datasets import Dataset, load, read_split, split
 from covidcxnet.datasets.dataset import with_verdicts
 from covidcxnet.datasets.splits import split_of_folders, with_fewer
@@ -78,7 +79,13 @@ def check_present(recipe: Recipe, dataset: Dataset) -> None:
         )
 
 
-def store_of(recipe: Recipe, dataset: Dataset, segmenter: LungSegmenter | None, path: Path | None = None) -> Store:
+def store_of(
+    recipe: Recipe,
+    dataset: Dataset,
+    segmenter: LungSegmenter | None,
+    path: Path | None = None,
+    cluster: Cluster | None = None,
+) -> Store:
     """The prepared stacks; what is prepared already is not done again.
 
     Without a path they lie where every run on this data under these input settings looks for them.
@@ -91,4 +98,4 @@ def store_of(recipe: Recipe, dataset: Dataset, segmenter: LungSegmenter | None, 
         name = re.sub(r"[^\w.-]+", "-", dataset.name).strip("-") or "data"
         shared = Path("prepared") / f"{name}-{recipe.input.size}-{digest.hexdigest()[:10]}.h5"
         path = Path(recipe.store) if recipe.store else shared
-    return prepare(dataset, recipe.input, path, segmenter=segmenter, jobs=recipe.jobs or None)
+    return prepare(dataset, recipe.input, path, segmenter=segmenter, jobs=recipe.jobs or None, cluster=cluster)

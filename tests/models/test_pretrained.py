@@ -1,5 +1,7 @@
 """`load_model`: a weights file needs nothing else; damaged or foreign files give an error and no model."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,24 @@ def test_a_loaded_model_predicts_what_the_saved_one_did(made, path):
     for name, message in (("no-such-model", "no-such-model"), ("folder/none.weights.h5", "no such weights file")):
         with pytest.raises(InputError, match=message):
             pretrained.load_model(name)
+
+
+def test_another_process_gets_the_settings_and_loads_the_same_file(made, path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    classifier = pretrained.load_model(path.name, engine="keras")
+    segmenter = classifier.segmenter.following("lung_incl_retrocardiac")
+    sent = pickle.dumps(classifier.with_segmenter(segmenter))
+    monkeypatch.chdir("/")
+    again = pickle.loads(sent)
+    assert len(sent) < 10_000, "no weights travel"
+    np.testing.assert_array_equal(again.predict_stacks(stacks()), classifier.predict_stacks(stacks()))
+    assert again.segmenter.convention == segmenter.convention and again.segmenter.sha256 == segmenter.sha256
+    save_weights(made, path, {**METADATA, "training": {"epochs": 1}})
+    with pytest.raises(InputError, match="expected; another file"):
+        pickle.loads(sent)
+    classifier.origin = None
+    with pytest.raises(InputError, match="not loaded from a file"):
+        pickle.dumps(classifier)
 
 
 @pytest.mark.parametrize(
