@@ -57,9 +57,6 @@ class Stub:
             file.write("." * len(images))
         return [self._lungs(image) for image in images]
 
-    def convert_once(self):
-        """A network would be made ready for the next command."""
-
     def _lungs(self, image):
         mask = np.zeros(image.shape, bool)
         mask[4:-4, 4 : 20 + image[0, 0] % 5] = True
