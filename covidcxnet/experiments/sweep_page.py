@@ -220,5 +220,6 @@ def draw_groups(rows: Sequence[Row], title: str = "") -> Figure:
     axes.set_xticks(range(len(names)), names)
     axes.set(ylim=(-0.02, 1.02), title=title, ylabel="test images; lines: 95% intervals")
     plots.grid(axes, "y")
-    axes.legend(fontsize=8, loc="lower right")
+    # Below the axes, where it covers no interval.
+    figure.legend(loc="outside lower center", ncols=max(1, len(rows)), fontsize=8, frameon=False)
     return figure
