@@ -155,7 +155,7 @@ def training_curves(runs: Sequence[tuple[str, pd.DataFrame | None, int | None]],
         only = "" if any(column in log for _, _, log, _ in logs) else ", validation only"
         axes.set_title(title + only, fontsize=10)
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         style.grid(axes)
     handles, labels = panels[0].get_legend_handles_labels()
     keys: dict[str, dict[str, Any]] = {

@@ -351,7 +351,7 @@ def draw_curves(history: list[dict[str, float]], path: str | Path, *, best_epoch
                 label = f"epoch {best_epoch}: best {FIGURES.get(monitor, monitor)}"
                 axes.plot([], [], **plots.REFERENCE, label=label)
         axes.set(title=title, xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         plots.grid(axes)
         if title == "learning rate" and any(row.get("learning_rate", 0) > 0 for row in history):
             axes.set_yscale("log")
