@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from covidcxnet.settings import InputSettings
-from covidcxnet.training import AugmentSettings, Recipe, save_recipe
+from covidcxnet.training import AugmentSettings, Recipe, save_recipe, train
+from enhancement.errors import InputError
 
 REPOSITORY = Path(__file__).parents[1]
 WITHOUT_JAX = pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="jax is not installed")
@@ -131,6 +132,13 @@ def test_errors_of_several_processes_are_a_line(recipe):
     assert "devices: 3 given, jax finds 1 on this machine (cpu:0)" in err and not out.exists()
     _, err = finished("launch", "-n", 2, "train", "--recipe", recipe, "--data", "nowhere.csv", code=2)
     assert err.count("error:") == 1 and "nowhere.csv" in err and "Traceback" not in err
+
+
+def test_processes_that_have_not_joined_do_not_all_train_into_one_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
+    with pytest.raises(InputError, match="join"):
+        train(Recipe(out=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
 
 
 MIRRORED = """

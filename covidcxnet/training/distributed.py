@@ -255,6 +255,9 @@ class ShardedDevices(Devices):
 def devices_of(recipe: Recipe) -> Devices:
     """The devices of a recipe in all processes; `InputError` if there are too few, or the model cannot use them."""
     count = _processes.count
+    if count == 1 < _whole(COUNT, 1):
+        # Each would train for itself, and into the same folder.
+        raise InputError(f"{COUNT}: only covidcxnet train joins other processes; a script calls join() before train()")
     if recipe.devices == count == 1:
         return Devices()
     if MODELS[recipe.model].solve:
