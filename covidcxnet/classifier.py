@@ -101,7 +101,8 @@ class Classifier(NotebookDisplay):
     ):
         self.origin: Callable[..., Classifier] | None = None
         self._network = network
-        self._engine: dict[str, Any] = {"engine": engine, "precision": precision}
+        # INT8 is this network's alone: the lungs stay those of the training.
+        self._engine: dict[str, Any] = {"engine": engine, "precision": "f32" if precision == "int8" else precision}
         self._build = model
         if network is None:
             self.__dict__["model"] = model

@@ -51,8 +51,9 @@ def load_model(
         for others that were converted before, where its answers agree with Keras' to 1e-5; it then loads without
         Keras. Naming an engine converts any weights of this project, once. The environment variable
         ``COVIDCXNET_ENGINE`` changes the default.
-    precision : {"f32", "bf16"}
-        Number format of OpenVINO; bf16 needs a processor that computes in it.
+    precision : {"f32", "bf16", "int8"}
+        Number format of OpenVINO; bf16 needs a processor that computes in it, int8 a network that ``covidcxnet export
+        --precision int8`` made on this machine. Both change probabilities.
 
     Returns
     -------
@@ -69,6 +70,7 @@ def load_model(
     >>> load_model("runs/phantom-small-cnn").predict("chest.png")[0].label   # doctest: +SKIP
     'normal'
     """
+    choose(engine, precision)  # refused before any file is opened
     file = source(name_or_path)
     classifier = _load(name_or_path, file, engine, precision)
     # A released name stays one: an old file of that name is known by it.

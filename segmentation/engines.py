@@ -41,7 +41,7 @@ EXACT = 1e-5
 WRONG = 1e-2
 """Difference above which an engine is refused even if it was named: rounding of f32 stays far below."""
 
-PRECISIONS = ("f32", "bf16")
+PRECISIONS = ("f32", "bf16", "int8")
 _LAYOUT = 3  # of the cached folders; another number makes all of them anew
 _ABOUT = "network.json"
 
@@ -87,7 +87,8 @@ def run_openvino(path: Path, precision: str = "f32") -> Run:
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise InputError("precision: this processor has no bfloat16, where it is slower than f32; give f32")
     # A processor with bfloat16 would compute in it unless told otherwise.
-    settings = {"INFERENCE_PRECISION_HINT": precision, "CACHE_DIR": str(path.parent / "compiled")}
+    hint = "f32" if precision == "int8" else precision  # of what is not quantised
+    settings = {"INFERENCE_PRECISION_HINT": hint, "CACHE_DIR": str(path.parent / "compiled")}
     network = core.compile_model(str(path), "CPU", settings)
     one_at_a_time = threading.Lock()  # a second thread would meet "Infer Request is busy"
 
@@ -129,6 +130,8 @@ def choose(engine: str | None, precision: str) -> tuple[str, bool]:
     named = chosen != "auto"
     if not named:
         chosen = "openvino" if ENGINES["openvino"].installed else "keras"
+    if precision == "int8" and chosen == "onnxruntime":
+        raise InputError("precision: int8 needs openvino, onnxruntime given")
     if chosen == "keras" and precision != "f32":
         raise InputError(f"precision: keras computes in f32 here, {precision} given; name another engine")
     if chosen != "keras" and not ENGINES[chosen].installed:
@@ -169,8 +172,9 @@ def network_of(
         ``auto`` is OpenVINO where it is installed, the file is released or was converted before, and outputs differ
         from Keras' by `EXACT` at most, and Keras otherwise; the environment variable `VARIABLE` may say what it stands
         for.
-    precision : {"f32", "bf16"}
-        Number format; bf16 is taken only where it is named and the processor has it.
+    precision : {"f32", "bf16", "int8"}
+        Number format; bf16 is taken only where it is named and the processor has it, int8 where `quantize` was called
+        before.
     facts : callable
         What is to be known of the Keras network without building it: plain values, kept as `Network.facts`.
 
@@ -182,6 +186,8 @@ def network_of(
     chosen, named = choose(engine, precision)
     if chosen == "keras":
         return None
+    if precision == "int8":
+        return _quantized(file, kind)
     folder = _folder(file.sha256, kind, chosen)
     about = _about(folder)
     if about and not (named or about["difference"] <= EXACT):
@@ -197,6 +203,46 @@ def network_of(
         raise InputError(f"engine: {chosen} cannot read the network that was converted into {folder}")
     if network is not None and not about["difference"] <= WRONG:
         raise InputError(f"engine: {chosen} differs from Keras by {about['difference']:.2g}; take another engine")
+    return network
+
+
+def quantize(file: WeightsFile, kind: str, stacks: np.ndarray) -> Path:
+    """Quantise a network that `network_of` converted for OpenVINO to INT8, by NNCF; its new files are named.
+
+    `stacks` uint8 [n, S, S, C], some hundred that look like those to come, say what range each layer's values have.
+    `network_of` takes the result where `precision` int8 is named. `InputError` if NNCF is not installed.
+    """
+    if not find_spec("nncf"):
+        raise InputError("precision: int8 needs nncf, not installed here; pip install '.[int8]'")
+    import nncf
+    import openvino
+
+    source, folder = _folder(file.sha256, kind, "openvino"), _folder(file.sha256, f"{kind}, int8", "openvino")
+    about = _about(source)
+    with _whole_folder(folder) as partial:
+        network = openvino.Core().read_model(str(source / "network.xml"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            quantized = nncf.quantize(
+                network,
+                nncf.Dataset([stack[None] for stack in stacks]),
+                preset=nncf.QuantizationPreset.MIXED,  # asymmetric activations: more exact, as fast
+                subset_size=len(stacks),
+            )
+        openvino.save_model(quantized, str(partial / "network.xml"), compress_to_fp16=False)
+        about |= {"folder": folder.name, "files": _digests(partial), "calibration_stacks": len(stacks)}
+        text = json.dumps({**about, "sha256": _digest_of(about)})
+        (partial / _ABOUT).write_text(text, encoding="utf-8")
+    return folder / "network.xml"
+
+
+def _quantized(file: WeightsFile, kind: str) -> Network:
+    folder = _folder(file.sha256, f"{kind}, int8", "openvino")
+    network = _open(folder, _about(folder), "openvino", "int8")
+    if network is None:
+        raise InputError(
+            f"{file.path}: no INT8 network was made of it on this machine; covidcxnet export --precision int8 does that"
+        )
     return network
 
 

@@ -76,10 +76,10 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """What runs the networks: ``--engine`` and ``--precision``."""
     # Written out, as --help does without the engines' module.
-    text = "what runs the networks; default auto: OpenVINO for networks converted before, otherwise Keras"
+    text = "what runs the networks; default auto: OpenVINO for released and converted weights, otherwise Keras"
     parser.add_argument("--engine", choices=("auto", "keras", "openvino", "onnxruntime"), help=text)
-    text = "number format of OpenVINO; bf16 needs a processor that computes in it"
-    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help=text)
+    text = "number format of OpenVINO; bf16 needs a processor that has it, int8 a network from covidcxnet export"
+    parser.add_argument("--precision", choices=("f32", "bf16", "int8"), default="f32", help=text)
 
 
 def progress_switch(work: Callable[..., int | None]) -> Callable[..., int | None]:

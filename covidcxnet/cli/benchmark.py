@@ -42,7 +42,7 @@ def main(argv: list[str], prog: str) -> int:
 
     weights = str(resolve(arguments.weights))
     batches = sorted({1, *arguments.batch})
-    combinations = [("keras", "f32"), ("openvino", "f32"), ("openvino", "bf16"), ("onnxruntime", "f32")]
+    combinations = [("keras", "f32"), *(("openvino", p) for p in ("f32", "bf16", "int8")), ("onnxruntime", "f32")]
     rows: list[dict[str, Any]] = []
     with TemporaryDirectory() as folder:
         data = {"data": arguments.data, "root": arguments.root, "where": where, "store": Path(folder) / "stacks.h5"}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from covidcxnet.evaluation.bootstrap import Bootstrap, ratio
+from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate, ratio
 
 GRID = np.linspace(0, 1, 101)
 
@@ -43,6 +43,24 @@ def rank(scores: np.ndarray, positive: np.ndarray, bootstrap: Bootstrap, rows: n
     true, false = _grouped(np.ones((1, len(order))), is_positive, starts)
     roc, precision_recall = _points(np.cumsum(true[0]), np.cumsum(false[0]))
     return Ranking(auroc, average_precision, sensitivity, precision, roc, precision_recall)
+
+
+def paired_auroc(
+    truth: np.ndarray, first: np.ndarray, other: np.ndarray, bootstrap: Bootstrap, task: str
+) -> Estimate | None:
+    """AUROC, mean over classes, of the scores `other` minus that of `first`, all [N, C]; None where no class has both.
+
+    Paired (Efron and Tibshirani 1993, ch. 8): a resample of easy patients is easy for both models, and what makes it
+    easy falls out of the difference.
+    """
+    parts = []
+    for k in [1] if truth.shape[1] == 2 and task == "exclusive" else range(truth.shape[1]):
+        known = np.flatnonzero(~np.isnan(truth[:, k]))
+        if len(np.unique(truth[known, k])) < 2:
+            continue
+        before, after = (rank(scores[known, k], truth[known, k] == 1, bootstrap, known) for scores in (first, other))
+        parts.append(after.auroc - before.auroc)
+    return bootstrap.estimate(np.mean(parts, axis=0)) if parts else None
 
 
 def concordance(

@@ -12,7 +12,7 @@ import numpy as np
 
 from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.provenance import TRAINING
-from covidcxnet.evaluation.ranking import rank
+from covidcxnet.evaluation.ranking import paired_auroc
 from covidcxnet.evaluation.report import Caution
 from covidcxnet.experiments.compared_runs import ComparedRun, Row, citation, load_run, published_rows
 from covidcxnet.reporting.table import Estimate, count
@@ -100,19 +100,9 @@ def auroc_difference(
     """AUROC (mean over classes) of `other` minus that of `first`; None where test images or classes differ."""
     if first.classes != other.classes or first.independent != other.independent or not same_test(first, other):
         return None
-    truth = first.truth
-    # Paired (Efron and Tibshirani 1993, ch. 8): a resample of easy patients is easy for both models, and what makes it
-    # easy falls out of the difference.
-    bootstrap = Bootstrap(first.predictions.get("patient"), len(truth), resamples=resamples, seed=seed)
-    binary = len(first.classes) == 2 and not first.independent
-    parts = []
-    for k in [1] if binary else range(len(first.classes)):
-        known = np.flatnonzero(~np.isnan(truth[:, k]))
-        if len(np.unique(truth[known, k])) < 2:
-            continue
-        before, after = (rank(e.scores[known, k], truth[known, k] == 1, bootstrap, known) for e in (first, other))
-        parts.append(after.auroc - before.auroc)
-    return bootstrap.estimate(np.mean(parts, axis=0)) if parts else None
+    bootstrap = Bootstrap(first.predictions.get("patient"), len(first.truth), resamples=resamples, seed=seed)
+    task = "independent" if first.independent else "exclusive"
+    return paired_auroc(first.truth, first.scores, other.scores, bootstrap, task)
 
 
 def same_test(first: ComparedRun, other: ComparedRun) -> bool:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import keras
 import numpy as np
 import openvino
@@ -14,6 +15,8 @@ import pytest
 import weights
 from covidcxnet import load_model
 from covidcxnet.classifier import PROBABILITIES
+from covidcxnet.cli import export as export_command
+from covidcxnet.datasets.phantom import phantom
 from covidcxnet.explain.cam import CAM, GradCAM, facts_of
 from covidcxnet.models import create
 from enhancement.errors import InputError
@@ -47,8 +50,9 @@ def weights_file(tmp_path_factory):
     ("engine", "precision", "message"),
     [
         ("onxx", "f32", "engine: 'onxx' given, one of auto, keras, openvino, onnxruntime expected"),
-        ("auto", "f16", "precision: 'f16' given, one of f32, bf16 expected"),
+        ("auto", "f16", "precision: 'f16' given, one of f32, bf16, int8 expected"),
         ("keras", "bf16", "precision: keras computes in f32 here"),
+        ("onnxruntime", "int8", "precision: int8 needs openvino, onnxruntime given"),
     ],
 )
 def test_an_engine_that_is_none_is_refused_before_any_file_is_opened(engine, precision, message):
@@ -255,3 +259,42 @@ def test_a_lung_segmenter_on_an_engine_finds_the_same_lungs(tmp_path, home):
     (expected,), (found,) = (LungSegmenter(path, engine=e).predict(image) for e in ("keras", "openvino"))
     assert found.probability == pytest.approx(expected.probability, abs=engines.EXACT)
     assert len(list(home.rglob("network.xml"))) == before + 1
+
+
+def _phantoms(folder, count, start=0):
+    for k in range(count):
+        label = ("normal", "covid19")[k % 2]
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / label / f"{k}.png"), phantom(label, start + k, size=96).image)
+
+
+def test_a_classifier_is_quantised_measured_on_other_radiographs_and_used_by_its_precision(
+    weights_file, tmp_path, capsys
+):
+    pytest.importorskip("nncf")
+    with pytest.raises(InputError, match="no INT8 network was made of it"):
+        load_model(weights_file, engine="openvino", precision="int8")
+    data, more, out = tmp_path / "data", tmp_path / "more", tmp_path / "small.xml"
+    _phantoms(data, 24)
+    _phantoms(more, 8, start=100)
+    given = ["--weights", str(weights_file), "--format", "openvino", "--precision", "int8"]
+    twice = str(data / "normal" / "0.png")
+    for flags, message in (
+        ([], "--precision: int8 needs --images"),
+        (["--images", str(more)], "--precision: int8 needs --data"),
+        (["--images", str(more), "--data", str(data), "--out", str(tmp_path / "a.onnx")], "ends in .xml"),
+        (["--images", twice, "--data", str(data), "--out", str(tmp_path / "a.xml")], "is the same file as"),
+    ):
+        assert export_command.main([*given, *flags]) == 2 and message in capsys.readouterr().err
+    assert not list(tmp_path.glob("a.*"))
+    assert export_command.main([*given, "--images", str(more), "--data", str(data), "--out", str(out)]) == 0
+    check = json.loads((tmp_path / "small.xml.json").read_text())["check"]
+    assert (check["calibration_images"], check["images"]) == (8, 24) and out.with_suffix(".bin").is_file()
+    before, after, change = (check[key]["value"] for key in ("auroc_f32", "auroc_int8", "auroc_difference"))
+    assert change == pytest.approx(after - before)
+    printed = capsys.readouterr().out
+    assert "change of the AUROC" in printed and "not a medical device" in printed
+    stacks = np.random.default_rng(0).integers(0, 256, (4, 96, 96, 1)).astype(np.uint8)
+    how = [{"engine": "openvino", "precision": precision} for precision in ("f32", "int8")]
+    exact, rounded = (load_model(weights_file, **engine).predict_stacks(stacks) for engine in how)
+    assert 0 < np.abs(exact - rounded).max() < 0.2
