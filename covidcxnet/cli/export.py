@@ -70,7 +70,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
     path = arguments.out or default_path(arguments.weights, "openvino").with_suffix(".int8.xml")
     where = named_values(arguments.where, "--where")
 
-    from covidcxnet.quantization import quantize
+    from covidcxnet.experiments.quantization import quantize
 
     given = {"images": arguments.images, "data": arguments.data, "root": arguments.root, "where": where}
     done = quantize(arguments.weights, path, **given, overwrite=arguments.overwrite)
