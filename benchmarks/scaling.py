@@ -53,7 +53,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        most = max([*given.files, given.predict if given.weights else 0])
+        most = max([1, *given.files, given.predict if given.weights else 0])
         dataset = synthetic(folder / "files", most, given.side)
         works: list[tuple[str, int, Callable[[Cluster | None], Any]]] = []
         works += [("prepare", n, preparation(dataset, n, given.size, folder)) for n in given.files]

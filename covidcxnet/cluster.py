@@ -96,22 +96,28 @@ def _local(workers: int) -> Iterator[Any]:
     with (
         tempfile.TemporaryDirectory(prefix="covidcxnet-") as folder,
         dask.config.set({**settings, "temporary-directory": folder}),
-        distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            protocol="tcp://",
-            dashboard_address="127.0.0.1:0",  # a free port rather than 8787; no dashboard answers there
-            scheduler_kwargs={"dashboard": False},
-            memory_limit=0,  # as in one process: Dask's share of the memory may be less than a network needs
-            local_directory=folder,
-            silence_logs=logging.CRITICAL,
-            env=environment,
-        ) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
     ):
-        client.register_plugin(_start(int(threads)))
-        yield client
+        try:
+            cluster = distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                protocol="tcp://",
+                dashboard_address="127.0.0.1:0",  # a free port rather than 8787; no dashboard answers there
+                scheduler_kwargs={"dashboard": False},
+                memory_limit=0,  # as in one process: Dask's share of the memory may be less than a network needs
+                local_directory=folder,
+                silence_logs=logging.CRITICAL,
+                env=environment,
+            )
+        except RuntimeError as error:
+            raise InputError(
+                "workers: cannot be started, or died at once; does the script that was run lack its "
+                '`if __name__ == "__main__":`?'
+            ) from error
+        with cluster, distributed.Client(cluster, set_as_default=False) as client:
+            client.register_plugin(_start(int(threads)))
+            yield client
 
 
 def _start(threads: int) -> Any:
