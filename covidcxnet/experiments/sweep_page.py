@@ -12,7 +12,7 @@ import pandas as pd
 from covidcxnet.evaluation.metrics import NORMAL
 from covidcxnet.experiments.compared_runs import Row
 from covidcxnet.experiments.sweep_plan import cell_name, data_key, text_of
-from covidcxnet.experiments.sweep_table import MISSED, TEST, VALIDATION, Sweep, to_csv
+from covidcxnet.experiments.sweep_table import MISSED, PROBES, TEST, VALIDATION, Sweep, to_csv
 from covidcxnet.reporting import pages, plots
 from covidcxnet.reporting.table import DASH, Cell, Estimate, Share, Table, count
 from enhancement.files import write_all
@@ -105,7 +105,13 @@ def to_table(sweep: Sweep) -> Table:
         row += [Cell("", below=missed) if missed else DASH, Cell("", alert=[cell["notes"]] if cell["notes"] else [])]
         rows.append(row)
     header = [*(sweep.keys or ["recipe"]), "Trainings", *figures.values()]
-    return Table([*header, "Best epoch", "s / epoch", f"Called {NORMAL}", ""], rows, class_="comparison")
+    probes = [
+        f"{title} {' to '.join(dict.fromkeys(f'{value:.3f}' for value in (values.min(), values.max())))}"
+        for name, title in PROBES.items()
+        if name in sweep.cells and (values := sweep.cells[name]).notna().any()
+    ]
+    note = f"Intensity probe, which sees simple statistics of the same images: {', '.join(probes)}." if probes else ""
+    return Table([*header, "Best epoch", "s / epoch", f"Called {NORMAL}", ""], rows, note=note, class_="comparison")
 
 
 def _estimate(cell: Mapping[str, Any], name: str) -> Estimate:
@@ -140,7 +146,7 @@ def draw(sweep: Sweep) -> Figure | None:
     else:
         cells["x"] = ticks + shifts * (np.ptp(ticks) or 1.0)
     crowded = along is None and len(cells) > 3
-    figure, panels = plots.figure(4.4 * len(figures), 4.9 if crowded else 3.9, 1, len(figures))
+    figure, panels = plots.panels(len(figures), 3, (4.4, 4.9 if crowded else 3.9))
     for axes, (name, title) in zip(panels, figures.items(), strict=True):
         for k, label in enumerate(names):
             group = cells[cells["series"] == label].sort_values("x", kind="stable")

@@ -18,7 +18,14 @@ from covidcxnet.reporting.table import Estimate, frame_csv
 from covidcxnet.training.recipe import Recipe
 from covidcxnet.training.run_folder import Run
 
-TEST = {"f1": "F1, mean over classes", "accuracy": "Accuracy", "auroc": "AUROC"}
+TEST = {
+    "f1": "F1, mean over classes",
+    "accuracy": "Accuracy",
+    "auroc": "AUROC",
+    "auroc_seen": "AUROC within seen sources",
+    "auroc_held_out": "AUROC within held-out sources",
+}
+PROBES = {"probe_seen": "within seen sources", "probe_held_out": "within held-out sources"}
 VALIDATION = {"val_f1": "F1, validation", "val_accuracy": "Accuracy, validation", "val_auroc": "AUROC, validation"}
 _REPORTED = {"f1": "macro_f1", "accuracy": "accuracy", "auroc": "auroc"}
 MISSED = "_called_normal"
@@ -81,6 +88,7 @@ def figures_of(run: Run, options: Mapping[str, Any] | None) -> dict[str, Any]:
             line[name] = figure.value
             if not math.isnan(figure.low):
                 line |= {f"{name}_low": figure.low, f"{name}_high": figure.high, f"{name}_undefined": figure.undefined}
+    line |= _within(report)
     for name, (missed, images) in called_normal(report).items():
         line |= {f"{name}{MISSED}": missed, f"{name}_images": images}
     zeros = [label for label, part in report["by_class"].items() if (part.get("f1") or {}).get("value") == 0]
@@ -88,16 +96,35 @@ def figures_of(run: Run, options: Mapping[str, Any] | None) -> dict[str, Any]:
     return line | {"zero_f1_classes": ";".join(zeros), "failed": ""}
 
 
+def _within(report: Mapping[str, Any]) -> dict[str, float]:
+    """Means of the AUROCs within single sources, where no source can be recognised instead of a disease.
+
+    Seen in training and held out, of the model and of the intensity probe.
+    """
+    line: dict[str, float] = {}
+    rows = [row for row in (report.get("places") or {}).get("rows", ()) if row["kind"] == "within"]
+    for seen, place in ((True, "seen"), (False, "held_out")):
+        pairs = [pair for row in rows if row["seen"] is seen for pair in row["comparisons"]]
+        for name, key in (("auroc", "auroc"), ("probe", "statistics")):
+            estimates = [Estimate.from_dict(pair.get(key)) for pair in pairs]
+            defined = [estimate for estimate in estimates if not math.isnan(estimate.value)]
+            if defined:
+                line[f"{name}_{place}"] = float(np.mean([estimate.value for estimate in defined]))
+            if len(defined) == 1 and name == "auroc" and not math.isnan(defined[0].low):
+                line |= {f"auroc_{place}_low": defined[0].low, f"auroc_{place}_high": defined[0].high}
+    return line
+
+
 def _summary(runs: pd.DataFrame) -> dict[str, Any]:
     """All repeats of one cell as one row."""
     finished = runs[runs["failed"] == ""]
     line: dict[str, Any] = {"repeats": len(runs), "finished": len(finished)}
-    for name in (*VALIDATION, *TEST, "best_epoch", "seconds"):
+    for name in (*VALIDATION, *TEST, *PROBES, "best_epoch", "seconds"):
         values = finished[name].dropna().to_numpy(float) if name in finished else np.empty(0)
         if not len(values):
             continue
         line[name] = float(values.mean())
-        if name in ("best_epoch", "seconds"):
+        if name in ("best_epoch", "seconds", *PROBES):
             continue
         figure = t_interval(values)
         line[f"{name}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else math.nan

@@ -68,7 +68,13 @@ def calls(monkeypatch):
         overall = dict.fromkeys(("macro_f1", "accuracy", "auroc"), Estimate(value, value - 0.1, value + 0.1).to_dict())
         by_class = {"normal": {"f1": {"value": 0.5}}, "covid19": {"f1": {"value": 0.5 * (rate != 0.2)}}}
         missed = [{"class": "covid19", "missed": seed, "images": 6}]
-        return {"overall": overall, "by_class": by_class, "bootstrap": {"resamples": 9}, "called_normal": missed}, None
+        rows = [(True, value), (True, value - 0.2), (False, value - 0.3), (None, 0.99)]
+        places = [
+            {"kind": "within", "seen": seen, "comparisons": [{"auroc": {"value": v}, "statistics": {"value": 0.7}}]}
+            for seen, v in rows
+        ]
+        written = {"overall": overall, "by_class": by_class, "bootstrap": {"resamples": 9}, "called_normal": missed}
+        return written | {"places": {"rows": [{"kind": "held-out", "seen": False, "comparisons": []}, *places]}}, None
 
     row = Row("raw", "small-cnn", f1=Estimate(0.5, 0.4, 0.6), f1_by_class={"normal": Estimate(0.5)})
     monkeypatch.setattr(module, "train", train)
@@ -267,7 +273,12 @@ def test_means_and_intervals_are_those_of_student_and_classes_never_found_are_na
     assert row[["auroc", "auroc_sd"]].tolist() == pytest.approx([0.61, 0.01])
     assert row[["auroc_low", "auroc_high"]].tolist() == pytest.approx([0.61 - half, 0.61 + half], abs=1e-5)
     assert row["val_auroc"] == pytest.approx(0.5) and row["covid19_called_normal"] == pytest.approx(1.0)
+    # means within seen and held-out sources, whose AUROCs are 0 and 0.2, and 0.3 lower
+    assert row[["auroc_seen", "auroc_held_out"]].tolist() == pytest.approx([0.51, 0.31])
+    assert row[["probe_seen", "probe_held_out"]].tolist() == pytest.approx([0.7, 0.7])
     text = (tmp_path / "s" / "sweep.md").read_text()
+    assert "| AUROC within held-out sources |" in text
+    assert "Intensity probe" in text and "within seen sources 0.700, within held-out sources 0.700." in text
     assert "learning_rate 0.2 (3 of 3: F1 0 for covid19)" in text and "learning_rate 0.1 (" not in text
     # one training has no interval over trainings
     assert math.isnan(t_interval(np.array([0.8])).low) and t_interval(np.array([0.8])).value == 0.8
