@@ -45,22 +45,37 @@ def rank(scores: np.ndarray, positive: np.ndarray, bootstrap: Bootstrap, rows: n
     return Ranking(auroc, average_precision, sensitivity, precision, roc, precision_recall)
 
 
+def mean_auroc(
+    truth: np.ndarray, scores: np.ndarray, bootstrap: Bootstrap, task: str, rows: np.ndarray | None = None
+) -> np.ndarray | None:
+    """AUROC, mean over classes, of scores [N, C] in each resample; None where no class is both present and absent.
+
+    `rows` int [n] are the images that count; all of them by default.
+    """
+    rows = np.arange(len(truth)) if rows is None else rows
+    parts = []
+    for k in [1] if truth.shape[1] == 2 and task == "exclusive" else range(truth.shape[1]):
+        known = rows[~np.isnan(truth[rows, k])]
+        if len(np.unique(truth[known, k])) == 2:
+            parts.append(rank(scores[known, k], truth[known, k] == 1, bootstrap, known).auroc)
+    return np.mean(parts, axis=0) if parts else None
+
+
 def paired_auroc(
-    truth: np.ndarray, first: np.ndarray, other: np.ndarray, bootstrap: Bootstrap, task: str
+    truth: np.ndarray,
+    first: np.ndarray,
+    other: np.ndarray,
+    bootstrap: Bootstrap,
+    task: str,
+    rows: np.ndarray | None = None,
 ) -> Estimate | None:
-    """AUROC, mean over classes, of the scores `other` minus that of `first`, all [N, C]; None where no class has both.
+    """`mean_auroc` of the scores `other` minus that of `first`; None where there is none.
 
     Paired (Efron and Tibshirani 1993, ch. 8): a resample of easy patients is easy for both models, and what makes it
     easy falls out of the difference.
     """
-    parts = []
-    for k in [1] if truth.shape[1] == 2 and task == "exclusive" else range(truth.shape[1]):
-        known = np.flatnonzero(~np.isnan(truth[:, k]))
-        if len(np.unique(truth[known, k])) < 2:
-            continue
-        before, after = (rank(scores[known, k], truth[known, k] == 1, bootstrap, known) for scores in (first, other))
-        parts.append(after.auroc - before.auroc)
-    return bootstrap.estimate(np.mean(parts, axis=0)) if parts else None
+    before, after = (mean_auroc(truth, scores, bootstrap, task, rows) for scores in (first, other))
+    return None if before is None or after is None else bootstrap.estimate(after - before)
 
 
 def concordance(

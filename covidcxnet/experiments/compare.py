@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from covidcxnet.evaluation.bootstrap import Bootstrap
+from covidcxnet.evaluation.predictions import UNKNOWN
 from covidcxnet.evaluation.provenance import TRAINING
-from covidcxnet.evaluation.ranking import paired_auroc
+from covidcxnet.evaluation.ranking import mean_auroc, paired_auroc
 from covidcxnet.evaluation.report import Caution
 from covidcxnet.experiments.compared_runs import ComparedRun, Row, citation, load_run, published_rows
 from covidcxnet.reporting.table import Estimate, count
@@ -24,6 +25,16 @@ _MACHINE = ("machine", "processor", "devices", "device", "cores", "precision")
 
 
 @dataclass(frozen=True)
+class WithinSource:
+    """How well each run ranks the test images of one source; `differences` are to the first run, and lack it."""
+
+    source: str
+    images: int
+    aurocs: dict[str, Estimate]  # by name of the run, mean over classes
+    differences: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Several runs set against each other; `covidcxnet.experiments.compare_page.save` writes it."""
 
@@ -32,6 +43,7 @@ class Comparison:
     cautions: tuple[Caution, ...] = ()  # what forbids or weakens the comparison
     reported: tuple[tuple[str, list[str]], ...] = ()  # warnings of the runs' own reports, and which runs have them
     citations: tuple[str, ...] = ()  # of the published rows
+    within: tuple[WithinSource, ...] = ()
     created: str = ""  # local date and time
 
 
@@ -78,6 +90,7 @@ def compare(
         cautions=tuple(cautions(compared)),
         reported=tuple(reported.items()),
         citations=tuple(citation(name) for name in dict.fromkeys(published)),
+        within=within_sources(compared, resamples=bootstrap, seed=seed) if compared else (),
         created=datetime.now().strftime("%Y-%m-%d %H:%M"),
     )
 
@@ -101,8 +114,33 @@ def auroc_difference(
     if first.classes != other.classes or first.independent != other.independent or not same_test(first, other):
         return None
     bootstrap = Bootstrap(first.predictions.get("patient"), len(first.truth), resamples=resamples, seed=seed)
-    task = "independent" if first.independent else "exclusive"
-    return paired_auroc(first.truth, first.scores, other.scores, bootstrap, task)
+    return paired_auroc(first.truth, first.scores, other.scores, bootstrap, first.task)
+
+
+def within_sources(runs: Sequence[ComparedRun], *, resamples: int = 2000, seed: int = 0) -> tuple[WithinSource, ...]:
+    """AUROC of every run within each source that has images with and without a class, and the paired differences.
+
+    Of the runs that have the test images and classes of the first. No source can be recognised there instead of a
+    disease.
+    """
+    first = runs[0]
+    if "source" not in first.predictions:
+        return ()
+    alike = [run for run in runs if run.classes == first.classes and run.task == first.task and same_test(first, run)]
+    sources = first.predictions["source"].to_numpy(str)
+    bootstrap = Bootstrap(first.predictions.get("patient"), len(sources), resamples=resamples, seed=seed)
+    parts = []
+    for source in sorted(set(sources) - {"", "nan", UNKNOWN}):
+        rows = np.flatnonzero(sources == source)
+        aurocs = [mean_auroc(first.truth, run.scores, bootstrap, first.task, rows) for run in alike]
+        if aurocs[0] is None:
+            continue
+        pairs = {run.name: auroc for run, auroc in zip(alike, aurocs, strict=True) if auroc is not None}
+        estimates = {name: bootstrap.estimate(auroc) for name, auroc in pairs.items()}
+        differences = {name: bootstrap.estimate(auroc - aurocs[0]) for name, auroc in pairs.items()}
+        differences.pop(first.name)
+        parts.append(WithinSource(source, len(rows), estimates, differences))
+    return tuple(parts)
 
 
 def same_test(first: ComparedRun, other: ComparedRun) -> bool:

@@ -55,7 +55,7 @@ def render(comparison: Comparison, template: str, pictures: Mapping[str, Figure]
         comparison=comparison,
         cautions=[(caution.title, caution.text) for caution in comparison.cautions],
         phantoms=[run.name for run in comparison.runs if run.report["data"].get("phantom")],
-        tables=tables(rows),
+        tables=[*tables(rows), *within_table(comparison)],
         aurocs=", ".join(f"{row.name} {row.auroc.value:.3f}" for row in measured if row.auroc),
         pictures={name: plots.data_uri(figure) for name, figure in (pictures or {}).items()},
         single=len(roc_classes(comparison.runs)) == 1,
@@ -87,6 +87,25 @@ def tables(rows: Sequence[Row]) -> tuple[Table, Table]:
     header += [*(["AUROC − first run's"] if differs else []), "Loss", "Parameters", "FLOPs", "s / epoch", "Best epoch"]
     wide = Table([*header, f"Called {NORMAL}"], figures, class_="comparison")
     return wide, Table(["F1 by class", *classes], by_class, class_="comparison")
+
+
+def within_table(comparison: Comparison) -> list[Table]:
+    """AUROC within each source, and how far each run is from the first; empty where no source has both."""
+    if not comparison.within:
+        return []
+    several = len(comparison.runs) > 1
+    header = ["AUROC within one source"]
+    for part in comparison.within:
+        title = f"{part.source} ({count(part.images, 'image')})"
+        header += [title, f"{part.source} − first run's"] if several else [title]
+    rows: list[Any] = []
+    for run in comparison.runs:
+        line: list[Any] = [run.name]
+        for part in comparison.within:
+            difference = [Cell(part.differences.get(run.name), signed=True)] if several else []
+            line += [Cell(part.aurocs.get(run.name)), *difference]
+        rows.append(line)
+    return [Table(header, rows, class_="comparison")]
 
 
 def classes_of(rows: Sequence[Row]) -> tuple[str, ...]:

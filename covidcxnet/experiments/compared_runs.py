@@ -85,6 +85,11 @@ class ComparedRun:
         return bool(self.report.get("multilabel"))
 
     @property
+    def task(self) -> str:
+        """The task of a data set: whether classes exclude each other or are independent findings."""
+        return "independent" if self.independent else "exclusive"
+
+    @property
     def truth(self) -> np.ndarray:
         """float [N, K]: 1 of the class, 0 not, NaN unknown."""
         if self.independent:

@@ -236,6 +236,29 @@ def test_a_difference_is_that_of_the_aurocs_of_the_same_images_and_its_interval_
     assert 0 < paired.high - paired.low < 0.5 * (alone.high - alone.low)
 
 
+def test_within_each_source_runs_are_ranked_and_paired_apart_from_the_others(make_run, tmp_path):
+    p = predictions_of(TWO)
+    # b's images are all covid19: nothing to rank there
+    source = np.where(np.arange(120) % 3 == 0, "a", np.where(p.targets == 1, "b", "c"))
+    source[:40:4] = "c"
+    p = replace(p, table=p.table.assign(source=source))
+    runs = [make_run(name, q) for name, q in (("first", p), ("other", worse(p)))]
+    comparison = compare(runs, bootstrap=50)
+    assert [(part.source, part.images) for part in comparison.within] == [
+        (name, int((source == name).sum())) for name in ("a", "c")
+    ]
+    for part in comparison.within:
+        rows = source == part.source
+        expected = [roc_auc_score(p.targets[rows], q.probabilities[rows, 1]) for q in (p, worse(p))]
+        assert [estimate.value for estimate in part.aurocs.values()] == pytest.approx(expected, abs=1e-4)
+        (difference,) = part.differences.values()
+        assert difference.value == pytest.approx(expected[1] - expected[0], abs=1e-4)
+        assert difference.low <= difference.value <= difference.high
+    save(comparison, tmp_path / "page")
+    text = (tmp_path / "page" / "comparison.md").read_text()
+    assert f"| AUROC within one source | a ({(source == 'a').sum()} images) | a − first run's |" in text
+
+
 def test_runs_of_other_test_images_are_compared_under_a_warning_and_without_a_difference(make_run, tmp_path):
     p = predictions_of()
     table = p.table.assign(label=["covid19", *p.table["label"][1:]])  # the first is normal
