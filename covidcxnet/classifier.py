@@ -339,8 +339,12 @@ class Classifier(NotebookDisplay):
         batch_size: int = 16,
         progress: bool = False,
         name: str = "",
+        look: Callable[[np.ndarray], Any] | None = None,
     ) -> np.ndarray:
-        """Probabilities float32 [n, classes] of rows of a store; memory stays flat, `name` stands beside the bar."""
+        """Probabilities float32 [n, classes] of rows of a store; memory stays flat, `name` stands beside the bar.
+
+        Stacks are read once, some hundred at a time: `look` gets them too, for what else is measured on them.
+        """
         from enhancement.progress import ProgressBar
 
         parts = [np.empty((0, len(self.classes)), np.float32)]
@@ -348,6 +352,8 @@ class Classifier(NotebookDisplay):
             for start in range(0, len(rows), _CHUNK):
                 stacks = store.read(rows[start : start + _CHUNK])
                 parts.append(self.predict_stacks(stacks, batch_size=batch_size))
+                if look is not None:
+                    look(stacks)
                 bar.update(len(stacks))
         return np.concatenate(parts)
 

@@ -2,13 +2,16 @@
 
 A resample is never a copy of the data, only a count for each patient. A statistic that is built from sums is then one
 matrix product over all resamples, and a rank statistic one pass over images sorted once. Row 0 is always the data as
-they are, so that a figure and its interval come from the same lines of code.
+they are, so that a figure and its interval come from the same lines of code. Counts of many patients are not kept: each
+statistic has them drawn again from the seed, block by block.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import copy
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,6 +20,7 @@ from covidcxnet.reporting.table import Estimate
 
 LEVEL = 0.95
 _BLOCK_CELLS = 2_000_000  # weights held at once; 16 MB as float64
+_KEPT_CELLS = 10_000_000  # counts that are kept, of some 5,000 patients in 2,000 resamples; 20 MB as uint16
 
 
 class Bootstrap:
@@ -43,36 +47,62 @@ class Bootstrap:
     def __init__(self, groups, images: int | None = None, *, resamples: int = 2000, seed: int = 0):
         self.index, self.patients, self.unknown = _number_patients(groups, images)
         self.resamples = resamples
-        rng = np.random.default_rng(seed)
-        self.counts = np.ones((1 + resamples, self.patients), np.uint16)
-        for row in range(1, 1 + resamples):
-            drawn = rng.integers(0, self.patients, self.patients)
-            self.counts[row] = np.bincount(drawn, minlength=self.patients)
+        # The patients that are drawn from, and those of them that these images show: all, but in a `part`.
+        self._seed, self._population, self._members = seed, self.patients, np.arange(self.patients)
+        # BLAS rounds by the memory order of its factors: the same figures to the last digit need the same order.
+        self._order: Literal["C", "F"] = "C"
+        self._kept = self._keep()
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How often each patient is in each resample, uint16 [1 + resamples, patients]."""
+        return next(self._draw(self._members, 1 + self.resamples)) if self._kept is None else self._kept
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Sum of `values` float [N, K] over the images of each resample: float64 [1 + resamples, K]."""
         values = np.asarray(values, np.float64)
         totals = np.zeros((self.patients, values.shape[1]))
         np.add.at(totals, self.index, values)
-        block = max(1, _BLOCK_CELLS // max(1, self.patients))
-        parts = [self.counts[i : i + block].astype(np.float64) @ totals for i in range(0, len(self.counts), block)]
-        return np.concatenate(parts)
+        return np.concatenate([c.astype(np.float64, self._order) @ totals for c in self._blocks(slice(None))])
 
     def weights(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """How often each image of `rows` is in each resample, as float64 blocks [b, len(rows)] in order."""
-        index = self.index[rows]
-        block = max(1, _BLOCK_CELLS // max(1, len(index)))
-        for start in range(0, len(self.counts), block):
-            yield self.counts[start : start + block, index].astype(np.float64)
+        for counts in self._blocks(self.index[rows]):
+            yield counts.astype(np.float64, "F")
 
     def part(self, rows: np.ndarray) -> Bootstrap:
         """The same draws, seen by some of the images only: int [n] of `rows`, which its images are numbered after."""
         patients, index = np.unique(self.index[rows], return_inverse=True)
-        part = Bootstrap.__new__(Bootstrap)
-        part.index, part.patients, part.resamples = index.astype(np.int64), len(patients), self.resamples
+        part = copy(self)
+        part.index, part.patients, part._members = index.astype(np.int64), len(patients), self._members[patients]
         part.unknown = int((patients >= self.patients - self.unknown).sum())
-        part.counts = self.counts[:, patients]
+        part._order = "F"
+        part._kept = part._keep() if self._kept is None else self._kept[:, patients]
         return part
+
+    def _keep(self) -> np.ndarray | None:
+        few = (1 + self.resamples) * self.patients <= _KEPT_CELLS
+        return next(self._draw(self._members, 1 + self.resamples)) if few else None
+
+    def _blocks(self, patients: np.ndarray | slice) -> Iterator[np.ndarray]:
+        """Counts of some patients, uint16 [b, n], over all resamples in order."""
+        members = self._members[patients]
+        step = max(1, _BLOCK_CELLS // max(1, len(members)))
+        if self._kept is None:
+            yield from self._draw(members, step)
+            return
+        for start in range(0, 1 + self.resamples, step):
+            yield self._kept[start : start + step, patients]
+
+    def _draw(self, members: np.ndarray, step: int) -> Iterator[np.ndarray]:
+        """Counts of some of the population, drawn anew, in blocks of `step` resamples."""
+        rng = np.random.default_rng(self._seed)
+        for start in range(0, 1 + self.resamples, step):
+            block = np.ones((min(step, 1 + self.resamples - start), len(members)), np.uint16)
+            for row in block if start else block[1:]:
+                drawn = rng.integers(0, self._population, self._population)
+                row[:] = np.bincount(drawn, minlength=self._population)[members]
+            yield block
 
     def estimate(self, statistic: np.ndarray) -> Estimate:
         """Figure and percentile interval from `statistic` float [1 + resamples], row 0 being the data as they are."""

@@ -207,7 +207,8 @@ class _Sites:
         part, labels, truth = self.bootstrap.part(rows), self.labels[rows], self.predictions.truth[rows]
         comparisons, aurocs, probes = [], [], []
         for pair in self._pairs(rows):
-            right, pairs = self._concordance(rows, pair)
+            # Of the part, whose counts are drawn once: those of the whole may be drawn anew for every pair.
+            right, pairs = _concordance(part, np.arange(len(rows)), pair)
             if kind == WITHIN:
                 self.totals[pair.name] = self.totals.get(pair.name, 0) + np.stack([right, pairs])
                 self.sides[pair.name, True] += int(pair.positive.sum())
@@ -248,7 +249,9 @@ class _Sites:
         pairs = [self._pairs(side) for side in rows]
         if not all(pairs):
             return None
-        internal, held_out = (ratio(*self._concordance(side, pair[0])) for side, pair in zip(rows, pairs, strict=True))
+        internal, held_out = (
+            ratio(*_concordance(self.bootstrap, side, pair[0])) for side, pair in zip(rows, pairs, strict=True)
+        )
         first, here = pairs[0][0], targets[rows[0]]
         sides = (sorted(set(here[side])) for side in (first.positive, first.negative))
         above, below = (" or ".join(classes[c] for c in side) for side in sides)
@@ -282,10 +285,6 @@ class _Sites:
                 pairs.append(_Pair(here == b, here == a, p[:, b], f"P({classes[b]})"))
         return pairs
 
-    def _concordance(self, rows: np.ndarray, pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
-        members = np.flatnonzero(pair.positive | pair.negative)
-        return concordance(pair.score[members], pair.positive[members], self.bootstrap, rows[members])
-
     def _probe(self, rows: np.ndarray, part: Bootstrap, pair: _Pair) -> np.ndarray | None:
         if self.statistics is None:
             return None
@@ -293,6 +292,12 @@ class _Sites:
         positive = pair.positive[members]
         scores = probe_scores(self.statistics[rows[members]], positive, part.index[members])
         return None if scores is None else ratio(*concordance(scores, positive, part, members))
+
+
+def _concordance(bootstrap: Bootstrap, rows: np.ndarray, pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of the images `rows` of a bootstrap that are ranked rightly, and all of them."""
+    members = np.flatnonzero(pair.positive | pair.negative)
+    return concordance(pair.score[members], pair.positive[members], bootstrap, rows[members])
 
 
 def _of_findings(maker: _Sites, trained: frozenset[str] | None) -> BySource:

@@ -19,7 +19,7 @@ from covidcxnet.evaluation.cautions import cautions
 from covidcxnet.evaluation.images import find_run, images_of_data, images_of_run, newest_run
 from covidcxnet.evaluation.metrics import measure
 from covidcxnet.evaluation.page import page
-from covidcxnet.evaluation.predictions import Predictions, truth_of
+from covidcxnet.evaluation.predictions import Predictions, filled, truth_of
 from covidcxnet.evaluation.provenance import EvaluationSettings, circumstances, commands, log_opening, model_of
 from covidcxnet.evaluation.report import Case, Report
 from covidcxnet.evaluation.thresholds import thresholds_for
@@ -109,8 +109,19 @@ def evaluate(
     if np.isnan(truth).all():
         raise InputError(f"{images.data.name}: none of {', '.join(classifier.classes)} is known of any image")
     thresholds, origin = thresholds_for(images, how)
-    batches = how.batch_size, how.progress
-    probabilities = classifier.predict_rows(images.store, images.rows, *batches, images.data.split)
+    # Stacks are read once, here: the intensity probe measures them while they are in memory.
+    measured: list[np.ndarray] = []
+    probabilities = classifier.predict_rows(
+        images.store,
+        images.rows,
+        how.batch_size,
+        how.progress,
+        images.data.split,
+        # Without sources there is nothing to probe.
+        look=(lambda stacks: measured.append(stack_statistics(stacks, classifier.input.channels)))
+        if filled(images.table, "source")
+        else None,
+    )
     predictions = Predictions(images.table, truth, probabilities, classifier.classes, thresholds, classifier.task)
     model = model_of(classifier)
     openings: tuple[dict[str, Any], ...] = ()
@@ -124,9 +135,7 @@ def evaluate(
     resampled = draws if len(graded) == len(predictions) else draws.part(graded)
     metrics = measure(predictions.graded, resampled)
     training: dict[str, Any] = {"trained_sources": images.data.trained_sources, "trained_on": images.trained_on}
-    statistics = None
-    if predictions.sources is not None:
-        statistics = stack_statistics(images.store, images.rows, how.progress)
+    statistics = np.concatenate(measured) if measured else None
     sites = by_source(predictions, draws, statistics=statistics, **training)
 
     # Cases, then everything together.

@@ -119,9 +119,7 @@ class Predictions:
 
     def column(self, name: str) -> pd.Series | None:
         """A column of the table, or None where it is absent or wholly empty."""
-        if name not in self.table or self.table[name].replace("", None).isna().all():
-            return None
-        return self.table[name]
+        return self.table[name] if filled(self.table, name) else None
 
     def to_frame(self) -> pd.DataFrame:
         """The table of `predictions.csv`: what identifies an image, its truth, its decision, its probabilities.
@@ -149,6 +147,11 @@ class Predictions:
         """`to_frame` as CSV."""
         # Nine digits give every float32 back, ranks with it; tables of findings are published with seven.
         return frame_csv(self.to_frame(), float_format="%.9g" if self.task == "exclusive" else "%.7g")
+
+
+def filled(table: pd.DataFrame, column: str) -> bool:
+    """Whether a table has the column, and something in it."""
+    return column in table and not table[column].replace("", None).isna().all()
 
 
 def truth_of(table: pd.DataFrame, classes: tuple[str, ...], task: str = "exclusive") -> np.ndarray:

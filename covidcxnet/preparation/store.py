@@ -22,7 +22,6 @@ from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from enhancement.files import naming_full_disk, whole_file
 from enhancement.lock import locked
-from enhancement.progress import ProgressBar
 from segmentation.regions import Frame
 
 FORMAT = 1
@@ -481,18 +480,15 @@ def check_room(path: Path, need: int) -> None:
         raise InputError(f"{path}: needs {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free on that disk")
 
 
-def stack_statistics(store: Store, rows: np.ndarray, progress: bool = False) -> np.ndarray:
-    """Border, grey levels, sharpness and corners of stacks as a network gets them, after crop and resizing.
+def stack_statistics(stacks: np.ndarray, channels: Sequence[str]) -> np.ndarray:
+    """Border, grey levels, sharpness and corners of stacks ``uint8 [n, S, S, C]``, as a network gets them.
 
     Of the plane of the radiograph itself ("raw"), or else the first; float32 [n, COUNT], in the order of
     `covidcxnet.datasets.bias.FEATURES`.
     """
-    channels = store.settings.channels
     plane = channels.index("raw") if "raw" in channels else 0
-    statistics = np.zeros((len(rows), COUNT), np.float32)
-    for i in ProgressBar(range(len(rows)), "measuring inputs", unit="image", leave=False, disable=not progress):
-        statistics[i] = shortcuts(np.ascontiguousarray(store.read([rows[i]])[0, ..., plane]))
-    return statistics
+    planes = (np.ascontiguousarray(stack[..., plane]) for stack in stacks)
+    return np.array([shortcuts(plane) for plane in planes], np.float32).reshape(len(stacks), COUNT)
 
 
 def columns_of(table: pd.DataFrame) -> list[str]:

@@ -21,6 +21,7 @@ from covidcxnet.evaluation.calibration import temperature
 from covidcxnet.evaluation.images import newest_run
 from covidcxnet.evaluation.page import summary
 from covidcxnet.evaluation.thresholds import youden_threshold
+from covidcxnet.preparation import Store
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import Recipe, Run, train
 from enhancement.errors import InputError
@@ -99,6 +100,14 @@ def test_report_of_a_run_counts_its_test_split_predicts_its_files_and_shows_case
     assert sum(bool(c.lime) for c in cases) == 1
     html = report.path.read_text()
     assert "Phantom run" in html and "Grad-CAM for" in html and "LIME for" in html and "Learning curves" in html
+
+
+def test_stacks_are_read_once_for_predictions_and_the_intensity_probe_together(run, tmp_path, monkeypatch):
+    rows, read = [], Store.read
+    monkeypatch.setattr(Store, "read", lambda self, indices: rows.extend(indices) or read(self, indices))
+    monkeypatch.setattr(evaluator, "by_source", lambda *_, statistics, **__: rows.append(len(statistics)))
+    evaluate(run, **QUICK, out=tmp_path / "report")
+    assert rows == [*run.rows("test"), len(run.rows("test"))]
 
 
 def test_training_images_that_a_run_left_unused_are_on_no_side(run, tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import math
+import tracemalloc
 import warnings
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from covidcxnet.evaluation.ranking import GRID, concordance, rank
 from covidcxnet.evaluation.thresholds import youden_threshold
 from enhancement.errors import InputError
 
+BOOTSTRAP = "covidcxnet.evaluation.bootstrap."
 TWO, THREE = ("normal", "covid19"), ("normal", "pneumonia", "covid19")
 
 
@@ -277,6 +279,44 @@ def test_part_of_a_bootstrap_draws_the_same_patients_and_images_without_one_are_
     np.testing.assert_array_equal(part.sums(values[[2, 3]]), whole.sums(masked))
     unknown = Bootstrap(["a", None, "a", float("nan"), ""], resamples=5)
     assert (unknown.patients, unknown.unknown) == (4, 3) and Bootstrap(None, 7, resamples=5).patients == 7
+
+
+def test_many_patients_are_drawn_again_for_each_statistic_and_give_the_figures_of_few(monkeypatch, make_predictions):
+    p = make_predictions()
+    rows = np.flatnonzero(p.targets)
+    monkeypatch.setattr(BOOTSTRAP + "_BLOCK_CELLS", 2_000)
+
+    def figures():
+        draws = Bootstrap(p.column("patient"), len(p), resamples=60)
+        part = draws.part(rows)
+        ranked = rank(p.probabilities[rows, 1], p.targets[rows] == 1, part)
+        return [*vars(ranked).values(), measure(p, draws).overall, part.part(np.arange(9)).counts]
+
+    kept = figures()
+    monkeypatch.setattr(BOOTSTRAP + "_KEPT_CELLS", 0)
+    for few, many in zip(kept, figures(), strict=True):
+        np.testing.assert_equal(many, few)
+
+
+def test_memory_of_a_resampled_figure_hardly_grows_with_images(monkeypatch):
+    monkeypatch.setattr(BOOTSTRAP + "_KEPT_CELLS", 100_000)
+    monkeypatch.setattr(BOOTSTRAP + "_BLOCK_CELLS", 20_000)
+
+    def peak(images):
+        rng = np.random.default_rng(0)
+        truth, scores = (rng.random((images, 3)) < 0.3).astype(float), rng.random((images, 3))
+        p = _independent(truth, scores)
+        tracemalloc.start()
+        try:
+            _measured(p, resamples=400)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(50)  # imports
+    few, many = peak(1_000), peak(4_000)
+    # Counts of all patients in all resamples would be 800 bytes for each image.
+    assert many - few < 3_000 * 400, (few, many)
 
 
 def test_undefined_resamples_are_left_out_and_counted_and_what_is_undefined_is_no_number_in_json():

@@ -42,7 +42,7 @@ def test_the_table_keeps_every_column_and_its_kind(store):
 
 def test_statistics_are_those_of_the_raw_plane(store):
     expected = [shortcuts(np.ascontiguousarray(store.read([row])[0, ..., 2])) for row in (4, 2)]
-    np.testing.assert_array_equal(stack_statistics(store, np.array([4, 2])), expected)
+    np.testing.assert_array_equal(stack_statistics(store.read([4, 2]), store.settings.channels), expected)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
