@@ -2,8 +2,9 @@
 
     python benchmarks/explain.py [--model covid-cxnet] [--size 320] [--batch-size 8] [--repeats 5]
 
-Rows: the compiled forward pass, Grad-CAM as `covidcxnet.explain.cam` does it, and the usual way, an eager tape over
-the whole model, one image at a time. A busy machine slows all three alike: trust the ratios. Random weights.
+Rows: the compiled forward pass of Keras, Grad-CAM as `covidcxnet.explain.cam` does it, the same as an output of
+OpenVINO's network, and the usual way, an eager tape over the whole model, one image at a time. A busy machine slows all
+alike: trust the ratios. Random weights.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ def main() -> int:
     rng = np.random.default_rng(0)
     stacks = rng.integers(0, 256, (given.batch_size, given.size, given.size, len(channels))).astype("uint8")
 
+    converted = _converted(model)
     ways: dict[str, Callable[[], object]] = {
         "forward pass, compiled": lambda: classifier.predict_stacks(stacks, given.batch_size),
         "Grad-CAM": lambda: classifier.gradcam.explain(stacks, 1, batch_size=given.batch_size),
+        "Grad-CAM by OpenVINO": lambda: converted.explain(stacks, 1, batch_size=given.batch_size),
         "eager tape, one by one": lambda: [_eager(model, classifier.gradcam.layer, stack) for stack in stacks[:2]],
     }
     times = _in_turns(ways, given.repeats)
@@ -90,6 +93,28 @@ def _eager(model, layer: str, stack: np.ndarray) -> np.ndarray:
         score = output[:, -1]
     weights = tf.reduce_mean(tape.gradient(score, features), axis=(1, 2), keepdims=True)
     return tf.nn.relu(tf.reduce_sum(weights * features, axis=-1)).numpy()
+
+
+def _converted(model):
+    """Grad-CAM as an output of the network that OpenVINO runs."""
+    import openvino
+
+    from covidcxnet.explain.cam import ConvertedMaps, facts_of
+    from segmentation.engines import Network
+    from segmentation.topology import build, maps_layer, topology_of
+
+    topology = topology_of(model)
+    network = build(topology, {layer.name: layer.get_weights() for layer in model.layers})
+    # A processor with bfloat16 would compute in it unless told otherwise.
+    compiled = openvino.Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(stacks):
+        outputs = compiled(stacks)
+        return tuple(np.array(outputs[k]) for k in range(2))
+
+    shapes = (tuple(model.output_shape[1:]),)
+    about = {"parameters": model.count_params(), "maps": maps_layer(topology), "facts": facts_of(model)}
+    return ConvertedMaps(Network(run, tuple(model.input_shape[1:]), shapes, **about), "gradcam")
 
 
 def _lime(classifier, stack: np.ndarray, base: float) -> None:
