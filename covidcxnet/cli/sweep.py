@@ -50,6 +50,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 @command("covidcxnet sweep")
+@progress_switch
 def main(argv: list[str], prog: str) -> int:
     """Sweep; the last line printed is the path of the page: 1 done but some trainings failed."""
     parser = build_parser(prog)

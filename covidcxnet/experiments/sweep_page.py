@@ -48,8 +48,10 @@ def render(sweep: Sweep, template: str, picture: Figure | None) -> str:
     model = "several models" if "model" in sweep.keys else sweep.recipe.model
     data = "" if "data" in sweep.keys else f", data {sweep.recipe.data}"
     size = f"{count(len(sweep.runs), 'training')} in {count(len(sweep.cells), 'cell')}"
-    patients = "95% intervals: bootstrap over patients, for one training each."
-    single = patients if sweep.tested else "One training each: there is nothing to take an interval over."
+    resampled = (
+        "95% intervals: bootstrap over patients (over images where patients are unknown), for one training each."
+    )
+    single = resampled if sweep.tested else "One training each: there is nothing to take an interval over."
     return pages.render(
         f"experiments/{template}",
         title=f"Sweep of {', '.join(sweep.keys)}" if sweep.keys else f"{sweep.repeats} repeats of one recipe",
@@ -170,7 +172,9 @@ def draw(sweep: Sweep) -> Figure | None:
     if series:
         handles, labels = panels[0].get_legend_handles_labels()[0], [f"{series} {name}" for name in names]
         figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(names)), **_LEGEND)
-    note = "one training each" + ("; 95% interval over patients, not over trainings" if sweep.tested else "")
+    note = "one training each" + (
+        "; 95% interval over test patients (images where unknown), not over trainings" if sweep.tested else ""
+    )
     if sweep.repeats > 1:
         note = "dots: each training; open mark: mean with 95% t interval over repeats"
     if sweep.runs["zero_f1_classes"].any():

@@ -183,7 +183,9 @@ def equal_message(recipe: Recipe) -> str:
     # A ReLU that is 0 for every image has no gradient and stays so. After one large step all units of a small layer can
     # be, and what is left of the network is the bias of its output.
     warmer = "a longer warmup" if recipe.schedule == "cosine" else "schedule cosine with a warmup"
-    return f"all predictions are equal: the head's units died; lower learning_rate or {warmer}, and train anew"
+    return (
+        f"all predictions are equal: the units before the output died; lower learning_rate or {warmer}, and train anew"
+    )
 
 
 def collapsed(figures: Mapping[str, float]) -> list[str]:

@@ -25,6 +25,7 @@ from covidcxnet.settings import InputSettings
 from covidcxnet.training import AugmentSettings, Recipe, Run
 from covidcxnet.training.recipe import save_recipe
 from enhancement.errors import InputError
+from enhancement.progress import ProgressBar
 
 pytestmark = pytest.mark.usefixtures("eager", "blank")
 RATES = {"learning_rate": [0.1, 0.2]}
@@ -193,6 +194,17 @@ def test_repeats_share_one_split_and_differ_in_their_seed(table, calls, tmp_path
     splits = {recipe.split for _, recipe in calls}
     assert [recipe.train_images for _, recipe in calls] == [10, 20] and len(splits) == 1
     assert set(pd.read_csv(splits.pop())["split"]) == {"train", "validation", "test"}
+    assert (
+        "bootstrap over patients (over images where patients are unknown)" in (tmp_path / "n" / "sweep.md").read_text()
+    )
+
+
+@pytest.mark.parametrize(("flags", "hidden"), [([], False), (["--no-progress"], True), (["--quiet"], True)])
+def test_bars_of_the_trainings_follow_the_switch_of_the_sweep(table, calls, tmp_path, monkeypatch, flags, hidden):
+    seen, original = [], module.train
+    monkeypatch.setattr(module, "train", lambda *a, **k: seen.append(ProgressBar.hidden) or original(*a, **k))
+    assert main(["phantom", "--data", table, "--repeats", "2", "--out", str(tmp_path / "s"), *flags]) == 0
+    assert seen == [hidden, hidden] and not ProgressBar.hidden
 
 
 def test_finished_runs_are_not_trained_again_and_unfinished_ones_are_resumed(table, calls, tmp_path):

@@ -166,7 +166,9 @@ def test_a_head_whose_units_die_is_reported_when_it_happens_and_at_the_end(tiny,
     warned = [number for number, line in enumerate(lines) if "all predictions are equal" in line]
     assert {"f1", "val_f1", "val_f1_normal", "val_f1_covid19"} <= set(run.log)
     assert run.log["val_auroc"][1] == run.log["val_auroc"][2] == 0.5 and 0 <= run.log["f1"][0] <= 1
-    assert lines[warned[0]].startswith("warning: after epoch 2 all predictions are equal: the head's units died; lower")
+    assert lines[warned[0]].startswith(
+        "warning: after epoch 2 all predictions are equal: the units before the output died; lower"
+    )
     assert lines[warned[0] - 1].startswith("epoch 2/3"), "the warning stands after its epoch"
     at_the_end = run.status["best_epoch"] > 1
     assert len(warned) == 1 + at_the_end, "once, however long it lasts"
