@@ -21,7 +21,7 @@ from covidcxnet.backend import compiled
 from covidcxnet.cluster import IMAGES, Cluster
 from covidcxnet.explain.cam import CAM, ActivationMaps, ConvertedMaps, GradCAM
 from covidcxnet.explain.explanation import METHODS, Explanation
-from covidcxnet.explain.lime import SAMPLES, explain_lime
+from covidcxnet.explain.lime import AUTO, SAMPLES, check_samples, explain_lime
 from covidcxnet.prediction import Predicted, Prediction
 from covidcxnet.preparation.pipeline import Outcome, prepare_files
 from covidcxnet.preparation.store import Store
@@ -365,8 +365,9 @@ class Classifier(NotebookDisplay):
         files : path-like, PIL image, numpy.ndarray, or several
             As in `predict`.
         method : {"gradcam", "cam", "lime"}
-            Grad-CAM costs hardly more than the prediction; LIME about 1000 predictions an image. CAM, the closed form
-            of Grad-CAM, is there for networks that end in global pooling and dense layers, see `explain.cam.CAM`.
+            Grad-CAM costs hardly more than the prediction; LIME about 1000 predictions an image, fewer with
+            ``samples="auto"``. CAM, the closed form of Grad-CAM, is there for networks that end in global pooling and
+            dense layers, see `explain.cam.CAM`.
         target : str, optional
             The class to explain; by default the one predicted.
         **options
@@ -403,8 +404,9 @@ class Classifier(NotebookDisplay):
         # No generator itself: a wrong option is refused at the call, not at the first radiograph.
         explain = self.explainer(method, target, batch_size=batch_size, progress=progress, **options)
         if method == "lime":
-            predictions = f"{options.get('samples', SAMPLES):,} predictions for each radiograph"
-            announce(f"LIME: {predictions} (fewer with --samples)", progress)
+            samples = options.get("samples", SAMPLES)
+            predictions = f"{'up to ' if samples == AUTO else ''}{check_samples(samples):,} predictions"
+            announce(f"LIME: {predictions} for each radiograph (fewer with --samples)", progress)
         batches = self.batches(files, batch_size, jobs, progress)
         return (explanation for items, outcomes in batches for explanation in explain(items, outcomes))
 
@@ -429,6 +431,7 @@ class Classifier(NotebookDisplay):
         if method == "lime":
             # Minutes of silence for whoever waits: the bar needs no request there.
             options["progress"] = progress or interactive()
+            check_samples(options.get("samples", SAMPLES))
         index = None if target is None else self.classes.index(target)
         maps_of = self._lime_maps if method == "lime" else self._activation_maps
         mapper: Any = self.cam if method == "cam" else self.gradcam if method == "gradcam" else None
@@ -526,7 +529,8 @@ class Classifier(NotebookDisplay):
         plane = channels.index("raw") if "raw" in channels else -1
         for stack in stacks:
             result = explain_lime(self, stack, index, plane=plane, batch_size=batch_size, **options)
-            yield result.probabilities, result.target, {"map": result.weights, "fit": result.score}
+            fields = {"map": result.weights, "fit": result.score, "samples": result.samples}
+            yield result.probabilities, result.target, fields
 
     def _check_fit(self) -> None:
         outputs, count = self._outputs, len(set(self.classes))

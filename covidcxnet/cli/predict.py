@@ -64,10 +64,15 @@ def build_parser(prog: str, description: str) -> argparse.ArgumentParser:
     group.add_argument("--full-size", action="store_true", help="also write the overlay alone, at full size")
     group.add_argument("--overwrite", action="store_true", help="replace pictures and tables that exist")
     # No defaults here, so that a setting of LIME given with another method can be refused.
-    group.add_argument("--samples", type=at_least(1), help="perturbed images for LIME; default 1000")
+    text = "perturbed images for LIME, or auto: until the ranking of superpixels is stable; default 1000"
+    group.add_argument("--samples", type=_samples, metavar="N", help=text)
     group.add_argument("--segments", type=at_least(1), help="superpixels for LIME; default 64")
     group.add_argument("--seed", type=int, help="seed of LIME; default 0")
     return parser
+
+
+def _samples(text: str) -> int | str:
+    return text if text == "auto" else at_least(1)(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -178,7 +183,7 @@ def _check_readable(paths: list[Path]) -> None:
 
 
 def _draw(explanation: Any, path: Path, full_size: bool) -> dict[str, Any]:
-    row = {"method": explanation.method, "target": explanation.target, "fit": explanation.fit}
+    row = {name: getattr(explanation, name) for name in ("method", "target", "fit", "samples")}
     row["panel"] = str(explanation.save_panel(path))
     if full_size:
         row["overlay"] = str(explanation.save_overlay(_output.overlay_path(path)))

@@ -41,6 +41,7 @@ class Explanation(NotebookDisplay):
     frame: Frame | None = field(default=None, repr=False)  # the way from the stack back to the radiograph
     lungs: np.ndarray | None = field(default=None, repr=False)  # bool [S, S]; None where unknown or not trusted
     fit: float | None = None  # LIME's local R^2
+    samples: int | None = None  # LIME's predictions
     note: str = ""  # how the map was computed, where the method alone does not say
 
     def __repr__(self) -> str:
@@ -85,6 +86,7 @@ class Explanation(NotebookDisplay):
             drawn += f" (probability {prediction.probabilities[self.target or '']:.2f})"
         if self.fit is not None:
             poor = " (poor: the map says little)" if self.fit < POOR_FIT else ""
+            drawn += f"; {self.samples:,} samples" if self.samples else ""
             drawn += f"; local fit R\N{SUPERSCRIPT TWO} {self.fit:.2f}{poor}"
         values, frame = self._drawable()
         if note := remark(values, None if self.method == "lime" else self.lungs, self.grid):

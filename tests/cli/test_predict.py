@@ -124,7 +124,8 @@ def test_predict_can_explain_with_lime(folder, weights, tmp_path, capsys):
     assert predict([*arguments, "--samples", "30", "--segments", "8", "--target", "normal", "--json"]) == 0
     (row,) = map(json.loads, capsys.readouterr().out.splitlines())
     panel = tmp_path / "panels" / "a.lime.png"
-    assert row["explanation"] | {"fit": 0} == {"method": "lime", "target": "normal", "fit": 0, "panel": str(panel)}
+    expected = {"method": "lime", "target": "normal", "fit": 0, "samples": 30, "panel": str(panel)}
+    assert row["explanation"] | {"fit": 0} == expected
     assert panel.exists()
 
 

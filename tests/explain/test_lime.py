@@ -1,9 +1,12 @@
 """LIME: seeded, suited to gray radiographs, and equal to the plain package where they do the same."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.stats import spearmanr
 
 from covidcxnet.explain.lime import content_of, explain_lime, lung_gray, superpixels
 from enhancement.errors import InputError
@@ -112,12 +115,29 @@ def test_the_gray_that_hides_is_that_of_aerated_lung():
     assert content_of(np.zeros((8, 8, 3), "uint8")).all()
 
 
+def test_auto_stops_where_the_ranking_is_stable_with_a_map_like_that_of_all_samples():
+    def noisy(stacks, noise):
+        """Part of each third of the rows that is as it was, the lower the less it counts; noise from the pixels."""
+        same = (stacks == _stack()).all(-1).reshape(len(stacks), 6, -1).mean(2) @ np.linspace(0.3, 0.03, 6)
+        return np.stack([1 - same, same + noise * np.sin(1e3 * same)], axis=1)
+
+    used = []
+    for noise in (0.01, 0.2):
+        predict = partial(noisy, noise=noise)
+        auto, full = (_explain(predict, target=1, samples=n) for n in ("auto", 1000))
+        weights = [[e.weights[e.segments == k][0] for k in range(full.segments.max() + 1)] for e in (auto, full)]
+        assert spearmanr(*weights).statistic >= 0.95 and full.samples == 1000
+        used.append(auto.samples)
+    assert used[0] < used[1] <= 1000, used
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
         ("target", 2, "target 2"),
         ("target", -1, "target -1"),
         ("samples", 3, "samples=3"),
+        ("samples", "all", "samples=all given, auto or 10"),
         ("segments", 1, "segments=1"),
         ("batch_size", 0, "batch_size=0"),
         ("fill", 300, "fill=300"),
