@@ -148,7 +148,7 @@ def draw(sweep: Sweep) -> Figure | None:
     else:
         cells["x"] = ticks + shifts * (np.ptp(ticks) or 1.0)
     crowded = along is None and len(cells) > 3
-    figure, panels = plots.panels(len(figures), 3, (4.4, 4.9 if crowded else 3.9))
+    figure, panels = plots.panels(len(figures), 2 if len(figures) == 4 else 3, (4.4, 4.9 if crowded else 3.9))
     for axes, (name, title) in zip(panels, figures.items(), strict=True):
         for k, label in enumerate(names):
             group = cells[cells["series"] == label].sort_values("x", kind="stable")
