@@ -101,6 +101,7 @@ class Classifier(NotebookDisplay):
     ):
         self.origin: Callable[..., Classifier] | None = None
         self._network = network
+        self._running = running(network, engine, precision)
         # INT8 is this network's alone: the lungs stay those of the training.
         self._engine: dict[str, Any] = {"engine": engine, "precision": "f32" if precision == "int8" else precision}
         self._build = model
@@ -137,7 +138,7 @@ class Classifier(NotebookDisplay):
         if self.origin is None:
             raise InputError(f"{self.name}: was not loaded from a file, from which another process could load it")
         # Not `auto`: a converted network may lie here and not there.
-        return _load, (partial(self.origin, **running(self._network, **self._engine)), self.segmenter)
+        return _load, (partial(self.origin, **self._running), self.segmenter)
 
     @cached_property
     def model(self) -> keras.Model:

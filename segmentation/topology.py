@@ -237,12 +237,9 @@ class _Builder:
         shape = ops.shape_of(features)
         flat = ops.reshape(features, _ints(0, 0, -1), True)
         cells = ops.matmul(weights, flat, True, False)
-        classes = _ints(self.topology_classes(dense[-1]))
+        classes = _ints(max(2, self.arrays[dense[-1].name][0].shape[1]))
         size = ops.gather(shape, _ints(2, 3), np.int64(0))
         return ops.reshape(cells, ops.concat([_ints(0), classes, size], 0), True)
-
-    def topology_classes(self, layer: Layer) -> int:
-        return max(2, self.arrays[layer.name][0].shape[1])
 
     def _activated(self, tensor: Any, name: str) -> Any:
         if name == "relu6":

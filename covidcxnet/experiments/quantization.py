@@ -29,7 +29,7 @@ from segmentation import engines
 from weights.format import WeightsFile, open_weights
 
 CALIBRATION_IMAGES = 300
-"""Radiographs that say what range the values of each layer have; more of them change little."""
+"""Radiographs, at most, that say what range the values of each layer have."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Engines: the same answers as Keras, converted once, and none of Keras' seconds afterwards."""
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -298,3 +299,6 @@ def test_a_classifier_is_quantised_measured_on_other_radiographs_and_used_by_its
     how = [{"engine": "openvino", "precision": precision} for precision in ("f32", "int8")]
     exact, rounded = (load_model(weights_file, **engine).predict_stacks(stacks) for engine in how)
     assert 0 < np.abs(exact - rounded).max() < 0.2
+    # another process runs the same network
+    sent = pickle.loads(pickle.dumps(load_model(weights_file, **how[1])))
+    np.testing.assert_array_equal(sent.predict_stacks(stacks), rounded)
