@@ -199,6 +199,17 @@ def add_progress(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", dest="progress", action="store_false", default=argparse.SUPPRESS, help=text)
 
 
+def add_engine(parser: Any, what: str = "the networks", precisions: Sequence[str] = ("f32", "bf16", "int8")) -> None:
+    """What runs `what`: ``--engine``, and ``--precision`` where there is a choice of it."""
+    # Written out, as --help does without the engines' module.
+    text = f"what runs {what}; default auto: OpenVINO for released and converted weights, otherwise Keras"
+    parser.add_argument("--engine", choices=("auto", "keras", "openvino", "onnxruntime"), help=text)
+    if precisions:
+        int8 = ", int8 a network from covidcxnet export" if "int8" in precisions else ""
+        text = f"number format of OpenVINO; bf16 needs a processor that has it{int8}"
+        parser.add_argument("--precision", choices=precisions, default="f32", help=text)
+
+
 def at_least(lowest: int, highest: int | None = None) -> Callable[[str], int]:
     """A type of argparse: a whole number in a range."""
 

@@ -121,13 +121,15 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_segmenter(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("segmenter").add_argument
+    group = parser.add_argument_group("segmenter")
+    add = group.add_argument
     add("--weights", metavar="FILE|NAME", help=f"weights file or released name; by default {RELEASED}")
     add("--threshold", type=float, default=0.5, help="probability from which a pixel is lung")
     add("--components", type=int, default=2, help="largest components to keep")
     add("--fill-holes", action=argparse.BooleanOptionalAction, default=True, help="fill holes")
     add("--dilation", type=float, default=0.0, help="growth, as a fraction of the longer side")
     add("--batch-size", type=int, default=16, help="radiographs in one pass")
+    command_line.add_engine(group, "the network", ("f32", "bf16"))
 
 
 def _train(arguments: Namespace, prog: str) -> int:
@@ -277,7 +279,7 @@ def _sheet(segmenter: LungSegmenter, pairs: list[Pair], rows: list[dict], count:
 
 
 def _segmenter(arguments: Namespace, weights, convention: str | None = None) -> LungSegmenter:
-    names = ("batch_size", "threshold", "components", "fill_holes", "dilation")
+    names = ("batch_size", "threshold", "components", "fill_holes", "dilation", "engine", "precision")
     settings = {name: getattr(arguments, name) for name in names}
     # Before the backend loads: weights that cannot be used are refused at once.
     segmenter = LungSegmenter(weights, convention=convention, **settings)

@@ -221,6 +221,15 @@ class LungSegmenter:
         other.convention = self._known(convention)
         return other
 
+    def in_f32(self) -> LungSegmenter:
+        """The same segmenter in f32, in which all engines draw the same lungs: stacks that are kept are made by it."""
+        if self.precision == "f32":
+            return self
+        other = copy(self)
+        other.precision = "f32"
+        other.__dict__.pop("_network", None)
+        return other
+
     def predict(self, items: Images, *, progress: bool = False) -> Results[LungMask]:
         """Find the lungs.
 

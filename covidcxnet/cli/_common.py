@@ -8,7 +8,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from enhancement.command_line import add_progress, at_least, named_values
+from enhancement.command_line import Parser, add_engine, add_progress, at_least, named_values
 
 RESEARCH_ONLY = "A research tool, not a medical device."
 EXIT_CODES = "Exit code: 0 done, 1 done but some files could not be read, 2 the input cannot be used."
@@ -73,13 +73,18 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--scheduler", metavar="ADDRESS", help=text)
 
 
-def add_engine(parser: argparse.ArgumentParser) -> None:
-    """What runs the networks: ``--engine`` and ``--precision``."""
-    # Written out, as --help does without the engines' module.
-    text = "what runs the networks; default auto: OpenVINO for released and converted weights, otherwise Keras"
-    parser.add_argument("--engine", choices=("auto", "keras", "openvino", "onnxruntime"), help=text)
-    text = "number format of OpenVINO; bf16 needs a processor that has it, int8 a network from covidcxnet export"
-    parser.add_argument("--precision", choices=("f32", "bf16", "int8"), default="f32", help=text)
+LUNG_ENGINE = (
+    "--engine keras, openvino or onnxruntime runs the lung network of the preparation; default auto: OpenVINO for "
+    "released and converted weights, otherwise Keras. Stores do not depend on it."
+)
+
+
+def lung_engine(argv: list[str], prog: str) -> tuple[str | None, list[str]]:
+    """``--engine``, and the arguments without it, for commands of a recipe's flags: it leaves no trace in a store."""
+    parser = Parser(prog=prog, add_help=False)
+    add_engine(parser, precisions=())
+    given, others = parser.parse_known_args(argv)
+    return given.engine, others
 
 
 def progress_switch(work: Callable[..., int | None]) -> Callable[..., int | None]:

@@ -55,7 +55,8 @@ def opacities(arguments: Namespace) -> int:
         used = set(split["path"][split["split"].isin(["train", "validation"])])
         dataset = dataset.filter(path=[path for path in dataset.table["path"] if path in used])
     settings = {"size": arguments.size, "seed": arguments.seed, "split": split, "progress": arguments.progress}
-    table, left_out = make_opacity_pairs(dataset, out, LungSegmenter(arguments.segmenter), **settings)
+    segmenter = LungSegmenter(arguments.segmenter, engine=arguments.engine)
+    table, left_out = make_opacity_pairs(dataset, out, segmenter, **settings)
     print(f"{out}: {len(table) // 2} radiographs, each with and without a drawn opacity")
     if len(left_out):
         print(f"  left out: {len(left_out)}, the first: {left_out['reason'].iloc[0]}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from covidcxnet.cli._common import DATA, add_root, add_work
-from enhancement.command_line import Parser, add_progress, command
+from enhancement.command_line import Parser, add_engine, add_progress, command
 
 
 @command("covidcxnet datasets")
@@ -70,6 +70,7 @@ def build_parser(prog: str) -> Parser:
     add("--size", type=int, default=384, help="longest side in pixels")
     add("--seed", type=int, default=0, help="seed of the drawing")
     add("--segmenter", metavar="W", help="weights that find the lungs; default the released lung-unet")
+    add_engine(actions.choices["opacities"], "the lung network", precisions=())
 
     add = action("convert", "write one CSV of one or several sets, with paths relative to it", DATA, nargs="+")
     add("--out", required=True, metavar="CSV", help="CSV to write; train --data takes it")

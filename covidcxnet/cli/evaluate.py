@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from covidcxnet.cli._common import RESEARCH_ONLY, add_bootstrap, add_data, add_engine, add_work
-from enhancement.command_line import Parser, at_least, command, named_values
+from covidcxnet.cli._common import RESEARCH_ONLY, add_bootstrap, add_data, add_work
+from enhancement.command_line import Parser, add_engine, at_least, command, named_values
 from enhancement.errors import InputError
 
 SUMMARY = f"""Evaluate a run on its own test split, or weights on other data, and write report.html, metrics.json,

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from covidcxnet.cli import _output
-from covidcxnet.cli._common import EXIT_CODES, add_cluster, add_engine, add_work
+from covidcxnet.cli._common import EXIT_CODES, add_cluster, add_work
 from covidcxnet.preparation.pipeline import MARK, about_image
 from covidcxnet.reporting.table import count
-from enhancement.command_line import Parser, at_least, command
+from enhancement.command_line import Parser, add_engine, at_least, command
 from enhancement.errors import InputError, Refusal
 from enhancement.files import check_output, find_image_tree, whole_file
 from enhancement.signatures import HEAD, kind_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from covidcxnet.cli._common import NO_PROGRESS, add_cluster, progress_switch
+from covidcxnet.cli._common import LUNG_ENGINE, NO_PROGRESS, add_cluster, lung_engine, progress_switch
 from covidcxnet.training.arguments import parse_recipe
 from enhancement.command_line import Parser, command
 
@@ -12,7 +12,7 @@ SUMMARY = f"""Prepare radiographs for training: decode, find lungs, enhance and 
 
 Takes the flags and recipes of train. Those that concern neither data nor input have no effect here, except that with
 --match-to training the split and the seed decide which images grey levels are matched to. What is prepared already is
-not done again, and an interrupted preparation resumes where it stopped. {NO_PROGRESS}
+not done again, and an interrupted preparation resumes where it stopped. {LUNG_ENGINE} {NO_PROGRESS}
 
 --workers N lets N processes on this machine do the work, each with a lung segmenter of its own; --scheduler ADDRESS
 lets the workers of a Dask cluster do it, for example tcp://host:8786. They write shards into a folder beside the
@@ -32,6 +32,7 @@ def main(argv: list[str], prog: str) -> int:
     parser = Parser(prog=prog, add_help=False)
     add_cluster(parser)
     where, rest = parser.parse_known_args(argv)
+    engine, rest = lung_engine(rest, prog)
     recipe = parse_recipe(rest, prog, SUMMARY, REFUSED)
 
     from covidcxnet.cluster import connected
@@ -41,7 +42,7 @@ def main(argv: list[str], prog: str) -> int:
 
     dataset = data.dataset_of(recipe)
     data.check_present(recipe, dataset)
-    segmenter = data.segmenter_of(recipe)
+    segmenter = data.segmenter_of(recipe, engine)
     # Grey levels of training images are part of what is prepared, and which images these are the split says.
     split = data.split_of(recipe, dataset) if recipe.match_to == TRAINING_IMAGES else None
     recipe = with_histogram(recipe, dataset, split, segmenter)

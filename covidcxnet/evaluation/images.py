@@ -130,6 +130,8 @@ def images_of_data(
     given_masks = "mask" in dataset.table and not classifier.metadata.get("segmenter")
     # A model that sees whole radiographs has no use for lungs: they are found only for the cases that are shown.
     segmenter = None if given_masks or classifier.input.region == "none" else classifier.segmenter
+    if segmenter is not None:
+        segmenter = segmenter.in_f32()  # whatever precision the classifier has
     path, shared = store or folder / "store.h5", store is not None
     options: dict[str, Any] = {"segmenter": segmenter, "jobs": jobs, "progress": progress, "shared": shared}
     stacks = prepare(dataset, classifier.input, path, **options)

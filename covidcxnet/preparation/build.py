@@ -76,7 +76,8 @@ def prepare(
         prepared, the others are copied; with other settings or another segmenter all are prepared anew. Labels and
         other columns may change without touching a pixel.
     segmenter : LungSegmenter, optional
-        Finds the lungs. Needed for a region other than "none" unless the data set has masks.
+        Finds the lungs. Needed for a region other than "none" unless the data set has masks. Whatever engine runs it,
+        the store is the same, so that its precision must be f32.
     jobs : int, optional
         Worker processes; None: one per core, fewer for a few files.
     progress : bool
@@ -96,8 +97,8 @@ def prepare(
     Raises
     ------
     InputError
-        If no radiograph can be prepared, lungs are needed and there are none, the disk is too small, or another process
-        is at work on the same store.
+        If no radiograph can be prepared, lungs are needed and there are none, or found in another precision than f32,
+        the disk is too small, or another process is at work on the same store.
     KeyboardInterrupt
         On Ctrl-C, with all finished work kept: the same call continues from there, and also after a kill.
     """
@@ -110,6 +111,9 @@ def prepare(
             f"input.region: {settings.region!r} needs lungs; give a lung segmenter, "
             "masks in the data set, or region none"
         )
+    if (precision := getattr(segmenter, "precision", "f32")) != "f32":
+        # It moves the edges of masks, which nobody who opens the store later would know.
+        raise InputError(f"precision: {precision} of the lung segmenter given, f32 expected for a store")
     about = _about(dataset, settings, segmenter, path)
     # Before the content is hashed, which takes minutes for a large set: a file that is no store is refused at once.
     old = _reusable(path, about)

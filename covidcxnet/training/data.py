@@ -21,12 +21,15 @@ from segmentation.segmenter import LungSegmenter
 from .recipe import NEW_SPLIT, Recipe
 
 
-def segmenter_of(recipe: Recipe) -> LungSegmenter | None:
-    """The recipe's lung segmenter where its region needs lungs; `InputError` if there is none of that name."""
+def segmenter_of(recipe: Recipe, engine: str | None = None) -> LungSegmenter | None:
+    """The recipe's lung segmenter where its region needs lungs; `InputError` if there is none of that name.
+
+    The engine that runs it is no setting of a recipe: all of them agree, see `covidcxnet.preparation.prepare`.
+    """
     if recipe.input.region == "none":
         return None
     try:
-        return LungSegmenter(recipe.input.segmenter)
+        return LungSegmenter(recipe.input.segmenter, engine=engine)
     except InputError as error:
         reason = error.args[0] if error.args else error
         raise InputError(f"input.region: {recipe.input.region} needs a lung segmenter; {reason}") from error

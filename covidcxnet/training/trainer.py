@@ -36,6 +36,7 @@ def train(
     resume: str | Path | None = None,
     epochs: int | None = None,
     devices: int | None = None,
+    engine: str | None = None,
 ) -> Run:
     """Train a classifier.
 
@@ -50,6 +51,8 @@ def train(
         With `resume`: another number of epochs in all; refused under a cosine, which ends with them.
     devices : int, optional
         With `resume`: another number of devices.
+    engine : {"auto", "keras", "openvino", "onnxruntime"}, optional
+        What runs the lung network while images are prepared, see `covidcxnet.load_model`. It is not recorded.
 
     Returns
     -------
@@ -82,7 +85,7 @@ def train(
             check_paths(recipe)
         else:
             run.enter(lock)
-        segmenter = data.segmenter_of(recipe)
+        segmenter = data.segmenter_of(recipe, engine)
 
         # data
         dataset = data.dataset_of(recipe) if run is None else run.dataset

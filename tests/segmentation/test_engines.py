@@ -17,11 +17,16 @@ import weights
 from covidcxnet import load_model
 from covidcxnet.classifier import PROBABILITIES
 from covidcxnet.cli import export as export_command
+from covidcxnet.cli import prepare as prepare_command
+from covidcxnet.datasets import load
 from covidcxnet.datasets.phantom import phantom
 from covidcxnet.explain.cam import CAM, GradCAM, facts_of
 from covidcxnet.models import create
+from covidcxnet.preparation import Store, prepare
+from covidcxnet.settings import InputSettings
 from enhancement.errors import InputError
 from segmentation import LungSegmenter, engines
+from segmentation.__main__ import main as segment_command
 from segmentation.model import unet
 from segmentation.topology import Topology, Unsupported, build, maps_layer, topology_of
 from weights import save_weights
@@ -260,6 +265,34 @@ def test_a_lung_segmenter_on_an_engine_finds_the_same_lungs(tmp_path, home):
     (expected,), (found,) = (LungSegmenter(path, engine=e).predict(image) for e in ("keras", "openvino"))
     assert found.probability == pytest.approx(expected.probability, abs=engines.EXACT)
     assert len(list(home.rglob("network.xml"))) == before + 1
+
+
+def test_commands_take_the_engine_of_the_lung_network_and_a_store_is_the_same_by_all(tmp_path, home, capsys):
+    _phantoms(tmp_path / "data", 6)
+    flags = ["--data", str(tmp_path / "data"), "--input.region", "crop", "--input.size", "64", "--jobs", "1"]
+    stores = {}
+    for engine in ("keras", "openvino"):
+        store = tmp_path / f"{engine}.h5"
+        assert prepare_command.main([*flags, "--store", str(store), "--engine", engine]) == 0
+        with Store(store) as opened:
+            assert opened.table["lungs_trusted"].all()
+            stores[engine] = opened.read(slice(None)), dict(opened.about)
+    (expected, about), (stacks, others) = stores.values()
+    np.testing.assert_array_equal(stacks, expected)
+    assert about == others
+    rounded = LungSegmenter(engine="openvino", precision="bf16")
+    dataset, settings = load(tmp_path / "data"), InputSettings(size=64, region="crop")
+    with pytest.raises(InputError, match="precision: bf16 of the lung segmenter given, f32 expected for a store"):
+        prepare(dataset, settings, tmp_path / "b.h5", segmenter=rounded)
+    prepare(dataset, settings, tmp_path / "b.h5", segmenter=rounded.in_f32(), progress=False).close()
+    files = [str(tmp_path / "data" / "normal"), "--out", str(tmp_path / "masks"), "--quiet"]
+    folders = len(list(home.rglob("network.onnx")))
+    if engines.ENGINES["onnxruntime"].installed:
+        assert segment_command(["predict", *files, "--engine", "onnxruntime"]) == 0
+        assert len(list(home.rglob("network.onnx"))) == folders + 1
+    capsys.readouterr()
+    assert segment_command(["predict", *files, "--engine", "keras", "--precision", "bf16"]) == 2
+    assert "precision: keras computes in f32 here" in capsys.readouterr().err
 
 
 def _phantoms(folder, count, start=0):
