@@ -153,6 +153,11 @@ class Classifier(NotebookDisplay):
         return str((self.metadata.get("architecture") or {}).get("name") or self.model.name)
 
     @property
+    def engine(self) -> str:
+        """What predicts: keras, openvino or onnxruntime."""
+        return self._running["engine"]
+
+    @property
     def parameters(self) -> int:
         """Number of weights of the network."""
         return int(self._network.parameters if self._network else self.model.count_params())

@@ -272,7 +272,7 @@ class LungSegmenter:
                 batch = [future.result() for future in ahead]
                 ahead = [pool.submit(self._read, item) for item in islice(waiting, self.batch_size)]
                 squares = [square for _, square in batch if square is not None]
-                outputs = iter(self._outputs(squares) if squares else ())
+                outputs = iter(self.outputs_of(squares) if squares else ())
                 for result, square in batch:
                     bar.update()
                     yield result if square is None else self._result(result, *next(outputs))
@@ -326,8 +326,11 @@ class LungSegmenter:
 
         return keras.Model(model.input, [model.output, model.get_layer(self.rule.layer).output])
 
-    def _outputs(self, squares: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray | None]]:
-        """Soft maps ``float32 [S, S, K]`` of each square, and features ``[s, s, F]`` where a rule asks for them."""
+    def outputs_of(self, squares: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """The network alone, on at most `batch_size` squares ``uint8 [S, S]`` as ``input.prepare`` makes them.
+
+        Soft maps ``float32 [S, S, K]`` of each square, and features ``[s, s, F]`` where a rule asks for them.
+        """
         # Few batch shapes (1, 4, all), so that the network is traced a few times only, and one radiograph costs one.
         size = min(next(n for n in (1, 4, self.batch_size) if n >= min(len(squares), self.batch_size)), self.batch_size)
         batch = np.zeros((size, *squares[0].shape, 1), np.uint8)

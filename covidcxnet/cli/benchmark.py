@@ -7,7 +7,9 @@ import multiprocessing
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,66 +17,108 @@ from typing import Any
 from covidcxnet.cli._common import RESEARCH_ONLY, add_data
 from enhancement.command_line import Parser, at_least, command, named_values
 from enhancement.errors import InputError
-from enhancement.files import check_output, whole_file
+from enhancement.files import check_output, find_images, whole_file
 
+Figure = tuple[float | None, str]  # a value and its format
+
+SUMMARY = f"""Time a network by engine, precision and batch size, beside Keras: from prepared stacks to probabilities
+and, with --images or --data, the whole way from files. The last table sets Keras against the engine that is taken where
+none is named. Engines convert the network, once, before they are timed. {RESEARCH_ONLY}"""
 SECONDS = 0.4  # of passes in one measurement, at least
+BATCH = 16  # of the whole way, where the networks alone are measured too
 
 
 @command("covidcxnet benchmark")
 def main(argv: list[str], prog: str) -> int:
-    """Measure every engine that is installed, each in a process of its own."""
-    text = "Time a network's predictions from prepared stacks by engine, precision and batch size, beside Keras."
-    parser = Parser(prog=prog, description=f"{text} {RESEARCH_ONLY}")
+    """Measure every engine that is installed."""
+    parser = Parser(prog=prog, description=SUMMARY)
     add = parser.add_argument
     add("weights", metavar="WEIGHTS", help="weights file, run folder or released name")
     add("--batch", type=at_least(1), nargs="+", default=[1, 16], metavar="N", help="batch sizes; default 1 16")
     add("--rounds", type=at_least(1), default=5, metavar="N", help="measurements of each, of which the median counts")
+    add("--images", nargs="+", metavar="FILE", help="time the whole way from these radiographs, folders or patterns")
+    add("--most", type=at_least(1), default=32, metavar="N", help="so many of --images, or else of --data, at most")
     add("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
     add_data(parser, narrow=False)
     arguments = parser.parse_args(argv)
     if arguments.json:
         check_output(arguments.json)
     where = named_values(arguments.where, "--where")
+    images = find_images(arguments.images) if arguments.images else []
 
+    from covidcxnet.datasets import load
     from covidcxnet.pretrained import resolve
     from covidcxnet.training.run_folder import environment
     from segmentation.engines import ENGINES
 
     weights = str(resolve(arguments.weights))
+    data = {"data": arguments.data, "root": arguments.root, "where": where}
+    if arguments.data and not images:
+        dataset = load(data["data"], root=data["root"], where=where or None, for_training=False)
+        images = [path for path in dataset.paths if path.is_file()]
+    # From one end of the list to the other, as folders and tables are sorted by label and source.
+    images = images[:: -(-len(images) // arguments.most)] if images else []
     batches = sorted({1, *arguments.batch})
-    combinations = [("keras", "f32"), *(("openvino", p) for p in ("f32", "bf16", "int8")), ("onnxruntime", "f32")]
     rows: list[dict[str, Any]] = []
     with TemporaryDirectory() as folder:
-        data = {"data": arguments.data, "root": arguments.root, "where": where, "store": Path(folder) / "stacks.h5"}
+        data["store"] = Path(folder) / "stacks.h5"
+        combinations = [("keras", "f32"), *(("openvino", p) for p in ("f32", "bf16", "int8")), ("onnxruntime", "f32")]
         for engine, precision in combinations:
             if engine in ENGINES and not ENGINES[engine].installed:
                 continue
             print(f"{engine}, {precision} ...", file=sys.stderr, flush=True)
-            row: dict[str, Any] = {"engine": engine, "precision": precision}
             try:
-                # A process of its own, so that memory is one engine's and nothing is warm.
-                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-                    row |= process.submit(measure, weights, engine, precision, batches, arguments.rounds).result()
-                    if arguments.data:
-                        row["auroc"] = process.submit(auroc, weights, engine, precision, folder, data).result()
+                if engine in ENGINES:
+                    _alone(convert, weights, engine, precision, bool(images))
+                row = _alone(measure, weights, engine, precision, batches, arguments.rounds)
+                if images:
+                    row["whole_way"] = _alone(whole_way, weights, engine, precision, images, arguments.rounds)
+                if arguments.data:
+                    row["auroc"] = _alone(auroc, weights, engine, precision, folder, data)
             except InputError as error:
                 if not rows:
                     raise
                 print(f"{engine}, {precision}: left out; {error}", file=sys.stderr)
                 continue
-            rows.append(row)
+            rows.append({"engine": engine, "precision": precision} | row)
     reference = rows[0]["outputs"]
     for row in rows:
         row["largest_difference"] = float(abs(row.pop("outputs") - reference).max())
-    print(_table(rows, batches))
+        if "auroc" in row:
+            row["auroc_change"] = row["auroc"] - rows[0]["auroc"]
+    chosen = {"engine": _alone(engine_of, weights), "precision": "f32"}
     about = environment(0, "f32")
+    facts = {"weights": weights, "processor": about["processor"], "cores": about["cores"], "rows": rows}
+    facts |= {"before": {"engine": "keras", "precision": "f32"}, "after": chosen}
+    print(text_of(facts))
     print(f"{about['processor'] or about['system']}, {about['cores']} processors; {RESEARCH_ONLY}")
     if arguments.json:
-        facts = {"weights": weights, "processor": about["processor"], "cores": about["cores"], "rows": rows}
         with whole_file(arguments.json) as partial:
             partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         print(arguments.json)
     return 0
+
+
+def _alone(work: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of work in a process of its own, so that memory is one engine's and nothing is warm."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(work, *arguments).result()
+
+
+def convert(weights: str, engine: str, precision: str, lungs: bool) -> None:
+    """Fill the cache, as it is for all but the first user: what is measured then neither converts nor pays for it."""
+    from covidcxnet.pretrained import load_model
+
+    classifier = load_model(weights, engine=engine, precision=precision)
+    if lungs and classifier.segmenter is not None:
+        classifier.segmenter.load()
+
+
+def engine_of(weights: str) -> str:
+    """What predicts where no engine is named."""
+    from covidcxnet.pretrained import load_model
+
+    return load_model(weights).engine
 
 
 def measure(weights: str, engine: str, precision: str, batches: list[int], rounds: int) -> dict[str, Any]:
@@ -83,8 +127,6 @@ def measure(weights: str, engine: str, precision: str, batches: list[int], round
 
     from covidcxnet.pretrained import load_model
 
-    if engine != "keras":  # converted before the clock starts, as it is for everyone but the first user
-        load_model(weights, engine=engine, precision=precision)
     start = time.perf_counter()
     classifier = load_model(weights, engine=engine, precision=precision)
     loaded = time.perf_counter() - start
@@ -93,11 +135,10 @@ def measure(weights: str, engine: str, precision: str, batches: list[int], round
     start = time.perf_counter()
     classifier.predict_stacks(stacks[:1])
     first = time.perf_counter() - start
-    speeds = {}
-    for batch in batches:
-        classifier.predict_stacks(stacks[:batch], batch)  # traced, or compiled, for this size
-        times = [_seconds(classifier, stacks[:batch]) for _ in range(rounds)]
-        speeds[str(batch)] = batch / statistics.median(times)
+    speeds = {
+        str(batch): batch / _seconds(partial(classifier.predict_stacks, stacks[:batch], batch), rounds)
+        for batch in batches
+    }
     return {
         "load_seconds": loaded,
         "first_prediction_seconds": first,
@@ -108,17 +149,55 @@ def measure(weights: str, engine: str, precision: str, batches: list[int], round
     }
 
 
-def _seconds(classifier, stacks) -> float:
-    """Mean time of a pass, over passes that take `SECONDS` in all, or one that takes longer."""
-    passes, start = 0, time.perf_counter()
-    while not passes or time.perf_counter() - start < SECONDS:
-        classifier.predict_stacks(stacks, len(stacks))
-        passes += 1
-    return (time.perf_counter() - start) / passes
+def whole_way(weights: str, engine: str, precision: str, images: list[Path], rounds: int) -> dict[str, Any]:
+    """From files to probabilities: seconds to the first one, images a second, and what the networks alone allow."""
+    import numpy as np
+
+    start = time.perf_counter()
+    from covidcxnet.pretrained import load_model
+
+    classifier = load_model(weights, engine=engine, precision=precision)
+    classifier.predict_proba(images[:1])
+    first = time.perf_counter() - start
+    seconds = _seconds(lambda: classifier.predict_proba(images, batch_size=BATCH), rounds)
+    memory = _peak_memory()
+    shape = (classifier.input.size, classifier.input.size, len(classifier.input.channels))
+    stacks = np.random.default_rng(0).integers(0, 256, (BATCH, *shape)).astype(np.uint8)
+    networks = _seconds(lambda: classifier.predict_stacks(stacks, BATCH), rounds)
+    if (segmenter := classifier.segmenter) is not None:
+        squares = np.random.default_rng(0).integers(0, 256, (BATCH, segmenter.input.size, segmenter.input.size))
+        networks += _seconds(lambda: segmenter.outputs_of(list(squares.astype(np.uint8))), rounds)
+    speed, alone = len(images) / seconds, BATCH / networks
+    return {
+        "images": len(images),
+        "first_seconds": first,
+        "images_per_second": speed,
+        "networks_alone_images_per_second": alone,
+        "share_of_networks_alone": speed / alone,
+        "memory_mb": memory,
+    }
+
+
+def _seconds(work: Callable[[], Any], rounds: int) -> float:
+    """Median of the mean times of passes that take `SECONDS` together, after a pass that traces or compiles."""
+    work()
+    times = []
+    for _ in range(rounds):
+        passes, start = 0, time.perf_counter()
+        while not passes or time.perf_counter() - start < SECONDS:
+            work()
+            passes += 1
+        times.append((time.perf_counter() - start) / passes)
+    return statistics.median(times)
 
 
 def _peak_memory() -> float | None:
     """Largest resident size of this process in MB; None where the system does not count it."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux, whose getrusage counts the process that started this one too
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
     try:
         import resource
     except ImportError:  # Windows
@@ -135,19 +214,63 @@ def auroc(weights: str, engine: str, precision: str, folder: str, data: dict[str
     return report.metrics.overall["auroc"].value
 
 
-def _table(rows: list[dict[str, Any]], batches: list[int]) -> str:
+def text_of(facts: dict[str, Any]) -> str:
+    """The tables of what was measured: by engine, the whole way, and Keras beside what is taken by default."""
     from covidcxnet.reporting.table import Table
 
-    header = ["engine", "precision", "load, s", "first, s", "one image, ms"]
-    header += [f"images/s, batch {batch}" for batch in batches if batch > 1] + ["memory, MB", "difference to Keras"]
-    header += ["AUROC", "change"] if "auroc" in rows[0] else []
-    cells = []
-    for row in rows:
-        line = [row["engine"], row["precision"], f"{row['load_seconds']:.1f}", f"{row['first_prediction_seconds']:.2f}"]
-        line += [f"{row['milliseconds_at_batch_1']:.0f}"]
-        line += [f"{row['images_per_second'][str(batch)]:.1f}" for batch in batches if batch > 1]
-        memory = row["memory_mb"]
-        line += ["" if memory is None else f"{memory:,.0f}", f"{row['largest_difference']:.1g}"]
-        line += [f"{row['auroc']:.4f}", f"{row['auroc'] - rows[0]['auroc']:+.4f}"] if "auroc" in rows[0] else []
-        cells.append(line)
-    return Table(header, cells).text()
+    rows = facts["rows"]
+    parts = {"From prepared stacks to probabilities": [_of_network(row) for row in rows]}
+    if ways := [row["whole_way"] for row in rows if "whole_way" in row]:
+        parts[f"From {ways[0]['images']} files to probabilities"] = [_of_whole_way(way) for way in ways]
+    lines, chosen = [], [(row["engine"], row["precision"]) for row in rows]
+    for title, figures in parts.items():
+        cells = [[*names, *map(_text, row.values())] for names, row in zip(chosen, figures, strict=True)]
+        lines += [f"{title}:", Table(["engine", "precision", *figures[0]], cells).text(), ""]
+    name = facts["after"]["engine"]
+    now = chosen.index((name, "f32")) if (name, "f32") in chosen else 0
+    if not now:
+        return "\n".join([*lines, f"Where no engine is named, {name} predicts here: nothing to set beside Keras.", ""])
+    cells: list[Any] = []
+    for title, figures in parts.items():
+        cells.append(title)
+        for what, before in figures[0].items():
+            after = figures[now][what]
+            cells.append([what, _text(before), _text(after), _ratio(before, after)])
+    header = ["", "before: keras", f"after: {name} (auto)", "ratio"]
+    return "\n".join([*lines, Table(header, cells).text(), ""])
+
+
+def _of_network(row: dict[str, Any]) -> dict[str, Figure]:
+    """Figures by the titles of their columns."""
+    speeds = {f"images/s, batch {b}": (speed, ".1f") for b, speed in row["images_per_second"].items() if b != "1"}
+    figures = {
+        "load, s": (row["load_seconds"], ".1f"),
+        "first, s": (row["first_prediction_seconds"], ".2f"),
+        "one image, ms": (row["milliseconds_at_batch_1"], ".0f"),
+        **speeds,
+        "memory, MB": (row["memory_mb"], ",.0f"),
+        "difference to Keras": (row["largest_difference"], ".1g"),
+    }
+    if "auroc" in row:
+        figures |= {"AUROC": (row["auroc"], ".4f"), "change": (row["auroc_change"], "+.4f")}
+    return figures
+
+
+def _of_whole_way(way: dict[str, Any]) -> dict[str, Figure]:
+    return {
+        "load and first file, s": (way["first_seconds"], ".1f"),
+        "images/s": (way["images_per_second"], ".1f"),
+        "networks alone, images/s": (way["networks_alone_images_per_second"], ".1f"),
+        "share": (way["share_of_networks_alone"], ".0%"),
+        "memory, MB": (way["memory_mb"], ",.0f"),
+    }
+
+
+def _text(figure: Figure) -> str:
+    value, form = figure
+    return "" if value is None else format(value, form)
+
+
+def _ratio(before: Figure, after: Figure) -> str:
+    # of a share, as of no difference, it would say nothing
+    return f"{after[0] / before[0]:.2f}" if before[0] and after[0] and not before[1].endswith("%") else ""
