@@ -55,6 +55,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     train.add_argument("--resume", type=Path, metavar="RUN", help="resume this run; no other flag is needed")
     add = train.add_argument_group("network").add_argument
     add("--width", type=int, default=16, help="filters at the first level")
+    add("--stride", type=int, choices=(1, 2), default=1, help="2 works at half the resolution, three times as fast")
     add("--batch-norm", action=argparse.BooleanOptionalAction, default=True, help="normalize batches")
     add("--scaling", choices=SCALINGS, default="unit", help="scaling of the input, inside the network")
     add = train.add_argument_group("input").add_argument

@@ -99,18 +99,20 @@ def unet(
     outputs: int = 1,
     size: int | None = None,
     scaling: str = "none",
+    stride: int = 1,
 ):
     """The lung U-Net of COVID-CXNet.
 
     Four levels of two 3 x 3 ReLU convolutions at `width` times 1, 2, 4, 8, a bottleneck at 16, and four transposed
     convolutions, each concatenated as [up, skip]; with `batch_norm`, between each convolution (then without bias) and
     its ReLU. With the defaults: 7,759,521 parameters in 23 weighted layers, in the order of the file published with
-    COVID-CXNet. A `keras.Model` of ``[N, S, S, channels]`` to probabilities ``float32 [N, S, S, outputs]``, a map for
-    each mask convention; `size` is S, divisible by 16, None for any; `scaling` of the 0..255 input as in `SCALINGS`.
+    COVID-CXNet. With `stride` 2, a convolution of stride 2 comes first and the maps are made from half the resolution
+    by a transposed convolution, for about a third of the time. A `keras.Model` of ``[N, S, S, channels]`` to probabilities ``float32 [N, S, S, outputs]``, a map for
+    each mask convention; `size` is S, divisible by 16 times `stride`, None for any; `scaling` of the 0..255 input as in `SCALINGS`.
 
     Ronneberger et al. 2015, "U-Net"; Haghanifar et al. 2020, "COVID-CXNet".
     """
-    _check(width, channels, outputs, size, scaling)
+    _check(width, channels, outputs, size, scaling, stride)
 
     def two_convolutions(x, filters: int, name: str):
         for step in "ab":
@@ -124,6 +126,8 @@ def unet(
 
     inputs = keras.Input((size, size, channels), name="radiograph")
     x, skips = SCALINGS[scaling](inputs), []
+    if stride > 1:
+        x = layers.Conv2D(width, stride, strides=stride, padding="same", name="stem")(x)
     for level in range(4):
         x = two_convolutions(x, width * 2**level, f"down{level + 1}")
         skips.append(x)
@@ -134,7 +138,8 @@ def unet(
         x = layers.Concatenate(name=f"join{level + 1}")([up, skips[level]])
         x = two_convolutions(x, width * 2**level, f"joined{level + 1}")
     # float32 also under a mixed-precision policy: a bfloat16 sigmoid has two digits.
-    masks = layers.Conv2D(outputs, 1, activation="sigmoid", dtype="float32", name="masks")(x)
+    last = layers.Conv2D if stride == 1 else layers.Conv2DTranspose
+    masks = last(outputs, stride, strides=stride, activation="sigmoid", dtype="float32", name="masks")(x)
     return keras.Model(inputs, masks, name="unet")
 
 
@@ -234,7 +239,7 @@ def describe(
         raise InputError(
             f"{path}: architecture {name!r:.80} with masks {conventions!r:.200} is not known to this version"
         )
-    if not set(options) <= {"width", "batch_norm", "channels", "outputs", "scaling"}:
+    if not set(options) <= {"width", "batch_norm", "channels", "outputs", "scaling", "stride"}:
         raise InputError(f"{path}: unknown options in {sorted(options)!s:.200}; a newer version wrote the file")
     # The squares have one plane: with more the first pass would fail, far from the file.
     if options.get("channels", 1) != 1:
@@ -263,9 +268,14 @@ def load_network(file: WeightsFile, metadata: dict[str, Any], options: dict[str,
     return model
 
 
-def _check(width: int, channels: int, outputs: int, size: int | None, scaling: str) -> None:
-    if size is not None and (size < 16 or size % 16):
-        raise InputError(f"size: {size} given, a multiple of 16 expected: the U-Net halves its input four times")
+def _check(width: int, channels: int, outputs: int, size: int | None, scaling: str, stride: int = 1) -> None:
+    if stride not in (1, 2):
+        raise InputError(f"stride: {stride} given, 1 or 2 expected")
+    if size is not None and (size < 16 * stride or size % (16 * stride)):
+        raise InputError(
+            f"size: {size} given, a multiple of {16 * stride} expected: the U-Net halves its input "
+            f"{'four' if stride == 1 else 'five'} times"
+        )
     if scaling not in SCALINGS:
         raise InputError(f"scaling: {scaling!r} given, one of {', '.join(SCALINGS)} expected")
     if min(width, channels, outputs) < 1:

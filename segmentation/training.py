@@ -38,9 +38,10 @@ BEST, STATE, SPLIT_TABLE, SETTINGS, LOG = "best.weights.h5", "state.h5", "split.
 class TrainingSettings:
     """Everything that a training run depends on besides its pairs."""
 
-    width: int = 16  # this and the next two as in `unet`
+    width: int = 16  # this and the next three as in `unet`
     batch_norm: bool = True
     scaling: str = "unit"
+    stride: int = 1
     input: SegmenterInput = field(default_factory=SegmenterInput)
     augmentation: MaskAugmentation | None = field(default_factory=MaskAugmentation)
     epochs: int = 36
@@ -67,7 +68,9 @@ class TrainingSettings:
     def network(self, conventions: tuple[str, ...]) -> dict[str, Any]:
         """What `unet` is called with for these masks, but for the size of its input."""
         outputs = len(conventions)
-        return {"width": self.width, "batch_norm": self.batch_norm, "outputs": outputs, "scaling": self.scaling}
+        options = {"width": self.width, "batch_norm": self.batch_norm, "outputs": outputs, "scaling": self.scaling}
+        # Left out at 1, so that files of networks without it can be loaded by earlier versions.
+        return options if self.stride == 1 else options | {"stride": self.stride}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
