@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 import weights
 from covidcxnet.classifier import PROBABILITIES, Classifier
@@ -20,7 +23,7 @@ from enhancement.progress import PATIENCE, announced
 from segmentation.backend import quiet_backend
 from segmentation.engines import choose, network_of
 from weights.bounded import bounded_by
-from weights.format import WeightsFile, check_widths, load_weights, naming, open_weights
+from weights.format import WeightsFile, check_widths, load_weights, naming, open_weights, save_weights
 
 if TYPE_CHECKING:
     import keras
@@ -160,3 +163,56 @@ def build(metadata: dict[str, Any], path: str | os.PathLike[str]) -> keras.Model
         raise InputError(f"{path}: {reason:.500}") from error
     load_weights(model, Path(path))
     return model
+
+
+def average(
+    names_or_paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], shares: Sequence[float] | None = None
+) -> Path:
+    """Write the average of several networks' weights, as one network.
+
+    Between a network whose head was trained on pretrained features and the same network fine-tuned further, some
+    average often does better on other hospitals' images than either (Wortsman et al., "Robust fine-tuning of zero-shot
+    models", CVPR 2022). Networks that do not begin at the same weights do not average to anything useful.
+
+    Parameters
+    ----------
+    names_or_paths : sequence of str or path-like
+        At least two, as in `load_model`: weights of this project, of the same architecture, classes and input settings.
+    out : str or path-like
+        Weights file to write, which must end in ``.weights.h5``. Its metadata are those of the last.
+    shares : sequence of float, optional
+        Share of each, at least 0; they are scaled to a sum of 1. By default all are equal.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        If the networks differ in more than their weights, or a share is missing or negative. Nothing is written then.
+    """
+    given = np.ones(len(names_or_paths)) if shares is None else np.asarray(shares, np.float64)
+    if len(names_or_paths) < 2 or given.shape != (len(names_or_paths),):
+        raise InputError(f"{len(names_or_paths)} files and {given.size} shares given; 2 files or more, a share of each")
+    if not (np.isfinite(given).all() and (given >= 0).all() and given.sum() > 0):
+        raise InputError(f"shares: {', '.join(f'{x:g}' for x in given)} given; none below 0 and not all 0 expected")
+    files = [source(name) for name in names_or_paths]
+    for file in files:
+        if file.layout != "keras-3":
+            raise InputError(f"{file.path}: not a weights file of this project; covidcxnet weights convert makes one")
+        for key in ("architecture", "classes", "input"):
+            if file.metadata.get(key) != files[-1].metadata.get(key):
+                raise InputError(f"{file.path}: its {key} differs from that of {files[-1].path}")
+    given = given / given.sum()
+    sums: list[np.ndarray] = []
+    for file, share in zip(files, given, strict=True):
+        model = build(file.metadata, file.path)
+        # float64, so that equal networks average to themselves.
+        arrays = [share * array.astype(np.float64) for array in model.get_weights()]
+        sums = [a + b for a, b in zip(sums, arrays, strict=True)] if sums else arrays
+    model.set_weights([total.astype(np.float32) for total in sums])
+    about = [{"sha256": file.sha256, "share": float(share)} for file, share in zip(files, given, strict=True)]
+    # Thresholds and temperature belong to one network's probabilities.
+    metadata = {key: value for key, value in files[-1].metadata.items() if key not in ("thresholds", "calibration")}
+    return save_weights(model, Path(out), metadata | {"average": about})

@@ -106,9 +106,10 @@ def unet(
     Four levels of two 3 x 3 ReLU convolutions at `width` times 1, 2, 4, 8, a bottleneck at 16, and four transposed
     convolutions, each concatenated as [up, skip]; with `batch_norm`, between each convolution (then without bias) and
     its ReLU. With the defaults: 7,759,521 parameters in 23 weighted layers, in the order of the file published with
-    COVID-CXNet. With `stride` 2, a convolution of stride 2 comes first and the maps are made from half the resolution
-    by a transposed convolution, for about a third of the time. A `keras.Model` of ``[N, S, S, channels]`` to probabilities ``float32 [N, S, S, outputs]``, a map for
-    each mask convention; `size` is S, divisible by 16 times `stride`, None for any; `scaling` of the 0..255 input as in `SCALINGS`.
+    COVID-CXNet. With `stride` 2, a convolution of stride 2 comes first and a transposed one makes the maps, so that all
+    levels work at half the resolution, in about a third of the time. A `keras.Model` of ``[N, S, S, channels]`` to
+    probabilities ``float32 [N, S, S, outputs]``, a map for each mask convention; `size` is S, divisible by 16 times
+    `stride`, None for any; `scaling` of the 0..255 input as in `SCALINGS`.
 
     Ronneberger et al. 2015, "U-Net"; Haghanifar et al. 2020, "COVID-CXNet".
     """

@@ -1,4 +1,4 @@
-"""`covidcxnet weights convert` and `calibrate`, which write weights files of this project."""
+"""`covidcxnet weights convert`, `average` and `calibrate`, which write weights files of this project."""
 
 from __future__ import annotations
 
@@ -37,20 +37,36 @@ def _convert(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def add_average(actions) -> None:
+    """Add the action to those of `covidcxnet weights`."""
+    text = "write the average of several networks' weights, such as a fine-tuned network and the one it started from"
+    action = add_action(actions, "average", _average, text)
+    help = "two or more weights files, run folders or released names, of the same network, classes and input"
+    action.add_argument("sources", nargs="+", metavar="FILE", help=help)
+    action.add_argument("--shares", nargs="+", type=float, metavar="S", help="share of each, in order; default equal")
+    action.add_argument("--out", required=True, help="weights file to write; it must end in .weights.h5")
+
+
+def _average(arguments: argparse.Namespace) -> int:
+    from covidcxnet.pretrained import average
+
+    print(average(arguments.sources, arguments.out, arguments.shares))
+    return 0
+
+
 def add_calibrate(actions) -> None:
     """Add the action to those of `covidcxnet weights`."""
     text = "write a run's best weights with probabilities scaled on its validation images (temperature scaling)"
     action = add_action(actions, "calibrate", _calibrate, text)
-    action.add_argument("run", metavar="RUN", help="run folder")
-    help = "weights file to write, which must end in .weights.h5; default RUN/calibrated.weights.h5"
+    action.add_argument("target", metavar="RUN|FILE", help="run folder, or a weights file that lies in one")
+    help = "weights file to write, which must end in .weights.h5; default calibrated.weights.h5 in the run folder"
     action.add_argument("out", metavar="OUT", nargs="?", help=help)
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
     from covidcxnet.evaluation.thresholds import calibrate
-    from covidcxnet.training import Run
 
-    path, facts = calibrate(Run(arguments.run), arguments.out)
+    path, facts = calibrate(arguments.target, arguments.out)
     before, after = facts["cross_entropy"]
     print(f"temperature {facts['temperature']:.3g} from {facts['images']} validation images")
     print(f"their cross-entropy: {before:.4f} before, {after:.4f} after")

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from covidcxnet.cli._common import add_action
-from covidcxnet.cli._weights_convert import add_calibrate, add_convert
+from covidcxnet.cli._weights_convert import add_average, add_calibrate, add_convert
 from enhancement.command_line import Parser, command, did_you_mean
 from enhancement.errors import InputError
 from weights import lookup, manifest
@@ -33,6 +33,7 @@ def main(argv: list[str], prog: str) -> int:
         if nargs:
             action.add_argument("names", nargs=nargs, metavar="NAME")
     add_convert(actions)
+    add_average(actions)
     add_calibrate(actions)
     actions.choices["list"].add_argument("--json", action="store_true", help="print all entries as JSON")
     arguments = parser.parse_args(argv)

@@ -10,12 +10,11 @@ import numpy as np
 from covidcxnet.datasets.vocabulary import check_labels
 from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.calibration import TINY, cross_entropy, temperature
-from covidcxnet.evaluation.images import EvaluatedImages
+from covidcxnet.evaluation.images import EvaluatedImages, find_run
 from covidcxnet.evaluation.predictions import truth_of
 from covidcxnet.evaluation.provenance import EvaluationSettings
 from covidcxnet.models.heads import OUTPUT
 from covidcxnet.pretrained import load_model
-from covidcxnet.training.run_folder import Run
 from covidcxnet.training.sampling import labels_of
 from covidcxnet.training.validation import best_thresholds
 from enhancement.errors import InputError
@@ -68,15 +67,21 @@ def youden_threshold(probability: np.ndarray, positive: np.ndarray) -> float:
     return float((descending[last[best]] + lower) / 2)
 
 
-def calibrate(run: Run, out: str | Path | None = None) -> tuple[Path, dict[str, Any]]:
-    """Write a run's best weights anew, with probabilities that come true more nearly (temperature scaling).
+def calibrate(target: str | Path, out: str | Path | None = None) -> tuple[Path, dict[str, Any]]:
+    """Write a run's best weights, or a weights file that lies in a run folder, anew, with probabilities that come true
+    more nearly (temperature scaling).
 
     The output layer is divided by the temperature, so that whatever reads the file has the new probabilities; which
     class is called stays as it was. Returned are the file, by default `calibrated.weights.h5` in the run, and what
     stands in its metadata: the temperature, the number of validation images, and their cross-entropy before and after.
     `InputError` if the model has no single output layer, or validation lacks a class.
     """
-    classifier = load_model(run.best_weights)
+    run = find_run(target)
+    if run is None:
+        raise InputError(f"{target}: neither a run folder nor a weights file in one")
+    classifier = load_model(target)
+    if (run.store.settings, run.store.classes) != (classifier.input, classifier.classes):
+        raise InputError(f"{target}: its classes or input settings are not those of the run's images")
     layers = [layer for layer in classifier.model.layers if layer.name == OUTPUT]
     if not layers:
         raise InputError(f"{run.path}: {classifier.model.name} has no single output layer to scale")

@@ -35,6 +35,13 @@ def test_any_size_divisible_by_16_gives_a_map_of_its_size_in_0_to_1():
     assert maps.shape == (2, 32, 48, 2) and maps.min() >= 0 and maps.max() <= 1
 
 
+def test_stride_2_works_at_half_the_resolution_and_gives_a_map_of_the_whole():
+    model = unet(2, outputs=2, stride=2, batch_norm=True)
+    maps = np.asarray(model(numbers.random((1, 32, 64, 1), np.float32)))
+    assert maps.shape == (1, 32, 64, 2) and maps.min() >= 0 and maps.max() <= 1
+    assert unet(4, size=64, stride=2).get_layer("down1_b").output.shape[1:] == (32, 32, 4)
+
+
 @pytest.mark.parametrize(("scaling", "same"), [("unit", 1 / 255), ("symmetric", 1 / 127.5)])
 def test_scaling_happens_inside_and_adds_no_layer(scaling, same):
     plain, scaled = unet(2, size=16), unet(2, size=16, scaling=scaling)
@@ -45,7 +52,9 @@ def test_scaling_happens_inside_and_adds_no_layer(scaling, same):
     np.testing.assert_allclose(np.asarray(scaled(image)), np.asarray(plain(by_hand)), atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{"size": 40}, {"size": 0}, {"scaling": "imagenet"}, {"width": 0}, {"outputs": 0}])
+@pytest.mark.parametrize(
+    "options", [{"size": 40}, {"size": 0}, {"scaling": "imagenet"}, {"width": 0}, {"outputs": 0}, {"stride": 3}]
+)
 def test_impossible_options_are_refused(options):
     with pytest.raises(InputError, match=next(iter(options))):
         unet(**options)

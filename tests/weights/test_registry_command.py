@@ -104,3 +104,28 @@ def test_files_that_cannot_be_released_are_refused(package, tmp_path, classifier
     with pytest.raises(InputError):
         tool.register(path, licence="x")
     assert manifest.read() == {}
+
+
+def test_an_average_lies_between_its_networks_and_is_one_file(tmp_path, classifier, metadata, capsys):
+    from covidcxnet.models import create
+
+    options = metadata["architecture"]["options"]
+    other = create("small-cnn", classes=("normal", "covid19"), **options)
+    first = save_weights(classifier, tmp_path / "a.weights.h5", metadata)
+    second = save_weights(other, tmp_path / "b.weights.h5", metadata | {"calibration": {"temperature": 2}})
+    out = tmp_path / "average.weights.h5"
+    assert main(["average", str(first), str(second), "--shares", "1", "3", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    averaged = covidcxnet.load_model(out, engine="keras")
+    for a, b, c in zip(classifier.get_weights(), other.get_weights(), averaged.model.get_weights(), strict=True):
+        np.testing.assert_allclose(c, 0.25 * a + 0.75 * b, atol=1e-6)
+    assert [x["share"] for x in averaged.metadata["average"]] == [0.25, 0.75] and "calibration" not in averaged.metadata
+    renamed = save_weights(other, tmp_path / "c.weights.h5", metadata | {"classes": ["normal", "pneumonia"]})
+    for arguments, reason in (
+        ([str(first), str(renamed)], "its classes differs"),
+        ([str(first)], "2 files or more"),
+        ([str(first), str(second), "--shares", "1", "-1"], "none below 0"),
+    ):
+        assert main(["average", *arguments, "--out", str(tmp_path / "none.weights.h5")]) == 2
+        assert reason in capsys.readouterr().err
+    assert not (tmp_path / "none.weights.h5").exists()
