@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from tqdm import tqdm
@@ -15,15 +16,20 @@ FIRST, EVERY = 5.0, 60.0  # seconds to the first plain line, and between the oth
 _BEGUN = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} so far{postfix}"
 _LINE = _BEGUN.replace("{postfix}", ", {remaining} left{postfix}")
 _ENDLESS = _BEGUN.replace(" of {total_fmt}", "")
+_COMPILING = "first step, compiling the network"
 _FIRST_STEPS = 5  # of which the first compiles a network: the time left, reckoned from it, would be hours
 
 
 class ProgressBar(tqdm):
-    """A `tqdm` bar that prints whole lines where standard error is no terminal; short work prints none."""
+    """A `tqdm` bar that prints whole lines where standard error is no terminal; short work prints none.
+
+    With `compiles` the first step also compiles the network. Where that takes a while the bar says so, and how long it
+    took, and leaves it out of the time that it reckons with.
+    """
 
     hidden = False  # whether every bar is off, by ``--no-progress``
 
-    def __init__(self, *args: Any, **options: Any):
+    def __init__(self, *args: Any, compiles: bool = False, **options: Any):
         self.plain = sys.stderr is None or not sys.stderr.isatty()
         if self.plain:
             # miniters: or tqdm, which looks at the clock after ever more steps, could be late by minutes
@@ -32,6 +38,11 @@ class ProgressBar(tqdm):
             options["unit"] = f"{unit}es" if unit.endswith("ch") else f"{unit}s"
         options |= {"disable": True} if self.hidden else {}
         super().__init__(*args, **{"file": sys.stderr, **options})
+        self.begun, self.compiles, self.waiting = time.monotonic(), compiles and not self.disable, ExitStack()
+        if self.compiles and self.plain:
+            self.waiting.enter_context(announced(f"{self.desc}: {_COMPILING}", progress=True, after=PATIENCE))
+        elif self.compiles:
+            self.set_postfix_str(_COMPILING)
 
     def __iter__(self) -> Iterator[Any]:
         """The items, each counted when it is done."""
@@ -45,6 +56,18 @@ class ProgressBar(tqdm):
                 self.update()
         finally:
             self.close()
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Count steps."""
+        if self.compiles:
+            self.compiles = False
+            self.waiting.close()
+            self.set_postfix_str("", refresh=False)
+            self.unpause()
+            if (seconds := time.monotonic() - self.begun) >= PATIENCE:
+                text = f"{self.desc}: first step {seconds:.0f} s, with compiling; the others are shorter"
+                (print if self.plain else self.write)(text, file=sys.stderr)
+        return super().update(n)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Draw the bar, or print a line after the first steps."""
@@ -60,6 +83,8 @@ class ProgressBar(tqdm):
 
     def close(self) -> None:
         """End the bar; tqdm would write a carriage return into a log file."""
+        if hasattr(self, "waiting"):  # tqdm also closes a bar that it could not begin
+            self.waiting.close()
         if self.plain and not self.disable:
             self.disable = True
             self._decr_instances(self)  # type: ignore[attr-defined]  # not in the stubs; tqdm's own close does it

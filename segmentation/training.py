@@ -129,9 +129,10 @@ def _train(run: Path, pairs: Sequence[Pair], settings: TrainingSettings, progres
     rows = _restore(run / STATE, model)
 
     steps = len(served["train"])
-    for epoch in range(len(rows), settings.epochs):
+    begun = len(rows)
+    for epoch in range(begun, settings.epochs):
         start = time.monotonic()
-        mean_loss = _one_epoch(model, served["train"], epoch, settings, progress)
+        mean_loss = _one_epoch(model, served["train"], epoch, settings, disable=not progress, compiles=epoch == begun)
         row = {"epoch": epoch + 1, "loss": mean_loss, **_validate(model, served["validation"], loss)}
         row["learning_rate"] = _learning_rate(settings, (epoch + 1) * steps - 1, steps)
         row["seconds"] = time.monotonic() - start
@@ -246,11 +247,9 @@ def initial_weights(settings: TrainingSettings, conventions: tuple[str, ...]) ->
     return path
 
 
-def _one_epoch(model, batches: PairBatches, epoch: int, settings: TrainingSettings, progress: bool) -> float:
+def _one_epoch(model, batches: PairBatches, epoch: int, settings: TrainingSettings, **shown: bool) -> float:
     steps, losses = len(batches), []
-    bar = ProgressBar(
-        total=len(batches.pairs), desc=f"epoch {epoch + 1}/{settings.epochs}", unit="pair", disable=not progress
-    )
+    bar = ProgressBar(total=len(batches.pairs), desc=f"epoch {epoch + 1}/{settings.epochs}", unit="pair", **shown)
     with bar:
         for step, (squares, targets) in enumerate(batches.epoch(epoch), epoch * steps):
             model.optimizer.learning_rate.assign(_learning_rate(settings, step, steps))

@@ -222,6 +222,7 @@ def text_of(facts: dict[str, Any]) -> str:
     parts = {"From prepared stacks to probabilities": [_of_network(row) for row in rows]}
     if ways := [row["whole_way"] for row in rows if "whole_way" in row]:
         parts[f"From {ways[0]['images']} files to probabilities"] = [_of_whole_way(way) for way in ways]
+    cells: list[Any]
     lines, chosen = [], [(row["engine"], row["precision"]) for row in rows]
     for title, figures in parts.items():
         cells = [[*names, *map(_text, row.values())] for names, row in zip(chosen, figures, strict=True)]
@@ -230,7 +231,7 @@ def text_of(facts: dict[str, Any]) -> str:
     now = chosen.index((name, "f32")) if (name, "f32") in chosen else 0
     if not now:
         return "\n".join([*lines, f"Where no engine is named, {name} predicts here: nothing to set beside Keras.", ""])
-    cells: list[Any] = []
+    cells = []
     for title, figures in parts.items():
         cells.append(title)
         for what, before in figures[0].items():

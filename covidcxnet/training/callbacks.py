@@ -99,19 +99,22 @@ class Progress(keras.callbacks.Callback):
 
     def __init__(self, monitor: Monitor, save: Callable[[int, dict], str], images: int, epochs: int, batch_size: int):
         super().__init__()
-        self.monitor, self.save = monitor, save
+        self.monitor, self.save, self.compiled = monitor, save, False
         self.images, self.epochs, self.batch_size = images, epochs, batch_size
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.started = time.monotonic()
-        title = f"epoch {epoch + 1}/{self.epochs}"
-        self.bar = ProgressBar(total=self.images, desc=title, unit="image", leave=False, disable=sys.stderr is None)
+        self.started = self.timed = time.monotonic()
+        self.untimed: float = 0  # images of the step that compiled
+        how: dict[str, Any] = {"leave": False, "disable": sys.stderr is None, "compiles": not self.compiled}
+        self.bar = ProgressBar(total=self.images, desc=f"epoch {epoch + 1}/{self.epochs}", unit="image", **how)
         self.later = self.epochs - epoch - 1
 
     def on_train_batch_end(self, batch, logs=None):
         self.bar.update(min(self.batch_size, self.images - self.bar.n))
-        if not self.bar.disable and logs:
-            image = (time.monotonic() - self.started) / self.bar.n
+        if not self.compiled:
+            self.compiled, self.timed, self.untimed = True, time.monotonic(), self.bar.n
+        elif not self.bar.disable and logs:
+            image = (time.monotonic() - self.timed) / (self.bar.n - self.untimed)
             # Early stopping may end it sooner, and validation is not counted.
             left = image * (self.images - self.bar.n + self.later * self.images)
             text = f"{image * self.batch_size:.2g} s a step, at most {left / 60:.0f} min in all"

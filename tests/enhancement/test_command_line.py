@@ -1,8 +1,10 @@
 """What all commands share, and those of enhancement: files, folders, sheets, progress; failures that stop nothing."""
 
+import io
 import re
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -285,6 +287,26 @@ def test_every_variant_has_a_picture_and_a_histogram_and_the_ending_of_a_sheet_d
             save_sheet(figure, tmp_path / f"sheet{suffix}")
         assert (tmp_path / f"sheet{suffix}").read_text() == "precious"
         assert save_sheet(figure, tmp_path / f"sheet{suffix}", overwrite=True).read_bytes().startswith(head)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_first_step_that_compiles_says_so_once_and_is_left_out_of_the_time_left(monkeypatch, terminal):
+    screen = io.StringIO()
+    screen.isatty = lambda: terminal
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setattr("enhancement.progress.PATIENCE", 0.05)
+    with ProgressBar(total=4, desc="epoch 1/2", unit="image", compiles=True, mininterval=0) as bar:
+        time.sleep(0.2)
+        waiting = screen.getvalue()
+        bar.update()
+        assert bar.format_dict["elapsed"] < 0.1
+        bar.update(3)
+    assert waiting.count("first step, compiling the network") == 1
+    written = screen.getvalue()[len(waiting) :]
+    assert written.count("epoch 1/2: first step 0 s, with compiling; the others are shorter\n") == 1
+    assert "compiling the network" not in written
+    with ProgressBar(total=4, compiles=True, disable=True) as bar:
+        bar.update()
 
 
 def test_without_a_terminal_progress_is_whole_lines_now_and_then(capsys, monkeypatch):
