@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import pickle
+import signal
 import socket
 import tempfile
 import threading
@@ -94,6 +95,7 @@ def _local(workers: int) -> Iterator[Any]:
     # Two deaths are enough to suspect the files rather than the machine; see `Cluster._results`.
     settings = {"distributed.scheduler.allowed-failures": 1, "distributed.worker.profile.enabled": False}
     with (
+        _ended_in_order(),
         tempfile.TemporaryDirectory(prefix="covidcxnet-") as folder,
         dask.config.set({**settings, "temporary-directory": folder}),
     ):
@@ -120,6 +122,23 @@ def _local(workers: int) -> Iterator[Any]:
             yield client
 
 
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Within it SIGTERM, as from a job scheduler, ends this program in good order: processes and files are gone."""
+
+    def end(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # which has no signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _start(threads: int) -> Any:
     """What a worker does when it starts, also in place of one that died."""
     import distributed
@@ -128,8 +147,6 @@ def _start(threads: int) -> Any:
         name = "covidcxnet"
 
         def setup(self, worker: Any) -> None:
-            import signal
-
             import cv2
 
             # Ctrl-C goes to the command alone, which ends them in good order.

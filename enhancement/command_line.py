@@ -210,15 +210,18 @@ def add_engine(parser: Any, what: str = "the networks", precisions: Sequence[str
         parser.add_argument("--precision", choices=precisions, default="f32", help=text)
 
 
-def at_least(lowest: int, highest: int | None = None) -> Callable[[str], int]:
-    """A type of argparse: a whole number in a range."""
+def at_least(lowest: int, highest: int | None = None, word: str = "") -> Callable[[str], Any]:
+    """A type of argparse: a whole number in a range, or one word."""
 
-    def number(text: str) -> int:
+    def number(text: str) -> int | str:
+        if word and text == word:
+            return text
         # int() also takes "1_0" and the digits of other scripts.
         value = int(text) if text.isascii() and text.removeprefix("-").isdigit() else None
         if value is None or value < lowest or (highest is not None and value > highest):
             to = "" if highest is None else f" to {highest}"
-            raise argparse.ArgumentTypeError(f"{text!r} given, a whole number from {lowest}{to} expected")
+            other = f"{word} or " if word else ""
+            raise argparse.ArgumentTypeError(f"{text!r} given, {other}a whole number from {lowest}{to} expected")
         return value
 
     return number

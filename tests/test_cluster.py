@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -205,6 +206,23 @@ def test_after_ctrl_c_and_after_a_lost_scheduler_the_finished_shards_stay(datase
         text = broken_off(lent.close, InputError)
         assert "connection to the scheduler lost; the same command goes on from there" in text
     assert len(list(done.glob("*.h5"))) >= 1
+
+
+def test_sigterm_ends_workers_and_leaves_no_folder(tmp_path):
+    code = (
+        "import time\nfrom covidcxnet.cluster import connected\n"
+        "if __name__ == '__main__':\n    with connected(workers=1):\n        print('up', flush=True); time.sleep(60)\n"
+    )
+    (tmp_path / "script.py").write_text(code)
+    (tmp_path / "tmp").mkdir()
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, str(tmp_path / "script.py")]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "up\n"
+        assert list((tmp_path / "tmp").glob("covidcxnet-*"))
+        process.terminate()
+        assert process.wait(timeout=30) == 143
+    assert not list((tmp_path / "tmp").glob("covidcxnet-*"))
 
 
 def test_files_that_kill_every_worker_are_read_in_processes_of_their_own(cluster):

@@ -118,6 +118,10 @@ def add_bootstrap(parser: argparse.ArgumentParser) -> None:
     add("--bootstrap", type=at_least(0), default=2000, metavar="N", help=text)
 
 
+LIME_SAMPLES = "perturbed images for LIME, or auto: until the ranking of superpixels is stable"
+lime_samples = at_least(10, 100_000, "auto")
+
+
 def add_action(actions: Any, name: str, work: Callable[[argparse.Namespace], int], text: str) -> Any:
     """A parser below a command, which leaves `work` as ``arguments.action``."""
     parser = actions.add_parser(name, help=text, description=text)

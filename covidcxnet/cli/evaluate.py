@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from covidcxnet.cli._common import RESEARCH_ONLY, add_bootstrap, add_data, add_work
+from covidcxnet.cli._common import LIME_SAMPLES, RESEARCH_ONLY, add_bootstrap, add_data, add_work, lime_samples
 from enhancement.command_line import Parser, add_engine, at_least, command, named_values
 from enhancement.errors import InputError
 
@@ -29,7 +29,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     text = "show cases with Grad-CAM; if the model sees whole radiographs, lungs are segmented in these cases only"
     add("--explain", action=argparse.BooleanOptionalAction, default=True, help=text)
     add("--lime", type=at_least(0), default=3, metavar="N", help="cases that are explained by LIME too")
-    add("--lime-samples", type=int, default=1000, metavar="N", help="perturbed images for each of them")
+    add("--lime-samples", type=lime_samples, default=1000, metavar="N", help=LIME_SAMPLES)
     add_bootstrap(parser)
     text = (
         "two classes: that of the second, or auto, by validation; findings: one for all, default those of the weights"

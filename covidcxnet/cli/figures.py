@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from covidcxnet.cli._common import RESEARCH_ONLY, add_data, add_work, open_data, words
+from covidcxnet.cli._common import LIME_SAMPLES, RESEARCH_ONLY, add_data, add_work, lime_samples, open_data, words
 from enhancement.command_line import Parser, at_least, command
 from enhancement.errors import InputError
 from enhancement.files import check_output, find_images
@@ -36,7 +36,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--layers", type=words, default=(), metavar="LAYER[,LAYER]", help=text)
     add("--target", metavar="CLASS", help="class to explain; default the predicted one")
     add("--lime", action="store_true", help="LIME too: minutes for each radiograph and model")
-    add("--lime-samples", type=at_least(10, 100_000), default=1000, metavar="N", help="perturbed images for LIME")
+    add("--lime-samples", type=lime_samples, default=1000, metavar="N", help=LIME_SAMPLES)
     add("--rows", type=at_least(1, _MOST_ROWS), default=6, metavar="N", help="radiographs with maps")
     text = f"radiographs in t-SNE; default {_MOST}, of --data phantom {_PHANTOMS}"
     add("--most", type=at_least(8, 20_000), metavar="N", help=text)

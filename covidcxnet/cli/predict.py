@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from covidcxnet.cli import _output
-from covidcxnet.cli._common import EXIT_CODES, add_cluster, add_work
+from covidcxnet.cli._common import EXIT_CODES, LIME_SAMPLES, add_cluster, add_work, lime_samples
 from covidcxnet.preparation.pipeline import MARK, about_image
 from covidcxnet.reporting.table import count
 from enhancement.command_line import Parser, add_engine, at_least, command
@@ -64,15 +64,10 @@ def build_parser(prog: str, description: str) -> argparse.ArgumentParser:
     group.add_argument("--full-size", action="store_true", help="also write the overlay alone, at full size")
     group.add_argument("--overwrite", action="store_true", help="replace pictures and tables that exist")
     # No defaults here, so that a setting of LIME given with another method can be refused.
-    text = "perturbed images for LIME, or auto: until the ranking of superpixels is stable; default 1000"
-    group.add_argument("--samples", type=_samples, metavar="N", help=text)
+    group.add_argument("--samples", type=lime_samples, metavar="N", help=f"{LIME_SAMPLES}; default 1000")
     group.add_argument("--segments", type=at_least(1), help="superpixels for LIME; default 64")
     group.add_argument("--seed", type=int, help="seed of LIME; default 0")
     return parser
-
-
-def _samples(text: str) -> int | str:
-    return text if text == "auto" else at_least(1)(text)
 
 
 def run(arguments: argparse.Namespace) -> int:

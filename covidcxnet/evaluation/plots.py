@@ -36,7 +36,7 @@ def roc(metrics: Metrics) -> Figure:
     drawn, axes = _curves(metrics, "auroc", "roc")
     axes.plot([0, 1], [0, 1], label="chance", **style.REFERENCE)
     axes.set(xlabel="1 − specificity", ylabel="sensitivity", title="ROC curve (AUROC, 95% interval)")
-    style.unit_square(axes, "lower right")
+    style.unit_square(axes, legend=True)
     return drawn
 
 
@@ -49,14 +49,15 @@ def precision_recall(metrics: Metrics) -> Figure:
     axes.plot([], [], label="chance: share of the class", **style.REFERENCE)
     title = "Precision-recall curve (average precision)"
     axes.set(xlabel="recall (sensitivity)", ylabel="precision (positive predictive value)", title=title)
-    style.unit_square(axes, "lower left")
+    style.unit_square(axes, legend=True)
     return drawn
 
 
 def _curves(metrics: Metrics, figure: str, curve: str) -> tuple[Figure, Axes]:
     """One curve of each class on one pair of axes, with its figure in the legend."""
-    drawn, (axes,) = style.figure(5.0, 4.8)
-    for k, name in enumerate(drawn_classes(metrics)):
+    names = drawn_classes(metrics)
+    drawn, (axes,) = style.figure(5.0, 5.45 + 0.17 * len(names))  # with the lines of the legend
+    for k, name in enumerate(names):
         row = metrics.by_class[name]
         if row.curve is not None:
             points, band = getattr(row.curve, curve), getattr(row.curve, f"{curve}_band")

@@ -15,6 +15,7 @@ import pandas as pd
 
 from covidcxnet.datasets.tables import listed_path, read_text
 from covidcxnet.evaluation.report import Model
+from covidcxnet.explain.lime import check_samples
 from covidcxnet.preparation.build import content_sha256
 from covidcxnet.training.run_folder import environment
 from enhancement.errors import InputError
@@ -53,7 +54,7 @@ class EvaluationSettings:
     seed: int = 0
     explain: bool = True
     lime: int = 3
-    lime_samples: int = 1000
+    lime_samples: int | str = 1000
     batch_size: int = 16
     progress: bool = True
     engine: str | None = None
@@ -65,6 +66,7 @@ class EvaluationSettings:
             value = getattr(self, name)
             if value < least:
                 raise InputError(f"{name}: {value} given, {least} or more expected")
+        check_samples(self.lime_samples)
         cut = self.threshold
         if cut != "auto" and not (isinstance(cut, (int, float)) and 0 < cut < 1):
             raise InputError(f"threshold: {cut!r} given, auto or a number between 0 and 1 expected")

@@ -85,12 +85,13 @@ def grid(axes: Axes, axis: str = "both") -> None:
     axes.set_axisbelow(True)
 
 
-def unit_square(axes: Axes, legend: Any = "") -> None:
-    """Both axes from 0 to 1, for ROC and precision-recall curves; a legend at `legend`, such as ``lower right``."""
+def unit_square(axes: Axes, legend: bool = False) -> None:
+    """Both axes from 0 to 1, for ROC and precision-recall curves; a legend below them, as curves may lie anywhere."""
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal")
     grid(axes)
     if legend:
-        axes.legend(loc=legend, fontsize=8, frameon=True, framealpha=0.9, edgecolor="none", handlelength=3)
+        how: dict[str, Any] = {"fontsize": 8, "frameon": False, "handlelength": 3}
+        axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", **how)
 
 
 def shortened(text: str, longest: int) -> str:

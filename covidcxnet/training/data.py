@@ -6,6 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from covidcxnet.cluster import Cluster
@@ -51,9 +52,16 @@ def dataset_of(recipe: Recipe, data: str | Path | None = None) -> Dataset:
 def split_of(recipe: Recipe, dataset: Dataset) -> pd.DataFrame:
     """The recipe's split of a data set: read, that of its folders, or made.
 
-    `InputError` if train or validation lacks a class, or most files of a table are missing.
+    `InputError` if a class has a single image, train or validation lacks one, or most files of a table are missing.
     """
     check_present(recipe, dataset)
+    if recipe.task == "exclusive":
+        for label, images in zip(dataset.classes, np.bincount(dataset.targets, minlength=len(dataset.classes))):
+            if images < 2:
+                raise InputError(
+                    f"classes: {label} has {count(int(images), 'image')}, 2 or more expected, to train and validate; "
+                    f"give more images, or leave {label} out of classes"
+                )
     if recipe.split not in ("", NEW_SPLIT):
         table = read_split(recipe.split, dataset, by=recipe.split_by)
     elif not (recipe.split or recipe.holdout) and Path(recipe.data).is_dir() and "published_split" in dataset.table:

@@ -12,12 +12,17 @@ import pytest
 
 from covidcxnet import pretrained
 from covidcxnet.cli._output import overlay_path, panel_paths, print_json
+from covidcxnet.cli.evaluate import build_parser as evaluate_parser
+from covidcxnet.cli.figures import build_parser as figures_parser
+from covidcxnet.cli.predict import build_parser as explain_parser
 from covidcxnet.cli.predict import explain
 from covidcxnet.cli.predict import main as predict
 from covidcxnet.datasets.phantom import phantom
+from covidcxnet.evaluation.provenance import EvaluationSettings
 from covidcxnet.models import create
 from covidcxnet.prediction import Prediction, draw
 from covidcxnet.settings import InputSettings
+from enhancement.errors import InputError
 from segmentation.segmenter import LungSegmenter
 from segmentation.verdict import Verdict
 from weights import save_weights
@@ -164,6 +169,23 @@ def test_input_that_cannot_be_used_is_one_line_and_code_two(arguments, message, 
     assert predict([*arguments, "--out", str(tmp_path / "panels")]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error and len(error.strip().splitlines()) == 1
+
+
+def test_every_command_that_draws_lime_takes_the_same_numbers_of_samples():
+    lines = {
+        "--samples": (explain_parser("explain", ""), ["a.png", "--weights", "W"]),
+        "--lime-samples": (evaluate_parser("evaluate"), ["W"]),
+        "--lime-samples ": (figures_parser("figures"), ["W", "--out", "O"]),
+    }
+    for flag, (parser, line) in lines.items():
+        name = flag.strip()
+        for text, value in (("auto", "auto"), ("30", 30)):
+            assert vars(parser.parse_args([*line, name, text]))[name[2:].replace("-", "_")] == value
+        with pytest.raises(InputError, match="'5' given, auto or a whole number from 10 to 100000 expected"):
+            parser.parse_args([*line, name, "5"])
+    with pytest.raises(InputError, match="LIME: samples=5 given, auto or 10 or more expected"):
+        EvaluationSettings(lime_samples=5)
+    assert EvaluationSettings(lime_samples="auto").lime_samples == "auto"
 
 
 def test_what_is_no_upright_frontal_radiograph_is_noted_in_table_csv_and_picture(weights, tmp_path, capsys):

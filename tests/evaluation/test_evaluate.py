@@ -251,6 +251,7 @@ def test_weights_alone_need_data_which_may_be_a_public_set_by_name(run, other, t
         (["{run}", "--data", "phantom", "--where", "source"], "COLUMN=VALUE"),
         (["{run}", "--threshold", "1.5"], "threshold: 1.5 given, auto or a number between 0 and 1"),
         (["{run}", "--threshold", "high"], "auto or a number expected"),
+        (["{run}", "--lime-samples", "few"], "'few' given, auto or a whole number from 10 to 100000 expected"),
         (["{run}", "--bootstrap", "-1"], "bootstrap: '-1' given, a whole number from 0"),
     ],
 )

@@ -236,6 +236,11 @@ def test_every_plot_renders_and_leaves_no_figure_behind(make_report, findings):
     drawn += [plots.finding_curves(independent), plots.finding_intervals(independent), plots.learning_curves(log, 2)]
     assert all(svg(figure).lstrip().startswith("<?xml") for figure in drawn)
     assert plt.get_fignums() == before
+    for figure in drawn[:2]:  # curves may lie anywhere, and a legend among them hides those below chance
+        figure.draw_without_rendering()
+        (axes,), (legend,) = figure.axes, figure.legends
+        assert axes.get_legend() is None and legend.get_window_extent().y1 <= axes.get_window_extent().y0
+        assert axes.title.get_window_extent().y1 <= figure.bbox.y1
 
 
 LOOK = {"weights_sha256": "a", "threshold": 0.5}

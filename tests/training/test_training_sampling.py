@@ -161,3 +161,6 @@ def test_a_class_without_images_in_a_side_is_refused_before_anything_is_prepared
     save_split(split, path)
     with pytest.raises(InputError, match=r"no covid19 image in train .*leave covid19 out of classes"):
         split_of(dataclasses.replace(base, split=str(path)), dataset)
+    single = dataset.table[~dataset.table["label"].duplicated() | (dataset.table["label"] == "normal")]
+    with pytest.raises(InputError, match=r"classes: covid19 has 1 image, 2 or more expected.*leave covid19 out"):
+        split_of(base, dataclasses.replace(dataset, table=single))
