@@ -32,7 +32,7 @@ def in_this_process(workers, context):
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """Weights of a small classifier that names a small lung network, and three radiographs."""
+    """Weights of a small classifier that names a small lung network, and four radiographs."""
     monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("COVIDCXNET_ENGINE", raising=False)
     lungs = {"kind": "segmenter", "conventions": ["lung_field"], "input": {"size": 32}}
@@ -42,9 +42,9 @@ def tiny(tmp_path, monkeypatch):
     metadata = {"kind": "classifier", "classes": ["normal", "covid19"], "input": settings}
     metadata["architecture"] = {"name": "small-cnn", "options": {"size": 96, "channels": 1, **OPTIONS}}
     model = create("small-cnn", size=96, channels=1, classes=["normal", "covid19"], **OPTIONS)
-    (tmp_path / "images").mkdir()
-    for k in range(3):
-        cv2.imwrite(str(tmp_path / "images" / f"{k}.png"), phantom("normal", k, size=96).image)
+    for k, label in enumerate(("normal", "covid19") * 2):
+        (tmp_path / "images" / label).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "images" / label / f"{k}.png"), phantom(label, k, size=96).image)
     return save_weights(model, tmp_path / "tiny.weights.h5", metadata)
 
 
@@ -73,4 +73,8 @@ def test_engines_are_set_against_keras_on_stacks_and_files_and_one_that_cannot_r
     before, after = (rows[facts[side]["engine"]]["images_per_second"]["2"] for side in ("before", "after"))
     (line,) = [line.split() for line in printed.out.splitlines() if line.startswith("images/s, batch 2")]
     assert line[-3:] == [f"{before:.1f}", f"{after:.1f}", f"{after / before:.2f}"]
+    assert benchmark.main([str(tiny), "--batch", "1", "--rounds", "1", "--data", images, "--json", str(out)]) == 0
+    assert "AUROC" in capsys.readouterr().out and "AUROC" not in printed.out
+    for row in json.loads(out.read_text())["rows"]:
+        assert 0 <= row["auroc"] <= 1 and row["auroc_change"] == 0 and row["whole_way"]["images"] == 4
     assert benchmark.main(["no-such-weights"]) == 2
