@@ -29,7 +29,7 @@ def main() -> None:
     """Print one line a number of images."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--images", type=int, nargs="+", default=[2500, 10000, 25000], help="images to evaluate")
+    add("--images", type=int, nargs="+", default=[500, 2500], help="images to evaluate")
     add("--predict", type=int, nargs="*", default=[], help="files to predict")
     add("--size", type=int, default=32, help="pixels a side")
     add("--bootstrap", type=int, default=20, help="resamples")

@@ -9,7 +9,7 @@ import hashlib
 import os
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import takewhile
 from pathlib import Path
@@ -83,11 +83,15 @@ def naming_full_disk(path: PathLike) -> Iterator[None]:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def write_all(folder: PathLike, files: Mapping[str, bytes]) -> None:
-    """Write several files; none takes its name before all are whole, and the first is the last to do so."""
+def write_all(folder: PathLike, files: Mapping[str, bytes | Callable[[Path], object]]) -> None:
+    """Write several files; none takes its name before all are whole, and the first is the last to do so.
+
+    A large one may be a function that writes to the path it is given.
+    """
     with ExitStack() as stack:
         for name, content in files.items():
-            stack.enter_context(whole_file(Path(folder, name))).write_bytes(content)
+            path = stack.enter_context(whole_file(Path(folder, name)))
+            content(path) if callable(content) else path.write_bytes(content)
 
 
 def write_csv(path: PathLike, rows: Sequence[dict[str, Any]]) -> None:

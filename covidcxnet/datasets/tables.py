@@ -29,6 +29,7 @@ ALIASES = {
     "mask": ("mask",),
     "lesion": ("lesion",),
 }
+_SHORT = 24  # characters of a cell that may be a category's
 # words for a missing number; in a column of text they are text
 _NO_NUMBER = {"", "NA", "N/A", "NaN", "nan", "None", "null"}
 # spaces and joiners of no width, marks of direction, the byte order mark, the soft hyphen
@@ -101,6 +102,7 @@ def _rows(path: str | Path, file: Iterable[str], separator: str, first: int, len
     reader = csv.reader(copied, delimiter=separator, skipinitialspace=True)
     header: list[str] = []
     rows: list[list[str]] = []
+    short: dict[str, str] = {}  # one object for equal cells: train and a source's name are not in memory for each row
     start = first
     while True:
         try:
@@ -119,7 +121,8 @@ def _rows(path: str | Path, file: Iterable[str], separator: str, first: int, len
         if not header:
             header = row if "".join(row).strip() else []
         elif len(row) > 1 or "".join(row).strip():
-            rows.append([*row, *[""] * (width - len(row))][:width])
+            cells = [*row, *[""] * (width - len(row))][:width]
+            rows.append([short.setdefault(cell, cell) if len(cell) < _SHORT else cell for cell in cells])
         start += len(lines)
         lines.clear()
 

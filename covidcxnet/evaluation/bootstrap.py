@@ -60,14 +60,17 @@ class Bootstrap:
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Sum of `values` float [N, K] over the images of each resample: float64 [1 + resamples, K]."""
-        values = np.asarray(values, np.float64)
-        totals = np.zeros((self.patients, values.shape[1]))
-        np.add.at(totals, self.index, values)
+        totals = np.empty((self.patients, values.shape[1]))
+        for k in range(values.shape[1]):  # one by one: a column of float64 at a time, whatever `values` are
+            totals[:, k] = np.bincount(self.index, values[:, k], self.patients)
         return np.concatenate([c.astype(np.float64, self._order) @ totals for c in self._blocks(slice(None))])
 
-    def weights(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """How often each image of `rows` is in each resample, as float64 blocks [b, len(rows)] in order."""
-        for counts in self._blocks(self.index[rows]):
+    def weights(self, rows: np.ndarray, cells: int = 0) -> Iterator[np.ndarray]:
+        """How often each image of `rows` is in each resample, as float64 blocks [b, len(rows)] in order.
+
+        `cells` are those of a block, where it need not be the usual number.
+        """
+        for counts in self._blocks(self.index[rows], cells):
             yield counts.astype(np.float64, "F")
 
     def part(self, rows: np.ndarray) -> Bootstrap:
@@ -84,10 +87,10 @@ class Bootstrap:
         few = (1 + self.resamples) * self.patients <= _KEPT_CELLS
         return next(self._draw(self._members, 1 + self.resamples)) if few else None
 
-    def _blocks(self, patients: np.ndarray | slice) -> Iterator[np.ndarray]:
+    def _blocks(self, patients: np.ndarray | slice, cells: int = 0) -> Iterator[np.ndarray]:
         """Counts of some patients, uint16 [b, n], over all resamples in order."""
         members = self._members[patients]
-        step = max(1, _BLOCK_CELLS // max(1, len(members)))
+        step = max(1, (cells or _BLOCK_CELLS) // max(1, len(members)))
         if self._kept is None:
             yield from self._draw(members, step)
             return

@@ -12,6 +12,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -185,11 +186,15 @@ class _Sites:
     def __init__(self, predictions: Predictions, names, bootstrap: Bootstrap, statistics, keep: np.ndarray):
         self.predictions, self.names, self.bootstrap = predictions, names, bootstrap
         self.statistics, self.keep = statistics, keep
-        self.labels = predictions.labelled.to_numpy(dtype=object)
         self.scores = np.asarray(predictions.probabilities, np.float64)
         # Pairs of one and the same source ranked rightly, and all of them, by the name of the score that ranks.
         self.totals: dict[str, np.ndarray] = {}
         self.sides: Counter[tuple[str, bool]] = Counter()  # their images by score and side
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Labels of exclusive classes as the data have them, object [N]."""
+        return self.predictions.labelled.to_numpy(dtype=object)
 
     def single_sources(self, trained: frozenset[str] | None) -> list[Site]:
         """Each source by itself, the largest first."""
@@ -204,7 +209,7 @@ class _Sites:
         rows = np.flatnonzero(members)
         if not len(rows):
             return Site(kind, (), trained, 0, 0, {}, ())
-        part, labels, truth = self.bootstrap.part(rows), self.labels[rows], self.predictions.truth[rows]
+        part, truth = self.bootstrap.part(rows), self.predictions.truth[rows]
         comparisons, aurocs, probes = [], [], []
         for pair in self._pairs(rows):
             # Of the part, whose counts are drawn once: those of the whole may be drawn anew for every pair.
@@ -215,7 +220,7 @@ class _Sites:
                 self.sides[pair.name, False] += int(pair.negative.sum())
             auroc, probe = ratio(right, pairs), self._probe(rows, part, pair)
             sides = pair.positive, pair.negative
-            words = pair.words or [" or ".join(sorted(set(map(str, labels[side])))) for side in sides]
+            words = pair.words or [" or ".join(sorted(set(map(str, self.labels[rows[side]])))) for side in sides]
             positives, negatives = (int(side.sum()) for side in sides)
             figures = part.estimate(auroc), None if probe is None else part.estimate(probe)
             comparisons.append(Comparison(words[0], words[1], pair.name, positives, negatives, *figures))
@@ -233,7 +238,7 @@ class _Sites:
                 if not n or not without
             }
         else:
-            by_label = {str(label): int(n) for label, n in pd.Series(labels).value_counts().items()}
+            by_label = {str(label): int(n) for label, n in pd.Series(self.labels[rows]).value_counts().items()}
         if kind != WITHIN:
             judged = self.scores[rows], self.predictions.targets[rows], part
             figures_of = {"calibration_error": expected_error, "brier": brier, "calibration_slope": calibration_slope}

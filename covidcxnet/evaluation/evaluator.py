@@ -136,6 +136,7 @@ def evaluate(
     metrics = measure(predictions.graded, resampled)
     training: dict[str, Any] = {"trained_sources": images.data.trained_sources, "trained_on": images.trained_on}
     statistics = np.concatenate(measured) if measured else None
+    measured.clear()
     sites = by_source(predictions, draws, statistics=statistics, **training)
 
     # Cases, then everything together.
@@ -167,9 +168,9 @@ def evaluate(
 def write(report: Report) -> None:
     """Write the four files into the report's folder, all or none; the page takes its name last."""
     numbers = json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    files = {report.path: page(report), report.card_path: card(report), report.metrics_path: numbers}
-    files[report.predictions_path] = report.predictions.to_csv()
-    write_all(report.folder, {path.name: text.encode() for path, text in files.items()})
+    texts = {report.path: page(report), report.card_path: card(report), report.metrics_path: numbers}
+    files: dict[str, Any] = {path.name: text.encode() for path, text in texts.items()}
+    write_all(report.folder, files | {report.predictions_path.name: report.predictions.to_csv})
 
 
 def _check(data, of_data: Mapping[str, Any], split: str | None) -> str:

@@ -21,6 +21,7 @@ from covidcxnet.evaluation.calibration import (
 )
 from covidcxnet.evaluation.predictions import Predictions
 from covidcxnet.evaluation.ranking import Ranking, rank, source_alone
+from covidcxnet.reporting.plots import corners
 
 NORMAL = "normal"
 
@@ -34,7 +35,7 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class Curve:
-    """ROC and precision-recall curve of one class against the rest, with 95% bands on `ranking.GRID`."""
+    """Corners of the ROC and precision-recall curve of one class against the rest, 95% bands on `ranking.GRID`."""
 
     roc: np.ndarray
     roc_band: tuple[np.ndarray, np.ndarray]
@@ -126,7 +127,7 @@ def measure(predictions: Predictions, bootstrap: Bootstrap) -> Metrics:
         curve = None
         if ranking is not None and len(ranking.roc_points):
             bands = bootstrap.band(ranking.sensitivity), bootstrap.band(ranking.precision)
-            curve = Curve(ranking.roc_points, bands[0], ranking.precision_recall_points, bands[1])
+            curve = Curve(corners(ranking.roc_points), bands[0], corners(ranking.precision_recall_points), bands[1])
         names = None if sources is None or len(set(sources[rows])) == 1 else sources[rows]
         statistics.append(arrays)
         by_class[name] = ClassMetrics(

@@ -179,7 +179,6 @@ def learned(log: pd.DataFrame) -> list[str]:
 
 def _curve(axes: Axes, k: int, points: np.ndarray, band: tuple[np.ndarray, np.ndarray], label: str) -> None:
     axes.fill_between(GRID, *band, color=style.colour(k), alpha=0.16, linewidth=0)
-    points = style.corners(points)
     axes.plot(points[:, 0], points[:, 1], label=label, **style.line(k))
 
 

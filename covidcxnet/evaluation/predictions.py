@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -143,10 +144,10 @@ class Predictions:
         columns["lungs_trusted"] = self.table["lungs_trusted"].to_numpy() if "lungs_trusted" in self.table else None
         return pd.DataFrame(columns)
 
-    def to_csv(self) -> str:
-        """`to_frame` as CSV."""
+    def to_csv(self, path: Path | None = None) -> str:
+        """`to_frame` as CSV; with a `path` it is written there and the text is empty."""
         # Nine digits give every float32 back, ranks with it; tables of findings are published with seven.
-        return frame_csv(self.to_frame(), float_format="%.9g" if self.task == "exclusive" else "%.7g")
+        return frame_csv(self.to_frame(), path, float_format="%.9g" if self.task == "exclusive" else "%.7g")
 
 
 def filled(table: pd.DataFrame, column: str) -> bool:

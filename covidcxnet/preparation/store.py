@@ -25,6 +25,7 @@ from enhancement.lock import locked
 from segmentation.regions import Frame
 
 FORMAT = 1
+_DEEP = int(pd.__version__.split(".")[0]) < 3  # from then on, pandas copies values when one of both tables changes
 ARRAYS = ("stacks", "lungs", "frames")
 # Columns that preparation adds to those of the data set.
 COLUMNS = ("sha256", "mask_sha256", "height", "width", "lungs_trusted", "lungs_reasons", "lungs_area")
@@ -225,14 +226,16 @@ class Store:
                 data = group[column]
                 if h5py.check_string_dtype(data.dtype):
                     # HDF5 strings know no missing value: an empty one stands for it.
-                    columns[column] = pd.Series([text or None for text in data.asstr()[:]], dtype="str")
+                    # One object for equal texts: a source's name is not in memory once for each image.
+                    texts: dict[str, str | None] = {"": None}
+                    columns[column] = pd.Series([texts.setdefault(t, t) for t in data.asstr()[:]], dtype="str")
                 elif data.attrs.get("kind") == "boolean":
                     flags = data[:]
                     columns[column] = pd.Series(pd.array(flags == 1, dtype="boolean")).mask(flags < 0)
                 else:
                     columns[column] = data[:]
             self._tables[name] = pd.DataFrame(columns, index=range(int(group.attrs["rows"])))
-        return self._tables[name].copy()  # the caller's to change
+        return self._tables[name].copy(deep=_DEEP)  # the caller's to change
 
     def _rows(self, indices) -> np.ndarray:
         n = len(self)

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
@@ -263,14 +264,17 @@ def _bare(value: Any) -> Any:
     return csv_cell(str(value.striptags()) if isinstance(value, Markup) else value)
 
 
-def frame_csv(frame: pd.DataFrame, **options: Any) -> str:
-    """A data frame as CSV without its index, whose texts no spreadsheet takes for formulas (`csv_cells`)."""
+def frame_csv(frame: pd.DataFrame, path: Path | None = None, **options: Any) -> str:
+    """A data frame as CSV without its index, whose texts no spreadsheet takes for formulas (`csv_cells`).
+
+    With a `path` it is written there bit by bit, and the text returned is empty.
+    """
     frame = frame.copy(deep=False)
     for name in frame:
         # Only where there is such a text: else pandas would give the column another type, and its numbers other digits.
         if not is_numeric(frame[name].dtype) and any(csv_cell(value) is not value for value in frame[name]):
             frame[name] = frame[name].map(csv_cell)
-    return frame.rename(columns=csv_cell).to_csv(index=False, lineterminator="\n", **options)
+    return frame.rename(columns=csv_cell).to_csv(path, index=False, lineterminator="\n", **options) or ""
 
 
 def is_numeric(dtype: Any) -> bool:

@@ -108,7 +108,7 @@ write_all(sys.argv[1], {"page.html": b"new", "numbers.json": b"x" * 5000})
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of file sizes")
 def test_on_a_full_disk_files_that_belong_together_stay_as_they_were_and_the_error_names_the_file(tmp_path):
-    write_all(tmp_path, {"page.html": b"old", "numbers.json": b"old"})
+    write_all(tmp_path, {"page.html": b"old", "numbers.json": lambda path: path.write_bytes(b"old")})
     done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True)
     assert f"{tmp_path / 'numbers.json'}: cannot be written (File too large)" in done.stderr.splitlines()[-1]
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"page.html": "old", "numbers.json": "old"}

@@ -187,7 +187,7 @@ def _two_classes(probability, labels):
     return Predictions(table, truth_of(table, TWO), scores, TWO, np.full(2, 0.5))
 
 
-def test_saved_table_has_a_row_an_image_and_columns_a_class_or_finding(make_predictions, findings):
+def test_saved_table_has_a_row_an_image_and_columns_a_class_or_finding(make_predictions, findings, tmp_path):
     p = make_predictions(lungs_trusted=True)
     read = pd.read_csv(io.StringIO(p.to_csv()))
     columns = "path patient source label predicted p_normal p_pneumonia p_covid19 lungs_trusted"
@@ -195,6 +195,7 @@ def test_saved_table_has_a_row_an_image_and_columns_a_class_or_finding(make_pred
     assert len(read) == len(p)
     np.testing.assert_allclose(read["p_covid19"], p.probabilities[:, 2], atol=1e-6)
     assert read["lungs_trusted"].all()
+    assert p.to_csv(tmp_path / "p.csv") == "" and (tmp_path / "p.csv").read_bytes() == p.to_csv().encode()
     read = pd.read_csv(io.StringIO(findings.to_csv()))
     assert read.columns.tolist()[:6] == ["path", "patient", "source", "mass", "called_mass", "p_mass"]
     np.testing.assert_array_equal(read["mass"].isna(), np.isnan(findings.truth[:, 0]))

@@ -33,6 +33,10 @@ def test_the_table_keeps_every_column_and_its_kind(store):
     table = store.table
     assert list(table["path"]) == [f"{i:02d}.png" for i in range(12)] and list(table["age"]) == list(range(40, 52))
     assert list(table["patient"]) == [f"p{i // 2}" for i in range(12)]
+    # one object for equal texts, and a table that is the caller's to change
+    assert table["patient"].iloc[0] is table["patient"].iloc[1]
+    table.loc[0, "patient"] = "another"
+    assert store.table["patient"].iloc[0] == "p0"
     assert table["lungs_trusted"].all() and str(table["lungs_trusted"].dtype) == "boolean"
     assert table["sha256"].str.len().eq(64).all() and (table["height"] == 60).all() and (table["width"] == 80).all()
     assert store.classes == ("normal", "flu") and store.root == store.path.parent / "data" and store.name == "small"
