@@ -3,14 +3,19 @@
 Milliseconds an image of each augmentation layer alone, then images per second of whole training steps after the first
 one's tracing, taken in turns so that all meet the same machine: with the batch norm of Keras, with the fused one that
 `train.py` uses, with augmentation, under mixed precision. The stacks are random: only time is measured.
+
+With `--input-share`, for networks at 224 pixels: CPU milliseconds a step of the input alone (reading a shuffled batch
+from a store, the default augmentation), of the step alone on a fixed batch, and of both together.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +33,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--input-share", nargs="*", metavar="MODEL", help="covid-cxnet and efficientnet-lite0")
     given = parser.parse_args()
+    if given.input_share is not None:
+        for name in given.input_share or ["covid-cxnet", "efficientnet-lite0"]:
+            given.model, given.size = name, 224
+            input_share(given)
+        return
     from covidcxnet.training import load_recipe
 
     everything = load_recipe("covid-cxnet").augment
@@ -62,6 +73,65 @@ def layer_times(given) -> list[tuple[str, float]]:
         call(stacks)
         made.append((type(layer).__name__, fastest(functools.partial(call, stacks), given.steps) / given.batch))
     return made
+
+
+def input_share(given) -> None:
+    """Print the CPU time of a step's parts, each the least of some calls."""
+    import cv2
+    import keras
+    import numpy as np
+    import pandas as pd
+
+    from covidcxnet.datasets import Dataset
+    from covidcxnet.preparation import Batches, prepare
+    from covidcxnet.settings import InputSettings
+    from covidcxnet.training import AugmentSettings
+    from covidcxnet.training.augmentation import augmenter
+
+    random, count = np.random.default_rng(0), 4 * given.batch
+    with tempfile.TemporaryDirectory() as folder:
+        for k in range(count):
+            pixels = random.integers(0, 256, (given.size, given.size), dtype=np.uint8)
+            cv2.imwrite(f"{folder}/{k}.png", pixels)
+        table = pd.DataFrame({"path": [f"{k}.png" for k in range(count)], "label": ["normal", "other"] * (count // 2)})
+        settings = InputSettings(size=given.size)
+        store = prepare(Dataset(table, Path(folder)), settings, f"{folder}/store.h5", jobs=1, progress=False)
+        batches = Batches(store, range(count), store.targets[:, None], batch_size=given.batch, shuffle=True)
+        vary = keras.Sequential([keras.Input((given.size, given.size, 3)), *augmenter(AugmentSettings())])
+        vary.compile(jit_compile=False)
+        varied = backend_function(vary)
+        plain, whole = (trained(given, "float32", augment, True) for augment in (None, AugmentSettings()))
+        fixed = batches[0]
+        # Another batch at each call, as in an epoch.
+        numbers = itertools.cycle(range(len(batches)))
+        parts = {
+            "reading": lambda: batches[next(numbers)],
+            "augmentation": lambda: varied(fixed[0]),
+            "step, fixed batch": lambda: plain.train_on_batch(*fixed),
+            "all together": lambda: whole.train_on_batch(*batches[next(numbers)]),
+        }
+        for call in parts.values():
+            call()
+        times = {name: min(cpu_seconds(call) for _ in range(given.steps)) for name, call in parts.items()}
+        store.close()
+    share = (times["reading"] + times["augmentation"]) / times["all together"]
+    for name, value in times.items():
+        print(f"{given.model:<20} batch {given.batch:<3} {name:<20} {1000 * value:8.1f} ms of CPU")
+    print(f"{given.model:<20} batch {given.batch:<3} {'share of the input':<20} {100 * share:8.1f} %", flush=True)
+
+
+def backend_function(model):
+    """A model of layers as one compiled function, in training mode."""
+    import tensorflow as tf
+
+    return tf.function(lambda stacks: model(stacks, training=True))
+
+
+def cpu_seconds(call) -> float:
+    """CPU time of one call, all threads: other work on the machine hardly changes it."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
 
 
 def fastest(call, steps: int) -> float:
