@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """For maintainers: fit and measure the rule that tells upright frontal chest radiographs from other images.
 
-``COVIDCXNET_DATA=DATA tools/frontal.py [--unseen FOLDER]`` writes ``weights/lung-unet.frontal.npz`` and prints rates.
-Each subfolder of FOLDER is a kind of images that are no frontal chest radiographs; nothing is fitted to them.
+``COVIDCXNET_DATA=DATA tools/frontal.py [NAME] [--unseen FOLDER]`` writes ``weights/NAME.frontal.npz`` for the released
+segmenter NAME, by default ``lung-unet``, and prints rates. Each subfolder of FOLDER is a kind of images that are no
+frontal chest radiographs; nothing is fitted to them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from enhancement.errors import InputError  # noqa: E402
 from enhancement.files import find_images  # noqa: E402
 from segmentation import LungSegmenter  # noqa: E402
 from segmentation.frontal import SUFFIX, pooled  # noqa: E402
+from segmentation.segmenter import RELEASED  # noqa: E402
 from weights.manifest import FOLDER  # noqa: E402
 
 LAYER = "bottleneck_b_relu"
@@ -91,8 +93,8 @@ def rate(name: str, below: np.ndarray) -> None:
     print(f"{name:<44}{below.sum():5d} of {len(below):5d} {below.mean():7.1%} ({low:.1%} to {high:.1%})")
 
 
-def main(data: Path, unseen: Path | None, target: Path) -> None:
-    segmenter = LungSegmenter()
+def main(name: str, data: Path, unseen: Path | None) -> None:
+    segmenter = LungSegmenter(name)
     table = frontals(data)
     x, _ = features(segmenter, [data / path for path in table["path"]])
     tune, source = table["tune"].to_numpy(), table["source"].to_numpy()
@@ -105,7 +107,7 @@ def main(data: Path, unseen: Path | None, target: Path) -> None:
     mean, scale, weights, bias = fit(x[tune], other)
     halves = {"mean": mean, "scale": scale, "weights": weights}
     arrays = {name: values.astype(np.float16) for name, values in halves.items()}
-    np.savez(target, **arrays, bias=bias - limit, layer=LAYER, sha256=segmenter.sha256)
+    np.savez(FOLDER / f"{segmenter.name}{SUFFIX}", **arrays, bias=bias - limit, layer=LAYER, sha256=segmenter.sha256)
     rule = (*(values.astype(np.float32) for values in arrays.values()), bias - limit)
 
     print("Noted as not frontal, with Wilson 95% intervals\n\nFrontal radiographs")
@@ -130,8 +132,8 @@ def main(data: Path, unseen: Path | None, target: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--unseen", type=Path, metavar="FOLDER", help="a folder for each kind of other images")
-    parser.add_argument("--out", type=Path, default=FOLDER / f"lung-unet{SUFFIX}", help="default %(default)s")
+    parser.add_argument("name", nargs="?", default=RELEASED, metavar="NAME", help="segmenter; default %(default)s")
     arguments = parser.parse_args()
     if "COVIDCXNET_DATA" not in os.environ:
         parser.error("set COVIDCXNET_DATA to the folder of the real sets")
-    main(Path(os.environ["COVIDCXNET_DATA"]), arguments.unseen, arguments.out)
+    main(arguments.name, Path(os.environ["COVIDCXNET_DATA"]), arguments.unseen)
