@@ -27,7 +27,7 @@ def check_depth(depth: str) -> None:
         raise InputError(f"trainable: {depth!r} given, {EXPECTED} expected")
 
 
-def freeze(model: keras.Model, depth: str) -> list[str]:
+def freeze(model: keras.Model, depth: str, frozen_norms: bool = False) -> list[str]:
     """Leave only a part of a model trainable; call it before the model is compiled.
 
     Parameters
@@ -56,6 +56,8 @@ def freeze(model: keras.Model, depth: str) -> list[str]:
         names = [layer.name[len(prefix) :] for layer in model.layers if layer.name.startswith(prefix)]
         with_weights = [name for name in names if prefix + name in weighted]
         trained |= {prefix + name for name in _trained(model.name, with_weights, head_names(names), depth)}
+    if frozen_norms:
+        trained -= {layer.name for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
     for layer in model.layers:
         if layer.weights:
             layer.trainable = layer.name in trained

@@ -65,7 +65,7 @@ def build_model(recipe: Recipe, options: dict[str, Any], init: str) -> tuple[ker
     # Right before the weights are drawn: whatever was built earlier, such as a segmenter, has drawn numbers too.
     make_deterministic(recipe.seed, recipe.deterministic)
     model = create(recipe.model, classes=recipe.classes, **options)
-    freeze(model, str(recipe.trainable))  # before the weights: a wrong depth is refused before a download
+    freeze(model, str(recipe.trainable), recipe.frozen_norms)  # before the weights: a wrong depth is refused before a download
     return model, initialise(model, init, recipe.classes) if init else "weights of the run"
 
 
@@ -76,7 +76,7 @@ def check_model(recipe: Recipe, classes: tuple[str, ...]) -> None:
     options = model_options(recipe, {})
     if options["normalization"] == TRAINING:
         options["normalization"] = {"mean": [0.5] * options["channels"], "std": [0.25] * options["channels"]}
-    freeze(create(recipe.model, classes=classes, **options), str(recipe.trainable))
+    freeze(create(recipe.model, classes=classes, **options), str(recipe.trainable), recipe.frozen_norms)
 
 
 def brought_options(init: str, model: str) -> dict[str, Any]:

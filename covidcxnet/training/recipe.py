@@ -247,6 +247,11 @@ class Recipe:
         "backbone's layers, as in 0.25; or the head and layers whose names begin so, as in conv4,conv5. Batch "
         "norms that do not train keep to their moving averages",
     )
+    frozen_norms: bool = _field(
+        False,
+        "keep all batch norms at the moving averages of the initial weights while the layers around them train: for "
+        "pretrained weights, whose features the statistics of small batches would change from the first step",
+    )
     cache_features: bool = _field(
         True,
         "with trainable head: compute the backbone's features of each image once, without augmentation; false varies "
