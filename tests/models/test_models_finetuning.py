@@ -44,6 +44,18 @@ def test_a_batch_norm_below_the_cut_keeps_its_moving_averages_and_one_above_does
     assert {"bn"} <= changed_layers(model, before) <= {"bn", "fc", "pred"}
 
 
+def test_frozen_batch_norms_stay_as_they_are_while_the_layers_around_them_train():
+    model = dense()
+    norms = {layer.name for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
+    assert set(freeze(model, "all", frozen_norms=True)) == set(weighted(model)) - norms
+    before = {name: model.get_layer(name).get_weights() for name in weighted(model)}
+    model.compile("sgd", "binary_crossentropy")
+    stacks = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype("float32")
+    model.fit(stacks, np.array([[0], [1], [0], [1]], "float32"), verbose=0)
+    changed = changed_layers(model, before)
+    assert not changed & norms and any(name.startswith("conv2_") for name in changed)
+
+
 @pytest.mark.parametrize("depth", ["", "0", "1.5", "1", "-0.25", "nan", "inf", "conv1,", "[conv1]", "everything else"])
 def test_what_is_no_depth_of_any_model_is_refused(depth):
     with pytest.raises(InputError, match="trainable"):
