@@ -116,6 +116,7 @@ def test_released_weights_are_converted_at_once_and_explained_without_keras(home
         "base-cnn",
         "lung-unet",
         "covid-cxnet-lite",
+        pytest.param("lung-unet-lite", marks=pytest.mark.slow),
         pytest.param("covid-cxnet-lite-multiclass", marks=pytest.mark.slow),
         pytest.param("covid-cxnet", marks=pytest.mark.slow),
         pytest.param("covid-cxnet-multiclass", marks=pytest.mark.slow),
