@@ -55,11 +55,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     train.add_argument("--resume", type=Path, metavar="RUN", help="resume this run; no other flag is needed")
     add = train.add_argument_group("network").add_argument
     add("--width", type=int, default=16, help="filters at the first level")
-    add("--stride", type=int, choices=(1, 2), default=1, help="2 works at half the resolution, three times as fast")
+    add("--stride", type=int, choices=(1, 2), default=1, help="2 works at half the resolution, in a third of the time")
     add("--batch-norm", action=argparse.BooleanOptionalAction, default=True, help="normalize batches")
     add("--scaling", choices=SCALINGS, default="unit", help="scaling of the input, inside the network")
     add = train.add_argument_group("input").add_argument
-    add("--size", type=int, default=256, help="side of the network's square, a multiple of 16")
+    add("--size", type=int, default=256, help="side of the network's square, a multiple of 16, with --stride 2 of 32")
     add("--enhancement", choices=ENHANCEMENTS, default="clahe", help="of the square")
     add("--fit", choices=FITS, default="pad", help="how a radiograph fills the square")
     add("--augment", choices=tuple(AUGMENTATIONS), default="strong", help="augmentation of the pairs")

@@ -113,7 +113,7 @@ def unet(
 
     Ronneberger et al. 2015, "U-Net"; Haghanifar et al. 2020, "COVID-CXNet".
     """
-    _check(width, channels, outputs, size, scaling, stride)
+    check_network(width, channels, outputs, size, scaling, stride)
 
     def two_convolutions(x, filters: int, name: str):
         for step in "ab":
@@ -151,7 +151,7 @@ def imlab_unet(width: int = 32, channels: int = 1, outputs: int = 1, size: int |
     all 3 x 3, same-padded, with ReLU; the last one a sigmoid. Parameters and result as in `unet`; the published
     network saw equalised images brought to mean 0 and deviation 1.
     """
-    _check(width, channels, outputs, size, scaling)
+    check_network(width, channels, outputs, size, scaling)
 
     def convolve(x, times: int, name: str):
         return layers.Conv2D(times * width, 3, padding="same", activation="relu", name=name)(x)
@@ -269,13 +269,15 @@ def load_network(file: WeightsFile, metadata: dict[str, Any], options: dict[str,
     return model
 
 
-def _check(width: int, channels: int, outputs: int, size: int | None, scaling: str, stride: int = 1) -> None:
+def check_network(width: int, channels: int, outputs: int, size: int | None, scaling: str, stride: int = 1) -> None:
+    """Refuse what `unet` cannot be built with."""
     if stride not in (1, 2):
         raise InputError(f"stride: {stride} given, 1 or 2 expected")
     if size is not None and (size < 16 * stride or size % (16 * stride)):
+        times = "four" if stride == 1 else "five"
         raise InputError(
-            f"size: {size} given, a multiple of {16 * stride} expected: the U-Net halves its input "
-            f"{'four' if stride == 1 else 'five'} times"
+            f"size: {size} given, a multiple of {16 * stride} expected: "
+            f"with stride {stride} the U-Net halves its input {times} times"
         )
     if scaling not in SCALINGS:
         raise InputError(f"scaling: {scaling!r} given, one of {', '.join(SCALINGS)} expected")

@@ -28,7 +28,7 @@ from .augmentation import MaskAugmentation
 from .backend import fuse_batch_norm
 from .batches import PairBatches
 from .losses import loss_named
-from .model import CONVENTIONS, SegmenterInput, unet
+from .model import CONVENTIONS, SegmenterInput, check_network, unet
 from .pairs import SPLITS, Pair, pairs_from_csv, split_pairs
 
 BEST, STATE, SPLIT_TABLE, SETTINGS, LOG = "best.weights.h5", "state.h5", "split.csv", "settings.json", "log.csv"
@@ -64,6 +64,7 @@ class TrainingSettings:
                 raise InputError(f"{name}: {getattr(self, name)} given, a number above 0 expected")
         if self.precision not in ("float32", "bfloat16"):
             raise InputError(f"precision: {self.precision!r} given, float32 or bfloat16 expected")
+        check_network(self.width, 1, 1, self.input.size, self.scaling, self.stride)
 
     def network(self, conventions: tuple[str, ...]) -> dict[str, Any]:
         """What `unet` is called with for these masks, but for the size of its input."""

@@ -38,6 +38,8 @@ def freeze(model: keras.Model, depth: str, frozen_norms: bool = False) -> list[s
         "all"; "head", what stands behind the pooling layer; a fraction such as "0.25", the head and the last quarter of
         the backbone's layers with weights, rounded; or names with commas between, the head and the layers whose names
         begin so. A name ends where a number would go on: "block1" is not "block14".
+    frozen_norms : bool
+        Whether batch norms stay frozen where the layers around them train.
 
     Returns
     -------
@@ -47,7 +49,8 @@ def freeze(model: keras.Model, depth: str, frozen_norms: bool = False) -> list[s
     Raises
     ------
     InputError
-        If the depth is none, is less than one layer, or a name is no layer's; nothing is frozen then.
+        If the depth is none, is less than one layer, a name is no layer's, or there are no batch norms to keep frozen;
+        nothing is frozen then.
     """
     check_depth(depth)
     weighted = [layer.name for layer in model.layers if layer.weights]
@@ -57,7 +60,10 @@ def freeze(model: keras.Model, depth: str, frozen_norms: bool = False) -> list[s
         with_weights = [name for name in names if prefix + name in weighted]
         trained |= {prefix + name for name in _trained(model.name, with_weights, head_names(names), depth)}
     if frozen_norms:
-        trained -= {layer.name for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
+        norms = {layer.name for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
+        if not norms:
+            raise InputError(f"frozen_norms: {model.name} has no batch norms; leave it out")
+        trained -= norms
     for layer in model.layers:
         if layer.weights:
             layer.trainable = layer.name in trained

@@ -96,7 +96,8 @@ def build_parser(prog: str, summary: str = SUMMARY, hidden: Collection[str] = ()
     parser.add_argument("--recipe", action="config", help="YAML file, or a name that `covidcxnet recipes list` shows")
     parser.add_argument(
         "--resume",
-        help="run folder to resume after its last complete epoch; it takes --epochs (not under cosine) and --devices",
+        help="run folder to resume after its last complete epoch; it takes --epochs (not under cosine), --devices and "
+        "--engine",
     )
     parser.add_argument("--print_config", action="store_true", help="print the resolved recipe as YAML and stop")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

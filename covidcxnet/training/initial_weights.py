@@ -65,9 +65,8 @@ def build_model(recipe: Recipe, options: dict[str, Any], init: str) -> tuple[ker
     # Right before the weights are drawn: whatever was built earlier, such as a segmenter, has drawn numbers too.
     make_deterministic(recipe.seed, recipe.deterministic)
     model = create(recipe.model, classes=recipe.classes, **options)
-    freeze(
-        model, str(recipe.trainable), recipe.frozen_norms
-    )  # before the weights: a wrong depth is refused before a download
+    # Before the weights: a wrong depth is refused before a download.
+    freeze(model, str(recipe.trainable), recipe.frozen_norms)
     return model, initialise(model, init, recipe.classes) if init else "weights of the run"
 
 

@@ -249,8 +249,8 @@ class Recipe:
     )
     frozen_norms: bool = _field(
         False,
-        "keep all batch norms at the moving averages of the initial weights while the layers around them train: for "
-        "pretrained weights, whose features the statistics of small batches would change from the first step",
+        "keep all batch norms as they are in the initial weights while the layers around them train: for pretrained "
+        "weights, whose features the statistics of small batches would change from the first step",
     )
     cache_features: bool = _field(
         True,
@@ -298,6 +298,8 @@ class Recipe:
             raise InputError(f"warmup: works with schedule cosine only, {self.schedule} given; add warmup 0")
         if self.min_learning_rate and self.schedule == "constant":
             raise InputError("min_learning_rate: works with schedule plateau or cosine, constant given; leave it at 0")
+        if self.frozen_norms and self.init == "random":
+            raise InputError("frozen_norms: works with pretrained init weights only, random given; leave it out")
         floor = self.min_learning_rate <= self.learning_rate
         _require(floor, "min_learning_rate", self.min_learning_rate, f"at most learning_rate, {self.learning_rate:g},")
         _require(self.warmup == 0 or self.warmup < self.epochs, "warmup", self.warmup, "less than epochs")

@@ -56,6 +56,13 @@ def test_frozen_batch_norms_stay_as_they_are_while_the_layers_around_them_train(
     assert not changed & norms and any(name.startswith("conv2_") for name in changed)
 
 
+def test_a_network_without_batch_norms_has_none_to_keep_frozen():
+    model = create("vgg16", size=32)
+    with pytest.raises(InputError, match="frozen_norms: vgg16 has no batch norms"):
+        freeze(model, "all", frozen_norms=True)
+    assert all(layer.trainable for layer in model.layers)
+
+
 @pytest.mark.parametrize("depth", ["", "0", "1.5", "1", "-0.25", "nan", "inf", "conv1,", "[conv1]", "everything else"])
 def test_what_is_no_depth_of_any_model_is_refused(depth):
     with pytest.raises(InputError, match="trainable"):

@@ -98,6 +98,11 @@ def test_a_finished_run_is_left_as_it_is_and_its_folder_not_started_again(pairs,
     assert (finished / "state.h5").stat().st_mtime_ns == before
 
 
+def test_a_size_that_a_stride_of_2_cannot_halve_is_refused_before_there_is_a_run():
+    with pytest.raises(InputError, match="size: 48 given, a multiple of 32"):
+        replace(TINY, input=SegmenterInput(size=48), stride=2)
+
+
 def test_a_damaged_state_and_a_folder_without_a_run_are_refused(finished, tmp_path):
     with pytest.raises(InputError, match=r"settings\.json"):
         read_run(tmp_path)

@@ -42,6 +42,7 @@ HIERARCHICAL = "covid-cxnet-hierarchical"
         ("small-cnn", {"options": {"droput": 0.3}}, "no option 'droput'; it takes normalization, .*dropout"),
         ("small-cnn", {"options": {"activation": "softmax"}, "multilabel": True}, "softmax.*sigmoid, or nothing"),
         ("small-cnn", {"options": {"multilabel": True}}, "the recipe's own key"),
+        ("small-cnn", {"frozen_norms": True}, "frozen_norms: works with pretrained .*random given"),
         (HIERARCHICAL, {"init": "imagenet", "options": {"growth": 16}}, r"growth: 16 given, 32 for init imagenet"),
         (HIERARCHICAL, {"classes": ("cap", "normal", "covid19")}, "classes.*normal and two kinds of pneumonia"),
         (HIERARCHICAL, {"multilabel": True}, "multilabel.*exclude each other"),
