@@ -18,12 +18,13 @@ from covidcxnet.legacy import load_legacy
 from covidcxnet.models import HEADS, MODELS, create
 from covidcxnet.torch_weights import load_torch
 from enhancement.errors import InputError, has_controls
+from enhancement.files import check_output
 from enhancement.parallel import sha256 as weights_sha256
 from enhancement.progress import PATIENCE, announced
 from segmentation.backend import quiet_backend
 from segmentation.engines import choose, network_of
 from weights.bounded import bounded_by
-from weights.format import WeightsFile, check_widths, load_weights, naming, open_weights, save_weights
+from weights.format import WeightsFile, check_suffix, check_widths, load_weights, naming, open_weights, save_weights
 
 if TYPE_CHECKING:
     import keras
@@ -179,7 +180,8 @@ def average(
     names_or_paths : sequence of str or path-like
         At least two, as in `load_model`: weights of this project, of the same architecture, classes and input settings.
     out : str or path-like
-        Weights file to write, which must end in ``.weights.h5``. Its metadata are those of the last.
+        Weights file to write, which must end in ``.weights.h5``. Its metadata are those of the last, without thresholds
+        and temperature, which belong to one network's probabilities.
     shares : sequence of float, optional
         Share of each, at least 0; they are scaled to a sum of 1. By default all are equal.
 
@@ -192,9 +194,13 @@ def average(
     InputError
         If the networks differ in more than their weights, or a share is missing or negative. Nothing is written then.
     """
-    given = np.ones(len(names_or_paths)) if shares is None else np.asarray(shares, np.float64)
-    if len(names_or_paths) < 2 or given.shape != (len(names_or_paths),):
-        raise InputError(f"{len(names_or_paths)} files and {given.size} shares given; 2 files or more, a share of each")
+    check_suffix(check_output(out))
+    count = len(names_or_paths)
+    given = np.ones(count) if shares is None else np.asarray(shares, np.float64)
+    if count < 2:
+        raise InputError(f"{count} weights file given to average, 2 or more expected")
+    if given.shape != (count,):
+        raise InputError(f"shares: {given.size} given for {count} weights files, one for each expected")
     if not (np.isfinite(given).all() and (given >= 0).all() and given.sum() > 0):
         raise InputError(f"shares: {', '.join(f'{x:g}' for x in given)} given; none below 0 and not all 0 expected")
     files = [source(name) for name in names_or_paths]
@@ -203,7 +209,7 @@ def average(
             raise InputError(f"{file.path}: not a weights file of this project; covidcxnet weights convert makes one")
         for key in ("architecture", "classes", "input"):
             if file.metadata.get(key) != files[-1].metadata.get(key):
-                raise InputError(f"{file.path}: its {key} differs from that of {files[-1].path}")
+                raise InputError(f"{file.path}: other {key} than {files[-1].path}; only the weights may differ")
     given = given / given.sum()
     sums: list[np.ndarray] = []
     for file, share in zip(files, given, strict=True):
@@ -213,6 +219,5 @@ def average(
         sums = [a + b for a, b in zip(sums, arrays, strict=True)] if sums else arrays
     model.set_weights([total.astype(np.float32) for total in sums])
     about = [{"sha256": file.sha256, "share": float(share)} for file, share in zip(files, given, strict=True)]
-    # Thresholds and temperature belong to one network's probabilities.
     metadata = {key: value for key, value in files[-1].metadata.items() if key not in ("thresholds", "calibration")}
     return save_weights(model, Path(out), metadata | {"average": about})

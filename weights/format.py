@@ -133,8 +133,7 @@ def save_weights(model, path: str | Path, metadata: dict[str, Any]) -> Path:
     import keras
 
     path = Path(path)
-    if not path.name.endswith(SUFFIX):
-        raise InputError(f"{path}: a weights file must end in {SUFFIX}")
+    check_suffix(path)
     text = json.dumps({"format": FORMAT, **metadata}, sort_keys=True)
     if len(text.encode()) > _LONGEST:
         raise InputError(f"{path}: metadata of {len(text.encode())} bytes; at most {_LONGEST} fit in an HDF5 attribute")
@@ -151,6 +150,12 @@ def save_weights(model, path: str | Path, metadata: dict[str, Any]) -> Path:
         partial.write_bytes(memory.getbuffer())
     trust(path)
     return path
+
+
+def check_suffix(path: str | Path) -> None:
+    """Refuse a name that `save_weights` would refuse, before hours of work for it."""
+    if not Path(path).name.endswith(SUFFIX):
+        raise InputError(f"{path}: a weights file must end in {SUFFIX}")
 
 
 class _Memory(io.BytesIO):

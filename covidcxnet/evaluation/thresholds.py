@@ -18,7 +18,9 @@ from covidcxnet.pretrained import load_model
 from covidcxnet.training.sampling import labels_of
 from covidcxnet.training.validation import best_thresholds
 from enhancement.errors import InputError
+from enhancement.files import check_output
 from weights import save_weights
+from weights.format import check_suffix
 
 _MOST = 15.0  # a temperature as high as this makes all classes equally probable
 
@@ -78,7 +80,10 @@ def calibrate(target: str | Path, out: str | Path | None = None) -> tuple[Path, 
     """
     run = find_run(target)
     if run is None:
-        raise InputError(f"{target}: neither a run folder nor a weights file in one")
+        wrong = "neither a run folder nor a weights file in one" if Path(target).exists() else "no such file or folder"
+        raise InputError(f"{target}: {wrong}")
+    out = Path(out or run.path / "calibrated.weights.h5")
+    check_suffix(check_output(out))  # before predictions that take minutes
     classifier = load_model(target)
     if (run.store.settings, run.store.classes) != (classifier.input, classifier.classes):
         raise InputError(f"{target}: its classes or input settings are not those of the run's images")
@@ -100,7 +105,7 @@ def calibrate(target: str | Path, out: str | Path | None = None) -> tuple[Path, 
     metadata = classifier.metadata | {"calibration": facts}
     if classifier.task == "independent":
         metadata["thresholds"] = dict(zip(classifier.classes, _rescaled(classifier.thresholds, divisor), strict=True))
-    return save_weights(classifier.model, out or run.path / "calibrated.weights.h5", metadata), facts
+    return save_weights(classifier.model, out, metadata), facts
 
 
 def _rescaled(thresholds: np.ndarray, divisor: float) -> list[float]:

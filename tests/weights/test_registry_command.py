@@ -122,9 +122,10 @@ def test_an_average_lies_between_its_networks_and_is_one_file(tmp_path, classifi
     assert [x["share"] for x in averaged.metadata["average"]] == [0.25, 0.75] and "calibration" not in averaged.metadata
     renamed = save_weights(other, tmp_path / "c.weights.h5", metadata | {"classes": ["normal", "pneumonia"]})
     for arguments, reason in (
-        ([str(first), str(renamed)], "its classes differs"),
-        ([str(first)], "2 files or more"),
+        ([str(first), str(renamed)], "other classes than"),
+        ([str(first)], "2 or more expected"),
         ([str(first), str(second), "--shares", "1", "-1"], "none below 0"),
+        ([str(first), str(second), "--shares", "1"], "shares: 1 given for 2 weights files"),
     ):
         assert main(["average", *arguments, "--out", str(tmp_path / "none.weights.h5")]) == 2
         assert reason in capsys.readouterr().err
