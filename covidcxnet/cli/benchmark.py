@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import statistics
 import sys
@@ -211,7 +212,10 @@ def auroc(weights: str, engine: str, precision: str, folder: str, data: dict[str
 
     how: dict[str, Any] = {"explain": False, "bootstrap": 0, "progress": False, "engine": engine}
     report = evaluate(weights, **data, out=Path(folder) / "report", precision=precision, **how)
-    return report.metrics.overall["auroc"].value
+    figure = report.metrics.overall.get("auroc")
+    if figure is None or not math.isfinite(figure.value):  # JSON has no NaN
+        raise InputError(f"--data: {data['data']} has no images both with and without a class, so there is no AUROC")
+    return figure.value
 
 
 def text_of(facts: dict[str, Any]) -> str:

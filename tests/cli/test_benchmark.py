@@ -78,3 +78,12 @@ def test_engines_are_set_against_keras_on_stacks_and_files_and_one_that_cannot_r
     for row in json.loads(out.read_text())["rows"]:
         assert 0 <= row["auroc"] <= 1 and row["auroc_change"] == 0 and row["whole_way"]["images"] == 4
     assert benchmark.main(["no-such-weights"]) == 2
+
+
+@pytest.mark.usefixtures("eager")
+def test_data_of_a_single_class_have_no_auroc_and_say_so(tiny, tmp_path):
+    table = tmp_path / "one.csv"
+    table.write_text("path,label\nimages/normal/0.png,normal\nimages/normal/2.png,normal\n")
+    data = {"data": str(table), "root": None, "where": {}, "store": tmp_path / "stacks.h5"}
+    with pytest.raises(InputError, match=r"--data: .*one\.csv has no images both with and without a class"):
+        benchmark.auroc(str(tiny), "keras", "f32", str(tmp_path), data)
