@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import sys
 import tempfile
 from importlib import import_module
@@ -56,6 +57,10 @@ def quiet_backend() -> None:
     """
     if "tensorflow" in sys.modules or "keras" in sys.modules:
         return
+    # By itself TensorFlow takes oneDNN only on processors with AVX-512 for neural networks. On one with AVX2 alone a
+    # training step of EfficientNet-Lite0 takes 0.60, one of DenseNet121 0.75 of the time with it.
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # 3, as TensorFlow logs harmless remarks on its own graphs as errors; real errors come as exceptions.
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") in ("0", "1"):
         return
