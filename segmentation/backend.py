@@ -53,7 +53,8 @@ def quiet_backend() -> None:
 
     What was held back is shown if the import fails. Later notices, of retraced functions for example, stay away too.
     Does nothing once the backend is loaded, and holds nothing back where TF_CPP_MIN_LOG_LEVEL is set to show notices
-    (0) or warnings (1). A level that is set already, there or of the logger "tensorflow", stays as it is.
+    (0) or warnings (1). A level that is set already, there or of the logger "tensorflow", stays as it is; so does
+    TF_ENABLE_ONEDNN_OPTS, which is 1 otherwise.
     """
     if "tensorflow" in sys.modules or "keras" in sys.modules:
         return
