@@ -247,7 +247,7 @@ def test_a_name_says_nothing_of_the_label_and_pictures_there_are_kept(normals, t
 
 
 def test_the_command_leaves_the_test_split_out_and_says_what_to_change(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("segmentation.LungSegmenter", lambda weights: SEGMENTER)
+    monkeypatch.setattr("segmentation.LungSegmenter", lambda weights, **_: SEGMENTER)
     line = ["datasets", "opacities", str(folder / "table.csv"), "--out", str(tmp_path / "o"), "--quiet"]
     for options, reason in ((["--label", "healthy"], "--label: 'healthy'"), (["--split", line[2]], "--split: ")):
         assert main([*line, *options]) == 2

@@ -84,7 +84,7 @@ def test_an_image_without_lungs_never_raises_and_an_empty_mask_has_no_box_and_is
         for result in segmenter.predict(files):
             assert result.mask.shape == shape and result.verdict is not None
     blind = LungSegmenter(chest_weights)
-    monkeypatch.setattr(blind, "_outputs", lambda squares: [(np.zeros((48, 48, 2), np.float32), None)] * len(squares))
+    monkeypatch.setattr(blind, "outputs_of", lambda squares: [(np.zeros((48, 48, 2), np.float32), None)] * len(squares))
     result = blind.predict(np.zeros((64, 64), np.uint8))[0]
     assert result.box is None and not result.mask.any()
     assert not result.verdict.trusted and result.verdict.reasons == ("no lungs found",)

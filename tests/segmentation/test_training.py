@@ -139,7 +139,7 @@ def test_a_run_can_begin_with_the_weights_of_another_but_not_of_another_network(
         with pytest.raises(InputError, match=r"^init: "):
             start_run(pairs, replace(TINY, width=4, init=init), tmp_path / "run")
         assert not (tmp_path / "run").exists()
-    monkeypatch.setattr(training, "_one_epoch", lambda *_: 0.5)
+    monkeypatch.setattr(training, "_one_epoch", lambda *_, **__: 0.5)
     run = trained(pairs, replace(TINY, epochs=1, init=str(finished / "best.weights.h5")), tmp_path / "on")
     ours, others = (LungSegmenter(folder / "best.weights.h5").model.get_weights() for folder in (run, finished))
     assert all((a == b).all() for a, b in zip(ours, others, strict=True))
