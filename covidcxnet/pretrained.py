@@ -171,9 +171,9 @@ def average(
 ) -> Path:
     """Write the average of several networks' weights, as one network.
 
-    Between a network whose head was trained on pretrained features and the same network fine-tuned further, some
-    average often does better on other hospitals' images than either (Wortsman et al., "Robust fine-tuning of zero-shot
-    models", CVPR 2022). Networks that do not begin at the same weights do not average to anything useful.
+    Between a network whose head was trained on pretrained features and the same network fine-tuned further, an average
+    may do better on other kinds of images than either (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR
+    2022). Networks that do not begin at the same weights do not average to anything useful.
 
     Parameters
     ----------

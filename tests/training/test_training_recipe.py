@@ -12,6 +12,7 @@ from covidcxnet.training import Recipe, load_recipe, save_recipe
 from covidcxnet.training.arguments import parse_recipe
 from covidcxnet.training.recipe import AugmentSettings
 from enhancement.errors import InputError
+from weights import manifest
 
 
 def test_a_recipe_survives_its_file_and_print_config_gives_one(tmp_path, capsys):
@@ -293,3 +294,11 @@ def test_a_class_or_folder_of_a_recipe_or_flag_stays_the_word_that_it_is(tmp_pat
     assert load_recipe(write(tmp_path, "r.yaml", text)) == recipe
     assert load_recipe(save_recipe(recipe, tmp_path / "saved.yaml")) == recipe
     assert (recipe.classes, list(recipe.where["source"]), recipe.out) == (("normal", word), [word], word)
+
+
+def test_recipes_of_released_weights_have_the_network_and_the_input_of_the_files():
+    released = [entry for name, entry in manifest.read().items() if f"released-{name}" in recipes.names()]
+    assert len(released) == 5
+    for entry in released:
+        recipe = load_recipe(f"released-{entry.name}")
+        assert recipe.model == entry.architecture["name"] and recipe.input == InputSettings.from_dict(dict(entry.input))
