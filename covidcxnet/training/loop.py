@@ -25,6 +25,7 @@ from weights.format import load_weights, save_weights
 from . import callbacks
 from .augmentation import augmenter
 from .checkpoint import State, save_state, weights_metadata
+from .distillation import with_soft_labels
 from .distributed import Devices, processes
 from .recipe import Recipe
 from .run_folder import Run, draw_curves
@@ -118,10 +119,11 @@ class TrainingLoop:
             devices.divide(batches)
         independent = recipe.task == "independent"
         f1 = MacroF1(self.trained.output_shape[-1], independent=independent)
+        labelled = not (independent or recipe.teacher)  # Keras' accuracy takes no soft labels
         self.model.compile(
             optimizer=optimizer_for(recipe, steps=len(self.batches)),
             loss=self.loss,
-            metrics=[f1] if independent else ["accuracy", f1],
+            metrics=["accuracy", f1] if labelled else [f1],
             jit_compile=jit_compile(),
         )
         # Built now, or a state could not be loaded into variables that do not exist yet.
@@ -189,7 +191,11 @@ class TrainingLoop:
         return self.history
 
     def _sides(self) -> tuple[Side, Side]:
-        return sides(self.recipe, self.run.store, self.run.split)
+        train, validation = sides(self.recipe, self.run.store, self.run.split)
+        if self.recipe.teacher:
+            paths = self.run.store.table["path"].to_numpy()[train.rows]
+            train = with_soft_labels(train, paths, self.run.soft_labels)
+        return train, validation
 
     def _split(self) -> tuple[keras.Model, keras.Model]:
         return split_head(self.core)

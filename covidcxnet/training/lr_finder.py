@@ -27,6 +27,7 @@ from segmentation.backend import keras
 
 from . import data
 from .callbacks import Seeds
+from .distillation import soft_labels, teacher_of
 from .initial_weights import build_model, model_options
 from .loop import HierarchicalLoop, TrainingLoop, loop_for
 from .recipe import Recipe
@@ -149,7 +150,10 @@ def _loop(recipe: Recipe) -> TrainingLoop:
     if options["normalization"] == TRAINING:
         options["normalization"] = channel_statistics(store, rows_of(store, split, "train"))
     core, _ = build_model(recipe, options, recipe.init)
-    bench: Any = SimpleNamespace(store=store, split=split, path=Path("no-run"))
+    soft = None
+    if teacher := teacher_of(recipe):
+        soft = soft_labels(teacher, recipe, dataset, store.table["path"].iloc[rows_of(store, split, "train")].tolist())
+    bench: Any = SimpleNamespace(store=store, split=split, path=Path("no-run"), soft_labels=soft)
     loop = loop_for(bench, recipe, core, options)
     return loop.stage if isinstance(loop, HierarchicalLoop) else loop
 

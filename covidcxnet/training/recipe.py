@@ -106,7 +106,7 @@ class Recipe:
 
     Flag, YAML key and Python name are one; ``train.py --help`` shows every key with its help. In order: data and split
     (data to train_images), model (model, options, init), images (input, match_to, augment), steps (epochs to ema), loss
-    and what is shown (label_smoothing, class_weights, sampling), choice of the epoch (monitor to lr_factor), and how
+    and what is shown (teacher to sampling), choice of the epoch (monitor to lr_factor), and how
     and where it runs (precision to deterministic).
 
     Raises
@@ -215,6 +215,11 @@ class Recipe:
         "saved. 0 uses the weights themselves",
         "[0, 1)",
     )
+    teacher: str = _field(
+        "",
+        "released name, weights file or run folder whose probabilities replace the labels of the training images in "
+        "the loss (distillation); empty trains on the labels",
+    )
     label_smoothing: float = _field(0.0, "share of each target spread over all classes", "[0, 1)")
     class_weights: Literal["balanced", "source", "source_rare", "none"] = _field(
         "balanced",
@@ -282,7 +287,7 @@ class Recipe:
         # As `--model` does on the command line. The very object: who gives equal settings means them.
         if self.input is _DEFAULT_INPUT and self.model != Recipe.model:
             object.__setattr__(self, "input", dataclasses.replace(self.input, **MODELS[self.model].input))
-        for name in ("data", "root", "split", "verdicts", "match_to", "init", "store", "out"):
+        for name in ("data", "root", "split", "verdicts", "match_to", "init", "teacher", "store", "out"):
             _require("\0" not in str(getattr(self, name)), name, getattr(self, name), "a path without NUL")
         check_depth(str(self.trainable))
         # One class alone has nothing to be told apart from.
@@ -298,6 +303,11 @@ class Recipe:
             raise InputError(f"warmup: works with schedule cosine only, {self.schedule} given; add warmup 0")
         if self.min_learning_rate and self.schedule == "constant":
             raise InputError("min_learning_rate: works with schedule plateau or cosine, constant given; leave it at 0")
+        if self.teacher and (self.multilabel or MODELS[self.model].solve or MODELS[self.model].stages):
+            kind = "independent findings" if self.multilabel else self.model
+            raise InputError(
+                f"teacher: works with exclusive classes and training over epochs, {kind} given; leave it out"
+            )
         if self.frozen_norms and self.init == "random":
             raise InputError("frozen_norms: works with pretrained init weights only, random given; leave it out")
         floor = self.min_learning_rate <= self.learning_rate

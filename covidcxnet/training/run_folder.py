@@ -35,6 +35,7 @@ from .recipe import NEW_SPLIT, TRAINING_IMAGES, Recipe, save_recipe
 from .sampling import rows_of
 
 LOCK = ".lock"
+SOFT_LABELS = "soft_labels.csv"
 PACKAGES = (
     *("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless", "opencv-python", "scikit-image"),
     *("scikit-learn", "h5py", "pandas", "pydicom", "matplotlib", "lime", "jsonargparse"),
@@ -54,6 +55,7 @@ class Run(NotebookDisplay):
     ===================== ==========================================================================================
     ``recipe.yaml``       the resolved recipe
     ``split.csv``         path, split, grouped_by; copy_of: file of a later split of which this is a copy, not used
+    ``soft_labels.csv``   with a teacher: path and its probabilities for the training images
     ``rejected.csv``      path and reason of files that could not be used, where there are any
     ``environment.json``  versions, seed, device
     ``run.json``          status, store, best epoch, images by split and class
@@ -138,6 +140,12 @@ class Run(NotebookDisplay):
     def split(self) -> pd.DataFrame:
         """Columns path, split and grouped_by, or copy_of too; also of images that could not be read."""
         return read_text(self._file("split.csv"), "a split")
+
+    @cached_property
+    def soft_labels(self) -> pd.DataFrame:
+        """What the recipe's teacher says of the training images: path, and a probability of each class."""
+        table = read_text(self._file(SOFT_LABELS), "soft labels")
+        return table.assign(**{label: pd.to_numeric(table[label], errors="coerce") for label in self.recipe.classes})
 
     @property
     def log(self) -> pd.DataFrame:

@@ -18,11 +18,12 @@ from enhancement.errors import InputError
 
 from . import data
 from .checkpoint import State, read_state
+from .distillation import soft_labels, teacher_of
 from .distributed import Devices, Processes, devices_of, lost, processes
 from .initial_weights import build_model, model_options
 from .loop import loop_for
 from .recipe import Recipe, save_recipe
-from .run_folder import Run, check_paths, new_folder, relative, stopped_run
+from .run_folder import SOFT_LABELS, Run, check_paths, new_folder, relative, stopped_run
 from .sampling import summary
 from .statistics import channel_statistics, with_histogram
 
@@ -91,6 +92,8 @@ def train(
         dataset = data.dataset_of(recipe) if run is None else run.dataset
         recipe = dataclasses.replace(recipe, classes=dataset.classes)
         split = data.split_of(recipe, dataset) if run is None else run.split
+        taught = run is not None and (run.path / SOFT_LABELS).is_file()
+        teacher = None if taught else teacher_of(recipe, engine)
 
         # model: before hours of preparation, so that a wrong option or depth is refused at once. Only a model that
         # scales by statistics of its training images has to wait for them.
@@ -112,6 +115,9 @@ def train(
                 options |= {"normalization": channel_statistics(run.store, run.rows("train"))}
                 model, loaded = build_model(recipe, options, init)
             _record_images(run, recipe, split, loaded, options)
+            if teacher is not None:
+                paths = run.store.table["path"].iloc[run.rows("train")].tolist()
+                save_table(soft_labels(teacher, recipe, dataset, paths), run.path / SOFT_LABELS)
             processes().share(str(run.path.absolute()))  # the others begin
 
             # fit and record

@@ -1,0 +1,82 @@
+"""A teacher's probabilities in place of labels: what is learned from, what is refused, and that a run can go on."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from run_helpers import assert_same_weights, stop_after
+
+from covidcxnet import load_model
+from covidcxnet.training import AugmentSettings, Recipe, Run, train
+from covidcxnet.training.lr_finder import range_test
+from enhancement.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("quick_curves")
+
+
+def test_the_loss_is_that_against_the_teachers_probabilities(tiny, trained):
+    still = {"augment": AugmentSettings.none(), "class_weights": "none", "learning_rate": 1e-9, "epochs": 1}
+    recipe = tiny("taught", init=str(trained.path), teacher=str(trained.path), **still)
+    run = train(recipe)
+    soft = pd.read_csv(run.path / "soft_labels.csv").set_index("path")
+    rows = run.store.table["path"].iloc[run.rows("train")]
+    assert list(soft.index) == list(rows)
+    paths = dict(zip(run.dataset.table["path"], run.dataset.paths, strict=True))
+    expected = load_model(trained.path).predict_proba([paths[path] for path in rows])
+    np.testing.assert_allclose(soft[list(recipe.classes)].to_numpy(), expected, atol=1e-6)
+    # The student is the teacher and hardly moves: what is left is the entropy of the teacher, were it not for dropout.
+    entropy = -(expected * np.log(expected)).sum(axis=1).mean()
+    assert run.log["loss"][0] == pytest.approx(entropy, abs=0.05)
+    assert {"f1", "val_accuracy", "val_auroc"} <= set(run.log) and "accuracy" not in run.log
+
+
+def test_a_teacher_of_more_classes_teaches_the_shares_of_those_asked_for(tiny, tmp_path):
+    three = {"data": "phantom", "phantom_images": 36, "epochs": 1, "classes": ("normal", "pneumonia", "covid19")}
+    three["store"] = str(tmp_path / "three.h5")
+    teacher = train(tiny("three", **three))
+    soft = train(tiny("two", teacher=str(teacher.path), epochs=1)).soft_labels
+    assert list(soft) == ["path", "normal", "covid19"] and len(soft) == 18
+    np.testing.assert_allclose(soft["normal"] + soft["covid19"], 1, atol=1e-6)
+    # of three classes each has its column
+    student = train(tiny("student", teacher=str(teacher.path), **three))
+    assert student.soft_labels.shape[1] == 4 and np.isfinite(student.log["loss"]).all()
+
+
+def test_a_taught_run_resumes_without_its_teacher(tiny, trained, monkeypatch):
+    whole = train(tiny("whole", teacher=str(trained.path), epochs=2))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny("cut", teacher=str(trained.path), epochs=2))
+    cut = whole.path.with_name("cut")
+    monkeypatch.setattr("covidcxnet.training.distillation.pretrained.load_model", None)
+    assert_same_weights(whole.last_weights, train(resume=cut).last_weights)
+    (cut / "soft_labels.csv").unlink()
+    with pytest.raises(InputError, match=r"soft_labels\.csv: missing"):
+        len(Run(cut).soft_labels)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"multilabel": True, "class_weights": "none"}, "teacher: .*independent findings given"),
+        ({"model": "logistic-regression"}, "teacher: .*logistic-regression given"),
+        ({"model": "covid-cxnet-hierarchical"}, "teacher: .*covid-cxnet-hierarchical given"),
+    ],
+)
+def test_what_cannot_be_taught_is_refused_by_the_recipe_alone(changes, message):
+    with pytest.raises(InputError, match=message):
+        Recipe(teacher="covid-cxnet-lite", **changes)
+
+
+def test_a_teacher_that_is_missing_or_lacks_a_class_is_refused_before_images_are_prepared(tiny, trained, monkeypatch):
+    monkeypatch.setattr("covidcxnet.training.data.store_of", None)
+    with pytest.raises(InputError, match="nobody"):
+        train(tiny("none", teacher="nobody.weights.h5"))
+    with pytest.raises(InputError, match=r"teacher: .* knows normal, covid19 and lacks pneumonia; name"):
+        train(tiny("lacks", teacher=str(trained.path), classes=("normal", "pneumonia"), data="phantom"))
+
+
+def test_a_learning_rate_is_looked_for_on_what_is_trained(tiny, trained):
+    labels = range_test(tiny("r1"), steps=20, progress=False)
+    taught = range_test(tiny("r2", teacher=str(trained.path)), steps=20, progress=False)
+    assert abs(labels.losses[:5] - taught.losses[:5]).min() > 1e-4
