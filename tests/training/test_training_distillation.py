@@ -73,7 +73,9 @@ def test_a_teacher_that_is_missing_or_lacks_a_class_is_refused_before_images_are
     with pytest.raises(InputError, match="nobody"):
         train(tiny("none", teacher="nobody.weights.h5"))
     with pytest.raises(InputError, match=r"teacher: .* knows normal, covid19 and lacks pneumonia; name"):
-        train(tiny("lacks", teacher=str(trained.path), classes=("normal", "pneumonia"), data="phantom"))
+        train(
+            tiny("lacks", teacher=str(trained.path), classes=("normal", "pneumonia"), data="phantom", phantom_images=30)
+        )
 
 
 def test_a_learning_rate_is_looked_for_on_what_is_trained(tiny, trained):
