@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -103,7 +104,11 @@ def main(argv: list[str], prog: str) -> int:
 def _alone(work: Callable[..., Any], *arguments: Any) -> Any:
     """The result of work in a process of its own, so that memory is one engine's and nothing is warm."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(work, *arguments).result()
+        try:
+            return process.submit(work, *arguments).result()
+        except BrokenProcessPool as error:
+            where = " ".join(str(argument) for argument in arguments[:3])
+            raise InputError(f"{where}: its process was ended from outside, for example for want of memory") from error
 
 
 def convert(weights: str, engine: str, precision: str, lungs: bool) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 import cv2
@@ -87,3 +88,25 @@ def test_data_of_a_single_class_have_no_auroc_and_say_so(tiny, tmp_path):
     data = {"data": str(table), "root": None, "where": {}, "store": tmp_path / "stacks.h5"}
     with pytest.raises(InputError, match=r"--data: .*one\.csv has no images both with and without a class"):
         benchmark.auroc(str(tiny), "keras", "f32", str(tmp_path), data)
+
+
+@pytest.mark.usefixtures("eager")
+def test_an_engine_whose_process_is_killed_is_left_out_and_named(tiny, capsys, monkeypatch):
+    @contextmanager
+    def pool(workers, context):
+        with in_this_process(workers, context) as process:
+
+            def submit(function, *arguments):
+                if function is benchmark.measure and arguments[1] == "openvino":
+                    future = Future()
+                    future.set_exception(BrokenProcessPool("terminated abruptly"))
+                    return future
+                return process.submit(function, *arguments)
+
+            yield type("Pool", (), {"submit": staticmethod(submit)})
+
+    monkeypatch.setattr(benchmark, "ProcessPoolExecutor", pool)
+    monkeypatch.setattr(benchmark, "SECONDS", 0.0)
+    assert benchmark.main([str(tiny), "--batch", "2", "--rounds", "1"]) == 0
+    assert "openvino, f32: left out; " in (printed := capsys.readouterr()).err and "for want of memory" in printed.err
+    assert "keras" in printed.out
