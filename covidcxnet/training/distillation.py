@@ -22,6 +22,7 @@ from .sampling import Side
 if TYPE_CHECKING:
     from covidcxnet.classifier import Classifier
     from covidcxnet.datasets import Dataset
+    from covidcxnet.preparation import Store
 
 
 def teacher_of(recipe: Recipe, engine: str | None = None) -> Classifier | None:
@@ -36,15 +37,20 @@ def teacher_of(recipe: Recipe, engine: str | None = None) -> Classifier | None:
     return teacher
 
 
-def soft_labels(teacher: Classifier, recipe: Recipe, dataset: Dataset, paths: list[str]) -> pd.DataFrame:
-    """What a teacher says of images, as it would of files: path, and a column for each class of the recipe.
+def soft_labels(teacher: Classifier, recipe: Recipe, dataset: Dataset, store: Store, rows: np.ndarray) -> pd.DataFrame:
+    """What a teacher says of rows of a store: path, and a column for each class of the recipe.
 
-    Probabilities are among the recipe's classes alone; NaN where the teacher cannot read an image or gives them none.
+    It sees their stacks where its input is the recipe's, else their files as `Classifier.predict` would. Probabilities
+    are among the recipe's classes alone; NaN where the teacher cannot read an image or gives them none.
     """
-    file = dict(zip(dataset.table["path"], dataset.paths, strict=True))
-    jobs = recipe.jobs or os.cpu_count() or 1
-    all_classes = teacher.predict_proba([file[path] for path in paths], jobs=jobs, progress=True)
-    chosen = all_classes[:, [teacher.classes.index(label) for label in recipe.classes]]
+    paths = store.table["path"].iloc[rows].tolist()
+    if teacher.input == recipe.input and (recipe.input.region == "none" or teacher.segmenter is not None):
+        probabilities = teacher.predict_rows(store, rows, progress=True, name="by the teacher")
+    else:
+        file = dict(zip(dataset.table["path"], dataset.paths, strict=True))
+        jobs = recipe.jobs or os.cpu_count() or 1
+        probabilities = teacher.predict_proba([file[path] for path in paths], jobs=jobs, progress=True)
+    chosen = probabilities[:, [teacher.classes.index(label) for label in recipe.classes]].astype(np.float64)
     sums = chosen.sum(axis=1, keepdims=True)
     shares = np.divide(chosen, sums, out=np.full_like(chosen, np.nan), where=sums > 0)
     return pd.DataFrame(shares, columns=list(recipe.classes)).assign(path=paths)[["path", *recipe.classes]]

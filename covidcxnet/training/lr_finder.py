@@ -152,7 +152,7 @@ def _loop(recipe: Recipe) -> TrainingLoop:
     core, _ = build_model(recipe, options, recipe.init)
     soft = None
     if teacher := teacher_of(recipe):
-        soft = soft_labels(teacher, recipe, dataset, store.table["path"].iloc[rows_of(store, split, "train")].tolist())
+        soft = soft_labels(teacher, recipe, dataset, store, rows_of(store, split, "train"))
     bench: Any = SimpleNamespace(store=store, split=split, path=Path("no-run"), soft_labels=soft)
     loop = loop_for(bench, recipe, core, options)
     return loop.stage if isinstance(loop, HierarchicalLoop) else loop

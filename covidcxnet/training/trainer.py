@@ -116,8 +116,8 @@ def train(
                 model, loaded = build_model(recipe, options, init)
             _record_images(run, recipe, split, loaded, options)
             if teacher is not None:
-                paths = run.store.table["path"].iloc[run.rows("train")].tolist()
-                save_table(soft_labels(teacher, recipe, dataset, paths), run.path / SOFT_LABELS)
+                taught_by = soft_labels(teacher, recipe, dataset, run.store, run.rows("train"))
+                save_table(taught_by, run.path / SOFT_LABELS)
             processes().share(str(run.path.absolute()))  # the others begin
 
             # fit and record

@@ -6,6 +6,7 @@ import pytest
 from run_helpers import assert_same_weights, stop_after
 
 from covidcxnet import load_model
+from covidcxnet.settings import InputSettings
 from covidcxnet.training import AugmentSettings, Recipe, Run, train
 from covidcxnet.training.lr_finder import range_test
 from enhancement.errors import InputError
@@ -33,7 +34,11 @@ def test_a_teacher_of_more_classes_teaches_the_shares_of_those_asked_for(tiny, t
     three = {"data": "phantom", "phantom_images": 36, "epochs": 1, "classes": ("normal", "pneumonia", "covid19")}
     three["store"] = str(tmp_path / "three.h5")
     teacher = train(tiny("three", **three))
-    soft = train(tiny("two", teacher=str(teacher.path), epochs=1)).soft_labels
+    # of another input than its teacher, which then reads the files
+    other = InputSettings(size=40, channels=("raw",))
+    soft = train(
+        tiny("two", teacher=str(teacher.path), epochs=1, input=other, store=str(tmp_path / "two.h5"))
+    ).soft_labels
     assert list(soft) == ["path", "normal", "covid19"] and len(soft) == 18
     np.testing.assert_allclose(soft["normal"] + soft["covid19"], 1, atol=1e-6)
     # of three classes each has its column
