@@ -80,7 +80,14 @@ def _compiled_tensorflow(function, signature):
     # An open batch axis: one trace serves every size, and a small last batch costs no more than its images.
     specs = [tf.TensorSpec((None, *shape), dtype) for shape, dtype in signature]
     traced = tf.function(function, input_signature=specs)
-    return lambda *arrays: tuple(output.numpy() for output in traced(*(tf.constant(a) for a in arrays)))
+
+    def run(*arrays):
+        count = len(arrays[0])
+        if count == 1:  # with oneDNN, one image takes 20 times as long as two: 0.7 s for EfficientNet-Lite0
+            arrays = [np.repeat(array, 2, axis=0) for array in arrays]
+        return tuple(output[:count].numpy() for output in traced(*(tf.constant(a) for a in arrays)))
+
+    return run
 
 
 def _compiled_jax(function, model, signature):
