@@ -84,7 +84,7 @@ def _compiled_tensorflow(function, signature):
     def run(*arrays):
         count = len(arrays[0])
         if count == 1:  # with oneDNN it takes ten times as long as two: 0.7 s for EfficientNet-Lite0
-            arrays = [np.repeat(array, 2, axis=0) for array in arrays]
+            arrays = tuple(np.repeat(array, 2, axis=0) for array in arrays)
         return tuple(output[:count].numpy() for output in traced(*(tf.constant(a) for a in arrays)))
 
     return run
