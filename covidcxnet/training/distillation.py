@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from covidcxnet import pretrained
+from covidcxnet.backend import precision
 from enhancement.errors import InputError
 
 from .recipe import Recipe
@@ -29,7 +30,8 @@ def teacher_of(recipe: Recipe, engine: str | None = None) -> Classifier | None:
     """The recipe's teacher; `InputError` if it cannot be had or lacks a class. `recipe.classes` are resolved."""
     if not recipe.teacher:
         return None
-    teacher = pretrained.load_model(recipe.teacher, engine=engine)
+    with precision("float32"):  # whatever the student computes in
+        teacher = pretrained.load_model(recipe.teacher, engine=engine)
     missing = [label for label in recipe.classes if label not in teacher.classes]
     if missing or teacher.task != "exclusive":
         what = f"lacks {', '.join(missing)}" if missing else "has independent findings"
@@ -44,12 +46,14 @@ def soft_labels(teacher: Classifier, recipe: Recipe, dataset: Dataset, store: St
     are among the recipe's classes alone; NaN where the teacher cannot read an image or gives them none.
     """
     paths = store.table["path"].iloc[rows].tolist()
-    if teacher.input == recipe.input and (recipe.input.region == "none" or teacher.segmenter is not None):
-        probabilities = teacher.predict_rows(store, rows, progress=True, name="by the teacher")
-    else:
-        file = dict(zip(dataset.table["path"], dataset.paths, strict=True))
-        jobs = recipe.jobs or os.cpu_count() or 1
-        probabilities = teacher.predict_proba([file[path] for path in paths], jobs=jobs, progress=True)
+    with precision("float32"):  # here too, as a teacher may build its network only now
+        # `segmenter` refuses one that is not that of the teacher's training.
+        if teacher.input == recipe.input and (recipe.input.region == "none" or teacher.segmenter):
+            probabilities = teacher.predict_rows(store, rows, progress=True, name="by the teacher")
+        else:
+            file = dict(zip(dataset.table["path"], dataset.paths, strict=True))
+            jobs = recipe.jobs or os.cpu_count() or 1
+            probabilities = teacher.predict_proba([file[path] for path in paths], jobs=jobs, progress=True)
     chosen = probabilities[:, [teacher.classes.index(label) for label in recipe.classes]].astype(np.float64)
     sums = chosen.sum(axis=1, keepdims=True)
     shares = np.divide(chosen, sums, out=np.full_like(chosen, np.nan), where=sums > 0)

@@ -106,8 +106,8 @@ class Recipe:
 
     Flag, YAML key and Python name are one; ``train.py --help`` shows every key with its help. In order: data and split
     (data to train_images), model (model, options, init), images (input, match_to, augment), steps (epochs to ema), loss
-    and what is shown (teacher to sampling), choice of the epoch (monitor to lr_factor), and how
-    and where it runs (precision to deterministic).
+    and what is shown (teacher to sampling), choice of the epoch (monitor to lr_factor), and how and where it runs
+    (precision to deterministic).
 
     Raises
     ------

@@ -30,6 +30,14 @@ def test_the_loss_is_that_against_the_teachers_probabilities(tiny, trained):
     assert {"f1", "val_accuracy", "val_auroc"} <= set(run.log) and "accuracy" not in run.log
 
 
+def test_a_teacher_computes_in_float32_whatever_its_student_does(tiny, trained):
+    whole, half = (
+        train(tiny(name, teacher=str(trained.path), epochs=1, precision=name)).soft_labels
+        for name in ("float32", "mixed_bfloat16")
+    )
+    pd.testing.assert_frame_equal(whole, half, atol=1e-6, rtol=0)
+
+
 def test_a_teacher_of_more_classes_teaches_the_shares_of_those_asked_for(tiny, tmp_path):
     three = {"data": "phantom", "phantom_images": 36, "epochs": 1, "classes": ("normal", "pneumonia", "covid19")}
     three["store"] = str(tmp_path / "three.h5")
