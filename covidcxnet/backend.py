@@ -135,11 +135,13 @@ def chosen_precision(name: Precision) -> Precision:
 
 def precision_advice(name: str) -> str:
     """Warning about a number format before a training; empty where there is none."""
-    # Measured with DenseNet121, 160 pixels squared, batch 16, on an Ice Lake without bfloat16 arithmetic: 5 images a
-    # second against 9 with float32.
+    # DenseNet121, 320 pixels squared, batch 16, AMD EPYC with AVX2: a step took 90 seconds, and 8 with float32.
     if name != "mixed_bfloat16" or _computes_bfloat16() or has_accelerator():
         return ""
-    return "precision: this processor has no bfloat16 arithmetic, mixed_bfloat16 is slower on it than float32"
+    return (
+        "precision: this processor has no bfloat16 arithmetic, mixed_bfloat16 is many times slower on it than float32; "
+        "auto takes the faster one"
+    )
 
 
 def _computes_bfloat16() -> bool:

@@ -33,11 +33,13 @@ def clean_mask(mask: np.ndarray, components: int = 2, fill_holes: bool = True) -
     """The same for a mask: ``bool [H, W]`` in and out."""
     labels, areas = _components(mask)
     largest = np.argsort(-areas)[:components]
-    lungs = np.isin(labels, 1 + np.array([k for k in largest if areas[k] >= SPECK * areas.max()], int))
+    kept = np.zeros(len(areas) + 1, bool)
+    kept[[1 + k for k in largest if areas[k] >= SPECK * areas.max()]] = True
+    lungs = kept.take(labels)
     if not fill_holes or not lungs.any():
         return lungs
     # Background that cannot be reached from outside is a hole; the border of one pixel joins all of the outside.
-    background = np.pad(~lungs, 1, constant_values=True).astype(np.uint8)
+    background = cv2.copyMakeBorder((~lungs).view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     _, labels = cv2.connectedComponents(background, connectivity=4)
     return (labels != labels[0, 0])[1:-1, 1:-1]
 
@@ -49,5 +51,6 @@ def component_areas(mask: np.ndarray) -> np.ndarray:
 
 def _components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Label image (0 is background) and areas of the 8-connected components."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return labels, stats[1:, cv2.CC_STAT_AREA]
+    # Without OpenCV's statistics, which take four times as long as the labels.
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    return labels, np.bincount(labels.ravel())[1:]

@@ -89,15 +89,19 @@ def judge(
     halves = mask[:, :middle], mask[:, middle:]
     smaller, larger = sorted(np.count_nonzero(half) for half in halves)
 
-    rows, columns = np.nonzero(mask)
+    rows, columns = (mask.sum(axis=axis) for axis in (1, 0))
+    area = int(rows.sum())
     band = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=2).astype(bool) | raw
     measured: dict[str, Any] = {
-        "area_fraction": float(mask.mean()),
+        "area_fraction": area / mask.size,
         "components": pieces,
         "balance": float(smaller / larger),
-        "position": (float((rows.mean() + 0.5) / height), float((columns.mean() + 0.5) / width)),
-        "joined": float(crossing.min() / mask.sum(axis=0).max()),
-        "compactness": float(min(1.0, np.count_nonzero(mask) / sum(map(_hull_area, halves)))),
+        "position": (
+            float((rows @ np.arange(height) / area + 0.5) / height),
+            float((columns @ np.arange(width) / area + 0.5) / width),
+        ),
+        "joined": float(crossing.min() / columns.max()),
+        "compactness": float(min(1.0, area / sum(map(_hull_area, halves)))),
         "certainty": float(np.abs(2 * probability[band] - 1).mean()),
         "aspect": (right - left) / (bottom - top),
     }
@@ -136,9 +140,12 @@ def _reasons(measured: dict[str, Any], limits: Limits):
 
 def _hull_area(mask: np.ndarray) -> int:
     """Pixels of the convex hull of a mask."""
-    points = cv2.findNonZero(mask.astype(np.uint8)) if mask.size else None
-    if points is None:
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not rows.size:
         return 0
+    # The first and the last pixel of each row have the hull of all.
+    first, last = mask.argmax(axis=1)[rows], mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)[rows]
+    points = np.stack([np.concatenate([first, last]), np.tile(rows, 2)], axis=1).astype(np.int32)
     hull = np.zeros(mask.shape, np.uint8)
     cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
     return int(np.count_nonzero(hull))

@@ -44,6 +44,7 @@ COUNT = sum(map(len, FEATURES.values()))
 
 FEWEST = 20  # images of each value that a probe needs
 FOLDS = 5  # of its cross-validation, and so the patients of each value that it needs
+MANY = 5000  # patients above which folds are drawn in a simpler, faster way
 # a label is confounded with a value that this share of its images has and less than that share of all others
 NEARLY_ALL, HALF = 0.95, 0.5
 
@@ -201,14 +202,30 @@ def tell_apart(
     `features` are float [N, F]; `method` "decision_function": how far on the side of the second value an image lies.
     """
     from sklearn.linear_model import RidgeClassifier
-    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     # ridge: features outnumber the patients of small sets, and its fit has no iterations to fail
     model = make_pipeline(StandardScaler(), RidgeClassifier(1.0, class_weight="balanced"))
-    return cross_val_predict(model, features, values, groups=patients, cv=folds, method=method)
+    return cross_val_predict(model, features, values, cv=_folds(values, patients, seed), method=method)
+
+
+def _folds(values: np.ndarray, patients: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Images to fit and to predict, of each fold: whole patients, and each value's images spread evenly."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    settings: dict[str, Any] = {"n_splits": FOLDS, "shuffle": True, "random_state": seed}
+    names, of = np.unique(patients, return_inverse=True)
+    if len(names) <= MANY:
+        return list(StratifiedGroupKFold(**settings).split(values, values, patients))
+    # That weighs one patient after another, half a millisecond each; so many spread evenly by their rarest value too.
+    _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
+    rarity = np.argsort(np.argsort(-counts, kind="stable"))  # 0 is the commonest
+    rarest = np.zeros(len(names), int)
+    np.maximum.at(rarest, of, rarity[codes])
+    sides = (np.isin(of, left_out) for _, left_out in StratifiedKFold(**settings).split(names, rarest))
+    return [(np.flatnonzero(~inside), np.flatnonzero(inside)) for inside in sides]
 
 
 def _measure(path: Path) -> np.ndarray | None:

@@ -215,7 +215,11 @@ def _order(scores, positive):
     return (scores[positive][:, None] > scores[~positive][None]).mean()
 
 
-def test_a_statistic_that_goes_with_the_label_ranks_it_but_neither_does_noise_nor_what_tells_patients_apart():
+@pytest.mark.parametrize("many", [5000, 10], ids=["few patients", "many"])
+def test_a_statistic_that_goes_with_the_label_ranks_it_but_neither_does_noise_nor_what_tells_patients_apart(
+    monkeypatch, many
+):
+    monkeypatch.setattr("covidcxnet.datasets.bias.MANY", many)  # which changes how folds are drawn
     rng = np.random.default_rng(0)
     positive, noise, patients = np.arange(200) % 2 > 0, rng.normal(size=(200, 30)), np.arange(200)
     telling = noise.copy()
