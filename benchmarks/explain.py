@@ -31,7 +31,6 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--lime", action="store_true", help="also time LIME with 200 samples on one image")
     given = parser.parse_args()
 
     from covidcxnet.classifier import Classifier
@@ -62,8 +61,6 @@ def main() -> int:
     for name, seconds in times.items():
         each = seconds / images[name]
         print(f"{name:<24} {1000 * each:8.1f} ms an image  {each / base:6.2f} forward passes")
-    if given.lime:
-        _lime(classifier, stacks[0], base)
     ratio = times["Grad-CAM"] / given.batch_size / base
     print(f"Grad-CAM costs {ratio:.2f} forward passes; {TARGET} wanted: {'yes' if ratio <= TARGET else 'NO'}")
     return 0 if ratio <= TARGET else 1
@@ -115,19 +112,6 @@ def _converted(model):
     shapes = (tuple(model.output_shape[1:]),)
     about = {"parameters": model.count_params(), "maps": maps_layer(topology), "facts": facts_of(model)}
     return ConvertedMaps(Network(run, tuple(model.input_shape[1:]), shapes, **about), "gradcam")
-
-
-def _lime(classifier, stack: np.ndarray, base: float) -> None:
-    from covidcxnet.explain.lime import explain_lime
-
-    samples = 200
-    start = time.perf_counter()
-    explain_lime(classifier, stack, 1, samples=samples)
-    seconds = time.perf_counter() - start
-    print(
-        f"{f'LIME, {samples} samples':<24} {1000 * seconds:8.1f} ms an image  {seconds / base / samples:6.2f} "
-        "forward passes a sample"
-    )
 
 
 if __name__ == "__main__":
