@@ -1,11 +1,11 @@
-"""Callbacks of a training run: seeds of an epoch, the monitor, the progress line."""
+"""Callbacks of a training run: seeds of an epoch, first statistics of batch norms, the monitor, the progress line."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,48 @@ class Seeds(keras.callbacks.Callback):
         for number, state in enumerate(generators):
             drawn = np.random.SeedSequence([self.seed, epoch, number]).generate_state(1)[0] % 2**31
             state.assign(np.array([drawn, 0], dtype=str(state.dtype)))
+
+
+class FirstStatistics(keras.callbacks.Callback):
+    """After the first epoch, take out of new batch norms the mean 0 and variance 1 that they began with.
+
+    A moving average of momentum m holds m^steps of its first value. After a short epoch that is most of it, and in a
+    deep network the trained layers would predict nothing but chance with it. Norms that came with statistics of a
+    training keep them.
+    """
+
+    def __init__(self, model):
+        super().__init__()
+        self.norms = [norm for norm in _batch_norms(model) if norm.trainable and _is_new(norm)]
+        self.steps = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch:
+            return
+        for norm in self.norms:
+            rest = norm.momentum**self.steps
+            mean, variance = (keras.ops.convert_to_numpy(v) for v in (norm.moving_mean, norm.moving_variance))
+            norm.moving_mean.assign(mean / (1 - rest))
+            norm.moving_variance.assign(np.maximum(variance - rest, 0) / (1 - rest))
+
+
+def _batch_norms(model) -> Iterator[keras.layers.BatchNormalization]:
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            yield layer
+        elif isinstance(layer, keras.Model):
+            yield from _batch_norms(layer)
+
+
+def _is_new(norm: keras.layers.BatchNormalization) -> bool:
+    mean, variance = (keras.ops.convert_to_numpy(v) for v in (norm.moving_mean, norm.moving_variance))
+    return bool((mean == 0).all() and (variance == 1).all())
 
 
 class Monitor(keras.callbacks.Callback):

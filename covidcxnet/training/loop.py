@@ -155,6 +155,7 @@ class TrainingLoop:
         recipe = self.recipe
         after = [
             callbacks.Seeds(recipe.seed, self.batches),
+            callbacks.FirstStatistics(self.trained),  # before the monitor, which validates with them
             self.monitor,
             # Last, so that the row of the log holds what the others measured.
             callbacks.Progress(self.monitor, self._after_epoch, self.train.shown, recipe.epochs, recipe.batch_size),

@@ -6,6 +6,7 @@ import shutil
 from importlib.util import find_spec
 
 import h5py
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +16,7 @@ from covidcxnet import backend
 from covidcxnet.cli import main
 from covidcxnet.preparation import Store
 from covidcxnet.pretrained import load_model
-from covidcxnet.training import train
+from covidcxnet.training import AugmentSettings, train
 from covidcxnet.training.arguments import parse_recipe
 from covidcxnet.training.data import dataset_of, split_of
 from covidcxnet.training.sampling import targets_for
@@ -194,3 +195,19 @@ def test_with_a_moving_average_it_is_the_average_that_is_validated_and_saved(tin
     targets = targets_for((run.store.table["label"][rows] == "covid19").to_numpy().astype(int), 2)
     loss = loss_for(run.recipe, targets)(targets, best.predict(run.store.read(rows), verbose=0))
     assert float(loss) == pytest.approx(run.status["best"]["val_loss"], abs=1e-5)
+
+
+def test_new_batch_norms_have_the_statistics_of_the_images_after_a_single_step(tiny):
+    """And not a tenth of them, beside nine of the zeros and ones that they began with."""
+    still = {"augment": AugmentSettings.none(), "learning_rate": 1e-9, "epochs": 1, "batch_size": 64}
+    run = train(
+        tiny("first", model="small-cnn", options={"filters": (4, 4), "hidden": (4,), "block_dropout": 0.0}, **still)
+    )
+    model = load_model(run.path / "last.weights.h5").model
+    stacks = run.store.read(run.rows("train"))
+    for name in ("bn1", "bn2"):
+        norm = model.get_layer(name)
+        # Training normalises by the batch, which is here all images: what it saw are the outputs of inference too.
+        seen = keras.Model(model.input, norm.input).predict(stacks, verbose=0)
+        np.testing.assert_allclose(norm.moving_mean, seen.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(norm.moving_variance, seen.var(axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
