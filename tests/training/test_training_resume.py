@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("quick_curves")
 @pytest.mark.parametrize(
     "settings",
     [
-        {"trainable": 0.5, "learning_rate": 0.05, "ema": 0.6, "sampling": "undersample"},
+        {"trainable": 0.5, "learning_rate": 1.0, "ema": 0.6, "sampling": "undersample"},
         {"trainable": "head", "learning_rate": 0.5, "sampling": "oversample"},
         {"trainable": "head", "learning_rate": 0.5, "cache_features": False},
     ],
