@@ -94,6 +94,13 @@ def _independence(r: Report) -> Iterator[Caution]:
             "model does on new images."
         )
         yield Caution("overlap", f"{count(data.overlap, 'image')} of these were used in training", text)
+    if data.seen_by_initial:
+        text = (
+            "Training began with weights that saw them or their patients before. Figures are too high. Evaluate "
+            "on other images, or leave these out: --data with --seen and the list beside the initial weights."
+        )
+        title = f"{count(data.seen_by_initial, 'image')} of these were used to train the initial weights"
+        yield Caution("initial_overlap", title, text)
     left = data.left_out
     if left is not None and not left.listed:
         text = (

@@ -20,6 +20,8 @@ from covidcxnet.evaluation.report import Data, LeftOut
 from covidcxnet.preparation import Store, prepare
 from covidcxnet.training import Run
 from enhancement.errors import InputError
+from weights.lookup import is_name
+from weights.manifest import FOLDER
 
 SPLITS = ("test", "validation", "train", "all")
 OTHER = "other"  # data that are not the run's own
@@ -96,6 +98,7 @@ def images_of_run(run: Run, classifier: Classifier, split: str) -> EvaluatedImag
         rejected=store.rejected,
         lungs_sought=_lungs_sought(evaluated),
         region=store.settings.region,
+        seen_by_initial=_seen_by_initial(run, evaluated),
         trained_sources=_trained_sources(training_images(run)),
         findings=_finding_counts(table, part, classifier),
     )
@@ -168,6 +171,14 @@ def images_of_data(
         findings=findings,
     )
     return EvaluatedImages(classifier, stacks, rows, described, run, table, trained_on)
+
+
+def _seen_by_initial(run: Run, table: pd.DataFrame) -> int:
+    """How many images the run's initial weights saw in training, or others of their patients, where a list tells."""
+    init = run.recipe.init
+    # By name, and not by what a download would find: our own lists lie beside our own weights.
+    lists = list_beside(FOLDER / f"{init}.weights.h5" if is_name(init) else Path(init))
+    return 0 if lists is None else int(lists.marks(table, run.store.root, patients=False).trained.sum())
 
 
 def name_of(data: str | Path, name: str) -> str:

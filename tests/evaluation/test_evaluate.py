@@ -1,5 +1,6 @@
 """From a trained run, or its weights and other data, to a report on disk."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from covidcxnet.evaluation.page import summary
 from covidcxnet.evaluation.thresholds import youden_threshold
 from covidcxnet.preparation import Store
 from covidcxnet.settings import InputSettings
-from covidcxnet.training import Recipe, Run, train
+from covidcxnet.training import Recipe, Run, save_recipe, train
 from enhancement.errors import InputError
 from segmentation.segmenter import LungSegmenter
 from segmentation.verdict import Verdict
@@ -119,6 +120,20 @@ def test_training_images_that_a_run_left_unused_are_on_no_side(run, tmp_path):
     parts = json.loads(evaluate(copy, **QUICK).metrics_path.read_text())["data"]["parts"]
     assert parts["train"]["images"] == len(run.rows("train")) - 1 and parts["test"]["images"] == len(run.rows("test"))
     assert "unused" not in parts
+
+
+def test_test_images_that_the_initial_weights_were_trained_on_are_a_reason_for_doubt(run, tmp_path):
+    copy = Path(shutil.copytree(run.path, tmp_path / "run"))
+    Run(copy).update(store=str(run.store.path))
+    table = run.store.table.iloc[run.rows("test")].reset_index(drop=True)
+    first = tmp_path / "first.weights.h5"
+    sums = [hashlib.sha256((run.store.root / path).read_bytes()).hexdigest() for path in table["path"][:2]]
+    (tmp_path / "first.csv").write_text(f"sha256,split\n{sums[0]},train\n{sums[1]},test\n")
+    for init, expected in ((first, 1), ("random", 0)):
+        save_recipe(replace(run.recipe, init=str(init)), copy / "recipe.yaml")
+        report = evaluate(copy, **QUICK)
+        told = {caution["key"] for caution in json.loads(report.metrics_path.read_text())["warnings"]}
+        assert report.data.seen_by_initial == expected and ("initial_overlap" in told) == bool(expected)
 
 
 def test_a_run_is_calibrated_on_its_validation_images_and_calls_the_same_classes(run, tmp_path, capsys):
