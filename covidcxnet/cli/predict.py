@@ -40,7 +40,7 @@ def main(argv: list[str], prog: str) -> int:
 def explain(argv: list[str], prog: str) -> int:
     """Explain predictions."""
     parser = build_parser(prog, "Draw where a classifier finds its evidence, with the outline of the lungs.")
-    text = "cam needs a network that ends in global pooling and dense layers; lime takes minutes a file"
+    text = "cam needs a network that ends in global pooling and dense layers; lime takes 1,000 predictions a file"
     parser.add_argument("--method", dest="explain", choices=METHODS, default="gradcam", help=text)
     return run(parser.parse_args(argv))
 

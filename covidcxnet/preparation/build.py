@@ -149,7 +149,7 @@ def prepare(
         # Not the complement of the trusted: where lungs were not looked for the value is missing.
         untrusted = int((store.table["lungs_trusted"] == False).fillna(False).sum())  # noqa: E712
         if untrusted:
-            text += f", {untrusted} without a lung mask that can be trusted (see covidcxnet datasets check)"
+            text += f", {untrusted} whole, as no lung mask was trusted (covidcxnet predict says why)"
         print(text, file=sys.stderr)
     return store
 

@@ -125,7 +125,7 @@ def test_untrusted_lungs_are_counted_and_the_whole_image_used(dataset, settings,
     store = build(dataset, chosen, segmenter=fake_segmenter(limit=300), progress=True)
     assert not store.table["lungs_trusted"].any() and (store.table["lungs_reasons"] == "too dark").all()
     assert store.frame(0).box == (0, 0, 60, 80) and store.table["lungs_area"].between(0.1, 0.9).all()
-    assert "12 without a lung mask that can be trusted (see covidcxnet datasets check)" in capsys.readouterr().err
+    assert "12 whole, as no lung mask was trusted (covidcxnet predict says why)" in capsys.readouterr().err
 
 
 def test_lungs_must_come_from_somewhere_and_a_file_that_is_no_store_is_not_overwritten(
