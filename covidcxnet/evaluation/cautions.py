@@ -96,8 +96,8 @@ def _independence(r: Report) -> Iterator[Caution]:
         yield Caution("overlap", f"{count(data.overlap, 'image')} of these were used in training", text)
     if data.seen_by_initial:
         text = (
-            "Training began with weights that saw them or their patients before. Figures are too high. Evaluate "
-            "on other images, or leave these out: --data with --seen and the list beside the initial weights."
+            "The initial weights were trained on them, or on other images of their patients. Figures are too high. "
+            "Evaluate on other images, or leave these out: --data with --seen and the list beside the initial weights."
         )
         title = f"{count(data.seen_by_initial, 'image')} of these were used to train the initial weights"
         yield Caution("initial_overlap", title, text)
