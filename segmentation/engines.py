@@ -80,7 +80,11 @@ class Engine:
 
 
 def run_openvino(path: Path, precision: str = "f32") -> Run:
-    """The network of an OpenVINO file as a function; what the processor needs is compiled once and kept beside it."""
+    """The network of an OpenVINO file as a function.
+
+    It is compiled at each start, 0.03 to 0.2 s: OpenVINO's cache of compiled networks would be taken unchecked, and a
+    damaged one gives wrong probabilities or ends the process.
+    """
     import openvino
 
     core = openvino.Core()
@@ -88,8 +92,7 @@ def run_openvino(path: Path, precision: str = "f32") -> Run:
         raise InputError("precision: this processor has no bfloat16, where it is slower than f32; give f32")
     # A processor with bfloat16 would compute in it unless told otherwise.
     hint = "f32" if precision == "int8" else precision  # of what is not quantised
-    settings = {"INFERENCE_PRECISION_HINT": hint, "CACHE_DIR": str(path.parent / "compiled")}
-    network = core.compile_model(str(path), "CPU", settings)
+    network = core.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": hint})
     one_at_a_time = threading.Lock()  # a second thread would meet "Infer Request is busy"
 
     def run(stacks: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -118,7 +121,10 @@ ENGINES = {
 
 
 def choose(engine: str | None, precision: str) -> tuple[str, bool]:
-    """The engine that is meant, and whether it was named; `InputError` if there is none such or it is not installed."""
+    """The engine that is meant, and whether it was named, be it by a precision that only it has.
+
+    `InputError` if there is none such or it is not installed.
+    """
     chosen = engine or os.environ.get(VARIABLE) or "auto"
     known = ("auto", "keras", *ENGINES)
     if chosen not in known:
@@ -127,8 +133,8 @@ def choose(engine: str | None, precision: str) -> tuple[str, bool]:
         )
     if precision not in PRECISIONS:
         raise InputError(f"precision: {precision!r:.80} given, one of {', '.join(PRECISIONS)} expected")
-    named = chosen != "auto"
-    if not named:
+    named = chosen != "auto" or precision != "f32"  # of which Keras would compute in f32
+    if chosen == "auto":
         chosen = "openvino" if ENGINES["openvino"].installed else "keras"
     if precision == "int8" and chosen == "onnxruntime":
         raise InputError("precision: int8 needs openvino, onnxruntime given")
@@ -304,6 +310,7 @@ def _convert(
         with _whole_folder(folder) as partial:
             if about := _about(folder):  # another process was faster
                 return about
+            _check_room(partial / path, 4 * known["parameters"])
             _write_known(known, network, file, partial / path, chosen)
             outputs = ENGINES[chosen].open(partial / path, "f32")(_probes(known["input"]))
             about = {
@@ -314,19 +321,26 @@ def _convert(
             }
             text = json.dumps({**about, "sha256": _digest_of(about)})
             (partial / _ABOUT).write_text(text, encoding="utf-8")
-            # compiled for this path, which is not the one that it will have
-            shutil.rmtree(partial / "compiled", ignore_errors=True)
     except Exception as error:  # converters and runtimes may raise anything
+        if isinstance(error, OSError):
+            reason = f"{error.strerror or one_line(error)}; {HOME} names another folder"
+            lost = f"{folder}: cannot keep a network converted for {chosen} ({reason})"
+            if named:
+                raise InputError(lost) from error
+            announce(f"{lost}; Keras predicts, slower")
         if not named:
             return {}
         if isinstance(error, InputError):
             raise
-        if isinstance(error, OSError):
-            reason = f"{error.strerror or one_line(error)}; {HOME} names another folder"
-            raise InputError(f"{folder}: cannot keep a network converted for {chosen} ({reason})") from error
         name = file.path.name if network is None else network.name
         raise InputError(f"engine: {chosen} cannot run {name} ({type(error).__name__})") from error
     return about
+
+
+def _check_room(path: Path, size: int) -> None:
+    """`OSError` where so many bytes cannot be written: OpenVINO's own error does not say that the disk is full."""
+    path.write_bytes(bytes(size))
+    path.unlink()
 
 
 def describe(model: keras.Model, facts: dict[str, Any]) -> dict[str, Any]:

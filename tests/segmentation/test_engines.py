@@ -1,11 +1,14 @@
 """Engines: the same answers as Keras, converted once, and none of Keras' seconds afterwards."""
 
+import errno
 import json
+import os
 import pickle
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import keras
@@ -64,6 +67,19 @@ def weights_file(tmp_path_factory):
 def test_an_engine_that_is_none_is_refused_before_any_file_is_opened(engine, precision, message):
     with pytest.raises(InputError, match=message):
         load_model("no-such-file", engine=engine, precision=precision)
+
+
+def test_a_precision_that_only_an_engine_has_is_never_computed_in_another(weights_file, tmp_path, monkeypatch):
+    opened = []
+
+    def spy(path, precision):
+        opened.append(precision)
+        return engines.run_openvino(path)
+
+    monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path))
+    monkeypatch.setitem(engines.ENGINES, "openvino", replace(engines.ENGINES["openvino"], open=spy))
+    load_model(weights_file, precision="bf16")  # no engine named, and none has converted the file
+    assert opened == ["f32", "bf16"]  # to compare with Keras, then to predict
 
 
 def test_an_engine_gives_what_keras_gives_and_later_loads_without_keras(weights_file, home):
@@ -221,12 +237,13 @@ def test_an_engine_that_differs_is_taken_only_where_it_is_named_and_a_damaged_ca
     # OpenVINO itself reads weights that were changed and computes with them
     binary = (folder / "network.bin").read_bytes()
     for name, content in {"network.xml": b"<net", "network.bin": bytes(len(binary)), "network.json": b"5"}.items():
-        shutil.rmtree(folder / "compiled", ignore_errors=True)
         (folder / name).unlink()  # the networks above have the file in memory
         (folder / name).write_bytes(content)
         (home / "engines" / f".partial-{folder.name}").mkdir()  # as a killed process leaves it
         assert load_model(weights_file, engine="openvino").predict_stacks(stacks) == pytest.approx(expected, abs=1e-5)
         assert [path.name for path in (home / "engines").iterdir()] == [folder.name]  # and no half of one beside it
+    # OpenVINO would take its own cache of compiled networks unchecked
+    assert {path.name for path in folder.iterdir()} == {"network.xml", "network.bin", "network.json"}
 
 
 def test_a_cache_that_cannot_be_written_is_named_and_keras_predicts_where_no_engine_is(
@@ -240,6 +257,21 @@ def test_a_cache_that_cannot_be_written_is_named_and_keras_predicts_where_no_eng
     monkeypatch.setenv(engines.VARIABLE, "tpu")
     with pytest.raises(InputError, match="COVIDCXNET_ENGINE: 'tpu' given"):
         load_model(weights_file)
+
+
+def test_a_full_disk_is_named_and_said_where_keras_predicts_instead(tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path))
+    monkeypatch.setattr(Path, "write_bytes", full)
+    said = []
+    monkeypatch.setattr(engines, "announce", said.append)
+    with pytest.raises(InputError, match=r"engines/openvino.*cannot keep .*No space left on device"):
+        load_model("covid-cxnet-lite", engine="openvino")
+    assert not said
+    load_model("covid-cxnet-lite")
+    assert "No space left on device" in said[0] and said[0].endswith("Keras predicts, slower")
 
 
 def test_threads_share_a_network(weights_file):
