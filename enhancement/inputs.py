@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enhancement.checks import Gray
-from enhancement.errors import InputError
+from enhancement.errors import InputError, Refusal
 from enhancement.files import find_images
-from enhancement.radiograph import as_batch, as_gray, is_picture, read_radiograph
-
-_LEAST = 16  # pixels of a side; arrays of fewer are coordinates, patches or test values
+from enhancement.radiograph import MAX_PIXELS, as_batch, as_gray, is_picture, read_radiograph
+from enhancement.streams import check_size
 
 Images = Any
 """A path, a glob pattern, a folder, a PIL image, an array ``[H, W]`` or ``[N, H, W]``, or any number of them."""
@@ -97,9 +96,10 @@ def enhance(images: Images, function: Callable[[Gray], NDArray[np.uint8]]) -> An
 
 
 def _large_enough(image: Gray, name: str) -> Gray:
-    height, width = image.shape
-    if min(height, width) < _LEAST:
-        raise InputError(f"{name}: {width} x {height} pixels are no radiograph; {_LEAST} x {_LEAST} or more expected")
+    try:  # the limit of files, which holds for arrays too
+        check_size(image.shape[1], image.shape[0], MAX_PIXELS)
+    except Refusal as refusal:
+        raise InputError(f"{name}: {refusal}") from None
     return image
 
 

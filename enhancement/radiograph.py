@@ -64,8 +64,8 @@ def read_radiograph(path: Any, *, window: Window = None, max_pixels: int = MAX_P
     Raises
     ------
     RadiographError
-        Naming the file and the reason: missing, empty, truncated, damaged, not an image, more than one frame, more
-        than ``max_pixels``, an encoding that is not supported, no such window.
+        Naming the file and the reason: missing, empty, truncated, damaged, not an image, more than one frame, a
+        side of fewer than 16 pixels, more than ``max_pixels``, an encoding that is not supported, no such window.
     InputError
         If ``window`` or ``max_pixels`` is not one of the values above, or an array or PIL image cannot be used.
     """

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from enhancement.errors import Refusal
 
+MIN_SIDE = 16  # fewer pixels are an icon, a patch or test values, and no network takes them
 MAX_SIDE = 65_535  # JPEG and DICOM end here; Pillow keeps a pointer for every row, so thin images are dear
 _PIECE = 1 << 20
 
@@ -37,9 +38,9 @@ _MOST_FILL, _MOST_SEGMENTS, _MOST_SCANS = 64, 10_000, 200
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuse an image without pixels or with too many."""
-    if width < 1 or height < 1:
-        raise Refusal(f"has no pixels ({width} x {height})")
+    """Refuse an image with too few pixels for a radiograph or with too many."""
+    if min(width, height) < MIN_SIDE:
+        raise Refusal(f"{width} x {height} pixels are no radiograph; {MIN_SIDE} x {MIN_SIDE} or more expected")
     if width * height > max_pixels:
         raise Refusal(
             f"holds {width} x {height} = {width * height:,} pixels, more than the limit of {max_pixels:,} (max_pixels)"

@@ -57,9 +57,21 @@ def png(header: bytes, body: bytes) -> bytes:
 
 
 def test_shallow_png_is_spread_to_eight_bits(read):
-    for bits, packed, levels in ((1, 0b10110000, [255, 0, 255, 255]), (2, 0b00011011, [0, 85, 170, 255])):
-        data = png(struct.pack(">IIBBBBB", 4, 1, bits, 0, 0, 0, 0), zlib.compress(bytes([0, packed])))
-        assert read(data).tolist() == [levels]
+    for bits, packed, levels in ((1, 0b10111011, [255, 0, 255, 255]), (2, 0b00011011, [0, 85, 170, 255])):
+        row = bytes([0, *[packed] * (2 * bits)])
+        data = png(struct.pack(">IIBBBBB", 16, 16, bits, 0, 0, 0, 0), zlib.compress(row * 16))
+        assert read(data).tolist() == [levels * 4] * 16
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
+def test_a_file_of_fewer_pixels_than_an_array_may_have_is_refused_by_name_and_size(tmp_path, kind):
+    path = tmp_path / "icon"
+    for small, size in ((GRAY[:20, :15], "15 x 20"), (GRAY[:15, :20], "20 x 15")):
+        path.write_bytes(encode(small, kind))
+        with pytest.raises(RadiographError, match=f"icon: {size} pixels are no radiograph; 16 x 16 or more expected"):
+            read_radiograph(path)
+    path.write_bytes(encode(GRAY[:16, :16], kind))
+    assert read_radiograph(path).shape == (16, 16)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -217,7 +229,7 @@ MORE_THAN_THEY_SAY = {
     "JPEG segments": (JPEG[:2] + b"\xff\xfe\0\2" * 20_000 + JPEG[2:], "segments"),
     "JPEG scans": (JPEG[:-2] + JPEG[JPEG.index(b"\xff\xda") : -2] * 300 + JPEG[-2:], "scans"),
     "TIFF strips": (many_strips(300_000), "more strips"),
-    "a thin picture": (png(header(1, 200_000), zlib.compress(bytes(400_000))), "sides of at most"),
+    "a thin picture": (png(header(16, 200_000), zlib.compress(bytes(400_000))), "sides of at most"),
     "a tenth of the rows": (png(header(80, 800), zlib.compress(bytes(80 * 81))), "10% of its pixels"),
     "no rows": (png(header(80, 800), b""), "0% of its pixels"),
     "rows after another chunk": (
