@@ -40,7 +40,7 @@ def teacher_of(recipe: Recipe, engine: str | None = None) -> Classifier | None:
 
 
 def soft_labels(teacher: Classifier, recipe: Recipe, dataset: Dataset, store: Store, rows: np.ndarray) -> pd.DataFrame:
-    """What a teacher says of rows of a store: path, and a column for each class of the recipe.
+    """What a teacher says of rows of a store: path, and ``p_`` and the name of each class of the recipe.
 
     It sees their stacks where its input is the recipe's, else their files as `Classifier.predict` would. Probabilities
     are among the recipe's classes alone; NaN where the teacher cannot read an image or gives them none.
@@ -57,7 +57,9 @@ def soft_labels(teacher: Classifier, recipe: Recipe, dataset: Dataset, store: St
     chosen = probabilities[:, [teacher.classes.index(label) for label in recipe.classes]].astype(np.float64)
     sums = chosen.sum(axis=1, keepdims=True)
     shares = np.divide(chosen, sums, out=np.full_like(chosen, np.nan), where=sums > 0)
-    return pd.DataFrame(shares, columns=list(recipe.classes)).assign(path=paths)[["path", *recipe.classes]]
+    table = pd.DataFrame(shares, columns=[f"p_{label}" for label in recipe.classes])
+    table.insert(0, "path", paths)
+    return table
 
 
 def with_soft_labels(side: Side, paths: np.ndarray, table: pd.DataFrame) -> Side:

@@ -28,6 +28,7 @@ from enhancement.errors import InputError
 from enhancement.files import check_output, whole_file
 from enhancement.lock import locked
 from enhancement.notebook import NotebookDisplay
+from enhancement.parallel import sha256
 
 from . import data
 from .arguments import load_recipe
@@ -55,7 +56,7 @@ class Run(NotebookDisplay):
     ===================== ==========================================================================================
     ``recipe.yaml``       the resolved recipe
     ``split.csv``         path, split, grouped_by; copy_of: file of a later split of which this is a copy, not used
-    ``soft_labels.csv``   with a teacher: path and its probabilities for the training images
+    ``soft_labels.csv``   with a teacher: path and its probabilities for the training images; a NaN where it has none
     ``rejected.csv``      path and reason of files that could not be used, where there are any
     ``environment.json``  versions, seed, device
     ``run.json``          status, store, best epoch, images by split and class
@@ -141,11 +142,29 @@ class Run(NotebookDisplay):
         """Columns path, split and grouped_by, or copy_of too; also of images that could not be read."""
         return read_text(self._file("split.csv"), "a split")
 
+    @property
+    def taught(self) -> bool:
+        """Whether this training has its teacher's answers; `InputError` if they were changed since."""
+        # A file without a record was left by another training in this folder.
+        known = "teacher" in self.status and (self.path / SOFT_LABELS).is_file()
+        return known and len(self.soft_labels) > 0
+
     @cached_property
     def soft_labels(self) -> pd.DataFrame:
-        """What the recipe's teacher says of the training images: path, and a probability of each class."""
-        table = read_text(self._file(SOFT_LABELS), "soft labels")
-        return table.assign(**{label: pd.to_numeric(table[label], errors="coerce") for label in self.recipe.classes})
+        """What the teacher says of the training images, see `distillation.soft_labels`; `InputError` if changed."""
+        path = self._file(SOFT_LABELS)
+        if sha256(path) != self.status.get("teacher", {}).get("soft_labels_sha256"):
+            raise InputError(
+                f"{path}: damaged or edited; these are not the answers that the teacher gave. Delete the file, and "
+                f"covidcxnet train --resume {self.path} asks the teacher again"
+            )
+        table = read_text(path, "soft labels")
+        return table.assign(**table.drop(columns="path").apply(pd.to_numeric, errors="coerce"))
+
+    def keep_soft_labels(self, table: pd.DataFrame, teacher: str) -> None:
+        """Write `soft_labels.csv`, and record in `run.json` whose answers they are."""
+        path = save_table(table, self.path / SOFT_LABELS)
+        self.update(teacher={"name": teacher, "soft_labels_sha256": sha256(path)})
 
     @property
     def log(self) -> pd.DataFrame:

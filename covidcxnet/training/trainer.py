@@ -17,13 +17,13 @@ from covidcxnet.models.scaling import TRAINING
 from enhancement.errors import InputError
 
 from . import data
-from .checkpoint import State, read_state
+from .checkpoint import State, published_name, read_state
 from .distillation import soft_labels, teacher_of
 from .distributed import Devices, Processes, devices_of, lost, processes
 from .initial_weights import build_model, model_options
 from .loop import loop_for
 from .recipe import Recipe, save_recipe
-from .run_folder import SOFT_LABELS, Run, check_paths, new_folder, relative, stopped_run
+from .run_folder import Run, check_paths, new_folder, relative, stopped_run
 from .sampling import summary
 from .statistics import channel_statistics, with_histogram
 
@@ -92,8 +92,7 @@ def train(
         dataset = data.dataset_of(recipe) if run is None else run.dataset
         recipe = dataclasses.replace(recipe, classes=dataset.classes)
         split = data.split_of(recipe, dataset) if run is None else run.split
-        taught = run is not None and (run.path / SOFT_LABELS).is_file()
-        teacher = None if taught else teacher_of(recipe, engine)
+        teacher = None if run is not None and run.taught else teacher_of(recipe, engine)
 
         # model: before hours of preparation, so that a wrong option or depth is refused at once. Only a model that
         # scales by statistics of its training images has to wait for them.
@@ -116,8 +115,8 @@ def train(
                 model, loaded = build_model(recipe, options, init)
             _record_images(run, recipe, split, loaded, options)
             if teacher is not None:
-                taught_by = soft_labels(teacher, recipe, dataset, run.store, run.rows("train"))
-                save_table(taught_by, run.path / SOFT_LABELS)
+                answers = soft_labels(teacher, recipe, dataset, run.store, run.rows("train"))
+                run.keep_soft_labels(answers, published_name(recipe.teacher))
             processes().share(str(run.path.absolute()))  # the others begin
 
             # fit and record

@@ -36,7 +36,7 @@ def assert_same_weights(one, other):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-def interrupt():
+def interrupt(*_):
     raise KeyboardInterrupt
 
 

@@ -1,11 +1,14 @@
 """A teacher's probabilities in place of labels: what is learned from, what is refused, and that a run can go on."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
-from run_helpers import assert_same_weights, stop_after
+from run_helpers import assert_same_weights, interrupt, stop_after
 
 from covidcxnet import load_model
+from covidcxnet.datasets import make_phantoms
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import AugmentSettings, Recipe, Run, train
 from covidcxnet.training.lr_finder import range_test
@@ -23,7 +26,7 @@ def test_the_loss_is_that_against_the_teachers_probabilities(tiny, trained):
     assert list(soft.index) == list(rows)
     paths = dict(zip(run.dataset.table["path"], run.dataset.paths, strict=True))
     expected = load_model(trained.path).predict_proba([paths[path] for path in rows])
-    np.testing.assert_allclose(soft[list(recipe.classes)].to_numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(soft[["p_normal", "p_covid19"]].to_numpy(), expected, atol=1e-6)
     # The student is the teacher and hardly moves: what is left is the entropy of the teacher, were it not for dropout.
     entropy = -(expected * np.log(expected)).sum(axis=1).mean()
     assert run.log["loss"][0] == pytest.approx(entropy, abs=0.05)
@@ -47,8 +50,8 @@ def test_a_teacher_of_more_classes_teaches_the_shares_of_those_asked_for(tiny, t
     soft = train(
         tiny("two", teacher=str(teacher.path), epochs=1, input=other, store=str(tmp_path / "two.h5"))
     ).soft_labels
-    assert list(soft) == ["path", "normal", "covid19"] and len(soft) == 18
-    np.testing.assert_allclose(soft["normal"] + soft["covid19"], 1, atol=1e-6)
+    assert list(soft) == ["path", "p_normal", "p_covid19"] and len(soft) == 18
+    np.testing.assert_allclose(soft["p_normal"] + soft["p_covid19"], 1, atol=1e-6)
     # of three classes each has its column
     student = train(tiny("student", teacher=str(teacher.path), **three))
     assert student.soft_labels.shape[1] == 4 and np.isfinite(student.log["loss"]).all()
@@ -66,6 +69,57 @@ def test_a_taught_run_resumes_without_its_teacher(tiny, trained, monkeypatch):
     (cut / "soft_labels.csv").unlink()
     with pytest.raises(InputError, match=r"soft_labels\.csv: missing"):
         len(Run(cut).soft_labels)
+
+
+def test_soft_labels_are_those_of_the_runs_own_teacher(tiny, trained, monkeypatch):
+    """A training that stopped while images were prepared does not go on with what another teacher had said."""
+    other = train(tiny("other", epochs=1, seed=5))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 0)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny("taught", teacher=str(other.path)))
+        patch.setattr("covidcxnet.training.data.store_of", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny("taught", teacher=str(trained.path)))
+    taught = train(resume=other.path.with_name("taught"))
+    right = train(tiny("right", teacher=str(trained.path)))
+    pd.testing.assert_frame_equal(taught.soft_labels, right.soft_labels)
+    assert_same_weights(taught.last_weights, right.last_weights)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "".join(text.splitlines(keepends=True)[:-3]),
+        lambda text: text.replace(text.splitlines()[1].split(",")[1], "7"),
+        lambda text: text.replace(text.splitlines()[1].split(",")[1], "abc"),
+        lambda text: text.replace("p_normal", "p_other"),
+    ],
+)
+def test_damaged_soft_labels_are_refused_and_made_anew_once_deleted(tiny, trained, monkeypatch, damage):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny("cut", teacher=str(trained.path)))
+    cut = Run(Path(tiny("cut").out))
+    before, file = cut.soft_labels, cut.path / "soft_labels.csv"
+    file.write_text(damage(file.read_text()))
+    with pytest.raises(InputError, match=r"soft_labels\.csv: damaged or edited"):
+        train(resume=cut.path)
+    file.unlink()
+    pd.testing.assert_frame_equal(train(resume=cut.path).soft_labels, before)
+
+
+def test_a_class_may_be_called_as_a_column_is(tiny, tmp_path):
+    folder = tmp_path / "images"
+    make_phantoms(folder, 24, seed=1, size=32, classes=("normal", "covid19"), progress=False)
+    table = pd.read_csv(folder / "phantom.csv")
+    table.replace({"label": {"normal": "path"}}).to_csv(folder / "phantom.csv", index=False)
+    named = {"data": str(folder / "phantom.csv"), "classes": ("path", "covid19"), "store": str(tmp_path / "named.h5")}
+    teacher = train(tiny("teacher", **named, epochs=1))
+    assert list(train(tiny("named", **named, teacher=str(teacher.path), epochs=1)).soft_labels) == [
+        *("path", "p_path", "p_covid19")
+    ]
 
 
 @pytest.mark.parametrize(
