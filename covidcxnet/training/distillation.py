@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ import pandas as pd
 
 from covidcxnet import pretrained
 from covidcxnet.backend import precision
+from covidcxnet.reporting.table import count
 from enhancement.errors import InputError
 
 from .recipe import Recipe
@@ -43,7 +45,8 @@ def soft_labels(teacher: Classifier, recipe: Recipe, dataset: Dataset, store: St
     """What a teacher says of rows of a store: path, and ``p_`` and the name of each class of the recipe.
 
     It sees their stacks where its input is the recipe's, else their files as `Classifier.predict` would. Probabilities
-    are among the recipe's classes alone; NaN where the teacher cannot read an image or gives them none.
+    are among the recipe's classes alone; NaN where the teacher cannot read an image or gives them none. How many those
+    are is printed; `InputError` if there are no others.
     """
     paths = store.table["path"].iloc[rows].tolist()
     with precision("float32"):  # here too, as a teacher may build its network only now
@@ -58,6 +61,12 @@ def soft_labels(teacher: Classifier, recipe: Recipe, dataset: Dataset, store: St
     sums = chosen.sum(axis=1, keepdims=True)
     shares = np.divide(chosen, sums, out=np.full_like(chosen, np.nan), where=sums > 0)
     table = pd.DataFrame(shares, columns=[f"p_{label}" for label in recipe.classes])
+    images, answered = count(len(table), "training image"), int(table.notna().all(axis=1).sum())
+    if not answered:
+        raise InputError(f"teacher: {recipe.teacher} has no answer for any of {images}; name another")
+    left = len(table) - answered
+    note = f"; the other {left} could not be read by it or have none of its probability, and keep their labels"
+    print(f"teacher: an answer for {answered} of {images}{note if left else ''}", file=sys.stderr, flush=True)
     table.insert(0, "path", paths)
     return table
 

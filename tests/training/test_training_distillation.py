@@ -8,6 +8,7 @@ import pytest
 from run_helpers import assert_same_weights, interrupt, stop_after
 
 from covidcxnet import load_model
+from covidcxnet.classifier import Classifier
 from covidcxnet.datasets import make_phantoms
 from covidcxnet.settings import InputSettings
 from covidcxnet.training import AugmentSettings, Recipe, Run, train
@@ -108,6 +109,23 @@ def test_damaged_soft_labels_are_refused_and_made_anew_once_deleted(tiny, traine
         train(resume=cut.path)
     file.unlink()
     pd.testing.assert_frame_equal(train(resume=cut.path).soft_labels, before)
+
+
+def test_images_that_the_teacher_has_no_answer_for_are_counted(tiny, trained, monkeypatch, capsys):
+    answers = Classifier.predict_rows
+
+    def some(self, store, rows, *others, **options):
+        values = answers(self, store, rows, *others, **options)
+        values[: len(values) - answered] = 0
+        return values
+
+    monkeypatch.setattr(Classifier, "predict_rows", some)
+    answered = 15
+    assert train(tiny("some", teacher=str(trained.path), epochs=1)).soft_labels["p_normal"].isna().sum() == 3
+    assert "teacher: an answer for 15 of 18 training images; the other 3" in capsys.readouterr().err
+    answered = 0
+    with pytest.raises(InputError, match="no answer for any of 18 training images"):
+        train(tiny("none", teacher=str(trained.path), epochs=1))
 
 
 def test_a_class_may_be_called_as_a_column_is(tiny, tmp_path):
