@@ -62,7 +62,10 @@ def _input(settings: Mapping[str, Any]) -> str:
 
 
 def _training(training: Mapping[str, Any]) -> str:
-    names = ("epoch", "seed", "init", "batch_size", "learning_rate", "label_smoothing", "class_weights", "precision")
+    names = (
+        *("epoch", "seed", "init", "teacher", "batch_size", "learning_rate"),
+        *("label_smoothing", "class_weights", "precision"),
+    )
     parts = [f"{name.replace('_', ' ')} {training[name]}" for name in names if training.get(name) not in (None, "")]
     # Weights files of earlier versions may have been made in these two ways.
     if training.get("erase_shortcuts"):

@@ -108,13 +108,14 @@ def weights_metadata(
             "seed": recipe.seed,
             "augment": plain["augment"],
             "init": published_name(recipe.init),
+            **({"teacher": status["teacher"]["name"]} if recipe.teacher else {}),
             **{name: plain[name] for name in AS_GIVEN},
         },
     }
 
 
-def published_name(init: str) -> str:
-    """Initial weights as a weights file may name them: a name, or a file's name and content, never a machine's path."""
+def published_name(name_or_path: str) -> str:
+    """Weights as a weights file may name them: a name, or a file's name and content, never a machine's path."""
     # A path would reveal the machine to other people and mean nothing to them.
-    path = Path(init)
-    return f"{path.name}, SHA-256 {sha256(pretrained.resolve(init))}" if path.exists() else path.name
+    path = Path(name_or_path)
+    return f"{path.name}, SHA-256 {sha256(pretrained.resolve(name_or_path))}" if path.exists() else path.name

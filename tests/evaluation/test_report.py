@@ -227,6 +227,13 @@ def test_the_intensity_probe_stands_wherever_the_figure_of_the_network_does(
     assert row["comparisons"][0]["statistics"]["value"] == pytest.approx(probe.value)
 
 
+def test_page_and_card_name_the_teacher_of_a_distilled_network(make_report):
+    report = make_report()
+    taught = replace(report, model=replace(report.model, training={"teacher": "covid-cxnet-lite"}))
+    assert "teacher covid-cxnet-lite" in card(taught) and "teacher: covid-cxnet-lite" in page(taught)
+    assert "teacher" not in card(report) and "teacher:" not in page(report)
+
+
 def test_every_plot_renders_and_leaves_no_figure_behind(make_report, findings):
     import matplotlib.pyplot as plt
 

@@ -86,6 +86,9 @@ def test_soft_labels_are_those_of_the_runs_own_teacher(tiny, trained, monkeypatc
     right = train(tiny("right", teacher=str(trained.path)))
     pd.testing.assert_frame_equal(taught.soft_labels, right.soft_labels)
     assert_same_weights(taught.last_weights, right.last_weights)
+    # and the weights say whose they are
+    name = load_model(taught.best_weights).metadata["training"]["teacher"]
+    assert name.startswith("trained, SHA-256 ") and str(trained.path) not in name
 
 
 @pytest.mark.parametrize(
