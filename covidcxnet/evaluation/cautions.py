@@ -94,13 +94,15 @@ def _independence(r: Report) -> Iterator[Caution]:
             "model does on new images."
         )
         yield Caution("overlap", f"{count(data.overlap, 'image')} of these were used in training", text)
-    if data.seen_by_initial:
-        text = (
-            "The initial weights were trained on them, or on other images of their patients. Figures are too high. "
-            "Evaluate on other images, or leave these out: --data with --seen and the list beside the initial weights."
-        )
-        title = f"{count(data.seen_by_initial, 'image')} of these were used to train the initial weights"
-        yield Caution("initial_overlap", title, text)
+    earlier = (("initial", "initial weights", data.seen_by_initial), ("teacher", "teacher", data.seen_by_teacher))
+    for key, name, images in earlier:
+        if images:
+            text = (
+                f"The {name} saw them in training, or other images of their patients. Figures are too high. Evaluate "
+                "on other images, or leave these out: --data with --seen and the list of that training, the CSV "
+                "beside released weights or split.csv of a run."
+            )
+            yield Caution(f"{key}_overlap", f"{count(images, 'image')} of these were used to train the {name}", text)
     left = data.left_out
     if left is not None and not left.listed:
         text = (

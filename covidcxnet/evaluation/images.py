@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def images_of_run(run: Run, classifier: Classifier, split: str) -> EvaluatedImag
         rejected=store.rejected,
         lungs_sought=_lungs_sought(evaluated),
         region=store.settings.region,
-        seen_by_initial=_seen_by_initial(run, evaluated),
+        **_seen_before(run, store.root, evaluated),
         trained_sources=_trained_sources(training_images(run)),
         findings=_finding_counts(table, part, classifier),
     )
@@ -165,6 +166,7 @@ def images_of_data(
         lungs_sought=_lungs_sought(table),
         region=stacks.settings.region,
         overlap=None if trained_on is None else int(trained_on.sum()),
+        **_seen_before(run, stacks.root, table),
         trained_sources=sources,
         counted=counted,
         left_out=left_out,
@@ -173,12 +175,33 @@ def images_of_data(
     return EvaluatedImages(classifier, stacks, rows, described, run, table, trained_on)
 
 
-def _seen_by_initial(run: Run, table: pd.DataFrame) -> int:
-    """How many images the run's initial weights saw in training, or others of their patients, where a list tells."""
-    init = run.recipe.init
+def _seen_before(run: Run | None, root: Path, table: pd.DataFrame) -> dict[str, int]:
+    """How many images a run's initial weights and its teacher saw in training, by names of `Data`."""
+    earlier = {} if run is None else {"seen_by_initial": run.recipe.init, "seen_by_teacher": run.recipe.teacher}
+    return {name: int(_seen_by(weights, root, table).sum()) for name, weights in earlier.items()}
+
+
+def _seen_by(weights: str, root: Path, table: pd.DataFrame, known: frozenset[Path] = frozenset()) -> np.ndarray:
+    """Images that some weights saw in training, or others of their patients, where a list or a run tells: bool [N].
+
+    Of a run these are also the images that its own initial weights and teacher saw; `known` are runs asked before.
+    """
+    seen = np.zeros(len(table), bool)
+    if weights in ("", "random", "imagenet"):
+        return seen
     # By name, and not by what a download would find: our own lists lie beside our own weights.
-    lists = list_beside(FOLDER / f"{init}.weights.h5" if is_name(init) else Path(init))
-    return 0 if lists is None else int(lists.marks(table, run.store.root, patients=False).trained.sum())
+    path = FOLDER / f"{weights}.weights.h5" if is_name(weights) else Path(weights)
+    if (lists := list_beside(path)) is not None:
+        seen |= lists.marks(table, root, patients=False).trained
+    # A run that is gone or damaged tells nothing.
+    with suppress(InputError):
+        run = find_run(path)
+        if run is not None and run.path.resolve() not in known:
+            if (trained := training_images(run)) is not None:
+                seen |= _trained_on(root, table, trained, run)
+            for earlier in (run.recipe.init, run.recipe.teacher):
+                seen |= _seen_by(earlier, root, table, known | {run.path.resolve()})
+    return seen
 
 
 def name_of(data: str | Path, name: str) -> str:

@@ -62,6 +62,7 @@ class Data:
     region: str = "none"
     overlap: int | None = -1  # evaluated images that were trained on; None: unknown, -1: a split rules it out
     seen_by_initial: int = 0  # evaluated images that the initial weights were trained on, or whose patients
+    seen_by_teacher: int = 0  # the same of the teacher of a distilled network
     where: Mapping[str, Any] = field(default_factory=dict)  # rows that were used, column to value or values
     trained_sources: frozenset[str] | None = None  # of the images that were trained on; None where unknown
     counted: Mapping[str, str] = field(default_factory=dict)  # unknown label to the class its images count as

@@ -134,6 +134,23 @@ def test_test_images_that_the_initial_weights_were_trained_on_are_a_reason_for_d
         report = evaluate(copy, **QUICK)
         told = {caution["key"] for caution in json.loads(report.metrics_path.read_text())["warnings"]}
         assert report.data.seen_by_initial == expected and ("initial_overlap" in told) == bool(expected)
+    # a run that trained on the other side of the split: as initial weights or as teacher, and through a third run
+    earlier, between = (Path(shutil.copytree(run.path, tmp_path / name)) for name in ("earlier", "between"))
+    for folder in (earlier, between):
+        Run(folder).update(store=str(run.store.path))
+    swapped = run.split["split"].replace({"train": "test", "test": "train"})
+    run.split.assign(split=swapped).to_csv(earlier / "split.csv", index=False)
+    save_recipe(replace(run.recipe, init=str(earlier), teacher=str(copy)), between / "recipe.yaml")
+    for key, given, expected in (
+        ("initial", {"init": str(earlier)}, len(table)),
+        ("teacher", {"teacher": str(earlier / "best.weights.h5")}, len(table)),
+        ("teacher", {"teacher": str(between)}, len(table)),
+        ("initial", {"init": str(tmp_path / "gone")}, 0),
+    ):
+        save_recipe(replace(run.recipe, **given), copy / "recipe.yaml")
+        report = evaluate(copy, **QUICK)
+        assert getattr(report.data, f"seen_by_{key}") == expected
+        assert (f"{key}_overlap" in {caution.key for caution in report.cautions}) == bool(expected)
 
 
 def test_a_run_is_calibrated_on_its_validation_images_and_calls_the_same_classes(run, tmp_path, capsys):
