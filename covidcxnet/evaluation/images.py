@@ -175,7 +175,7 @@ def images_of_data(
     return EvaluatedImages(classifier, stacks, rows, described, run, table, trained_on)
 
 
-def _seen_before(run: Run | None, root: Path, table: pd.DataFrame) -> dict[str, int]:
+def _seen_before(run: Run | None, root: Path, table: pd.DataFrame) -> dict[str, Any]:
     """How many images a run's initial weights and its teacher saw in training, by names of `Data`."""
     earlier = {} if run is None else {"seen_by_initial": run.recipe.init, "seen_by_teacher": run.recipe.teacher}
     return {name: int(_seen_by(weights, root, table).sum()) for name, weights in earlier.items()}
