@@ -158,6 +158,11 @@ class Classifier(NotebookDisplay):
         return self._running["engine"]
 
     @property
+    def precision(self) -> str:
+        """Number format that the network is computed in: f32, bf16 or int8."""
+        return self._running["precision"]
+
+    @property
     def parameters(self) -> int:
         """Number of weights of the network."""
         return int(self._network.parameters if self._network else self.model.count_params())

@@ -102,7 +102,7 @@ def _load(name_or_path: str | os.PathLike[str], file: WeightsFile, engine: str |
                 return Classifier(keras_model, file.metadata, file.path, network=network, **how)
     elif named and chosen != "keras":
         raise InputError(
-            f"{file.path}: engine {engine} takes files of this project; covidcxnet weights convert makes one"
+            f"{file.path}: engine {chosen} takes files of this project; covidcxnet weights convert makes one"
         )
     # The backend takes seconds to import; where it is there, small networks need no line.
     wait = PATIENCE if "keras" in sys.modules else 0

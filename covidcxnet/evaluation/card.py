@@ -27,6 +27,7 @@ def card(r: Report) -> str:
         ["classes", ", ".join(r.metrics.classes)],
         ["input", _input(r.input_settings)],
         ["training", _training(model.training)],
+        ["computed by", tables.computed(r)],
         ["status", NOTICE],
     ]
     wrong = (r.predictions.predicted != r.predictions.targets)[failed.index].sum()

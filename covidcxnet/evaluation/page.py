@@ -53,6 +53,7 @@ def page(r: Report) -> str:
         decision=tables.decision(r),
         intervals=tables.intervals(r),
         left_out=tables.left_out(r),
+        computed=tables.computed(r) or None,
         who=tables.evaluated(r),
         sections=[(key, name) for key, name, content in sections if content],
         tables=shown,

@@ -238,6 +238,8 @@ def model_of(classifier: Classifier) -> Model:
         parameters=classifier.parameters,
         size=path.stat().st_size if path is not None else 0,
         training=classifier.metadata.get("training") or {},
+        engine=classifier.engine,
+        precision=classifier.precision,
     )
 
 
@@ -250,7 +252,7 @@ def circumstances(run: Run | None, classifier: Classifier, seed: int) -> dict[st
         "best_epoch": None if epoch is None else int(epoch),
         "input_settings": classifier.input.to_dict(),
         "recipe": run.recipe.to_dict() if run is not None else {},
-        "environment": environment(seed, "float32"),
+        "environment": environment(seed, classifier.precision),
         "created": datetime.now().strftime("%Y-%m-%d %H:%M"),
     }
 
@@ -285,5 +287,7 @@ def commands(run: Run | None, target, data, options: Mapping[str, Any], split: s
     words = ["python", "evaluate.py", str(target), *(str(word) for pair in flags for word in pair)]
     words += ["--bootstrap", str(settings.bootstrap), "--seed", str(settings.seed)]
     words += ["--threshold", str(settings.threshold)] if settings.threshold != 0.5 else []
+    words += ["--engine", settings.engine] if settings.engine else []
+    words += ["--precision", settings.precision] if settings.precision != "f32" else []
     training = () if run is None else (shlex.join(["python", "train.py", "--recipe", f"{run.path}/recipe.yaml"]),)
     return (*training, shlex.join(words))

@@ -35,6 +35,8 @@ class Model:
     parameters: int = 0  # 0 where unknown, as is the size in bytes
     size: int = 0
     training: Mapping[str, Any] = field(default_factory=dict)  # as the weights file records it
+    engine: str = ""  # that predicted, and the number format it computed in; empty where unknown
+    precision: str = ""
 
 
 @dataclass(frozen=True)

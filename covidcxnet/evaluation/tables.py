@@ -67,6 +67,14 @@ def evaluated(r: Report) -> str:
     return f"{part_name(r.data.split)}: {count(r.metrics.images, 'image')} of {patients}"
 
 
+def computed(r: Report) -> str:
+    """Which engine computed the network, and in which number format; empty where that is not known."""
+    if not r.model.engine:
+        return ""
+    other = "; the same weights in f32 may have other figures" if r.model.precision != "f32" else ""
+    return f"{r.model.engine} in {r.model.precision}{other}"
+
+
 def left_out(r: Report) -> str | None:
     """What was left out because training saw it; None where no list was given."""
     left = r.data.left_out

@@ -10,13 +10,15 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import openvino
 import pandas as pd
 import pytest
 
 from covidcxnet import evaluate, load_model
 from covidcxnet.cli.evaluate import main
+from covidcxnet.cli.export import main as export_main
 from covidcxnet.cli.weights import main as weights_main
-from covidcxnet.datasets import load
+from covidcxnet.datasets import load, make_phantoms
 from covidcxnet.evaluation import evaluator
 from covidcxnet.evaluation.calibration import temperature
 from covidcxnet.evaluation.images import newest_run
@@ -109,6 +111,32 @@ def test_stacks_are_read_once_for_predictions_and_the_intensity_probe_together(r
     monkeypatch.setattr(evaluator, "by_source", lambda *_, statistics, **__: rows.append(len(statistics)))
     evaluate(run, **QUICK, out=tmp_path / "report")
     assert rows == [*run.rows("test"), len(run.rows("test"))]
+
+
+def test_page_card_and_json_say_which_engine_computed_and_in_which_precision(run, report, other, tmp_path, monkeypatch):
+    pytest.importorskip("nncf")
+    monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COVIDCXNET_ENGINE", "auto")
+    make_phantoms(tmp_path / "more", 6, seed=9, size=64, progress=False)
+    images = ["--images", str(tmp_path / "more"), "--data", str(other)]
+    given = ["--weights", str(run.best_weights), "--format", "openvino", "--precision", "int8", *images]
+    assert export_main([*given, "--out", str(tmp_path / "made.xml")]) == 0
+    rounded = evaluate(run, precision="int8", out=tmp_path / "report", **QUICK)
+    for of, engine, precision in ((rounded, "openvino", "int8"), (report, "keras", "f32")):
+        numbers, said = json.loads(of.metrics_path.read_text()), f"{engine} in {precision}"
+        assert (numbers["model"]["engine"], numbers["model"]["precision"]) == (engine, precision)
+        assert numbers["environment"]["precision"] == precision
+        assert said in of.path.read_text() and said in of.card_path.read_text()
+        assert (said in summary(of)) == ("--precision int8" in of.commands[-1]) == (precision == "int8")
+
+
+def test_bf16_is_refused_by_a_processor_without_it(run, tmp_path, monkeypatch):
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has bfloat16")
+    monkeypatch.setenv("COVIDCXNET_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COVIDCXNET_ENGINE", "auto")
+    with pytest.raises(InputError, match="precision: this processor has no bfloat16"):
+        evaluate(run, precision="bf16", out=tmp_path / "report", **QUICK)
 
 
 def test_training_images_that_a_run_left_unused_are_on_no_side(run, tmp_path):
