@@ -385,6 +385,8 @@ def _read_case(path: str | os.PathLike[str], key: bytes | None) -> Case:
         raise RadiographError(path, str(refusal)) from None
     except FileNotFoundError:
         raise RadiographError(path, "no such file") from None
+    except OSError as error:
+        raise RadiographError(path, f"cannot be opened ({error.strerror or type(error).__name__})") from None
     except Exception:
         raise RadiographError(path, "is no DICOM file, or its header is damaged") from None
     try:

@@ -137,7 +137,9 @@ def find_images(inputs: PathLike | Sequence[PathLike], recursive: bool = True) -
 
     A file given by its name is taken whatever its ending; a DICOMDIR stands for the images that it lists. Folders and
     patterns give the files that end in one of `IMAGE_SUFFIXES`, and others that are pictures by their content, GIF
-    among them, so that reading them tells why they are refused; hidden files are left out.
+    among them, so that reading them tells why they are refused; hidden files are left out. For the same reason folders
+    give the folders below them that cannot be read, links that lead nowhere, and files without an ending that cannot be
+    opened.
 
     Parameters
     ----------
@@ -154,7 +156,7 @@ def find_images(inputs: PathLike | Sequence[PathLike], recursive: bool = True) -
     Raises
     ------
     InputError
-        If an input does not exist or holds no radiograph.
+        If an input does not exist, cannot be read or holds no radiograph.
     """
     return [path for path, _ in find_image_tree(inputs, recursive)]
 
@@ -215,43 +217,65 @@ def _expand(name: PathLike, recursive: bool) -> list[tuple[Path, Path]]:
         raise InputError(f"{path}: no such file or folder")
     matches = [Path(match) for match in glob.glob(os.fspath(name), recursive=True)]
     base = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts[:-1]))
-    files = [(match, match.relative_to(base)) for match in matches if match.is_file() and is_radiograph(match)]
+    files = [(match, match.relative_to(base)) for match in matches if _wanted(match)]
     if not files:
         raise InputError(f"{path}: this pattern matches {len(matches)} names and no radiograph; {_EXPECTED}")
     return files
 
 
 def _search(folder: Path, recursive: bool) -> Iterator[Path]:
+    for here, names in walk(folder, recursive):
+        # A folder that cannot be read stands for its files: reading it tells why.
+        yield from [here] if names is None else filter(_wanted, (here / name for name in names))
+
+
+def walk(folder: PathLike, recursive: bool = True) -> Iterator[tuple[Path, list[str] | None]]:
+    """Folders from the top down with the names of their files, None where a folder below the first cannot be read.
+
+    Links are followed, no folder comes twice, hidden ones are left out. `InputError` if the first cannot be read.
+    """
     visited: set[str] = set()
-    for here, folders, names in os.walk(folder, followlinks=True):
+    refused: list[OSError] = []
+    for here, folders, names in os.walk(folder, followlinks=True, onerror=refused.append):
         real = os.path.realpath(here)
         if real in visited:  # a link that leads back up
             folders.clear()
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
-        yield from (file for file in (Path(here, name) for name in names) if file.is_file() and is_radiograph(file))
+        yield Path(here), sorted(names)
+    for error in refused:
+        if os.fspath(folder) == error.filename:
+            raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
+        yield Path(error.filename), None
+
+
+def _wanted(path: Path) -> bool:
+    """Whether a search takes a path: a radiograph, or what cannot be opened and may be one."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        return False
+    try:
+        return is_radiograph(path)
+    except OSError:
+        return not path.suffix or path.suffix[1:].isdigit()
 
 
 def is_radiograph(path: Path) -> bool:
-    """Whether a search takes a file for a radiograph: by its ending, or else by its first bytes."""
+    """Whether a file is taken for a radiograph: by its ending, or else by its first bytes; `OSError` without those."""
     if path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return True
     # Archives name DICOM files by their UID ("1.2.840.10008.5") or by a counter ("IM000001"), and some tools give
     # pictures no ending at all.
-    try:
-        with open(path, "rb") as file:
-            return is_picture(file.read(HEAD))
-    except OSError:
-        return False
+    with open(path, "rb") as file:
+        return is_picture(file.read(HEAD))
 
 
 def passed_over(folder: PathLike) -> list[Path]:
     """Files below a folder that `find_images` leaves out, hidden ones and those of the system aside, sorted."""
     images = set(find_images(folder))
-    files = (Path(here, name) for here, _, names in os.walk(folder, followlinks=False) for name in names)
+    files = (here / name for here, names in walk(folder) for name in names or ())
     return sorted(f for f in files if f not in images and not _of_the_system(f.relative_to(folder)))
 
 

@@ -36,7 +36,8 @@ def radiographs(images: Images) -> Iterator[Path | Gray]:
     Yields
     ------
     pathlib.Path or numpy.ndarray
-        A path in a list is given on even where there is no such file: whoever reads it records that.
+        A path in a list is given on even where there is no such file, or it is a folder that cannot be read: whoever
+        reads it records that.
 
     Raises
     ------
@@ -74,6 +75,10 @@ def is_batch(images: Images) -> bool:
 def is_group(path: str | os.PathLike[str]) -> bool:
     """Whether a path stands for the radiographs in it: a folder, or a string that is a glob pattern and no file."""
     if os.path.isdir(path):
+        try:
+            os.scandir(path).close()
+        except OSError:  # reading it tells why, as of a file
+            return False
         return True
     return isinstance(path, str) and glob.has_magic(path) and not os.path.lexists(path)
 

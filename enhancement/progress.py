@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 from tqdm import tqdm
@@ -101,6 +102,12 @@ def announce(text: str, progress: bool = False) -> None:
     """Print a line on standard error; nothing where nobody waits, unless `progress` is on."""
     if _awaited(progress):
         print(f"{text} ...", file=sys.stderr, flush=True)
+
+
+@cache
+def note(text: str) -> None:
+    """Print a line on standard error, once in a process: a folder may be searched several times."""
+    print(text, file=sys.stderr)
 
 
 @contextmanager

@@ -80,7 +80,8 @@ def read_radiograph(path: Any, *, window: Window = None, max_pixels: int = MAX_P
     except Refusal as refusal:
         raise RadiographError(path, str(refusal)) from None
     except FileNotFoundError:
-        raise RadiographError(path, "no such file") from None
+        reason = "is a link to a file that does not exist" if os.path.islink(path) else "no such file"
+        raise RadiographError(path, reason) from None
     except OSError as error:
         raise RadiographError(path, f"cannot be opened ({error.strerror or type(error).__name__})") from error
     except ValueError:
@@ -274,6 +275,7 @@ def _upright(gray: Gray, orientation: int) -> NDArray[np.uint8]:
 def _read_bytes(path: Path, max_pixels: int) -> tuple[str, bytes]:
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
+        os.scandir(path).close()  # one that cannot be read says so
         raise Refusal("is a folder; a file expected")
     if not stat.S_ISREG(mode):  # to open a pipe that nobody writes to would wait for ever
         raise Refusal("is no regular file (a pipe, socket or device)")

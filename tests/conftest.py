@@ -1,5 +1,6 @@
 """What all tests share: quiet TensorFlow, and the folder of real radiographs where there is one."""
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -68,6 +69,20 @@ def blank(coarse, monkeypatch):
 
     monkeypatch.setattr(plots, "png", hidden(plots.png))
     monkeypatch.setattr(plots, "svg", hidden(plots.svg))
+
+
+@pytest.fixture
+def shut(monkeypatch):
+    """Folders that may not be listed, also where these tests run as root."""
+    closed, scandir = set(), os.scandir
+
+    def refusing(path="."):
+        if not isinstance(path, int) and Path(os.fsdecode(path)) in closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    return closed.add
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from covidcxnet.reporting.table import count
 from enhancement.command_line import did_you_mean
 from enhancement.errors import InputError, listed, printable
 from enhancement.files import find_images, is_radiograph, passed_over
+from enhancement.progress import note
 
 # one letter is a Windows drive
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9_-]+)((?:,[^:,]*)*):(.+)", re.S)
@@ -288,12 +288,16 @@ def _images_below(root: Path) -> list[Path]:
         raise InputError(f"{root}: no such folder")
     paths = [Path(p).relative_to(root) for p in find_images(root, recursive=True)]
     paths = [p for p in paths if not any(part.startswith(".") for part in p.parts)]
+    unread = [path for path in paths if (root / path).is_dir()]
+    if unread:
+        what = f"{count(len(unread), 'folder')} that cannot be read, the first {printable(unread[0])}"
+        note(f"{root}: left out: {what}")
     unnamed = [path for path in paths if not is_text(path)]
     if unnamed:
         first = f"the first {printable(unnamed[0])}"
         what = count(len(unnamed), "image whose name is", "images whose names are")
         note(f"{root}: left out: {what} not valid UTF-8, {first}; rename {'it' if len(unnamed) == 1 else 'them'}")
-    left_out = set(unnamed)
+    left_out = {*unread, *unnamed}
     return [path for path in paths if path not in left_out]
 
 
@@ -340,12 +344,6 @@ def _note_left_out(root: Path, masks: set[Path]) -> None:
         reasons.append(f"{files} ({counts})")
     if reasons:
         note(f"{root}: left out: {'; '.join(reasons)}")
-
-
-@cache
-def note(text: str) -> None:
-    """Print a line to standard error, once in a process: a data set may be opened several times."""
-    print(text, file=sys.stderr)
 
 
 def _levels(root: Path, paths: Sequence[Path]) -> tuple[int, int | None]:

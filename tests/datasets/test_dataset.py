@@ -270,6 +270,19 @@ def test_tables_of_spreadsheets_are_read_whatever_separates_and_encodes_them(
     assert ("read as Windows-1252" in capsys.readouterr().err) == (encoding == "cp1252")
 
 
+def test_folders_that_cannot_be_read_are_noted_and_links_that_lead_nowhere_are_images_that_are_missing(
+    tmp_path, shut, capsys
+):
+    images(tmp_path, "flu/a.png", "normal/b.png", "normal/more/c.png")
+    (tmp_path / "flu" / "gone.png").symlink_to(tmp_path / "gone.png")
+    shut(tmp_path / "normal" / "more")
+    assert list(load(tmp_path).table["path"]) == ["flu/a.png", "flu/gone.png", "normal/b.png"]
+    assert "left out: 1 folder that cannot be read, the first normal/more" in capsys.readouterr().err
+    shut(tmp_path)
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\)"):
+        load(tmp_path)
+
+
 def test_a_file_whose_name_is_no_utf8_is_left_out_of_a_folder_and_refused_in_a_table(tmp_path, capsys):
     images(tmp_path, "flu/a.png", "normal/b.png", "flu/lunge_\udcfc.png")
     assert list(load(tmp_path).table["path"]) == ["flu/a.png", "normal/b.png"]

@@ -163,7 +163,7 @@ def halves(top: str, name: str, scale: int = 1) -> dict:
     return {place: np.kron(half(left), np.ones((scale, scale), np.uint8)) for place, left in places}
 
 
-def test_shenzhen_reads_sex_age_and_finding_from_text_files(lay):
+def test_shenzhen_reads_sex_age_and_finding_from_text_files(lay, shut, capsys):
     texts = {
         "CHNCXR_0001_0": "male 45yrs\nnormal\n",
         "CHNCXR_0002_0": "femal 32yrs\nnormal",
@@ -183,6 +183,9 @@ def test_shenzhen_reads_sex_age_and_finding_from_text_files(lay):
     assert table["published_label"][3] == "bilateral PTB,right secondary"
     assert table["mask"][0] == "mask/mask/CHNCXR_0001_0_mask.png" and table["mask"].isna().sum() == 4
     assert table["patient"].is_unique and list(dataset.findings["tuberculosis"]) == [0, 0, 0, 1, 1]
+    shut(dataset.root / "mask" / "mask")
+    assert "mask" not in load_named("shenzhen", dataset.root).table
+    assert "mask/mask: left out: this folder cannot be read" in capsys.readouterr().err
 
 
 def test_montgomery_joins_left_and_right_masks_and_preparation_takes_their_union(lay):

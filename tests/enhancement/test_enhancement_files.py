@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from enhancement import InputError, find_images, whole_file
+from enhancement import InputError, RadiographError, find_images, read_radiograph, whole_file
 from enhancement.files import check_output, find_image_tree, result_names, write_all, write_csv
+from enhancement.inputs import radiographs
 from enhancement.lock import locked
 from enhancement.parallel import map_files
 
@@ -59,6 +60,21 @@ def test_inputs_without_radiographs_are_refused(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(InputError, match=r"no radiograph in this folder.*\.png"):
         find_images(tmp_path)
+
+
+def test_what_a_search_cannot_read_is_named_and_the_rest_found(folder, shut):
+    (folder / "archive").symlink_to(folder / "gone")
+    (folder / "gone.png").symlink_to(folder / "gone")
+    shut(folder / "sub" / "deep")
+    expected = ["a.JPG", "archive", "b.png", "gone.png", "sub/1.2.840.99", "sub/IM000001", "sub/c.dcm", "sub/deep"]
+    assert names(find_images(folder), folder) == expected
+    assert list(radiographs(find_images(folder))) == find_images(folder)
+    with pytest.raises(RadiographError, match=r"deep: cannot be opened \(Permission denied\)"):
+        read_radiograph(folder / "sub" / "deep")
+    with pytest.raises(RadiographError, match="archive: is a link to a file that does not exist"):
+        read_radiograph(folder / "archive")
+    with pytest.raises(InputError, match=r"deep: cannot be read \(Permission denied\)"):
+        find_images(folder / "sub" / "deep")
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -59,6 +59,16 @@ def test_folders_are_paired_by_name_and_left_and_right_masks_merged_whatever_a_t
         pairs_from_folders(pair_folder / "images", [tmp_path])
 
 
+def test_a_folder_of_pairs_that_cannot_be_read_is_an_error(pair_folder, shut):
+    shut(pair_folder / "masks")
+    (pair_folder / "images" / "more").mkdir()
+    with pytest.raises(InputError, match=r"masks: cannot be read \(Permission denied\)"):
+        pairs_from_folders(pair_folder / "images", [pair_folder / "masks"])
+    shut(pair_folder / "images" / "more")
+    with pytest.raises(InputError, match="more: this folder cannot be read"):
+        pairs_from_folders(pair_folder / "images", [pair_folder / "left"])
+
+
 def test_masks_hold_0_and_1_or_0_and_255_and_damaged_missing_and_mismatched_ones_are_refused(tmp_path):
     for white in (1, 255):
         cv2.imwrite(str(tmp_path / "m.png"), np.eye(8, dtype=np.uint8) * white)

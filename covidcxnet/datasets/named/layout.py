@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,9 @@ from covidcxnet.datasets.dataset import Dataset
 from covidcxnet.datasets.named.facts import Facts
 from covidcxnet.datasets.tables import is_text, read_text
 from covidcxnet.datasets.vocabulary import UNKNOWN, findings_of, known_from_labels
-from enhancement.errors import InputError
+from enhancement.errors import InputError, printable
+from enhancement.files import walk
+from enhancement.progress import note
 
 IMAGES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp")
 OLDEST = 120  # years; ages above are typing errors (NIH has 414)
@@ -43,12 +44,19 @@ def root_of(
 
 
 def files(root: Path, suffixes: Iterable[str] = IMAGES) -> Iterator[str]:
-    """Files below `root` by ending: sorted relative paths with ``/``, without hidden files and archive leftovers."""
+    """Files below `root` by ending: sorted relative paths with ``/``, without hidden files and archive leftovers.
+
+    None where there is no such folder: many archives come in parts.
+    """
     wanted = tuple(suffixes)
-    for here, folders, names in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not _leaving(name))
-        place = Path(here).relative_to(root).as_posix()
-        for name in sorted(names):
+    for here, found in walk(root) if root.exists() else ():
+        relative = here.relative_to(root)
+        if any(map(_leaving, relative.parts)):
+            continue
+        if found is None:
+            note(f"{printable(here)}: left out: this folder cannot be read")
+        place = relative.as_posix()
+        for name in found or ():
             if name.lower().endswith(wanted) and not _leaving(name) and is_text(name):
                 yield name if place == "." else f"{place}/{name}"
 
