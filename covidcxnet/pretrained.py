@@ -167,7 +167,11 @@ def build(metadata: dict[str, Any], path: str | os.PathLike[str]) -> keras.Model
 
 
 def average(
-    names_or_paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], shares: Sequence[float] | None = None
+    names_or_paths: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    shares: Sequence[float] | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Write the average of several networks' weights, as one network.
 
@@ -184,6 +188,8 @@ def average(
         and temperature, which belong to one network's probabilities.
     shares : sequence of float, optional
         Share of each, at least 0; they are scaled to a sum of 1. By default all are equal.
+    overwrite : bool
+        Whether an existing `out` is replaced.
 
     Returns
     -------
@@ -192,9 +198,9 @@ def average(
     Raises
     ------
     InputError
-        If the networks differ in more than their weights, or a share is missing or negative. Nothing is written then.
+        If the networks differ in more than their weights, a share is missing or negative, or `out` exists. Nothing is written then.
     """
-    check_suffix(check_output(out))
+    check_suffix(check_output(out, overwrite=overwrite))
     count = len(names_or_paths)
     given = np.ones(count) if shares is None else np.asarray(shares, np.float64)
     if count < 2:

@@ -69,21 +69,24 @@ def youden_threshold(probability: np.ndarray, positive: np.ndarray) -> float:
     return float((descending[last[best]] + lower) / 2)
 
 
-def calibrate(target: str | Path, out: str | Path | None = None) -> tuple[Path, dict[str, Any]]:
+def calibrate(
+    target: str | Path, out: str | Path | None = None, *, overwrite: bool = False
+) -> tuple[Path, dict[str, Any]]:
     """Write a run's best weights, or a weights file that lies in a run folder, anew, with probabilities that come true
     more nearly (temperature scaling).
 
     The output layer is divided by the temperature, so that whatever reads the file has the new probabilities; which
     class is called stays as it was. Returned are the file, by default `calibrated.weights.h5` in the run, and what
     stands in its metadata: the temperature, the number of validation images, and their cross-entropy before and after.
-    `InputError` if the model has no single output layer, or validation lacks a class.
+    `InputError` if the model has no single output layer, validation lacks a class, or the file exists and `overwrite`
+    is not given.
     """
     run = find_run(target)
     if run is None:
         wrong = "neither a run folder nor a weights file in one" if Path(target).exists() else "no such file or folder"
         raise InputError(f"{target}: {wrong}")
     out = Path(out or run.path / "calibrated.weights.h5")
-    check_suffix(check_output(out))  # before predictions that take minutes
+    check_suffix(check_output(out, overwrite=overwrite))  # before predictions that take minutes
     classifier = load_model(target)
     if (run.store.settings, run.store.classes) != (classifier.input, classifier.classes):
         raise InputError(f"{target}: its classes or input settings are not those of the run's images")

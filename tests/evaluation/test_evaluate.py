@@ -205,6 +205,7 @@ def test_a_run_is_calibrated_on_its_validation_images_and_calls_the_same_classes
     before = load_model(copy).predict_rows(run.store, rows)
     assert weights_main(["calibrate", str(copy)]) == 0
     printed = capsys.readouterr().out
+    assert weights_main(["calibrate", str(copy)]) == 2 and "--overwrite" in capsys.readouterr().err
     after = load_model(copy / "calibrated.weights.h5")
     facts = after.metadata["calibration"]
     assert facts["temperature"] > 1.5 and facts["images"] == validation.sum()

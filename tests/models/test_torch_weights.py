@@ -194,6 +194,10 @@ def test_two_scores_become_one_sigmoid_and_labels_must_be_given(tmp_path, capsys
     out = str(tmp_path / "m.weights.h5")
     assert command(["convert", str(path), out, "--classes", "normal,covid19"], "covidcxnet weights") == 0
     assert "normal, covid19" in capsys.readouterr().out
+    assert command(["convert", str(path), out, "--classes", "covid19,normal"], "covidcxnet weights") == 2
+    assert "exists; give another place or --overwrite" in capsys.readouterr().err
+    assert covidcxnet.load_model(out).classes == CLASSES
+    assert command(["convert", str(path), out, "--classes", "normal,covid19", "--overwrite"], "weights") == 0
     stacks = np.random.default_rng(1).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
     two = torch_weights.load_torch(path, CLASSES, multilabel=True)  # a sigmoid for each score
     scores = np.log(two.predict_stacks(stacks)) - np.log1p(-two.predict_stacks(stacks))

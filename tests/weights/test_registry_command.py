@@ -130,3 +130,8 @@ def test_an_average_lies_between_its_networks_and_is_one_file(tmp_path, classifi
         assert main(["average", *arguments, "--out", str(tmp_path / "none.weights.h5")]) == 2
         assert reason in capsys.readouterr().err
     assert not (tmp_path / "none.weights.h5").exists()
+    before = second.read_bytes()
+    assert main(["average", str(first), str(second), "--out", str(second)]) == 2 and second.read_bytes() == before
+    assert "exists; give another place or --overwrite" in capsys.readouterr().err
+    assert main(["average", str(first), str(second), "--out", str(second), "--overwrite"]) == 0
+    assert second.read_bytes() != before
