@@ -198,7 +198,8 @@ def average(
     Raises
     ------
     InputError
-        If the networks differ in more than their weights, a share is missing or negative, or `out` exists. Nothing is written then.
+        If the networks differ in more than their weights, a share is missing or negative, or `out` exists. Nothing is
+        written then.
     """
     check_suffix(check_output(out, overwrite=overwrite))
     count = len(names_or_paths)
