@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from copy import copy
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from covidcxnet.reporting.table import Estimate
 
@@ -107,17 +109,25 @@ class Bootstrap:
                 row[:] = np.bincount(drawn, minlength=self._population)[members]
             yield block
 
-    def estimate(self, statistic: np.ndarray) -> Estimate:
-        """Figure and percentile interval from `statistic` float [1 + resamples], row 0 being the data as they are."""
+    def estimate(self, statistic: np.ndarray, of: np.ndarray | None = None) -> Estimate:
+        """Figure and interval from `statistic` float [1 + resamples], row 0 being the data as they are.
+
+        The interval is the percentile interval. Where that has no width, as of 6 in 6 or of a single patient, resamples
+        say nothing about other patients: a proportion of the images `of`, bool [N], then has the interval of Wilson
+        (J. Am. Stat. Assoc. 22, 1927) for as many trials as they are of patients, and any other figure has none.
+        """
         drawn = statistic[1:]
         defined = drawn[~np.isnan(drawn)]
-        undefined = len(drawn) - len(defined)
-        value = float(statistic[0])
-        # One patient can only be drawn as itself: that says nothing about other patients.
-        if self.patients < 2 or not len(defined) or math.isnan(value):
-            return Estimate(value, undefined=undefined, resamples=self.resamples)
+        figure = Estimate(float(statistic[0]), undefined=len(drawn) - len(defined), resamples=self.resamples)
+        if not len(defined) or math.isnan(figure.value):
+            return figure
         low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return Estimate(value, float(low), float(high), undefined, self.resamples)
+        if low == high:
+            if of is None:
+                return figure
+            patients = len(np.unique(self.index[of]))
+            low, high = binomtest(round(figure.value * patients), patients).proportion_ci(LEVEL, method="wilson")
+        return replace(figure, low=float(low), high=float(high))
 
     def band(self, statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pointwise interval of curves float [1 + resamples, G]: two arrays float [G], NaN where nothing is defined."""

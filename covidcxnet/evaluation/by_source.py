@@ -365,7 +365,7 @@ def _source_table(
                 sides += Counter((c, side) for side in positive.tolist())
         by_class = {label: int((targets[members] == c).sum()) for c, label in enumerate(classes)}
         mixed |= {name} if sum(n > 0 for n in by_class.values()) > 1 else set()
-        accuracy = part.estimate(ratio(*part.sums(np.stack([inside & correct, inside], axis=1)).T))
+        accuracy = part.estimate(ratio(*part.sums(np.stack([inside & correct, inside], axis=1)).T), inside)
         patients, known = len(np.unique(part.index[members])), None if trained is None else name in trained
         figures.append(SourceFigures(name, len(members), patients, by_class, accuracy, mean(aurocs), known))
     shares = [source_alone(names, targets == c) for c in scored if 0 < (targets == c).sum() < len(targets)]

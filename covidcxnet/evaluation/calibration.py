@@ -37,7 +37,7 @@ def reliability(probability: np.ndarray, outcome: np.ndarray, bootstrap: Bootstr
     images, predicted, observed = np.split(sums, 3, axis=1)
     error = ratio(np.abs(predicted - observed).sum(axis=1), images.sum(axis=1))
     shares = ratio(observed, images)
-    intervals = [bootstrap.estimate(shares[:, k]) for k in range(BINS)]
+    intervals = [bootstrap.estimate(shares[:, k], member[:, k] > 0) for k in range(BINS)]
     return Reliability(
         images=images[0],
         predicted=ratio(predicted[0], images[0]),

@@ -120,6 +120,8 @@ def measure(predictions: Predictions, bootstrap: Bootstrap) -> Metrics:
     for k, name in enumerate(classes):
         rows = np.flatnonzero(~np.isnan(truth[:, k]))
         present = truth[rows, k] == 1
+        called, known = predictions.called[:, k], ~np.isnan(truth[:, k])
+        of = dict(zip(_DECISIONS, (truth[:, k] == 1, truth[:, k] == 0, called & known, ~called & known), strict=True))
         ranking = rank(scores[rows, k], present, bootstrap, rows) if len(rows) else None
         bins = reliability(scores[:, k], present, bootstrap) if exclusive else None
         arrays = _statistics(cells[k], ranking, bins)
@@ -140,7 +142,7 @@ def measure(predictions: Predictions, bootstrap: Bootstrap) -> Metrics:
             fn=fn,
             tn=tn,
             threshold=float(predictions.thresholds[k]),
-            figures={key: bootstrap.estimate(arrays[key]) for key in FIGURES[predictions.task]},
+            figures={key: bootstrap.estimate(arrays[key], of.get(key)) for key in FIGURES[predictions.task]},
             curve=curve,
             reliability=bins,
             source_alone=float("nan") if names is None else source_alone(names, present),
@@ -150,6 +152,7 @@ def measure(predictions: Predictions, bootstrap: Bootstrap) -> Metrics:
         confusion = np.zeros((len(classes),) * 2, np.int64)
         np.add.at(confusion, (predictions.targets, predictions.predicted), 1)
     overall = _overall_exclusive(predictions, cells, statistics, bootstrap) if exclusive else _means(statistics)
+    of = {"accuracy": np.ones(len(truth), bool)}
     overall["loss"] = cross_entropy(scores, truth, bootstrap, predictions.task)
     return Metrics(
         task=predictions.task,
@@ -157,7 +160,7 @@ def measure(predictions: Predictions, bootstrap: Bootstrap) -> Metrics:
         images=len(predictions),
         patients=bootstrap.patients,
         overall={
-            key: Estimate(float("nan")) if array is None else bootstrap.estimate(array)
+            key: Estimate(float("nan")) if array is None else bootstrap.estimate(array, of.get(key))
             for key, array in overall.items()
         },
         by_class=by_class,
@@ -229,8 +232,10 @@ def _missed(
     called = (predictions.predicted == predictions.classes.index(NORMAL))[:, None] & (predictions.truth == 1)
     missed = bootstrap.sums(called).T
     return tuple(
-        Missed(name, int(lost[0]), row.present, row.patients, bootstrap.estimate(ratio(lost, tp + fn)))
-        for (name, row), lost, (tp, _, fn, _) in zip(by_class.items(), missed, cells, strict=True)
+        Missed(name, int(lost[0]), row.present, row.patients, bootstrap.estimate(ratio(lost, tp + fn), of))
+        for (name, row), lost, of, (tp, _, fn, _) in zip(
+            by_class.items(), missed, (predictions.truth == 1).T, cells, strict=True
+        )
         # a class may have no image in the data and none in any resample
         if name != NORMAL and row.present
     )

@@ -102,7 +102,8 @@ def intervals(r: Report) -> str:
     if not r.resamples:
         return "none"
     unit = "images" if r.metrics.patients == r.unknown_patients else "patients"
-    return f"95%, bootstrap over {unit}, {r.resamples:,} resamples"
+    fixed = "Wilson's for proportions that are the same in all of them"
+    return f"95%, bootstrap over {unit}, {r.resamples:,} resamples; {fixed}"
 
 
 def decision(r: Report) -> str:

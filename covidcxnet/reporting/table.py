@@ -29,7 +29,7 @@ class Estimate:
     """A figure with its interval, from resamples of the data or otherwise."""
 
     value: float  # on the data as they are; NaN where it is undefined
-    low: float = math.nan  # percentile interval over the resamples in which the figure is defined; NaN: none
+    low: float = math.nan  # interval, see `evaluation.bootstrap`; NaN: none
     high: float = math.nan
     undefined: int = 0  # resamples left out of the interval, such as those in which a class was not drawn
     resamples: int = 0  # 0 for an interval that does not come from resampling
@@ -207,7 +207,9 @@ def _mark(estimate: Estimate) -> str:
     if estimate.undefined > 0 and not math.isnan(estimate.low):
         return "†"
     # an interval over repeats of a training, or from a paper, has no resamples and nothing to remark on
-    return "‡" if estimate.low == estimate.high and estimate.resamples else ""
+    agree = estimate.undefined < estimate.resamples and not math.isnan(estimate.value)
+    # reports of earlier versions have an interval without width
+    return "‡" if agree and (math.isnan(estimate.low) or estimate.low == estimate.high) else ""
 
 
 def _cell(content: Any) -> Cell:

@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, binomtest
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
 from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate, ratio
+from covidcxnet.evaluation.by_source import by_source
 from covidcxnet.evaluation.calibration import calibration_slope, expected_error, reliability
 from covidcxnet.evaluation.metrics import measure
 from covidcxnet.evaluation.predictions import Predictions, truth_of
@@ -82,7 +83,9 @@ def test_figures_of_each_class_are_those_of_scikit_learn_over_the_images_where_i
         for figure, value in expected.items():
             estimate = row.figures[figure]
             assert estimate.value == pytest.approx(value, nan_ok=True), (name, figure)
-            assert math.isnan(value) or estimate.low <= value <= estimate.high
+            # F1 of a finding that is never found is 0 in every resample
+            bare = math.isnan(value) or (figure == "f1" and value == 0)
+            assert math.isnan(estimate.low) if bare else estimate.low <= value <= estimate.high
         sides = (truth == 1).sum(), (truth == 0).sum()
         assert (row.tp + row.fn, row.fp + row.tn) == (row.present, row.absent) == sides
 
@@ -247,6 +250,34 @@ def test_interval_of_a_proportion_is_the_binomial_one_however_many_equal_images_
         assert by_patient.value == 0.8
         assert (by_patient.low, by_patient.high) == pytest.approx((low, high), abs=1 / 60)
         assert images == 1 or by_image.high - by_image.low < 0.6 * (by_patient.high - by_patient.low)
+
+
+def test_a_proportion_without_spread_has_wilsons_interval_over_patients_and_other_figures_none():
+    normal = np.arange(20) < 6
+    truth = np.stack([normal, ~normal], axis=1).astype(float)
+    table = pd.DataFrame({"path": [f"{i}.png" for i in range(20)], "label": np.where(normal, *TWO)})
+    table["source"] = np.where(normal, "a", "b")
+    # all right, but for one image: the specificity is of the 6 normal images alone
+    scores = np.abs(truth - 0.1)
+    scores[-1] = 0.6, 0.4
+    p = Predictions(table, truth, scores, TWO, np.full(2, 0.5))
+    draws = Bootstrap(None, 20, resamples=200)
+    row = measure(p, draws).by_class[TWO[1]].figures
+    six = binomtest(6, 6).proportion_ci(method="wilson")
+    assert (row["specificity"].low, row["specificity"].high) == pytest.approx((six.low, 1)) and six.low < 0.7
+    drawn = np.quantile(draws.counts[1:, -1] / draws.counts[1:, 6:].sum(axis=1), 0.975)
+    assert row["sensitivity"].low == pytest.approx(1 - drawn)  # of the bootstrap, where that has a spread
+    sites = {figures.name: figures for figures in by_source(p, draws).sources}
+    assert sites["a"].accuracy.low == pytest.approx(six.low)
+    # two images of each patient say no more than one
+    twice = Bootstrap(np.repeat(np.arange(10), 2), resamples=200)
+    three = binomtest(3, 3).proportion_ci(method="wilson")
+    assert measure(p, twice).by_class[TWO[1]].figures["specificity"].low == pytest.approx(three.low)
+    # nor is a perfect ranking certain
+    perfect = measure(replace(p, probabilities=truth), draws)
+    assert perfect.overall["accuracy"].low == pytest.approx(binomtest(20, 20).proportion_ci(method="wilson").low)
+    assert perfect.overall["auroc"].value == 1 and math.isnan(perfect.overall["auroc"].low)
+    assert perfect.missed[0].rate.high == pytest.approx(1 - binomtest(14, 14).proportion_ci(method="wilson").low)
 
 
 def test_about_95_of_100_intervals_hold_the_truth():

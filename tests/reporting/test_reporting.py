@@ -45,7 +45,7 @@ def test_lines_differ_without_colour_and_a_curve_without_its_straight_points_is_
 
 SURE = Estimate(0.941, 0.912, 0.968, 0, 200)
 PARTLY = Estimate(0.5, 0.25, 0.75, 12, 200)
-STILL = Estimate(1.0, 1.0, 1.0, 0, 200)
+STILL = Estimate(1.0, undefined=0, resamples=200)
 UNDEFINED = Estimate(math.nan)
 BELOW_ZERO = Estimate(-0.01, -0.05, 0.03, 0, 200)
 
@@ -96,7 +96,7 @@ def test_html_stacks_the_interval_below_the_figure_and_marks_what_it_omits():
     assert cells == [
         "|0.941||0.912–0.968|",
         "|0.500|†|||0.250–0.750|",
-        "|1.000|‡|||1.000–1.000|",
+        "|1.000|‡||",
         "–",
         "|-0.010||-0.050 to 0.030|",
     ]
