@@ -481,10 +481,6 @@ class Classifier(NotebookDisplay):
         if batch_size < 1 or jobs < 1:
             raise InputError(f"batch_size: {batch_size}, jobs: {jobs} given, 1 or more expected")
         items = list(radiographs(files))
-        # Here and not in the thread that uses it: Keras builds one network at a time.
-        load = getattr(self.segmenter, "load", None)
-        if load:
-            load()
         prepared = prepare_files(
             items, self.input, segmenter=self.segmenter, jobs=jobs, batch=batch_size, progress=progress, look=True
         )

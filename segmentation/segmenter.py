@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +16,7 @@ import numpy as np
 from enhancement.errors import InputError, RadiographError, printable
 from enhancement.inputs import Images, radiographs
 from enhancement.notebook import NotebookDisplay, Results
+from enhancement.parallel import cores, map_threads
 from enhancement.progress import ProgressBar
 from enhancement.radiograph import read_radiograph
 from weights.format import SUFFIX, open_weights
@@ -121,7 +122,7 @@ class LungSegmenter:
         Which masks to give: air-filled lung without the heart, or with the lung behind the heart. By default the
         first that the network has learnt ("lung_field"). The other soft map is there too: `LungMask.probability_of`.
     batch_size : int
-        Radiographs in one pass of the network.
+        Radiographs in one pass of the network; a thread per core takes so many at once.
     threshold : float
         Probability from which a pixel is lung.
     components : int
@@ -156,7 +157,7 @@ class LungSegmenter:
         weights: str | Path | None = None,
         *,
         convention: str | None = None,
-        batch_size: int = 16,
+        batch_size: int = 4,
         threshold: float = 0.5,
         components: int = 2,
         fill_holes: bool = True,
@@ -262,20 +263,22 @@ class LungSegmenter:
         """Like `predict`, one result after another, for more radiographs than fit in memory."""
         total = len(items) if isinstance(items, Sequence | np.ndarray) else None
         waiting = radiographs(items)
-        with (
-            ThreadPoolExecutor(2) as pool,
-            ProgressBar(total=total, desc="lungs", unit="image", disable=not progress) as bar,
-        ):
-            # The next batch is read and enhanced while the network works on this one.
-            ahead = [pool.submit(self._read, item) for item in islice(waiting, self.batch_size)]
-            while ahead:
-                batch = [future.result() for future in ahead]
-                ahead = [pool.submit(self._read, item) for item in islice(waiting, self.batch_size)]
-                squares = [square for _, square in batch if square is not None]
-                outputs = iter(self.outputs_of(squares) if squares else ())
-                for result, square in batch:
+        self.load()  # not in a thread: Keras builds one network at a time
+        groups = iter(lambda: list(islice(waiting, self.batch_size)), [])
+        # No threads for what is one group.
+        few = total is not None and total <= self.batch_size
+        found = map(self._found, groups) if few else map_threads(self._found, groups, ahead=2 * cores())
+        with ProgressBar(total=total, desc="lungs", unit="image", disable=not progress) as bar:
+            for results in found:
+                for result in results:
                     bar.update()
-                    yield result if square is None else self._result(result, *next(outputs))
+                    yield result
+
+    def _found(self, group: Sequence[Path | np.ndarray]) -> list[LungMask]:
+        read = [self._read(item) for item in group]
+        squares = [square for _, square in read if square is not None]
+        outputs = iter(self.outputs_of(squares) if squares else ())
+        return [result if square is None else self._result(result, *next(outputs)) for result, square in read]
 
     def _known(self, convention: str) -> str:
         if convention not in self.conventions:
@@ -289,8 +292,9 @@ class LungSegmenter:
             image = item if isinstance(item, np.ndarray) else read_radiograph(item)
         except RadiographError as error:
             return LungMask(path, error.reason), None
-        square, frame = self.input.prepare(image)
-        return LungMask(path, frame=frame, _preview=frame.cut(image)), square
+        frame = self.input.frame(image.shape)
+        preview = frame.cut(image)
+        return LungMask(path, frame=frame, _preview=preview), self.input.enhance(frame.place(preview))
 
     @cached_property
     def _network(self) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
@@ -299,10 +303,16 @@ class LungSegmenter:
         if network is not None:
             return network
         model = self.with_features()
+        one_at_a_time = threading.Lock()
 
-        def run(batch: np.ndarray) -> tuple[np.ndarray, ...]:
-            outputs = model.predict_on_batch(batch)
-            return tuple(map(np.asarray, outputs if isinstance(outputs, list) else [outputs]))
+        def run(squares: np.ndarray) -> tuple[np.ndarray, ...]:
+            # Few batch shapes (1, 4, all), so that Keras traces few, and one radiograph costs one.
+            size = next((n for n in (1, 4, self.batch_size) if n >= len(squares)), len(squares))
+            batch = np.zeros((size, *squares.shape[1:]), np.uint8)
+            batch[: len(squares)] = squares
+            with one_at_a_time:
+                outputs = model.predict_on_batch(batch)
+            return tuple(np.asarray(o)[: len(squares)] for o in (outputs if isinstance(outputs, list) else [outputs]))
 
         return run
 
@@ -327,17 +337,13 @@ class LungSegmenter:
         return keras.Model(model.input, [model.output, model.get_layer(self.rule.layer).output])
 
     def outputs_of(self, squares: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray | None]]:
-        """The network alone, on at most `batch_size` squares ``uint8 [S, S]`` as ``input.prepare`` makes them.
+        """The network alone, on squares ``uint8 [S, S]`` as ``input.prepare`` makes them, all in one pass.
 
         Soft maps ``float32 [S, S, K]`` of each square, and features ``[s, s, F]`` where a rule asks for them.
         """
-        # Few batch shapes (1, 4, all), so that the network is traced a few times only, and one radiograph costs one.
-        size = min(next(n for n in (1, 4, self.batch_size) if n >= min(len(squares), self.batch_size)), self.batch_size)
-        batch = np.zeros((size, *squares[0].shape, 1), np.uint8)
-        batch[: len(squares), ..., 0] = squares
-        maps, *others = self._network(batch)
-        features: Any = others[0] if others else [None] * size
-        return list(zip(maps, features, strict=True))[: len(squares)]
+        maps, *others = self._network(np.stack(squares)[..., None])
+        features: Any = others[0] if others else [None] * len(squares)
+        return list(zip(maps, features, strict=True))
 
     def _result(self, result: LungMask, maps: np.ndarray, features: np.ndarray | None) -> LungMask:
         assert result.frame is not None

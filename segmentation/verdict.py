@@ -89,9 +89,10 @@ def judge(
     halves = mask[:, :middle], mask[:, middle:]
     smaller, larger = sorted(np.count_nonzero(half) for half in halves)
 
-    rows, columns = (mask.sum(axis=axis) for axis in (1, 0))
+    pixels = mask.astype(np.uint8)
+    rows, columns = (cv2.reduce(pixels, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() for axis in (1, 0))
     area = int(rows.sum())
-    band = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=2).astype(bool) | raw
+    band = cv2.dilate(pixels, np.ones((3, 3), np.uint8), iterations=2).astype(bool) | raw
     measured: dict[str, Any] = {
         "area_fraction": area / mask.size,
         "components": pieces,
@@ -140,12 +141,9 @@ def _reasons(measured: dict[str, Any], limits: Limits):
 
 def _hull_area(mask: np.ndarray) -> int:
     """Pixels of the convex hull of a mask."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not rows.size:
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if not outlines:
         return 0
-    # The first and the last pixel of each row have the hull of all.
-    first, last = mask.argmax(axis=1)[rows], mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)[rows]
-    points = np.stack([np.concatenate([first, last]), np.tile(rows, 2)], axis=1).astype(np.int32)
     hull = np.zeros(mask.shape, np.uint8)
-    cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
+    cv2.fillConvexPoly(hull, cv2.convexHull(np.concatenate(outlines)), 1)
     return int(np.count_nonzero(hull))

@@ -7,7 +7,7 @@ with ``enhance_at: radiograph``. Everything is `uint8`; floats would wrap or blu
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -20,7 +20,8 @@ import numpy as np
 from covidcxnet.settings import InputSettings
 from enhancement import match_histogram, read_radiograph, stack
 from enhancement.errors import InputError, RadiographError
-from enhancement.parallel import DIED, in_background, map_files, map_threads
+from enhancement.parallel import DIED, cores, in_background, map_files, map_threads
+from enhancement.progress import ProgressBar
 from enhancement.radiograph import as_gray
 from segmentation.pairs import read_mask
 from segmentation.regions import Frame, box_of, bring_down, dilate, frame_for, keep_inside
@@ -28,7 +29,8 @@ from segmentation.regions import Frame, box_of, bring_down, dilate, frame_for, k
 _LUNGS = "lungs"  # first word of a note on the lung mask
 VERSION = 1  # of what the pixels of a stack are: raise it when any step changes, and every store is made anew
 
-BATCH = 16  # radiographs in a call of the segmenter
+BATCH = 16  # radiographs in a task of a worker process, and about so many results wait to be taken
+_GROUP = 4  # radiographs that a thread takes at once, for one call of the segmenter
 MARK = " (!)"  # stands behind a label that has notes
 
 Item = str | os.PathLike | np.ndarray
@@ -41,7 +43,10 @@ class Segmenter(Protocol):
     sha256: str
 
     def predict(self, images: Sequence[np.ndarray], /) -> Sequence[Any]:
-        """One result an image, with ``mask`` (bool [H, W]), ``box``, ``verdict`` and ``error``."""
+        """One result an image, with ``mask`` (bool [H, W]), ``box``, ``verdict`` and ``error``.
+
+        Several threads call it at once.
+        """
         ...
 
 
@@ -130,7 +135,7 @@ def prepare_files(
 ) -> Iterator[Outcome]:
     """Make stacks of many radiographs, in order; memory holds a few batches whatever their number.
 
-    Reading, the lung network, enhancement and what the caller does with the stacks overlap, in threads.
+    A thread per core takes a few radiographs from the file to the stack; what the caller does with the stacks overlaps.
 
     Parameters
     ----------
@@ -143,7 +148,7 @@ def prepare_files(
     jobs : int
         Worker processes; 1 does everything here.
     batch : int
-        Radiographs a task, and a call of the segmenter.
+        Radiographs in a task of a worker process; as many results wait to be taken.
     progress : bool
         Show a progress bar with images per second.
     known_masks : sequence of path, tuple of path, bool [H, W] or None, optional
@@ -163,22 +168,22 @@ def prepare_files(
     if jobs < 1 or batch < 1:
         raise InputError(f"jobs {jobs} and batch {batch} given, 1 or more expected")
     masks = known_masks if segmenter is None and known_masks is not None else [None] * len(items)
+    # Here and not in a thread: Keras builds one network at a time.
+    if load := getattr(segmenter, "load", None):
+        load()
     work = partial(_read, settings=settings, raw=segmenter is not None, look=look)
-    read = map_files(
-        work,
-        list(zip(range(len(items)), items, masks, strict=True)),
-        lost=lambda entry: (None, Outcome(entry[0], error=DIED)),
-        jobs=jobs,
-        batch=batch,
-        ahead=batch // 2 + 1,  # radiographs of full size wait, so few of them
-        desc="preparing",
-        unit="image",
-        progress=progress,
-    )
-    outcomes: Iterator[Outcome] = (outcome for _, outcome in read)
-    if segmenter is not None:
-        outcomes = _segmented(read, settings, segmenter, batch, look)
-    return in_background(outcomes, ahead=batch)
+    entries: Any = list(zip(range(len(items)), items, masks, strict=True))
+    outcomes: Iterator[Outcome]
+    if segmenter is None:
+        read = map_files(work, entries, lost=_lost, jobs=jobs, batch=batch, ahead=batch // 2 + 1)
+        outcomes = (outcome for _, outcome in read)
+    else:
+        if jobs > 1:  # only reading: a network in every worker would not fit the memory of a graphics card
+            entries = map_files(work, entries, lost=_lost, jobs=jobs, batch=batch)
+        outcomes = _segmented(
+            entries, work if jobs == 1 else None, settings, segmenter, look, ahead=batch // _GROUP + cores()
+        )
+    return in_background(_counted(outcomes, len(items), progress), ahead=batch)
 
 
 def _read(entry, settings: InputSettings, raw: bool, look: bool) -> tuple[np.ndarray | None, Outcome]:
@@ -192,20 +197,41 @@ def _read(entry, settings: InputSettings, raw: bool, look: bool) -> tuple[np.nda
         return None, Outcome(index, error=_reason(error))
 
 
-def _segmented(read, settings: InputSettings, segmenter: Segmenter, batch: int, look: bool) -> Iterator[Outcome]:
-    def with_lungs():
-        # The network runs in this process only: a copy in every worker would not fit the memory of a graphics card.
-        while group := list(islice(read, batch)):
-            images = [image for image, _ in group if image is not None]
-            lungs = iter(segmenter.predict(images) if images else ())
-            yield from ((image, outcome, None if image is None else next(lungs)) for image, outcome in group)
+def _lost(entry) -> tuple[None, Outcome]:
+    return None, Outcome(entry[0], error=DIED)
 
-    def finish(entry) -> Outcome:
-        image, outcome, lungs = entry
-        return outcome if image is None else _with_lungs(outcome, image, lungs, settings, look)
 
-    # A group is enhanced while the network looks for the lungs of the next.
-    return map_threads(finish, with_lungs(), ahead=batch)
+def _segmented(
+    entries: Iterable[Any],
+    read: Callable | None,
+    settings: InputSettings,
+    segmenter: Segmenter,
+    look: bool,
+    *,
+    ahead: int,
+) -> Iterator[Outcome]:
+    """Outcomes of a group of entries after the other, each group worked on by one thread from beginning to end."""
+
+    def whole(group: list[Any]) -> list[Outcome]:
+        group = group if read is None else [read(entry) for entry in group]
+        images = [image for image, _ in group if image is not None]
+        lungs = iter(segmenter.predict(images) if images else ())
+        return [
+            outcome if image is None else _with_lungs(outcome, image, next(lungs), settings, look)
+            for image, outcome in group
+        ]
+
+    entries = iter(entries)
+    groups = iter(lambda: list(islice(entries, _GROUP)), [])
+    for outcomes in map_threads(whole, groups, ahead=ahead):
+        yield from outcomes
+
+
+def _counted(outcomes: Iterator[Outcome], total: int, progress: bool) -> Iterator[Outcome]:
+    with ProgressBar(total=total, desc="preparing", unit="image", disable=not progress) as bar:
+        for outcome in outcomes:
+            bar.update()
+            yield outcome
 
 
 def _with_lungs(outcome: Outcome, image: np.ndarray, lungs: Any, settings: InputSettings, look: bool) -> Outcome:
