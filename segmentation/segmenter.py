@@ -267,14 +267,14 @@ class LungSegmenter:
         groups = iter(lambda: list(islice(waiting, self.batch_size)), [])
         # No threads for what is one group.
         few = total is not None and total <= self.batch_size
-        found = map(self._found, groups) if few else map_threads(self._found, groups, ahead=2 * cores())
+        results = map(self._lungs, groups) if few else map_threads(self._lungs, groups, ahead=2 * cores())
         with ProgressBar(total=total, desc="lungs", unit="image", disable=not progress) as bar:
-            for results in found:
-                for result in results:
+            for group in results:
+                for result in group:
                     bar.update()
                     yield result
 
-    def _found(self, group: Sequence[Path | np.ndarray]) -> list[LungMask]:
+    def _lungs(self, group: Sequence[Path | np.ndarray]) -> list[LungMask]:
         read = [self._read(item) for item in group]
         squares = [square for _, square in read if square is not None]
         outputs = iter(self.outputs_of(squares) if squares else ())
