@@ -2,7 +2,10 @@
 
 import sys
 
-from covidcxnet.cli.train import main
+from covidcxnet.requirements import installed
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with installed("train.py"):
+        from covidcxnet.cli.train import main
+
+        sys.exit(main())

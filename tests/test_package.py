@@ -1,11 +1,14 @@
 """The package as a whole: light imports, commands that answer, imports that only point down, words that are avoided."""
 
 import ast
+import configparser
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ import pytest
 import covidcxnet
 import weights
 from covidcxnet.cli import COMMANDS, main
+from covidcxnet.requirements import MODULES, installed
 from enhancement.errors import InputError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -41,6 +45,7 @@ ORDER = (
     ("segmentation",),
     ("weights",),
     ("enhancement",),
+    ("covidcxnet.requirements",),
 )
 FLOORS = {name: floor for floor, names in enumerate(reversed(ORDER)) for name in names}
 
@@ -105,6 +110,7 @@ for name in ("enhancement.__main__", "enhancement", "weights", "segmentation", "
     steps[name] = added()
 
 from covidcxnet.cli import COMMANDS, main
+from covidcxnet.requirements import MODULES, installed
 
 helps = {f"covidcxnet {name}": lambda name=name: main([name, "--help"]) for name in COMMANDS}
 for script in ("train.py", "evaluate.py"):
@@ -172,3 +178,26 @@ def test_no_command_prints_the_help_and_says_research_only_and_unknown_weights_a
     assert "Not a medical device" in capsys.readouterr().out
     with pytest.raises(InputError, match="no-such-weights"):
         weights.released("no-such-weights")
+
+
+@pytest.mark.parametrize("script", [["train.py"], ["evaluate.py", "--help"], ["-m", "covidcxnet", "train"]])
+def test_a_script_outside_the_environment_says_what_is_missing_and_how_to_install_it(script):
+    # -S: without the folders that packages are installed into
+    done = subprocess.run([sys.executable, "-S", "-E", *script], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 2 and not done.stdout
+    (line,) = done.stderr.splitlines()
+    assert "has no module lazy_loader" in line
+    install = re.search(r"install: (.+) && (pip install .+)", line)
+    assert all(command in (REPOSITORY / "README.md").read_text("utf-8") for command in install.groups())
+
+
+def test_every_requirement_is_known_by_its_import_and_other_missing_modules_stay_errors():
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg", encoding="utf-8")
+    required = re.findall(r"^[\w-]+", setup["options"]["install_requires"], re.M)
+    given = {name: {d.lower().replace("_", "-") for d in names} for name, names in packages_distributions().items()}
+    provided = {distribution for name in MODULES for distribution in given[name]}
+    assert {name.lower() for name in required} == provided
+    for name in ("covidcxnet.nothing", "keras.nothing", "nothing"):
+        with pytest.raises(ModuleNotFoundError), installed("train.py"):
+            raise ModuleNotFoundError(name=name)
