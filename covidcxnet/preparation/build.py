@@ -203,8 +203,8 @@ def _build(dataset, settings, path, segmenter, jobs, progress, keys, about, old)
     bar = ProgressBar(total=len(dataset), initial=begun, desc="preparing", unit="image", disable=not progress)
     try:
         _fill(partial, _whole(dataset, segmenter, keys, old), settings, segmenter, jobs, old, bar)
-        if not partial.rows:
-            records = partial.records
+        records = partial.records
+        if all(record["error"] is not None for record in records):
             partial.discard()
             raise _none_prepared(path, dataset, records)
         if old is not None:

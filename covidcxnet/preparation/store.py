@@ -264,6 +264,7 @@ class PartialStore:
         self._journal_path = target.with_name(f".{target.name}.partial.jsonl")
         self.records: list[dict[str, Any]] = []
         self._unsaved: list[dict[str, Any]] = []
+        self._waiting: list[tuple[np.ndarray, ...]] = []  # rows that are written together: one by one takes 1 ms each
         target.parent.mkdir(parents=True, exist_ok=True)
         self._lock = ExitStack()
         lock = target.with_name(f".{target.name}.lock")
@@ -280,14 +281,17 @@ class PartialStore:
         """The next radiograph, prepared."""
         lungs = prepared.lungs
         bits = np.packbits(np.zeros(self.settings.size**2, bool) if lungs is None else lungs.ravel())
-        self._write((prepared.stack[None], bits[None], prepared.frame.to_array()[None]), [record])
+        self._waiting.append((prepared.stack, bits, prepared.frame.to_array()))
+        self.note([record])
 
     def copy(self, source: Store, first: int, records: list[dict[str, Any]]) -> None:
         """Rows of another store, from row `first`, one a record."""
-        self._write([source.take(name, np.arange(first, first + len(records))) for name in ARRAYS], records)
+        self._write_waiting()
+        self._write([source.take(name, np.arange(first, first + len(records))) for name in ARRAYS])
+        self.note(records)
 
     def note(self, records: list[dict[str, Any]]) -> None:
-        """What was recorded of the next radiographs, whose rows are written; alone for one that has none."""
+        """What was recorded of the next radiographs, whose rows are given; alone for one that has none."""
         self.records += records
         self._unsaved += records
         if len(self._unsaved) >= 32:
@@ -295,6 +299,7 @@ class PartialStore:
 
     def save(self) -> None:
         """Write down all that was added: from here on a kill cannot take it."""
+        self._write_waiting()
         # Emptied first: a Ctrl-C in between may lose lines at the journal's end, but never writes one twice.
         lines, self._unsaved = "".join(json.dumps(record) + "\n" for record in self._unsaved), []
         self._file.flush()
@@ -340,12 +345,15 @@ class PartialStore:
             self._file.close()
         self._journal.close()
 
-    def _write(self, arrays: Sequence[np.ndarray], records) -> None:
-        stop = self.rows + len(records)
+    def _write_waiting(self) -> None:
+        if self._waiting:
+            self._write([np.stack(values) for values in zip(*self._waiting, strict=True)])
+
+    def _write(self, arrays: Sequence[np.ndarray]) -> None:
+        stop = self.rows + len(arrays[0])
         for name, values in zip(ARRAYS, arrays, strict=True):
             self._file[name][self.rows : stop] = values
-        self.rows = stop
-        self.note(records)
+        self.rows, self._waiting = stop, []  # together: after a Ctrl-C before it, the same rows are written again
 
     def _resume(self) -> h5py.File | None:
         """Take up what a run with the same plan left."""
