@@ -19,6 +19,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from enhancement.command_line import ended_in_order
 from enhancement.errors import InputError, one_line
 from enhancement.parallel import cores
 from enhancement.progress import ProgressBar, announce
@@ -95,7 +96,7 @@ def _local(workers: int) -> Iterator[Any]:
     # Two deaths are enough to suspect the files rather than the machine; see `Cluster._results`.
     settings = {"distributed.scheduler.allowed-failures": 1, "distributed.worker.profile.enabled": False}
     with (
-        _ended_in_order(),
+        ended_in_order(),
         tempfile.TemporaryDirectory(prefix="covidcxnet-") as folder,
         dask.config.set({**settings, "temporary-directory": folder}),
     ):
@@ -120,23 +121,6 @@ def _local(workers: int) -> Iterator[Any]:
         with cluster, distributed.Client(cluster, set_as_default=False) as client:
             client.register_plugin(_start(int(threads)))
             yield client
-
-
-@contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Within it SIGTERM, as from a job scheduler, ends this program in good order: processes and files are gone."""
-
-    def end(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():  # which has no signals
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _start(threads: int) -> Any:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any, NoReturn
 
@@ -159,37 +162,66 @@ def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None =
     """Call ``command(arguments) -> exit code`` (None counts as 0) and turn what ends it into an exit code.
 
     The command's code, or 2 after an `InputError` or a file that the system refuses (one line on stderr that begins
-    with `prog`; ``--debug``, taken out here, puts the traceback before it); 130 after Ctrl-C; 0 when the reader of a
-    pipe has gone. `argv` is `sys.argv` by default.
+    with `prog`; ``--debug``, taken out here, puts the traceback before it); 130 after Ctrl-C, 143 after SIGTERM; 0
+    when the reader of a pipe has gone. `argv` is `sys.argv` by default.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    try:
+    with ended_in_order() as signals:
         try:
-            return command([argument for argument in arguments if argument != "--debug"]) or 0
-        finally:
-            # A pipe that `head` has closed shows here; at the interpreter's exit it would be a traceback. By `print`,
-            # as a program that was started without standard output has no `sys.stdout`.
-            print(end="", flush=True)
-    except BrokenPipeError:
-        # What is still buffered has no reader: the exit's flush writes it nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (InputError, OSError) as error:
-        if debug:
-            import traceback  # slow beside the rest of a command's start
+            try:
+                return command([argument for argument in arguments if argument != "--debug"]) or 0
+            finally:
+                # A pipe that `head` has closed shows here; at the interpreter's exit it would be a traceback. By
+                # `print`, as a program that was started without standard output has no `sys.stdout`.
+                print(end="", flush=True)
+        except BrokenPipeError:
+            # What is still buffered has no reader: the exit's flush writes it nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (InputError, OSError) as error:
+            if debug:
+                import traceback  # slow beside the rest of a command's start
 
-            traceback.print_exc()
-        text = str(error)
-        # A folder that may not be written, a full disk: nothing that a traceback would explain.
-        if isinstance(error, OSError):
-            text = (f"{error.filename}: " if error.filename else "") + (error.strerror or text)
-        print(f"{prog}: error: {shortened(one_line(text))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as interrupt:
-        # The interrupted work may say how to resume it.
-        print(f"\n{prog}: {one_line(interrupt) or 'interrupted'}", file=sys.stderr)
-        return INTERRUPTED
+                traceback.print_exc()
+            text = str(error)
+            # A folder that may not be written, a full disk: nothing that a traceback would explain.
+            if isinstance(error, OSError):
+                text = (f"{error.filename}: " if error.filename else "") + (error.strerror or text)
+            print(f"{prog}: error: {shortened(one_line(text))}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt as interrupt:
+            # The interrupted work may say how to resume it.
+            print(f"\n{prog}: {one_line(interrupt) or 'interrupted'}", file=sys.stderr)
+            return 128 + signals[0] if signals else INTERRUPTED
+
+
+@contextmanager
+def ended_in_order() -> Iterator[list[int]]:
+    """Within it SIGTERM, as from a job scheduler, is what Ctrl-C is, so that no processes and partial files are left.
+
+    Gives the list of signals so far; where the work lets the interrupt pass, `SystemExit` of 143 follows. A program's
+    own handler stays.
+    """
+    signals: list[int] = []
+
+    def end(number: int, frame: Any) -> None:
+        signals.append(number)
+        raise KeyboardInterrupt
+
+    # Only the main thread has signals.
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield signals
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield signals
+    except KeyboardInterrupt:
+        if signals:
+            raise SystemExit(128 + signals[0]) from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def add_progress(parser: argparse.ArgumentParser) -> None:

@@ -93,6 +93,10 @@ class ProgressBar(tqdm):
             super().close()
 
 
+# tqdm's own lock is one between processes: a worker that is ended would leak its semaphore.
+ProgressBar.set_lock(threading.RLock())
+
+
 def interactive() -> bool:
     """Whether somebody waits for the result: a terminal, an interpreter or a notebook, and no batch job."""
     return hasattr(sys, "ps1") or (sys.stderr is not None and sys.stderr.isatty())

@@ -208,20 +208,33 @@ def test_after_ctrl_c_and_after_a_lost_scheduler_the_finished_shards_stay(datase
     assert len(list(done.glob("*.h5"))) >= 1
 
 
-def test_sigterm_ends_workers_and_leaves_no_folder(tmp_path):
-    code = (
-        "import time\nfrom covidcxnet.cluster import connected\n"
-        "if __name__ == '__main__':\n    with connected(workers=1):\n        print('up', flush=True); time.sleep(60)\n"
-    )
-    (tmp_path / "script.py").write_text(code)
+ENDLESS = """
+import time
+from covidcxnet.cluster import connected
+from enhancement.progress import ProgressBar
+
+def work(batch, jobs):
+    with ProgressBar(batch):  # as in a worker that reads files
+        print("up", flush=True)
+        time.sleep(60)
+
+if __name__ == "__main__":
+    with connected(workers=1) as cluster:
+        list(cluster.map(work, [[1]], files=lambda batch: []))
+"""
+
+
+def test_sigterm_ends_workers_and_leaves_no_folder_and_no_semaphore(tmp_path):
+    (tmp_path / "script.py").write_text(ENDLESS)
     (tmp_path / "tmp").mkdir()
     environment = os.environ | {"TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, str(tmp_path / "script.py")]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    command, pipes = [sys.executable, str(tmp_path / "script.py")], dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, env=environment, **pipes, text=True) as process:
         assert process.stdout.readline() == "up\n"
         assert list((tmp_path / "tmp").glob("covidcxnet-*"))
         process.terminate()
-        assert process.wait(timeout=30) == 143
+        assert "leaked" not in process.communicate(timeout=30)[1]
+        assert process.returncode == 143
     assert not list((tmp_path / "tmp").glob("covidcxnet-*"))
 
 

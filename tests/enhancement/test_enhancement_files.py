@@ -122,6 +122,32 @@ write_all(sys.argv[1], {"page.html": b"new", "numbers.json": b"x" * 5000})
 """
 
 
+WRITER = """
+import sys, time
+from enhancement.command_line import run
+from enhancement.files import whole_file
+
+def work(arguments):
+    with whole_file(arguments[0]) as partial, open(partial, "w"):
+        print("writing", flush=True)
+        time.sleep(60)
+
+sys.exit(run(work, prog="writer"))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it ends processes outright")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_command_that_is_ended_leaves_no_partial_file(tmp_path, interrupts, number, code):
+    command, pipes = [sys.executable, "-c", WRITER, str(tmp_path / "a.csv")], {"text": True}
+    pipes |= dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline() == "writing\n" and len(list(tmp_path.iterdir())) == 1
+        process.send_signal(number)
+        assert process.communicate(timeout=30)[1] == "\nwriter: interrupted\n"
+    assert process.returncode == code and not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of file sizes")
 def test_on_a_full_disk_files_that_belong_together_stay_as_they_were_and_the_error_names_the_file(tmp_path):
     write_all(tmp_path, {"page.html": b"old", "numbers.json": lambda path: path.write_bytes(b"old")})
