@@ -41,7 +41,8 @@ def split(
         Shares of images for train, validation and test; they are scaled to sum to 1. Train must be above 0. With
         `holdout` they are shares of the other images.
     seed : int
-        Same data, same seed: same split.
+        The same rows in the same order and the same seed give the same split. Released splits and those of documented
+        commands depend on the order, so images are not sorted first.
     by : {"patient", "patient_where_known", "image"}
         What stays together. ``"patient_where_known"`` takes every image without an id for a patient of its own;
         ``"image"`` lets images of one patient stand on both sides, which inflates every figure.
