@@ -84,7 +84,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     predict = command(
         _predict,
         "write lung masks and their verdicts",
-        "Write OUT/masks (PNG, 0 and 255, folders kept), OUT/verdicts.csv and, if wanted, OUT/overlays.",
+        "Write OUT/masks (PNG, 0 and 255, folders kept), OUT/verdicts.csv and, if wanted, OUT/overlays. "
+        "docs/guides/enhancement.md explains the columns.",
     )
     predict.add_argument("inputs", nargs="+", metavar="INPUT", help="radiographs: files, folders or globs")
     predict.add_argument("--out", type=Path, required=True, help="folder for the results")

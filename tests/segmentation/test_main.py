@@ -124,6 +124,8 @@ def test_predict_keeps_the_tree_lists_what_it_cannot_read_and_overwrites_only_if
     rows = {r["file"]: r for r in csv.DictReader((out / "verdicts.csv").read_text().splitlines())}
     assert len(rows) == 4 and rows[str(tree / "a" / "bad.png")]["error"]
     assert len(rows[str(tree / "one.png")]["box"].split()) == 4
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "enhancement.md").read_text(encoding="utf-8")
+    assert not [column for column in rows[str(tree / "one.png")] if f"`{column}`" not in guide], "not explained"
 
 
 @pytest.mark.parametrize(
