@@ -91,7 +91,7 @@ def main(argv: list[str], prog: str) -> int:
     chosen = {"engine": _alone(engine_of, weights), "precision": "f32"}
     about = environment(0, "f32")
     facts = {"weights": weights, "processor": about["processor"], "cores": about["cores"], "rows": rows}
-    facts |= {"before": {"engine": "keras", "precision": "f32"}, "after": chosen}
+    facts |= {"reference": {"engine": "keras", "precision": "f32"}, "default": chosen}
     print(text_of(facts))
     print(f"{about['processor'] or about['system']}, {about['cores']} processors; {RESEARCH_ONLY}")
     if arguments.json:
@@ -236,17 +236,17 @@ def text_of(facts: dict[str, Any]) -> str:
     for title, figures in parts.items():
         cells = [[*names, *map(_text, row.values())] for names, row in zip(chosen, figures, strict=True)]
         lines += [f"{title}:", Table(["engine", "precision", *figures[0]], cells).text(), ""]
-    name = facts["after"]["engine"]
+    name = facts["default"]["engine"]
     now = chosen.index((name, "f32")) if (name, "f32") in chosen else 0
     if not now:
         return "\n".join([*lines, f"Where no engine is named, {name} predicts here: nothing to set beside Keras.", ""])
     cells = []
     for title, figures in parts.items():
         cells.append(title)
-        for what, before in figures[0].items():
-            after = figures[now][what]
-            cells.append([what, _text(before), _text(after), _ratio(before, after)])
-    header = ["", "before: keras", f"after: {name} (auto)", "ratio"]
+        for what, reference in figures[0].items():
+            default = figures[now][what]
+            cells.append([what, _text(reference), _text(default), _ratio(reference, default)])
+    header = ["", "keras", f"{name} (default)", f"{name} / keras"]
     return "\n".join([*lines, Table(header, cells).text(), ""])
 
 
@@ -281,6 +281,7 @@ def _text(figure: Figure) -> str:
     return "" if value is None else format(value, form)
 
 
-def _ratio(before: Figure, after: Figure) -> str:
+def _ratio(reference: Figure, default: Figure) -> str:
     # of a share, as of no difference, it would say nothing
-    return f"{after[0] / before[0]:.2f}" if before[0] and after[0] and not before[1].endswith("%") else ""
+    (below, form), (above, _) = reference, default
+    return f"{above / below:.2f}" if below and above and not form.endswith("%") else ""

@@ -69,11 +69,12 @@ def test_engines_are_set_against_keras_on_stacks_and_files_and_one_that_cannot_r
         assert way["images"] == 2 and way["images_per_second"] > 0 and way["networks_alone_images_per_second"] > 0
         assert f"{way['share_of_networks_alone']:.0%}" in printed.out
     # what was converted for the measurement is taken from then on
-    assert facts["after"] == {"engine": "openvino", "precision": "f32"}
+    assert facts["default"] == {"engine": "openvino", "precision": "f32"}
     assert "From 2 files to probabilities:" in printed.out
-    before, after = (rows[facts[side]["engine"]]["images_per_second"]["2"] for side in ("before", "after"))
+    keras, default = (rows[facts[name]["engine"]]["images_per_second"]["2"] for name in ("reference", "default"))
+    assert "openvino (default)  openvino / keras" in printed.out
     (line,) = [line.split() for line in printed.out.splitlines() if line.startswith("images/s, batch 2")]
-    assert line[-3:] == [f"{before:.1f}", f"{after:.1f}", f"{after / before:.2f}"]
+    assert line[-3:] == [f"{keras:.1f}", f"{default:.1f}", f"{default / keras:.2f}"]
     assert benchmark.main([str(tiny), "--batch", "1", "--rounds", "1", "--data", images, "--json", str(out)]) == 0
     assert "AUROC" in capsys.readouterr().out and "AUROC" not in printed.out
     for row in json.loads(out.read_text())["rows"]:
