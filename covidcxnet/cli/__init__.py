@@ -21,7 +21,7 @@ COMMANDS = {
     "find-lr": ("covidcxnet.cli.find_lr:main", "find a learning rate by a range test, with its plot"),
     "groups": ("covidcxnet.cli.sweep:groups", "train on raw, augmented and balanced data, and compare"),
     "evaluate": ("covidcxnet.cli.evaluate:main", "write the report of a run or of weights on new data"),
-    "compare": ("covidcxnet.cli.compare:main", "set runs against each other: one table, one page, curves"),
+    "compare": ("covidcxnet.cli.compare:main", "compare runs on their test images: one table, one page, curves"),
     "sweep": ("covidcxnet.cli.sweep:main", "train a recipe over values and repeats: one table, one plot"),
     "predict": ("covidcxnet.cli.predict:main", "predict radiographs with trained weights"),
     "explain": ("covidcxnet.cli.predict:explain", "draw Grad-CAM or LIME of a prediction on the radiograph"),

@@ -8,9 +8,11 @@ from covidcxnet.cli._common import RESEARCH_ONLY, add_bootstrap, words
 from enhancement.command_line import Parser, add_progress, at_least, command
 from enhancement.files import check_output
 
-SUMMARY = f"""Compare runs: one table (F1, accuracy, AUROC with intervals; parameters, FLOPs, seconds per epoch, best
-epoch; disease called normal), ROC curves on one axis, learning curves. A run without an up-to-date report is evaluated
-first. {RESEARCH_ONLY}"""
+TEST = "All figures are of test images. To choose between runs, use validation images: evaluate RUN --split validation."
+SUMMARY = f"""Compare finished runs on their test images: one table (F1, accuracy, AUROC with intervals; parameters,
+FLOPs, seconds per epoch, best epoch; disease called normal), ROC curves on one axis, learning curves. A run without an
+up-to-date report of its test images is evaluated first, which opens its test set; the run folder records that. {TEST}
+{RESEARCH_ONLY}"""
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -47,5 +49,7 @@ def main(argv: list[str], prog: str) -> int:
     for caution in comparison.cautions:
         print(f"Caution: {caution.title}. {caution.text}")
     print(*(table.markdown() for table in tables(comparison.rows)), sep="\n\n")
+    if comparison.runs:
+        print(TEST)
     print(save(comparison, out))
     return 0

@@ -171,7 +171,7 @@ def report_of(run: Run, **options: Any) -> tuple[dict[str, Any], pd.DataFrame]:
     report, predictions, reason = read_report(run)
     if not reason:
         return report, predictions
-    print(f"{run.path}: {reason}; evaluating its test split", file=sys.stderr, flush=True)
+    print(f"{run.path}: {reason}; opening its test set to evaluate it", file=sys.stderr, flush=True)
     result = evaluate(run, explain=False, **options)
     return json.loads(result.metrics_path.read_text(encoding="utf-8")), _read_predictions(result.predictions_path)
 

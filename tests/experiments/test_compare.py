@@ -133,7 +133,7 @@ def test_the_table_holds_the_figures_of_the_runs_own_reports_and_names_a_class_n
         assert (row["best_epoch"], row["epochs"], row["kind"]) == (2, 3, "measured")
     printed = capsys.readouterr().out
     assert "A class is never found. b recognises no image of pneumonia" in printed
-    assert "F1 0: pneumonia" in printed
+    assert "F1 0: pneumonia" in printed and "All figures are of test images." in printed
     assert table.loc["b", "zero_f1_classes"] == "pneumonia" and pd.isna(table.loc["a", "zero_f1_classes"])
     assert "never recognised" in (tmp_path / "out" / "comparison.html").read_text()
 
