@@ -45,8 +45,8 @@ class Prediction(NotebookDisplay):
         Why the file could not be read; then there is no label and no probability.
     notes : tuple of str
         Why the label is in doubt, each as "word: reason": it does not look like an upright frontal chest radiograph
-        ("not frontal", "turned", "inverted", "blank", "photograph" ...), by rules that err now and then, or its lungs
-        were not found or are not trusted ("lungs"). Empty where nothing speaks against it.
+        ("not an upright frontal chest", "turned", "inverted", "blank", "photograph" ...), by rules that err now and
+        then, or its lungs were not found or are not trusted ("lungs"). Empty where nothing speaks against it.
     findings : tuple of str or None
         Independent findings whose probability reaches their threshold, the most probable first; None where classes
         exclude each other.

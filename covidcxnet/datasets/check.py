@@ -17,7 +17,7 @@ import pandas as pd
 
 from covidcxnet.datasets.dataset import VERDICTS, Dataset
 from covidcxnet.datasets.named import NAMES, facts_of, load_named
-from covidcxnet.datasets.recognition import recognise
+from covidcxnet.datasets.recognition import OTHER, recognise
 from covidcxnet.datasets.tables import cell_paths
 from enhancement import read_radiograph
 from enhancement.errors import InputError, printable
@@ -30,7 +30,7 @@ PROBLEMS = {
     "blank": ("reject", "one grey level, or next to it"),
     "small": ("reject", "too few pixels to show a chest"),
     "photograph": ("reject", "a colour picture"),
-    "not chest": ("look", "does not look like a chest radiograph from the front"),
+    OTHER: ("look", "does not look like an upright frontal chest radiograph"),
     "inverted": ("look", "looks like a negative: air bright, bone dark"),
     "turned": ("look", "looks turned by a quarter or a half"),
     "lateral": ("look", "looks like a view from the side"),

@@ -16,6 +16,8 @@ import numpy as np
 from covidcxnet.datasets.fingerprint import without_margins
 from covidcxnet.datasets.phantom import phantom
 
+# Lateral views, slices and other body parts alike: the rules do not tell which of them an image is.
+OTHER = "not an upright frontal chest"
 SMALLEST = 64  # pixels of an image's shorter side; fewer show no chest
 SIDE = 64  # pixels to which an image is brought; coarse shape decides, not texture
 _SIZES = (40, 48, 56)  # of the phantom in it
@@ -65,11 +67,11 @@ def judge(image: np.ndarray) -> dict[str, str]:
     if view.turned >= TURNED and view.turned > view.likeness + BETTER:
         return {"turned": f"looks like a chest when turned ({view.turned:.2f}), not as it is ({view.likeness:.2f})"}
     if view.likeness < CHEST:
-        return {"not chest": f"likeness to a chest {view.likeness:.2f}, {CHEST} or more expected"}
+        return {OTHER: f"likeness to a frontal chest {view.likeness:.2f}, {CHEST} or more expected"}
     if view.likeness < SIDEWAYS and view.symmetry < UNEVEN and view.middle < OPEN_MIDDLE:
         return {"lateral": f"little likeness to a frontal chest ({view.likeness:.2f}), uneven ({view.symmetry:.2f})"}
     if view.entropy < FLAT and view.likeness < FLAT_CHEST:
-        return {"not chest": f"likeness {view.likeness:.2f} and few grey levels ({view.entropy:.1f} bits): a slice?"}
+        return {OTHER: f"likeness {view.likeness:.2f} and few grey levels ({view.entropy:.1f} bits): a slice?"}
     return {}
 
 

@@ -101,7 +101,7 @@ class Explanation(NotebookDisplay):
         # the reason with its numbers stands in the table; a figure has room for the word
         if notes := about_image(prediction.notes):
             problems = ", ".join(note.partition(":")[0] for note in notes)
-            lines.append(f"Not like an upright frontal chest radiograph: {problems}")
+            lines.append(f"Image in doubt: {problems}")
         if self.path is not None:
             name, half = printable(self.path.name), _LONGEST_NAME // 2 - 1
             lines.append(name if len(name) <= _LONGEST_NAME else f"{name[:half]}...{name[-half:]}")

@@ -278,10 +278,12 @@ def _with_lung_notes(
 ) -> tuple[str, ...]:
     """Notes on the image, with what the segmenter adds: whether it is a frontal view, and whether its lungs hold."""
     if frontal is not None:
+        from covidcxnet.datasets.recognition import OTHER
+
         # On radiographs of new hospitals the rules of likeness err more often than the network's features do.
         notes = tuple(note for note in notes if note.partition(":")[0] != "lateral")
         if frontal < 0 and not notes:  # what is noted already says more: turned, inverted, blank
-            notes = (*notes, f"not frontal: score {frontal:.1f}, 0 or more expected")
+            notes = (*notes, f"{OTHER}: score {frontal:.1f}, 0 or more expected")
     return notes if trusted else (*notes, f"{_LUNGS}: not trusted, {'; '.join(reasons)}")
 
 

@@ -10,7 +10,7 @@ from covidcxnet.datasets.check import COLUMNS, PROBLEMS, check
 from covidcxnet.datasets.dataset import with_verdicts
 from covidcxnet.datasets.named import load_named
 from covidcxnet.datasets.phantom import phantom
-from covidcxnet.datasets.recognition import impression, judge, tint
+from covidcxnet.datasets.recognition import OTHER, impression, judge, tint
 from covidcxnet.datasets.tables import save_table
 from covidcxnet.preparation import prepare
 from covidcxnet.settings import InputSettings
@@ -53,7 +53,7 @@ def test_every_problem_is_found_and_named_by_any_number_of_processes(damaged):
     assert found.pop("photo.png").startswith("photograph")
     expected = {"good.png": "", "cut.png": "unreadable;mask", "empty.png": "unreadable", "text.jpg": "unreadable"}
     expected |= {"blank.png": "blank", "tiny.png": "small;size", "gone.png": "missing", "negative.png": "inverted"}
-    expected |= {"upside-down.png": "turned", "noise.png": "not chest", "tinted.png": "colour", "large.png": "size"}
+    expected |= {"upside-down.png": "turned", "noise.png": OTHER, "tinted.png": "colour", "large.png": "size"}
     assert found == expected | {"nobody.png": "unlisted"}
     verdict = table.set_index("path")["verdict"]
     assert verdict["good.png"] == "use" and verdict["negative.png"] == verdict["nobody.png"] == "look"

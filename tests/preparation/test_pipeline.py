@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from covidcxnet.datasets.phantom import phantom
+from covidcxnet.datasets.recognition import OTHER
 from covidcxnet.preparation import prepare_files, prepare_image
 from covidcxnet.preparation.pipeline import about_image
 from covidcxnet.settings import InputSettings
@@ -206,10 +207,10 @@ def test_worker_processes_give_the_same_outcomes_and_notes_in_the_same_order(set
     [
         ("lateral", None, 0, ["lateral"]),  # no rule belongs to the segmenter
         ("lateral", 2.0, 0, []),
-        ("lateral", -2.0, 0, ["not frontal"]),
+        ("lateral", -2.0, 0, [OTHER]),
         ("turned", -2.0, 0, ["turned"]),  # says more
-        ("not chest", 2.0, 255, ["not chest", "lungs"]),
-        ("", -2.0, 255, ["not frontal", "lungs"]),
+        (OTHER, 2.0, 255, [OTHER, "lungs"]),
+        ("", -2.0, 255, [OTHER, "lungs"]),
         ("", 2.0, 0, []),
     ],
 )
