@@ -111,11 +111,16 @@ def run_openvino(path: Path, precision: str = "f32") -> Run:
         requests = [compiled.create_infer_request() for _ in parts]
         for request, part in zip(requests, parts, strict=True):
             request.start_async({0: np.ascontiguousarray(part)}, share_inputs=True)
-        outputs = []
-        for request in requests:
+        outputs: tuple[np.ndarray, ...] = ()
+        done = 0
+        for request, part in zip(requests, parts, strict=True):
             request.wait()
-            outputs.append([np.array(tensor.data) for tensor in request.output_tensors])
-        return tuple(map(np.concatenate, zip(*outputs, strict=True)))
+            values = [tensor.data for tensor in request.output_tensors]
+            outputs = outputs or tuple(np.empty((len(stacks), *v.shape[1:]), v.dtype) for v in values)
+            for output, value in zip(outputs, values, strict=True):
+                output[done : done + len(part)] = value
+            done += len(part)
+        return outputs
 
     return run
 

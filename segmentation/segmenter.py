@@ -349,9 +349,9 @@ class LungSegmenter:
         assert result.frame is not None
         inside = result.frame.inner
         # Nothing in the padding is lung.
-        framed = np.zeros_like(maps)
-        framed[inside] = maps[inside]
-        by_name = {name: np.ascontiguousarray(framed[..., k]) for k, name in enumerate(self.conventions)}
+        framed = np.zeros((len(self.conventions), *maps.shape[:2]), np.float32)
+        framed[:, *inside] = np.moveaxis(maps[inside], -1, 0)
+        by_name = dict(zip(self.conventions, framed, strict=True))
         chosen = by_name[self.convention]
         other = next((by_name[name][inside] for name in self.conventions if name != self.convention), None)
         cleaned = clean_map(chosen, self.threshold, self.components, self.fill_holes)

@@ -40,7 +40,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one sub-command: 0 done, 1 done but some files could not be read, 2 unusable input, 130 or 143 interrupted."""
+    """Run one sub-command: 0 done, 1 done but for unreadable files, 2 unusable input, 130 and 143 stopped."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] not in COMMANDS:
         return command_line.run(_answer, arguments, prog="covidcxnet")
