@@ -1,4 +1,8 @@
-"""Text cells of a CSV that a spreadsheet would run as a formula: written with an apostrophe before, read without it."""
+"""Text cells of a CSV, so that every program reads them and no spreadsheet runs them.
+
+What begins as a formula does is written with an apostrophe before, and read without it. Bytes of a file name that are
+no UTF-8 are written as Python shows them, as in ``lunge_\\udcfc.png``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,13 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r].", re.S)
 
 def csv_cell(value: Any) -> Any:
     """A cell as it is written; numbers, also those that are text, stay as they are."""
-    if not isinstance(value, str) or not _FORMULA.match(value):
+    if not isinstance(value, str):
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        value = value.encode("utf-8", "backslashreplace").decode()
+    if not _FORMULA.match(value):
         return value
     try:
         float(value)

@@ -97,9 +97,7 @@ def write_all(folder: PathLike, files: Mapping[str, bytes | Callable[[Path], obj
 def write_csv(path: PathLike, rows: Sequence[dict[str, Any]]) -> None:
     """Write rows as CSV, whole or not at all; the columns are all keys, in the order in which they first occur."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    # File names that are no valid text come out as the bytes they are.
-    options: Any = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-    with whole_file(path) as partial, open(partial, "w", **options) as file:
+    with whole_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)

@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
 
 def _table(path: Path):
     # a file's name may hold bytes that are no UTF-8
-    return open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")
+    return open(path, "w", newline="", encoding="utf-8", errors="backslashreplace")
 
 
 def save(path: Path, image: np.ndarray) -> None:

@@ -73,8 +73,7 @@ class Csv:
         self.cells = lambda row: map(csv_cell, table_row(row, classes).values())
         # of the pictures: the class explained, LIME's local fit, and the file
         self.explained = ["target", "fit", "panel"] if method else []
-        # File names that are no valid text come out as the bytes they are.
-        file = open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115
         self.writer = csv.writer(stack.enter_context(file))
         self.writer.writerow([csv_cell(name) for name in (*columns(classes), *self.explained)])
 

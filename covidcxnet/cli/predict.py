@@ -52,7 +52,8 @@ def build_parser(prog: str, description: str) -> argparse.ArgumentParser:
     add("files", nargs="+", metavar="FILE", help="radiographs, folders or glob patterns")
     add("--weights", required=True, metavar="W", help="weights file, run folder or released name")
     add("--json", action="store_true", help="print one JSON object per line for each file instead of a table")
-    add("--csv", type=Path, metavar="FILE", help="also write the predictions as a table")
+    text = r"also write the predictions as a UTF-8 table; other bytes in file names are escaped, as in lunge_\udcfc.png"
+    add("--csv", type=Path, metavar="FILE", help=text)
     text = f"also draw all probabilities as bars beside each radiograph, the first {_MOST_DRAWN} (.png or .svg)"
     add("--figure", type=Path, metavar="FILE", help=text)
     add("--segmenter", metavar="W", help="find lungs with these weights instead of the recorded ones")

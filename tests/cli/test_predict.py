@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from covidcxnet import pretrained
@@ -97,12 +98,13 @@ def test_json_is_one_object_a_line_and_nothing_else(folder, weights, capsys):
 
 def test_a_csv_has_a_probability_column_a_class_and_is_not_overwritten_unasked(folder, weights, tmp_path, capsys):
     target = tmp_path / "out" / "table.csv"
+    (folder / "lunge_\udcfc.png").write_bytes((folder / "a.png").read_bytes())
     arguments = [str(folder), "--weights", weights, "--csv", str(target)]
     assert predict(arguments) == 1
-    with open(target, newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = pd.read_csv(target, keep_default_na=False).to_dict("records")
+    assert [row["file"] for row in rows][-1] == rf"{folder}/lunge_\udcfc.png"
     good = [row for row in rows if not row["error"]]
-    assert len(rows) == 4 and len(good) == 3
+    assert len(rows) == 5 and len(good) == 4
     assert all(float(r["probability_normal"]) + float(r["probability_covid19"]) == pytest.approx(1) for r in good)
     assert predict(arguments) == 2 and "exists" in capsys.readouterr().err
     assert predict([*arguments, "--overwrite"]) == 1
