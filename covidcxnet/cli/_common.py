@@ -22,7 +22,8 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool = False, narrow:
     add_root(parser)
     add("--where", action="append", default=[], metavar="COLUMN=VALUE[,VALUE]", help="rows to use; repeatable")
     if narrow:
-        parser.add_argument("--classes", metavar="CLASS[,CLASS]", help="labels to keep, in this order; default all")
+        text = "labels to keep, in this order but normal always first; default all"
+        parser.add_argument("--classes", metavar="CLASS[,CLASS]", help=text)
         parser.add_argument("--verdicts", metavar="CSV", help="table of datasets check: rejected images are left out")
 
 

@@ -41,8 +41,8 @@ class Dataset(NotebookDisplay):
     root : Path
         Folder that all paths are relative to.
     classes : tuple of str, optional
-        In the order of the model's outputs: labels (none given: ``normal`` first, then the others sorted), or the
-        findings to learn where `task` is "independent".
+        In the order of the model's outputs: labels, or the findings to learn where `task` is "independent". Of labels
+        ``normal`` always comes first, in whatever order they are given; none given: the others follow sorted.
     name : str, optional
         What reports call it.
     definitions : mapping, optional

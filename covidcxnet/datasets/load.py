@@ -85,8 +85,8 @@ def load(
         What the CSV's paths are relative to (default: its folder, or the parent where only that holds the files); for
         the phantom the folder to keep it under (default: the user's cache).
     classes : sequence of str
-        Classes to keep, in the order of the model's outputs; none: all there are (of findings those that are present
-        in one image and absent in another).
+        Classes to keep, in the order of the model's outputs, except that a label ``normal`` always comes first; none:
+        all there are (of findings those that are present in one image and absent in another).
     where : mapping, optional
         Column to value or list of values: only such rows are kept.
     columns : mapping, optional

@@ -128,7 +128,9 @@ class Recipe:
         metadata=_about("rows to use, column to value or list of values, as in {source: [nih, armiro]}"),
     )
     classes: tuple[str, ...] = _field(
-        (), "labels to use, in order; empty for all. With two, the model gives the probability of the second"
+        (),
+        "labels to use, in this order but normal always first; empty for all. With two, the model gives the "
+        "probability of the second",
     )
     multilabel: bool = _field(
         False,

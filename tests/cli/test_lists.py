@@ -86,3 +86,10 @@ def test_it_is_one_line_that_says_what_is_expected(command, words, capsys):
     assert main(command.split()) == 2
     error = capsys.readouterr().err
     assert all(part in error for part in words.split("; ")) and error.count("\n") == 1 and "Traceback" not in error
+
+
+@pytest.mark.parametrize("command", ["train", "explore"])
+def test_help_says_that_normal_comes_first_whatever_order_classes_are_given_in(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert "in this order but normal always first" in " ".join(capsys.readouterr().out.split())
