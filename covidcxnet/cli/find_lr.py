@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from covidcxnet.cli._common import NO_PROGRESS, progress_switch
+from covidcxnet.cli._common import LUNG_ENGINE, NO_PROGRESS, lung_engine, progress_switch
 from covidcxnet.training.arguments import named_first, parse_recipe
 from enhancement.command_line import Parser, command
 from enhancement.files import check_output
@@ -15,7 +15,7 @@ most steeply (Smith 2017). usage: covidcxnet find-lr [RECIPE] [--lowest 1e-7] [-
 train].
 
 Writes learning_rate.png and learning_rate.csv to --out (by default a folder under runs/). Model, images, augmentation
-and loss are the recipe's; its schedule is left out and no weights are saved. {NO_PROGRESS}"""
+and loss are the recipe's; its schedule is left out and no weights are saved. {LUNG_ENGINE} {NO_PROGRESS}"""
 # Flags of train that mean nothing to a range test.
 REFUSED = {
     "resume": "a range test begins from initial weights; give the recipe",
@@ -28,6 +28,7 @@ REFUSED = {
 @progress_switch
 def main(argv: list[str], prog: str) -> int:
     """Run a range test: 0 done, 1 done but the loss falls nowhere clearly enough to suggest a rate."""
+    engine, argv = lung_engine(argv, prog)
     # --help goes on to `parse_recipe`, which shows the flags of train below this summary.
     parser = Parser(prog=prog, add_help=False)
     parser.add_argument("--lowest", type=float, default=1e-7)
@@ -41,7 +42,7 @@ def main(argv: list[str], prog: str) -> int:
 
     from covidcxnet.training.lr_finder import draw_range_test, range_test, save_range_test
 
-    test = range_test(recipe, lowest=values.lowest, highest=values.highest, steps=values.steps)
+    test = range_test(recipe, lowest=values.lowest, highest=values.highest, steps=values.steps, engine=engine)
     table = save_range_test(test, folder / "learning_rate.csv")
     title = f"{recipe.model}, batches of {recipe.batch_size}"
     picture = draw_range_test(test, folder / "learning_rate.png", title=title)

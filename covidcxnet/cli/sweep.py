@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from covidcxnet.cli._common import NO_PROGRESS, RESEARCH_ONLY, add_bootstrap, progress_switch
-from enhancement.command_line import Parser, add_progress, command
+from covidcxnet.cli._common import LUNG_ENGINE, NO_PROGRESS, RESEARCH_ONLY, add_bootstrap, lung_engine, progress_switch
+from enhancement.command_line import Parser, add_engine, add_progress, command
 from enhancement.errors import InputError
 
 SUMMARY = f"""Train a recipe with every combination of values, each with several seeds, all on one split; then one table
@@ -22,7 +22,8 @@ oversampling) and augmented; evaluate them on the same test images and compare. 
 [--balance oversample|undersample] [--published] [--bootstrap 2000] [flags of train].
 
 --out names the folder (by default one under runs/) with a run for each group, comparison.html, comparison.csv,
-comparison.md and groups.png. The same command resumes where it was stopped. {NO_PROGRESS} {RESEARCH_ONLY}"""
+comparison.md and groups.png. The same command resumes where it was stopped. {LUNG_ENGINE} {NO_PROGRESS}
+{RESEARCH_ONLY}"""
 _DECIDED = "the groups decide it; --balance undersample balances the other way"
 # Flags of train that the groups decide, or that belong to a single run.
 REFUSED = {
@@ -45,6 +46,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--test", action=argparse.BooleanOptionalAction, default=True, help="evaluate each run on the test split")
     add_bootstrap(parser)
     add("--dry-run", action="store_true", help="list the trainings and their state, and stop")
+    add_engine(parser, "the lung network of the preparation", precisions=())
     add_progress(parser)
     return parser
 
@@ -73,6 +75,7 @@ def main(argv: list[str], prog: str) -> int:
         print(overview(plan(recipe, over, values.repeats, folder), tuple(over)))
         return 0
     options = {"test": values.test, "bootstrap": values.bootstrap, "progress": values.progress}
+    options |= {"engine": values.engine}
     result = sweep(recipe, over, repeats=values.repeats, out=folder, **options)
     for name, text in cautions(result):
         print(f"Caution: {name}. {text}")
@@ -87,6 +90,7 @@ def groups(argv: list[str], prog: str) -> int:
     """Train and compare the groups; the same command resumes."""
     from covidcxnet.training.arguments import named_first, parse_recipe
 
+    engine, argv = lung_engine(argv, prog)
     # --help goes on to `parse_recipe`, which shows the flags of train below this summary.
     parser = Parser(prog=prog, add_help=False)
     add = parser.add_argument
@@ -101,7 +105,7 @@ def groups(argv: list[str], prog: str) -> int:
     from covidcxnet.experiments.sweep import train_groups
 
     options = {"sampling": values.balance, "published": values.published, "bootstrap": values.bootstrap}
-    result = train_groups(recipe, folder, **options)
+    result = train_groups(recipe, folder, engine=engine, **options)
     for caution in result.comparison.cautions:
         print(f"Caution: {caution.title}. {caution.text}")
     print(*(table.markdown() for table in tables(result.comparison.rows)), sep="\n\n")

@@ -48,12 +48,14 @@ def sweep(
     test: bool = True,
     bootstrap: int = 2000,
     progress: bool = True,
+    engine: str | None = None,
 ) -> Sweep:
     """Train every combination of values, each with several seeds, and write one table and one plot.
 
     `over` maps recipe keys, nested with dots, to their values. The recipe's seed makes the split and is that of the
     first repeat. Where `out` holds this sweep already, finished runs are reused and unfinished ones resumed; values and
     repeats may have grown. Without `test` the test split stays closed, and validation figures are all there is.
+    `engine` runs the lung network, as in `train`, and is no part of the sweep.
     `InputError` if the sweep cannot begin. What fails later is one training, whose row says why while the others go on.
     """
     over, folder = dict(over or {}), Path(out)
@@ -74,7 +76,7 @@ def sweep(
         for number, trial in enumerate(trials, start=1):
             print(f"[{number}/{len(trials)}] {trial.name}: {status(trial)}", file=sys.stderr, flush=True)
             try:
-                figures = figures_of(_train(trial), options)
+                figures = figures_of(_train(trial, engine), options)
             except Exception as error:
                 # A value that makes one training fail (no memory, a loss that is not finite) must not end the others.
                 name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
@@ -124,10 +126,12 @@ def train_groups(
     published: bool = False,
     bootstrap: int = 2000,
     progress: bool = True,
+    engine: str | None = None,
 ) -> Groups:
     """Train the three groups of `group_recipes` on one split, evaluate them, and write the comparison.
 
     `out` is the folder of all three runs, resumed as in `sweep`; `published` shows the study's own rows beside.
+    `engine` runs the lung network, as in `train`.
     """
     folder, recipes = Path(out), group_recipes(recipe, sampling=sampling)
     _claim(folder / "groups.json", "groups", recipes, {})
@@ -135,7 +139,7 @@ def train_groups(
     try:
         for number, trial in enumerate(_with_splits(trials, folder), start=1):
             print(f"[{number}/{len(trials)}] {trial.folder.name}: {status(trial)}", file=sys.stderr, flush=True)
-            _train(trial)
+            _train(trial, engine)
             _free_memory()
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; the same command goes on in {folder}") from None
@@ -166,12 +170,14 @@ def overview(trials: Sequence[Trial], keys: Sequence[str]) -> str:
     return Table(["Training", "Folder", "Status"], rows, note=note).text()
 
 
-def _train(trial: Trial) -> Run:
+def _train(trial: Trial, engine: str | None) -> Run:
     """Train what is left of one training."""
     now = status(trial)
     if now == "finished":
         return Run(trial.folder)
-    return train(replace(trial.recipe, out=str(trial.folder))) if now == "to train" else train(resume=trial.folder)
+    if now == "to train":
+        return train(replace(trial.recipe, out=str(trial.folder)), engine=engine)
+    return train(resume=trial.folder, engine=engine)
 
 
 def _claim(

@@ -57,13 +57,19 @@ class RangeTest:
 
 
 def range_test(
-    recipe: Recipe, *, lowest: float = 1e-7, highest: float = 1.0, steps: int = 200, progress: bool = True
+    recipe: Recipe,
+    *,
+    lowest: float = 1e-7,
+    highest: float = 1.0,
+    steps: int = 200,
+    progress: bool = True,
+    engine: str | None = None,
 ) -> RangeTest:
     """Train a recipe for some steps (batches) at a rate that grows from `lowest` to `highest`, and look at the loss.
 
     Model, initial weights, images, augmentation, sampling, weights and loss are the recipe's; its schedule is left out.
-    Nothing of the model is saved. `InputError` if the range, the recipe or its data cannot be used, or the loss is not
-    finite at the lowest rates.
+    Nothing of the model is saved. `engine` runs the lung network, as in `train`. `InputError` if range, recipe or data
+    cannot be used, or the loss is not finite at the lowest rates.
     """
     if not 0 < lowest < highest <= 100:
         raise InputError(f"lowest, highest: {lowest:g} to {highest:g} given, above 0, growing, at most 100 expected")
@@ -74,7 +80,7 @@ def range_test(
     rates = np.geomspace(lowest, highest, steps)
     with precision(recipe.precision):
         # A schedule or an average of the weights would blur what one step at one rate does.
-        loop = _loop(replace(recipe, schedule="constant", min_learning_rate=0.0, warmup=0.0, ema=0.0))
+        loop = _loop(replace(recipe, schedule="constant", min_learning_rate=0.0, warmup=0.0, ema=0.0), engine)
         growth = _Growth(rates, loop.batches, recipe.seed, progress)
         epochs = math.ceil(steps / len(loop.batches))
         loop.model.fit(loop.batches, epochs=epochs, verbose=0, callbacks=[growth], shuffle=False)
@@ -138,10 +144,10 @@ def _limited(losses: np.ndarray) -> np.ndarray:
     return np.minimum(losses, DIVERGED * np.median(losses[: _head(losses)]))
 
 
-def _loop(recipe: Recipe) -> TrainingLoop:
+def _loop(recipe: Recipe, engine: str | None) -> TrainingLoop:
     """What `train` would fit, without a run folder; of a model with stages the first."""
     check_files(recipe)
-    segmenter, options = data.segmenter_of(recipe), model_options(recipe)
+    segmenter, options = data.segmenter_of(recipe, engine), model_options(recipe)
     dataset = data.dataset_of(recipe)
     recipe = replace(recipe, classes=dataset.classes)
     split = data.split_of(recipe, dataset)
@@ -151,7 +157,7 @@ def _loop(recipe: Recipe) -> TrainingLoop:
         options["normalization"] = channel_statistics(store, rows_of(store, split, "train"))
     core, _ = build_model(recipe, options, recipe.init)
     soft = None
-    if teacher := teacher_of(recipe):
+    if teacher := teacher_of(recipe, engine):
         soft = soft_labels(teacher, recipe, dataset, store, rows_of(store, split, "train"))
     bench: Any = SimpleNamespace(store=store, split=split, path=Path("no-run"), soft_labels=soft)
     loop = loop_for(bench, recipe, core, options)

@@ -48,7 +48,7 @@ def calls(monkeypatch):
     """`train` that only writes a run's files, and the list of its calls; AUROC is 0.5 + learning rate + seed / 100."""
     recorded: list[tuple[str, Recipe | str]] = []
 
-    def train(recipe=None, *, resume=None):
+    def train(recipe=None, *, resume=None, engine=None):
         recorded.append(("resume", str(resume)) if resume else ("train", recipe))
         folder = Path(resume or recipe.out)
         if recipe is None:
@@ -205,6 +205,21 @@ def test_bars_of_the_trainings_follow_the_switch_of_the_sweep(table, calls, tmp_
     monkeypatch.setattr(module, "train", lambda *a, **k: seen.append(ProgressBar.hidden) or original(*a, **k))
     assert main(["phantom", "--data", table, "--repeats", "2", "--out", str(tmp_path / "s"), *flags]) == 0
     assert seen == [hidden, hidden] and not ProgressBar.hidden
+
+
+def test_the_engine_of_the_lung_network_reaches_the_trainings_and_is_no_part_of_the_recipe(
+    table, calls, tmp_path, monkeypatch
+):
+    engines, original = [], module.train
+    monkeypatch.setattr(module, "train", lambda *a, **k: engines.append(k["engine"]) or original(*a, **k))
+    for command, repeats in ((main, ["--repeats", "2"]), (groups_command, [])):
+        engines.clear()
+        flags = ["phantom", "--data", table, "--out", str(tmp_path / command.__name__), *repeats]
+        assert command([*flags, "--engine", "keras"]) == 0
+        assert set(engines) == {"keras"}
+        # the same work on another engine: nothing to train again
+        engines.clear()
+        assert command([*flags, "--engine", "openvino"]) == 0 and not engines
 
 
 def test_finished_runs_are_not_trained_again_and_unfinished_ones_are_resumed(table, calls, tmp_path):

@@ -83,6 +83,19 @@ def test_the_command_refuses_what_the_recipe_refuses_in_one_line(tmp_path, capsy
     assert len(lines) == 5 and "is a file" in lines[-1]
 
 
+def test_the_engine_given_runs_the_lung_network(monkeypatch, capsys):
+    monkeypatch.delenv("COVIDCXNET_ENGINE", raising=False)
+    engines = []
+
+    def segmenter(weights, *, engine):
+        engines.append(engine)
+        raise InputError("stop here")
+
+    monkeypatch.setattr("covidcxnet.training.data.LungSegmenter", segmenter)
+    assert main(["transfer", "--data", "phantom", "--engine", "keras"]) == 2
+    assert engines == ["keras"] and "stop here" in capsys.readouterr().err
+
+
 def test_the_command_writes_and_tells_the_rate(tmp_path, capsys, monkeypatch):
     values = losses()
     result = RangeTest(RATES, values, smooth(values), suggest(RATES, values, smooth(values)), False)
