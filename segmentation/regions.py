@@ -91,8 +91,10 @@ class Frame:
             grid = np.meshgrid(columns, rows)
             inside = cv2.remap(values, grid[0], grid[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         # A bool map was interpolated as 0 and 1: one half is where its outline lies.
-        full = np.full((self.height, self.width), fill, np.float32)
-        full[self.top : self.bottom, self.left : self.right] = inside
+        full = inside
+        if not self.whole:
+            full = np.full((self.height, self.width), fill, np.float32)
+            full[self.top : self.bottom, self.left : self.right] = inside
         return full >= 0.5 if binary else full
 
     def to_array(self) -> np.ndarray:
@@ -182,7 +184,7 @@ def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image.copy()
     if image.dtype == np.bool_:
-        return cv2.resize(image.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
+        return cv2.resize(image.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).view(bool)
     # INTER_AREA does not interpolate when it enlarges: it repeats pixels.
     shrinks = height * width < image.shape[0] * image.shape[1]
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
