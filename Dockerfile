@@ -1,5 +1,5 @@
 # docker build --tag covidcxnet . && docker run --rm covidcxnet
-# docker run --rm --volume "$PWD:/data" covidcxnet predict /data/chest.png --weights covid-cxnet --out /data/pictures
+# docker run --rm --volume "$PWD:/data" covidcxnet predict /data/chest.png --weights covid-cxnet-lite --out /data/pictures
 FROM python:3.12-slim-bookworm
 
 ENV PYTHONDONTWRITEBYTECODE=1 TF_CPP_MIN_LOG_LEVEL=3 MPLBACKEND=Agg COVIDCXNET_HOME=/home/reader/covidcxnet

@@ -2,7 +2,7 @@
 
     python examples/export_probabilities.py radiographs/ --out probabilities.csv
 
-The same from the command line, with more to choose: covidcxnet predict radiographs/ --weights covid-cxnet --csv FILE.
+The same from the command line, with more to choose: covidcxnet predict radiographs/ --weights covid-cxnet-lite --csv FILE.
 Research only: a label is not a diagnosis.
 """
 
@@ -20,7 +20,7 @@ from enhancement.files import whole_file
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("radiographs", nargs="+", help="files, folders or glob patterns")
-    parser.add_argument("--weights", default="covid-cxnet", help="a released name, a weights file or a run folder")
+    parser.add_argument("--weights", default="covid-cxnet-lite", help="a released name, a weights file or a run folder")
     parser.add_argument("--out", type=Path, default=Path("probabilities.csv"), help="table to write")
     parser.add_argument("--jobs", type=int, default=1, help="processes that read and enhance")
     arguments = parser.parse_args(argv)

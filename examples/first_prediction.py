@@ -17,7 +17,7 @@ from enhancement.command_line import run
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("radiograph", nargs="?", help="PNG, JPEG, TIFF, WebP or DICOM; a phantom if left out")
-    parser.add_argument("--weights", default="covid-cxnet", help="a released name, a weights file or a run folder")
+    parser.add_argument("--weights", default="covid-cxnet-lite", help="a released name, a weights file or a run folder")
     parser.add_argument("--out", type=Path, default=Path("first-prediction.png"), help="picture to write")
     arguments = parser.parse_args(argv)
     if arguments.radiograph and Path(arguments.radiograph).is_dir():
