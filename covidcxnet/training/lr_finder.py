@@ -151,11 +151,13 @@ def _loop(recipe: Recipe, engine: str | None) -> TrainingLoop:
     dataset = data.dataset_of(recipe)
     recipe = replace(recipe, classes=dataset.classes)
     split = data.split_of(recipe, dataset)
+    # As in `train`, before hours of preparation: a stack that is too small, or a wrong option, is refused at once.
+    core = None if options["normalization"] == TRAINING else build_model(recipe, options, recipe.init)[0]
     recipe = with_histogram(recipe, dataset, split, segmenter)
     store = data.store_of(recipe, dataset, segmenter)
-    if options["normalization"] == TRAINING:
+    if core is None:
         options["normalization"] = channel_statistics(store, rows_of(store, split, "train"))
-    core, _ = build_model(recipe, options, recipe.init)
+        core, _ = build_model(recipe, options, recipe.init)
     soft = None
     if teacher := teacher_of(recipe, engine):
         soft = soft_labels(teacher, recipe, dataset, store, rows_of(store, split, "train"))

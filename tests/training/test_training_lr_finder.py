@@ -8,6 +8,9 @@ import pandas as pd
 import pytest
 
 from covidcxnet.cli.find_lr import main
+from covidcxnet.datasets import make_phantoms
+from covidcxnet.settings import InputSettings
+from covidcxnet.training import Recipe
 from covidcxnet.training.lr_finder import RangeTest, draw_range_test, range_test, save_range_test, smooth, suggest
 from enhancement.errors import InputError
 
@@ -81,6 +84,15 @@ def test_the_command_refuses_what_the_recipe_refuses_in_one_line(tmp_path, capsy
     assert main(["--out", str(tmp_path / "file")]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 5 and "is a file" in lines[-1]
+
+
+def test_a_stack_too_small_for_the_network_is_refused_before_images_are_prepared(tmp_path, monkeypatch):
+    make_phantoms(tmp_path / "data", 24, seed=1, size=32, classes=("normal", "covid19"), progress=False)
+    settings = InputSettings(size=8, channels=("raw",))
+    recipe = Recipe(data=str(tmp_path / "data" / "phantom.csv"), store=str(tmp_path / "stacks.h5"), input=settings)
+    with pytest.raises(InputError, match="a stack of 8 pixels given, 94 or more expected"):
+        range_test(recipe, steps=20, progress=False)
+    assert not (tmp_path / "stacks.h5").exists()
 
 
 def test_the_engine_given_runs_the_lung_network(monkeypatch, capsys):
