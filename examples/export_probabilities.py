@@ -2,7 +2,7 @@
 
     python examples/export_probabilities.py radiographs/ --out probabilities.csv
 
-The same from the command line, with more to choose: covidcxnet predict radiographs/ --weights covid-cxnet-lite --csv FILE.
+The same from the command line: covidcxnet predict radiographs/ --weights covid-cxnet-lite --csv FILE.
 Research only: a label is not a diagnosis.
 """
 
