@@ -98,13 +98,13 @@ def pairs_from_folders(
     With several mask folders (left and right lungs, say) the union of their masks counts; an image must have a mask in
     each. Images without a mask are left out.
     """
-    found, *others = [find_images(folder) for folder in (images, *masks)]
-    unread = [path for paths in (found, *others) for path in paths if path.is_dir()]
+    pictures, *others = [find_images(folder) for folder in (images, *masks)]
+    unread = [path for paths in (pictures, *others) for path in paths if path.is_dir()]
     if unread:
         raise InputError(f"{unread[0]}: this folder cannot be read, and pairs in it would be left out")
     by_stem = [{_stem(path): path for path in paths} for paths in others]
     pairs = []
-    for image in found:
+    for image in pictures:
         parts = [table[image.stem] for table in by_stem if image.stem in table]
         if parts and len(parts) == len(by_stem):
             pairs.append(Pair(image, tuple(parts), source or Path(images).name, convention))

@@ -49,14 +49,14 @@ def files(root: Path, suffixes: Iterable[str] = IMAGES) -> Iterator[str]:
     None where there is no such folder: many archives come in parts.
     """
     wanted = tuple(suffixes)
-    for here, found in walk(root) if root.exists() else ():
+    for here, names in walk(root) if root.exists() else ():
         relative = here.relative_to(root)
         if any(map(_leaving, relative.parts)):
             continue
-        if found is None:
+        if names is None:
             note(f"{printable(here)}: left out: this folder cannot be read")
         place = relative.as_posix()
-        for name in found or ():
+        for name in names or ():
             if name.lower().endswith(wanted) and not _leaving(name) and is_text(name):
                 yield name if place == "." else f"{place}/{name}"
 
