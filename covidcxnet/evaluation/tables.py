@@ -72,7 +72,8 @@ def computed(r: Report) -> str:
     if not r.model.engine:
         return ""
     other = "; the same weights in f32 may have other figures" if r.model.precision != "f32" else ""
-    return f"{r.model.engine} in {r.model.precision}{other}"
+    name = {"keras": "Keras", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}.get(r.model.engine, r.model.engine)
+    return f"{name} in {r.model.precision}{other}"
 
 
 def left_out(r: Report) -> str | None:
@@ -102,7 +103,7 @@ def intervals(r: Report) -> str:
     if not r.resamples:
         return "none"
     unit = "images" if r.metrics.patients == r.unknown_patients else "patients"
-    fixed = "Wilson's for proportions that are the same in all of them"
+    fixed = "Wilson's where a proportion is the same in all of them"
     return f"95%, bootstrap over {unit}, {r.resamples:,} resamples; {fixed}"
 
 
