@@ -122,9 +122,9 @@ def test_page_card_and_json_say_which_engine_computed_and_in_which_precision(run
     given = ["--weights", str(run.best_weights), "--format", "openvino", "--precision", "int8", *images]
     assert export_main([*given, "--out", str(tmp_path / "made.xml")]) == 0
     rounded = evaluate(run, precision="int8", out=tmp_path / "report", **QUICK)
-    for of, engine, precision in ((rounded, "openvino", "int8"), (report, "keras", "f32")):
+    for of, engine, precision in ((rounded, "OpenVINO", "int8"), (report, "Keras", "f32")):
         numbers, said = json.loads(of.metrics_path.read_text()), f"{engine} in {precision}"
-        assert (numbers["model"]["engine"], numbers["model"]["precision"]) == (engine, precision)
+        assert (numbers["model"]["engine"], numbers["model"]["precision"]) == (engine.lower(), precision)
         assert numbers["environment"]["precision"] == precision
         assert said in of.path.read_text() and said in of.card_path.read_text()
         assert (said in summary(of)) == ("--precision int8" in of.commands[-1]) == (precision == "int8")
