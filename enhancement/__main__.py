@@ -100,7 +100,11 @@ def _run(arguments: argparse.Namespace, prog: str) -> int:
     if arguments.compare:
         sheet.check_sheet(arguments.compare, overwrite=arguments.overwrite)
     enhance = arguments.make(arguments)
-    enhance(np.zeros((4, 4), np.uint8))  # raises for settings out of range
+    try:
+        enhance(np.zeros((4, 4), np.uint8))
+    except InputError as error:  # a setting out of range, by its name in Python
+        name, colon, reason = str(error).partition(":")
+        raise InputError(f"--{name.replace('_', '-')}{colon}{reason}" if name in arguments else str(error)) from error
 
     def read(path: Path):
         return enhancement.read_radiograph(path, window=arguments.window, max_pixels=arguments.max_pixels)
