@@ -84,7 +84,8 @@ class Prediction(NotebookDisplay):
         name = "array" if self.path is None else repr(self.path.name)
         if self.error is not None:
             return f"Prediction({name}, error={self.error!r})"
-        return f"Prediction({name}, {self.label!r}, probability={self.probability or 0:.3f})"
+        mark = MARK if self.notes else ""
+        return f"Prediction({name}, {self.label!r}, probability={self.probability or 0:.3f}{mark})"
 
     @property
     def probability(self) -> float | None:

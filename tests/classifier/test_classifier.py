@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -123,6 +124,8 @@ def test_results_are_a_table_and_show_themselves_whatever_they_lack(tmp_path, cl
     assert np.isnan(results.probabilities[0]).all() and results.probabilities[1].sum() == pytest.approx(1)
     assert classifier.predict([]).to_frame().columns.tolist() == table.columns.tolist()
     assert repr(results[1]).startswith("Prediction('0.png', '") and "error=" in repr(results)
+    doubted = replace(results[1], notes=("image: in colour",))
+    assert repr(doubted) == f"{repr(replace(doubted, notes=()))[:-1]} (!))", "marked as in tables"
     best = type(classifier)(classifier.model, classifier.metadata, tmp_path / "first-run" / "best.weights.h5")
     assert repr(best).startswith("Classifier('first-run', ")
     for shown in (classifier, results, *results):
