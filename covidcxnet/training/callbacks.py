@@ -159,7 +159,8 @@ class Progress(keras.callbacks.Callback):
             image = (time.monotonic() - self.timed) / (self.bar.n - self.untimed)
             # Early stopping may end it sooner, and validation is not counted.
             left = image * (self.images - self.bar.n + self.later * self.images)
-            text = f"{image * self.batch_size:.2g} s a step, at most {left / 60:.0f} min in all"
+            time_left = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
+            text = f"{image * self.batch_size:.2g} s a step, at most {time_left} in all"
             self.bar.set_postfix_str(f"loss {float(logs['loss']):.3f}, {text}", refresh=False)
 
     def on_epoch_end(self, epoch, logs=None):

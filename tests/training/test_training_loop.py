@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from covidcxnet.training import Recipe
-from covidcxnet.training.callbacks import Monitor
+from covidcxnet.training.callbacks import Monitor, Progress
 from covidcxnet.training.loop import averaged, optimizer_for
 from enhancement.errors import InputError
 
@@ -82,6 +82,25 @@ def rate_at(optimizer, step: int) -> float:
     optimizer.build([keras.Variable(np.zeros(2, "float32"))])
     optimizer.iterations.assign(step)
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+@pytest.mark.parametrize(
+    ("step", "left"), [(5, ["25 s", "20 s"]), (29, ["2 min", "116 s"]), (600, ["50 min", "40 min"])]
+)
+def test_the_time_left_is_in_seconds_below_two_minutes_and_else_in_minutes(step, left, capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("covidcxnet.training.callbacks.time", SimpleNamespace(monotonic=lambda: now[0]))
+    for name in ("FIRST", "EVERY"):
+        monkeypatch.setattr(f"enhancement.progress.{name}", 0.0)
+    progress = Progress(None, None, images=84, epochs=1, batch_size=12)
+    progress.on_epoch_begin(0)
+    for batch in range(4):
+        now[0] += step
+        progress.on_train_batch_end(batch, {"loss": 0.5})
+    progress.on_train_end()
+    # Of seven steps the second and third; the first compiles.
+    lines = capsys.readouterr().err.splitlines()[-2:]
+    assert [line.partition("at most ")[2] for line in lines] == [f"{text} in all" for text in left]
 
 
 def test_a_cosine_rises_from_a_hundredth_and_ends_at_zero():
