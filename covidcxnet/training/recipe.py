@@ -312,6 +312,12 @@ class Recipe:
             )
         if self.frozen_norms and self.init == "random":
             raise InputError("frozen_norms: works with pretrained init weights only, random given; leave it out")
+        # A model that is solved says itself why it has no other depth than all.
+        if self.trainable == "head" and self.init == "random" and not MODELS[self.model].solve:
+            raise InputError(
+                "trainable: head with init random would keep the backbone at its random weights; use --trainable all, "
+                "or pretrained weights such as --init imagenet"
+            )
         floor = self.min_learning_rate <= self.learning_rate
         _require(floor, "min_learning_rate", self.min_learning_rate, f"at most learning_rate, {self.learning_rate:g},")
         _require(self.warmup == 0 or self.warmup < self.epochs, "warmup", self.warmup, "less than epochs")

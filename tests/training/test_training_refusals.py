@@ -43,6 +43,8 @@ HIERARCHICAL = "covid-cxnet-hierarchical"
         ("small-cnn", {"options": {"activation": "softmax"}, "multilabel": True}, "softmax.*sigmoid, or nothing"),
         ("small-cnn", {"options": {"multilabel": True}}, "the recipe's own key"),
         ("small-cnn", {"frozen_norms": True}, "frozen_norms: works with pretrained .*random given"),
+        ("small-cnn", {"trainable": "head"}, "trainable: head with init random .*use --trainable all"),
+        ("small-cnn", {"trainable": "head", "init": "some.weights.h5"}, None),
         (HIERARCHICAL, {"init": "imagenet", "options": {"growth": 16}}, r"growth: 16 given, 32 for init imagenet"),
         (HIERARCHICAL, {"classes": ("cap", "normal", "covid19")}, "classes.*normal and two kinds of pneumonia"),
         (HIERARCHICAL, {"multilabel": True}, "multilabel.*exclude each other"),

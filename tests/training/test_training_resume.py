@@ -174,8 +174,9 @@ def test_more_epochs_under_a_cosine_are_refused_as_its_rate_has_fallen_to_zero(t
     assert "nothing is left to train" in printed and "; opened before" in printed
 
 
-def test_training_stops_early_where_nothing_improves_and_stays_stopped(tiny):
-    run = train(tiny(epochs=30, patience=2, learning_rate=1e-12, trainable="head"))
+def test_training_stops_early_where_nothing_improves_and_stays_stopped(tiny, trained):
+    init = str(trained.best_weights)
+    run = train(tiny(epochs=30, patience=2, learning_rate=1e-12, trainable="head", init=init))
     assert len(run.log) < 30 and run.status["best_epoch"] == len(run.log) - 2
     before = weights(run.last_weights)
     again = train(resume=run.path)

@@ -122,8 +122,9 @@ def test_a_run_killed_between_and_in_the_stages_ends_with_the_same_weights(finis
     assert_same_weights(run.last_weights, again.last_weights)
 
 
-def test_heads_alone_are_trained_on_features_of_each_level(recipe, tmp_path):
-    run = train(dataclasses.replace(recipe, trainable="head", epochs=1, out=str(tmp_path / "head")))
+def test_heads_alone_are_trained_on_features_of_each_level(recipe, finished, tmp_path):
+    settings = {"trainable": "head", "init": str(finished[0].best_weights), "epochs": 1, "out": str(tmp_path / "head")}
+    run = train(dataclasses.replace(recipe, **settings))
     first = covidcxnet.load_model(run.last_weights).model
     assert np.isfinite(first.get_weights()[0]).all() and list(run.log["stage"]) == [1, 2]
 
