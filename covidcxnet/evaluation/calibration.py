@@ -32,7 +32,7 @@ def reliability(probability: np.ndarray, outcome: np.ndarray, bootstrap: Bootstr
     (Guo et al., ICML 2017, eq. 3).
     """
     probability = np.asarray(probability, np.float64)
-    member = np.eye(BINS)[np.clip((probability * BINS).astype(int), 0, BINS - 1)]
+    member = np.eye(BINS)[_bins(probability)]
     sums = bootstrap.sums(np.concatenate([member, member * probability[:, None], member * outcome[:, None]], axis=1))
     images, predicted, observed = np.split(sums, 3, axis=1)
     error = ratio(np.abs(predicted - observed).sum(axis=1), images.sum(axis=1))
@@ -104,6 +104,22 @@ def expected_error(probabilities: np.ndarray, targets: np.ndarray, bootstrap: Bo
     return reliability(probability, outcome, bootstrap).error
 
 
+def error_by_chance(probabilities: np.ndarray, patient: np.ndarray, draws: int = 1000, seed: int = 0) -> float:
+    """95th percentile of the expected calibration error of a perfectly calibrated network with these probabilities.
+
+    Arguments as in `expected_error`; `patient` int [N] numbers the patient of each image. The error is biased upwards
+    where images are few (Roelofs et al., AISTATS 2022), so that it has to be compared with this.
+    """
+    probability = _stated(probabilities, np.zeros(len(probabilities), int))[0].astype(np.float64)
+    place, random = _bins(probability), np.random.default_rng(seed)
+    errors = []
+    for _ in range(draws):
+        # One number for all images of a patient, whose labels go together; each still comes true as often as stated.
+        true = random.random(patient.max() + 1)[patient] < probability
+        errors.append(np.abs(np.bincount(place, true - probability)).sum() / len(probability))
+    return float(np.quantile(errors, 0.95))
+
+
 def calibration_slope(probabilities: np.ndarray, targets: np.ndarray, bootstrap: Bootstrap) -> np.ndarray:
     """Slope of a logistic regression of the outcome on the logit of the stated probability, float64 [1 + resamples].
 
@@ -121,6 +137,11 @@ def calibration_slope(probabilities: np.ndarray, targets: np.ndarray, bootstrap:
     scaled = (logit - logit.mean()) / spread
     parts = [_slopes(scaled, outcome, weights) for weights in bootstrap.weights(np.arange(len(logit)))]
     return np.concatenate(parts) / spread
+
+
+def _bins(probability: np.ndarray) -> np.ndarray:
+    """Number of each probability's bin, int [N]."""
+    return np.clip((probability * BINS).astype(int), 0, BINS - 1)
 
 
 def _stated(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from covidcxnet.evaluation.bootstrap import Bootstrap
 from covidcxnet.evaluation.by_source import FEWEST_OF_A_CLASS, WITHIN, Pooled
+from covidcxnet.evaluation.calibration import error_by_chance
 from covidcxnet.evaluation.report import Caution, Report
 from covidcxnet.reporting.table import count, number
 
@@ -235,10 +237,16 @@ def _size(r: Report) -> Iterator[Caution]:
 
 def _quality(r: Report) -> Iterator[Caution]:
     error = r.metrics.overall["calibration_error"].value if r.exclusive else 0.0
+    chance = 0.0
     if error > HIGH_CALIBRATION_ERROR:
+        graded = r.predictions.graded
+        patients = Bootstrap(graded.column("patient"), len(graded), resamples=0)
+        chance = error_by_chance(graded.probabilities, patients.index)
+    if error > max(chance, HIGH_CALIBRATION_ERROR):
         text = (
             f"On average a stated probability is off by {100 * error:.0f} points (expected calibration error "
-            f"{error:.3f}). Use probabilities to rank images, not as chances of disease."
+            f"{error:.3f}; by chance alone a calibrated network would stay below {chance:.3f} in 95 of 100 such sets "
+            "of images). Use probabilities to rank images, not as chances of disease."
         )
         yield Caution("calibration", "Probabilities are poorly calibrated", text)
     failed, sought = len(r.failed_lungs), r.data.lungs_sought

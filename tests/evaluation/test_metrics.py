@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from covidcxnet.evaluation.bootstrap import Bootstrap, Estimate, ratio
 from covidcxnet.evaluation.by_source import by_source
-from covidcxnet.evaluation.calibration import calibration_slope, expected_error, reliability
+from covidcxnet.evaluation.calibration import calibration_slope, error_by_chance, expected_error, reliability
 from covidcxnet.evaluation.metrics import measure
 from covidcxnet.evaluation.predictions import Predictions, truth_of
 from covidcxnet.evaluation.ranking import GRID, concordance, rank
@@ -182,6 +182,20 @@ def test_calibration_error_is_small_for_honest_probabilities_and_bins_hold_every
     bins = reliability(probability, np.array([0, 0, 1, 1, 1], bool), Bootstrap(None, 5, resamples=5))
     assert bins.images.tolist() == [2, 1, 0, 0, 0, 0, 0, 0, 0, 2]
     assert math.isnan(bins.observed[5]) and bins.observed[9] == 1
+
+
+def test_the_calibration_error_by_chance_is_that_of_honest_probabilities_and_larger_for_few_images_or_patients():
+    rng = np.random.default_rng(0)
+    chances = []
+    for patient in (np.arange(18), np.arange(2000), np.arange(2000) // 20):
+        p = _two(rng.uniform(0.2, 0.8, len(patient)))
+        chances.append(error_by_chance(p, patient))
+        draws = rng.random((400, len(patient)))[:, patient]  # one number a patient
+        nothing = Bootstrap(None, len(patient), resamples=0)
+        errors = [expected_error(p, (u < p[:, 1]).astype(int), nothing)[0] for u in draws]
+        assert 0.02 < (np.array(errors) > chances[-1]).mean() < 0.09, "one in twenty"
+    assert chances[0] > 0.25 and chances[1] < 0.05 < chances[2]
+    assert error_by_chance(p, patient) == chances[-1], "the same each time"
 
 
 def _two_classes(probability, labels):

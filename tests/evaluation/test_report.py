@@ -15,6 +15,7 @@ from covidcxnet.evaluation.card import card
 from covidcxnet.evaluation.cases import choose, lime_order
 from covidcxnet.evaluation.evaluator import write
 from covidcxnet.evaluation.page import page, summary
+from covidcxnet.evaluation.predictions import Predictions, truth_of
 from covidcxnet.evaluation.report import Case
 from covidcxnet.evaluation.tables import all_tables
 from covidcxnet.reporting.plots import svg
@@ -309,10 +310,24 @@ def test_sources_that_follow_the_label_few_patients_an_absent_class_and_poor_cal
     assert "leaves out covid19" in caution.text
     sure = make_report(replace(p, probabilities=np.eye(3)[p.predicted]))
     assert "calibration" in {c.key for c in sure.cautions}
+    assert "Probabilities are poorly calibrated" in summary(sure)
     p = make_predictions(images=60, patients=20)
     titles = {c.key: c.title + c.text for c in make_report(p.only(np.flatnonzero(p.targets != 2))).cautions}
     assert "No image of covid19" in titles["class_absent"]
     assert "Fewer than 30 patients" in titles["small_test"]
+
+
+@pytest.mark.parametrize(("images", "poor"), [(18, False), (400, True)])
+def test_a_calibration_error_that_few_images_have_by_chance_is_no_poor_calibration(make_report, images, poor):
+    """Each stated probability is a quarter too timid on average."""
+    probability, present = np.tile([0.15, 0.35, 0.65, 0.85], images)[:images], np.arange(images) % 4 >= 2
+    table = pd.DataFrame({"path": [f"{i}.png" for i in range(images)], "label": np.where(present, "tb", "normal")})
+    scores = np.stack([1 - probability, probability], axis=1)
+    p = Predictions(table, truth_of(table, ("normal", "tb")), scores, ("normal", "tb"), np.full(2, 0.5))
+    report = make_report(p)
+    assert report.metrics.overall["calibration_error"].value > 0.2
+    assert ("calibration" in {c.key for c in report.cautions}) == poor
+    assert ("poorly calibrated" in page(report)) == poor
 
 
 def test_a_network_with_one_answer_is_called_collapsed_and_a_slope_of_174_is_not_printed(make_report, make_predictions):
