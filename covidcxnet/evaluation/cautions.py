@@ -56,9 +56,7 @@ def _collapsed(r: Report) -> Iterator[Caution]:
 
 
 def _never_found(r: Report) -> Iterator[Caution]:
-    """Of independent findings: a mean of AUROCs looks well while whole findings are never found."""
-    if r.exclusive:
-        return
+    """A mean over classes, or of AUROCs, looks well while whole classes or findings are never found."""
     m = r.metrics
     lost = [m.by_class[name] for name in m.never_found]
     if lost:
@@ -67,10 +65,13 @@ def _never_found(r: Report) -> Iterator[Caution]:
             + (f"predicted in {row.fp} others" if row.fp else "never predicted")
             for row in lost
         )
-        unchosen = r.threshold_from.startswith("0.5")
-        why = "No threshold was chosen for these weights" if unchosen else "Means over findings count them as 0"
-        title = f"{len(lost)} of {count(len(m.classes), 'finding')} never found (F1 0)"
+        unchosen = not r.exclusive and r.threshold_from.startswith("0.5")
+        what, plural = ("class", "classes") if r.exclusive else ("finding", "findings")
+        why = "No threshold was chosen for these weights" if unchosen else f"Means over {plural} count them as 0"
+        title = f"{len(lost)} of {count(len(m.classes), what, plural)} never found (F1 0)"
         yield Caution("f1_zero", title, f"{where}. {why}; AUROC shows whether the model ranks them at all.")
+    if r.exclusive:
+        return
     blind = [row.name for row in m.by_class.values() if row.absent > row.present and row.fp > NEARLY_ALL * row.absent]
     if blind:
         text = "A model that always says yes has the same sensitivity and F1. Look at AUROC and specificity."

@@ -190,6 +190,24 @@ def test_what_is_never_found_stands_first_in_every_form(make_report, findings, t
         assert "No source has images both with and without hernia" in text and "nan" not in text.lower().split()
 
 
+@pytest.mark.parametrize("classes", [("normal", "covid19"), ("normal", "pneumonia", "covid19")])
+def test_a_class_of_which_no_image_is_recognised_is_the_first_caution_of_page_and_terminal(
+    make_report, make_predictions, classes
+):
+    p = make_predictions(images=400, patients=400, classes=classes)
+    scores = p.probabilities * [1e-3, *[1] * (len(classes) - 1)]
+    report = make_report(replace(p, probabilities=scores / scores.sum(axis=1, keepdims=True)))
+    assert report.metrics.by_class["normal"].tp == 0
+    caution = report.cautions[0]
+    assert caution.title == f"1 of {len(classes)} classes never found (F1 0)"
+    assert f"normal in {report.metrics.by_class['normal'].present} images, never predicted." in caution.text
+    (first, *_) = [line for line in summary(report).splitlines() if "Caution: " in line]
+    assert caution.title in first and caution.title in page(report)
+    assert "f1_zero" not in {c.key for c in make_report(p).cautions}
+    # a class without images is not one that is missed
+    assert "f1_zero" not in {c.key for c in make_report(_without(p, "normal")).cautions}
+
+
 def test_unknown_sources_are_left_out_and_one_source_or_sources_without_both_sides_are_a_sentence(
     make_report, findings
 ):
