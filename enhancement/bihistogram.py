@@ -23,7 +23,8 @@ def beasf(image: Images, gamma: float = 1.5, histogram: Literal["levels", "range
 
     The histogram is split at the mean ``m``, rounded down. In each half the bin where the half's own cumulative
     histogram passes 0.5 centres a sigmoid of slope ``gamma``, whose argument runs over 5 in the half's width. The
-    sigmoids are stretched back to ``[0, m]`` and ``[m, 255]``.
+    sigmoids are stretched back to ``[0, m]`` and ``[m, 255]``. Contrast rises around both medians and falls at the
+    ends, so it can fall within lungs whose grey levels lie far from both; the mean of the image moves.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ _MOST_FILL, _MOST_SEGMENTS, _MOST_SCANS = 64, 10_000, 200
 def check_size(width: int, height: int, max_pixels: int) -> None:
     """Refuse an image with too few pixels for a radiograph or with too many."""
     if min(width, height) < MIN_SIDE:
-        raise Refusal(f"{width} x {height} pixels are no radiograph; {MIN_SIDE} x {MIN_SIDE} or more expected")
+        raise Refusal(f"{width} x {height} pixels are too few; {MIN_SIDE} x {MIN_SIDE} or more expected")
     if width * height > max_pixels:
         raise Refusal(
             f"holds {width} x {height} = {width * height:,} pixels, more than the limit of {max_pixels:,} (max_pixels)"

@@ -20,7 +20,7 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="phantom", help="folder or CSV; phantoms if left out")
     parser.add_argument("--weights", default="covid-cxnet-lite", help="a released name, a weights file or a run folder")
-    parser.add_argument("--classes", default="", help="labels to use, parted by commas; all if left out")
+    parser.add_argument("--classes", default="", help="labels to use, separated by commas; all by default")
     parser.add_argument("--split-by", choices=("patient", "patient_where_known", "image"), default="patient")
     parser.add_argument("--trainable", default="0.25", help="all, head, or the last fraction of the layers")
     parser.add_argument("--epochs", type=int, default=10)

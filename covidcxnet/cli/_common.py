@@ -68,7 +68,7 @@ def add_work(
 def add_cluster(parser: argparse.ArgumentParser) -> None:
     """Who does the work instead of this process: ``--workers`` here, or those of a ``--scheduler``."""
     group = parser.add_argument_group("cluster (pip install 'covidcxnet[cluster]')")
-    text = "so many worker processes on this machine do the work, each with networks of its own; replaces --jobs"
+    text = "number of worker processes on this machine that do the work, each with its own networks; replaces --jobs"
     group.add_argument("--workers", type=at_least(1), metavar="N", help=text)
     text = "the workers of a Dask cluster do the work, for example tcp://host:8786; they need the same files and paths"
     group.add_argument("--scheduler", metavar="ADDRESS", help=text)

@@ -39,7 +39,7 @@ def main(argv: list[str], prog: str) -> int:
     add("--batch", type=at_least(1), nargs="+", default=[1, 16], metavar="N", help="batch sizes; default 1 16")
     add("--rounds", type=at_least(1), default=5, metavar="N", help="measurements of each, of which the median counts")
     add("--images", nargs="+", metavar="FILE", help="time the whole way from these radiographs, folders or patterns")
-    add("--most", type=at_least(1), default=32, metavar="N", help="so many of --images, or else of --data, at most")
+    add("--most", type=at_least(1), default=32, metavar="N", help="most files of --images, or else of --data, to use")
     add("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
     add_data(parser, narrow=False)
     arguments = parser.parse_args(argv)

@@ -94,7 +94,11 @@ def build_parser(prog: str) -> Parser:
     text = "key of the patient hashes, created if missing; default in your configuration folder"
     add("--key", metavar="FILE", help=text)
     for name in ("modalities", "body-parts", "views"):
-        add(f"--{name}", metavar="VALUE[,VALUE]", help="values to take, with commas; none for files without one")
+        add(
+            f"--{name}",
+            metavar="VALUE[,VALUE]",
+            help="values to keep, separated by commas; none keeps files without one",
+        )
     add_overwrite("dicom")
 
     for name in ("check", "duplicates", "bias"):

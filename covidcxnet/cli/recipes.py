@@ -43,7 +43,7 @@ def main(argv: list[str], prog: str) -> int:
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     listing = add_action(actions, "list", _list, "list all: paper, model, classes, input, published figures")
-    text = "show what a recipe reproduces of its paper and what not, then its YAML"
+    text = "show what a recipe reproduces of its paper, what it does not, and its YAML"
     showing = add_action(actions, "show", _show, text)
     showing.add_argument("names", metavar="NAME", nargs="*", help="a recipe, by name or as a file")
     actions.add_parser("draw", help="draw its augmentation and its sampling; flags of train change the recipe")

@@ -190,8 +190,8 @@ def given_split(dataset: Dataset, sides: pd.Series, path: str | Path, *, by: str
         )
     patients, copies = dataset.group if by != "image" else None, _copies(dataset)
     for group, what, way in (
-        (patients, ("patient stands", "patients stand"), "give --split-by image (recipe key split_by: image)"),
-        (copies, ("group of duplicates stands", "groups of duplicates stand"), "drop the copies"),
+        (patients, ("patient is", "patients are"), "give --split-by image (recipe key split_by: image)"),
+        (copies, ("group of duplicates is", "groups of duplicates are"), "drop the copies"),
     ):
         counts = sides.groupby(group).nunique() if group is not None else pd.Series(dtype=int)
         straddling = counts[counts > 1]

@@ -79,7 +79,9 @@ def _dialect(path: Path, what: str) -> tuple[str, str, int]:
         encoding = "utf-16-be" if head[:1] == b"\0" else "utf-16-le"
     text = head.decode(encoding, errors="replace")
     if "\0" in text.partition("\n")[0] or head.startswith((b"\x1f\x8b", b"%PDF")):
-        raise InputError(f"{path}: not {what} (its header is no text in UTF-8, UTF-16 or Windows-1252; save it as CSV)")
+        raise InputError(
+            f"{path}: not {what} (its header is not text in UTF-8, UTF-16 or Windows-1252; save it as CSV)"
+        )
     lines = text.lstrip().splitlines() or [""]
     # Excel reads and writes such a line before the header.
     named = re.fullmatch(r"sep=(.)", lines[0])

@@ -27,7 +27,14 @@ _MOST_PANELS = 6
 _LONGEST_NAME = 26  # of a run in the legend of a ROC panel, which also holds the figure and its interval
 _PUBLISHED = "Published: printed in the papers, not measured here"
 _NEVER = ["never recognised"]
-_ROC_LEGEND: dict[str, Any] = {"loc": "lower right", "fontsize": 8, "edgecolor": "none", "handlelength": 3}
+# below the panel, as curves may lie anywhere
+_ROC_LEGEND: dict[str, Any] = {
+    "loc": "upper center",
+    "bbox_to_anchor": (0.5, -0.12),
+    "fontsize": 8,
+    "frameon": False,
+    "handlelength": 3,
+}
 _LEARNED = {"loss": "loss", "f1": "F1 (mean over classes)", "auroc": "AUROC", "accuracy": "accuracy"}
 
 
@@ -174,7 +181,8 @@ def draw_roc(runs: Sequence[ComparedRun]) -> Figure | None:
     labels = roc_classes(runs)
     if not labels:
         return None
-    figure, panels = plots.panels(len(labels), 3, (6.4, 5.6) if len(labels) == 1 else (4.9, 4.9))
+    side = 5.6 if len(labels) == 1 else 4.9
+    figure, panels = plots.panels(len(labels), 3, (side, side + 0.4 + 0.17 * len(runs)))  # with the lines of the legend
     # the plain constrained layout measures a square panel too late and cuts its title off
     figure.set_layout_engine("compressed")
     for axes, label in zip(panels, labels, strict=True):

@@ -94,7 +94,7 @@ def test_a_split_keeps_copies_on_one_side_and_a_file_that_parts_them_is_refused(
     table = split(dataset, by="image")
     read_split(save_split(table, tmp_path / "split.csv"), dataset, by="image")
     table.loc[dataset.table.index[dataset.table["duplicate_group"] == "d00001"], "split"] = ["train", "test"]
-    with pytest.raises(InputError, match=r"1 group of duplicates stands on two sides, the first d00001"):
+    with pytest.raises(InputError, match=r"1 group of duplicates is on two sides, the first d00001"):
         read_split(save_split(table, tmp_path / "bad.csv"), dataset, by="image")
 
 

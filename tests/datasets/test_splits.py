@@ -135,7 +135,7 @@ def test_a_saved_split_is_read_back_in_the_tables_order_and_refused_where_it_doe
     row = int(np.flatnonzero(mixed.table["patient"].duplicated(keep=False))[0])
     table.loc[row, "split"] = "test" if table["split"][row] != "test" else "train"
     save_split(table, path)
-    with pytest.raises(InputError, match="1 patient stands on two sides"):
+    with pytest.raises(InputError, match="1 patient is on two sides"):
         read_split(path, mixed)
     assert len(read_split(path, mixed, by="image")) == len(mixed)
 

@@ -92,7 +92,7 @@ def test_shapes_decide_between_colours_and_a_batch_whose_floats_have_one_range(f
     assert [image.shape for image in radiographs(np.zeros((3, 40, 30), np.uint8))] == [(40, 30)] * 3
     assert [image.shape for image in radiographs(np.zeros((40, 30, 3), np.uint8))] == [(40, 30)]
     assert [image.shape for image in radiographs(np.zeros((5, 40, 30, 1), np.uint8))] == [(40, 30)] * 5
-    with pytest.raises(InputError, match="image 1: 7 x 40 pixels are no radiograph; 16 x 16 or more expected"):
+    with pytest.raises(InputError, match="image 1: 7 x 40 pixels are too few; 16 x 16 or more expected"):
         list(radiographs([np.zeros((40, 7), np.uint8)]))
     dark, light = radiographs(np.stack([np.ones_like(NOISE), NOISE]).astype(float))
     assert (dark == 1).all() and (light == NOISE).all()

@@ -68,7 +68,7 @@ def test_a_file_of_fewer_pixels_than_an_array_may_have_is_refused_by_name_and_si
     path = tmp_path / "icon"
     for small, size in ((GRAY[:20, :15], "15 x 20"), (GRAY[:15, :20], "20 x 15")):
         path.write_bytes(encode(small, kind))
-        with pytest.raises(RadiographError, match=f"icon: {size} pixels are no radiograph; 16 x 16 or more expected"):
+        with pytest.raises(RadiographError, match=f"icon: {size} pixels are too few; 16 x 16 or more expected"):
             read_radiograph(path)
     path.write_bytes(encode(GRAY[:16, :16], kind))
     assert read_radiograph(path).shape == (16, 16)
