@@ -178,7 +178,9 @@ class TrainingLoop:
         if self.monitor.best_epoch in self.equal_epochs:
             print(f"warning: at the best epoch {equal_message(self.recipe)}", file=sys.stderr)
         elif labels := collapsed(best):
-            print(f"warning: at the best epoch {collapse_message(labels, self.recipe)}", file=sys.stderr)
+            norms = any(isinstance(layer, keras.layers.BatchNormalization) for layer in self.core.layers)
+            message = collapse_message(labels, self.recipe, self.train.targets, norms)
+            print(f"warning: at the best epoch {message}", file=sys.stderr)
 
     def draw(self) -> None:
         """Draw the learning curves of the epochs so far."""

@@ -18,6 +18,8 @@ from .recipe import Recipe
 
 THRESHOLD = "threshold_"
 TINY = 1e-7  # Keras' own bound of probabilities in logarithms
+TUNING_RATE = 2e-4  # at which layers with pretrained weights keep what they know (docs/own-data.md)
+UNBALANCED = 1.5  # times the smallest class that the largest has, from which balancing may help
 FIGURES = ("val_loss", "val_accuracy", "val_auroc", "val_average_precision", "val_f1")
 
 
@@ -194,12 +196,21 @@ def collapsed(figures: Mapping[str, float]) -> list[str]:
     return [name.removeprefix(prefix) for name, value in figures.items() if name.startswith(prefix) and value == 0]
 
 
-def collapse_message(labels: Sequence[str], recipe: Recipe) -> str:
-    """What `collapsed` means, and what helps that the recipe does not do already."""
+def collapse_message(labels: Sequence[str], recipe: Recipe, targets: np.ndarray, norms: bool = False) -> str:
+    """What `collapsed` means, and what helps that the recipe does not do already.
+
+    `targets` ``[N, 1]`` or ``[N, K]`` are those of training; `norms` says whether the model has batch norms.
+    """
     steps = not MODELS[recipe.model].solve
-    helps = ["another learning_rate (covidcxnet find-lr)"] if steps else []
-    helps += ["class_weights balanced"] if recipe.class_weights == "none" else []
-    helps += ["sampling oversample"] if steps and not recipe.multilabel and recipe.sampling == "none" else []
+    # Large steps, and statistics of small batches, destroy what pretrained layers know.
+    tuned = steps and recipe.init != "random" and recipe.trainable != "head"
+    slower = tuned and recipe.learning_rate > TUNING_RATE
+    rate = f"a lower learning_rate such as {TUNING_RATE:g}" if slower else "another learning_rate (covidcxnet find-lr)"
+    helps = [rate] if steps else []
+    helps += ["frozen_norms true"] if tuned and norms and not recipe.frozen_norms else []
+    uneven = recipe.multilabel or _unbalanced(targets)
+    helps += ["class_weights balanced"] if uneven and recipe.class_weights == "none" else []
+    helps += ["sampling oversample"] if steps and uneven and not recipe.multilabel and recipe.sampling == "none" else []
     helps += ["monitor val_f1"] if steps and recipe.monitor != "val_f1" else []
     helps = helps or ["more images"]
     # Of three classes or more the likeliest is predicted, without a threshold.
@@ -207,3 +218,9 @@ def collapse_message(labels: Sequence[str], recipe: Recipe) -> str:
     at += "; the weights come with thresholds of their own" if recipe.multilabel else ""
     text = f"no validation image of {', '.join(labels)} is found (F1 0{at})"
     return f"{text}; try {' or '.join(filter(None, (', '.join(helps[:-1]), helps[-1])))}"
+
+
+def _unbalanced(targets: np.ndarray) -> bool:
+    """Whether the largest of exclusive classes has far more images than the smallest."""
+    images = ops.convert_to_numpy(ops.sum(_decided(ops.cast(targets, "float32"), independent=False), axis=0))
+    return bool(images.max() > UNBALANCED * images.min())

@@ -122,6 +122,9 @@ def test_thresholds_have_the_highest_f1_of_all():
     assert best_thresholds(np.zeros((3, 1)), np.ones((3, 1))) == 0.5
 
 
+TUNED = {"model": "resnet50", "init": "imagenet", "learning_rate": 5e-3}
+
+
 @pytest.mark.parametrize(
     ("changes", "present", "absent"),
     [
@@ -132,12 +135,29 @@ def test_thresholds_have_the_highest_f1_of_all():
         ({"model": "logistic-regression"}, ["more images"], ["learning_rate", "sampling", "monitor"]),
         ({"classes": ("normal", "cap")}, ["threshold of 0.5"], ["thresholds of their own"]),
         ({"classes": ("normal", "cap", "covid19")}, ["F1 0)"], ["threshold"]),
+        (TUNED, ["a lower learning_rate such as 0.0002, frozen_norms true, sampling", "monitor val_f1"], ["find-lr"]),
+        (TUNED | {"frozen_norms": True, "learning_rate": 1e-4}, ["find-lr"], ["such as", "frozen_norms"]),
+        (TUNED | {"trainable": "head"}, ["another learning_rate"], ["such as", "frozen_norms"]),
     ],
 )
 def test_a_collapse_comes_with_what_the_recipe_can_still_do(changes, present, absent):
-    message = collapse_message(["cap"], Recipe(**changes))
+    message = collapse_message(["cap"], Recipe(**changes), np.array([[1], [0], [0]]), norms=True)
     assert "validation image of cap" in message and "\n" not in message
     assert all(word in message for word in present) and not any(word in message for word in absent), message
+
+
+def test_balancing_is_advised_only_where_classes_are_unbalanced_and_frozen_norms_where_there_are_norms():
+    recipe = Recipe(**TUNED, class_weights="none")
+    for classes, sizes, uneven in (
+        (2, (30, 30), False),
+        (2, (20, 31), True),
+        (3, (9, 8, 7), False),
+        (3, (5, 5, 8), True),
+    ):
+        targets = targets_for(np.repeat(np.arange(classes), sizes), classes)
+        message = collapse_message(["normal"], recipe, targets)
+        assert ("sampling oversample" in message) == ("class_weights balanced" in message) == uneven, sizes
+        assert "frozen_norms" not in message and "learning_rate such as" in message
 
 
 def test_equal_predictions_are_distinguished_from_others():
@@ -183,7 +203,9 @@ def test_a_class_that_is_never_detected_at_the_best_epoch_is_reported(tiny, caps
 
     monkeypatch.setattr("covidcxnet.training.loop.TrainingLoop._validate", figures)
     run = train(tiny(epochs=1, monitor="val_f1"))
-    assert "warning: at the best epoch no validation image of covid19 is found" in capsys.readouterr().err
+    warning = capsys.readouterr().err.partition("warning: at the best epoch ")[2]
+    assert warning.startswith("no validation image of covid19 is found")
+    assert "find-lr" in warning and "sampling" not in warning, "as many images of each class"
     assert run.log["val_f1_covid19"][0] == 0
     assert run.status["best"]["val_f1"] == pytest.approx(run.log["val_f1"][0], abs=1e-6)
 
