@@ -92,6 +92,8 @@ def run_openvino(path: Path, precision: str = "f32") -> Run:
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise InputError("precision: this processor has no bfloat16, where it is slower than f32; give f32")
     network = core.read_model(str(path))
+    # OpenVINO builds a table at the first of these conversions; two threads that both come first would wait for ever.
+    openvino.Type.u8.to_dtype()
     # A processor with bfloat16 would compute in it unless told otherwise.
     settings = {"INFERENCE_PRECISION_HINT": "f32" if precision == "int8" else precision}  # of what is not quantised
     alone = core.compile_model(network, "CPU", settings | {"PERFORMANCE_HINT": "LATENCY"})

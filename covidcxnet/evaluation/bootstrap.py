@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import norm
 
 from covidcxnet.reporting.table import Estimate
 
@@ -126,7 +126,7 @@ class Bootstrap:
             if of is None:
                 return figure
             patients = len(np.unique(self.index[of]))
-            low, high = binomtest(round(figure.value * patients), patients).proportion_ci(LEVEL, method="wilson")
+            low, high = _wilson(figure.value, patients)
         return replace(figure, low=float(low), high=float(high))
 
     def band(self, statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -165,3 +165,11 @@ def _number_patients(groups, images: int | None) -> tuple[np.ndarray, int, int]:
     codes = codes.astype(np.int64)
     codes[missing] = len(names) + np.arange(missing.sum())
     return codes, len(names) + int(missing.sum()), int(missing.sum())
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's interval of a share among `n` trials, also where it is of no whole number of them."""
+    z = norm.ppf((1 + LEVEL) / 2)
+    middle, spread = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = (middle - spread) / (1 + z**2 / n), (middle + spread) / (1 + z**2 / n)
+    return max(0.0, low), min(1.0, high)

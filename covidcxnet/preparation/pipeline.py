@@ -215,7 +215,10 @@ def _segmented(
     def whole(group: list[Any]) -> list[Outcome]:
         group = group if read is None else [read(entry) for entry in group]
         images = [image for image, _ in group if image is not None]
-        lungs = iter(segmenter.predict(images) if images else ())
+        results = segmenter.predict(images) if images else ()
+        if len(results) != len(images):
+            raise InputError(f"{segmenter.name}: {len(results)} lung masks given for {len(images)} radiographs")
+        lungs = iter(results)
         return [
             outcome if image is None else _with_lungs(outcome, image, next(lungs), settings, look)
             for image, outcome in group

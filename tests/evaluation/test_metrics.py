@@ -287,6 +287,9 @@ def test_a_proportion_without_spread_has_wilsons_interval_over_patients_and_othe
     twice = Bootstrap(np.repeat(np.arange(10), 2), resamples=200)
     three = binomtest(3, 3).proportion_ci(method="wilson")
     assert measure(p, twice).by_class[TWO[1]].figures["specificity"].low == pytest.approx(three.low)
+    # half of a patient's images right is half a patient, and neither none nor all
+    half = Bootstrap(["p", "p"], resamples=200).estimate(np.full(201, 0.5), np.ones(2, bool))
+    assert half.low < 0.5 and half.low == pytest.approx(1 - half.high)
     # nor is a perfect ranking certain
     perfect = measure(replace(p, probabilities=truth), draws)
     assert perfect.overall["accuracy"].low == pytest.approx(binomtest(20, 20).proportion_ci(method="wilson").low)

@@ -171,6 +171,13 @@ def test_a_segmenter_is_asked_in_batches_and_its_verdict_is_kept(settings, pictu
     assert shown.prepared.lungs.any() and shown.prepared.frame.bottom == 60, "region none: lungs for display only"
 
 
+def test_a_segmenter_that_gives_too_few_masks_is_named(settings, picture, fake_segmenter, monkeypatch):
+    segmenter = fake_segmenter()
+    monkeypatch.setattr(segmenter, "predict", lambda images: [])
+    with pytest.raises(InputError, match=f"{segmenter.name}: 0 lung masks given for 2 radiographs"):
+        list(prepare_files([picture(0), picture(1)], settings, segmenter=segmenter))
+
+
 def test_known_masks_serve_where_there_is_no_segmenter(settings, tmp_path, picture, ellipses):
     image, lungs = picture(0), ellipses((60, 80))
     file = tmp_path / "mask.png"

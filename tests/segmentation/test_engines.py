@@ -283,6 +283,22 @@ def test_threads_share_a_network(weights_file):
             np.testing.assert_array_equal(found, expected)
 
 
+def test_threads_that_are_the_first_to_use_a_network_do_not_wait_for_each_other_for_ever(weights_file, home):
+    load_model(weights_file, engine="openvino")  # converted from here on, so that no thread has used it before
+    code = (
+        "import sys, threading, numpy as np; from covidcxnet import load_model\n"
+        "sys.setswitchinterval(1e-6)\n"  # threads take turns as often as they can
+        "classifier, start = load_model(sys.argv[1], engine='openvino'), threading.Barrier(2)\n"
+        "stacks = np.zeros((1, 96, 96, 1), np.uint8)\n"
+        "work = lambda: (start.wait(), classifier.predict_stacks(stacks))\n"
+        "threads = [threading.Thread(target=work) for _ in range(2)]\n"
+        "[t.start() for t in threads], [t.join() for t in threads]"
+    )
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code, str(weights_file)], capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+
 def test_explanations_are_those_of_keras(weights_file):
     stacks = np.random.default_rng(1).integers(0, 256, (2, 96, 96, 1)).astype(np.uint8)
     expected, explained = (load_model(weights_file, engine=e).gradcam.explain(stacks) for e in ("keras", "openvino"))
