@@ -245,7 +245,8 @@ def _calibration(r: Report) -> Table:
         [name, images, *_cells({key: figures[key] for key in _CALIBRATION}, True)] for name, images, figures in measured
     ]
     what = "the second class" if len(r.metrics.classes) == 2 else "the predicted class"
-    note = f"Of the probability of {what}. A slope of 1 is right; below 1 probabilities are too extreme, above 1 too cautious."
+    slope = "A slope of 1 is right; below 1 probabilities are too extreme, above 1 too cautious."
+    note = f"Of the probability of {what}. {slope}"
     return Table(["Calibration", "Images", "ECE", "Brier score", "Slope"], rows, note=note)
 
 
