@@ -84,6 +84,16 @@ def map_threads(work: Callable[[Item], Result], items: Iterable[Item], *, ahead:
         pool.shutdown(cancel_futures=True)
 
 
+def map_groups(
+    work: Callable[[list[Item]], Iterable[Result]], items: Iterable[Item], *, size: int, ahead: int
+) -> Iterator[Result]:
+    """Results of ``work(group)`` for groups of `size` items, in order; `map_threads` works on the groups."""
+    items = iter(items)
+    groups = iter(lambda: list(islice(items, size)), [])
+    for results in map_threads(work, groups, ahead=ahead):
+        yield from results
+
+
 def in_background(results: Iterator[Result], *, ahead: int) -> Iterator[Result]:
     """The same results, worked out in a thread of their own, up to `ahead` before the caller wants them."""
     end: Any = object()

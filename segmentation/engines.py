@@ -98,21 +98,22 @@ def run_openvino(path: Path, precision: str = "f32") -> Run:
     settings = {"INFERENCE_PRECISION_HINT": "f32" if precision == "int8" else precision}  # of what is not quantised
     alone = core.compile_model(network, "CPU", settings | {"PERFORMANCE_HINT": "LATENCY"})
     many: list[Any] = []  # the network compiled for many images, once there are some
-    one_at_a_time = threading.Lock()
+    compiling = threading.Lock()
 
     def run(stacks: np.ndarray) -> tuple[np.ndarray, ...]:
+        stacks = np.ascontiguousarray(stacks)  # shared with the requests until they are done
         # One image is computed by all cores together. Of several, each core computes its own: no core waits for
         # another after every layer, and threads that prepare the next images do not hold up all of them.
         if len(stacks) == 1:
             compiled, parts = alone, [stacks]
         else:
-            with one_at_a_time:
+            with compiling:
                 if not many:
                     many.append(core.compile_model(network, "CPU", settings | {"PERFORMANCE_HINT": "THROUGHPUT"}))
             compiled, parts = many[0], [stacks[k : k + _TOGETHER] for k in range(0, len(stacks), _TOGETHER)]
         requests = [compiled.create_infer_request() for _ in parts]
         for request, part in zip(requests, parts, strict=True):
-            request.start_async({0: np.ascontiguousarray(part)}, share_inputs=True)
+            request.start_async({0: part}, share_inputs=True)
         outputs: tuple[np.ndarray, ...] = ()
         done = 0
         for request, part in zip(requests, parts, strict=True):
@@ -334,7 +335,7 @@ def _convert(
         with _whole_folder(folder) as partial:
             if about := _about(folder):  # another process was faster
                 return about
-            _check_room(partial / path, 4 * known["parameters"])
+            _try_size(partial / path, 4 * known["parameters"])
             _write_known(known, network, file, partial / path, chosen)
             outputs = ENGINES[chosen].open(partial / path, "f32")(_probes(known["input"]))
             about = {
@@ -361,7 +362,7 @@ def _convert(
     return about
 
 
-def _check_room(path: Path, size: int) -> None:
+def _try_size(path: Path, size: int) -> None:
     """`OSError` where so many bytes cannot be written: OpenVINO's own error does not say that the disk is full."""
     path.write_bytes(bytes(size))
     path.unlink()

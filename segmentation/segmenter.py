@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from enhancement.errors import InputError, RadiographError, printable
 from enhancement.inputs import Images, radiographs
 from enhancement.notebook import NotebookDisplay, Results
-from enhancement.parallel import cores, map_threads
+from enhancement.parallel import cores, map_groups
 from enhancement.progress import ProgressBar
 from enhancement.radiograph import read_radiograph
 from weights.format import SUFFIX, open_weights
@@ -264,15 +264,16 @@ class LungSegmenter:
         total = len(items) if isinstance(items, Sequence | np.ndarray) else None
         waiting = radiographs(items)
         self.load()  # not in a thread: Keras builds one network at a time
-        groups = iter(lambda: list(islice(waiting, self.batch_size)), [])
-        # No threads for what is one group.
-        few = total is not None and total <= self.batch_size
-        results = map(self._lungs, groups) if few else map_threads(self._lungs, groups, ahead=2 * cores())
+        first = list(islice(waiting, self.batch_size + 1))
+        results: Iterable[LungMask]
+        if len(first) <= self.batch_size:  # no threads for what is one group
+            results = self._lungs(first)
+        else:
+            results = map_groups(self._lungs, chain(first, waiting), size=self.batch_size, ahead=2 * cores())
         with ProgressBar(total=total, desc="lungs", unit="image", disable=not progress) as bar:
-            for group in results:
-                for result in group:
-                    bar.update()
-                    yield result
+            for result in results:
+                bar.update()
+                yield result
 
     def _lungs(self, group: Sequence[Path | np.ndarray]) -> list[LungMask]:
         read = [self._read(item) for item in group]
@@ -292,7 +293,7 @@ class LungSegmenter:
             image = item if isinstance(item, np.ndarray) else read_radiograph(item)
         except RadiographError as error:
             return LungMask(path, error.reason), None
-        frame = self.input.frame(image.shape)
+        frame = self.input.frame(image.shape)  # the steps of `input.prepare`, as the preview is one of them
         preview = frame.cut(image)
         return LungMask(path, frame=frame, _preview=preview), self.input.enhance(frame.place(preview))
 

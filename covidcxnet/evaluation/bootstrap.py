@@ -12,11 +12,11 @@ import math
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from covidcxnet.reporting.table import Estimate
 
@@ -125,8 +125,7 @@ class Bootstrap:
         if low == high:
             if of is None:
                 return figure
-            patients = len(np.unique(self.index[of]))
-            low, high = _wilson(figure.value, patients)
+            low, high = _wilson(figure.value, len(np.unique(self.index[of])))
         return replace(figure, low=float(low), high=float(high))
 
     def band(self, statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -169,7 +168,7 @@ def _number_patients(groups, images: int | None) -> tuple[np.ndarray, int, int]:
 
 def _wilson(share: float, n: int) -> tuple[float, float]:
     """Wilson's interval of a share among `n` trials, also where it is of no whole number of them."""
-    z = norm.ppf((1 + LEVEL) / 2)
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
     middle, spread = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     low, high = (middle - spread) / (1 + z**2 / n), (middle + spread) / (1 + z**2 / n)
-    return max(0.0, low), min(1.0, high)
+    return max(0.0, min(low, share)), min(1.0, max(high, share))  # at 0 and 1, rounding may leave the share outside

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +19,7 @@ import numpy as np
 from covidcxnet.settings import InputSettings
 from enhancement import match_histogram, read_radiograph, stack
 from enhancement.errors import InputError, RadiographError
-from enhancement.parallel import DIED, cores, in_background, map_files, map_threads
+from enhancement.parallel import DIED, cores, in_background, map_files, map_groups
 from enhancement.progress import ProgressBar
 from enhancement.radiograph import as_gray
 from segmentation.pairs import read_mask
@@ -175,7 +174,7 @@ def prepare_files(
     entries: Any = list(zip(range(len(items)), items, masks, strict=True))
     outcomes: Iterator[Outcome]
     if segmenter is None:
-        read = map_files(work, entries, lost=_lost, jobs=jobs, batch=batch, ahead=batch // 2 + 1)
+        read = map_files(work, entries, lost=_lost, jobs=jobs, batch=batch, ahead=batch // 2 + 1)  # large, so few wait
         outcomes = (outcome for _, outcome in read)
     else:
         if jobs > 1:  # only reading: a network in every worker would not fit the memory of a graphics card
@@ -210,7 +209,7 @@ def _segmented(
     *,
     ahead: int,
 ) -> Iterator[Outcome]:
-    """Outcomes of a group of entries after the other, each group worked on by one thread from beginning to end."""
+    """Outcomes in order; one thread takes a group of entries from the file to the stacks."""
 
     def whole(group: list[Any]) -> list[Outcome]:
         group = group if read is None else [read(entry) for entry in group]
@@ -224,10 +223,7 @@ def _segmented(
             for image, outcome in group
         ]
 
-    entries = iter(entries)
-    groups = iter(lambda: list(islice(entries, _GROUP)), [])
-    for outcomes in map_threads(whole, groups, ahead=ahead):
-        yield from outcomes
+    return map_groups(whole, entries, size=_GROUP, ahead=ahead)
 
 
 def _counted(outcomes: Iterator[Outcome], total: int, progress: bool) -> Iterator[Outcome]:
